@@ -1,0 +1,2 @@
+//! The program `floe`.
+fn main() {}
