@@ -1,1 +1,21 @@
-//! The image crate.
+//! Container images outside the store: their names, documents, and the way to and from a registry.
+//!
+//! One file per specification chapter. The pure half ([`Digest`], [`Reference`], [`manifest`],
+//! [`platform`], [`config`]) does no I/O and is what the other crates build on.
+//!
+//! This crate never writes below the store's root, never unpacks a layer, and never trusts a byte
+//! whose digest it has not computed itself.
+
+pub mod config;
+mod digest;
+mod error;
+pub mod manifest;
+pub mod platform;
+mod reference;
+
+pub use config::ImageConfig;
+pub use digest::{Algorithm, Digest, DigestFlaw, Hasher, Verifier};
+pub use error::{Error, ManifestFlaw, Result};
+pub use manifest::{AnyManifest, Compression, Descriptor, Index, Manifest, MediaType};
+pub use platform::Platform;
+pub use reference::{Reference, ReferenceFlaw};
