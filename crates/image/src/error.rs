@@ -2,9 +2,15 @@
 //!
 //! Never holds a credential: messages are logged and shown to users.
 
+use std::io;
+use std::path::PathBuf;
+
+use crate::auth::AuthFlaw;
 use crate::digest::{Digest, DigestFlaw};
 use crate::platform::Platform;
+use crate::policy::PolicyFlaw;
 use crate::reference::ReferenceFlaw;
+use crate::registries::{RegistriesFlaw, ShortNameFlaw};
 
 /// Result of this crate's fallible functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -50,6 +56,97 @@ pub enum Error {
         wanted: Platform,
         /// The platforms that the index has.
         available: Vec<Platform>,
+    },
+    /// A configuration file or directory cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A registries.conf is not TOML, or has a value of the wrong type.
+    #[error("invalid {}: {source}", path.display())]
+    Toml {
+        /// The file.
+        path: PathBuf,
+        /// What the parser met, with the line.
+        source: Box<toml::de::Error>,
+    },
+    /// A registries.conf is well-formed TOML and yet cannot be used.
+    #[error("invalid {}: {flaw}", path.display())]
+    Registries {
+        /// The file.
+        path: PathBuf,
+        /// Which rule it breaks.
+        flaw: RegistriesFlaw,
+    },
+    /// registries.conf forbids the registry.
+    #[error("{reference}: registry {prefix} is blocked by registries.conf")]
+    Blocked {
+        /// The image asked for.
+        reference: String,
+        /// The prefix of the blocking entry.
+        prefix: String,
+    },
+    /// registries.conf rewrites the reference to something that is none.
+    #[error("{reference}: registries.conf rewrites it to {rewritten:?}, which is invalid: {flaw}")]
+    Rewrite {
+        /// The image asked for.
+        reference: String,
+        /// What it became.
+        rewritten: String,
+        /// What is wrong with that.
+        flaw: ReferenceFlaw,
+    },
+    /// A name without registry stands for no image, or for too many.
+    #[error("short name {name:?}: {flaw}")]
+    ShortName {
+        /// The name as given.
+        name: String,
+        /// Why it has no meaning here.
+        flaw: ShortNameFlaw,
+    },
+    /// An auth.json cannot be used.
+    #[error("invalid {}: {flaw}", path.display())]
+    Auth {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong; never shows a secret.
+        flaw: AuthFlaw,
+    },
+    /// A policy.json cannot be used; so nothing may be pulled.
+    #[error("invalid signature policy {}: {flaw}", path.display())]
+    Policy {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        flaw: PolicyFlaw,
+    },
+    /// The policy rejects the image.
+    #[error("{reference}: rejected by the signature policy {} (scope {scope})", path.display())]
+    PolicyRejected {
+        /// The image asked for.
+        reference: String,
+        /// The policy file.
+        path: PathBuf,
+        /// The scope that applies.
+        scope: String,
+    },
+    /// The policy asks for a signature, which this program cannot check yet: so the image is refused.
+    #[error(
+        "{reference}: the signature policy {} (scope {scope}) asks for {requirement}, and checking \
+         signatures is not built yet: the image is refused", path.display()
+    )]
+    SignatureUnsupported {
+        /// The image asked for.
+        reference: String,
+        /// The policy file.
+        path: PathBuf,
+        /// The scope that applies.
+        scope: String,
+        /// The type of the requirement, as `signedBy`.
+        requirement: &'static str,
     },
     /// The bytes are not what their digest promises.
     #[error("{subject}: digest mismatch: expected {expected}, got {actual}")]

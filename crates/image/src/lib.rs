@@ -6,16 +6,22 @@
 //! This crate never writes below the store's root, never unpacks a layer, and never trusts a byte
 //! whose digest it has not computed itself.
 
+pub mod auth;
 pub mod config;
 mod digest;
 mod error;
 pub mod manifest;
 pub mod platform;
+pub mod policy;
 mod reference;
+pub mod registries;
 
+pub use auth::{AuthFiles, Credentials};
 pub use config::ImageConfig;
 pub use digest::{Algorithm, Digest, DigestFlaw, Hasher, Verifier};
 pub use error::{Error, ManifestFlaw, Result};
 pub use manifest::{AnyManifest, Compression, Descriptor, Index, Manifest, MediaType};
 pub use platform::Platform;
+pub use policy::Policy;
 pub use reference::{Reference, ReferenceFlaw};
+pub use registries::{Registries, RegistriesPaths, Source};

@@ -1,0 +1,318 @@
+//! Credentials, and auth.json (containers-auth.json(5)): who we are at which registry.
+//!
+//! Secrets must never reach a log or an error: [`Credentials`] prints without them.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
+use serde::Deserialize;
+
+use crate::error::{Error, Result};
+use crate::reference::Reference;
+
+/// Who to be at a registry.
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
+pub enum Credentials {
+    /// Whatever the auth files of the client's configuration hold for the registry, or else nobody.
+    #[default]
+    Stored,
+    /// Nobody, whatever is stored.
+    Anonymous,
+    /// A user.
+    Basic {
+        /// Name.
+        username: String,
+        /// Password.
+        password: String,
+    },
+    /// A refresh token, which is exchanged for access tokens.
+    IdentityToken(String),
+    /// An access token, sent as it is.
+    RegistryToken(String),
+}
+
+impl Credentials {
+    /// A user with a password.
+    pub fn basic(username: impl Into<String>, password: impl Into<String>) -> Credentials {
+        Credentials::Basic {
+            username: username.into(),
+            password: password.into(),
+        }
+    }
+
+    /// Decodes `base64(user:password)`, as auth.json and CRI's `AuthConfig.auth` have it.
+    pub fn from_base64(auth: &str) -> Result<Credentials, AuthFlaw> {
+        let auth = auth.trim();
+        let engine = if auth.ends_with('=') {
+            &STANDARD
+        } else {
+            &STANDARD_NO_PAD
+        };
+        let decoded = engine.decode(auth).map_err(|_| AuthFlaw::Base64)?;
+        let text = String::from_utf8(decoded).map_err(|_| AuthFlaw::Base64)?;
+        let (username, password) = text.split_once(':').ok_or(AuthFlaw::Colon)?;
+        Ok(Credentials::basic(
+            username,
+            password.trim_end_matches('\0'),
+        ))
+    }
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Credentials::Stored => f.write_str("Stored"),
+            Credentials::Anonymous => f.write_str("Anonymous"),
+            Credentials::Basic { username, .. } => write!(f, "Basic({username:?}, …)"),
+            Credentials::IdentityToken(_) => f.write_str("IdentityToken(…)"),
+            Credentials::RegistryToken(_) => f.write_str("RegistryToken(…)"),
+        }
+    }
+}
+
+/// What is wrong with an auth.json.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AuthFlaw {
+    /// Not the JSON that it should be. The parser's own words could show a secret.
+    #[error("it is not the JSON of an auth file (line {line}, column {column})")]
+    Json {
+        /// Line, from 1.
+        line: usize,
+        /// Column, from 1.
+        column: usize,
+    },
+    /// `auth` is not base64 of text.
+    #[error("auth is not base64")]
+    Base64,
+    /// `auth` decodes to something without a colon.
+    #[error("auth is not base64 of user:password")]
+    Colon,
+    /// An entry cannot be used.
+    #[error("entry {key:?}: {flaw}")]
+    Entry {
+        /// The registry or namespace.
+        key: String,
+        /// What is wrong with it.
+        flaw: Box<AuthFlaw>,
+    },
+    /// The secret is with another program.
+    #[error(
+        "credential helper not supported yet: {helper:?} for {registry}; store the login in the file itself"
+    )]
+    Helper {
+        /// The registry asked for.
+        registry: String,
+        /// The helper's name.
+        helper: String,
+    },
+}
+
+/// The files to look for credentials in, first match wins.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AuthFiles {
+    files: Vec<PathBuf>,
+    required: bool,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct RawFile {
+    auths: BTreeMap<String, RawEntry>,
+    #[serde(rename = "credHelpers")]
+    cred_helpers: BTreeMap<String, String>,
+    #[serde(rename = "credsStore")]
+    creds_store: String,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct RawEntry {
+    auth: Option<String>,
+    username: Option<String>,
+    password: Option<String>,
+    identitytoken: Option<String>,
+    registrytoken: Option<String>,
+}
+
+impl AuthFiles {
+    /// Only this file, which must exist.
+    pub fn only(file: impl Into<PathBuf>) -> AuthFiles {
+        AuthFiles {
+            files: vec![file.into()],
+            required: true,
+        }
+    }
+
+    /// What the environment says: `REGISTRY_AUTH_FILE` alone, or else, in order,
+    /// `$XDG_RUNTIME_DIR/containers/auth.json` (`/run/containers/0/auth.json` without it),
+    /// `~/.config/containers/auth.json` and Docker's `~/.docker/config.json`. `var` looks up a variable.
+    pub fn from_env(var: impl Fn(&str) -> Option<OsString>) -> AuthFiles {
+        let path = |name: &str| {
+            var(name)
+                .filter(|value| !value.is_empty())
+                .map(PathBuf::from)
+        };
+        if let Some(file) = path("REGISTRY_AUTH_FILE") {
+            return AuthFiles::only(file);
+        }
+        let runtime = path("XDG_RUNTIME_DIR").map(|dir| dir.join("containers/auth.json"));
+        let mut files = vec![runtime.unwrap_or_else(|| "/run/containers/0/auth.json".into())];
+        let home = path("HOME");
+        let config =
+            path("XDG_CONFIG_HOME").or_else(|| home.as_ref().map(|home| home.join(".config")));
+        files.extend(config.map(|dir| dir.join("containers/auth.json")));
+        let docker = path("DOCKER_CONFIG").or_else(|| home.map(|home| home.join(".docker")));
+        files.extend(docker.map(|dir| dir.join("config.json")));
+        AuthFiles {
+            files,
+            required: false,
+        }
+    }
+
+    /// The credentials for `reference`: in the first file that has any, the entry with the longest
+    /// matching key (`host/path/name`, `host/path`, `host`). [`Credentials::Anonymous`] if there are none.
+    ///
+    /// Errors with [`Error::Read`] and [`Error::Auth`]; a file that does not exist is only an error
+    /// when it was named.
+    pub fn lookup(&self, reference: &Reference) -> Result<Credentials> {
+        for path in &self.files {
+            let text = match fs::read(path) {
+                Ok(text) => text,
+                Err(error) if !self.required && absent(&error) => continue,
+                Err(source) => {
+                    return Err(Error::Read {
+                        path: path.clone(),
+                        source,
+                    });
+                }
+            };
+            let found = parse(&text).and_then(|file| file.find(reference));
+            if let Some(found) = found.map_err(|flaw| Error::Auth {
+                path: path.clone(),
+                flaw,
+            })? {
+                return Ok(found);
+            }
+        }
+        Ok(Credentials::Anonymous)
+    }
+}
+
+fn absent(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
+}
+
+fn parse(text: &[u8]) -> Result<RawFile, AuthFlaw> {
+    if text.iter().all(u8::is_ascii_whitespace) {
+        return Ok(RawFile::default());
+    }
+    serde_json::from_slice(text).map_err(|error| AuthFlaw::Json {
+        line: error.line(),
+        column: error.column(),
+    })
+}
+
+impl RawFile {
+    fn find(&self, reference: &Reference) -> Result<Option<Credentials>, AuthFlaw> {
+        let registry = reference.domain();
+        let helper = |helper: &String| AuthFlaw::Helper {
+            registry: registry.to_owned(),
+            helper: helper.clone(),
+        };
+        if let Some(name) = self
+            .cred_helpers
+            .get(registry)
+            .filter(|name| !name.is_empty())
+        {
+            return Err(helper(name));
+        }
+        let Some((key, entry)) = self.entry(reference) else {
+            return Ok(None);
+        };
+        let decoded = entry.credentials();
+        match decoded.map_err(|flaw| AuthFlaw::Entry {
+            key: key.to_owned(),
+            flaw: Box::new(flaw),
+        })? {
+            Some(credentials) => Ok(Some(credentials)),
+            // Docker leaves an empty entry behind for a login that it gave to the store.
+            None if !self.creds_store.is_empty() => Err(helper(&self.creds_store)),
+            None => Ok(None),
+        }
+    }
+
+    fn entry(&self, reference: &Reference) -> Option<(&str, &RawEntry)> {
+        let name = reference.name();
+        let mut key = name.as_str();
+        loop {
+            if let Some((key, entry)) = self.auths.get_key_value(key) {
+                return Some((key, entry));
+            }
+            match key.rsplit_once('/') {
+                Some((shorter, _)) => key = shorter,
+                None => break,
+            }
+        }
+        let registry = normal_registry(reference.domain());
+        let mut entries = self.auths.iter().map(|(key, entry)| (key.as_str(), entry));
+        entries
+            .find(|(key, _)| legacy_host(key).is_some_and(|host| normal_registry(host) == registry))
+    }
+}
+
+impl RawEntry {
+    fn credentials(&self) -> Result<Option<Credentials>, AuthFlaw> {
+        let given = |field: &Option<String>| field.clone().filter(|text| !text.is_empty());
+        if let Some(token) = given(&self.registrytoken) {
+            return Ok(Some(Credentials::RegistryToken(token)));
+        }
+        if let Some(token) = given(&self.identitytoken) {
+            return Ok(Some(Credentials::IdentityToken(token)));
+        }
+        if let Some(auth) = given(&self.auth) {
+            return Credentials::from_base64(&auth).map(Some);
+        }
+        let user = given(&self.username).zip(given(&self.password));
+        Ok(user.map(|(username, password)| Credentials::Basic { username, password }))
+    }
+}
+
+/// The host of a key that is a URL, as Docker wrote them once, or a bare host.
+fn legacy_host(key: &str) -> Option<&str> {
+    let url = key
+        .strip_prefix("https://")
+        .or_else(|| key.strip_prefix("http://"));
+    match url {
+        Some(rest) => rest.split('/').next(),
+        None => (!key.contains('/')).then_some(key),
+    }
+}
+
+/// Docker Hub has three names.
+fn normal_registry(host: &str) -> &str {
+    match host {
+        "index.docker.io" | "registry-1.docker.io" => "docker.io",
+        other => other,
+    }
+}
+
+/// Whether a path is one of the files; for tools that write logins.
+impl AuthFiles {
+    /// The files, in the order in which they are read.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.files.iter().map(PathBuf::as_path)
+    }
+}
+
+#[cfg(test)]
+mod tests;

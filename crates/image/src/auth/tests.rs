@@ -1,0 +1,176 @@
+//! auth.json in all its dialects.
+
+use super::*;
+
+fn find(text: &str, name: &str) -> Result<Option<Credentials>, AuthFlaw> {
+    parse(text.as_bytes()).and_then(|file| file.find(&Reference::parse(name).unwrap()))
+}
+
+fn user(text: &str, name: &str) -> Option<String> {
+    match find(text, name).unwrap() {
+        Some(Credentials::Basic { username, password }) => Some(format!("{username}:{password}")),
+        None => None,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn auths(entries: &[(&str, &str)]) -> String {
+    let entry =
+        |(key, login): &(&str, &str)| format!(r#""{key}":{{"auth":"{}"}}"#, STANDARD.encode(login));
+    format!(
+        r#"{{"auths":{{{}}}}}"#,
+        entries.iter().map(entry).collect::<Vec<_>>().join(",")
+    )
+}
+
+#[test]
+fn the_longest_key_wins() {
+    let text = auths(&[
+        ("a.example", "host:1"),
+        ("a.example/team", "team:2"),
+        ("a.example/team/app", "app:3"),
+        ("a.example:5000", "port:4"),
+    ]);
+    assert_eq!(user(&text, "a.example/x:tag").as_deref(), Some("host:1"));
+    assert_eq!(
+        user(&text, "a.example/team/other").as_deref(),
+        Some("team:2")
+    );
+    assert_eq!(
+        user(&text, "a.example/team/app:v1").as_deref(),
+        Some("app:3")
+    );
+    assert_eq!(
+        user(&text, "a.example/team/app/more").as_deref(),
+        Some("app:3")
+    );
+    assert_eq!(user(&text, "a.example/teamwork").as_deref(), Some("host:1"));
+    assert_eq!(user(&text, "a.example:5000/x").as_deref(), Some("port:4"));
+    assert_eq!(user(&text, "b.a.example/x"), None);
+}
+
+#[test]
+fn docker_hub_has_many_keys() {
+    for key in [
+        "docker.io",
+        "https://index.docker.io/v1/",
+        "index.docker.io",
+        "registry-1.docker.io",
+    ] {
+        assert_eq!(
+            user(&auths(&[(key, "me:pw:with:colons")]), "busybox").as_deref(),
+            Some("me:pw:with:colons"),
+            "{key}"
+        );
+    }
+    assert_eq!(
+        user(&auths(&[("https://a.example/v2/", "me:pw")]), "a.example/x").as_deref(),
+        Some("me:pw")
+    );
+    assert_eq!(
+        user(&auths(&[("docker.io/library/busybox", "me:pw")]), "busybox").as_deref(),
+        Some("me:pw")
+    );
+}
+
+#[test]
+fn tokens_are_read() {
+    let text = r#"{"auths":{"a.example":{"auth":"MDAwOg==","identitytoken":"idt"},"b.example":{"registrytoken":"rt"}}}"#;
+    assert_eq!(
+        find(text, "a.example/x").unwrap(),
+        Some(Credentials::IdentityToken("idt".into()))
+    );
+    assert_eq!(
+        find(text, "b.example/x").unwrap(),
+        Some(Credentials::RegistryToken("rt".into()))
+    );
+}
+
+#[test]
+fn helpers_are_refused_by_name_and_only_where_they_matter() {
+    let text = r#"{"auths":{"a.example":{},"c.example":{"auth":"YTpi"}},"credsStore":"secretservice","credHelpers":{"b.example":"ecr-login"}}"#;
+    for (name, helper) in [
+        ("a.example/x", "secretservice"),
+        ("b.example/x", "ecr-login"),
+    ] {
+        let error = find(text, name).unwrap_err().to_string();
+        assert!(
+            error.contains("credential helper not supported yet") && error.contains(helper),
+            "{error}"
+        );
+    }
+    assert_eq!(user(text, "c.example/x").as_deref(), Some("a:b"));
+    assert_eq!(user(text, "d.example/x"), None);
+}
+
+#[test]
+fn errors_name_the_entry_and_never_the_secret() {
+    let entry = |auth: &str| format!(r#"{{"auths":{{"a.example":{{"auth":"{auth}"}}}}}}"#);
+    for (text, part) in [
+        (entry("c2VjcmV0"), "user:password"),
+        (entry("!secret!"), "base64"),
+        (r#"{"auths":{"a.example":"secret"}}"#.to_owned(), "line 1"),
+        ("secret".to_owned(), "line 1"),
+    ] {
+        let error = find(&text, "a.example/x").unwrap_err().to_string();
+        assert!(
+            error.contains(part) && !error.contains("secret") && !error.contains("c2Vj"),
+            "{error}"
+        );
+    }
+    assert_eq!(find("  \n", "a.example/x").unwrap(), None);
+    assert_eq!(find("{}", "a.example/x").unwrap(), None);
+    assert!(!format!("{:?}", Credentials::basic("u", "hunter2")).contains("hunter2"));
+}
+
+#[test]
+fn files_are_asked_in_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: String| {
+        let path = dir.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+    };
+    file("run/containers/auth.json", auths(&[("a.example", "run:1")]));
+    file(
+        "home/.docker/config.json",
+        auths(&[("a.example", "docker:2"), ("b.example", "docker:2")]),
+    );
+    file("own.json", auths(&[("c.example", "own:3")]));
+    let var = |name: &str| match name {
+        "XDG_RUNTIME_DIR" => Some(dir.path().join("run").into_os_string()),
+        "HOME" => Some(dir.path().join("home").into_os_string()),
+        _ => None,
+    };
+    let files = AuthFiles::from_env(var);
+    let lookup = |files: &AuthFiles, name: &str| files.lookup(&Reference::parse(name).unwrap());
+    assert_eq!(
+        lookup(&files, "a.example/x").unwrap(),
+        Credentials::basic("run", "1")
+    );
+    assert_eq!(
+        lookup(&files, "b.example/x").unwrap(),
+        Credentials::basic("docker", "2")
+    );
+    assert_eq!(
+        lookup(&files, "c.example/x").unwrap(),
+        Credentials::Anonymous
+    );
+    let named = AuthFiles::from_env(|name| match name {
+        "REGISTRY_AUTH_FILE" => Some(dir.path().join("own.json").into_os_string()),
+        other => var(other),
+    });
+    assert_eq!(
+        lookup(&named, "c.example/x").unwrap(),
+        Credentials::basic("own", "3")
+    );
+    assert_eq!(
+        lookup(&named, "a.example/x").unwrap(),
+        Credentials::Anonymous
+    );
+    let missing = lookup(
+        &AuthFiles::only(dir.path().join("none.json")),
+        "a.example/x",
+    );
+    assert!(matches!(missing, Err(Error::Read { .. })), "{missing:?}");
+}
