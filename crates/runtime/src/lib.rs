@@ -1,1 +1,5 @@
-//! The runtime crate.
+//! OCI runtime-spec to running process, on Linux.
+
+pub mod capability;
+pub mod seccomp;
+pub mod spec;
