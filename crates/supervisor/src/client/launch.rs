@@ -1,0 +1,52 @@
+//! Starting a pod's supervisor: a child of nobody (it forks once more and leaves the caller's
+//! session), which holds none of the caller's files but the first connection and its log.
+
+use std::fs::OpenOptions;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use super::{Client, unexpected};
+use crate::error::{Error, Result};
+use crate::info::{LOG_FILE, SupervisorInfo};
+use crate::protocol::{Request, Response};
+use crate::setup::PodSetup;
+
+/// Starts `program supervise POD` for a pod whose directory exists, and returns when the pod
+/// stands: its namespaces exist, its socket listens, `supervisor.json` is written. It outlives the
+/// caller, is not its child, and ignores SIGTERM, SIGHUP and SIGINT while it has containers.
+///
+/// # Errors
+/// A program that cannot be started, or a part of the pod that cannot be set up; nothing is left
+/// but `supervisor.log` in the pod's directory.
+pub fn launch(program: &Path, setup: &PodSetup) -> Result<(Client, SupervisorInfo)> {
+    let (ours, theirs) = UnixStream::pair().map_err(Error::io("make socket for", &setup.dir))?;
+    let log_path = setup.dir.join(LOG_FILE);
+    let log = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(&log_path)
+        .map_err(Error::io("open", &log_path))?;
+    let status = Command::new(program)
+        .arg("supervise")
+        .arg(&setup.id)
+        .env_clear()
+        .current_dir("/")
+        .stdin(OwnedFd::from(theirs))
+        .stdout(Stdio::null())
+        .stderr(log)
+        .status()
+        .map_err(Error::io("execute", program))?;
+    if !status.success() {
+        let reason = format!("{status} (see {})", log_path.display());
+        return Err(Error::Launch { program: program.to_owned(), reason });
+    }
+    let mut client = Client::over(ours, &setup.dir);
+    match client.call(&Request::SetUp(Box::new(setup.clone())))? {
+        Response::Ready(info) => Ok((client, info)),
+        other => Err(unexpected(&other)),
+    }
+}

@@ -1,0 +1,258 @@
+//! The client of a pod's supervisor: one blocking connection, one request at a time. Open more
+//! connections for requests that wait (stop, wait, exec, attach). Dropping a client never harms
+//! a container; dropping an [`ExecSession`] kills its command.
+
+mod attach;
+mod exec;
+mod launch;
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, poll};
+
+use crate::address;
+use crate::error::{Error, Result};
+use crate::frame::{Inbox, encode, send_all};
+use crate::info::{INFO_FILE, SHM_DIR, SOCKET_FILE};
+use crate::protocol::{CreateContainer, CreatedInfo, Request, Response};
+use crate::state::{ContainerState, remove_file};
+
+pub use attach::{AttachEvent, AttachInput, AttachOutput, Attachment, Stream};
+pub use exec::{ExecSession, ExecStdio};
+pub use launch::launch;
+
+/// A connection to a pod's supervisor.
+#[derive(Debug)]
+pub struct Client {
+    socket: UnixStream,
+    inbox: Inbox,
+    dir: PathBuf,
+}
+
+impl Client {
+    /// Connects to the supervisor of the pod in `dir`.
+    ///
+    /// # Errors
+    /// [`Error::Gone`] if none listens there.
+    pub fn connect(dir: &Path) -> Result<Self> {
+        let socket = address::connect(dir)?;
+        Ok(Self::over(socket, dir))
+    }
+
+    fn over(socket: UnixStream, dir: &Path) -> Self {
+        Self { socket, inbox: Inbox::default(), dir: dir.to_owned() }
+    }
+
+    /// Makes a container up to the gate before its program.
+    ///
+    /// # Errors
+    /// A request, a `config.json` or a log that cannot be accepted, an id that is taken, or the
+    /// runtime's failure; nothing is left behind then.
+    pub fn create(&mut self, container: &CreateContainer) -> Result<CreatedInfo> {
+        match self.call(&Request::Create(Box::new(container.clone())))? {
+            Response::Created(info) => Ok(info),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Lets a created container's program run; returns once it is executed.
+    ///
+    /// # Errors
+    /// [`Error::Start`] if the program cannot be executed: the container is exited then, with
+    /// that code and message. [`Error::State`] if it is not in state created.
+    pub fn start(&mut self, id: &str) -> Result<()> {
+        self.done(&Request::Start { id: id.to_owned() })
+    }
+
+    /// Sends a signal to the container's first process, or to all of its cgroup.
+    ///
+    /// # Errors
+    /// A container that has ended or is unknown, or a signal that does not exist.
+    pub fn signal(&mut self, id: &str, signal: i32, all: bool) -> Result<()> {
+        self.done(&Request::Signal { id: id.to_owned(), signal, all })
+    }
+
+    /// Ends a container: `signal` now, SIGKILL after `timeout`; returns when it has ended, at once
+    /// if it had already. A later call with a shorter timeout shortens the wait of all callers, a
+    /// longer one never lengthens it. A paused container is thawed first.
+    ///
+    /// # Errors
+    /// An unknown container.
+    pub fn stop(&mut self, id: &str, signal: i32, timeout: Duration) -> Result<ContainerState> {
+        self.state(&Request::Stop { id: id.to_owned(), signal, timeout })
+    }
+
+    /// Forgets a container and removes its cgroup with every process left in it. The log stays.
+    ///
+    /// # Errors
+    /// An unknown container, or one that runs when `force` is not given.
+    pub fn delete(&mut self, id: &str, force: bool) -> Result<()> {
+        self.done(&Request::Delete { id: id.to_owned(), force })
+    }
+
+    /// Waits until the container has ended.
+    ///
+    /// # Errors
+    /// An unknown container, also one that is deleted meanwhile.
+    pub fn wait(&mut self, id: &str) -> Result<ContainerState> {
+        self.state(&Request::Wait { id: id.to_owned() })
+    }
+
+    /// Opens the container's log anew, after it was renamed away; the new file exists on return.
+    ///
+    /// # Errors
+    /// A container that does not run or has no log (no file is made then), or a file that cannot
+    /// be opened (the old one stays in use then).
+    pub fn reopen_log(&mut self, id: &str) -> Result<()> {
+        self.done(&Request::ReopenLog { id: id.to_owned() })
+    }
+
+    /// Sets the size of the container's terminal.
+    ///
+    /// # Errors
+    /// A container without a terminal.
+    pub fn resize(&mut self, id: &str, rows: u16, cols: u16) -> Result<()> {
+        self.done(&Request::Resize { id: id.to_owned(), rows, cols })
+    }
+
+    /// Changes the limits of the container's cgroup; what is absent stays as it is.
+    ///
+    /// # Errors
+    /// A limit that the kernel does not accept, or a container that has ended.
+    pub fn update(&mut self, id: &str, resources: &runtime::spec::Resources) -> Result<()> {
+        self.done(&Request::Update { id: id.to_owned(), resources: Box::new(resources.clone()) })
+    }
+
+    /// Freezes a running container.
+    ///
+    /// # Errors
+    /// A container that does not run.
+    pub fn pause(&mut self, id: &str) -> Result<()> {
+        self.done(&Request::Pause { id: id.to_owned() })
+    }
+
+    /// Thaws a paused container.
+    ///
+    /// # Errors
+    /// A container that is not paused.
+    pub fn resume(&mut self, id: &str) -> Result<()> {
+        self.done(&Request::Resume { id: id.to_owned() })
+    }
+
+    /// Kills every process of the pod, unmounts its /dev/shm and ends the supervisor; returns when
+    /// its process has ended. The containers' `state.json` stay.
+    ///
+    /// # Errors
+    /// A supervisor that went away before it answered.
+    pub fn shutdown(&mut self) -> Result<()> {
+        match self.call(&Request::Shutdown)? {
+            Response::Done => {}
+            other => return Err(unexpected(&other)),
+        }
+        let Some(process) = self.inbox.take_fds().pop_front() else {
+            return Err(Error::protocol("no process descriptor came with the answer to shutdown"));
+        };
+        wait_readable(process.as_fd()).map_err(Error::io("wait for the end of the supervisor of", &self.dir))
+    }
+
+    fn state(&mut self, request: &Request) -> Result<ContainerState> {
+        match self.call(request)? {
+            Response::State(state) => Ok(state),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    fn done(&mut self, request: &Request) -> Result<()> {
+        match self.call(request)? {
+            Response::Done => Ok(()),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    fn call(&mut self, request: &Request) -> Result<Response> {
+        self.call_with(request, &[])
+    }
+
+    fn call_with(&mut self, request: &Request, fds: &[BorrowedFd<'_>]) -> Result<Response> {
+        let bytes = encode(request)?;
+        send_all(&self.socket, &bytes, fds).map_err(|error| self.lost("send to", error))?;
+        match self.receive()? {
+            Response::Failed(error) => Err(error),
+            response => Ok(response),
+        }
+    }
+
+    fn receive(&mut self) -> Result<Response> {
+        receive(&self.socket, &mut self.inbox, &self.dir)
+    }
+
+    fn lost(&self, operation: &'static str, error: std::io::Error) -> Error {
+        lost(operation, &self.dir, error)
+    }
+
+    fn take_fd(&mut self) -> Option<OwnedFd> {
+        self.inbox.take_fds().pop_front()
+    }
+}
+
+/// The next answer on a connection.
+fn receive(socket: &UnixStream, inbox: &mut Inbox, dir: &Path) -> Result<Response> {
+    let mut scratch = [0; 4096];
+    loop {
+        if let Some(response) = inbox.message()? {
+            return Ok(response);
+        }
+        match inbox.receive(socket.as_fd(), &mut scratch) {
+            Ok(0) => return Err(Error::Gone { dir: dir.to_owned() }),
+            Ok(_) => {}
+            Err(error) => return Err(lost("receive from", dir, error)),
+        }
+    }
+}
+
+/// A socket's failure: the end of the other side has its own name.
+fn lost(operation: &'static str, dir: &Path, error: std::io::Error) -> Error {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionReset};
+    if matches!(error.kind(), BrokenPipe | ConnectionReset) {
+        return Error::Gone { dir: dir.to_owned() };
+    }
+    Error::io(operation, dir.join(SOCKET_FILE))(error)
+}
+
+fn unexpected(response: &Response) -> Error {
+    let what = match response {
+        Response::Ready(_) => "ready",
+        Response::Done => "done",
+        Response::Created(_) => "created",
+        Response::State(_) => "state",
+        Response::ExecStarted { .. } => "exec started",
+        Response::ExecExited(_) => "exec exited",
+        Response::Failed(_) => "failed",
+    };
+    Error::protocol(format!("{what:?} does not answer the request"))
+}
+
+fn wait_readable(fd: BorrowedFd<'_>) -> std::io::Result<()> {
+    loop {
+        match poll(&mut [PollFd::from_borrowed_fd(fd, PollFlags::IN)], None) {
+            Ok(_) => return Ok(()),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Takes away what a supervisor that was killed has left in the pod's directory: the mount on
+/// `shm`, the socket and `supervisor.json`. What is gone already is fine; to be called only when
+/// [`crate::SupervisorInfo::is_alive`] says no.
+///
+/// # Errors
+/// A mount or a file that cannot be removed.
+pub fn clean_after_death(dir: &Path) -> Result<()> {
+    crate::shm::unmount(&dir.join(SHM_DIR))?;
+    remove_file(&dir.join(SOCKET_FILE))?;
+    remove_file(&dir.join(INFO_FILE))
+}

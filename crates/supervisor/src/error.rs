@@ -1,0 +1,202 @@
+//! What can go wrong between a pod supervisor and its callers. One type on both sides of the
+//! socket: the supervisor builds the error where the facts are known and sends it as it is, so a
+//! caller can act on the variant and a person can read the message.
+//!
+//! Must never hold a cause only as a number: [`std::io::Error`]s cross the socket by errno.
+
+use std::io;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// The result of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// A failure of the supervisor, of its client, or of the runtime below.
+#[derive(Debug, thiserror::Error, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Error {
+    /// No container of that id is in the pod.
+    #[error("container {id} does not exist in this pod")]
+    NotFound {
+        /// The id as asked for.
+        id: String,
+    },
+    /// A container of that id is in the pod already.
+    #[error("container {id} exists already in this pod")]
+    Exists {
+        /// The id as asked for.
+        id: String,
+    },
+    /// The verb does not fit the container's state.
+    #[error("cannot {verb} container {id}: it is {state}")]
+    State {
+        /// The verb.
+        verb: String,
+        /// The container.
+        id: String,
+        /// Its state in words.
+        state: String,
+    },
+    /// A field of the request or of a file it names cannot be accepted.
+    #[error("{field}: {reason}")]
+    Invalid {
+        /// The field, as the request names it.
+        field: String,
+        /// Why not.
+        reason: String,
+    },
+    /// The program of a container or of an exec could not be executed.
+    #[error("{message}")]
+    Start {
+        /// The runtime's words: which program, and why not.
+        message: String,
+        /// What a shell would answer: 127 for a missing program, 126 for one that cannot be
+        /// executed, 128 for a failure before that.
+        exit_code: i32,
+    },
+    /// The runtime library failed.
+    #[error("{verb} container {id}: {message}")]
+    Runtime {
+        /// What was tried.
+        verb: String,
+        /// The container.
+        id: String,
+        /// The runtime's words.
+        message: String,
+    },
+    /// A system call failed.
+    #[error("{operation} {}: {source}", .path.display())]
+    Io {
+        /// What was tried.
+        operation: String,
+        /// On which file; for sockets and processes, what stands for them.
+        path: PathBuf,
+        /// The cause.
+        #[serde(with = "errno")]
+        source: io::Error,
+    },
+    /// A part of the pod cannot be set up.
+    #[error("set up {part}: {reason}")]
+    SetUp {
+        /// Which part.
+        part: String,
+        /// Why not.
+        reason: String,
+    },
+    /// A sysctl of the pod cannot be set.
+    #[error("sysctl {name}={value:?}: {reason}")]
+    Sysctl {
+        /// The name as asked for.
+        name: String,
+        /// The value as asked for.
+        value: String,
+        /// Why not.
+        reason: String,
+    },
+    /// A record on disk is not what this program writes.
+    #[error("{} is damaged: {reason}", .path.display())]
+    Record {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The supervisor's program did not start.
+    #[error("{} supervise: {reason}", .program.display())]
+    Launch {
+        /// The program.
+        program: PathBuf,
+        /// How it ended.
+        reason: String,
+    },
+    /// The supervisor is not there, or went away while a request was under way.
+    #[error("the supervisor of pod {} is gone", .dir.display())]
+    Gone {
+        /// The pod's directory.
+        dir: PathBuf,
+    },
+    /// The other side of the socket does not speak the protocol.
+    #[error("supervisor protocol: {reason}")]
+    Protocol {
+        /// What was wrong.
+        reason: String,
+    },
+}
+
+impl Error {
+    /// Is the answer that there is no such container? A remove may take it for success.
+    #[must_use]
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::NotFound { .. })
+    }
+
+    /// Is there no supervisor to answer?
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        matches!(self, Self::Gone { .. })
+    }
+
+    /// A failed system call with its place, for `map_err`.
+    pub(crate) fn io<E: Into<io::Error>>(
+        operation: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(E) -> Self {
+        let path = path.into();
+        move |source| Self::Io { operation: operation.to_owned(), path, source: source.into() }
+    }
+
+    /// A request that cannot be accepted.
+    pub(crate) fn invalid(field: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::Invalid { field: field.into(), reason: reason.into() }
+    }
+
+    /// The other side broke the protocol.
+    pub(crate) fn protocol(reason: impl Into<String>) -> Self {
+        Self::Protocol { reason: reason.into() }
+    }
+}
+
+/// An [`io::Error`] as its errno, so that the far side has the same kind and the same words.
+mod errno {
+    use std::io;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(error: &io::Error, to: S) -> Result<S::Ok, S::Error> {
+        match error.raw_os_error() {
+            Some(number) => Wire::Errno(number),
+            None => Wire::Text(error.to_string()),
+        }
+        .serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<io::Error, D::Error> {
+        Ok(match Wire::deserialize(from)? {
+            Wire::Errno(number) => io::Error::from_raw_os_error(number),
+            Wire::Text(text) => io::Error::other(text),
+        })
+    }
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    enum Wire {
+        Errno(i32),
+        Text(String),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_io_error_keeps_kind_and_words_across_the_socket() {
+        let before = Error::io("open", "/x")(io::Error::from_raw_os_error(libc::ENOENT));
+        let json = serde_json::to_string(&before).unwrap();
+        let after: Error = serde_json::from_str(&json).unwrap();
+        assert_eq!(after.to_string(), before.to_string());
+        assert!(matches!(after, Error::Io { source, .. } if source.kind() == io::ErrorKind::NotFound));
+    }
+}

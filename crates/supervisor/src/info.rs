@@ -1,0 +1,114 @@
+//! `supervisor.json`: which process supervises a pod. A pid alone can be another process after a
+//! while, so the start time goes with it: the pair names a process for ever.
+
+use std::path::Path;
+
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::state::{read_json, write_json};
+
+/// The file's name in the pod's directory.
+pub(crate) const INFO_FILE: &str = "supervisor.json";
+/// The socket's name in the pod's directory.
+pub(crate) const SOCKET_FILE: &str = "supervisor.sock";
+/// What the supervisor has to say to an operator, in the pod's directory.
+pub(crate) const LOG_FILE: &str = "supervisor.log";
+/// The directory that becomes the containers' /dev/shm, in the pod's directory.
+pub(crate) const SHM_DIR: &str = "shm";
+
+/// A pod's supervisor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SupervisorInfo {
+    /// Its process id.
+    pub pid: i32,
+    /// When it started, in clock ticks since boot (proc(5), stat field 22).
+    pub start_time: u64,
+    /// The version of the program.
+    pub version: String,
+    /// The first process of the pod's shared PID namespace, if the pod has one.
+    pub pod_init: Option<i32>,
+}
+
+impl SupervisorInfo {
+    /// The calling process as a supervisor.
+    pub(crate) fn of_this_process(pod_init: Option<i32>) -> Result<Self> {
+        let pid = rustix::process::getpid().as_raw_nonzero().get();
+        let (_, start_time) = stat(pid).ok_or_else(|| Error::Record {
+            path: format!("/proc/{pid}/stat").into(),
+            reason: "no state and start time in it".into(),
+        })?;
+        Ok(Self { pid, start_time, version: env!("CARGO_PKG_VERSION").to_owned(), pod_init })
+    }
+
+    /// The supervisor recorded in a pod's directory; `None` if none was ready there, or it has
+    /// shut down.
+    ///
+    /// # Errors
+    /// A file that cannot be read or is not such a record.
+    pub fn read(pod_dir: &Path) -> Result<Option<Self>> {
+        read_json(&pod_dir.join(INFO_FILE))
+    }
+
+    pub(crate) fn write(&self, pod_dir: &Path) -> Result<()> {
+        write_json(&pod_dir.join(INFO_FILE), self)
+    }
+
+    /// Does that very process live? A zombie does not, nor does another process with its pid.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        stat(self.pid).is_some_and(|(state, start)| start == self.start_time && !matches!(state, b'Z' | b'X'))
+    }
+
+    /// Kills the supervisor (SIGKILL), and never another process; one that is gone is fine.
+    /// Its containers' processes are left to whoever owns their cgroups.
+    ///
+    /// # Errors
+    /// A process that may not be killed.
+    pub fn kill(&self) -> Result<()> {
+        let Some(pid) = Pid::from_raw(self.pid) else { return Ok(()) };
+        let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else { return Ok(()) };
+        // Asked after the pidfd is held: from here on the pid cannot become another process's.
+        if !self.is_alive() {
+            return Ok(());
+        }
+        match pidfd_send_signal(&process, Signal::KILL) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+            Err(error) => Err(Error::io("kill", format!("process {}", self.pid))(error)),
+        }
+    }
+}
+
+/// State letter and start time of a process (proc(5), stat fields 3 and 22).
+fn stat(pid: i32) -> Option<(u8, u64)> {
+    parse_stat(&std::fs::read(format!("/proc/{pid}/stat")).ok()?)
+}
+
+fn parse_stat(text: &[u8]) -> Option<(u8, u64)> {
+    // The name is in parentheses and may hold anything, spaces and parentheses included.
+    let end = text.iter().rposition(|byte| *byte == b')')?;
+    let mut fields = text.get(end + 2..)?.split(|byte| *byte == b' ');
+    let state = *fields.next()?.first()?;
+    let start = std::str::from_utf8(fields.nth(18)?).ok()?.parse().ok()?;
+    Some((state, start))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_name_with_parentheses_does_not_move_the_fields() {
+        let line = b"42 (a) Z 1) S 1 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 777 1 2";
+        assert_eq!(parse_stat(line), Some((b'S', 777)));
+    }
+
+    #[test]
+    fn this_process_is_alive_and_one_with_another_start_time_is_not() {
+        let mut info = SupervisorInfo::of_this_process(None).unwrap();
+        assert!(info.is_alive());
+        info.start_time += 1;
+        assert!(!info.is_alive());
+    }
+}

@@ -1,0 +1,235 @@
+//! What the two sides say: one [`Request`], one [`Response`], for as long as the connection lives.
+//!
+//! A message is a frame of [`crate::frame`]: its length as u32 in little endian, then JSON. File
+//! descriptors travel with the frame's first byte. One request at a time is under way on a
+//! connection. Two requests change what the connection is:
+//! - after `Exec` is answered by [`Response::ExecStarted`], exactly one more frame comes,
+//!   [`Response::ExecExited`]; closing the connection before kills the command;
+//! - after `Attach` is answered by [`Response::Done`], both directions carry [`crate::stream`]
+//!   packets until the connection closes.
+//!
+//! Both sides are of one version (the supervisor is started by its first client), but a newer
+//! engine may meet an older supervisor: fields are only ever added, with a default.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+use crate::info::SupervisorInfo;
+use crate::setup::PodSetup;
+use crate::state::ContainerState;
+
+/// What a client may ask.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Request {
+    /// Set the pod up; only ever the first frame of a new supervisor's first connection.
+    SetUp(Box<PodSetup>),
+    /// Make a container up to the gate before its program.
+    Create(Box<CreateContainer>),
+    /// Open the gate.
+    Start {
+        /// The container.
+        id: String,
+    },
+    /// Send a signal.
+    Signal {
+        /// The container.
+        id: String,
+        /// The signal's number.
+        signal: i32,
+        /// To all processes of its cgroup, not only the first.
+        all: bool,
+    },
+    /// End it: the signal now, SIGKILL after the timeout. Answered when it has ended.
+    Stop {
+        /// The container.
+        id: String,
+        /// The signal's number.
+        signal: i32,
+        /// How long to wait before SIGKILL.
+        timeout: Duration,
+    },
+    /// Forget it and remove its cgroup.
+    Delete {
+        /// The container.
+        id: String,
+        /// Kill it first if it lives.
+        force: bool,
+    },
+    /// Run a command in it.
+    Exec {
+        /// The container.
+        id: String,
+        /// What to run and for how long.
+        request: Box<ExecRequest>,
+        /// What comes with the frame, or is wanted.
+        stdio: ExecWire,
+    },
+    /// Join its streams.
+    Attach {
+        /// The container.
+        id: String,
+        /// Which streams.
+        options: AttachOptions,
+    },
+    /// Answer when it has ended.
+    Wait {
+        /// The container.
+        id: String,
+    },
+    /// Open its log file anew.
+    ReopenLog {
+        /// The container.
+        id: String,
+    },
+    /// Set the size of its terminal.
+    Resize {
+        /// The container.
+        id: String,
+        /// Height in characters.
+        rows: u16,
+        /// Width in characters.
+        cols: u16,
+    },
+    /// Change its cgroup's limits.
+    Update {
+        /// The container.
+        id: String,
+        /// The new limits; what is absent stays.
+        resources: Box<runtime::spec::Resources>,
+    },
+    /// Freeze it.
+    Pause {
+        /// The container.
+        id: String,
+    },
+    /// Thaw it.
+    Resume {
+        /// The container.
+        id: String,
+    },
+    /// Kill everything that is left and end the supervisor.
+    Shutdown,
+}
+
+/// What the supervisor answers.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Response {
+    /// To `SetUp`: the pod stands.
+    Ready(SupervisorInfo),
+    /// Done. To `Shutdown` it carries a pidfd of the supervisor, readable once it has ended.
+    Done,
+    /// To `Create`.
+    Created(CreatedInfo),
+    /// To `Stop` and `Wait`.
+    State(ContainerState),
+    /// To `Exec`: the program runs. Carries the terminal's master side if one was wanted.
+    ExecStarted {
+        /// The command's process id as the host sees it.
+        pid: i32,
+    },
+    /// The exec'd command has ended.
+    ExecExited(ExecExit),
+    /// It could not be done.
+    Failed(Error),
+}
+
+/// A container to be made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CreateContainer {
+    /// The container's id, a plain file name.
+    pub id: String,
+    /// The container's directory, which holds `config.json`; `state.json` is written there.
+    pub bundle: PathBuf,
+    /// Where its root file system comes from.
+    pub rootfs: RootfsSource,
+    /// Where its output is logged; `None` drops it once no client is attached.
+    pub log: Option<LogTarget>,
+    /// A pseudo terminal as its stdin, stdout and stderr.
+    pub terminal: bool,
+    /// Keep its stdin open for clients; otherwise it is /dev/null.
+    pub stdin: bool,
+    /// Close its stdin when the first client that was attached to it leaves.
+    pub stdin_once: bool,
+}
+
+/// Where a root file system comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RootfsSource {
+    /// A directory that is there.
+    Path(PathBuf),
+    /// An overlay, mounted only inside the container's own mount namespace.
+    Overlay {
+        /// The image's layers, the topmost first.
+        lower: Vec<PathBuf>,
+        /// The writable layer.
+        upper: PathBuf,
+        /// Overlayfs's own directory beside it.
+        work: PathBuf,
+    },
+}
+
+/// A container's log file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogTarget {
+    /// The file; its directory must exist, and it must not be a symbolic link.
+    pub path: PathBuf,
+    /// Empty the file before it would grow past so many bytes.
+    pub max_size: Option<u64>,
+}
+
+/// What `create` made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CreatedInfo {
+    /// The container's first process as the host sees it.
+    pub pid: i32,
+}
+
+/// A command to run in a container.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ExecRequest {
+    /// The command with its user, environment and capabilities.
+    pub process: runtime::spec::Process,
+    /// Kill it after that time.
+    pub timeout: Option<Duration>,
+}
+
+/// How an exec's streams travel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExecWire {
+    /// Three descriptors come with the request: stdin, stdout, stderr.
+    Fds,
+    /// A new terminal, whose master side comes with the answer.
+    Terminal {
+        /// Rows and columns, if known.
+        size: Option<(u16, u16)>,
+    },
+}
+
+/// How an exec ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExecExit {
+    /// The command's code, or 128 and the number of the signal that killed it.
+    pub code: i32,
+    /// It was killed because its time was over.
+    pub timed_out: bool,
+    /// The kernel killed a process of the container for want of memory while it ran.
+    pub oom: bool,
+}
+
+/// Which of a container's streams a client wants.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttachOptions {
+    /// Send to its stdin.
+    pub stdin: bool,
+    /// Receive its stdout; all output of a terminal is stdout.
+    pub stdout: bool,
+    /// Receive its stderr.
+    pub stderr: bool,
+}

@@ -1,0 +1,32 @@
+//! What a pod's supervisor is to set up before it is ready.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// A pod as its supervisor needs to know it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PodSetup {
+    /// The pod's directory, which exists and is private to root.
+    pub dir: PathBuf,
+    /// The pod's id; seen in the process list.
+    pub id: String,
+    /// The pod's host name; needs `new_uts`.
+    pub hostname: Option<String>,
+    /// A network namespace of its own. Its loopback is the network crate's to bring up.
+    pub new_net: bool,
+    /// An IPC namespace of its own, and with it a private /dev/shm.
+    pub new_ipc: bool,
+    /// A UTS namespace of its own.
+    pub new_uts: bool,
+    /// One PID namespace for all containers that join it, with a tiny first process.
+    pub shared_pid: bool,
+    /// Kernel parameters of the pod's own namespaces, as `net.ipv4.ip_forward` or
+    /// `net/ipv4/ip_forward`.
+    pub sysctls: BTreeMap<String, String>,
+    /// The size of /dev/shm in bytes; it is mounted only with `new_ipc`.
+    pub shm_size: u64,
+    /// The cgroup of the supervisor and the pod's first process; `None` leaves them in the caller's.
+    pub cgroup: Option<String>,
+}

@@ -1,0 +1,190 @@
+//! `state.json`: the supervisor's record of one container, readable by any process at any time.
+//! Written to a temporary file and renamed, without fsync: the directory is on a tmpfs and goes
+//! with the processes it describes. Only the supervisor writes it.
+
+use std::io::ErrorKind;
+use std::path::Path;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// The file's name in the container's directory.
+pub(crate) const STATE_FILE: &str = "state.json";
+
+/// The version of the record's form that this program writes and reads.
+const VERSION: u32 = 1;
+
+/// What the supervisor knows of a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerState {
+    /// The form of the record.
+    pub version: u32,
+    /// The container's id.
+    pub id: String,
+    /// Where it stands in its life.
+    pub status: Status,
+    /// The container's first process as the host sees it; `None` once it has ended.
+    pub pid: Option<i32>,
+    /// When it was created: nanoseconds since 1970, UTC.
+    pub created_at_ns: i64,
+    /// The container's cgroup, relative to the root of each hierarchy.
+    pub cgroup: String,
+}
+
+/// Where a container stands, with what is known only there. Times are nanoseconds since 1970, UTC.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// Its first process waits for start.
+    Created,
+    /// Its program runs.
+    Running {
+        /// When the program was executed.
+        started_at: i64,
+    },
+    /// Its cgroup is frozen.
+    Paused {
+        /// When the program was executed.
+        started_at: i64,
+    },
+    /// Its first process has ended.
+    Exited {
+        /// When the program was executed; `None` if it never was.
+        started_at: Option<i64>,
+        /// When it ended.
+        finished_at: i64,
+        /// The program's code, or 128 and the number of the signal that killed it.
+        exit_code: i32,
+        /// The kernel killed a process of the container for want of memory.
+        oom_killed: bool,
+        /// Why it was not started.
+        message: Option<String>,
+    },
+}
+
+impl Status {
+    /// The state in a word, for messages.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Created => "created, not started",
+            Self::Running { .. } => "running",
+            Self::Paused { .. } => "paused",
+            Self::Exited { .. } => "exited",
+        }
+    }
+
+    /// When the program was executed, if it was.
+    #[must_use]
+    pub fn started_at(&self) -> Option<i64> {
+        match self {
+            Self::Created => None,
+            Self::Running { started_at } | Self::Paused { started_at } => Some(*started_at),
+            Self::Exited { started_at, .. } => *started_at,
+        }
+    }
+
+    /// Has the container ended?
+    #[must_use]
+    pub fn is_exited(&self) -> bool {
+        matches!(self, Self::Exited { .. })
+    }
+}
+
+impl ContainerState {
+    /// The record of a container that was created just now.
+    pub(crate) fn created(id: &str, pid: i32, cgroup: &str) -> Self {
+        Self {
+            version: VERSION,
+            id: id.to_owned(),
+            status: Status::Created,
+            pid: Some(pid),
+            created_at_ns: now_ns(),
+            cgroup: cgroup.to_owned(),
+        }
+    }
+
+    /// The record in a container's directory; `None` if there is none: the container is not made,
+    /// or is deleted.
+    ///
+    /// # Errors
+    /// A file that cannot be read or is not such a record.
+    pub fn read(container_dir: &Path) -> Result<Option<Self>> {
+        let path = container_dir.join(STATE_FILE);
+        let Some(state) = read_json::<Self>(&path)? else { return Ok(None) };
+        if state.version != VERSION {
+            let reason = format!("version {} is not {VERSION}, the one this program knows", state.version);
+            return Err(Error::Record { path, reason });
+        }
+        Ok(Some(state))
+    }
+
+    /// Puts the record in its place at once.
+    pub(crate) fn write(&self, container_dir: &Path) -> Result<()> {
+        write_json(&container_dir.join(STATE_FILE), self)
+    }
+
+    /// Takes the record away; one that is not there is fine.
+    pub(crate) fn remove(container_dir: &Path) -> Result<()> {
+        remove_file(&container_dir.join(STATE_FILE))
+    }
+}
+
+/// Reads a JSON record; `None` if there is no such file.
+pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Error::io("read", path)(error)),
+    };
+    serde_json::from_slice(&bytes)
+        .map(Some)
+        .map_err(|error| Error::Record { path: path.to_owned(), reason: error.to_string() })
+}
+
+/// Writes a JSON record so that a reader sees the old or the new, never a part.
+pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+    let bytes = serde_json::to_vec(value)
+        .map_err(|error| Error::Record { path: path.to_owned(), reason: error.to_string() })?;
+    let temporary = path.with_extension("json.tmp");
+    std::fs::write(&temporary, bytes).map_err(Error::io("write", &temporary))?;
+    std::fs::rename(&temporary, path).map_err(Error::io("rename", path))
+}
+
+/// Removes a file; one that is not there is fine.
+pub(crate) fn remove_file(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(Error::io("remove", path)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// The time as records keep it.
+pub(crate) fn now_ns() -> i64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+    time.tv_sec * 1_000_000_000 + time.tv_nsec
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_of_another_version_is_refused_by_name() {
+        let dir = std::env::temp_dir().join(format!("floe-state-{}", std::process::id()));
+        std::fs::create_dir(&dir).unwrap();
+        let mut state = ContainerState::created("c", 1, "g");
+        state.version = 99;
+        state.write(&dir).unwrap();
+        let error = ContainerState::read(&dir).unwrap_err();
+        std::fs::remove_dir_all(&dir).unwrap();
+        assert!(error.to_string().contains("version 99"), "{error}");
+    }
+
+    #[test]
+    fn no_file_is_no_record() {
+        assert_eq!(ContainerState::read(Path::new("/nowhere")).unwrap(), None);
+    }
+}
