@@ -7,6 +7,7 @@
 //! whose digest it has not computed itself.
 
 pub mod auth;
+mod client;
 pub mod config;
 mod digest;
 mod error;
@@ -17,9 +18,10 @@ mod reference;
 pub mod registries;
 
 pub use auth::{AuthFiles, Credentials};
+pub use client::{BlobBody, BlobStream, Client, ClientConfig, Fetched, ImageManifest, Retry};
 pub use config::ImageConfig;
 pub use digest::{Algorithm, Digest, DigestFlaw, Hasher, Verifier};
-pub use error::{Error, ManifestFlaw, Result};
+pub use error::{At, Attempt, Error, ManifestFlaw, ProtocolFlaw, RedirectFlaw, Result};
 pub use manifest::{AnyManifest, Compression, Descriptor, Index, Manifest, MediaType};
 pub use platform::Platform;
 pub use policy::Policy;

@@ -1,0 +1,250 @@
+//! The Distribution client (OCI distribution-spec v1.1, Docker Registry HTTP API V2).
+//!
+//! A [`Client`] is made once from a [`ClientConfig`] and cloned freely; it keeps connections, tokens
+//! and what it learned about each registry. A pull asks for the [`image`](Client::image), which
+//! tries the mirrors and then the registry, and then for each [`blob`](Client::blob) at the source
+//! that answered. A push sends blobs first and the manifest last.
+//!
+//! Must never hand out bytes whose size and digest were not checked, and never wait or retry
+//! without bound.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::auth::{AuthFiles, Credentials};
+use crate::error::{Attempt, Error, Result};
+use crate::reference::Reference;
+use crate::registries::{Registries, RegistriesPaths, Source};
+
+mod blob;
+mod challenge;
+mod dns;
+mod endpoint;
+mod exchange;
+mod pull;
+mod push;
+mod retry;
+mod tags;
+mod tls;
+mod token;
+mod transport;
+
+pub use blob::BlobStream;
+pub use pull::{Fetched, ImageManifest};
+pub use push::BlobBody;
+pub use retry::Retry;
+
+use endpoint::Scheme;
+use exchange::Repo;
+use token::Logins;
+use transport::Transport;
+
+/// Everything that a [`Client`] depends on.
+#[derive(Debug, Clone)]
+pub struct ClientConfig {
+    /// Where images really come from.
+    pub registries: Registries,
+    /// Where logins are stored.
+    pub auth: AuthFiles,
+    /// Directories with certificates by `host[:port]`; the first that has the host counts.
+    pub certs_dirs: Vec<PathBuf>,
+    /// Bundles of CA certificates; the first that exists counts, and without any Mozilla's CAs do.
+    pub ca_bundles: Vec<PathBuf>,
+    /// The hosts file.
+    pub hosts_file: PathBuf,
+    /// The name servers.
+    pub resolv_conf: PathBuf,
+    /// How long connecting may take, TLS included.
+    pub connect_timeout: Duration,
+    /// How long nothing may come in the middle of an answer. There is no limit to the whole.
+    pub stall_timeout: Duration,
+    /// How often to try again.
+    pub retry: Retry,
+    /// The `User-Agent`.
+    pub user_agent: String,
+}
+
+impl Default for ClientConfig {
+    /// The system's certificates and name servers; no registries.conf and no stored logins.
+    fn default() -> ClientConfig {
+        let paths = |list: &[&str]| list.iter().map(PathBuf::from).collect();
+        ClientConfig {
+            registries: Registries::default(),
+            auth: AuthFiles::default(),
+            certs_dirs: paths(&["/etc/containers/certs.d", "/etc/docker/certs.d"]),
+            ca_bundles: paths(&[
+                "/etc/ssl/certs/ca-certificates.crt",
+                "/etc/pki/tls/certs/ca-bundle.crt",
+                "/etc/ssl/ca-bundle.pem",
+                "/etc/ssl/cert.pem",
+            ]),
+            hosts_file: "/etc/hosts".into(),
+            resolv_conf: "/etc/resolv.conf".into(),
+            connect_timeout: Duration::from_secs(15),
+            stall_timeout: Duration::from_secs(60),
+            retry: Retry::default(),
+            user_agent: concat!("floe/", env!("CARGO_PKG_VERSION")).to_owned(),
+        }
+    }
+}
+
+impl ClientConfig {
+    /// What the system's files and the environment say. `var` looks up a variable, as
+    /// `std::env::var_os` does. Errors when registries.conf cannot be used.
+    pub fn from_env(var: impl Fn(&str) -> Option<OsString>) -> Result<ClientConfig> {
+        let mut config = ClientConfig {
+            registries: Registries::load(&RegistriesPaths::from_env(&var))?,
+            auth: AuthFiles::from_env(&var),
+            ..ClientConfig::default()
+        };
+        if let Some(home) = var("HOME").filter(|home| !home.is_empty()) {
+            config
+                .certs_dirs
+                .insert(0, Path::new(&home).join(".config/containers/certs.d"));
+        }
+        if let Some(bundle) = var("SSL_CERT_FILE").filter(|file| !file.is_empty()) {
+            config.ca_bundles.insert(0, bundle.into());
+        }
+        Ok(config)
+    }
+}
+
+/// Talks to registries. Clones share connections and logins.
+#[derive(Clone)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: ClientConfig,
+    transport: Transport,
+    logins: Logins,
+    /// What insecure registries turned out to speak.
+    schemes: Mutex<HashMap<String, Scheme>>,
+}
+
+impl Client {
+    /// A client. Nothing is read or connected yet.
+    pub fn new(config: ClientConfig) -> Client {
+        let transport = Transport::new(&config);
+        let (logins, schemes) = (Logins::default(), Mutex::default());
+        Client {
+            inner: Arc::new(Inner {
+                config,
+                transport,
+                logins,
+                schemes,
+            }),
+        }
+    }
+
+    /// What the client was made from.
+    pub fn config(&self) -> &ClientConfig {
+        &self.inner.config
+    }
+}
+
+impl Inner {
+    fn scheme(&self, domain: &str) -> Option<Scheme> {
+        self.schemes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(domain)
+            .copied()
+    }
+
+    fn remember_scheme(&self, domain: &str, scheme: Scheme) {
+        self.schemes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(domain.to_owned(), scheme);
+    }
+
+    /// Who to be at a source. Credentials that were given are the registry's own: a mirror gets
+    /// only what is stored for it.
+    fn repo(&self, source: &Source, given: &Credentials, push: bool) -> Result<Repo> {
+        let stored = *given == Credentials::Stored || source.mirror;
+        let credentials = match stored {
+            true if *given == Credentials::Anonymous => Credentials::Anonymous,
+            true => self.config.auth.lookup(&source.reference)?,
+            false => given.clone(),
+        };
+        Ok(Repo {
+            source: source.clone(),
+            credentials,
+            push,
+        })
+    }
+
+    fn push_repo(&self, reference: &Reference, given: &Credentials) -> Result<Repo> {
+        let source = self.config.registries.push_target(reference)?;
+        self.repo(&source, given, true)
+    }
+}
+
+/// The sources of an image that failed so far.
+struct Trail {
+    reference: String,
+    attempts: Vec<Attempt>,
+}
+
+impl Trail {
+    fn new(reference: &Reference) -> Trail {
+        Trail {
+            reference: reference.to_string(),
+            attempts: Vec::new(),
+        }
+    }
+
+    fn failed(&mut self, source: Source, error: Error) {
+        if source.mirror {
+            tracing::info!(
+                "mirror {} is passed over: {error}",
+                source.reference.domain()
+            );
+        }
+        self.attempts.push(Attempt { source, error });
+    }
+
+    /// The only error as it is, or all of them.
+    fn into_error(mut self) -> Error {
+        match (self.attempts.pop(), self.attempts.is_empty()) {
+            (Some(only), true) => only.error,
+            (last, _) => {
+                self.attempts.extend(last);
+                Error::AllSourcesFailed {
+                    reference: self.reference,
+                    attempts: self.attempts,
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::Descriptor;
+    use crate::platform::Platform;
+
+    /// The engine pulls layers in spawned tasks.
+    #[test]
+    fn what_the_client_does_can_be_spawned() {
+        fn spawnable<T: Send>(_: &T) {}
+        let client = Client::new(ClientConfig::default());
+        let reference = Reference::parse("a.example/x").expect("is a reference");
+        let nobody = Credentials::Anonymous;
+        let descriptor = Descriptor::of("a/b".into(), b"");
+        let source = Source::direct(reference.clone());
+        spawnable(&client);
+        spawnable(&client.image(&reference, &Platform::host(), &nobody));
+        spawnable(&client.manifest(&reference, &nobody));
+        spawnable(&client.blob(&source, &descriptor, &nobody));
+        spawnable(&client.tags(&reference, &nobody));
+        let body = BlobBody::Bytes(bytes::Bytes::new());
+        spawnable(&client.push_blob(&reference, &descriptor, body, &nobody));
+    }
+}

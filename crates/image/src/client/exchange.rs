@@ -1,0 +1,537 @@
+//! One request and its answer: scheme, login, redirects, and what the status means.
+//!
+//! Must never send credentials to another origin than the one they are for, never follow a redirect
+//! of a write, and never read more of an answer than its limit.
+
+use std::sync::{Mutex, PoisonError};
+
+use bytes::{Bytes, BytesMut};
+use reqwest::header::{
+    AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderValue, LOCATION, WWW_AUTHENTICATE,
+};
+use reqwest::{Method, Response, StatusCode, Url};
+use serde::Deserialize;
+
+use super::Inner;
+use super::challenge::Challenge;
+use super::endpoint::{self, Scheme};
+use super::retry::{Failure, retry_after};
+use super::transport::chain;
+use crate::auth::Credentials;
+use crate::error::{At, Error, ProtocolFlaw, RedirectFlaw, Result};
+use crate::registries::Source;
+
+const MAX_REDIRECTS: usize = 5;
+/// The most of an error's body that is read for its message.
+const MAX_ERROR_BODY: usize = 8 << 10;
+/// The most of a registry's message that is shown.
+const MAX_MESSAGE: usize = 300;
+
+/// A repository at a registry, and who asks.
+#[derive(Debug, Clone)]
+pub(super) struct Repo {
+    pub(super) source: Source,
+    pub(super) credentials: Credentials,
+    pub(super) push: bool,
+}
+
+impl Repo {
+    /// What a token must permit.
+    pub(super) fn scope(&self) -> String {
+        let actions = if self.push { "pull,push" } else { "pull" };
+        format!("repository:{}:{actions}", self.source.reference.path())
+    }
+}
+
+/// Where a request goes.
+#[derive(Debug, Clone)]
+pub(super) enum Target {
+    /// Below `/v2/NAME/` of the repository.
+    Api(String),
+    /// Exactly here.
+    Url(Url),
+}
+
+/// The body of a request.
+#[derive(Debug)]
+pub(super) enum Content {
+    None,
+    Bytes(Bytes),
+    /// A stream of known size, which can be sent only once.
+    Once(Mutex<Option<reqwest::Body>>, u64),
+}
+
+/// A request.
+#[derive(Debug)]
+pub(super) struct Ask {
+    pub(super) method: Method,
+    pub(super) target: Target,
+    pub(super) headers: HeaderMap,
+    /// For token services; registries are logged in at by challenge.
+    pub(super) authorization: Option<HeaderValue>,
+    pub(super) content: Content,
+    pub(super) subject: String,
+}
+
+impl Ask {
+    pub(super) fn new(method: Method, target: Target, subject: String) -> Ask {
+        let (headers, content) = (HeaderMap::new(), Content::None);
+        Ask {
+            method,
+            target,
+            headers,
+            authorization: None,
+            content,
+            subject,
+        }
+    }
+
+    fn at(&self, url: &Url) -> At {
+        At {
+            subject: self.subject.as_str().into(),
+            endpoint: endpoint::origin(url).into(),
+        }
+    }
+
+    fn is_read(&self) -> bool {
+        self.method == Method::GET || self.method == Method::HEAD
+    }
+
+    /// Whether the body, if any, is still there to be sent.
+    fn is_sendable(&self) -> bool {
+        match &self.content {
+            Content::None | Content::Bytes(_) => true,
+            Content::Once(body, _) => body
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .is_some(),
+        }
+    }
+}
+
+/// A successful answer.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) response: Response,
+    pub(super) at: At,
+}
+
+/// A successful answer with its whole body.
+#[derive(Debug)]
+pub(super) struct Document {
+    pub(super) headers: HeaderMap,
+    pub(super) url: Url,
+    pub(super) at: At,
+    pub(super) bytes: Bytes,
+}
+
+impl Answer {
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        self.response.headers().get(name)?.to_str().ok()
+    }
+
+    /// Reads the whole body. Errors with [`Error::TooLarge`] above `limit` bytes.
+    async fn document(mut self, limit: u64) -> Result<Document, Failure> {
+        let too_large = |at: &At| {
+            Failure::from(Error::TooLarge {
+                at: at.clone(),
+                limit,
+            })
+        };
+        let announced = self.response.content_length();
+        if announced.is_some_and(|length| length > limit) {
+            return Err(too_large(&self.at));
+        }
+        let mut body = BytesMut::new();
+        loop {
+            match self.response.chunk().await {
+                Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+                Ok(None) => break,
+                Err(error) => {
+                    let (received, expected) = (body.len() as u64, announced.unwrap_or_default());
+                    let error = Error::Truncated {
+                        at: self.at,
+                        expected,
+                        received,
+                        cause: chain(&error),
+                    };
+                    return Err(Failure::transient(error, None));
+                }
+            }
+            if body.len() as u64 > limit {
+                return Err(too_large(&self.at));
+            }
+        }
+        let (headers, url) = (self.response.headers().clone(), self.response.url().clone());
+        Ok(Document {
+            headers,
+            url,
+            at: self.at,
+            bytes: body.freeze(),
+        })
+    }
+}
+
+impl Inner {
+    /// Sends a request until it is answered with success.
+    pub(super) async fn ask(&self, repo: &Repo, ask: &Ask) -> Result<Answer> {
+        let mut tried = 0;
+        loop {
+            match self.ask_once(repo, ask).await {
+                Ok(answer) => return Ok(answer),
+                Err(failure) => self.config.retry.wait(&mut tried, failure).await?,
+            }
+        }
+    }
+
+    /// The same, with the whole body.
+    pub(super) async fn ask_bytes(&self, repo: &Repo, ask: &Ask, limit: u64) -> Result<Document> {
+        let mut tried = 0;
+        loop {
+            let document = match self.ask_once(repo, ask).await {
+                Ok(answer) => answer.document(limit).await,
+                Err(failure) => Err(failure),
+            };
+            match document {
+                Ok(document) => return Ok(document),
+                Err(failure) => self.config.retry.wait(&mut tried, failure).await?,
+            }
+        }
+    }
+
+    /// What a token service at `url` answers; it sets no challenges.
+    pub(super) async fn ask_token(
+        &self,
+        repo: &Repo,
+        ask: &Ask,
+        url: &Url,
+        limit: u64,
+    ) -> Result<Bytes> {
+        let mut tried = 0;
+        loop {
+            let document = match self
+                .follow(repo, ask, url.clone(), ask.authorization.as_ref())
+                .await
+            {
+                Ok(sent) => match understand(ask, sent.response, &sent.url).await {
+                    Ok(answer) => answer.document(limit).await,
+                    Err(failure) => Err(failure),
+                },
+                Err(failure) => Err(failure),
+            };
+            match document {
+                Ok(document) => return Ok(document.bytes),
+                Err(failure) => self.config.retry.wait(&mut tried, failure).await?,
+            }
+        }
+    }
+
+    async fn ask_once(&self, repo: &Repo, ask: &Ask) -> Result<Answer, Failure> {
+        if !ask.is_sendable() {
+            let at = At {
+                subject: ask.subject.as_str().into(),
+                endpoint: repo.source.reference.domain().into(),
+            };
+            let source =
+                std::io::Error::other("it was read already, and the upload has to begin again");
+            return Err(Error::PushContent { at, source }.into());
+        }
+        let sent = match &ask.target {
+            Target::Url(url) => self.logged_in(repo, ask, url.clone()).await?,
+            Target::Api(path) => self.by_scheme(repo, ask, path).await?,
+        };
+        let answer = understand(ask, sent.response, &sent.url).await;
+        answer.map_err(|failure| {
+            if ask.is_sendable() {
+                failure
+            } else {
+                Failure::from(*failure.error)
+            }
+        })
+    }
+
+    /// An insecure registry may speak plain HTTP: https is tried first, and what works is remembered.
+    async fn by_scheme(&self, repo: &Repo, ask: &Ask, path: &str) -> Result<Sent, Failure> {
+        let domain = repo.source.reference.domain();
+        let url = |scheme| {
+            let root = endpoint::root(domain, scheme);
+            let url = root.and_then(|root| {
+                root.join(&format!("{}/{path}", repo.source.reference.path()))
+                    .ok()
+            });
+            url.ok_or_else(|| {
+                let at = At {
+                    subject: ask.subject.as_str().into(),
+                    endpoint: domain.into(),
+                };
+                Failure::from(Error::Unreachable {
+                    at,
+                    cause: "this is no valid address".to_owned(),
+                })
+            })
+        };
+        if !repo.source.insecure {
+            return self.logged_in(repo, ask, url(Scheme::Https)?).await;
+        }
+        if let Some(scheme) = self.scheme(domain) {
+            return self.logged_in(repo, ask, url(scheme)?).await;
+        }
+        let first = match self.logged_in(repo, ask, url(Scheme::Https)?).await {
+            Ok(sent) => {
+                self.remember_scheme(domain, Scheme::Https);
+                return Ok(sent);
+            }
+            Err(failure) => failure,
+        };
+        let Error::Unreachable { cause, .. } = &*first.error else {
+            return Err(first);
+        };
+        let second = self.logged_in(repo, ask, url(Scheme::Http)?).await;
+        match second {
+            Ok(sent) => {
+                self.remember_scheme(domain, Scheme::Http);
+                Ok(sent)
+            }
+            Err(Failure { error, again }) => match *error {
+                Error::Unreachable { at, cause: second } => {
+                    let cause = format!("{second} (and over https: {cause})");
+                    Err(Failure {
+                        error: Box::new(Error::Unreachable { at, cause }),
+                        again,
+                    })
+                }
+                other => Err(Failure {
+                    error: Box::new(other),
+                    again,
+                }),
+            },
+        }
+    }
+
+    /// Sends with the login that the registry wants; asks it once when that is not known yet.
+    async fn logged_in(&self, repo: &Repo, ask: &Ask, url: Url) -> Result<Sent, Failure> {
+        let origin = endpoint::origin(&url);
+        let at = ask.at(&url);
+        let mut authorization = None;
+        if let Some(challenge) = self.logins.challenge(&origin) {
+            authorization = self.authorization(repo, &challenge, false, &at).await?;
+        }
+        let sent = self
+            .follow(repo, ask, url.clone(), authorization.as_ref())
+            .await?;
+        if sent.response.status() != StatusCode::UNAUTHORIZED
+            || endpoint::origin(&sent.url) != origin
+        {
+            return Ok(sent);
+        }
+        let Some(challenge) = Challenge::find(sent.response.headers()) else {
+            if sent.response.headers().contains_key(WWW_AUTHENTICATE) {
+                return Err(Error::Protocol {
+                    at,
+                    flaw: ProtocolFlaw::Challenge,
+                }
+                .into());
+            }
+            return Ok(sent);
+        };
+        self.logins.remember(origin, challenge.clone());
+        let answer = self
+            .authorization(repo, &challenge, authorization.is_some(), &at)
+            .await?;
+        if answer.is_none() || answer == authorization || !ask.is_sendable() {
+            return Ok(sent);
+        }
+        self.follow(repo, ask, url, answer.as_ref()).await
+    }
+
+    /// Sends, and follows redirects of reads. Credentials stay behind with the first origin.
+    async fn follow(
+        &self,
+        repo: &Repo,
+        ask: &Ask,
+        mut url: Url,
+        mut authorization: Option<&HeaderValue>,
+    ) -> Result<Sent, Failure> {
+        let origin = endpoint::origin(&url);
+        for _ in 0..=MAX_REDIRECTS {
+            let response = self.send(repo, ask, &url, authorization).await?;
+            if !is_redirect(response.status()) {
+                return Ok(Sent { response, url });
+            }
+            let location = response
+                .headers()
+                .get(LOCATION)
+                .and_then(|value| value.to_str().ok());
+            let refused = |target: String, flaw| Error::Redirect {
+                at: ask.at(&url),
+                target,
+                flaw,
+            };
+            let location =
+                location.ok_or_else(|| refused("nowhere".to_owned(), RedirectFlaw::NoLocation))?;
+            let next = endpoint::redirect(&url, location, repo.source.insecure);
+            let next = next.map_err(|(target, flaw)| refused(target, flaw))?;
+            if !ask.is_read() {
+                return Err(refused(endpoint::shown(&next), RedirectFlaw::Write).into());
+            }
+            if endpoint::origin(&next) != origin {
+                authorization = None;
+            }
+            url = next;
+        }
+        let (at, target) = (ask.at(&url), endpoint::shown(&url));
+        Err(Error::Redirect {
+            at,
+            target,
+            flaw: RedirectFlaw::TooMany,
+        }
+        .into())
+    }
+
+    async fn send(
+        &self,
+        repo: &Repo,
+        ask: &Ask,
+        url: &Url,
+        authorization: Option<&HeaderValue>,
+    ) -> Result<Response, Failure> {
+        let client = self
+            .transport
+            .client(&self.config, url, repo.source.insecure)?;
+        let mut request = client
+            .request(ask.method.clone(), url.clone())
+            .headers(ask.headers.clone());
+        if let Some(authorization) = authorization {
+            request = request.header(AUTHORIZATION, authorization.clone());
+        }
+        request = match &ask.content {
+            Content::None if ask.is_read() => request,
+            Content::None => request.header(CONTENT_LENGTH, 0),
+            Content::Bytes(bytes) => request.body(bytes.clone()),
+            Content::Once(body, size) => {
+                let body = body.lock().unwrap_or_else(PoisonError::into_inner).take();
+                request
+                    .header(CONTENT_LENGTH, *size)
+                    .body(body.unwrap_or_default())
+            }
+        };
+        request.send().await.map_err(|error| {
+            let failed = Error::Unreachable {
+                at: ask.at(url),
+                cause: chain(&error),
+            };
+            // Nobody there is worth the next source; a broken connection is worth another try.
+            if error.is_connect() || error.is_builder() || !ask.is_sendable() {
+                failed.into()
+            } else {
+                Failure::transient(failed, None)
+            }
+        })
+    }
+}
+
+/// An answer of any status, and the URL that gave it after all redirects.
+struct Sent {
+    response: Response,
+    url: Url,
+}
+
+fn is_redirect(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
+}
+
+/// Success as it is, and every other status as the error that it means.
+async fn understand(ask: &Ask, response: Response, url: &Url) -> Result<Answer, Failure> {
+    let (at, status) = (ask.at(url), response.status());
+    if status.is_success() {
+        return Ok(Answer { response, at });
+    }
+    let retry_after = retry_after(response.headers());
+    let detail = detail(response).await;
+    let status = status.as_u16();
+    Err(match status {
+        404 => Error::NotFound { at, detail }.into(),
+        401 | 403 => Error::Unauthorized { at, status, detail }.into(),
+        429 => Failure::transient(Error::RateLimited { at, retry_after }, retry_after),
+        501 | 505 => Error::ServerError { at, status, detail }.into(),
+        408 | 500..=599 => {
+            Failure::transient(Error::ServerError { at, status, detail }, retry_after)
+        }
+        _ => Error::UnexpectedStatus { at, status, detail }.into(),
+    })
+}
+
+#[derive(Deserialize)]
+struct ErrorBody {
+    #[serde(default)]
+    errors: Vec<ErrorEntry>,
+    details: Option<String>,
+    message: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct ErrorEntry {
+    #[serde(default)]
+    code: String,
+    #[serde(default)]
+    message: String,
+}
+
+/// What the registry says about an error, cleaned for one line of a terminal.
+async fn detail(mut response: Response) -> String {
+    let mut body = Vec::new();
+    while let Ok(Some(chunk)) = response.chunk().await {
+        body.extend_from_slice(&chunk[..chunk.len().min(MAX_ERROR_BODY - body.len())]);
+        if body.len() == MAX_ERROR_BODY {
+            break;
+        }
+    }
+    message(&body)
+}
+
+fn message(body: &[u8]) -> String {
+    let text = match serde_json::from_slice::<ErrorBody>(body) {
+        Ok(parsed) => {
+            let entries = parsed
+                .errors
+                .iter()
+                .map(|entry| match entry.message.as_str() {
+                    "" => entry.code.to_lowercase(),
+                    message => message.to_owned(),
+                });
+            let entries = entries.chain(parsed.details).chain(parsed.message);
+            entries
+                .filter(|entry| !entry.is_empty())
+                .collect::<Vec<_>>()
+                .join("; ")
+        }
+        Err(_) => String::from_utf8_lossy(body).trim().to_owned(),
+    };
+    if text.starts_with('<') {
+        return String::new();
+    }
+    text.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(MAX_MESSAGE)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_registrys_message_is_shown_on_one_clean_line() {
+        let body =
+            br#"{"errors":[{"code":"DENIED","message":"no\nway\u001b[31m"},{"code":"UNKNOWN"}]}"#;
+        assert_eq!(message(body), "no way [31m; unknown");
+        assert_eq!(
+            message(br#"{"details":"incorrect username or password"}"#),
+            "incorrect username or password"
+        );
+        assert_eq!(message(b" slow down \r\n"), "slow down");
+        assert_eq!(message(b"<html>long page</html>"), "");
+        assert_eq!(message(b""), "");
+        assert!(message(&vec![0xff; 8192]).chars().count() <= MAX_MESSAGE);
+    }
+}

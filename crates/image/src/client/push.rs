@@ -1,0 +1,179 @@
+//! Pushing blobs and manifests (distribution-spec, "Pushing").
+//!
+//! A blob goes up in one request after the upload was opened. Must never push a manifest under a
+//! digest that it does not have.
+
+use std::fmt;
+use std::io;
+use std::sync::Mutex;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::stream::{Stream, try_unfold};
+use reqwest::header::{CONTENT_TYPE, HeaderValue, LOCATION};
+use reqwest::{Method, Url};
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+use super::exchange::{Answer, Ask, Content, Repo, Target};
+use super::{Client, Inner};
+use crate::auth::Credentials;
+use crate::digest::Digest;
+use crate::error::{Error, ProtocolFlaw, Result};
+use crate::manifest::{Descriptor, MediaType};
+use crate::reference::{Reference, ReferenceFlaw};
+
+const READ_SIZE: usize = 128 << 10;
+
+/// The content of a blob to push.
+pub enum BlobBody {
+    /// Bytes in memory, which can be sent again after a failure.
+    Bytes(Bytes),
+    /// A stream, which can be sent only once.
+    Stream(reqwest::Body),
+}
+
+impl BlobBody {
+    /// A stream of chunks.
+    pub fn stream(stream: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> BlobBody {
+        BlobBody::Stream(reqwest::Body::wrap_stream(stream))
+    }
+
+    /// Everything that a reader has, such as an open file.
+    pub fn reader(reader: impl AsyncRead + Send + Unpin + 'static) -> BlobBody {
+        BlobBody::stream(try_unfold(reader, |mut reader| async move {
+            let mut chunk = BytesMut::with_capacity(READ_SIZE);
+            let read = reader.read_buf(&mut chunk).await?;
+            Ok((read > 0).then(|| (chunk.freeze(), reader)))
+        }))
+    }
+}
+
+impl From<Bytes> for BlobBody {
+    fn from(bytes: Bytes) -> BlobBody {
+        BlobBody::Bytes(bytes)
+    }
+}
+
+impl fmt::Debug for BlobBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BlobBody::Bytes(bytes) => write!(f, "Bytes({})", bytes.len()),
+            BlobBody::Stream(_) => f.write_str("Stream"),
+        }
+    }
+}
+
+impl Client {
+    /// Whether the repository of `reference` has the blob.
+    pub async fn blob_exists(
+        &self,
+        reference: &Reference,
+        digest: &Digest,
+        credentials: &Credentials,
+    ) -> Result<bool> {
+        let repo = self.inner.push_repo(reference, credentials)?;
+        self.inner.has_blob(&repo, digest).await
+    }
+
+    /// Pushes a blob to the repository of `reference`, unless it is there. The registry checks the
+    /// digest; the size must be exact. Returns whether it had to be sent.
+    pub async fn push_blob(
+        &self,
+        reference: &Reference,
+        descriptor: &Descriptor,
+        body: BlobBody,
+        credentials: &Credentials,
+    ) -> Result<bool> {
+        let repo = self.inner.push_repo(reference, credentials)?;
+        if self.inner.has_blob(&repo, &descriptor.digest).await? {
+            return Ok(false);
+        }
+        let subject = format!("blob {} to {}", descriptor.digest, reference.name());
+        let open = Ask::new(
+            Method::POST,
+            Target::Api("blobs/uploads/".to_owned()),
+            subject.clone(),
+        );
+        let opened = self.inner.ask(&repo, &open).await?;
+        let mut url = upload_url(&opened)?;
+        url.query_pairs_mut()
+            .append_pair("digest", &descriptor.digest.to_string());
+        let mut put = Ask::new(Method::PUT, Target::Url(url), subject);
+        put.headers.insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static("application/octet-stream"),
+        );
+        put.content = match body {
+            BlobBody::Bytes(bytes) => Content::Bytes(bytes),
+            BlobBody::Stream(body) => Content::Once(Mutex::new(Some(body)), descriptor.size),
+        };
+        self.inner.ask(&repo, &put).await?;
+        Ok(true)
+    }
+
+    /// Pushes a manifest or index under the tag of `reference`, or under its digest if it has no
+    /// tag (`latest` without both). All that it points to must be there. Returns its digest.
+    pub async fn push_manifest(
+        &self,
+        reference: &Reference,
+        media_type: &MediaType,
+        bytes: Bytes,
+        credentials: &Credentials,
+    ) -> Result<Digest> {
+        let reference = reference.clone().or_latest();
+        let repo = self.inner.push_repo(&reference, credentials)?;
+        let subject = format!("manifest to {reference}");
+        let digest = match reference.digest() {
+            Some(digest) => {
+                let mut verifier = digest.verifier();
+                verifier.update(&bytes);
+                verifier.finish(&subject)?
+            }
+            None => Digest::of(&bytes),
+        };
+        let name = reference
+            .tag()
+            .map_or_else(|| digest.to_string(), str::to_owned);
+        let mut put = Ask::new(
+            Method::PUT,
+            Target::Api(format!("manifests/{name}")),
+            subject,
+        );
+        let content_type =
+            HeaderValue::from_str(media_type.as_str()).map_err(|_| Error::Reference {
+                input: media_type.to_string(),
+                flaw: ReferenceFlaw::Path,
+            })?;
+        put.headers.insert(CONTENT_TYPE, content_type);
+        put.content = Content::Bytes(bytes);
+        self.inner.ask(&repo, &put).await?;
+        Ok(digest)
+    }
+}
+
+impl Inner {
+    async fn has_blob(&self, repo: &Repo, digest: &Digest) -> Result<bool> {
+        let subject = format!("blob {digest} of {}", repo.source.reference.name());
+        let head = Ask::new(
+            Method::HEAD,
+            Target::Api(format!("blobs/{digest}")),
+            subject,
+        );
+        match self.ask(repo, &head).await {
+            Ok(_) => Ok(true),
+            Err(Error::NotFound { .. }) => Ok(false),
+            Err(other) => Err(other),
+        }
+    }
+}
+
+/// Where an opened upload is to be sent: `Location`, relative to the URL that answered.
+fn upload_url(opened: &Answer) -> Result<Url> {
+    let location = opened.header(LOCATION.as_str());
+    let url = location.and_then(|location| opened.response.url().join(location).ok());
+    let from = opened.response.url().scheme();
+    let fits = |url: &Url| url.scheme() == "https" || url.scheme() == from;
+    url.filter(fits).ok_or_else(|| Error::Protocol {
+        at: opened.at.clone(),
+        flaw: ProtocolFlaw::UploadLocation,
+    })
+}
