@@ -1,1 +1,107 @@
-//! The store crate.
+//! The image store: blobs, unpacked layers, names, writable layers, and their garbage collection.
+//!
+//! A store is a directory that is an OCI image layout (image-spec image-layout.md) and more: see
+//! [`Store`] for the life of an image in it. Several processes share one store; each call is atomic
+//! against a kill and a power cut. Blocking throughout: async callers use a thread for it.
+//!
+//! ```text
+//! lease ──▶ add_layer (each layer) ──▶ put_image ──▶ find, images, read_file
+//!                                          │              │
+//!                                  tag, untag, remove   create_rw ──▶ remove_rw
+//!                                          └──────▶ gc ◀──────┘
+//! ```
+
+use std::path::Path;
+use std::sync::Arc;
+
+mod archive;
+mod blob;
+mod db;
+mod error;
+mod extract;
+mod gc;
+mod images;
+mod index;
+mod layer;
+mod layout;
+mod lease;
+mod limits;
+mod owner;
+mod rootfs;
+mod rw;
+mod tree;
+mod usage;
+
+pub use archive::TarFlaw;
+pub use error::{Error, ImageFlaw, LayerError, NameFlaw, Result};
+pub use extract::EntryFlaw;
+pub use images::{Document, ImageRecord, NewImage};
+pub use lease::Lease;
+pub use limits::Limits;
+pub use rw::RwLayer;
+pub use usage::Usage;
+
+/// A store: cheap to clone, usable from several threads and, through the disk, several processes.
+///
+/// What a pull does: take a [`lease`](Store::lease); for each layer ask
+/// [`hold_layer`](Store::hold_layer) and [`hold_blob`](Store::hold_blob), and if either says no,
+/// stream it into [`add_layer`](Store::add_layer); then [`put_image`](Store::put_image); then drop
+/// the lease. What is reachable from an image, a container's writable layer or a live lease is never
+/// collected; all else goes at the next [`gc`](Store::gc).
+#[derive(Debug, Clone)]
+pub struct Store(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    layout: layout::Layout,
+    db: db::Database,
+    configs: images::ConfigCache,
+    limits: Limits,
+}
+
+impl Store {
+    /// Opens the store at `root` with the default [`Limits`], making it when it is not there.
+    ///
+    /// Removes what dead processes left half-made. Errors with [`Error::Io`], [`Error::Database`]
+    /// or [`Error::Schema`].
+    pub fn open(root: &Path) -> Result<Store> {
+        Store::open_with(root, Limits::default())
+    }
+
+    /// [`open`](Store::open) with limits for the layers that this handle adds.
+    pub fn open_with(root: &Path, limits: Limits) -> Result<Store> {
+        let layout = layout::Layout::open(root)?;
+        layout.clean()?;
+        let db = db::Database::open(&layout.path().join("meta.sqlite"))?;
+        let configs = images::ConfigCache::default();
+        let store = Store(Arc::new(Inner {
+            layout,
+            db,
+            configs,
+            limits,
+        }));
+        store.write_index()?;
+        Ok(store)
+    }
+
+    /// The root directory, as an absolute path.
+    pub fn root(&self) -> &Path {
+        self.0.layout.path()
+    }
+
+    fn layout(&self) -> &layout::Layout {
+        &self.0.layout
+    }
+
+    fn db(&self) -> &db::Database {
+        &self.0.db
+    }
+
+    fn configs(&self) -> &images::ConfigCache {
+        &self.0.configs
+    }
+
+    fn limits(&self) -> &Limits {
+        &self.0.limits
+    }
+}

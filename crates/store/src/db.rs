@@ -1,0 +1,256 @@
+//! The metadata database: schema, connections, and the two kinds of transaction.
+//!
+//! `meta.sqlite` is in WAL mode and shared by several processes. Must never hold a transaction
+//! open over anything slow (no fsync, no copying): a pod start elsewhere may wait for it.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+
+use crate::error::{Error, Result};
+
+/// The schema written by this program, kept in `PRAGMA user_version`.
+const SCHEMA_VERSION: i64 = 1;
+
+/// How long a statement waits for another process's transaction.
+const BUSY: Duration = Duration::from_secs(60);
+
+/// Connections kept open between calls.
+const POOL: usize = 4;
+
+/// Names of images change `state.names`; `index.json` is true when `state.index` equals it.
+const SCHEMA: &str = "
+CREATE TABLE state(key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+INSERT INTO state VALUES('names', 1), ('index', 0);
+
+CREATE TABLE leases(id INTEGER PRIMARY KEY AUTOINCREMENT, owner TEXT NOT NULL) STRICT;
+
+CREATE TABLE blobs(digest TEXT PRIMARY KEY, size INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE lease_blobs(
+  lease INTEGER NOT NULL REFERENCES leases(id) ON DELETE CASCADE,
+  digest TEXT NOT NULL,
+  PRIMARY KEY(lease, digest)) STRICT, WITHOUT ROWID;
+
+-- A layer is reserved (ready = 0, owned by a lease) before its directory appears under its id.
+CREATE TABLE layers(
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  diff_id TEXT NOT NULL,
+  ready INTEGER NOT NULL,
+  lease INTEGER,
+  -- 1: its root hides all layers below (overlayfs does not look for that mark at a root).
+  opaque INTEGER NOT NULL DEFAULT 0,
+  bytes INTEGER NOT NULL,
+  inodes INTEGER NOT NULL) STRICT;
+CREATE UNIQUE INDEX layers_ready ON layers(diff_id) WHERE ready = 1;
+CREATE TABLE lease_layers(
+  lease INTEGER NOT NULL REFERENCES leases(id) ON DELETE CASCADE,
+  layer INTEGER NOT NULL REFERENCES layers(id),
+  PRIMARY KEY(lease, layer)) STRICT, WITHOUT ROWID;
+CREATE INDEX lease_layers_layer ON lease_layers(layer);
+
+CREATE TABLE images(
+  id TEXT NOT NULL UNIQUE,
+  manifest TEXT NOT NULL,
+  size INTEGER NOT NULL,
+  created INTEGER,
+  pinned INTEGER NOT NULL DEFAULT 0,
+  config BLOB NOT NULL) STRICT;
+CREATE TABLE image_layers(
+  image TEXT NOT NULL REFERENCES images(id) ON DELETE CASCADE,
+  position INTEGER NOT NULL,
+  layer INTEGER NOT NULL REFERENCES layers(id),
+  PRIMARY KEY(image, position)) STRICT, WITHOUT ROWID;
+CREATE INDEX image_layers_layer ON image_layers(layer);
+
+CREATE TABLE manifests(
+  digest TEXT PRIMARY KEY,
+  image TEXT NOT NULL REFERENCES images(id) ON DELETE CASCADE,
+  media_type TEXT NOT NULL,
+  size INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE INDEX manifests_image ON manifests(image);
+CREATE TABLE manifest_blobs(
+  manifest TEXT NOT NULL REFERENCES manifests(digest) ON DELETE CASCADE,
+  blob TEXT NOT NULL REFERENCES blobs(digest),
+  PRIMARY KEY(manifest, blob)) STRICT, WITHOUT ROWID;
+CREATE INDEX manifest_blobs_blob ON manifest_blobs(blob);
+
+-- kind 0: repository:tag; kind 1: repository@digest.
+CREATE TABLE names(
+  name TEXT PRIMARY KEY,
+  repository TEXT NOT NULL,
+  kind INTEGER NOT NULL,
+  image TEXT NOT NULL REFERENCES images(id) ON DELETE CASCADE,
+  manifest TEXT NOT NULL REFERENCES manifests(digest) ON DELETE CASCADE) STRICT, WITHOUT ROWID;
+CREATE INDEX names_image ON names(image, kind, name);
+CREATE INDEX names_manifest ON names(manifest);
+
+CREATE TABLE containers(id TEXT PRIMARY KEY, image TEXT NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE container_layers(
+  container TEXT NOT NULL REFERENCES containers(id) ON DELETE CASCADE,
+  position INTEGER NOT NULL,
+  layer INTEGER NOT NULL REFERENCES layers(id),
+  PRIMARY KEY(container, position)) STRICT, WITHOUT ROWID;
+CREATE INDEX container_layers_layer ON container_layers(layer);
+
+CREATE TRIGGER names_insert AFTER INSERT ON names
+  BEGIN UPDATE state SET value = value + 1 WHERE key = 'names'; END;
+CREATE TRIGGER names_update AFTER UPDATE ON names
+  BEGIN UPDATE state SET value = value + 1 WHERE key = 'names'; END;
+CREATE TRIGGER names_delete AFTER DELETE ON names
+  BEGIN UPDATE state SET value = value + 1 WHERE key = 'names'; END;
+CREATE TRIGGER images_insert AFTER INSERT ON images
+  BEGIN UPDATE state SET value = value + 1 WHERE key = 'names'; END;
+CREATE TRIGGER images_update AFTER UPDATE OF manifest ON images
+  BEGIN UPDATE state SET value = value + 1 WHERE key = 'names'; END;
+CREATE TRIGGER images_delete AFTER DELETE ON images
+  BEGIN UPDATE state SET value = value + 1 WHERE key = 'names'; END;
+";
+
+/// Whether a commit waits for the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Durability {
+    /// A power cut may undo the latest commits, but only from the last one backwards.
+    Ordered,
+    /// After the commit a power cut changes nothing: for what a caller is promised, and before
+    /// files are deleted.
+    Durable,
+}
+
+/// A handle on the database; connections are made as concurrent callers need them.
+#[derive(Debug)]
+pub(crate) struct Database {
+    path: PathBuf,
+    idle: Mutex<Vec<Connection>>,
+}
+
+impl Database {
+    /// Opens the database, making it when it is not there.
+    pub(crate) fn open(path: &Path) -> Result<Database> {
+        let database = Database {
+            path: path.to_owned(),
+            idle: Mutex::new(Vec::new()),
+        };
+        let mut connection = database.connect()?;
+        database.migrate(&mut connection)?;
+        database.give_back(connection);
+        Ok(database)
+    }
+
+    /// Runs `read` on a connection: single statements, no transaction around them.
+    pub(crate) fn read<T>(&self, read: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+        let connection = self.connection()?;
+        let result = read(&connection);
+        self.give_back(connection);
+        result
+    }
+
+    /// Runs `write` in a write transaction, committed when it returns `Ok`.
+    pub(crate) fn write<T>(
+        &self,
+        durability: Durability,
+        write: impl FnOnce(&Transaction<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let mut connection = self.connection()?;
+        if durability == Durability::Durable {
+            synchronous(&connection, "FULL")?;
+        }
+        let result = in_transaction(&mut connection, write);
+        if durability == Durability::Durable {
+            synchronous(&connection, "NORMAL")?;
+        }
+        self.give_back(connection);
+        result
+    }
+
+    fn connection(&self) -> Result<Connection> {
+        let idle = self.lock().pop();
+        idle.map_or_else(|| self.connect(), Ok)
+    }
+
+    fn give_back(&self, connection: Connection) {
+        let mut idle = self.lock();
+        if idle.len() < POOL {
+            idle.push(connection);
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
+        // A panic elsewhere leaves the list of idle connections as good as it was.
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn connect(&self) -> Result<Connection> {
+        let connection = Connection::open(&self.path).map_err(Error::db("open"))?;
+        let set_up = || {
+            connection.busy_timeout(BUSY)?;
+            // The last process to close would otherwise copy the whole log, with an fsync.
+            connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+            connection.pragma_update(None, "journal_mode", "WAL")?;
+            connection.pragma_update(None, "foreign_keys", true)?;
+            connection.pragma_update(None, "cache_size", -512)?;
+            connection.pragma_update(None, "synchronous", "NORMAL")
+        };
+        set_up().map_err(Error::db("set up a connection"))?;
+        Ok(connection)
+    }
+
+    fn migrate(&self, connection: &mut Connection) -> Result<()> {
+        if self.version(connection)? == SCHEMA_VERSION {
+            return Ok(());
+        }
+        in_transaction(connection, |tx| {
+            // Another process may have been first.
+            if self.version(tx)? == 0 {
+                tx.execute_batch(SCHEMA)
+                    .and_then(|()| tx.pragma_update(None, "user_version", SCHEMA_VERSION))
+                    .map_err(Error::db("create the schema"))?;
+            }
+            Ok(())
+        })
+    }
+
+    fn version(&self, connection: &Connection) -> Result<i64> {
+        let found = connection
+            .pragma_query_value(None, "user_version", |row| row.get(0))
+            .map_err(Error::db("read the schema version"))?;
+        if found > SCHEMA_VERSION {
+            return Err(Error::Schema {
+                path: self.path.clone(),
+                found,
+                known: SCHEMA_VERSION,
+            });
+        }
+        Ok(found)
+    }
+}
+
+fn in_transaction<T>(
+    connection: &mut Connection,
+    write: impl FnOnce(&Transaction<'_>) -> Result<T>,
+) -> Result<T> {
+    let tx = connection
+        .transaction_with_behavior(TransactionBehavior::Immediate)
+        .map_err(Error::db("begin"))?;
+    let value = write(&tx)?;
+    tx.commit().map_err(Error::db("commit"))?;
+    Ok(value)
+}
+
+fn synchronous(connection: &Connection, mode: &str) -> Result<()> {
+    connection
+        .pragma_update(None, "synchronous", mode)
+        .map_err(Error::db("set synchronous"))
+}
+
+/// A size for a column: SQLite's integers are signed, and no file is larger.
+pub(crate) fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// A size from a column; what the store wrote is never negative.
+pub(crate) fn unsigned(value: i64) -> u64 {
+    u64::try_from(value).unwrap_or(0)
+}

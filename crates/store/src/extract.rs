@@ -1,0 +1,489 @@
+//! From archive entries to files below a directory that becomes an overlay layer (image-spec layer.md).
+//!
+//! Hostile input, as root. Every name is resolved by the kernel below the layer's root (openat2
+//! with RESOLVE_IN_ROOT) or made with its parent's descriptor; must never hand a name from the
+//! archive to a call that could follow it elsewhere.
+//!
+//! Whiteouts become overlayfs's own: `.wh.x` a character device 0:0, `.wh..wh..opq` the xattr
+//! `trusted.overlay.opaque`. Device nodes in the archive are refused: an image has no use for them
+//! (a container's /dev is made by the runtime), and they would be the host's devices. Parents that
+//! the archive does not mention are made with mode 0755, owned by root.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, BufRead, Seek, SeekFrom, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, Stat, linkat, mkdirat, mkfifoat, mknodat, openat, statat,
+    symlinkat,
+};
+use rustix::io::Errno;
+
+use crate::archive::{Archive, ArchiveError, Entry, Kind};
+use crate::error::LayerError;
+use crate::layout::{DIRECTORY, Layout};
+use crate::limits::Limits;
+use crate::{Usage, tree};
+
+mod directories;
+mod metadata;
+mod name;
+
+use directories::Directories;
+use name::Name;
+
+/// Why an entry is refused or cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum EntryFlaw {
+    /// The name leads out of the root.
+    #[error("its name leads out of the root with \"..\"")]
+    Escape,
+    /// The name of a hard link's target leads out of the root.
+    #[error("its target {0:?} leads out of the root with \"..\"")]
+    TargetEscape(String),
+    /// A name in the path is longer than file systems take.
+    #[error("a name in its path is longer than 255 bytes")]
+    LongName,
+    /// The path is longer or deeper than the limits.
+    #[error("its path is too long or too deep")]
+    LongPath,
+    /// The root of the layer is not a directory.
+    #[error("the root must be a directory")]
+    Root,
+    /// A device node.
+    #[error("it is a {0} device: device nodes in layers are refused")]
+    Device(&'static str),
+    /// A type of entry that has no meaning in a layer.
+    #[error("entries of type {0:?} are not supported")]
+    Type(char),
+    /// A whiteout of nothing.
+    #[error("it is a whiteout without a valid name")]
+    Whiteout,
+    /// A parent is a file.
+    #[error("{0:?} in its path is not a directory")]
+    NotADirectory(String),
+    /// Too many symbolic links in the path.
+    #[error("too many symbolic links in its path")]
+    Loop,
+    /// A hard link to what is not in the layer.
+    #[error("its target {0:?} is not a file of this layer")]
+    Target(String),
+    /// A symbolic link to nothing.
+    #[error("its target is empty")]
+    NoTarget,
+    /// An extended attribute with which an image could forge overlayfs's own state.
+    #[error("the extended attribute {0:?} is not allowed in a layer")]
+    Xattr(String),
+    /// A system call failed.
+    #[error("{op}: {source}")]
+    Io {
+        /// The call, as `mkdir`.
+        op: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+impl EntryFlaw {
+    fn sys(op: &'static str) -> impl FnOnce(Errno) -> EntryFlaw {
+        move |errno| EntryFlaw::Io {
+            op,
+            source: errno.into(),
+        }
+    }
+}
+
+const OPAQUE: &str = "trusted.overlay.opaque";
+const WHITEOUT: &[u8] = b".wh.";
+const WHITEOUT_OPAQUE: &[u8] = b".wh..wh..opq";
+/// aufs's own files in layers that it made.
+const WHITEOUT_META: &[u8] = b".wh..wh.";
+const BLOCK: u64 = 4096;
+
+/// What a layer turned out to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Unpacked {
+    pub usage: Usage,
+    /// Its root hides all layers below.
+    pub opaque: bool,
+}
+
+/// Makes the entries of one layer below its root.
+pub(crate) struct Extractor<'a> {
+    layout: &'a Layout,
+    root: BorrowedFd<'a>,
+    limits: &'a Limits,
+    directories: Directories<'a>,
+    /// Times of directories, set when nothing is made in them any more.
+    times: HashMap<Vec<u8>, (i64, u32)>,
+    entries: u64,
+    usage: Usage,
+    /// Something was replaced: the usage must be counted again.
+    replaced: bool,
+    opaque: bool,
+}
+
+/// An error on the way, before the entry's name is added.
+enum Stop {
+    Archive(ArchiveError),
+    Flaw(EntryFlaw),
+}
+
+impl From<EntryFlaw> for Stop {
+    fn from(flaw: EntryFlaw) -> Stop {
+        Stop::Flaw(flaw)
+    }
+}
+
+impl<'a> Extractor<'a> {
+    /// Extracts to `root`, an empty directory in the store's `tmp/` that nobody else changes.
+    pub(crate) fn new(
+        layout: &'a Layout,
+        root: BorrowedFd<'a>,
+        limits: &'a Limits,
+    ) -> Extractor<'a> {
+        Extractor {
+            layout,
+            root,
+            limits,
+            directories: Directories::new(root),
+            times: HashMap::new(),
+            entries: 0,
+            usage: Usage {
+                bytes: BLOCK,
+                inodes: 1,
+            },
+            replaced: false,
+            opaque: false,
+        }
+    }
+
+    /// Makes all entries of an archive.
+    pub(crate) fn run<R: BufRead>(
+        mut self,
+        archive: &mut Archive<R>,
+    ) -> Result<Unpacked, LayerError> {
+        while let Some(entry) = archive.next().map_err(malformed)? {
+            self.entries += 1;
+            if self.entries > self.limits.entries {
+                return Err(LayerError::Limit {
+                    what: "entries",
+                    max: self.limits.entries,
+                });
+            }
+            if entry.size > self.limits.unpacked_bytes {
+                return Err(LayerError::Limit {
+                    what: "unpacked bytes",
+                    max: self.limits.unpacked_bytes,
+                });
+            }
+            match self.add(archive, &entry) {
+                Ok(()) => {}
+                Err(Stop::Archive(error)) => return Err(malformed(error)),
+                Err(Stop::Flaw(flaw)) => {
+                    return Err(LayerError::Entry {
+                        entry: name::shown(&entry.path),
+                        flaw,
+                    });
+                }
+            }
+        }
+        self.finish()
+    }
+
+    fn finish(mut self) -> Result<Unpacked, LayerError> {
+        for (path, time) in &self.times {
+            // A directory that a later entry replaced has no time to be set.
+            if let Some(dir) = self.directories.existing(path) {
+                metadata::set_time(dir.as_fd(), *time).map_err(|flaw| LayerError::Entry {
+                    entry: name::shown(path),
+                    flaw,
+                })?;
+            }
+        }
+        if self.replaced {
+            self.usage = tree::usage(self.root).map_err(|errno| LayerError::Write {
+                op: "count the layer",
+                source: errno.into(),
+            })?;
+        }
+        Ok(Unpacked {
+            usage: self.usage,
+            opaque: self.opaque,
+        })
+    }
+
+    fn add<R: BufRead>(&mut self, archive: &mut Archive<R>, entry: &Entry) -> Result<(), Stop> {
+        match entry.kind {
+            Kind::CharacterDevice => return Err(EntryFlaw::Device("character").into()),
+            Kind::BlockDevice => return Err(EntryFlaw::Device("block").into()),
+            Kind::Other(flag) => return Err(EntryFlaw::Type(char::from(flag)).into()),
+            Kind::File | Kind::Directory | Kind::Symlink | Kind::HardLink | Kind::Fifo => {}
+        }
+        metadata::check_xattrs(entry)?;
+        let name = Name::clean(&entry.path, self.limits)?;
+        let Some((parent, last)) = name.split() else {
+            return Ok(self.set_root(entry)?);
+        };
+        if last.starts_with(WHITEOUT) {
+            return Ok(self.whiteout(parent, last)?);
+        }
+        let dir = self.directories.make(parent)?;
+        match entry.kind {
+            Kind::File => return self.file(archive, entry, dir.as_fd(), last),
+            Kind::Directory => self.directory(entry, &name, dir.as_fd(), last)?,
+            Kind::HardLink => self.hard_link(entry, dir.as_fd(), last)?,
+            Kind::Symlink => self.symlink(entry, dir.as_fd(), last)?,
+            _ => self.fifo(entry, dir.as_fd(), last)?,
+        }
+        Ok(())
+    }
+
+    fn set_root(&mut self, entry: &Entry) -> Result<(), EntryFlaw> {
+        if entry.kind != Kind::Directory {
+            return Err(EntryFlaw::Root);
+        }
+        metadata::set(self.root, entry)?;
+        self.times.insert(Vec::new(), entry.mtime);
+        Ok(())
+    }
+
+    fn directory(
+        &mut self,
+        entry: &Entry,
+        path: &Name,
+        parent: BorrowedFd<'_>,
+        last: &[u8],
+    ) -> Result<(), EntryFlaw> {
+        let make = || mkdirat(parent, last, Mode::RWXU);
+        let mut hides = false;
+        match make() {
+            Ok(()) => self.count(BLOCK),
+            Err(Errno::EXIST) => {
+                let old = stat(parent, last)?;
+                if FileType::from_raw_mode(old.st_mode) != FileType::Directory {
+                    hides = is_whiteout(&old);
+                    self.remove(parent, last)?;
+                    make().map_err(EntryFlaw::sys("mkdir"))?;
+                }
+            }
+            Err(e) => return Err(EntryFlaw::sys("mkdir")(e)),
+        }
+        let dir = openat(parent, last, DIRECTORY, Mode::empty()).map_err(EntryFlaw::sys("open"))?;
+        metadata::set(dir.as_fd(), entry)?;
+        if hides {
+            metadata::set_xattr(dir.as_fd(), OPAQUE.as_bytes(), b"y")?;
+        }
+        self.times.insert(path.bytes().to_vec(), entry.mtime);
+        self.directories.remember(path.bytes(), dir);
+        Ok(())
+    }
+
+    fn file<R: BufRead>(
+        &mut self,
+        archive: &mut Archive<R>,
+        entry: &Entry,
+        parent: BorrowedFd<'_>,
+        last: &[u8],
+    ) -> Result<(), Stop> {
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let open = || openat(parent, last, flags, Mode::RUSR | Mode::WUSR);
+        let file: OwnedFd = self.make(parent, last, "create", open)?;
+        let mut file = File::from(file);
+        let written = write_data(archive, entry, &mut file)?;
+        metadata::set(file.as_fd(), entry)?;
+        metadata::set_time(file.as_fd(), entry.mtime)?;
+        self.count(written.div_ceil(BLOCK) * BLOCK);
+        Ok(())
+    }
+
+    fn symlink(
+        &mut self,
+        entry: &Entry,
+        parent: BorrowedFd<'_>,
+        last: &[u8],
+    ) -> Result<(), EntryFlaw> {
+        if entry.link.is_empty() {
+            return Err(EntryFlaw::NoTarget);
+        }
+        let target = entry.link.as_slice();
+        self.make(parent, last, "symlink", || symlinkat(target, parent, last))?;
+        metadata::set_link(parent, last, entry)?;
+        self.count(if target.len() < 60 { 0 } else { BLOCK });
+        Ok(())
+    }
+
+    fn fifo(
+        &mut self,
+        entry: &Entry,
+        parent: BorrowedFd<'_>,
+        last: &[u8],
+    ) -> Result<(), EntryFlaw> {
+        let mode = Mode::from_raw_mode(0o600);
+        self.make(parent, last, "mkfifo", || mkfifoat(parent, last, mode))?;
+        metadata::set_node(parent, last, entry)?;
+        self.count(0);
+        Ok(())
+    }
+
+    fn hard_link(
+        &mut self,
+        entry: &Entry,
+        parent: BorrowedFd<'_>,
+        last: &[u8],
+    ) -> Result<(), EntryFlaw> {
+        let missing = || EntryFlaw::Target(name::shown(&entry.link));
+        let target = Name::clean(&entry.link, self.limits).map_err(|flaw| match flaw {
+            EntryFlaw::Escape => EntryFlaw::TargetEscape(name::shown(&entry.link)),
+            other => other,
+        })?;
+        let (target_parent, target_name) = target.split().ok_or_else(missing)?;
+        let from = self
+            .directories
+            .existing(target_parent)
+            .ok_or_else(missing)?;
+        let old = match statat(&from, target_name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(old) => old,
+            Err(Errno::NOENT) => return Err(missing()),
+            Err(e) => return Err(EntryFlaw::sys("stat the target")(e)),
+        };
+        if FileType::from_raw_mode(old.st_mode) == FileType::Directory || is_whiteout(&old) {
+            return Err(missing());
+        }
+        if let Ok(here) = statat(parent, last, AtFlags::SYMLINK_NOFOLLOW)
+            && (here.st_dev, here.st_ino) == (old.st_dev, old.st_ino)
+        {
+            return Ok(());
+        }
+        let link = || linkat(&from, target_name, parent, last, AtFlags::empty());
+        self.make(parent, last, "link", link)
+    }
+
+    fn whiteout(&mut self, parent: &[u8], last: &[u8]) -> Result<(), EntryFlaw> {
+        if last == WHITEOUT_OPAQUE {
+            let dir = self.directories.make(parent)?;
+            self.opaque |= parent.is_empty();
+            return metadata::set_xattr(dir.as_fd(), OPAQUE.as_bytes(), b"y");
+        }
+        if last.starts_with(WHITEOUT_META) {
+            return Ok(());
+        }
+        let hidden = &last[WHITEOUT.len()..];
+        if matches!(hidden, b"" | b"." | b"..") {
+            return Err(EntryFlaw::Whiteout);
+        }
+        let dir = self.directories.make(parent)?;
+        match mknodat(&dir, hidden, FileType::CharacterDevice, Mode::empty(), 0) {
+            Ok(()) => self.count(0),
+            Err(Errno::EXIST) => {
+                // The layer's own directory of that name hides the lower one; a file does anyway.
+                let old = stat(dir.as_fd(), hidden)?;
+                if FileType::from_raw_mode(old.st_mode) == FileType::Directory {
+                    let own = openat(&dir, hidden, DIRECTORY, Mode::empty())
+                        .map_err(EntryFlaw::sys("open"))?;
+                    metadata::set_xattr(own.as_fd(), OPAQUE.as_bytes(), b"y")?;
+                }
+            }
+            Err(e) => return Err(EntryFlaw::sys("mknod")(e)),
+        }
+        Ok(())
+    }
+
+    /// Makes something that is not a directory; what is there already gives way.
+    fn make<T>(
+        &mut self,
+        parent: BorrowedFd<'_>,
+        last: &[u8],
+        op: &'static str,
+        make: impl Fn() -> rustix::io::Result<T>,
+    ) -> Result<T, EntryFlaw> {
+        match make() {
+            Err(Errno::EXIST) => {
+                self.remove(parent, last)?;
+                make().map_err(EntryFlaw::sys(op))
+            }
+            result => result.map_err(EntryFlaw::sys(op)),
+        }
+    }
+
+    fn remove(&mut self, parent: BorrowedFd<'_>, last: &[u8]) -> Result<(), EntryFlaw> {
+        self.directories.forget();
+        self.replaced = true;
+        let name = std::ffi::CString::new(last).map_err(|_| EntryFlaw::LongPath)?;
+        tree::remove(self.layout, parent, &name).map_err(EntryFlaw::sys("replace"))
+    }
+
+    fn count(&mut self, bytes: u64) {
+        self.usage += Usage { bytes, inodes: 1 };
+    }
+}
+
+fn malformed(error: ArchiveError) -> LayerError {
+    match error {
+        ArchiveError::Read(source) => LayerError::Decompress(source),
+        ArchiveError::Flaw { offset, flaw } => LayerError::Tar { offset, flaw },
+    }
+}
+
+fn stat(parent: BorrowedFd<'_>, last: &[u8]) -> Result<Stat, EntryFlaw> {
+    statat(parent, last, AtFlags::SYMLINK_NOFOLLOW).map_err(EntryFlaw::sys("stat"))
+}
+
+/// Whether this is overlayfs's mark for a name that is hidden.
+pub(crate) fn is_whiteout(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
+}
+
+/// Whether a directory of a layer hides what lower layers have under its name.
+pub(crate) fn is_opaque(dir: BorrowedFd<'_>) -> rustix::io::Result<bool> {
+    let mut value = [0u8; 4];
+    match rustix::fs::fgetxattr(dir, OPAQUE, &mut value) {
+        Ok(length) => Ok(&value[..length] == b"y"),
+        Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
+/// Writes an entry's data, with its holes; returns the bytes that are no hole.
+fn write_data<R: BufRead>(
+    archive: &mut Archive<R>,
+    entry: &Entry,
+    file: &mut File,
+) -> Result<u64, Stop> {
+    let failed = |op| move |source| Stop::Flaw(EntryFlaw::Io { op, source });
+    let Some(extents) = &entry.sparse else {
+        copy(archive, file, entry.size)?;
+        return Ok(entry.size);
+    };
+    file.set_len(entry.size).map_err(failed("truncate"))?;
+    let mut written = 0;
+    for extent in extents {
+        file.seek(SeekFrom::Start(extent.offset))
+            .map_err(failed("seek"))?;
+        copy(archive, file, extent.length)?;
+        written += extent.length;
+    }
+    Ok(written)
+}
+
+fn copy<R: BufRead>(
+    archive: &mut Archive<R>,
+    file: &mut File,
+    mut length: u64,
+) -> Result<(), Stop> {
+    while length > 0 {
+        let data = archive.data().map_err(Stop::Archive)?;
+        let piece = usize::try_from(length).map_or(data.len(), |length| length.min(data.len()));
+        file.write_all(&data[..piece]).map_err(|source| {
+            Stop::Flaw(EntryFlaw::Io {
+                op: "write",
+                source,
+            })
+        })?;
+        archive.consume(piece);
+        length -= piece as u64;
+    }
+    Ok(())
+}

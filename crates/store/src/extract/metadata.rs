@@ -1,0 +1,106 @@
+//! Owner, mode, times and extended attributes of what was extracted.
+//!
+//! In the order that keeps them: chown(2) and writing clear set-uid bits and capabilities. Of the
+//! extended attributes `security.capability` and `user.*` are an image's to set; overlayfs's own are
+//! refused, and all others (labels of the host's security modules, ACLs) are left out.
+
+use std::os::fd::BorrowedFd;
+
+use rustix::fs::{
+    AtFlags, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags, chmodat, chownat, fchmod, fchown,
+    fsetxattr, futimens, utimensat,
+};
+use rustix::io::Errno;
+
+use super::EntryFlaw;
+use crate::archive::Entry;
+
+const CAPABILITY: &[u8] = b"security.capability";
+
+/// Refuses attributes by which a layer could hide or redirect files at the mount.
+pub(super) fn check_xattrs(entry: &Entry) -> Result<(), EntryFlaw> {
+    let forbidden =
+        |name: &[u8]| name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.");
+    match entry.xattrs.iter().find(|(name, _)| forbidden(name)) {
+        Some((name, _)) => Err(EntryFlaw::Xattr(super::name::shown(name))),
+        None => Ok(()),
+    }
+}
+
+/// Sets owner, mode and extended attributes of an open file or directory.
+pub(super) fn set(file: BorrowedFd<'_>, entry: &Entry) -> Result<(), EntryFlaw> {
+    let (uid, gid) = owner(entry);
+    fchown(file, uid, gid).map_err(EntryFlaw::sys("chown"))?;
+    fchmod(file, Mode::from_raw_mode(entry.mode)).map_err(EntryFlaw::sys("chmod"))?;
+    for (name, value) in &entry.xattrs {
+        if name == CAPABILITY || name.starts_with(b"user.") {
+            set_xattr(file, name, value)?;
+        }
+    }
+    Ok(())
+}
+
+/// Sets owner and time of a symbolic link.
+pub(super) fn set_link(
+    parent: BorrowedFd<'_>,
+    name: &[u8],
+    entry: &Entry,
+) -> Result<(), EntryFlaw> {
+    let (uid, gid) = owner(entry);
+    chownat(parent, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW).map_err(EntryFlaw::sys("chown"))?;
+    utimensat(
+        parent,
+        name,
+        &timestamps(entry.mtime),
+        AtFlags::SYMLINK_NOFOLLOW,
+    )
+    .map_err(EntryFlaw::sys("utimens"))
+}
+
+/// Sets owner, mode and time of a node that was just made and is not opened.
+pub(super) fn set_node(
+    parent: BorrowedFd<'_>,
+    name: &[u8],
+    entry: &Entry,
+) -> Result<(), EntryFlaw> {
+    set_link(parent, name, entry)?;
+    // Nobody else changes the layer: the name is still the node, so there is no link to follow.
+    chmodat(
+        parent,
+        name,
+        Mode::from_raw_mode(entry.mode),
+        AtFlags::empty(),
+    )
+    .map_err(EntryFlaw::sys("chmod"))
+}
+
+/// Sets the modification time of an open file or directory (and the access time with it).
+pub(super) fn set_time(file: BorrowedFd<'_>, time: (i64, u32)) -> Result<(), EntryFlaw> {
+    futimens(file, &timestamps(time)).map_err(EntryFlaw::sys("utimens"))
+}
+
+/// Sets an extended attribute; file systems without `user.*` attributes lose those.
+pub(super) fn set_xattr(file: BorrowedFd<'_>, name: &[u8], value: &[u8]) -> Result<(), EntryFlaw> {
+    match fsetxattr(file, name, value, XattrFlags::empty()) {
+        Err(Errno::OPNOTSUPP) if name.starts_with(b"user.") => Ok(()),
+        result => result.map_err(EntryFlaw::sys("setxattr")),
+    }
+}
+
+fn owner(entry: &Entry) -> (Option<Uid>, Option<Gid>) {
+    (
+        Some(Uid::from_raw(entry.uid)),
+        Some(Gid::from_raw(entry.gid)),
+    )
+}
+
+fn timestamps((seconds, nanos): (i64, u32)) -> Timestamps {
+    let time = Timespec {
+        tv_sec: seconds,
+        tv_nsec: nanos.into(),
+    };
+    Timestamps {
+        last_access: time,
+        last_modification: time,
+    }
+}

@@ -1,0 +1,68 @@
+//! Names of entries: cleaned before anything is made from them.
+//!
+//! Must never let a name through that leads out of the root by itself; symbolic links are the
+//! kernel's to resolve.
+
+use super::EntryFlaw;
+use crate::limits::Limits;
+
+/// The longest name that file systems take.
+const NAME_MAX: usize = 255;
+
+/// A path relative to the root without empty parts, `.` and `..`; empty for the root itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Name(Vec<u8>);
+
+impl Name {
+    /// Cleans a name as Go's `path.Clean` does: absolute ones are relative to the root, `a/../b` is
+    /// `b`. Errors when `..` leads above the root, or a limit is exceeded.
+    pub(super) fn clean(raw: &[u8], limits: &Limits) -> Result<Name, EntryFlaw> {
+        let mut parts: Vec<&[u8]> = Vec::new();
+        for part in raw.split(|byte| *byte == b'/') {
+            match part {
+                b"" | b"." => {}
+                b".." => {
+                    parts.pop().ok_or(EntryFlaw::Escape)?;
+                }
+                part if part.len() > NAME_MAX => return Err(EntryFlaw::LongName),
+                part => parts.push(part),
+            }
+        }
+        let name = parts.join(&b'/');
+        if name.len() as u64 > limits.path_bytes || parts.len() as u64 > limits.path_depth {
+            return Err(EntryFlaw::LongPath);
+        }
+        Ok(Name(name))
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The parent's path (empty for the root) and the last name; `None` for the root itself.
+    pub(super) fn split(&self) -> Option<(&[u8], &[u8])> {
+        if self.0.is_empty() {
+            return None;
+        }
+        Some(split(&self.0))
+    }
+}
+
+/// The parent's path (empty for the root) and the last name of a clean path.
+pub(super) fn split(path: &[u8]) -> (&[u8], &[u8]) {
+    match path.iter().rposition(|byte| *byte == b'/') {
+        Some(slash) => (&path[..slash], &path[slash + 1..]),
+        None => (b"", path),
+    }
+}
+
+/// A name from the archive for a message: readable, and not longer than a log line bears.
+pub(super) fn shown(name: &[u8]) -> String {
+    const LONGEST: usize = 200;
+    let text = String::from_utf8_lossy(&name[..name.len().min(LONGEST)]).into_owned();
+    if name.len() > LONGEST {
+        text + "…"
+    } else {
+        text
+    }
+}

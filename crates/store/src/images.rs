@@ -1,0 +1,269 @@
+//! Images: what is known of each, and how one is found by what a user writes.
+//!
+//! An image is named by the hex of its config's digest; several manifests (the same layers
+//! compressed differently, or from two registries) may carry it. Reading must stay one indexed
+//! query: kubelet lists and looks up images all the time.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError};
+
+use image::{Digest, ImageConfig, Reference};
+use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
+
+use crate::Store;
+use crate::db::unsigned;
+use crate::error::{Error, Result};
+
+mod names;
+mod put;
+
+pub use put::{Document, NewImage};
+
+/// The fewest digits of an ID that name an image.
+const SHORTEST_ID: usize = 3;
+
+/// An image in the store.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ImageRecord {
+    /// The hex of the config's digest.
+    pub id: String,
+    /// The manifest that was put last.
+    pub manifest_digest: Digest,
+    /// The image config; decoded once per process.
+    pub config: Arc<ImageConfig>,
+    /// `repository:tag` names, sorted.
+    pub names: Vec<String>,
+    /// `repository@digest` names, sorted; never empty once the image had a name, even after its
+    /// last tag has moved to another image.
+    pub repo_digests: Vec<String>,
+    /// The size of config and unpacked layers in bytes.
+    pub size: u64,
+    /// When the image was made, in seconds since 1970, if the config says so.
+    pub created: Option<i64>,
+    /// Never to be removed by a collector of unused images.
+    pub pinned: bool,
+}
+
+const RECORDS: &str = "
+SELECT i.id, i.manifest, i.size, i.created, i.pinned, n.name, n.kind
+FROM images i LEFT JOIN names n ON n.image = i.id";
+
+impl Store {
+    /// All images, by ID.
+    pub fn images(&self) -> Result<Vec<ImageRecord>> {
+        self.db().read(|db| self.records(db, "", &[]))
+    }
+
+    /// The image that `query` names, if there is one.
+    ///
+    /// `query` is a full ID (with or without `sha256:`), a manifest digest, a reference with tag or
+    /// digest or both (the digest wins; Docker Hub's and `localhost` are tried for short names), or
+    /// at least three digits that begin one ID only. Errors with [`Error::Ambiguous`].
+    pub fn find(&self, query: &str) -> Result<Option<ImageRecord>> {
+        self.db().read(|db| {
+            let found = match self.find_id(db, query)? {
+                Some(id) => self.records(db, "WHERE i.id = ?1", &[&id])?,
+                None => Vec::new(),
+            };
+            Ok(found.into_iter().next())
+        })
+    }
+
+    fn find_id(&self, db: &Connection, query: &str) -> Result<Option<String>> {
+        if let Ok(digest) = Digest::parse(query) {
+            if let Some(id) = full_id(db, digest.hex())? {
+                return Ok(Some(id));
+            }
+            return by_manifest(db, query);
+        }
+        if is_hex(query)
+            && let Some(id) = full_id(db, query)?
+        {
+            return Ok(Some(id));
+        }
+        if let Some(id) = by_name(db, query)? {
+            return Ok(Some(id));
+        }
+        if is_hex(query) && query.len() >= SHORTEST_ID {
+            return by_prefix(db, query);
+        }
+        Ok(None)
+    }
+
+    /// The images that fit a `WHERE` clause over [`RECORDS`].
+    pub(crate) fn records(
+        &self,
+        db: &Connection,
+        filter: &str,
+        values: &[&dyn ToSql],
+    ) -> Result<Vec<ImageRecord>> {
+        let failed = Error::db("read images");
+        let rows = || {
+            let sql = format!("{RECORDS} {filter} ORDER BY i.id, n.kind, n.name");
+            let mut statement = db.prepare_cached(&sql)?;
+            statement
+                .query_map(values, RecordRow::read)?
+                .collect::<rusqlite::Result<Vec<_>>>()
+        };
+        let mut records: Vec<ImageRecord> = Vec::new();
+        for row in rows().map_err(failed)? {
+            if records.last().is_none_or(|last| last.id != row.id) {
+                records.push(self.record(db, &row)?);
+            }
+            if let (Some(name), Some(kind), Some(record)) = (row.name, row.kind, records.last_mut())
+            {
+                match kind {
+                    names::TAG => record.names.push(name),
+                    _ => record.repo_digests.push(name),
+                }
+            }
+        }
+        Ok(records)
+    }
+
+    fn record(&self, db: &Connection, row: &RecordRow) -> Result<ImageRecord> {
+        Ok(ImageRecord {
+            id: row.id.clone(),
+            manifest_digest: Digest::parse(&row.manifest).map_err(|source| Error::Damaged {
+                id: row.id.clone(),
+                field: "manifest digest",
+                source,
+            })?,
+            config: self.config(db, &row.id)?,
+            names: Vec::new(),
+            repo_digests: Vec::new(),
+            size: unsigned(row.size),
+            created: row.created,
+            pinned: row.pinned,
+        })
+    }
+
+    fn config(&self, db: &Connection, id: &str) -> Result<Arc<ImageConfig>> {
+        let cache = self.configs();
+        if let Some(config) = cache.get(id) {
+            return Ok(config);
+        }
+        let bytes: Vec<u8> = db
+            .prepare_cached("SELECT config FROM images WHERE id = ?1")
+            .and_then(|mut statement| statement.query_row([id], |row| row.get(0)))
+            .map_err(Error::db("read an image config"))?;
+        let config = ImageConfig::parse(&bytes).map_err(|source| Error::Damaged {
+            id: id.to_owned(),
+            field: "config",
+            source,
+        })?;
+        Ok(cache.insert(id, config))
+    }
+}
+
+struct RecordRow {
+    id: String,
+    manifest: String,
+    size: i64,
+    created: Option<i64>,
+    pinned: bool,
+    name: Option<String>,
+    kind: Option<i64>,
+}
+
+impl RecordRow {
+    fn read(row: &Row<'_>) -> rusqlite::Result<RecordRow> {
+        Ok(RecordRow {
+            id: row.get(0)?,
+            manifest: row.get(1)?,
+            size: row.get(2)?,
+            created: row.get(3)?,
+            pinned: row.get(4)?,
+            name: row.get(5)?,
+            kind: row.get(6)?,
+        })
+    }
+}
+
+fn is_hex(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+fn one(db: &Connection, sql: &str, value: &str) -> Result<Option<String>> {
+    db.prepare_cached(sql)
+        .and_then(|mut statement| statement.query_row([value], |row| row.get(0)).optional())
+        .map_err(Error::db("look up an image"))
+}
+
+fn full_id(db: &Connection, id: &str) -> Result<Option<String>> {
+    one(db, "SELECT id FROM images WHERE id = ?1", id)
+}
+
+fn by_manifest(db: &Connection, digest: &str) -> Result<Option<String>> {
+    one(db, "SELECT image FROM manifests WHERE digest = ?1", digest)
+}
+
+fn by_name(db: &Connection, query: &str) -> Result<Option<String>> {
+    const NAMED: &str = "SELECT image FROM names WHERE name = ?1";
+    let Ok(reference) = Reference::parse(query) else {
+        return Ok(None);
+    };
+    let reference = match reference.digest() {
+        Some(_) => reference.without_tag(),
+        None => reference.or_latest(),
+    };
+    if let Some(id) = one(db, NAMED, &reference.to_string())? {
+        return Ok(Some(id));
+    }
+    // A name that was built here and never had a registry.
+    match Reference::parse(&format!("localhost/{query}")) {
+        Ok(local) if reference.familiar_name() != reference.name() => {
+            let local = match local.digest() {
+                Some(_) => local.without_tag(),
+                None => local.or_latest(),
+            };
+            one(db, NAMED, &local.to_string())
+        }
+        _ => Ok(None),
+    }
+}
+
+fn by_prefix(db: &Connection, prefix: &str) -> Result<Option<String>> {
+    // 'g' sorts after every hexadecimal digit: the range is on the index.
+    let found = || {
+        let mut statement = db.prepare_cached(
+            "SELECT id FROM images WHERE id >= ?1 AND id < ?2 ORDER BY id LIMIT 3",
+        )?;
+        let rows = statement.query_map(params![prefix, format!("{prefix}g")], |row| row.get(0))?;
+        rows.collect::<rusqlite::Result<Vec<String>>>()
+    };
+    let mut found = found().map_err(Error::db("look up a short image ID"))?;
+    match found.len() {
+        0 | 1 => Ok(found.pop()),
+        _ => Err(Error::Ambiguous {
+            query: prefix.to_owned(),
+            matches: found,
+        }),
+    }
+}
+
+/// Decoded configs by image ID. An ID is the digest of its config, so an entry is never stale.
+#[derive(Debug, Default)]
+pub(crate) struct ConfigCache(std::sync::Mutex<HashMap<String, Arc<ImageConfig>>>);
+
+impl ConfigCache {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<ImageConfig>>> {
+        // Every state of the map is a good one.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn get(&self, id: &str) -> Option<Arc<ImageConfig>> {
+        self.lock().get(id).cloned()
+    }
+
+    fn insert(&self, id: &str, config: ImageConfig) -> Arc<ImageConfig> {
+        let config = Arc::new(config);
+        self.lock().insert(id.to_owned(), Arc::clone(&config));
+        config
+    }
+
+    /// Forgets what is no longer an image.
+    pub(crate) fn retain(&self, is_image: impl Fn(&str) -> bool) {
+        self.lock().retain(|id, _| is_image(id));
+    }
+}

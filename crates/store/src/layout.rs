@@ -1,0 +1,314 @@
+//! The store's directory: what lies where, half-made things, and the one way to write a file.
+//!
+//! ```text
+//! oci-layout, index.json     OCI image layout (image-spec image-layout.md), readable by any OCI tool
+//! index.lock                 flock(2)ed while index.json is rewritten
+//! blobs/sha256/HEX           manifests, configs, compressed layers
+//! layers/N/                  an unpacked layer, an overlay lower directory (short: option strings are)
+//! containers/ID/{upper,work} writable layers
+//! meta.sqlite                what is ready, named and used
+//! tmp/OWNER-N                half-made or half-removed, by a process that still runs or is dead
+//! ```
+//! A thing is made in `tmp/`, made durable, then renamed. Must never rename before the content is
+//! on disk, and never touch what a living process has in `tmp/`.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use image::Algorithm;
+use rustix::fs::{
+    AtFlags, CWD, Mode, OFlags, fdatasync, fsync, mkdirat, openat, renameat, unlinkat,
+};
+use rustix::io::Errno;
+
+use crate::error::{Error, Result};
+use crate::owner::Owner;
+use crate::tree;
+
+/// Flags for directories that are only paths to others.
+pub(crate) const DIRECTORY: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
+
+/// The name in `layers/` of a directory that is always empty; the ids of layers begin at 1.
+pub(crate) const EMPTY_LAYER: &str = "0";
+
+const OCI_LAYOUT: &[u8] = b"{\"imageLayoutVersion\":\"1.0.0\"}";
+
+/// Open directories of a store.
+#[derive(Debug)]
+pub(crate) struct Layout {
+    path: PathBuf,
+    owner: Owner,
+    counter: AtomicU64,
+    root: OwnedFd,
+    tmp: OwnedFd,
+    sha256: OwnedFd,
+    sha512: OwnedFd,
+    layers: OwnedFd,
+    containers: OwnedFd,
+}
+
+impl Layout {
+    /// Opens the store's directories, making what is missing. A new root is for root only: image
+    /// files may be set-uid.
+    pub(crate) fn open(path: &Path) -> Result<Layout> {
+        let path = std::path::absolute(path).map_err(Error::io("resolve", path))?;
+        let mut builder = std::fs::DirBuilder::new();
+        let builder = std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder
+            .recursive(true)
+            .create(&path)
+            .map_err(Error::io("create", &path))?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = openat(CWD, &path, flags, Mode::empty()).map_err(Error::sys("open", &path))?;
+        let sub = |name: &str| directory(root.as_fd(), &path, name);
+        let blobs = sub("blobs")?;
+        let layout = Layout {
+            owner: Owner::current()?,
+            counter: AtomicU64::new(0),
+            tmp: sub("tmp")?,
+            sha256: directory(blobs.as_fd(), &path, "sha256")?,
+            sha512: directory(blobs.as_fd(), &path, "sha512")?,
+            layers: sub("layers")?,
+            containers: sub("containers")?,
+            root,
+            path,
+        };
+        let layers = layout.path.join("layers");
+        match mkdirat(&layout.layers, EMPTY_LAYER, Mode::from_raw_mode(0o755)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(e) => return Err(Error::sys("create", layers.join(EMPTY_LAYER))(e)),
+        }
+        if !layout.exists("oci-layout")? {
+            layout.write_file("oci-layout", OCI_LAYOUT)?;
+        }
+        Ok(layout)
+    }
+
+    /// The root as an absolute path.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// This process.
+    pub(crate) fn owner(&self) -> &Owner {
+        &self.owner
+    }
+
+    pub(crate) fn root(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
+    }
+
+    pub(crate) fn tmp(&self) -> BorrowedFd<'_> {
+        self.tmp.as_fd()
+    }
+
+    /// The directory of the blobs whose digests are of this algorithm.
+    pub(crate) fn blobs(&self, algorithm: Algorithm) -> BorrowedFd<'_> {
+        match algorithm {
+            Algorithm::Sha256 => self.sha256.as_fd(),
+            Algorithm::Sha512 => self.sha512.as_fd(),
+        }
+    }
+
+    pub(crate) fn layers(&self) -> BorrowedFd<'_> {
+        self.layers.as_fd()
+    }
+
+    pub(crate) fn containers(&self) -> BorrowedFd<'_> {
+        self.containers.as_fd()
+    }
+
+    /// A name in `tmp/` that no one else has or had.
+    pub(crate) fn temp_name(&self) -> String {
+        format!(
+            "{}-{}",
+            self.owner,
+            self.counter.fetch_add(1, Ordering::Relaxed)
+        )
+    }
+
+    /// The path of something in `tmp/`, for messages.
+    pub(crate) fn temp_path(&self, name: &str) -> PathBuf {
+        self.path.join("tmp").join(name)
+    }
+
+    fn exists(&self, name: &str) -> Result<bool> {
+        match rustix::fs::statat(&self.root, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(_) => Ok(true),
+            Err(Errno::NOENT) => Ok(false),
+            Err(e) => Err(Error::sys("stat", self.path.join(name))(e)),
+        }
+    }
+
+    /// Replaces a file of the root with `bytes`: after a power cut it is the old or the new.
+    pub(crate) fn write_file(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let mut temp = TempFile::create(self)?;
+        temp.write_all(bytes)
+            .map_err(Error::io("write", temp.path()))?;
+        temp.commit(self.root(), name, &self.path.join(name))
+    }
+
+    /// Removes what dead processes left in `tmp/`.
+    pub(crate) fn clean(&self) -> Result<()> {
+        let path = self.path.join("tmp");
+        for name in tree::names(self.tmp()).map_err(Error::sys("read", &path))? {
+            let dead = name
+                .to_str()
+                .ok()
+                .and_then(Owner::parse)
+                .is_some_and(|owner| !owner.is_alive(&self.owner));
+            if dead {
+                tree::remove(self, self.tmp(), &name).map_err(Error::sys(
+                    "remove",
+                    path.join(name.to_string_lossy().as_ref()),
+                ))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn directory(parent: BorrowedFd<'_>, path: &Path, name: &str) -> Result<OwnedFd> {
+    match mkdirat(parent, name, Mode::from_raw_mode(0o700)) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(e) => return Err(Error::sys("create", path.join(name))(e)),
+    }
+    openat(parent, name, DIRECTORY, Mode::empty()).map_err(Error::sys("open", path.join(name)))
+}
+
+/// Makes a rename in `dir` durable.
+pub(crate) fn sync_directory(dir: BorrowedFd<'_>, path: &Path) -> Result<()> {
+    fsync(dir).map_err(Error::sys("fsync the directory of", path))
+}
+
+/// A file in `tmp/`, removed on drop unless it was committed.
+#[derive(Debug)]
+pub(crate) struct TempFile<'a> {
+    layout: &'a Layout,
+    name: String,
+    file: File,
+    committed: bool,
+}
+
+impl<'a> TempFile<'a> {
+    pub(crate) fn create(layout: &'a Layout) -> Result<TempFile<'a>> {
+        let name = layout.temp_name();
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let file = openat(layout.tmp(), &name, flags, Mode::from_raw_mode(0o644))
+            .map_err(Error::sys("create", layout.temp_path(&name)))?;
+        Ok(TempFile {
+            layout,
+            name,
+            file: file.into(),
+            committed: false,
+        })
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        self.layout.temp_path(&self.name)
+    }
+
+    /// Makes the content durable, then gives it its name in `dir`, durably. `path` is for messages.
+    pub(crate) fn commit(self, dir: BorrowedFd<'_>, name: &str, path: &Path) -> Result<()> {
+        fdatasync(&self.file).map_err(Error::sys("fdatasync", self.path()))?;
+        self.rename(dir, name, path)?;
+        sync_directory(dir, path)
+    }
+
+    /// Gives the content its name in `dir`; the caller has made the content durable and will do so
+    /// for the directory.
+    pub(crate) fn rename(mut self, dir: BorrowedFd<'_>, name: &str, path: &Path) -> Result<()> {
+        renameat(self.layout.tmp(), &self.name, dir, name)
+            .map_err(Error::sys("rename to", path))?;
+        self.committed = true;
+        Ok(())
+    }
+}
+
+impl Write for TempFile<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for TempFile<'_> {
+    fn drop(&mut self) {
+        if !self.committed {
+            // What cannot be removed now is removed at the next gc after this process.
+            let _ = unlinkat(self.layout.tmp(), &self.name, AtFlags::empty());
+        }
+    }
+}
+
+/// A directory in `tmp/`, removed with all in it on drop unless it was committed.
+#[derive(Debug)]
+pub(crate) struct TempDir<'a> {
+    layout: &'a Layout,
+    name: String,
+    fd: OwnedFd,
+    committed: bool,
+}
+
+impl<'a> TempDir<'a> {
+    /// An empty directory with mode 0755.
+    pub(crate) fn create(layout: &'a Layout) -> Result<TempDir<'a>> {
+        let name = layout.temp_name();
+        let path = layout.temp_path(&name);
+        mkdirat(layout.tmp(), &name, Mode::from_raw_mode(0o755))
+            .map_err(Error::sys("create", &path))?;
+        let opened = openat(layout.tmp(), &name, DIRECTORY, Mode::empty()).and_then(|fd| {
+            rustix::fs::fchmod(&fd, Mode::from_raw_mode(0o755))?;
+            Ok(fd)
+        });
+        match opened {
+            Ok(fd) => Ok(TempDir {
+                layout,
+                name,
+                fd,
+                committed: false,
+            }),
+            Err(e) => {
+                let _ = unlinkat(layout.tmp(), &name, AtFlags::REMOVEDIR);
+                Err(Error::sys("open", path)(e))
+            }
+        }
+    }
+
+    /// The directory itself.
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    /// Gives the directory its name in `dir`, durably; the caller has made the content durable.
+    pub(crate) fn commit(mut self, dir: BorrowedFd<'_>, name: &str, path: &Path) -> Result<()> {
+        renameat(self.layout.tmp(), &self.name, dir, name)
+            .map_err(Error::sys("rename to", path))?;
+        self.committed = true;
+        sync_directory(dir, path)
+    }
+}
+
+impl Drop for TempDir<'_> {
+    fn drop(&mut self) {
+        if self.committed {
+            return;
+        }
+        let name = std::ffi::CString::new(self.name.as_str());
+        let removed = name
+            .map_err(|_| Errno::INVAL)
+            .and_then(|name| tree::remove(self.layout, self.layout.tmp(), &name));
+        if let Err(e) = removed {
+            tracing::warn!(path = %self.layout.temp_path(&self.name).display(), "half-made directory left for the next gc: {e}");
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! Leases: what is being added belongs to nobody yet, and garbage collection must not take it.
+//!
+//! A lease ends when it is dropped or when its process is dead; never by a clock.
+
+use rusqlite::{Connection, params};
+
+use crate::Store;
+use crate::db::Durability;
+use crate::error::{Error, Result};
+
+/// Keeps the blobs and layers that were added or asked for under it from garbage collection.
+#[derive(Debug)]
+pub struct Lease {
+    store: Store,
+    id: i64,
+}
+
+impl Lease {
+    pub(crate) fn id(&self) -> i64 {
+        self.id
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let ended = self.store.db().write(Durability::Ordered, |tx| {
+            tx.execute("DELETE FROM leases WHERE id = ?1", [self.id])
+                .map_err(Error::db("end a lease"))
+        });
+        if let Err(e) = ended {
+            tracing::warn!(lease = self.id, "lease kept until this process ends: {e}");
+        }
+    }
+}
+
+impl Store {
+    /// Begins a lease. Errors when the database cannot be written.
+    pub fn lease(&self) -> Result<Lease> {
+        let owner = self.layout().owner().to_string();
+        let id = self.db().write(Durability::Ordered, |tx| {
+            tx.execute("INSERT INTO leases(owner) VALUES(?1)", [owner])
+                .map_err(Error::db("begin a lease"))?;
+            Ok(tx.last_insert_rowid())
+        })?;
+        Ok(Lease {
+            store: self.clone(),
+            id,
+        })
+    }
+}
+
+/// Puts a blob under a lease, whether it is there yet or not.
+pub(crate) fn hold_blob(tx: &Connection, lease: i64, digest: &str) -> Result<()> {
+    tx.prepare_cached("INSERT OR IGNORE INTO lease_blobs(lease, digest) VALUES(?1, ?2)")
+        .and_then(|mut statement| statement.execute(params![lease, digest]))
+        .map_err(Error::db("hold a blob"))?;
+    Ok(())
+}
+
+/// Puts a layer under a lease.
+pub(crate) fn hold_layer(tx: &Connection, lease: i64, layer: i64) -> Result<()> {
+    tx.prepare_cached("INSERT OR IGNORE INTO lease_layers(lease, layer) VALUES(?1, ?2)")
+        .and_then(|mut statement| statement.execute(params![lease, layer]))
+        .map_err(Error::db("hold a layer"))?;
+    Ok(())
+}

@@ -1,0 +1,28 @@
+//! Limits on what a layer may unpack to: images are hostile input, and bombs are small.
+
+/// The most that one layer may hold. Generous: no honest layer known comes near.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of the uncompressed archive, and of each file (holes included).
+    pub unpacked_bytes: u64,
+    /// Entries of the archive.
+    pub entries: u64,
+    /// Bytes of an entry's path.
+    pub path_bytes: u64,
+    /// Directories in an entry's path.
+    pub path_depth: u64,
+    /// Uncompressed bytes for each compressed one, applied from one GiB of uncompressed bytes on.
+    pub ratio: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            unpacked_bytes: 256 << 30,
+            entries: 8_000_000,
+            path_bytes: 4095,
+            path_depth: 512,
+            ratio: 2000,
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! Writable layers of containers: on the hot path of every container start.
+//!
+//! Must stay a few mkdirs and one row, without any fsync: a container does not outlive a reboot.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+
+use rusqlite::{Connection, params};
+use rustix::fs::{AtFlags, Gid, Mode, Uid, fchmod, fchown, mkdirat, openat, renameat, statat};
+use rustix::io::Errno;
+
+use crate::db::Durability;
+use crate::error::{Error, Result};
+use crate::layout::{DIRECTORY, EMPTY_LAYER};
+use crate::{ImageRecord, Store, Usage, tree};
+
+/// The directories of a container's overlay mount.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RwLayer {
+    /// The image's layers, top first.
+    pub lower: Vec<PathBuf>,
+    /// The writable directory.
+    pub upper: PathBuf,
+    /// overlayfs's own directory, on the same file system.
+    pub work: PathBuf,
+}
+
+const LONGEST_ID: usize = 200;
+
+impl Store {
+    /// The unpacked layers of an image, top first. Errors with [`Error::ImageNotFound`].
+    pub fn layers_of(&self, record: &ImageRecord) -> Result<Vec<PathBuf>> {
+        let layers = self.db().read(|db| layer_ids(db, &record.id))?;
+        Ok(self.layer_paths(&layers))
+    }
+
+    /// Makes the writable layer of a container; the image's layers stay as long as it does.
+    ///
+    /// Its root has the owner and mode of the image's. Errors with [`Error::ContainerId`],
+    /// [`Error::ContainerExists`] or [`Error::ImageNotFound`].
+    pub fn create_rw(&self, container: &str, record: &ImageRecord) -> Result<RwLayer> {
+        check_id(container)?;
+        let layers = self.db().write(Durability::Ordered, |tx| {
+            let layers = layer_ids(tx, &record.id)?;
+            record_container(tx, container, &record.id, &layers)?;
+            self.make_directories(container, layers.first().copied())?;
+            Ok(layers)
+        })?;
+        Ok(self.rw_layer(container, &layers))
+    }
+
+    /// The writable layer that [`create_rw`](Store::create_rw) made; `None` when there is none.
+    pub fn rw(&self, container: &str) -> Result<Option<RwLayer>> {
+        const LAYERS: &str =
+            "SELECT layer FROM container_layers WHERE container = ?1 ORDER BY position DESC";
+        check_id(container)?;
+        self.db().read(|db| {
+            let known = db
+                .prepare_cached("SELECT 1 FROM containers WHERE id = ?1")
+                .and_then(|mut statement| statement.exists([container]))
+                .map_err(Error::db("look up a container"))?;
+            Ok(match known {
+                true => Some(self.rw_layer(container, &integers(db, LAYERS, container)?)),
+                false => None,
+            })
+        })
+    }
+
+    /// Removes a container's writable layer; that it is gone already is no error.
+    pub fn remove_rw(&self, container: &str) -> Result<()> {
+        check_id(container)?;
+        let layout = self.layout();
+        let doomed = layout.temp_name();
+        match renameat(layout.containers(), container, layout.tmp(), &doomed) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(e) => return Err(Error::sys("rename to", layout.temp_path(&doomed))(e)),
+        }
+        self.db().write(Durability::Ordered, |tx| {
+            tx.execute("DELETE FROM containers WHERE id = ?1", [container])
+                .map_err(Error::db("forget a container"))
+        })?;
+        let name = std::ffi::CString::new(doomed.as_str()).unwrap_or_default();
+        tree::remove(layout, layout.tmp(), &name)
+            .map_err(Error::sys("remove", layout.temp_path(&doomed)))
+    }
+
+    /// The containers that have a writable layer, those that a crash left half-made included.
+    pub fn rw_ids(&self) -> Result<Vec<String>> {
+        let path = self.root().join("containers");
+        let names = tree::names(self.layout().containers()).map_err(Error::sys("read", path))?;
+        Ok(names
+            .into_iter()
+            .filter_map(|name| name.into_string().ok())
+            .collect())
+    }
+
+    /// What a container has written, by a walk over its upper directory; nothing when it is gone.
+    pub fn rw_usage(&self, container: &str) -> Result<Usage> {
+        check_id(container)?;
+        let path = self.root().join("containers").join(container).join("upper");
+        let dir = openat(
+            self.layout().containers(),
+            container,
+            DIRECTORY,
+            Mode::empty(),
+        )
+        .and_then(|dir| openat(dir, "upper", DIRECTORY, Mode::empty()));
+        match dir {
+            Ok(dir) => tree::usage(dir.as_fd()).map_err(Error::sys("walk", path)),
+            Err(Errno::NOENT) => Ok(Usage::default()),
+            Err(e) => Err(Error::sys("open", path)(e)),
+        }
+    }
+
+    /// overlayfs needs a lower directory: an image without layers has the empty one.
+    fn layer_paths(&self, layers: &[i64]) -> Vec<PathBuf> {
+        let dir = self.root().join("layers");
+        if layers.is_empty() {
+            return vec![dir.join(EMPTY_LAYER)];
+        }
+        layers
+            .iter()
+            .map(|layer| dir.join(layer.to_string()))
+            .collect()
+    }
+
+    fn rw_layer(&self, container: &str, layers: &[i64]) -> RwLayer {
+        let dir = self.root().join("containers").join(container);
+        RwLayer {
+            lower: self.layer_paths(layers),
+            upper: dir.join("upper"),
+            work: dir.join("work"),
+        }
+    }
+
+    fn make_directories(&self, container: &str, top: Option<i64>) -> Result<()> {
+        let path = self.root().join("containers").join(container);
+        let mut made = MadeDirectories {
+            store: self,
+            container,
+            armed: false,
+        };
+        match mkdirat(
+            self.layout().containers(),
+            container,
+            Mode::from_raw_mode(0o700),
+        ) {
+            Ok(()) => made.armed = true,
+            Err(Errno::EXIST) => {
+                return Err(Error::ContainerExists {
+                    id: container.to_owned(),
+                });
+            }
+            Err(e) => return Err(Error::sys("create", path)(e)),
+        }
+        let fill = || {
+            let dir = openat(
+                self.layout().containers(),
+                container,
+                DIRECTORY,
+                Mode::empty(),
+            )?;
+            mkdirat(&dir, "work", Mode::from_raw_mode(0o700))?;
+            mkdirat(&dir, "upper", Mode::from_raw_mode(0o755))?;
+            let upper: OwnedFd = openat(&dir, "upper", DIRECTORY, Mode::empty())?;
+            let (mode, uid, gid) = match top {
+                Some(layer) => {
+                    let stat = statat(
+                        self.layout().layers(),
+                        layer.to_string(),
+                        AtFlags::SYMLINK_NOFOLLOW,
+                    )?;
+                    (Mode::from_raw_mode(stat.st_mode), stat.st_uid, stat.st_gid)
+                }
+                None => (Mode::from_raw_mode(0o755), 0, 0),
+            };
+            fchown(&upper, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+            fchmod(&upper, mode)
+        };
+        fill().map_err(Error::sys("fill", &path))?;
+        made.armed = false;
+        Ok(())
+    }
+}
+
+/// Removes the directories of a container unless they were completed.
+struct MadeDirectories<'a> {
+    store: &'a Store,
+    container: &'a str,
+    armed: bool,
+}
+
+impl Drop for MadeDirectories<'_> {
+    fn drop(&mut self) {
+        let layout = self.store.layout();
+        if let (true, Ok(name)) = (self.armed, std::ffi::CString::new(self.container))
+            && let Err(e) = tree::remove(layout, layout.containers(), &name)
+        {
+            tracing::warn!(
+                container = self.container,
+                "half-made writable layer left: {e}"
+            );
+        }
+    }
+}
+
+fn record_container(tx: &Connection, container: &str, image: &str, layers: &[i64]) -> Result<()> {
+    let inserted = tx
+        .prepare_cached("INSERT OR IGNORE INTO containers(id, image) VALUES(?1, ?2)")
+        .and_then(|mut statement| statement.execute([container, image]))
+        .map_err(Error::db("record a container"))?;
+    if inserted == 0 {
+        return Err(Error::ContainerExists {
+            id: container.to_owned(),
+        });
+    }
+    let insert = || {
+        let mut statement = tx.prepare_cached(
+            "INSERT INTO container_layers(container, position, layer) VALUES(?1, ?2, ?3)",
+        )?;
+        for (position, layer) in (0i64..).zip(layers.iter().rev()) {
+            statement.execute(params![container, position, layer])?;
+        }
+        Ok(())
+    };
+    insert().map_err(Error::db("record the layers of a container"))
+}
+
+/// The ids of an image's layers, top first, each once.
+///
+/// overlayfs refuses a directory that is there twice. Only the topmost counts: all that the lower
+/// one shows or hides, the upper one shows or hides too. Below a layer with an opaque root nothing
+/// counts.
+pub(crate) fn layer_ids(db: &Connection, image: &str) -> Result<Vec<i64>> {
+    const LAYERS: &str = "
+        SELECT layer, opaque FROM image_layers JOIN layers ON layers.id = layer
+        WHERE image = ?1 ORDER BY position DESC";
+    let read = || {
+        let mut statement = db.prepare_cached(LAYERS)?;
+        let rows = statement.query_map([image], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        rows.collect::<rusqlite::Result<Vec<(i64, bool)>>>()
+    };
+    let mut layers = Vec::new();
+    for (layer, opaque) in read().map_err(Error::db("read the layers"))? {
+        if !layers.contains(&layer) {
+            layers.push(layer);
+        }
+        if opaque {
+            break;
+        }
+    }
+    if layers.is_empty() {
+        let known = db
+            .prepare_cached("SELECT 1 FROM images WHERE id = ?1")
+            .and_then(|mut statement| statement.exists([image]))
+            .map_err(Error::db("look up an image"))?;
+        if !known {
+            return Err(Error::ImageNotFound {
+                id: image.to_owned(),
+            });
+        }
+    }
+    Ok(layers)
+}
+
+fn integers(db: &Connection, sql: &str, key: &str) -> Result<Vec<i64>> {
+    let read = || {
+        let mut statement = db.prepare_cached(sql)?;
+        let rows = statement.query_map([key], |row| row.get(0))?;
+        rows.collect::<rusqlite::Result<_>>()
+    };
+    read().map_err(Error::db("read the layers"))
+}
+
+fn check_id(container: &str) -> Result<()> {
+    let valid = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
+    let good = (1..=LONGEST_ID).contains(&container.len())
+        && container.bytes().all(valid)
+        && !container.starts_with(['.', '-']);
+    if good {
+        return Ok(());
+    }
+    Err(Error::ContainerId {
+        id: container.chars().take(LONGEST_ID).collect(),
+    })
+}

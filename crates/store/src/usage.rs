@@ -1,0 +1,40 @@
+//! What the store takes on disk, from counters: asked for every few seconds, so never by a walk.
+
+use crate::Store;
+use crate::db::unsigned;
+use crate::error::{Error, Result};
+
+/// Disk space and file system objects.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Bytes.
+    pub bytes: u64,
+    /// Files, directories and other inodes.
+    pub inodes: u64,
+}
+
+impl std::ops::AddAssign for Usage {
+    fn add_assign(&mut self, other: Usage) {
+        self.bytes = self.bytes.saturating_add(other.bytes);
+        self.inodes = self.inodes.saturating_add(other.inodes);
+    }
+}
+
+impl Store {
+    /// What all blobs and unpacked layers take; writable layers are counted by
+    /// [`rw_usage`](Store::rw_usage).
+    pub fn usage(&self) -> Result<Usage> {
+        self.db().read(|db| {
+            let (bytes, inodes) = crate::blob::total(db)?;
+            let mut total = Usage { bytes, inodes };
+            total += db
+                .query_row(
+                    "SELECT coalesce(sum(bytes), 0), coalesce(sum(inodes), 0) FROM layers WHERE ready = 1",
+                    [],
+                    |row| Ok(Usage { bytes: unsigned(row.get(0)?), inodes: unsigned(row.get(1)?) }),
+                )
+                .map_err(Error::db("sum the layers"))?;
+            Ok(total)
+        })
+    }
+}
