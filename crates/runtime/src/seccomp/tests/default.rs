@@ -1,0 +1,153 @@
+//! The RuntimeDefault profile, by what it lets through.
+
+use super::*;
+
+fn filter(capabilities: &[&str]) -> Filter {
+    let names: Vec<String> = capabilities.iter().map(|name| (*name).to_owned()).collect();
+    compile(&default_profile(&names))
+}
+
+fn number(name: &str) -> u32 {
+    Arch::X86_64.numbers(name).next().expect(name)
+}
+
+fn plain(filter: &Filter, name: &str) -> u32 {
+    answer(filter, X86_64, number(name), [0; 6])
+}
+
+#[test]
+fn ordinary_calls_are_allowed_on_every_architecture() {
+    let filter = filter(&[]);
+    for name in [
+        "read",
+        "execve",
+        "futex",
+        "openat2",
+        "mmap",
+        "ptrace",
+        "seccomp",
+        "epoll_pwait2",
+        "exit_group",
+    ] {
+        for arch in [Arch::X86_64, Arch::X86, Arch::X32] {
+            for number in arch.numbers(name) {
+                assert_eq!(
+                    answer(&filter, arch.audit(), number, [0; 6]),
+                    ALLOW,
+                    "{name} {arch:?}"
+                );
+            }
+        }
+    }
+    let arm = compile_on(
+        Arch::Aarch64,
+        &Seccomp {
+            architectures: vec!["SCMP_ARCH_ARM".into()],
+            ..default_profile(&[])
+        },
+    );
+    assert_eq!(answer(&arm, AARCH64, 63, [0; 6]), ALLOW);
+    assert_eq!(answer(&arm, ARM, 0xf0005, [0; 6]), ALLOW);
+}
+
+#[test]
+fn dangerous_calls_answer_eperm_until_their_capability_is_given() {
+    for (name, capability) in [
+        ("mount", "CAP_SYS_ADMIN"),
+        ("unshare", "CAP_SYS_ADMIN"),
+        ("setns", "CAP_SYS_ADMIN"),
+        ("pivot_root", "CAP_SYS_ADMIN"),
+        ("sethostname", "CAP_SYS_ADMIN"),
+        ("bpf", "CAP_BPF"),
+        ("perf_event_open", "CAP_PERFMON"),
+        ("syslog", "CAP_SYSLOG"),
+        ("reboot", "CAP_SYS_BOOT"),
+        ("chroot", "CAP_SYS_CHROOT"),
+        ("init_module", "CAP_SYS_MODULE"),
+        ("clock_settime", "CAP_SYS_TIME"),
+        ("open_by_handle_at", "CAP_DAC_READ_SEARCH"),
+        ("iopl", "CAP_SYS_RAWIO"),
+    ] {
+        assert_eq!(plain(&filter(&["CAP_KILL"]), name), EPERM, "{name}");
+        assert_eq!(
+            plain(&filter(&[capability]), name),
+            ALLOW,
+            "{name} with {capability}"
+        );
+    }
+    for name in ["kexec_load", "add_key", "keyctl", "swapon", "userfaultfd"] {
+        assert_eq!(plain(&filter(&["CAP_SYS_ADMIN"]), name), EPERM, "{name}");
+    }
+}
+
+#[test]
+fn clone_makes_threads_but_no_namespaces() {
+    let filter_without = filter(&[]);
+    let clone = |flags| {
+        answer(
+            &filter_without,
+            X86_64,
+            number("clone"),
+            [flags, 0, 0, 0, 0, 0],
+        )
+    };
+    assert_eq!(clone(0x003d_0f00), ALLOW);
+    assert_eq!(clone(17), ALLOW);
+    for flag in [
+        0x0002_0000,
+        0x0200_0000,
+        0x0400_0000,
+        0x0800_0000,
+        0x1000_0000,
+        0x2000_0000,
+        0x4000_0000,
+    ] {
+        assert_eq!(clone(flag | 17), EPERM, "{flag:#x}");
+    }
+    assert_eq!(plain(&filter_without, "clone3"), ENOSYS);
+    let filter_with = filter(&["SYS_ADMIN"]);
+    assert_eq!(
+        answer(
+            &filter_with,
+            X86_64,
+            number("clone"),
+            [0x1000_0000, 0, 0, 0, 0, 0]
+        ),
+        ALLOW
+    );
+    assert_eq!(plain(&filter_with, "clone3"), ALLOW);
+}
+
+#[test]
+fn unknown_calls_and_io_uring_answer_enosys() {
+    let filter = filter(&[]);
+    assert_eq!(answer(&filter, X86_64, 1000, [0; 6]), ENOSYS);
+    assert_eq!(plain(&filter, "io_uring_setup"), ENOSYS);
+}
+
+#[test]
+fn vsock_and_odd_personalities_are_kept_out() {
+    let filter = filter(&[]);
+    let first = |name, value| answer(&filter, X86_64, number(name), [value, 0, 0, 0, 0, 0]);
+    assert_eq!((first("socket", 2), first("socket", 40)), (ALLOW, EPERM));
+    assert_eq!(
+        (
+            first("personality", 0xffff_ffff),
+            first("personality", 0x0040_0000)
+        ),
+        (ALLOW, ENOSYS)
+    );
+}
+
+#[test]
+fn every_name_in_the_profile_is_a_system_call_somewhere() {
+    let profile = default_profile(&[]);
+    let known = |name: &&String| {
+        Arch::ALL
+            .iter()
+            .any(|arch| arch.numbers(name).next().is_some())
+    };
+    let names = profile.syscalls.iter().flat_map(|rule| &rule.names);
+    let unknown: Vec<_> = names.filter(|name| !known(name)).collect();
+    assert_eq!(unknown, [] as [&String; 0]);
+}
