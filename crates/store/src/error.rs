@@ -52,7 +52,7 @@ pub enum Error {
         /// Which value.
         field: &'static str,
         /// Why it is invalid.
-        source: image::Error,
+        source: Box<image::Error>,
     },
     /// A layer could not be added; nothing of it was kept.
     #[error("layer {layer}: {source}")]
@@ -104,7 +104,7 @@ pub enum Error {
         /// The document.
         digest: Digest,
         /// Why.
-        source: image::Error,
+        source: Box<image::Error>,
     },
     /// Manifest and config do not belong together.
     #[error("manifest {manifest}: {flaw}")]
@@ -148,7 +148,7 @@ pub enum Error {
     #[error("{source}")]
     Name {
         /// Why; it quotes the name.
-        source: image::Error,
+        source: Box<image::Error>,
     },
     /// A name for an image has neither tag nor digest, or the digest of something else.
     #[error("image name {name}: {flaw}")]

@@ -100,6 +100,8 @@ const WHITEOUT_OPAQUE: &[u8] = b".wh..wh..opq";
 /// aufs's own files in layers that it made.
 const WHITEOUT_META: &[u8] = b".wh..wh.";
 const BLOCK: u64 = 4096;
+/// The most bytes of directory names kept until the end.
+const TIMES: usize = 32 << 20;
 
 /// What a layer turned out to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,6 +119,7 @@ pub(crate) struct Extractor<'a> {
     directories: Directories<'a>,
     /// Times of directories, set when nothing is made in them any more.
     times: HashMap<Vec<u8>, (i64, u32)>,
+    times_bytes: usize,
     entries: u64,
     usage: Usage,
     /// Something was replaced: the usage must be counted again.
@@ -149,6 +152,7 @@ impl<'a> Extractor<'a> {
             limits,
             directories: Directories::new(root),
             times: HashMap::new(),
+            times_bytes: 0,
             entries: 0,
             usage: Usage {
                 bytes: BLOCK,
@@ -178,6 +182,10 @@ impl<'a> Extractor<'a> {
                     max: self.limits.unpacked_bytes,
                 });
             }
+            // Honest layers never come here; their directories get their times at the end.
+            if self.times_bytes > TIMES {
+                self.set_times()?;
+            }
             match self.add(archive, &entry) {
                 Ok(()) => {}
                 Err(Stop::Archive(error)) => return Err(malformed(error)),
@@ -193,15 +201,7 @@ impl<'a> Extractor<'a> {
     }
 
     fn finish(mut self) -> Result<Unpacked, LayerError> {
-        for (path, time) in &self.times {
-            // A directory that a later entry replaced has no time to be set.
-            if let Some(dir) = self.directories.existing(path) {
-                metadata::set_time(dir.as_fd(), *time).map_err(|flaw| LayerError::Entry {
-                    entry: name::shown(path),
-                    flaw,
-                })?;
-            }
-        }
+        self.set_times()?;
         if self.replaced {
             self.usage = tree::usage(self.root).map_err(|errno| LayerError::Write {
                 op: "count the layer",
@@ -212,6 +212,25 @@ impl<'a> Extractor<'a> {
             usage: self.usage,
             opaque: self.opaque,
         })
+    }
+
+    fn set_times(&mut self) -> Result<(), LayerError> {
+        for (path, time) in self.times.drain() {
+            // A directory that a later entry replaced has no time to be set.
+            if let Some(dir) = self.directories.itself(&path) {
+                metadata::set_time(dir.as_fd(), time).map_err(|flaw| LayerError::Entry {
+                    entry: name::shown(&path),
+                    flaw,
+                })?;
+            }
+        }
+        self.times_bytes = 0;
+        Ok(())
+    }
+
+    fn set_time_later(&mut self, path: &[u8], time: (i64, u32)) {
+        self.times_bytes += path.len();
+        self.times.insert(path.to_vec(), time);
     }
 
     fn add<R: BufRead>(&mut self, archive: &mut Archive<R>, entry: &Entry) -> Result<(), Stop> {
@@ -245,7 +264,7 @@ impl<'a> Extractor<'a> {
             return Err(EntryFlaw::Root);
         }
         metadata::set(self.root, entry)?;
-        self.times.insert(Vec::new(), entry.mtime);
+        self.set_time_later(b"", entry.mtime);
         Ok(())
     }
 
@@ -275,7 +294,7 @@ impl<'a> Extractor<'a> {
         if hides {
             metadata::set_xattr(dir.as_fd(), OPAQUE.as_bytes(), b"y")?;
         }
-        self.times.insert(path.bytes().to_vec(), entry.mtime);
+        self.set_time_later(path.bytes(), entry.mtime);
         self.directories.remember(path.bytes(), dir);
         Ok(())
     }

@@ -127,7 +127,7 @@ impl Store {
             manifest_digest: Digest::parse(&row.manifest).map_err(|source| Error::Damaged {
                 id: row.id.clone(),
                 field: "manifest digest",
-                source,
+                source: Box::new(source),
             })?,
             config: self.config(db, &row.id)?,
             names: Vec::new(),
@@ -150,7 +150,7 @@ impl Store {
         let config = ImageConfig::parse(&bytes).map_err(|source| Error::Damaged {
             id: id.to_owned(),
             field: "config",
-            source,
+            source: Box::new(source),
         })?;
         Ok(cache.insert(id, config))
     }

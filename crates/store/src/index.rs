@@ -93,7 +93,7 @@ fn entries(db: &Connection) -> Result<Vec<Descriptor>> {
         let digest = Digest::parse(&digest).map_err(|source| Error::Damaged {
             id: digest.clone(),
             field: "manifest digest",
-            source,
+            source: Box::new(source),
         })?;
         let mut entry = Descriptor::new(MediaType::from(media_type), digest, size);
         entry

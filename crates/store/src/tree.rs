@@ -7,7 +7,8 @@ use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::fs::{
-    AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, openat, openat2, renameat, statat, unlinkat,
+    AtFlags, Dir, DirEntry, FileType, Mode, OFlags, ResolveFlags, openat, openat2, renameat,
+    statat, unlinkat,
 };
 use rustix::io::{Errno, Result};
 
@@ -17,22 +18,19 @@ use crate::layout::{DIRECTORY, Layout};
 /// How often a directory is emptied again when entries appear in it meanwhile.
 const ATTEMPTS: usize = 8;
 
-/// The names in a directory, without `.` and `..`.
+/// Entries of a directory held in memory at a time while it is emptied.
+const BATCH: usize = 4096;
+
+/// The names in one of the store's own directories, without `.` and `..`.
 pub(crate) fn names(dir: BorrowedFd<'_>) -> Result<Vec<CString>> {
-    let entries = entries(dir)?;
-    Ok(entries.into_iter().map(|(name, _)| name).collect())
+    let entries = entries(dir)?.map(|entry| entry.map(|(name, _)| name));
+    entries.collect()
 }
 
-fn entries(dir: BorrowedFd<'_>) -> Result<Vec<(CString, FileType)>> {
-    let mut found = Vec::new();
-    for entry in Dir::read_from(dir)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        if name != c"." && name != c".." {
-            found.push((name.to_owned(), entry.file_type()));
-        }
-    }
-    Ok(found)
+fn entries(dir: BorrowedFd<'_>) -> Result<impl Iterator<Item = Result<(CString, FileType)>>> {
+    let real = |entry: &DirEntry| entry.file_name() != c"." && entry.file_name() != c"..";
+    let entries = Dir::read_from(dir)?.filter(move |entry| entry.as_ref().map_or(true, real));
+    Ok(entries.map(|entry| entry.map(|entry| (entry.file_name().to_owned(), entry.file_type()))))
 }
 
 /// Removes `name` in `parent` with all below it. What is already gone is no error.
@@ -79,19 +77,27 @@ fn empty(layout: &Layout, name: &str, doomed: &mut Vec<String>) -> Result<()> {
         Err(Errno::NOENT) => return Ok(()),
         Err(e) => return Err(e),
     };
-    for _ in 0..ATTEMPTS {
-        for (name, kind) in entries(dir.as_fd())? {
-            if kind == FileType::Directory {
-                take(layout, dir.as_fd(), &name, doomed)?;
+    let mut attempts = 0;
+    while attempts < ATTEMPTS {
+        let batch = entries(dir.as_fd())?
+            .take(BATCH)
+            .collect::<Result<Vec<_>>>()?;
+        for (name, kind) in &batch {
+            if *kind == FileType::Directory {
+                take(layout, dir.as_fd(), name, doomed)?;
                 continue;
             }
-            match unlinkat(&dir, &name, AtFlags::empty()) {
+            match unlinkat(&dir, name, AtFlags::empty()) {
                 Ok(()) | Err(Errno::NOENT) => {}
                 // File systems that do not tell the type of an entry.
-                Err(Errno::ISDIR) => take(layout, dir.as_fd(), &name, doomed)?,
+                Err(Errno::ISDIR) => take(layout, dir.as_fd(), name, doomed)?,
                 Err(e) => return Err(e),
             }
         }
+        if batch.len() == BATCH {
+            continue;
+        }
+        attempts += 1;
         match unlinkat(layout.tmp(), name, AtFlags::REMOVEDIR) {
             Ok(()) | Err(Errno::NOENT) => return Ok(()),
             Err(Errno::NOTEMPTY | Errno::EXIST) => {}
@@ -114,7 +120,8 @@ pub(crate) fn usage(top: BorrowedFd<'_>) -> Result<Usage> {
             Err(Errno::NOENT | Errno::NOTDIR | Errno::NAMETOOLONG) => continue,
             Err(e) => return Err(e),
         };
-        for (name, _) in entries(dir.as_fd())? {
+        for entry in entries(dir.as_fd())? {
+            let (name, _) = entry?;
             let stat = match statat(&dir, &name, AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(stat) => stat,
                 Err(Errno::NOENT) => continue,

@@ -59,6 +59,11 @@ impl<'a> Directories<'a> {
         }
     }
 
+    /// The directory at `path`, unless it is not there or a symbolic link is in its place.
+    pub(super) fn itself(&self, path: &[u8]) -> Option<OwnedFd> {
+        self.resolve_with(path, OFlags::NOFOLLOW).ok()
+    }
+
     /// The directory at `path`; it and its parents are made where they are missing.
     pub(super) fn make(&mut self, path: &[u8]) -> Result<Rc<OwnedFd>, EntryFlaw> {
         if let Some(dir) = self.open.get(path) {
@@ -77,6 +82,10 @@ impl<'a> Directories<'a> {
         }
         let (parent_path, last) = split(path);
         let parent = self.make_at(parent_path, links)?;
+        if matches!(last, b"" | b"." | b"..") {
+            // From a link's target: it is there now that what comes before it is.
+            return self.resolve(path).map_err(EntryFlaw::sys("open a parent"));
+        }
         match mkdirat(&parent, last, Mode::RWXU) {
             Ok(()) => return implicit(parent.as_fd(), last, false),
             Err(Errno::EXIST) => {}
@@ -106,8 +115,12 @@ impl<'a> Directories<'a> {
     }
 
     fn resolve(&self, path: &[u8]) -> rustix::io::Result<OwnedFd> {
+        self.resolve_with(path, OFlags::empty())
+    }
+
+    fn resolve_with(&self, path: &[u8], more: OFlags) -> rustix::io::Result<OwnedFd> {
         let path = if path.is_empty() { b"." } else { path };
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | more;
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
         openat2(self.root, path, flags, Mode::empty(), resolve)
     }

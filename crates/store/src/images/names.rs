@@ -88,7 +88,9 @@ impl Store {
 }
 
 fn parse_tag(name: &str) -> Result<Reference> {
-    let reference = Reference::parse(name).map_err(|source| Error::Name { source })?;
+    let reference = Reference::parse(name).map_err(|source| Error::Name {
+        source: Box::new(source),
+    })?;
     let flaw = match (reference.tag(), reference.digest()) {
         (Some(_), None) => return Ok(reference),
         (Some(_), Some(_)) => NameFlaw::Both,

@@ -46,6 +46,14 @@ pub struct NewImage {
     pub names: Vec<String>,
 }
 
+impl NewImage {
+    fn documents(&self) -> impl Iterator<Item = &Document> {
+        [&self.config, &self.manifest]
+            .into_iter()
+            .chain(&self.index)
+    }
+}
+
 impl Store {
     /// Records an image; its layers must have been added or held under `lease`, blob and unpacked.
     ///
@@ -54,10 +62,8 @@ impl Store {
     /// [`Error::DigestMismatch`], [`Error::Mismatch`], [`Error::Document`] or [`Error::NameFlaw`].
     pub fn put_image(&self, lease: &Lease, new: NewImage) -> Result<ImageRecord> {
         let checked = Checked::new(&new)?;
-        for document in [Some(&new.config), Some(&new.manifest), new.index.as_ref()] {
-            if let Some(Document { descriptor, bytes }) = document {
-                self.add_blob(lease, descriptor, bytes.as_slice())?;
-            }
+        for Document { descriptor, bytes } in new.documents() {
+            self.add_blob(lease, descriptor, bytes.as_slice())?;
         }
         let record = self.db().write(Durability::Durable, |tx| {
             let layers = checked.layers(tx)?;
@@ -131,7 +137,7 @@ impl<'a> Checked<'a> {
                 flaw,
             })
         };
-        for document in [Some(&new.manifest), Some(&new.config), new.index.as_ref()] {
+        for document in new.documents() {
             check_digest(document)?;
         }
         let AnyManifest::Manifest(manifest) = parse(&new.manifest)? else {
@@ -144,7 +150,7 @@ impl<'a> Checked<'a> {
         }
         let config = ImageConfig::parse(&new.config.bytes).map_err(|source| Error::Document {
             digest: config_digest.clone(),
-            source,
+            source: Box::new(source),
         })?;
         let (layers, diff_ids) = (manifest.layers.len(), config.rootfs.diff_ids.len());
         if layers != diff_ids {
@@ -237,10 +243,8 @@ impl<'a> Checked<'a> {
     }
 }
 
-fn check_digest(document: Option<&Document>) -> Result<()> {
-    let Some(Document { descriptor, bytes }) = document else {
-        return Ok(());
-    };
+fn check_digest(document: &Document) -> Result<()> {
+    let Document { descriptor, bytes } = document;
     if descriptor.size != bytes.len() as u64 {
         return Err(Error::SizeMismatch {
             digest: descriptor.digest.clone(),
@@ -262,7 +266,7 @@ fn parse(document: &Document) -> Result<AnyManifest> {
     let media_type = document.descriptor.media_type.as_str();
     AnyManifest::parse(Some(media_type), &document.bytes).map_err(|source| Error::Document {
         digest: document.descriptor.digest.clone(),
-        source,
+        source: Box::new(source),
     })
 }
 
@@ -275,7 +279,9 @@ fn check_names(new: &NewImage) -> Result<Vec<Reference>> {
                 .is_some_and(|index| *digest == index.descriptor.digest)
     };
     let check = |name: &String| {
-        let reference = Reference::parse(name).map_err(|source| Error::Name { source })?;
+        let reference = Reference::parse(name).map_err(|source| Error::Name {
+            source: Box::new(source),
+        })?;
         let flaw = match (reference.tag(), reference.digest()) {
             (Some(_), None) => return Ok(reference),
             (None, Some(digest)) if known(digest) => return Ok(reference),
