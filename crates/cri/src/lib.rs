@@ -1,25 +1,53 @@
-//! The Kubernetes Container Runtime Interface v1 of Kubernetes 1.36: types, server traits and
-//! clients, generated from `proto/runtime/v1/api.proto`. Nothing else lives here.
+//! The Kubernetes Container Runtime Interface v1 of Kubernetes 1.36 (gRPC package `runtime.v1`):
+//! its messages, and a client and a server for each of its two services.
+//!
+//! Everything but this page is generated at build time from `proto/runtime/v1/api.proto`, which is
+//! the place to read what each message means. No behaviour belongs here: what an RPC does is in
+//! the crate `server`, what a pod is in the crate `engine`.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use cri::runtime_service_client::RuntimeServiceClient;
+//!
+//! let mut client = RuntimeServiceClient::connect("unix:///run/floe/floe.sock").await?;
+//! let version = client.version(cri::VersionRequest::default()).await?.into_inner();
+//! println!("{} {}", version.runtime_name, version.runtime_version);
+//! # Ok(())
+//! # }
+//! ```
 
-// The schema is the documentation; what is generated cannot carry ours.
-#![allow(missing_docs, unreachable_pub, clippy::all, clippy::unwrap_used, clippy::undocumented_unsafe_blocks)]
+mod generated {
+    #![allow(
+        missing_docs,
+        clippy::all,
+        clippy::unwrap_used,
+        reason = "generated: fields whose name says it all have no comment in the schema"
+    )]
 
-tonic::include_proto!("runtime.v1");
+    tonic::include_proto!("runtime.v1");
+}
 
-#[cfg(test)]
-mod tests {
-    use prost::Message;
+use std::fmt;
 
-    use super::*;
+pub use generated::*;
 
-    #[test]
-    fn field_numbers_are_those_of_the_interface() {
-        let wire = |message: &dyn Fn() -> Vec<u8>| message();
-        let image = wire(&|| ImageSpec { image_ref: "x".into(), ..Default::default() }.encode_to_vec());
-        assert_eq!(image, [0xa2, 0x01, 1, b'x']);
-        let status = wire(&|| ContainerStatus { stop_signal: Signal::Sigterm.into(), ..Default::default() }.encode_to_vec());
-        assert_eq!(status, [0x98, 0x01, 23]);
-        let usage = wire(&|| PsiData { avg10: 1.0, ..Default::default() }.encode_to_vec());
-        assert_eq!(usage[0], 0x11);
+/// The largest message, in bytes, that either side sends or accepts: 80 MiB. gRPC's own limit of
+/// 4 MiB is too small for the output of an exec and for the lists of a full node.
+pub const MAX_MESSAGE: usize = 80 * 1024 * 1024;
+
+/// The word that `VersionResponse::runtime_api_version` must be.
+pub const API_VERSION: &str = "v1";
+
+impl fmt::Debug for AuthConfig {
+    /// Whose credentials these are, and nothing that could be used.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AuthConfig")
+            .field("server_address", &self.server_address)
+            .field("username", &self.username)
+            .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+mod tests;
