@@ -30,8 +30,10 @@ pub struct Attachment<'a> {
     pub port_mappings: &'a [PortMapping],
     /// The pod's annotations; `kubernetes.io/{ingress,egress}-bandwidth` are passed to plugins with
     /// the `bandwidth` capability.
-    pub annotations: Option<&'a BTreeMap<String, String>>,
+    pub annotations: &'a BTreeMap<String, String>,
 }
+
+static NO_ANNOTATIONS: BTreeMap<String, String> = BTreeMap::new();
 
 impl<'a> Attachment<'a> {
     /// An attachment known by the pod's id only: all that `teardown` needs.
@@ -44,7 +46,7 @@ impl<'a> Attachment<'a> {
             namespace: "",
             uid: "",
             port_mappings: &[],
-            annotations: None,
+            annotations: &NO_ANNOTATIONS,
         }
     }
 }
@@ -97,8 +99,12 @@ impl Dns {
 pub struct Interface {
     /// Its name.
     pub name: String,
-    /// Its hardware address.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Its hardware address. One that is empty, or not an Ethernet one, reads as none.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "ethernet_or_none"
+    )]
     pub mac: Option<Mac>,
     /// Its maximum packet size in bytes (CNI 1.1).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -106,6 +112,11 @@ pub struct Interface {
     /// Path of the network namespace it is in; absent for the host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sandbox: Option<String>,
+}
+
+/// Plugins write an empty text for "none", and InfiniBand's addresses are longer.
+fn ethernet_or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Mac>, D::Error> {
+    Ok(Option::<String>::deserialize(deserializer)?.and_then(|text| text.parse().ok()))
 }
 
 /// An Ethernet hardware address.

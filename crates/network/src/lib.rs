@@ -1,7 +1,7 @@
 //! Pod networking: CNI configuration lists, the plugins floe has built in, IP addresses and host ports.
 //!
 //! Everything blocks; nothing here needs an async runtime, and the default path starts no program:
-//! links, addresses, routes and nftables go over netlink sockets from [`netlink`] and [`nft`].
+//! links, addresses, routes and nftables go over netlink sockets from `netlink` and `nft`.
 //! Specification: CNI 0.3.0 to 1.1.0. The crate must never move the caller's thread into another
 //! network namespace; sockets inside a pod are opened by a short-lived helper thread.
 //!
@@ -30,9 +30,17 @@
 //! either: the kernel has no `route_localnet` for IPv6; `127.0.0.1` works.
 
 mod attachment;
+mod cni;
 mod config;
 mod error;
+mod host;
+mod ipam;
+mod netlink;
 mod network;
+mod nft;
+mod plugins;
+mod sys;
+mod sysctl;
 
 pub use attachment::{
     Attached, Attachment, Dns, Interface, InterfaceStats, Mac, PortMapping, Protocol,

@@ -1,20 +1,55 @@
 //! The crate's face: puts a pod on the network, takes it off again, and tells how the network is.
 //! Verbs only; what they do is in `cni` (configuration chains) and `plugins`.
 
+use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use crate::{Attached, Attachment, Error, InterfaceStats, NetworkConfig, NotReady, Result};
+use crate::cni::chain::Chain;
+use crate::cni::plugin::Call;
+use crate::cni::record::{Record, Records};
+use crate::cni::{List, Loader};
+use crate::host::Host;
+use crate::ipam::store::LeaseDir;
+use crate::netlink::{Socket, link};
+use crate::plugins::loopback;
+use crate::sys::netns::Netns;
+use crate::{Attached, Attachment, Error, InterfaceStats, NetworkConfig, NotReady, Result, sysctl};
+
+/// How long a plugin program may take: less than kubelet waits for a pod.
+const PLUGIN_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// The pod network of one engine. Shared between threads by reference.
 #[derive(Debug)]
 pub struct Network {
     config: NetworkConfig,
+    loader: Loader,
+    host: Host,
+    records: Records,
 }
 
 impl Network {
-    /// A network with these settings. Touches nothing yet.
-    pub fn new(config: NetworkConfig) -> Self {
-        Network { config }
+    /// A network with these settings. Touches nothing yet. On a kernel without IPv6 the built-in
+    /// network goes without its IPv6 subnet, with one warning.
+    pub fn new(mut config: NetworkConfig) -> Self {
+        if !sysctl::has_ipv6() && config.subnets.iter().any(|subnet| subnet.addr().is_ipv6()) {
+            tracing::warn!("the kernel has no IPv6: pods get IPv4 addresses only");
+            config.subnets.retain(|subnet| subnet.addr().is_ipv4());
+        }
+        Network {
+            loader: Loader::new(&config, PLUGIN_TIMEOUT),
+            host: Host::new(&config),
+            records: Records::new(config.state_dir.join("results")),
+            config,
+        }
+    }
+
+    /// The same network with another time limit for plugin programs (90 s if nothing is said).
+    pub fn with_plugin_timeout(mut self, limit: Duration) -> Self {
+        self.loader = Loader::new(&self.config, limit);
+        self
     }
 
     /// The settings it was made with.
@@ -22,15 +57,53 @@ impl Network {
         &self.config
     }
 
-    /// Puts the pod on the network. When it fails, nothing is left behind.
+    /// Puts the pod on the network. When it fails, nothing is left behind. What an earlier attempt
+    /// with the same id has left is cleared first.
     ///
     /// # Errors
-    /// [`Error::NotReady`] when no network can be used; else what the plugin that failed has to say.
+    /// [`Error::NotReady`] when no network can be used; [`Error::Exhausted`] without a free address;
+    /// [`Error::PortTaken`] when another pod has a host port; else what the plugin that failed has
+    /// to say.
     pub fn setup(&self, attachment: &Attachment<'_>) -> Result<Attached> {
-        let _ = attachment;
-        Err(Error::NotReady(NotReady {
-            reason: "the network is not built yet".to_owned(),
-        }))
+        let start = Instant::now();
+        check(attachment)?;
+        let path = attachment.netns.ok_or_else(|| Error::Request {
+            id: attachment.id.to_owned(),
+            reason: "has no network namespace",
+        })?;
+        let netns = Netns::open(path)?;
+        let chain = self.loader.current(&self.config)?;
+        if self.records.read(attachment.id)?.is_some() {
+            self.teardown(attachment)?;
+        }
+        let call = Call {
+            attachment,
+            netns: Some(&netns),
+            host: &self.host,
+        };
+        let mut record = Record::new(attachment, &chain.list);
+        self.records.write(&record)?;
+        let mut begun = Begun {
+            records: &self.records,
+            chain: &chain,
+            call,
+            started: 0,
+            done: false,
+        };
+        loopback::bring_up(&netns)?;
+        let result = chain.add(&call, &mut begun.started)?;
+        let attached = result.attached(&chain.list.name, attachment.ifname);
+        record.result = Some(result);
+        self.records.write(&record)?;
+        begun.commit();
+        tracing::info!(
+            pod = attachment.id,
+            network = attached.network,
+            ips = ?attached.ips,
+            elapsed = ?start.elapsed(),
+            "pod is on the network"
+        );
+        Ok(attached)
     }
 
     /// Takes the pod off the network. Succeeds for a pod that is not on it, and when its namespace
@@ -39,8 +112,125 @@ impl Network {
     /// # Errors
     /// [`Error::Teardown`] with everything that could not be removed; calling again tries again.
     pub fn teardown(&self, attachment: &Attachment<'_>) -> Result<()> {
-        let _ = attachment;
+        let start = Instant::now();
+        check(attachment)?;
+        let id = attachment.id;
+        let netns = match attachment.netns.map(Netns::open).transpose() {
+            Err(Error::Netns { source, .. }) if source.kind() == ErrorKind::NotFound => None,
+            other => other?,
+        };
+        let mut errors = match self.records.read(id)? {
+            Some(record) => self.undo(&record, attachment.netns, netns.as_ref()),
+            None => self.undo_without_record(attachment, netns.as_ref()),
+        };
+        if errors.is_empty() {
+            errors.extend(self.records.remove(id).err());
+        }
+        if !errors.is_empty() {
+            return Err(Error::Teardown {
+                id: id.to_owned(),
+                errors,
+            });
+        }
+        tracing::info!(pod = id, elapsed = ?start.elapsed(), "pod is off the network");
         Ok(())
+    }
+
+    /// Runs DEL with the configuration and the result that the pod was set up with.
+    fn undo(&self, record: &Record, path: Option<&Path>, netns: Option<&Netns>) -> Vec<Error> {
+        let list = match List::parse(record.list.clone(), "record", self.loader.places()) {
+            Ok(list) => list,
+            Err(error) => return vec![error],
+        };
+        let (chain, mut errors) = Chain::build_what_can_be(list);
+        let attachment = record.attachment(path);
+        let call = Call {
+            attachment: &attachment,
+            netns,
+            host: &self.host,
+        };
+        errors.extend(chain.del(&call, record.result.as_ref()));
+        errors
+    }
+
+    /// For a pod that nothing is remembered of: what bears its id is taken away, and the current
+    /// network's DEL is run if there is any sign that the pod had been on it.
+    fn undo_without_record(&self, call: &Attachment<'_>, netns: Option<&Netns>) -> Vec<Error> {
+        let mut errors = Vec::new();
+        let known = match self.lease_dirs() {
+            Ok(dirs) => dirs,
+            Err(error) => return vec![error],
+        };
+        let owns = |dir: &LeaseDir| {
+            dir.leases()
+                .is_ok_and(|leases| leases.iter().any(|(_, owner)| owner == call.id))
+        };
+        if known.iter().any(owns)
+            && let Ok(chain) = self.loader.current(&self.config)
+        {
+            let call = Call {
+                attachment: call,
+                netns,
+                host: &self.host,
+            };
+            errors.extend(chain.del(&call, None));
+        }
+        errors.extend(
+            known
+                .iter()
+                .filter_map(|dir| dir.release_all(call.id).err()),
+        );
+        let released = self
+            .host
+            .existing_table()
+            .and_then(|(table, mut socket)| table.release(&mut socket, call.id));
+        errors.extend(released.err());
+        errors
+    }
+
+    /// The lease directories of all networks below the state directory.
+    fn lease_dirs(&self) -> Result<Vec<LeaseDir>> {
+        let leases = &self.loader.places().leases;
+        let entries = match std::fs::read_dir(leases) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other.map_err(Error::file("list", leases))?,
+        };
+        entries
+            .map(|entry| {
+                Ok(LeaseDir::new(
+                    entry.map_err(Error::file("list", leases))?.path(),
+                ))
+            })
+            .collect()
+    }
+
+    /// Whether the pod's network is still as `setup` left it (CNI's CHECK).
+    ///
+    /// # Errors
+    /// What is not; [`Error::Request`] for a pod that is not attached.
+    pub fn check(&self, attachment: &Attachment<'_>) -> Result<()> {
+        check(attachment)?;
+        let absent = |reason| Error::Request {
+            id: attachment.id.to_owned(),
+            reason,
+        };
+        let record = self
+            .records
+            .read(attachment.id)?
+            .ok_or_else(|| absent("is not attached"))?;
+        let result = record
+            .result
+            .as_ref()
+            .ok_or_else(|| absent("is only half attached"))?;
+        let netns = attachment.netns.map(Netns::open).transpose()?;
+        let list = List::parse(record.list.clone(), "record", self.loader.places())?;
+        let attachment = record.attachment(attachment.netns);
+        let call = Call {
+            attachment: &attachment,
+            netns: netns.as_ref(),
+            host: &self.host,
+        };
+        Chain::build(list)?.check(&call, result)
     }
 
     /// What `setup` gave the pod, also after a restart; `None` for a pod that is not attached.
@@ -48,8 +238,8 @@ impl Network {
     /// # Errors
     /// [`Error::File`] when the record cannot be read.
     pub fn attached(&self, id: &str) -> Result<Option<Attached>> {
-        let _ = id;
-        Ok(None)
+        check(&Attachment::of(id))?;
+        Ok(self.records.read(id)?.and_then(|record| record.attached()))
     }
 
     /// Ids of all pods with something on the network, half-made ones included: what is not a live
@@ -58,15 +248,30 @@ impl Network {
     /// # Errors
     /// [`Error::File`] when the state directory cannot be read.
     pub fn attachments(&self) -> Result<Vec<String>> {
-        Ok(Vec::new())
+        let mut ids: BTreeSet<String> = self.records.ids()?.into_iter().collect();
+        for dir in self.lease_dirs()? {
+            ids.extend(dir.leases()?.into_iter().map(|(_, owner)| owner));
+        }
+        Ok(ids.into_iter().collect())
     }
 
-    /// Whether pods can be put on the network now.
+    /// Whether pods can be put on the network now: a configuration loads, and what it needs is
+    /// installed.
     ///
     /// # Errors
     /// [`NotReady`] with the reason.
     pub fn status(&self) -> Result<(), NotReady> {
-        Ok(())
+        match self.current() {
+            Ok(_) => Ok(()),
+            Err(Error::NotReady(reason)) => Err(reason),
+            Err(error) => Err(NotReady {
+                reason: error.to_string(),
+            }),
+        }
+    }
+
+    fn current(&self) -> Result<Arc<Chain>> {
+        self.loader.current(&self.config)
     }
 
     /// Counters of all interfaces of a network namespace but the loopback one.
@@ -74,15 +279,73 @@ impl Network {
     /// # Errors
     /// [`Error::Netns`] when the namespace is gone.
     pub fn interface_stats(netns: &Path) -> Result<Vec<InterfaceStats>> {
-        let _ = netns;
-        Ok(Vec::new())
+        link::stats(&mut Socket::route_in(&Netns::open(netns)?)?)
     }
 
-    /// Removes the bridge of the built-in network and the nftables table.
+    /// Removes the bridge of the built-in network and the nftables table. Bridges that a
+    /// configuration file names are left alone.
     ///
     /// # Errors
     /// [`Error::InUse`] while a pod is attached.
     pub fn destroy(&self) -> Result<()> {
-        Ok(())
+        let _lock = self.host.lock()?;
+        let pods = self.attachments()?;
+        if !pods.is_empty() {
+            return Err(Error::InUse { pods });
+        }
+        self.host.destroy(&self.config.bridge)
+    }
+}
+
+/// What can be checked before anything is touched.
+fn check(attachment: &Attachment<'_>) -> Result<()> {
+    let wrong = |reason| {
+        Err(Error::Request {
+            id: attachment.id.to_owned(),
+            reason,
+        })
+    };
+    let id = attachment.id;
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+    if id.is_empty() || id.len() > 127 || id.starts_with('.') || !id.chars().all(plain) {
+        return wrong("the id must be 1 to 127 letters, digits, '_', '.' or '-'");
+    }
+    let ifname = attachment.ifname;
+    if ifname.is_empty() || ifname.len() > 15 || ifname.contains(['/', ':', ' ']) || ifname == "lo"
+    {
+        return wrong("the interface name is not valid");
+    }
+    Ok(())
+}
+
+/// A setup under way, with its record written. Dropped before `commit`, it takes down what the
+/// plugins have done; the record stays only if some of it could not be, for `teardown` to try again.
+struct Begun<'a> {
+    records: &'a Records,
+    chain: &'a Chain,
+    call: Call<'a>,
+    started: usize,
+    done: bool,
+}
+
+impl Begun<'_> {
+    fn commit(mut self) {
+        self.done = true;
+    }
+}
+
+impl Drop for Begun<'_> {
+    fn drop(&mut self) {
+        if self.done {
+            return;
+        }
+        let pod = self.call.attachment.id;
+        let mut errors = self.chain.undo(&self.call, self.started);
+        if errors.is_empty() {
+            errors.extend(self.records.remove(pod).err());
+        }
+        for error in errors {
+            tracing::warn!(pod, %error, "undoing a failed network setup");
+        }
     }
 }

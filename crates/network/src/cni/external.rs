@@ -1,0 +1,346 @@
+//! Plugins that are programs: environment, input and output as the CNI specification has them
+//! (section 2, execution protocol), for chains and for address management (section 4).
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::exec::{self, Failure};
+use super::list::{List, is_true};
+use super::plugin::{Call, Plugin};
+use super::result::CniResult;
+use crate::{Attachment, Error, PortMapping, Result};
+
+/// An installed plugin program with its configuration.
+#[derive(Debug)]
+pub(crate) struct External {
+    kind: String,
+    program: PathBuf,
+    path: String,
+    config: Map<String, Value>,
+    network: String,
+    version: String,
+    limit: Duration,
+}
+
+/// What a plugin prints when it fails.
+#[derive(Debug, Deserialize)]
+struct Refusal {
+    code: u32,
+    #[serde(default)]
+    msg: String,
+    #[serde(default)]
+    details: Option<String>,
+}
+
+impl External {
+    /// Finds the program of this type. `lacks` says, for a plugin that is built in, why the program
+    /// is needed.
+    pub(crate) fn find(
+        kind: &str,
+        config: Map<String, Value>,
+        list: &List,
+        lacks: Option<String>,
+    ) -> Result<External> {
+        if kind.is_empty() || kind.contains('/') || kind.starts_with('.') {
+            return Err(Error::config(
+                &list.name,
+                "type",
+                format!("{kind:?} is not a plugin's name"),
+            ));
+        }
+        let dirs = &list.places.plugin_dirs;
+        let path = dirs
+            .iter()
+            .map(|dir| dir.to_string_lossy())
+            .collect::<Vec<_>>()
+            .join(":");
+        let program = dirs
+            .iter()
+            .map(|dir| dir.join(kind))
+            .find(|program| program.is_file());
+        let program = program.ok_or_else(|| Error::PluginMissing {
+            network: list.name.clone(),
+            plugin: kind.to_owned(),
+            dirs: path.clone(),
+            reason: lacks,
+        })?;
+        Ok(External {
+            kind: kind.to_owned(),
+            program,
+            path,
+            config,
+            network: list.name.clone(),
+            version: list.version.clone(),
+            limit: list.places.plugin_timeout,
+        })
+    }
+
+    /// Runs it for another plugin, to get addresses.
+    pub(crate) fn delegate_add(&self, call: &Call<'_>) -> Result<CniResult> {
+        self.add(call, None)
+    }
+
+    /// Runs it for another plugin, to give the addresses back.
+    pub(crate) fn delegate_del(&self, call: &Call<'_>) -> Result<()> {
+        self.run("DEL", call, None).map(drop)
+    }
+
+    /// The configuration as the program reads it.
+    fn input(&self, call: &Call<'_>, previous: Option<&CniResult>) -> serde_json::Result<Vec<u8>> {
+        let mut config = self.config.clone();
+        config.insert("cniVersion".to_owned(), Value::from(self.version.as_str()));
+        config.insert("name".to_owned(), Value::from(self.network.as_str()));
+        if let Some(previous) = previous {
+            config.insert("prevResult".to_owned(), previous.write(&self.version)?);
+        }
+        let runtime = runtime_config(&config, call.attachment);
+        if !runtime.is_empty() {
+            config.insert("runtimeConfig".to_owned(), Value::Object(runtime));
+        }
+        serde_json::to_vec(&config)
+    }
+
+    fn run(
+        &self,
+        command: &'static str,
+        call: &Call<'_>,
+        previous: Option<&CniResult>,
+    ) -> Result<Vec<u8>> {
+        let plugin = || self.kind.clone();
+        let input = self
+            .input(call, previous)
+            .map_err(|source| Error::PluginResult {
+                plugin: plugin(),
+                command,
+                source,
+            })?;
+        let attachment = call.attachment;
+        let netns = call
+            .netns
+            .map(|netns| netns.path())
+            .unwrap_or(Path::new(""));
+        let environment = [
+            ("CNI_COMMAND", command.to_owned()),
+            ("CNI_CONTAINERID", attachment.id.to_owned()),
+            ("CNI_NETNS", netns.to_string_lossy().into_owned()),
+            ("CNI_IFNAME", attachment.ifname.to_owned()),
+            ("CNI_ARGS", arguments(attachment)),
+            ("CNI_PATH", self.path.clone()),
+        ];
+        let output = exec::run(&self.program, &environment, &input, self.limit);
+        let output = output.map_err(|failure| match failure {
+            Failure::Run(operation, source) => Error::PluginRun {
+                plugin: plugin(),
+                command,
+                operation,
+                source,
+            },
+            Failure::Timeout => Error::PluginTimeout {
+                plugin: plugin(),
+                command,
+                limit: self.limit,
+            },
+        })?;
+        if output.status.success() {
+            Ok(output.stdout)
+        } else {
+            Err(self.refusal(command, &output))
+        }
+    }
+
+    /// The error a plugin printed, or else what it said on standard error.
+    fn refusal(&self, command: &'static str, output: &exec::Output) -> Error {
+        let refusal = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| {
+            let words = String::from_utf8_lossy(&output.stderr);
+            let words = words.trim();
+            Refusal {
+                code: output.status.code().map_or(0, i32::unsigned_abs),
+                msg: if words.is_empty() {
+                    output.status.to_string()
+                } else {
+                    words.to_owned()
+                },
+                details: None,
+            }
+        });
+        Error::PluginFailed {
+            plugin: self.kind.clone(),
+            command,
+            code: refusal.code,
+            message: refusal.msg,
+            details: refusal.details,
+        }
+    }
+}
+
+impl Plugin for External {
+    fn kind(&self) -> &str {
+        &self.kind
+    }
+
+    fn add(&self, call: &Call<'_>, previous: Option<CniResult>) -> Result<CniResult> {
+        call.netns()?;
+        let output = self.run("ADD", call, previous.as_ref())?;
+        CniResult::parse(&output).map_err(|source| Error::PluginResult {
+            plugin: self.kind.clone(),
+            command: "ADD",
+            source,
+        })
+    }
+
+    fn del(&self, call: &Call<'_>, result: Option<&CniResult>) -> Result<()> {
+        self.run("DEL", call, result).map(drop)
+    }
+
+    fn check(&self, call: &Call<'_>, result: &CniResult) -> Result<()> {
+        if self.version.starts_with("0.3.") {
+            return Ok(());
+        }
+        self.run("CHECK", call, Some(result)).map(drop)
+    }
+}
+
+/// `CNI_ARGS`, with the keys that every Kubernetes runtime sets.
+fn arguments(attachment: &Attachment<'_>) -> String {
+    format!(
+        "IgnoreUnknown=1;K8S_POD_NAMESPACE={};K8S_POD_NAME={};K8S_POD_INFRA_CONTAINER_ID={};K8S_POD_UID={}",
+        attachment.namespace, attachment.name, attachment.id, attachment.uid
+    )
+}
+
+/// `runtimeConfig`: what the pod wants, of the things the plugin says it can do.
+fn runtime_config(config: &Map<String, Value>, attachment: &Attachment<'_>) -> Map<String, Value> {
+    let mut runtime = Map::new();
+    let capabilities = config.get("capabilities").and_then(Value::as_object);
+    let can = |name: &str| {
+        capabilities
+            .and_then(|all| all.get(name))
+            .is_some_and(is_true)
+    };
+    let ports: Vec<Value> = attachment
+        .port_mappings
+        .iter()
+        .filter(|one| one.host_port != 0)
+        .map(port)
+        .collect();
+    if can("portMappings") && !ports.is_empty() {
+        runtime.insert("portMappings".to_owned(), Value::Array(ports));
+    }
+    let annotations = attachment.annotations;
+    if can("bandwidth")
+        && let Some(bandwidth) = bandwidth(annotations)
+    {
+        runtime.insert("bandwidth".to_owned(), bandwidth);
+    }
+    const ANNOTATIONS: &str = "io.kubernetes.cri.pod-annotations";
+    if can(ANNOTATIONS) && !annotations.is_empty() {
+        runtime.insert(ANNOTATIONS.to_owned(), json!(annotations));
+    }
+    runtime
+}
+
+fn port(mapping: &PortMapping) -> Value {
+    json!({
+        "hostPort": mapping.host_port,
+        "containerPort": mapping.container_port,
+        "protocol": mapping.protocol,
+        "hostIP": mapping.host_ip.map(|ip| ip.to_string()).unwrap_or_default(),
+    })
+}
+
+/// Kubernetes' annotations in bits per second. The burst is the largest there is: none is asked for.
+fn bandwidth(annotations: &BTreeMap<String, String>) -> Option<Value> {
+    let mut object = Map::new();
+    for direction in ["ingress", "egress"] {
+        let text = annotations.get(&format!("kubernetes.io/{direction}-bandwidth"));
+        if let Some(rate) = text.and_then(|text| quantity(text)) {
+            object.insert(format!("{direction}Rate"), Value::from(rate));
+            object.insert(format!("{direction}Burst"), Value::from(i32::MAX));
+        }
+    }
+    (!object.is_empty()).then_some(Value::Object(object))
+}
+
+/// A Kubernetes quantity of whole units: "10M", "1Gi", "1000000".
+fn quantity(text: &str) -> Option<u64> {
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
+    let (number, suffix) = text.split_at(digits);
+    let factor: u64 = match suffix {
+        "" => 1,
+        "k" => 1_000,
+        "M" => 1_000_000,
+        "G" => 1_000_000_000,
+        "T" => 1_000_000_000_000,
+        "Ki" => 1 << 10,
+        "Mi" => 1 << 20,
+        "Gi" => 1 << 30,
+        "Ti" => 1 << 40,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(factor)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runtime_config_holds_only_what_the_plugin_can_do() {
+        let mapping = PortMapping {
+            host_port: 8080,
+            container_port: 80,
+            protocol: crate::Protocol::Tcp,
+            host_ip: None,
+        };
+        let declared = PortMapping {
+            host_port: 0,
+            ..mapping
+        };
+        let annotations = BTreeMap::from([
+            (
+                "kubernetes.io/ingress-bandwidth".to_owned(),
+                "10M".to_owned(),
+            ),
+            (
+                "kubernetes.io/egress-bandwidth".to_owned(),
+                "much".to_owned(),
+            ),
+        ]);
+        let attachment = Attachment {
+            port_mappings: &[mapping, declared],
+            annotations: &annotations,
+            ..Attachment::of("pod")
+        };
+        let of = |json: Value| {
+            runtime_config(
+                &Map::from_iter([("capabilities".to_owned(), json)]),
+                &attachment,
+            )
+        };
+        assert!(of(json!({})).is_empty());
+        let all = of(json!({"portMappings": true, "bandwidth": true}));
+        assert_eq!(
+            Value::Object(all),
+            json!({
+                "portMappings": [{"hostPort":8080,"containerPort":80,"protocol":"tcp","hostIP":""}],
+                "bandwidth": {"ingressRate": 10_000_000, "ingressBurst": i32::MAX},
+            })
+        );
+    }
+
+    #[test]
+    fn quantities_are_read_as_kubernetes_does() {
+        assert_eq!(quantity("10M"), Some(10_000_000));
+        assert_eq!(quantity("2Ki"), Some(2048));
+        assert_eq!(quantity("7"), Some(7));
+        for bad in ["", "M", "1.5M", "10m", "99999999999999T"] {
+            assert_eq!(quantity(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! Finding the network to use: the first valid file of the configuration directory, the one that
+//! was asked for by name, or the built-in bridge when there is no file. Read again when a file has
+//! changed. Must never fall back to the built-in network because a file is wrong.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use super::chain::Chain;
+use super::list::{List, Places};
+use crate::{Error, NetworkConfig, NotReady, Result};
+
+/// What tells one state of the directory from another.
+type Fingerprint = Vec<(PathBuf, Option<SystemTime>, u64)>;
+
+/// The configuration directory and what was last read from it.
+#[derive(Debug)]
+pub(crate) struct Loader {
+    places: Arc<Places>,
+    last: Mutex<Option<(Fingerprint, Arc<Chain>)>>,
+}
+
+impl Loader {
+    /// Nothing is read yet.
+    pub(crate) fn new(config: &NetworkConfig, plugin_timeout: Duration) -> Self {
+        Loader {
+            places: Places::new(config, plugin_timeout),
+            last: Mutex::new(None),
+        }
+    }
+
+    /// Surroundings of all lists.
+    pub(crate) fn places(&self) -> &Arc<Places> {
+        &self.places
+    }
+
+    /// The network to put pods on now.
+    pub(crate) fn current(&self, config: &NetworkConfig) -> Result<Arc<Chain>> {
+        let files = files(&config.conf_dir)?;
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((fingerprint, chain)) = &*last
+            && *fingerprint == files
+        {
+            return Ok(chain.clone());
+        }
+        let chain = Arc::new(self.load(config, &files)?);
+        *last = Some((files, chain.clone()));
+        Ok(chain)
+    }
+
+    fn load(&self, config: &NetworkConfig, files: &Fingerprint) -> Result<Chain> {
+        let wanted = config.default_network.as_deref();
+        let mut refused = Vec::new();
+        for (path, ..) in files {
+            match self.read(path) {
+                Ok(list) if wanted.is_some_and(|wanted| wanted != list.name) => {}
+                Ok(list) => match Chain::build(list) {
+                    Ok(chain) => return Ok(chain),
+                    Err(error) => refused.push(format!("{}: {error}", path.display())),
+                },
+                Err(error) => refused.push(format!("{}: {error}", path.display())),
+            }
+        }
+        let built_in = match wanted {
+            Some(wanted) => wanted == NetworkConfig::BUILT_IN,
+            None => files.is_empty(),
+        };
+        if built_in {
+            return Chain::build(List::built_in(config, &self.places)?);
+        }
+        let what = match wanted {
+            Some(wanted) => format!("no valid CNI network {wanted:?}"),
+            None => "no valid CNI network".to_owned(),
+        };
+        let dir = config.conf_dir.display();
+        let why = if refused.is_empty() {
+            String::new()
+        } else {
+            format!(": {}", refused.join("; "))
+        };
+        Err(NotReady {
+            reason: format!("{what} found in {dir}{why}"),
+        }
+        .into())
+    }
+
+    fn read(&self, path: &Path) -> Result<List> {
+        let text = fs::read(path).map_err(Error::file("read", path))?;
+        let source = path.file_name().unwrap_or_default().to_string_lossy();
+        let value = serde_json::from_slice(&text)
+            .map_err(|error| Error::config(&source, "JSON", error.to_string()))?;
+        List::parse(value, &source, &self.places)
+    }
+}
+
+/// The directory's configuration files in the order of their names; none when it does not exist.
+fn files(dir: &Path) -> Result<Fingerprint> {
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.map_err(Error::file("list", dir))?,
+    };
+    let mut files = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(Error::file("list", dir))?.path();
+        let extension = path.extension().and_then(|extension| extension.to_str());
+        if !matches!(extension, Some("conflist" | "conf" | "json")) {
+            continue;
+        }
+        // Follows links, as configuration is often mounted. What vanishes meanwhile is left out.
+        if let Ok(metadata) = fs::metadata(&path)
+            && metadata.is_file()
+        {
+            files.push((path, metadata.modified().ok(), metadata.len()));
+        }
+    }
+    files.sort();
+    Ok(files)
+}

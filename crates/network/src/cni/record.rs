@@ -1,0 +1,166 @@
+//! What is remembered of a pod: with which configuration it was put on the network, what for, and
+//! what came of it. Written before the first plugin runs, so that a crash in the middle can be
+//! cleaned up; removed when all is gone. `results/POD.json` below the state directory.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::list::List;
+use super::result::CniResult;
+use crate::{Attached, Attachment, Error, PortMapping, Result};
+
+/// Version of the stored form.
+const VERSION: u32 = 1;
+
+/// One pod's memory.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Record {
+    version: u32,
+    id: String,
+    ifname: String,
+    name: String,
+    namespace: String,
+    uid: String,
+    port_mappings: Vec<PortMapping>,
+    annotations: BTreeMap<String, String>,
+    /// The configuration list.
+    pub(crate) list: Value,
+    /// What the plugins did; absent until all have succeeded.
+    pub(crate) result: Option<CniResult>,
+}
+
+impl Record {
+    /// The memory of a pod that is about to be put on a network.
+    pub(crate) fn new(attachment: &Attachment<'_>, list: &List) -> Record {
+        Record {
+            version: VERSION,
+            id: attachment.id.to_owned(),
+            ifname: attachment.ifname.to_owned(),
+            name: attachment.name.to_owned(),
+            namespace: attachment.namespace.to_owned(),
+            uid: attachment.uid.to_owned(),
+            port_mappings: attachment.port_mappings.to_vec(),
+            annotations: attachment.annotations.clone(),
+            list: list.to_value(),
+            result: None,
+        }
+    }
+
+    /// The attachment as it was asked for, with the namespace as it is now.
+    pub(crate) fn attachment<'a>(&'a self, netns: Option<&'a Path>) -> Attachment<'a> {
+        Attachment {
+            id: &self.id,
+            netns,
+            ifname: &self.ifname,
+            name: &self.name,
+            namespace: &self.namespace,
+            uid: &self.uid,
+            port_mappings: &self.port_mappings,
+            annotations: &self.annotations,
+        }
+    }
+
+    /// What the pod was given; `None` while it is half made.
+    pub(crate) fn attached(&self) -> Option<Attached> {
+        let network = self
+            .list
+            .get("name")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
+        self.result
+            .as_ref()
+            .map(|result| result.attached(network, &self.ifname))
+    }
+}
+
+/// The directory of all records.
+#[derive(Debug, Clone)]
+pub(crate) struct Records {
+    dir: PathBuf,
+}
+
+impl Records {
+    /// The records at `dir`; touches nothing.
+    pub(crate) fn new(dir: PathBuf) -> Self {
+        Records { dir }
+    }
+
+    fn path(&self, id: &str) -> PathBuf {
+        self.dir.join(format!("{id}.json"))
+    }
+
+    /// The pod's record. One that is damaged (a power cut) or of another version is as good as none:
+    /// the pod's id still finds most of what it had.
+    pub(crate) fn read(&self, id: &str) -> Result<Option<Record>> {
+        let path = self.path(id);
+        let bytes = match fs::read(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            other => other.map_err(Error::file("read", &path))?,
+        };
+        match serde_json::from_slice::<Record>(&bytes) {
+            Ok(record) if record.version == VERSION => Ok(Some(record)),
+            Ok(record) => {
+                tracing::warn!(
+                    pod = id,
+                    version = record.version,
+                    "unknown version of a record"
+                );
+                Ok(None)
+            }
+            Err(error) => {
+                tracing::warn!(pod = id, path = %path.display(), %error, "damaged record");
+                Ok(None)
+            }
+        }
+    }
+
+    /// Writes the record: readers see the old one or the new one. Not synced to disk, since it
+    /// describes the running kernel only.
+    pub(crate) fn write(&self, record: &Record) -> Result<()> {
+        let path = self.path(&record.id);
+        let temporary = self.dir.join(format!(".{}.new", record.id));
+        let bytes = serde_json::to_vec(record)
+            .map_err(|error| Error::file("write", &path)(error.into()))?;
+        let written = match fs::write(&temporary, &bytes) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                fs::create_dir_all(&self.dir).map_err(Error::file("create", &self.dir))?;
+                fs::write(&temporary, &bytes)
+            }
+            other => other,
+        };
+        written.map_err(Error::file("write", &temporary))?;
+        fs::rename(&temporary, &path).map_err(Error::file("write", &path))
+    }
+
+    /// Forgets the pod.
+    pub(crate) fn remove(&self, id: &str) -> Result<()> {
+        let path = self.path(id);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(Error::file("remove", &path)(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Ids of all pods with a record.
+    pub(crate) fn ids(&self) -> Result<Vec<String>> {
+        let entries = match fs::read_dir(&self.dir) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other.map_err(Error::file("list", &self.dir))?,
+        };
+        let mut ids = Vec::new();
+        for entry in entries {
+            let name = entry.map_err(Error::file("list", &self.dir))?.file_name();
+            let id = name.to_str().and_then(|name| name.strip_suffix(".json"));
+            ids.extend(id.map(str::to_owned));
+        }
+        ids.sort();
+        Ok(ids)
+    }
+}

@@ -1,0 +1,283 @@
+//! The host's side, shared by all pods: bridges and the nftables table. Each is made when the first
+//! pod needs it, and looked at again for every pod, since an operator may have removed it.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use rustix::fs::{FlockOperation, flock};
+
+use crate::netlink::link::Link;
+use crate::netlink::{Socket, address, link};
+use crate::nft::Table;
+use crate::{Error, Mac, NetworkConfig, Result, sysctl};
+
+/// What this process has made on the host.
+#[derive(Debug)]
+pub(crate) struct Host {
+    table: Table,
+    lock: PathBuf,
+    made: Mutex<Made>,
+    retired: Arc<Mutex<Vec<Link>>>,
+}
+
+#[derive(Debug, Default)]
+struct Made {
+    /// Number and gateway addresses of each bridge by name.
+    bridges: HashMap<String, (u32, Vec<IpNet>)>,
+    /// Whether the table is as `Table::ensure` leaves it.
+    table: bool,
+    /// Subnets with masquerading.
+    masqueraded: HashSet<IpNet>,
+}
+
+/// What a bridge has to be like.
+#[derive(Debug)]
+pub(crate) struct BridgeWish<'a> {
+    /// Its name.
+    pub(crate) name: &'a str,
+    /// Maximum packet size; 0 for the kernel's default.
+    pub(crate) mtu: u32,
+    /// Its own addresses: the pods' gateways. None: it only connects.
+    pub(crate) gateways: &'a [IpNet],
+}
+
+impl Host {
+    /// Knows nothing yet.
+    pub(crate) fn new(config: &NetworkConfig) -> Self {
+        Host {
+            table: Table::new(config.table()),
+            lock: config.state_dir.join("lock"),
+            made: Mutex::default(),
+            retired: Arc::default(),
+        }
+    }
+
+    fn made(&self) -> MutexGuard<'_, Made> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps other processes from making or removing bridge and table, while it is held.
+    pub(crate) fn lock(&self) -> Result<File> {
+        if let Some(dir) = self.lock.parent() {
+            fs::create_dir_all(dir).map_err(Error::file("create", dir))?;
+        }
+        let file = File::create(&self.lock).map_err(Error::file("open", &self.lock))?;
+        flock(&file, FlockOperation::LockExclusive)
+            .map_err(|errno| Error::file("lock", &self.lock)(errno.into()))?;
+        Ok(file)
+    }
+
+    /// The number of a bridge that is as wished; made, if need be.
+    pub(crate) fn bridge(&self, socket: &mut Socket, wish: &BridgeWish<'_>) -> Result<u32> {
+        let found = link::by_name(socket, wish.name)?;
+        let mut made = self.made();
+        if let (Some(found), Some((index, gateways))) = (&found, made.bridges.get(wish.name))
+            && found.index == *index
+            && wish
+                .gateways
+                .iter()
+                .all(|gateway| gateways.contains(gateway))
+        {
+            return Ok(*index);
+        }
+        let _lock = self.lock()?;
+        let found = match link::by_name(socket, wish.name)? {
+            Some(found) => found,
+            None => {
+                socket.send_one(link::new_bridge(wish.name, mac_of(wish.name), wish.mtu))?;
+                link::by_name(socket, wish.name)?.ok_or_else(|| not_a_bridge(wish.name))?
+            }
+        };
+        if found.kind != "bridge" {
+            return Err(not_a_bridge(wish.name));
+        }
+        bridge_settings(wish)?;
+        let mut requests = vec![link::up(found.index, wish.name)];
+        requests.extend(
+            wish.gateways
+                .iter()
+                .map(|one| address::add(found.index, wish.name, *one)),
+        );
+        socket.send(requests)?;
+        let known = made.bridges.entry(wish.name.to_owned()).or_default();
+        if known.0 != found.index {
+            *known = (found.index, Vec::new());
+        }
+        known.1.extend(wish.gateways);
+        tracing::debug!(bridge = wish.name, "bridge is ready");
+        Ok(found.index)
+    }
+
+    /// Makes packets from the pods' subnets leave with the host's address.
+    pub(crate) fn masquerade(&self, subnets: &[IpNet]) -> Result<()> {
+        let mut socket = Socket::netfilter()?;
+        let mut made = self.made();
+        self.ensure_table(&mut socket, &mut made)?;
+        for subnet in subnets {
+            if !made.masqueraded.contains(subnet) {
+                self.table.masquerade(&mut socket, *subnet)?;
+                made.masqueraded.insert(*subnet);
+            }
+        }
+        Ok(())
+    }
+
+    /// The table, made if need be, and a socket to change it.
+    pub(crate) fn table(&self) -> Result<(&Table, Socket)> {
+        let mut socket = Socket::netfilter()?;
+        self.ensure_table(&mut socket, &mut self.made())?;
+        Ok((&self.table, socket))
+    }
+
+    /// The table if it is there.
+    pub(crate) fn existing_table(&self) -> Result<(&Table, Socket)> {
+        Ok((&self.table, Socket::netfilter()?))
+    }
+
+    fn ensure_table(&self, socket: &mut Socket, made: &mut Made) -> Result<()> {
+        if made.table && self.table.exists(socket)? {
+            return Ok(());
+        }
+        let _lock = self.lock()?;
+        self.table.ensure(socket)?;
+        made.table = true;
+        made.masqueraded.clear();
+        Ok(())
+    }
+
+    /// Removes a bridge and the table. The caller holds the lock.
+    pub(crate) fn destroy(&self, bridge: &str) -> Result<()> {
+        let mut made = self.made();
+        *made = Made::default();
+        let mut socket = Socket::route()?;
+        if let Some(found) = link::by_name(&mut socket, bridge)?
+            && found.kind == "bridge"
+        {
+            socket.send_one(link::delete(found.index, bridge))?;
+        }
+        self.table.delete(&mut Socket::netfilter()?)
+    }
+
+    /// Cuts a pod's host link off at once, and deletes it a little later from a thread of its own:
+    /// deleting takes the kernel tens of milliseconds, and as a rule the pod's namespace is about to
+    /// go and takes the link with it.
+    pub(crate) fn retire_link(&self, name: &str) -> Result<()> {
+        let mut socket = Socket::route()?;
+        let Some(found) = link::by_name(&mut socket, name)? else {
+            return Ok(());
+        };
+        socket.send_one(link::cut_off(found.index, name))?;
+        lock_retired(&self.retired).push(found);
+        let retired = self.retired.clone();
+        let delete = move || {
+            thread::sleep(RETIRE);
+            if let Err(error) = delete_retired(&retired, &mut socket) {
+                tracing::warn!(%error, "a retired link could not be deleted");
+            }
+        };
+        let spawned = thread::Builder::new()
+            .name("retire-link".to_owned())
+            .stack_size(RETIRE_STACK)
+            .spawn(delete);
+        // Without a thread the link still goes with the pod's namespace, and it is cut off already.
+        if let Err(error) = spawned {
+            tracing::warn!(%error, "no thread to delete a retired link");
+        }
+        Ok(())
+    }
+
+    /// Deletes all retired links now; true when there was one.
+    pub(crate) fn delete_retired(&self, socket: &mut Socket) -> Result<bool> {
+        delete_retired(&self.retired, socket)
+    }
+}
+
+fn lock_retired(retired: &Mutex<Vec<Link>>) -> MutexGuard<'_, Vec<Link>> {
+    retired.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Each thread takes what there is, so that most find nothing left to do.
+fn delete_retired(retired: &Mutex<Vec<Link>>, socket: &mut Socket) -> Result<bool> {
+    let links = std::mem::take(&mut *lock_retired(retired));
+    socket.send(
+        links
+            .iter()
+            .map(|link| link::delete(link.index, &link.name))
+            .collect(),
+    )?;
+    Ok(!links.is_empty())
+}
+
+/// Time for the pod's namespace to go by itself.
+const RETIRE: Duration = Duration::from_millis(150);
+const RETIRE_STACK: usize = 128 << 10;
+
+fn not_a_bridge(name: &str) -> Error {
+    Error::config(
+        name,
+        "bridge",
+        "a link of this name exists and is not a bridge",
+    )
+}
+
+/// Kernel settings that a bridge with gateways needs: forwarding, gateway addresses usable at once,
+/// and no router advertisements taken from pods.
+fn bridge_settings(wish: &BridgeWish<'_>) -> Result<()> {
+    sysctl::set_if_there(&["ipv6", "conf", wish.name, "accept_dad"], "0")?;
+    sysctl::set_if_there(&["ipv6", "conf", wish.name, "accept_ra"], "0")?;
+    forwarding(wish.gateways)
+}
+
+/// Lets the host forward packets of the gateways' families.
+pub(crate) fn forwarding(gateways: &[IpNet]) -> Result<()> {
+    if gateways.iter().any(|gateway| gateway.addr().is_ipv4()) {
+        sysctl::set(&["ipv4", "ip_forward"], "1")?;
+    }
+    if gateways.iter().any(|gateway| gateway.addr().is_ipv6()) {
+        sysctl::set(&["ipv6", "conf", "all", "forwarding"], "1")?;
+    }
+    Ok(())
+}
+
+/// A bridge keeps its hardware address when it is made again, and so pods keep their neighbour.
+fn mac_of(name: &str) -> Mac {
+    let [.., a, b, c, d, e] = hash(&[name]).to_be_bytes();
+    // Locally administered, unicast.
+    Mac([0x0a, a, b, c, d, e])
+}
+
+/// The name of a pod's link on the host: the same for the same pod, so that a left-over is found.
+pub(crate) fn link_name(network: &str, id: &str, ifname: &str) -> String {
+    format!(
+        "veth{:011x}",
+        hash(&[network, id, ifname]) & 0xfff_ffff_ffff
+    )
+}
+
+/// FNV-1a over the words.
+fn hash(words: &[&str]) -> u64 {
+    let bytes = words.iter().flat_map(|word| word.bytes().chain([0]));
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn link_names_fit_and_differ_by_pod_and_network() {
+        let name = link_name("floe0", "pod-a", "eth0");
+        assert_eq!(name.len(), 15);
+        assert_eq!(name, link_name("floe0", "pod-a", "eth0"));
+        assert_ne!(name, link_name("floe0", "pod-b", "eth0"));
+        assert_ne!(name, link_name("floe1", "pod-a", "eth0"));
+        assert_eq!(mac_of("floe0").0[0] & 3, 2, "locally administered, unicast");
+    }
+}

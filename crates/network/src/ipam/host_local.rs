@@ -1,0 +1,168 @@
+//! host-local in-process: one address from each range set, remembered in files.
+//! CNI plugins: ipam/host-local (ranges, subnet, routes, dataDir, resolvConf).
+
+use std::fs;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::range::{RangeConfig, RangeSet, check_disjoint};
+use super::store::LeaseDir;
+use crate::cni::result::{CniResult, IpConfig, RouteConfig};
+use crate::{Dns, Error, Result};
+
+/// The `ipam` object of this type.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Config {
+    #[serde(default)]
+    ranges: Vec<Vec<RangeConfig>>,
+    #[serde(default)]
+    routes: Vec<RouteConfig>,
+    data_dir: Option<PathBuf>,
+    #[serde(default)]
+    resolv_conf: Option<PathBuf>,
+}
+
+/// A checked host-local configuration.
+#[derive(Debug)]
+pub(crate) struct HostLocal {
+    network: String,
+    leases: LeaseDir,
+    sets: Vec<RangeSet>,
+    routes: Vec<RouteConfig>,
+    resolv_conf: Option<PathBuf>,
+}
+
+impl HostLocal {
+    /// Checks an `ipam` object. Leases are kept below its `dataDir`, or else below `leases`.
+    pub(crate) fn parse(ipam: &Map<String, Value>, network: &str, leases: &Path) -> Result<Self> {
+        let wrong = |error: serde_json::Error| Error::config(network, "ipam", error.to_string());
+        let mut config = Config::deserialize(Value::Object(ipam.clone())).map_err(wrong)?;
+        // The older spelling: one range in the object itself.
+        if ipam.contains_key("subnet") {
+            let range = RangeConfig::deserialize(Value::Object(ipam.clone())).map_err(wrong)?;
+            config.ranges.insert(0, vec![range]);
+        }
+        if config.ranges.is_empty() {
+            return Err(Error::config(
+                network,
+                "ipam.ranges",
+                "is missing, and so is ipam.subnet",
+            ));
+        }
+        let sets = config
+            .ranges
+            .iter()
+            .enumerate()
+            .map(|(index, set)| RangeSet::check(set, network, &format!("ipam.ranges[{index}]")))
+            .collect::<Result<Vec<_>>>()?;
+        check_disjoint(&sets, network)?;
+        Ok(HostLocal {
+            network: network.to_owned(),
+            leases: LeaseDir::new(config.data_dir.as_deref().unwrap_or(leases).join(network)),
+            sets,
+            routes: config.routes,
+            resolv_conf: config
+                .resolv_conf
+                .filter(|path| !path.as_os_str().is_empty()),
+        })
+    }
+
+    /// One address from each set.
+    pub(crate) fn add(&self, id: &str, ifname: &str) -> Result<CniResult> {
+        let dns = match &self.resolv_conf {
+            Some(path) => read_resolv_conf(path)?,
+            None => Dns::default(),
+        };
+        let mut taken = Taken {
+            leases: &self.leases,
+            id,
+            ips: Vec::new(),
+        };
+        let mut ips = Vec::with_capacity(self.sets.len());
+        let locked = self.leases.lock()?;
+        for (index, set) in self.sets.iter().enumerate() {
+            let mut free = None;
+            for (ip, range) in set.after(locked.last(index)) {
+                if locked.reserve(ip, id, ifname, index)? {
+                    taken.ips.push(ip);
+                    free = Some(IpConfig::new(range.with_prefix(ip), Some(range.gateway())));
+                    break;
+                }
+            }
+            ips.push(free.ok_or_else(|| Error::Exhausted {
+                network: self.network.clone(),
+                ranges: set.to_string(),
+            })?);
+        }
+        taken.commit();
+        Ok(CniResult {
+            ips,
+            routes: self.routes.clone(),
+            dns,
+            ..CniResult::default()
+        })
+    }
+
+    /// Takes the pod's addresses back: those of its result, or, when none is known, all that bear
+    /// its id.
+    pub(crate) fn del(&self, id: &str, result: Option<&CniResult>) -> Result<()> {
+        let Some(result) = result else {
+            return self.leases.release_all(id);
+        };
+        for ip in &result.ips {
+            let ip = ip.address.addr();
+            if self.sets.iter().any(|set| set.contains(ip)) {
+                self.leases.release(ip, id)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Addresses taken so far; given back when dropped before `commit`.
+struct Taken<'a> {
+    leases: &'a LeaseDir,
+    id: &'a str,
+    ips: Vec<IpAddr>,
+}
+
+impl Taken<'_> {
+    fn commit(mut self) {
+        self.ips.clear();
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        for ip in &self.ips {
+            if let Err(error) = self.leases.release(*ip, self.id) {
+                tracing::warn!(pod = self.id, %error, "an address could not be given back");
+            }
+        }
+    }
+}
+
+/// resolv.conf(5), as far as a CNI result can carry it.
+fn read_resolv_conf(path: &Path) -> Result<Dns> {
+    let text = fs::read_to_string(path).map_err(Error::file("read", path))?;
+    let mut dns = Dns::default();
+    for line in text.lines() {
+        let mut words = line.split_whitespace().map(str::to_owned);
+        match words.next().as_deref() {
+            Some("nameserver") => dns.nameservers.extend(words.next()),
+            Some("domain") => dns.domain = words.next(),
+            Some("search") => dns.search.extend(words),
+            Some("options") => dns.options.extend(words),
+            _ => {}
+        }
+    }
+    Ok(dns)
+}
+
+#[cfg(test)]
+#[path = "host_local/tests.rs"]
+mod tests;

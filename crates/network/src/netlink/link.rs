@@ -1,0 +1,239 @@
+//! Links: bridges, veth pairs, up and down, look-ups and counters. rtnetlink(7) RTM_*LINK,
+//! linux/if_link.h. Only requests and their answers; which link a pod needs is the plugins' matter.
+
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use super::attribute::{Attributes, text_of, u32_of};
+use super::{Message, Request, Socket};
+use crate::{Error, InterfaceStats, Mac, Result};
+
+const RTM_NEWLINK: u16 = 16;
+const RTM_DELLINK: u16 = 17;
+const RTM_GETLINK: u16 = 18;
+const RTM_SETLINK: u16 = 19;
+
+const IFLA_ADDRESS: u16 = 1;
+const IFLA_IFNAME: u16 = 3;
+const IFLA_MTU: u16 = 4;
+const IFLA_MASTER: u16 = 10;
+const IFLA_PROTINFO: u16 = 12;
+const IFLA_LINKINFO: u16 = 18;
+const IFLA_STATS64: u16 = 23;
+const IFLA_NET_NS_FD: u16 = 28;
+const IFLA_EXT_MASK: u16 = 29;
+const IFLA_INFO_KIND: u16 = 1;
+const IFLA_INFO_DATA: u16 = 2;
+const VETH_INFO_PEER: u16 = 1;
+const IFLA_BRPORT_MODE: u16 = 4;
+/// RTEXT_FILTER_SKIP_STATS: look-ups need no counters.
+const SKIP_STATS: u32 = 1 << 3;
+
+const IFF_UP: u32 = 1;
+const IFF_LOOPBACK: u32 = 8;
+
+/// Length of `struct ifinfomsg`.
+const INFO: usize = 16;
+
+/// `struct ifinfomsg` with only these fields set.
+fn info(family: i32, index: u32, flags: u32, change: u32) -> [u8; INFO] {
+    let mut bytes = [0; INFO];
+    bytes[0] = family as u8;
+    bytes[4..8].copy_from_slice(&index.to_ne_bytes());
+    bytes[8..12].copy_from_slice(&flags.to_ne_bytes());
+    bytes[12..16].copy_from_slice(&change.to_ne_bytes());
+    bytes
+}
+
+/// What a look-up tells about a link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Link {
+    /// Interface number.
+    pub(crate) index: u32,
+    /// Name.
+    pub(crate) name: String,
+    /// Hardware address, for Ethernet-like links.
+    pub(crate) mac: Option<Mac>,
+    /// Maximum packet size.
+    pub(crate) mtu: u32,
+    /// Driver name ("bridge", "veth"); empty for hardware.
+    pub(crate) kind: String,
+}
+
+/// A veth pair to be made.
+#[derive(Debug)]
+pub(crate) struct Veth<'a> {
+    /// Name of the host's end.
+    pub(crate) name: &'a str,
+    /// Bridge that the host's end becomes a port of.
+    pub(crate) master: Option<u32>,
+    /// Maximum packet size of both ends; 0 for the kernel's default.
+    pub(crate) mtu: u32,
+    /// Name of the pod's end.
+    pub(crate) peer: &'a str,
+    /// Where the pod's end goes.
+    pub(crate) netns: BorrowedFd<'a>,
+}
+
+/// Makes a bridge with a fixed hardware address: the kernel would change it with every port.
+pub(crate) fn new_bridge(name: &str, mac: Mac, mtu: u32) -> Request {
+    let mut message = Message::create(RTM_NEWLINK).header(&info(libc::AF_UNSPEC, 0, 0, 0));
+    message.text(IFLA_IFNAME, name).bytes(IFLA_ADDRESS, &mac.0);
+    if mtu != 0 {
+        message.u32(IFLA_MTU, mtu);
+    }
+    message.nest(IFLA_LINKINFO, |link| {
+        link.text(IFLA_INFO_KIND, "bridge");
+    });
+    Request::new("create bridge", name, message)
+}
+
+/// Makes a veth pair in one go: the host's end up and in the bridge, the pod's end in the pod.
+pub(crate) fn new_veth(veth: &Veth<'_>) -> Request {
+    let mut message =
+        Message::create(RTM_NEWLINK).header(&info(libc::AF_UNSPEC, 0, IFF_UP, IFF_UP));
+    message.text(IFLA_IFNAME, veth.name);
+    if let Some(master) = veth.master {
+        message.u32(IFLA_MASTER, master);
+    }
+    if veth.mtu != 0 {
+        message.u32(IFLA_MTU, veth.mtu);
+    }
+    message.nest(IFLA_LINKINFO, |link| {
+        link.text(IFLA_INFO_KIND, "veth")
+            .nest(IFLA_INFO_DATA, |data| {
+                data.nest(VETH_INFO_PEER, |peer| {
+                    peer.raw(&info(libc::AF_UNSPEC, 0, 0, 0))
+                        .text(IFLA_IFNAME, veth.peer);
+                    if veth.mtu != 0 {
+                        peer.u32(IFLA_MTU, veth.mtu);
+                    }
+                    // The number is only read while the request is sent, within the borrow of the fd.
+                    peer.u32(IFLA_NET_NS_FD, veth.netns.as_raw_fd().cast_unsigned());
+                });
+            });
+    });
+    Request::new(
+        "create veth",
+        format!("{} with {} in the pod", veth.name, veth.peer),
+        message,
+    )
+}
+
+/// Brings a link up.
+pub(crate) fn up(index: u32, name: &str) -> Request {
+    let message =
+        Message::change(RTM_SETLINK).header(&info(libc::AF_UNSPEC, index, IFF_UP, IFF_UP));
+    Request::new("bring up link", name, message)
+}
+
+/// Cuts a link off: down, and no bridge's port any more. Takes microseconds, where deleting a link
+/// takes the kernel many milliseconds. One that is not there counts as cut off.
+pub(crate) fn cut_off(index: u32, name: &str) -> Request {
+    let mut message = Message::change(RTM_SETLINK).header(&info(libc::AF_UNSPEC, index, 0, IFF_UP));
+    message.u32(IFLA_MASTER, 0);
+    Request::new("cut off link", name, message).accept(libc::ENODEV)
+}
+
+/// Lets the bridge send a frame back through the port it came from.
+pub(crate) fn hairpin(index: u32, name: &str) -> Request {
+    let mut message = Message::change(RTM_SETLINK).header(&info(libc::AF_BRIDGE, index, 0, 0));
+    message.nest(IFLA_PROTINFO, |port| {
+        port.u8(IFLA_BRPORT_MODE, 1);
+    });
+    Request::new("set hairpin mode of bridge port", name, message)
+}
+
+/// Deletes a link by its number, which is not given out again: a link made since under the same name
+/// is safe. One that is not there counts as deleted.
+pub(crate) fn delete(index: u32, name: &str) -> Request {
+    let message = Message::change(RTM_DELLINK).header(&info(libc::AF_UNSPEC, index, 0, 0));
+    Request::new("delete link", name, message).accept(libc::ENODEV)
+}
+
+/// Looks a link up by its name; `None` when there is none.
+pub(crate) fn by_name(socket: &mut Socket, name: &str) -> Result<Option<Link>> {
+    let mut message = Message::get(RTM_GETLINK).header(&info(libc::AF_UNSPEC, 0, 0, 0));
+    message
+        .text(IFLA_IFNAME, name)
+        .u32(IFLA_EXT_MASK, SKIP_STATS);
+    match socket.get(Request::new("look up link", name, message), read) {
+        Ok(link) => Ok(Some(link)),
+        Err(error) if error.errno() == Some(libc::ENODEV) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Looks a link up by its number.
+pub(crate) fn by_index(socket: &mut Socket, index: u32) -> Result<Link> {
+    let mut message = Message::get(RTM_GETLINK).header(&info(libc::AF_UNSPEC, index, 0, 0));
+    message.u32(IFLA_EXT_MASK, SKIP_STATS);
+    socket.get(
+        Request::new("look up link", format!("number {index}"), message),
+        read,
+    )
+}
+
+fn read(payload: &[u8]) -> Option<Link> {
+    let attributes = Attributes::after(payload, INFO);
+    let kind = attributes
+        .get(IFLA_LINKINFO)
+        .and_then(|link| Attributes::nested(link).get(IFLA_INFO_KIND))
+        .map(text_of);
+    Some(Link {
+        index: u32_of(payload.get(4..8)?)?,
+        name: text_of(attributes.get(IFLA_IFNAME)?),
+        mac: attributes
+            .get(IFLA_ADDRESS)
+            .and_then(|mac| mac.try_into().ok())
+            .map(Mac),
+        mtu: attributes.get(IFLA_MTU).and_then(u32_of).unwrap_or(0),
+        kind: kind.unwrap_or_default(),
+    })
+}
+
+/// Counters of all links but loopback ones.
+pub(crate) fn stats(socket: &mut Socket) -> Result<Vec<InterfaceStats>> {
+    let message = Message::dump(RTM_GETLINK).header(&info(libc::AF_UNSPEC, 0, 0, 0));
+    let mut all = Vec::new();
+    let mut malformed = false;
+    socket.dump(Request::new("list", "links", message), |payload| {
+        let flags = payload.get(8..12).and_then(u32_of).unwrap_or(0);
+        if flags & IFF_LOOPBACK == 0 {
+            match read_stats(payload) {
+                Some(stats) => all.push(stats),
+                None => malformed = true,
+            }
+        }
+    })?;
+    if malformed {
+        let what = "counters are missing";
+        return Err(Error::Answer {
+            operation: "list",
+            object: "links".to_owned(),
+            what,
+        });
+    }
+    Ok(all)
+}
+
+/// The first eight of `struct rtnl_link_stats64`.
+fn read_stats(payload: &[u8]) -> Option<InterfaceStats> {
+    let attributes = Attributes::after(payload, INFO);
+    let counters = attributes.get(IFLA_STATS64)?;
+    let counter = |index: usize| -> Option<u64> {
+        Some(u64::from_ne_bytes(
+            counters.get(index * 8..index * 8 + 8)?.try_into().ok()?,
+        ))
+    };
+    Some(InterfaceStats {
+        name: text_of(attributes.get(IFLA_IFNAME)?),
+        rx_packets: counter(0)?,
+        tx_packets: counter(1)?,
+        rx_bytes: counter(2)?,
+        tx_bytes: counter(3)?,
+        rx_errors: counter(4)?,
+        tx_errors: counter(5)?,
+        rx_dropped: counter(6)?,
+        tx_dropped: counter(7)?,
+    })
+}

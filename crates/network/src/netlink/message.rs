@@ -1,0 +1,206 @@
+//! Building netlink messages, and the request that carries one together with the words for its
+//! error. netlink(7): nlmsghdr, attributes with native byte order unless said otherwise.
+
+use std::net::IpAddr;
+
+/// Length of `struct nlmsghdr`.
+pub(crate) const HEADER: usize = 16;
+
+const F_REQUEST: u16 = 0x1;
+const F_ACK: u16 = 0x4;
+const F_DUMP: u16 = 0x300;
+const F_EXCL: u16 = 0x200;
+const F_CREATE: u16 = 0x400;
+const F_APPEND: u16 = 0x800;
+const NESTED: u16 = 0x8000;
+
+/// One netlink message under construction.
+#[derive(Debug)]
+pub(crate) struct Message {
+    bytes: Vec<u8>,
+}
+
+impl Message {
+    fn with_flags(kind: u16, flags: u16) -> Self {
+        let mut bytes = Vec::with_capacity(256);
+        bytes.extend_from_slice(&[0; 4]);
+        bytes.extend_from_slice(&kind.to_ne_bytes());
+        bytes.extend_from_slice(&(flags | F_REQUEST).to_ne_bytes());
+        bytes.extend_from_slice(&[0; 8]);
+        Message { bytes }
+    }
+
+    /// Changes something that exists, or asks for one object; acknowledged.
+    pub(crate) fn change(kind: u16) -> Self {
+        Self::with_flags(kind, F_ACK)
+    }
+
+    /// Asks for one object; the object itself is the answer.
+    pub(crate) fn get(kind: u16) -> Self {
+        Self::with_flags(kind, 0)
+    }
+
+    /// Makes something new, and fails when it exists.
+    pub(crate) fn create(kind: u16) -> Self {
+        Self::with_flags(kind, F_ACK | F_CREATE | F_EXCL)
+    }
+
+    /// Makes something, or accepts that it exists.
+    pub(crate) fn ensure(kind: u16) -> Self {
+        Self::with_flags(kind, F_ACK | F_CREATE)
+    }
+
+    /// Makes something at the end of an ordered list.
+    pub(crate) fn append(kind: u16) -> Self {
+        Self::with_flags(kind, F_ACK | F_CREATE | F_APPEND)
+    }
+
+    /// Asks for all objects of a kind.
+    pub(crate) fn dump(kind: u16) -> Self {
+        Self::with_flags(kind, F_DUMP)
+    }
+
+    /// A message that is not answered (the brackets of an nftables batch).
+    pub(crate) fn silent(kind: u16) -> Self {
+        Self::with_flags(kind, 0)
+    }
+
+    /// The family's fixed header; once, before any attribute.
+    pub(crate) fn header(mut self, bytes: &[u8]) -> Self {
+        self.bytes.extend_from_slice(bytes);
+        self.pad();
+        self
+    }
+
+    /// An attribute.
+    pub(crate) fn bytes(&mut self, kind: u16, value: &[u8]) -> &mut Self {
+        let length = u16::try_from(4 + value.len()).unwrap_or(u16::MAX);
+        self.bytes.extend_from_slice(&length.to_ne_bytes());
+        self.bytes.extend_from_slice(&kind.to_ne_bytes());
+        self.bytes.extend_from_slice(value);
+        self.pad();
+        self
+    }
+
+    /// A NUL-terminated string attribute.
+    pub(crate) fn text(&mut self, kind: u16, value: &str) -> &mut Self {
+        let mut bytes = Vec::with_capacity(value.len() + 1);
+        bytes.extend_from_slice(value.as_bytes());
+        bytes.push(0);
+        self.bytes(kind, &bytes)
+    }
+
+    /// A byte.
+    pub(crate) fn u8(&mut self, kind: u16, value: u8) -> &mut Self {
+        self.bytes(kind, &[value])
+    }
+
+    /// A 32-bit number in the host's byte order.
+    pub(crate) fn u32(&mut self, kind: u16, value: u32) -> &mut Self {
+        self.bytes(kind, &value.to_ne_bytes())
+    }
+
+    /// A 32-bit number in network byte order.
+    pub(crate) fn be32(&mut self, kind: u16, value: u32) -> &mut Self {
+        self.bytes(kind, &value.to_be_bytes())
+    }
+
+    /// An IP address.
+    pub(crate) fn ip(&mut self, kind: u16, value: IpAddr) -> &mut Self {
+        match value {
+            IpAddr::V4(ip) => self.bytes(kind, &ip.octets()),
+            IpAddr::V6(ip) => self.bytes(kind, &ip.octets()),
+        }
+    }
+
+    /// An attribute that holds what `fill` writes: a fixed header, attributes, or both.
+    pub(crate) fn nest(&mut self, kind: u16, fill: impl FnOnce(&mut Self)) -> &mut Self {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(&[0; 2]);
+        self.bytes.extend_from_slice(&(kind | NESTED).to_ne_bytes());
+        fill(self);
+        let length = u16::try_from(self.bytes.len() - start).unwrap_or(u16::MAX);
+        self.bytes[start..start + 2].copy_from_slice(&length.to_ne_bytes());
+        self
+    }
+
+    /// A fixed header inside a nested attribute.
+    pub(crate) fn raw(&mut self, bytes: &[u8]) -> &mut Self {
+        self.bytes.extend_from_slice(bytes);
+        self.pad();
+        self
+    }
+
+    fn pad(&mut self) {
+        self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
+    }
+
+    /// Whether the kernel answers this message with an acknowledgement.
+    pub(crate) fn is_acknowledged(&self) -> bool {
+        u16::from_ne_bytes([self.bytes[6], self.bytes[7]]) & F_ACK != 0
+    }
+
+    /// Appends the finished message to `buffer`.
+    pub(crate) fn write(mut self, sequence: u32, buffer: &mut Vec<u8>) {
+        let length = u32::try_from(self.bytes.len()).unwrap_or(u32::MAX);
+        self.bytes[0..4].copy_from_slice(&length.to_ne_bytes());
+        self.bytes[8..12].copy_from_slice(&sequence.to_ne_bytes());
+        buffer.extend_from_slice(&self.bytes);
+    }
+}
+
+/// A message with the words for its error.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(super) message: Message,
+    pub(super) operation: &'static str,
+    pub(super) object: String,
+    pub(super) accepted: Option<i32>,
+}
+
+impl Request {
+    /// "OPERATION OBJECT: cause" is how a failure will read.
+    pub(crate) fn new(
+        operation: &'static str,
+        object: impl Into<String>,
+        message: Message,
+    ) -> Self {
+        Request {
+            message,
+            operation,
+            object: object.into(),
+            accepted: None,
+        }
+    }
+
+    /// Takes this errno as success: the wanted state is there already.
+    pub(crate) fn accept(mut self, errno: i32) -> Self {
+        self.accepted = Some(errno);
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::attribute::Attributes;
+    use super::*;
+
+    #[test]
+    fn attributes_read_back_as_written() {
+        let mut message = Message::create(16).header(&[1, 2, 3, 4]);
+        message.text(3, "eth0").nest(18, |inner| {
+            inner.u32(1, 7).u8(2, 9);
+        });
+        let mut wire = Vec::new();
+        message.write(5, &mut wire);
+        assert_eq!(
+            wire.len() as u32,
+            u32::from_ne_bytes(wire[0..4].try_into().unwrap())
+        );
+        let read = Attributes::after(&wire, HEADER + 4);
+        assert_eq!(read.get(3), Some(&b"eth0\0"[..]));
+        let inner = Attributes::nested(read.get(18).unwrap());
+        assert_eq!(inner.get(1), Some(&7u32.to_ne_bytes()[..]));
+        assert_eq!(inner.get(2), Some(&[9u8][..]));
+    }
+}

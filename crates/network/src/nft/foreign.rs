@@ -1,0 +1,41 @@
+//! Looking at other programs' base chains: who drops forwarded packets by policy. Only reads.
+
+use super::batch::{NFT_MSG_GETCHAIN, header, kind};
+use crate::Result;
+use crate::netlink::attribute::{Attributes, be32_of, text_of};
+use crate::netlink::{Message, Request, Socket};
+
+const NFTA_CHAIN_TABLE: u16 = 1;
+const NFTA_CHAIN_NAME: u16 = 3;
+const NFTA_CHAIN_HOOK: u16 = 4;
+const NFTA_CHAIN_POLICY: u16 = 5;
+const NFTA_HOOK_HOOKNUM: u16 = 1;
+const NF_INET_FORWARD: u32 = 2;
+const NF_DROP: u32 = 0;
+
+/// "TABLE/CHAIN" of the first chain that drops forwarded IP packets by policy, if there is one.
+pub(crate) fn dropping_forward_chain(socket: &mut Socket) -> Result<Option<String>> {
+    let mut found = None;
+    // Families inet, ip and ip6: a bridge's or netdev chain is not in the way of routed packets.
+    for family in [1, 2, 10] {
+        let message = Message::dump(kind(NFT_MSG_GETCHAIN)).header(&header(family, 0));
+        socket.dump(
+            Request::new("list", "nftables chains", message),
+            |payload| {
+                let attributes = Attributes::after(payload, 4);
+                let hook = attributes
+                    .get(NFTA_CHAIN_HOOK)
+                    .and_then(|hook| Attributes::nested(hook).get(NFTA_HOOK_HOOKNUM))
+                    .and_then(be32_of);
+                let policy = attributes.get(NFTA_CHAIN_POLICY).and_then(be32_of);
+                if hook == Some(NF_INET_FORWARD) && policy == Some(NF_DROP) {
+                    let text = |kind| attributes.get(kind).map(text_of).unwrap_or_default();
+                    found.get_or_insert_with(|| {
+                        format!("{}/{}", text(NFTA_CHAIN_TABLE), text(NFTA_CHAIN_NAME))
+                    });
+                }
+            },
+        )?;
+    }
+    Ok(found)
+}

@@ -1,0 +1,509 @@
+//! floe's own nftables table: masquerading per subnet, host ports as elements of four maps, and a
+//! guard for 127.0.0.0/8. Made once; a pod adds elements and no rules.
+//!
+//! ```text
+//! table inet floe-BRIDGE {
+//!   map host_ports_v4    { protocol . port : pod address . port }               any host address
+//!   map host_ports_ip_v4 { protocol . host address . port : pod address . port }   (and both for v6)
+//!   chain guard       prerouting, raw:   from outside to 127.0.0.0/8: drop
+//!   chain prerouting  nat: to a local address: jump host_ports
+//!   chain output      nat: the same for what the host itself sends
+//!   chain host_ports  dnat to the pod that the maps name
+//!   chain postrouting nat: from 127.0.0.0/8 to a host port's pod: masquerade
+//!   chain masquerade_SUBNET  nat: from the subnet to elsewhere, or to a host port of its own: masquerade
+//! }
+//! ```
+//! The guard is needed because `route_localnet`, which host ports on 127.0.0.1 rest on, would
+//! otherwise let pods talk to what listens on the host's loopback.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+
+use super::batch::{
+    Batch, Element, Hook, Map, NFT_MSG_GETSETELEM, NFT_MSG_GETTABLE, NFTA_DATA_VALUE,
+    NFTA_LIST_ELEM, NFTA_SET_ELEM_DATA, NFTA_SET_ELEM_KEY, NFTA_SET_ELEM_LIST_ELEMENTS,
+    NFTA_SET_ELEM_LIST_SET, NFTA_SET_ELEM_LIST_TABLE, NFTA_SET_ELEM_USERDATA, inet, kind,
+};
+use super::expression::{Base, Expression, Meta};
+use crate::netlink::attribute::Attributes;
+use crate::netlink::{Message, Request, Socket};
+use crate::{Error, PortMapping, Result};
+
+const NFPROTO_IPV4: u8 = 2;
+const NFPROTO_IPV6: u8 = 10;
+const RTN_LOCAL: [u8; 4] = 2u32.to_ne_bytes();
+const IPS_DST_NAT: [u8; 4] = 32u32.to_ne_bytes();
+
+/// nft(8) data type numbers.
+const IPV4: u32 = 7;
+const IPV6: u32 = 8;
+const PROTOCOL: u32 = 12;
+const PORT: u32 = 13;
+
+const MAPS: [Map; 4] = [
+    Map {
+        name: "host_ports_v4",
+        key_types: &[PROTOCOL, PORT],
+        key_length: 8,
+        data_types: &[IPV4, PORT],
+        data_length: 8,
+    },
+    Map {
+        name: "host_ports_ip_v4",
+        key_types: &[PROTOCOL, IPV4, PORT],
+        key_length: 12,
+        data_types: &[IPV4, PORT],
+        data_length: 8,
+    },
+    Map {
+        name: "host_ports_v6",
+        key_types: &[PROTOCOL, PORT],
+        key_length: 8,
+        data_types: &[IPV6, PORT],
+        data_length: 20,
+    },
+    Map {
+        name: "host_ports_ip_v6",
+        key_types: &[PROTOCOL, IPV6, PORT],
+        key_length: 24,
+        data_types: &[IPV6, PORT],
+        data_length: 20,
+    },
+];
+
+const GUARD: Hook = Hook {
+    kind: "filter",
+    number: 0,
+    priority: -300,
+};
+const PREROUTING: Hook = Hook {
+    kind: "nat",
+    number: 0,
+    priority: -100,
+};
+const OUTPUT: Hook = Hook {
+    kind: "nat",
+    number: 3,
+    priority: -100,
+};
+const POSTROUTING: Hook = Hook {
+    kind: "nat",
+    number: 4,
+    priority: 100,
+};
+
+/// A host port and where it leads.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Forward {
+    /// What the pod asked for.
+    pub(crate) mapping: PortMapping,
+    /// The pod's address.
+    pub(crate) to: IpAddr,
+}
+
+/// The table of one engine.
+#[derive(Debug, Clone)]
+pub(crate) struct Table {
+    name: String,
+}
+
+impl Table {
+    /// The table with this name; touches nothing.
+    pub(crate) fn new(name: String) -> Self {
+        Table { name }
+    }
+
+    /// Whether it is there: somebody may have flushed the rule set.
+    pub(crate) fn exists(&self, socket: &mut Socket) -> Result<bool> {
+        let mut message = Message::get(kind(NFT_MSG_GETTABLE)).header(&inet());
+        message.text(1, &self.name);
+        match socket.get(
+            Request::new("look up nftables table", &self.name, message),
+            |_| Some(()),
+        ) {
+            Ok(()) => Ok(true),
+            Err(error) if error.errno() == Some(libc::ENOENT) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes the table and all that does not depend on pods; harmless when it is there.
+    pub(crate) fn ensure(&self, socket: &mut Socket) -> Result<()> {
+        let mut batch = Batch::new(&self.name);
+        batch.table();
+        for map in &MAPS {
+            batch.map(map);
+        }
+        guard(&mut batch);
+        host_ports(&mut batch);
+        batch.empty_chain("postrouting", Some(POSTROUTING));
+        let mut rule = from(NFPROTO_IPV4, &LOOPBACK_MASK, &LOOPBACK).to_vec();
+        rule.extend_from_slice(&TRANSLATED);
+        rule.push(Expression::Masquerade);
+        batch.rule("postrouting", &rule);
+        batch.commit(socket)
+    }
+
+    /// Makes packets from `subnet` to elsewhere leave with the host's address. Needs `ensure`.
+    pub(crate) fn masquerade(&self, socket: &mut Socket, subnet: IpNet) -> Result<()> {
+        let (family, net, mask, multicast, multicast_mask): (u8, _, _, &[u8], &[u8]) =
+            match subnet.trunc() {
+                IpNet::V4(net) => (
+                    NFPROTO_IPV4,
+                    net.addr().octets().to_vec(),
+                    net.netmask().octets().to_vec(),
+                    &[224, 0, 0, 0],
+                    &[240, 0, 0, 0],
+                ),
+                IpNet::V6(net) => (
+                    NFPROTO_IPV6,
+                    net.addr().octets().to_vec(),
+                    net.netmask().octets().to_vec(),
+                    &MULTICAST_V6,
+                    &MULTICAST_V6,
+                ),
+            };
+        let chain = masquerade_chain(subnet);
+        let destination = destination(family);
+        let mut batch = Batch::new(&self.name);
+        batch.empty_chain(&chain, Some(POSTROUTING));
+
+        let mut away = from(family, &mask, &net).to_vec();
+        away.extend([
+            destination,
+            Expression::Mask(0, &mask),
+            Expression::Differs(0, &net),
+        ]);
+        away.extend([destination, Expression::Mask(0, multicast_mask)]);
+        away.extend([Expression::Differs(0, multicast), Expression::Masquerade]);
+        batch.rule(&chain, &away);
+
+        // A pod that asks for a host port of a pod on its own bridge must get the answer through the
+        // host, or it would not recognise the sender.
+        let mut around = from(family, &mask, &net).to_vec();
+        around.extend([
+            destination,
+            Expression::Mask(0, &mask),
+            Expression::Equal(0, &net),
+        ]);
+        around.extend_from_slice(&TRANSLATED);
+        around.push(Expression::Masquerade);
+        batch.rule(&chain, &around);
+        batch.commit(socket)
+    }
+
+    /// Forwards host ports for `owner`, all or none.
+    pub(crate) fn forward(
+        &self,
+        socket: &mut Socket,
+        owner: &str,
+        forwards: &[Forward],
+    ) -> Result<()> {
+        let mut batch = Batch::new(&self.name);
+        for forward in forwards {
+            if let Some(element) = element(owner, forward) {
+                batch.element(&element);
+            }
+        }
+        if batch.is_empty() {
+            Ok(())
+        } else {
+            batch.commit(socket)
+        }
+    }
+
+    /// Who has the host port of this mapping, if anybody.
+    pub(crate) fn owner(&self, socket: &mut Socket, forward: &Forward) -> Result<Option<String>> {
+        let Some(wanted) = element("", forward) else {
+            return Ok(None);
+        };
+        let elements = self.elements(socket)?;
+        let taken = elements
+            .into_iter()
+            .find(|one| one.map == wanted.map && one.key == wanted.key);
+        Ok(taken.and_then(|one| owner_of(&one)))
+    }
+
+    /// Removes all host ports of `owner`.
+    pub(crate) fn release(&self, socket: &mut Socket, owner: &str) -> Result<()> {
+        let mut batch = Batch::new(&self.name);
+        for element in self.elements(socket)? {
+            if owner_of(&element).as_deref() == Some(owner) {
+                batch.delete_element(&element);
+            }
+        }
+        if batch.is_empty() {
+            Ok(())
+        } else {
+            batch.commit(socket)
+        }
+    }
+
+    /// Removes the table, if it is there.
+    pub(crate) fn delete(&self, socket: &mut Socket) -> Result<()> {
+        if !self.exists(socket)? {
+            return Ok(());
+        }
+        let mut batch = Batch::new(&self.name);
+        batch.delete_table();
+        batch.commit(socket)
+    }
+
+    /// All elements of all maps; none when there is no table.
+    fn elements(&self, socket: &mut Socket) -> Result<Vec<Element>> {
+        let mut all = Vec::new();
+        for map in &MAPS {
+            let mut message = Message::dump(kind(NFT_MSG_GETSETELEM)).header(&inet());
+            message
+                .text(NFTA_SET_ELEM_LIST_TABLE, &self.name)
+                .text(NFTA_SET_ELEM_LIST_SET, map.name);
+            let object = format!(
+                "elements of map {} in nftables table {}",
+                map.name, self.name
+            );
+            let listed = socket.dump(Request::new("list", object, message), |payload| {
+                let lists = Attributes::after(payload, 4).get(NFTA_SET_ELEM_LIST_ELEMENTS);
+                let elements = lists.map(Attributes::nested).into_iter().flatten();
+                all.extend(
+                    elements
+                        .filter(|(kind, _)| *kind == NFTA_LIST_ELEM)
+                        .filter_map(|(_, value)| read_element(map.name, value)),
+                );
+            });
+            match listed {
+                Err(error) if error.errno() == Some(libc::ENOENT) => return Ok(Vec::new()),
+                other => other?,
+            }
+        }
+        Ok(all)
+    }
+}
+
+const LOOPBACK: [u8; 4] = [127, 0, 0, 0];
+const LOOPBACK_MASK: [u8; 4] = [255, 0, 0, 0];
+const MULTICAST_V6: [u8; 16] = [0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+
+/// Goes on for connections that a host port redirected.
+const TRANSLATED: [Expression<'static>; 3] = [
+    Expression::Status(0),
+    Expression::Mask(0, &IPS_DST_NAT),
+    Expression::Differs(0, &[0, 0, 0, 0]),
+];
+
+/// Goes on for packets of this family from this network.
+fn from<'a>(family: u8, mask: &'a [u8], net: &'a [u8]) -> [Expression<'a>; 5] {
+    let source = match family {
+        NFPROTO_IPV4 => Expression::Payload(Base::Network, 12, 4, 0),
+        _ => Expression::Payload(Base::Network, 8, 16, 0),
+    };
+    let [meta, is] = family_is(family);
+    [
+        meta,
+        is,
+        source,
+        Expression::Mask(0, mask),
+        Expression::Equal(0, net),
+    ]
+}
+
+fn family_is<'a>(family: u8) -> [Expression<'a>; 2] {
+    let value: &'static [u8] = if family == NFPROTO_IPV4 {
+        &[NFPROTO_IPV4]
+    } else {
+        &[NFPROTO_IPV6]
+    };
+    [
+        Expression::Meta(Meta::Family, 0),
+        Expression::Equal(0, value),
+    ]
+}
+
+/// Loads the destination address into register 0.
+fn destination<'a>(family: u8) -> Expression<'a> {
+    match family {
+        NFPROTO_IPV4 => Expression::Payload(Base::Network, 16, 4, 0),
+        _ => Expression::Payload(Base::Network, 24, 16, 0),
+    }
+}
+
+/// "masquerade_10_87_0_0_16": nft(8) wants names of letters, digits and underscores.
+fn masquerade_chain(subnet: IpNet) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
+    format!(
+        "masquerade_{}",
+        subnet
+            .trunc()
+            .to_string()
+            .chars()
+            .map(plain)
+            .collect::<String>()
+    )
+}
+
+/// Packets for 127.0.0.0/8 that do not come from the host itself end here.
+fn guard(batch: &mut Batch<'_>) {
+    const LO: [u8; 4] = 1u32.to_ne_bytes();
+    let [meta, is] = family_is(NFPROTO_IPV4);
+    batch.empty_chain("guard", Some(GUARD));
+    batch.rule(
+        "guard",
+        &[
+            meta,
+            is,
+            Expression::Meta(Meta::InputInterface, 0),
+            Expression::Differs(0, &LO),
+            destination(NFPROTO_IPV4),
+            Expression::Mask(0, &LOOPBACK_MASK),
+            Expression::Equal(0, &LOOPBACK),
+            Expression::Drop,
+        ],
+    );
+}
+
+/// The chains that redirect host ports.
+fn host_ports(batch: &mut Batch<'_>) {
+    batch.empty_chain("host_ports", None);
+    for (family, words, plain, with_ip) in [
+        (NFPROTO_IPV4, 1, "host_ports_v4", "host_ports_ip_v4"),
+        (NFPROTO_IPV6, 4, "host_ports_v6", "host_ports_ip_v6"),
+    ] {
+        let [meta, is] = family_is(family);
+        let protocol = Expression::Meta(Meta::Protocol, 0);
+        let port = |to| Expression::Payload(Base::Transport, 2, 2, to);
+        let address = match family {
+            NFPROTO_IPV4 => Expression::Payload(Base::Network, 16, 4, 1),
+            _ => Expression::Payload(Base::Network, 24, 16, 1),
+        };
+        let send = Expression::Destination(family, 0, words);
+        let exact = Expression::Lookup(with_ip, 0, 0);
+        batch.rule(
+            "host_ports",
+            &[meta, is, protocol, address, port(1 + words), exact, send],
+        );
+        let any = Expression::Lookup(plain, 0, 0);
+        batch.rule("host_ports", &[meta, is, protocol, port(1), any, send]);
+    }
+    for (chain, hook) in [("prerouting", PREROUTING), ("output", OUTPUT)] {
+        batch.empty_chain(chain, Some(hook));
+        let local = [
+            Expression::DestinationKind(0),
+            Expression::Equal(0, &RTN_LOCAL),
+        ];
+        batch.rule(chain, &[local[0], local[1], Expression::Jump("host_ports")]);
+    }
+}
+
+/// The map element of a forward; `None` when host and pod address are of different families, where
+/// nothing can be forwarded, or no host port is asked for.
+fn element(owner: &str, forward: &Forward) -> Option<Element> {
+    let mapping = &forward.mapping;
+    if mapping.host_port == 0 || !forward.is_possible() {
+        return None;
+    }
+    let host = mapping.host_ip.filter(|ip| !ip.is_unspecified());
+    let map = match (forward.to, host) {
+        (IpAddr::V4(_), None) => MAPS[0].name,
+        (IpAddr::V4(_), Some(_)) => MAPS[1].name,
+        (IpAddr::V6(_), None) => MAPS[2].name,
+        (IpAddr::V6(_), Some(_)) => MAPS[3].name,
+    };
+    let mut key = vec![mapping.protocol.number(), 0, 0, 0];
+    if let Some(host) = host {
+        push_ip(&mut key, host);
+    }
+    push_port(&mut key, mapping.host_port);
+    let mut data = Vec::new();
+    push_ip(&mut data, forward.to);
+    push_port(&mut data, mapping.container_port);
+    Some(Element {
+        map,
+        key,
+        data,
+        comment: comment(owner),
+    })
+}
+
+impl Forward {
+    /// Whether the host's and the pod's address are of the same family.
+    pub(crate) fn is_possible(&self) -> bool {
+        self.mapping
+            .host_ip
+            .is_none_or(|ip| ip.is_ipv4() == self.to.is_ipv4())
+    }
+}
+
+fn push_ip(bytes: &mut Vec<u8>, ip: IpAddr) {
+    match ip {
+        IpAddr::V4(ip) => bytes.extend_from_slice(&Ipv4Addr::octets(&ip)),
+        IpAddr::V6(ip) => bytes.extend_from_slice(&Ipv6Addr::octets(&ip)),
+    }
+}
+
+/// A port, padded to a register.
+fn push_port(bytes: &mut Vec<u8>, port: u16) {
+    bytes.extend_from_slice(&port.to_be_bytes());
+    bytes.extend_from_slice(&[0, 0]);
+}
+
+/// The owner as `nft list` shows it: a comment (type 0, length, text with NUL).
+fn comment(owner: &str) -> Vec<u8> {
+    let text = owner
+        .as_bytes()
+        .get(..COMMENT_MAX)
+        .unwrap_or(owner.as_bytes());
+    let mut bytes = vec![0, text.len() as u8 + 1];
+    bytes.extend_from_slice(text);
+    bytes.push(0);
+    bytes
+}
+
+/// Longest owner that fits into a comment.
+const COMMENT_MAX: usize = 127;
+
+fn owner_of(element: &Element) -> Option<String> {
+    let text = element
+        .comment
+        .get(2..element.comment.len().checked_sub(1)?)?;
+    String::from_utf8(text.to_vec()).ok()
+}
+
+fn read_element(map: &'static str, value: &[u8]) -> Option<Element> {
+    let attributes = Attributes::nested(value);
+    let inner = |kind| {
+        attributes
+            .get(kind)
+            .and_then(|nest| Attributes::nested(nest).get(NFTA_DATA_VALUE))
+    };
+    Some(Element {
+        map,
+        key: inner(NFTA_SET_ELEM_KEY)?.to_vec(),
+        data: inner(NFTA_SET_ELEM_DATA).unwrap_or_default().to_vec(),
+        comment: attributes
+            .get(NFTA_SET_ELEM_USERDATA)
+            .unwrap_or_default()
+            .to_vec(),
+    })
+}
+
+/// [`Error::PortTaken`] for the first of the forwards whose port another owner has, if that is why
+/// adding them failed.
+pub(crate) fn explain_taken(
+    table: &Table,
+    socket: &mut Socket,
+    forwards: &[Forward],
+    error: Error,
+) -> Error {
+    if error.errno() != Some(libc::EEXIST) {
+        return error;
+    }
+    for forward in forwards {
+        if let Ok(Some(owner)) = table.owner(socket, forward) {
+            return Error::PortTaken {
+                mapping: forward.mapping,
+                owner,
+            };
+        }
+    }
+    error
+}

@@ -1,0 +1,182 @@
+//! The bridge plugin: a veth pair between the pod and a bridge on the host, which is made with the
+//! first pod and stays. CNI plugins: main/bridge.
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::pod_link;
+use crate::cni::List;
+use crate::cni::plugin::{Built, Call, Plugin, unknown_key};
+use crate::cni::result::CniResult;
+use crate::host::{BridgeWish, link_name};
+use crate::ipam::Ipam;
+use crate::netlink::{Socket, address, link, route};
+use crate::{Dns, Error, Interface, Result};
+
+/// The configuration keys that are built in.
+const KNOWN: [&str; 8] = [
+    "bridge",
+    "isGateway",
+    "isDefaultGateway",
+    "ipMasq",
+    "ipMasqBackend",
+    "mtu",
+    "hairpinMode",
+    "preserveDefaultVlan",
+];
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Config {
+    #[serde(default = "default_name")]
+    bridge: String,
+    #[serde(default)]
+    is_gateway: bool,
+    #[serde(default)]
+    is_default_gateway: bool,
+    #[serde(default)]
+    ip_masq: bool,
+    #[serde(default)]
+    mtu: u32,
+    #[serde(default)]
+    hairpin_mode: bool,
+    #[serde(default)]
+    dns: Dns,
+}
+
+fn default_name() -> String {
+    "cni0".to_owned()
+}
+
+/// A checked bridge configuration.
+#[derive(Debug)]
+struct Bridge {
+    config: Config,
+    ipam: Ipam,
+}
+
+/// Checks a configuration of type bridge.
+pub(crate) fn build(config: &Map<String, Value>, list: &List) -> Result<Built> {
+    if let Some(key) = unknown_key(config, &KNOWN) {
+        return Ok(Built::Lacks(key));
+    }
+    let mut parsed = Config::deserialize(Value::Object(config.clone()))
+        .map_err(|error| Error::config(&list.name, "bridge", error.to_string()))?;
+    if parsed.bridge.is_empty() || parsed.bridge.len() > 15 {
+        let reason = format!(
+            "{:?} is not the name of a link (1 to 15 bytes)",
+            parsed.bridge
+        );
+        return Err(Error::config(&list.name, "bridge", reason));
+    }
+    parsed.is_gateway |= parsed.is_default_gateway;
+    let ipam = Ipam::parse(config, list)?;
+    Ok(Built::Yes(Box::new(Bridge {
+        config: parsed,
+        ipam,
+    })))
+}
+
+impl Bridge {
+    fn link_name(&self, call: &Call<'_>) -> String {
+        link_name(
+            &self.config.bridge,
+            call.attachment.id,
+            call.attachment.ifname,
+        )
+    }
+
+    /// The bridge and its surroundings, as all pods share them.
+    fn prepare(&self, call: &Call<'_>, socket: &mut Socket, result: &CniResult) -> Result<u32> {
+        let gateways = if self.config.is_gateway {
+            pod_link::gateways(result)
+        } else {
+            Vec::new()
+        };
+        let wish = BridgeWish {
+            name: &self.config.bridge,
+            mtu: self.config.mtu,
+            gateways: &gateways,
+        };
+        let index = call.host.bridge(socket, &wish)?;
+        if self.config.ip_masq {
+            call.host.masquerade(&pod_link::subnets(result))?;
+        }
+        Ok(index)
+    }
+}
+
+impl Plugin for Bridge {
+    fn kind(&self) -> &str {
+        "bridge"
+    }
+
+    fn add(&self, call: &Call<'_>, _previous: Option<CniResult>) -> Result<CniResult> {
+        let mut result = self.ipam.add(call)?;
+        if self.config.is_default_gateway {
+            pod_link::add_default_routes(&mut result);
+        }
+        if !self.config.dns.is_empty() {
+            result.dns = self.config.dns.clone();
+        }
+        let mut host = Socket::route()?;
+        let bridge = self.prepare(call, &mut host, &result)?;
+        let name = self.link_name(call);
+        let (mut pod, inside) =
+            pod_link::create(call, &mut host, &name, Some(bridge), self.config.mtu)?;
+        if self.config.hairpin_mode
+            && let Some(port) = link::by_name(&mut host, &name)?
+        {
+            host.send_one(link::hairpin(port.index, &name))?;
+        }
+        let mut requests = vec![link::up(inside.index, &inside.name)];
+        for ip in &result.ips {
+            requests.push(address::add(inside.index, &inside.name, ip.address));
+        }
+        for one in pod_link::routes(&result) {
+            requests.push(route::add(inside.index, &inside.name, &one));
+        }
+        pod.send(requests)?;
+
+        let sandbox = call.netns()?.path().to_string_lossy().into_owned();
+        let on_host = |name: &str| Interface {
+            name: name.to_owned(),
+            ..Interface::default()
+        };
+        result.interfaces = vec![
+            on_host(&self.config.bridge),
+            on_host(&name),
+            Interface {
+                name: inside.name,
+                mac: inside.mac,
+                mtu: None,
+                sandbox: Some(sandbox),
+            },
+        ];
+        for ip in &mut result.ips {
+            ip.interface = Some(2);
+        }
+        Ok(result)
+    }
+
+    fn del(&self, call: &Call<'_>, result: Option<&CniResult>) -> Result<()> {
+        // The link first: an address must not be given to another pod while this one answers to it.
+        let cut = call.host.retire_link(&self.link_name(call));
+        let released = if cut.is_ok() {
+            self.ipam.del(call, result)
+        } else {
+            Ok(())
+        };
+        cut.and(released)
+    }
+
+    fn check(&self, call: &Call<'_>, _result: &CniResult) -> Result<()> {
+        let mut host = Socket::route()?;
+        super::pod_link::must_exist(&mut host, &self.config.bridge)?;
+        super::pod_link::must_exist(&mut host, &self.link_name(call))?;
+        super::pod_link::must_exist(
+            &mut Socket::route_in(call.netns()?)?,
+            call.attachment.ifname,
+        )
+    }
+}

@@ -1,0 +1,124 @@
+//! The pod's end of a veth pair: made, up, with addresses and routes, in two system calls on a
+//! socket inside the pod. What `bridge` and `ptp` have in common.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::AsFd;
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use crate::cni::plugin::Call;
+use crate::cni::result::{CniResult, IpConfig, RouteConfig};
+use crate::netlink::link::{Link, Veth};
+use crate::netlink::route::Route;
+use crate::netlink::{Socket, link};
+use crate::{Error, Result};
+
+/// Makes the pair, with the host's end up, and finds the pod's end. A left-over of the same pod on
+/// the host is replaced.
+pub(super) fn create(
+    call: &Call<'_>,
+    host: &mut Socket,
+    name: &str,
+    master: Option<u32>,
+    mtu: u32,
+) -> Result<(Socket, Link)> {
+    let netns = call.netns()?;
+    let mut pod = Socket::route_in(netns)?;
+    let peer = call.attachment.ifname;
+    let veth = Veth {
+        name,
+        master,
+        mtu,
+        peer,
+        netns: netns.as_fd(),
+    };
+    match host.send_one(link::new_veth(&veth)) {
+        Err(error) if error.errno() == Some(libc::EEXIST) => {
+            if !replace_left_over(call, host, name)? {
+                return Err(error);
+            }
+            host.send_one(link::new_veth(&veth))?;
+        }
+        other => other?,
+    }
+    let link = link::by_name(&mut pod, peer)?.ok_or_else(|| Error::Answer {
+        operation: "create veth",
+        object: format!("{peer} in the pod"),
+        what: "it is not there",
+    })?;
+    Ok((pod, link))
+}
+
+/// Deletes what an earlier attempt has left on the host under the same name, and links that await
+/// their deletion, one of which may still be in the same pod; false when there is nothing.
+fn replace_left_over(call: &Call<'_>, host: &mut Socket, name: &str) -> Result<bool> {
+    let retired = call.host.delete_retired(host)?;
+    match link::by_name(host, name)? {
+        Some(left) => host.send_one(link::delete(left.index, name)).map(|()| true),
+        None => Ok(retired),
+    }
+}
+
+/// The loopback link's number, in every network namespace.
+pub(super) const LOOPBACK: u32 = 1;
+
+/// The routes of an address manager's result with their gateways filled in: that of the address of
+/// the same family, unless the route names one.
+pub(super) fn routes(result: &CniResult) -> Vec<Route> {
+    let gateway = |family: &IpNet| {
+        let same = |ip: &&IpConfig| ip.address.addr().is_ipv4() == family.addr().is_ipv4();
+        result.ips.iter().filter(same).find_map(|ip| ip.gateway)
+    };
+    let route = |config: &RouteConfig| Route {
+        to: config.dst,
+        via: config.gw.or_else(|| gateway(&config.dst)),
+        mtu: config.mtu,
+        advmss: config.advmss,
+        priority: config.priority,
+    };
+    result.routes.iter().map(route).collect()
+}
+
+/// Adds a default route for each family that has a gateway and no default route yet.
+pub(super) fn add_default_routes(result: &mut CniResult) {
+    for index in 0..result.ips.len() {
+        let Some(gateway) = result.ips[index].gateway else {
+            continue;
+        };
+        let all = everywhere(gateway);
+        if result.routes.iter().all(|route| route.dst != all) {
+            result.routes.push(RouteConfig::to(all, Some(gateway)));
+        }
+    }
+}
+
+/// The destination of a default route.
+pub(super) fn everywhere(family: IpAddr) -> IpNet {
+    match family {
+        IpAddr::V4(_) => IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0)),
+        IpAddr::V6(_) => IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 0)),
+    }
+}
+
+/// The gateways with their subnets' prefix lengths, as the host carries them.
+pub(super) fn gateways(result: &CniResult) -> Vec<IpNet> {
+    let with_prefix = |ip: &IpConfig| IpNet::new(ip.gateway?, ip.address.prefix_len()).ok();
+    result.ips.iter().filter_map(with_prefix).collect()
+}
+
+/// The subnets of the addresses.
+pub(super) fn subnets(result: &CniResult) -> Vec<IpNet> {
+    result.ips.iter().map(|ip| ip.address.trunc()).collect()
+}
+
+/// Fails when there is no link of this name.
+pub(super) fn must_exist(socket: &mut Socket, name: &str) -> Result<()> {
+    match link::by_name(socket, name)? {
+        Some(_) => Ok(()),
+        None => Err(Error::Answer {
+            operation: "look up link",
+            object: name.to_owned(),
+            what: "it is not there",
+        }),
+    }
+}

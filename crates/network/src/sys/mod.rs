@@ -1,0 +1,5 @@
+//! The system calls that neither std nor rustix covers in the shape needed here. The only place with
+//! `unsafe`; nothing here knows about pods.
+
+pub(crate) mod netlink;
+pub(crate) mod netns;

@@ -1,0 +1,339 @@
+//! Plugins that are programs: Debian's own, and scripts that record how they were called or fail.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use common::{Lab, Netns, attachment};
+use network::{Attachment, Error, PortMapping, Protocol};
+use serde_json::Value;
+
+/// Writes its environment and input to NAME.COMMAND beside itself and passes the result on.
+const RECORDER: &str = r#"#!/bin/sh
+dir=$(dirname "$0")/../calls; mkdir -p "$dir"
+cat > "$dir/$CNI_COMMAND.json"
+env | grep ^CNI_ | sort > "$dir/$CNI_COMMAND.env"
+[ "$CNI_COMMAND" = ADD ] && sed 's/.*"prevResult":\({.*}\),"r.*/\1/' "$dir/ADD.json"
+exit 0"#;
+
+fn bridge_then(plugin: &str) -> String {
+    format!(
+        r#"{{"cniVersion":"1.0.0","name":"mixed","plugins":[
+            {{"type":"bridge","bridge":"br-lab","isGateway":true,
+              "ipam":{{"type":"host-local","subnet":"10.96.0.0/24"}}}},
+            {plugin}]}}"#
+    )
+}
+
+#[test]
+fn debians_bridge_and_host_local_work_as_programs_under_other_names() {
+    let Some(lab) = Lab::new() else { return };
+    if !(lab.install("my-bridge", "bridge") && lab.install("my-ipam", "host-local")) {
+        return;
+    }
+    let leases = lab.dir.path().join("leases");
+    lab.conflist(
+        "10.conflist",
+        &format!(
+            r#"{{"cniVersion":"1.0.0","name":"ext","plugins":[
+                {{"type":"my-bridge","bridge":"cni9","isDefaultGateway":true,
+                  "ipam":{{"type":"my-ipam","dataDir":"{}","subnet":"10.95.0.0/24"}}}},
+                {{"type":"portmap","capabilities":{{"portMappings":true}}}}]}}"#,
+            leases.display()
+        ),
+    );
+    let network = lab.network();
+    let outside = lab.outside();
+    let pod = Netns::new();
+    let path = pod.path();
+    let ports = [PortMapping {
+        host_port: 8080,
+        container_port: 80,
+        protocol: Protocol::Tcp,
+        host_ip: None,
+    }];
+    let wish = Attachment {
+        port_mappings: &ports,
+        ..attachment("pod", Some(&path))
+    };
+    let attached = lab.host.run(|| network.setup(&wish).unwrap());
+    assert_eq!(attached.ips[0].to_string(), "10.95.0.2/24");
+    assert!(attached.mac.is_some());
+    pod.serve("[::]:80");
+    assert!(lab.host.ask("10.95.0.2:80").is_some());
+    // The built-in portmap took the external bridge's result.
+    assert!(outside.ask("192.0.2.2:8080").is_some());
+    assert!(lab.host.ask("127.0.0.1:8080").is_some());
+    lab.host.run(|| {
+        network.check(&attachment("pod", Some(&path))).unwrap();
+        network.teardown(&attachment("pod", Some(&path))).unwrap();
+        network.teardown(&attachment("pod", None)).unwrap();
+    });
+    assert!(!leases.join("ext/10.95.0.2").exists());
+    assert!(!pod.sh("ip -br link").contains("eth0"));
+}
+
+#[test]
+fn a_built_in_bridge_takes_addresses_from_an_external_manager() {
+    let Some(lab) = Lab::new() else { return };
+    if !lab.install("static", "static") {
+        return;
+    }
+    lab.conflist(
+        "10.conflist",
+        r#"{"cniVersion":"0.4.0","name":"st","plugins":[{"type":"bridge","bridge":"br-lab","isGateway":true,
+            "ipam":{"type":"static","addresses":[{"address":"10.94.0.7/24","gateway":"10.94.0.1"}],
+                    "routes":[{"dst":"0.0.0.0/0"}]}}]}"#,
+    );
+    let network = lab.network();
+    let pod = Netns::new();
+    let path = pod.path();
+    let attached = lab
+        .host
+        .run(|| network.setup(&attachment("pod", Some(&path))).unwrap());
+    assert_eq!(attached.ips[0].to_string(), "10.94.0.7/24");
+    assert!(pod.sh("ip route").contains("default via 10.94.0.1"));
+    lab.host
+        .run(|| network.teardown(&attachment("pod", Some(&path))).unwrap());
+}
+
+#[test]
+fn debians_tuning_and_bandwidth_follow_the_built_in_bridge() {
+    let Some(lab) = Lab::new() else { return };
+    if !(lab.install("tuning", "tuning") && lab.install("bandwidth", "bandwidth")) {
+        return;
+    }
+    lab.conflist(
+        "10.conflist",
+        &bridge_then(
+            r#"{"type":"tuning","sysctl":{"net.ipv4.conf.eth0.arp_filter":"1"}},
+               {"type":"bandwidth","capabilities":{"bandwidth":true}}"#,
+        ),
+    );
+    let network = lab.network();
+    let pod = Netns::new();
+    let path = pod.path();
+    let annotations = BTreeMap::from([(
+        "kubernetes.io/ingress-bandwidth".to_owned(),
+        "10M".to_owned(),
+    )]);
+    let wish = Attachment {
+        annotations: &annotations,
+        ..attachment("pod", Some(&path))
+    };
+    lab.host.run(|| match network.setup(&wish) {
+        Ok(_) => {
+            assert_eq!(pod.sh("cat /proc/sys/net/ipv4/conf/eth0/arp_filter"), "1\n");
+            assert!(common::sh("tc qdisc show").contains("tbf"));
+            network.teardown(&wish).unwrap();
+        }
+        Err(Error::PluginFailed {
+            plugin, message, ..
+        }) if plugin == "bandwidth" => {
+            eprintln!("SKIP: this kernel has no token bucket filter: {message}");
+        }
+        Err(error) => panic!("{error}"),
+    });
+    assert_eq!(
+        lab.state("networks/mixed").len(),
+        2,
+        "lock and last_reserved_ip only"
+    );
+}
+
+#[test]
+fn a_plugin_is_called_as_the_specification_says() {
+    let Some(lab) = Lab::new() else { return };
+    lab.script("recorder", RECORDER);
+    lab.conflist(
+        "10.conflist",
+        &bridge_then(
+            r#"{"type":"recorder","key":"value",
+                "capabilities":{"portMappings":true,"bandwidth":true,"io.kubernetes.cri.pod-annotations":true}}"#,
+        ),
+    );
+    let network = lab.network();
+    let pod = Netns::new();
+    let path = pod.path();
+    let ports = [PortMapping {
+        host_port: 8080,
+        container_port: 80,
+        protocol: Protocol::Sctp,
+        host_ip: None,
+    }];
+    let annotations = BTreeMap::from([("a".to_owned(), "b".to_owned())]);
+    let wish = Attachment {
+        port_mappings: &ports,
+        annotations: &annotations,
+        ..attachment("pod", Some(&path))
+    };
+    let attached = lab.host.run(|| network.setup(&wish).unwrap());
+    assert_eq!(
+        attached.ips[0].to_string(),
+        "10.96.0.2/24",
+        "the result passed through"
+    );
+    drop(pod);
+    // The id alone: everything else was remembered.
+    lab.host
+        .run(|| network.teardown(&Attachment::of("pod")).unwrap());
+
+    let read =
+        |name: &str| std::fs::read_to_string(lab.dir.path().join("calls").join(name)).unwrap();
+    let add: Value = serde_json::from_str(&read("ADD.json")).unwrap();
+    assert_eq!(add["name"], "mixed");
+    assert_eq!(add["cniVersion"], "1.0.0");
+    assert_eq!(add["key"], "value");
+    assert_eq!(add["prevResult"]["ips"][0]["address"], "10.96.0.2/24");
+    assert_eq!(add["runtimeConfig"]["portMappings"][0]["protocol"], "sctp");
+    assert_eq!(
+        add["runtimeConfig"]["io.kubernetes.cri.pod-annotations"]["a"],
+        "b"
+    );
+    assert_eq!(add["runtimeConfig"].get("bandwidth"), None);
+    let environment = read("ADD.env");
+    for line in [
+        "CNI_ARGS=IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=pod;K8S_POD_INFRA_CONTAINER_ID=pod;K8S_POD_UID=uid-1",
+        "CNI_COMMAND=ADD",
+        "CNI_CONTAINERID=pod",
+        "CNI_IFNAME=eth0",
+        &format!("CNI_NETNS={}", path.display()),
+        &format!("CNI_PATH={}", lab.dir.path().join("plugins").display()),
+    ] {
+        assert!(
+            environment.lines().any(|found| found == line),
+            "{line} is not in\n{environment}"
+        );
+    }
+    let del: Value = serde_json::from_str(&read("DEL.json")).unwrap();
+    assert_eq!(del["prevResult"]["ips"][0]["address"], "10.96.0.2/24");
+    assert_eq!(del["runtimeConfig"]["portMappings"][0]["hostPort"], 8080);
+    assert!(
+        read("DEL.env").contains("CNI_NETNS=\n"),
+        "the namespace is gone"
+    );
+    assert!(read("DEL.env").contains("K8S_POD_NAME=pod"));
+}
+
+#[test]
+fn a_failing_plugin_undoes_what_was_done_before_it_and_its_error_is_told() {
+    let Some(lab) = Lab::new() else { return };
+    lab.script("recorder", RECORDER);
+    lab.script(
+        "failing",
+        r#"#!/bin/sh
+        echo "$CNI_COMMAND" >> "$(dirname "$0")/../failing.log"
+        [ "$CNI_COMMAND" = DEL ] && exit 0
+        echo '{"cniVersion":"1.0.0","code":11,"msg":"no luck today","details":"try tomorrow"}'
+        exit 1"#,
+    );
+    lab.conflist(
+        "10.conflist",
+        &bridge_then(r#"{"type":"recorder"},{"type":"failing"},{"type":"recorder-never-reached"}"#),
+    );
+    lab.script(
+        "recorder-never-reached",
+        "#!/bin/sh\ntouch \"$(dirname \"$0\")/../reached\"",
+    );
+    // The recorder's result extraction needs a runtimeConfig; give it a plain one here.
+    lab.script(
+        "recorder",
+        "#!/bin/sh\necho $CNI_COMMAND >> \"$(dirname \"$0\")/../recorder.log\"\n\
+         [ $CNI_COMMAND = ADD ] && echo '{\"cniVersion\":\"1.0.0\",\"ips\":[]}'\nexit 0",
+    );
+    let network = lab.network();
+    let pod = Netns::new();
+    let path = pod.path();
+    let error = lab
+        .host
+        .run(|| network.setup(&attachment("pod", Some(&path))).unwrap_err());
+    assert_eq!(
+        error.to_string(),
+        "plugin \"failing\" ADD failed (code 11): no luck today (try tomorrow)"
+    );
+    let log = |name: &str| std::fs::read_to_string(lab.dir.path().join(name)).unwrap();
+    assert_eq!(log("failing.log"), "ADD\nDEL\n");
+    assert_eq!(log("recorder.log"), "ADD\nDEL\n");
+    assert!(!lab.dir.path().join("reached").exists());
+    lab.host
+        .run(|| assert_eq!(network.attachments().unwrap(), Vec::<String>::new()));
+    assert_eq!(lab.state("results"), Vec::<String>::new());
+    common::eventually("the link is deleted", || lab.veths().is_empty());
+}
+
+#[test]
+fn a_teardown_that_fails_is_told_and_can_be_repeated() {
+    let Some(lab) = Lab::new() else { return };
+    lab.script(
+        "stubborn",
+        r#"#!/bin/sh
+        [ "$CNI_COMMAND" = ADD ] && { echo '{"cniVersion":"1.0.0"}'; exit 0; }
+        [ -e "$(dirname "$0")/../soft" ] && exit 0
+        echo "not yet" >&2; exit 7"#,
+    );
+    lab.conflist("10.conflist", &bridge_then(r#"{"type":"stubborn"}"#));
+    let network = lab.network();
+    let pod = Netns::new();
+    let path = pod.path();
+    lab.host.run(|| {
+        network.setup(&attachment("pod", Some(&path))).unwrap();
+        let error = network
+            .teardown(&attachment("pod", Some(&path)))
+            .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "1 part(s) of the network of pod \"pod\" could not be removed: \
+             plugin \"stubborn\" DEL failed (code 7): not yet"
+        );
+        assert_eq!(network.attachments().unwrap(), ["pod"]);
+        assert!(
+            !lab.dir
+                .path()
+                .join("state/networks/mixed/10.96.0.2")
+                .exists(),
+            "went on"
+        );
+        std::fs::write(lab.dir.path().join("soft"), "").unwrap();
+        network.teardown(&attachment("pod", None)).unwrap();
+        assert_eq!(network.attachments().unwrap(), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn a_plugin_that_hangs_or_talks_nonsense_is_an_error_and_leaves_nothing() {
+    let Some(lab) = Lab::new() else { return };
+    lab.script("odd", "#!/bin/sh\n[ \"$CNI_COMMAND\" = DEL ] || MODE");
+    let network = lab
+        .network()
+        .with_plugin_timeout(Duration::from_millis(700));
+    lab.conflist("10.conflist", &bridge_then(r#"{"type":"odd"}"#));
+    for (mode, wanted) in [
+        ("sleep 1000", "plugin \"odd\" ADD: no answer within"),
+        (
+            "echo nonsense",
+            "plugin \"odd\" ADD: cannot read its result",
+        ),
+        ("true", "plugin \"odd\" ADD: cannot read its result"),
+        (
+            "kill -9 $$",
+            "plugin \"odd\" ADD failed (code 0): signal: 9",
+        ),
+    ] {
+        lab.script(
+            "odd",
+            &format!("#!/bin/sh\n[ \"$CNI_COMMAND\" = DEL ] || {mode}"),
+        );
+        let pod = Netns::new();
+        let path = pod.path();
+        let error = lab
+            .host
+            .run(|| network.setup(&attachment("pod", Some(&path))).unwrap_err());
+        assert!(
+            error.to_string().contains(wanted),
+            "{error} does not contain {wanted}"
+        );
+        lab.host
+            .run(|| assert_eq!(network.attachments().unwrap(), Vec::<String>::new()));
+    }
+}
