@@ -96,7 +96,8 @@ impl Host {
         if found.kind != "bridge" {
             return Err(not_a_bridge(wish.name));
         }
-        bridge_settings(wish)?;
+        link_settings(wish.name)?;
+        forwarding(wish.gateways)?;
         let mut requests = vec![link::up(found.index, wish.name)];
         requests.extend(
             wish.gateways
@@ -225,12 +226,12 @@ fn not_a_bridge(name: &str) -> Error {
     )
 }
 
-/// Kernel settings that a bridge with gateways needs: forwarding, gateway addresses usable at once,
-/// and no router advertisements taken from pods.
-fn bridge_settings(wish: &BridgeWish<'_>) -> Result<()> {
-    sysctl::set_if_there(&["ipv6", "conf", wish.name, "accept_dad"], "0")?;
-    sysctl::set_if_there(&["ipv6", "conf", wish.name, "accept_ra"], "0")?;
-    forwarding(wish.gateways)
+/// Settings of a host's link towards pods, before it comes up: its addresses are usable at once (the
+/// kernel asks for pods' hardware addresses with its link-local one), and it takes no router
+/// advertisements from pods.
+pub(crate) fn link_settings(name: &str) -> Result<()> {
+    sysctl::set_if_there(&["ipv6", "conf", name, "accept_dad"], "0")?;
+    sysctl::set_if_there(&["ipv6", "conf", name, "accept_ra"], "0")
 }
 
 /// Lets the host forward packets of the gateways' families.

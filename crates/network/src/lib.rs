@@ -29,6 +29,11 @@
 //! help; the operator has to allow the bridge in that program. Host ports on `::1` are not possible
 //! either: the kernel has no `route_localnet` for IPv6; `127.0.0.1` works.
 
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")
+)]
+
 mod attachment;
 mod cni;
 mod config;

@@ -1,6 +1,8 @@
 //! CNI configuration files: which one is used, what the built-in plugins make of it, and what is
 //! said when none can be used.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod common;
 
 use std::net::IpAddr;

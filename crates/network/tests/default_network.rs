@@ -1,5 +1,7 @@
 //! The built-in bridge network: what a pod gets, what it can reach, and that nothing is left.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod common;
 
 use std::net::IpAddr;

@@ -1,5 +1,7 @@
 //! Host ports: who reaches the pod through them, who does not, and that they go with the pod.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod common;
 
 use std::net::IpAddr;

@@ -128,6 +128,7 @@ impl List {
                     "bridge": config.bridge,
                     "isDefaultGateway": true,
                     "ipMasq": true,
+                    "hairpinMode": true,
                     "ipam": { "type": "host-local", "ranges": ranges },
                 },
                 { "type": "portmap", "capabilities": { "portMappings": true } },

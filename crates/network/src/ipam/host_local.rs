@@ -107,19 +107,21 @@ impl HostLocal {
         })
     }
 
-    /// Takes the pod's addresses back: those of its result, or, when none is known, all that bear
-    /// its id.
+    /// Takes the pod's addresses back. Those of its result are found at once; if they are not all
+    /// (a later plugin may have changed the result), every address is looked at for the pod's id.
     pub(crate) fn del(&self, id: &str, result: Option<&CniResult>) -> Result<()> {
-        let Some(result) = result else {
-            return self.leases.release_all(id);
-        };
-        for ip in &result.ips {
+        let mut released = 0;
+        for ip in result.into_iter().flat_map(|result| &result.ips) {
             let ip = ip.address.addr();
-            if self.sets.iter().any(|set| set.contains(ip)) {
-                self.leases.release(ip, id)?;
+            if self.sets.iter().any(|set| set.contains(ip)) && self.leases.release(ip, id)? {
+                released += 1;
             }
         }
-        Ok(())
+        if released == self.sets.len() {
+            Ok(())
+        } else {
+            self.leases.release_all(id)
+        }
     }
 }
 

@@ -74,13 +74,14 @@ impl LeaseDir {
         Ok(leases)
     }
 
-    /// Frees one address, if it is this owner's.
-    pub(crate) fn release(&self, ip: IpAddr, id: &str) -> Result<()> {
+    /// Frees one address, if it is this owner's; false if it is not.
+    pub(crate) fn release(&self, ip: IpAddr, id: &str) -> Result<bool> {
         let path = self.path.join(ip.to_string());
-        if owner(&path)?.as_deref() == Some(id) {
+        let own = owner(&path)?.as_deref() == Some(id);
+        if own {
             remove(&path)?;
         }
-        Ok(())
+        Ok(own)
     }
 
     /// Frees all addresses of this owner.

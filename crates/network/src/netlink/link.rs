@@ -16,13 +16,14 @@ const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
 const IFLA_MASTER: u16 = 10;
-const IFLA_PROTINFO: u16 = 12;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_STATS64: u16 = 23;
 const IFLA_NET_NS_FD: u16 = 28;
 const IFLA_EXT_MASK: u16 = 29;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
+const IFLA_INFO_SLAVE_KIND: u16 = 4;
+const IFLA_INFO_SLAVE_DATA: u16 = 5;
 const VETH_INFO_PEER: u16 = 1;
 const IFLA_BRPORT_MODE: u16 = 4;
 /// RTEXT_FILTER_SKIP_STATS: look-ups need no counters.
@@ -64,7 +65,7 @@ pub(crate) struct Link {
 pub(crate) struct Veth<'a> {
     /// Name of the host's end.
     pub(crate) name: &'a str,
-    /// Bridge that the host's end becomes a port of.
+    /// Bridge that the host's end becomes a port of. With one the host's end comes up at once.
     pub(crate) master: Option<u32>,
     /// Maximum packet size of both ends; 0 for the kernel's default.
     pub(crate) mtu: u32,
@@ -87,10 +88,10 @@ pub(crate) fn new_bridge(name: &str, mac: Mac, mtu: u32) -> Request {
     Request::new("create bridge", name, message)
 }
 
-/// Makes a veth pair in one go: the host's end up and in the bridge, the pod's end in the pod.
+/// Makes a veth pair in one go: the host's end in the bridge, the pod's end in the pod.
 pub(crate) fn new_veth(veth: &Veth<'_>) -> Request {
-    let mut message =
-        Message::create(RTM_NEWLINK).header(&info(libc::AF_UNSPEC, 0, IFF_UP, IFF_UP));
+    let up = if veth.master.is_some() { IFF_UP } else { 0 };
+    let mut message = Message::create(RTM_NEWLINK).header(&info(libc::AF_UNSPEC, 0, up, up));
     message.text(IFLA_IFNAME, veth.name);
     if let Some(master) = veth.master {
         message.u32(IFLA_MASTER, master);
@@ -134,11 +135,15 @@ pub(crate) fn cut_off(index: u32, name: &str) -> Request {
     Request::new("cut off link", name, message).accept(libc::ENODEV)
 }
 
-/// Lets the bridge send a frame back through the port it came from.
-pub(crate) fn hairpin(index: u32, name: &str) -> Request {
-    let mut message = Message::change(RTM_SETLINK).header(&info(libc::AF_BRIDGE, index, 0, 0));
-    message.nest(IFLA_PROTINFO, |port| {
-        port.u8(IFLA_BRPORT_MODE, 1);
+/// Lets the bridge send a frame back through the port it came from: what a pod sends to a host port
+/// of its own comes back so where the kernel passes bridged packets to nftables (br_netfilter).
+pub(crate) fn hairpin(name: &str) -> Request {
+    let mut message = Message::change(RTM_NEWLINK).header(&info(libc::AF_UNSPEC, 0, 0, 0));
+    message.text(IFLA_IFNAME, name).nest(IFLA_LINKINFO, |link| {
+        link.text(IFLA_INFO_SLAVE_KIND, "bridge")
+            .nest(IFLA_INFO_SLAVE_DATA, |port| {
+                port.u8(IFLA_BRPORT_MODE, 1);
+            });
     });
     Request::new("set hairpin mode of bridge port", name, message)
 }

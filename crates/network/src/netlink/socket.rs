@@ -2,7 +2,7 @@
 //! turns the kernel's refusals into errors that name the object.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, netlink as protocol, recv, send};
@@ -64,6 +64,20 @@ impl Socket {
     /// Netfilter in the calling thread's namespace.
     pub(crate) fn netfilter() -> Result<Socket> {
         Self::new(sys::netlink::open(Some(protocol::NETFILTER)))
+    }
+
+    /// Makes a change of a link's carrier take effect now. The kernel leaves that to a worker, and
+    /// until it has run, packets are lost: the first one's loss costs the pod a second.
+    pub(crate) fn settle(&self, name: &str) -> Result<()> {
+        match sys::ethtool::has_carrier(self.fd.as_fd(), name) {
+            Ok(_) => Ok(()),
+            Err(source) => Err(Error::Netlink {
+                operation: "settle link",
+                object: name.to_owned(),
+                source,
+                detail: None,
+            }),
+        }
     }
 
     /// Sends all requests at once and waits for every acknowledgement. The kernel goes on after a

@@ -4,7 +4,7 @@
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::pod_link;
+use super::pod_link::{self, HostEnd, must_exist};
 use crate::cni::List;
 use crate::cni::plugin::{Built, Call, Plugin, unknown_key};
 use crate::cni::result::CniResult;
@@ -122,13 +122,13 @@ impl Plugin for Bridge {
         let mut host = Socket::route()?;
         let bridge = self.prepare(call, &mut host, &result)?;
         let name = self.link_name(call);
-        let (mut pod, inside) =
-            pod_link::create(call, &mut host, &name, Some(bridge), self.config.mtu)?;
-        if self.config.hairpin_mode
-            && let Some(port) = link::by_name(&mut host, &name)?
-        {
-            host.send_one(link::hairpin(port.index, &name))?;
-        }
+        let end = HostEnd {
+            name: &name,
+            master: Some(bridge),
+            hairpin: self.config.hairpin_mode,
+            mtu: self.config.mtu,
+        };
+        let (mut pod, inside) = pod_link::create(call, &mut host, end)?;
         let mut requests = vec![link::up(inside.index, &inside.name)];
         for ip in &result.ips {
             requests.push(address::add(inside.index, &inside.name, ip.address));
@@ -137,6 +137,8 @@ impl Plugin for Bridge {
             requests.push(route::add(inside.index, &inside.name, &one));
         }
         pod.send(requests)?;
+        host.settle(&name)?;
+        host.settle(&self.config.bridge)?;
 
         let sandbox = call.netns()?.path().to_string_lossy().into_owned();
         let on_host = |name: &str| Interface {
@@ -172,9 +174,9 @@ impl Plugin for Bridge {
 
     fn check(&self, call: &Call<'_>, _result: &CniResult) -> Result<()> {
         let mut host = Socket::route()?;
-        super::pod_link::must_exist(&mut host, &self.config.bridge)?;
-        super::pod_link::must_exist(&mut host, &self.link_name(call))?;
-        super::pod_link::must_exist(
+        must_exist(&mut host, &self.config.bridge)?;
+        must_exist(&mut host, &self.link_name(call))?;
+        must_exist(
             &mut Socket::route_in(call.netns()?)?,
             call.attachment.ifname,
         )

@@ -13,31 +13,49 @@ use crate::netlink::route::Route;
 use crate::netlink::{Socket, link};
 use crate::{Error, Result};
 
-/// Makes the pair, with the host's end up, and finds the pod's end. A left-over of the same pod on
-/// the host is replaced.
+/// The host's end, as it is wished.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct HostEnd<'a> {
+    /// Its name.
+    pub(super) name: &'a str,
+    /// The bridge it is a port of; without one it stays down.
+    pub(super) master: Option<u32>,
+    /// Whether the bridge may send frames back through it.
+    pub(super) hairpin: bool,
+    /// Maximum packet size; 0 for the kernel's default.
+    pub(super) mtu: u32,
+}
+
+/// Makes the pair and finds the pod's end, for which a socket in the pod is returned too. A left-over
+/// of the same pod on the host is replaced.
 pub(super) fn create(
     call: &Call<'_>,
     host: &mut Socket,
-    name: &str,
-    master: Option<u32>,
-    mtu: u32,
+    end: HostEnd<'_>,
 ) -> Result<(Socket, Link)> {
     let netns = call.netns()?;
     let mut pod = Socket::route_in(netns)?;
-    let peer = call.attachment.ifname;
-    let veth = Veth {
-        name,
-        master,
-        mtu,
-        peer,
-        netns: netns.as_fd(),
+    let (name, master, mtu, peer) = (end.name, end.master, end.mtu, call.attachment.ifname);
+    let requests = || {
+        let veth = Veth {
+            name,
+            master,
+            mtu,
+            peer,
+            netns: netns.as_fd(),
+        };
+        let mut requests = vec![link::new_veth(&veth)];
+        if end.hairpin {
+            requests.push(link::hairpin(name));
+        }
+        requests
     };
-    match host.send_one(link::new_veth(&veth)) {
+    match host.send(requests()) {
         Err(error) if error.errno() == Some(libc::EEXIST) => {
             if !replace_left_over(call, host, name)? {
                 return Err(error);
             }
-            host.send_one(link::new_veth(&veth))?;
+            host.send(requests())?;
         }
         other => other?,
     }

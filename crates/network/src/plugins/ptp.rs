@@ -7,16 +7,16 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::pod_link;
+use super::pod_link::{self, HostEnd};
 use crate::cni::List;
 use crate::cni::plugin::{Built, Call, Plugin, unknown_key};
 use crate::cni::result::{CniResult, IpConfig};
-use crate::host::{forwarding, link_name};
+use crate::host::{forwarding, link_name, link_settings};
 use crate::ipam::Ipam;
 use crate::netlink::link::Link;
 use crate::netlink::route::Route;
 use crate::netlink::{Request, Socket, address, link, route};
-use crate::{Dns, Error, Interface, Result, sysctl};
+use crate::{Dns, Error, Interface, Result};
 
 /// The configuration keys that are built in.
 const KNOWN: [&str; 3] = ["ipMasq", "ipMasqBackend", "mtu"];
@@ -96,7 +96,7 @@ fn inside(link: &Link, result: &CniResult) -> Vec<Request> {
 /// The host's side: the gateway's address on the link, and the pod's address behind it.
 fn outside(link: &Link, result: &CniResult) -> Vec<Request> {
     let (index, name) = (link.index, link.name.as_str());
-    let mut requests = Vec::new();
+    let mut requests = vec![link::up(index, name)];
     for ip in &result.ips {
         if let Some(gateway) = ip.gateway {
             requests.push(address::add(index, name, alone(gateway)));
@@ -126,15 +126,22 @@ impl Plugin for Ptp {
         }
         let mut host = Socket::route()?;
         let name = self.link_name(call);
-        let (mut pod, pod_end) = pod_link::create(call, &mut host, &name, None, self.config.mtu)?;
+        let end = HostEnd {
+            name: &name,
+            master: None,
+            hairpin: false,
+            mtu: self.config.mtu,
+        };
+        let (mut pod, pod_end) = pod_link::create(call, &mut host, end)?;
         let host_end = link::by_name(&mut host, &name)?.ok_or_else(|| Error::Answer {
             operation: "create veth",
             object: name.clone(),
             what: "it is not there",
         })?;
-        sysctl::set_if_there(&["ipv6", "conf", &name, "accept_ra"], "0")?;
+        link_settings(&name)?;
         host.send(outside(&host_end, &result))?;
         pod.send(inside(&pod_end, &result))?;
+        host.settle(&name)?;
 
         let sandbox = call.netns()?.path().to_string_lossy().into_owned();
         result.interfaces = vec![

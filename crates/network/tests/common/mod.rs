@@ -16,7 +16,7 @@ use network::{Attachment, Network, NetworkConfig};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 
 /// Long enough for any packet here, short enough for a test that wants silence.
-pub const PATIENCE: Duration = Duration::from_millis(1500);
+pub(crate) const PATIENCE: Duration = Duration::from_millis(1500);
 
 fn unshare_net() {
     // SAFETY: only the network namespace of this thread is replaced; the table of files stays shared.
@@ -24,11 +24,11 @@ fn unshare_net() {
 }
 
 /// A network namespace that lives as long as this value.
-pub struct Netns(OwnedFd);
+pub(crate) struct Netns(OwnedFd);
 
 impl Netns {
     /// A new, empty one.
-    pub fn new() -> Netns {
+    pub(crate) fn new() -> Netns {
         thread::spawn(|| {
             unshare_net();
             Netns(File::open("/proc/thread-self/ns/net").unwrap().into())
@@ -38,7 +38,7 @@ impl Netns {
     }
 
     /// A path by which other processes find it too.
-    pub fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         PathBuf::from(format!(
             "/proc/{}/fd/{}",
             std::process::id(),
@@ -47,7 +47,7 @@ impl Netns {
     }
 
     /// Does something inside.
-    pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+    pub(crate) fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         let inside = || {
             move_into_link_name_space(self.0.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
             work()
@@ -59,12 +59,12 @@ impl Netns {
     }
 
     /// Runs a shell command inside and returns its output.
-    pub fn sh(&self, script: &str) -> String {
+    pub(crate) fn sh(&self, script: &str) -> String {
         self.run(|| sh(script))
     }
 
     /// A TCP server inside that tells each client the address it was seen with.
-    pub fn serve(&self, address: &str) {
+    pub(crate) fn serve(&self, address: &str) {
         let listener = self.run(|| TcpListener::bind(address).unwrap());
         thread::spawn(move || {
             for stream in listener.incoming() {
@@ -76,7 +76,7 @@ impl Netns {
     }
 
     /// The same over UDP: answers each datagram.
-    pub fn serve_udp(&self, address: &str) {
+    pub(crate) fn serve_udp(&self, address: &str) {
         let socket = self.run(|| UdpSocket::bind(address).unwrap());
         thread::spawn(move || {
             let mut buffer = [0; 64];
@@ -88,7 +88,7 @@ impl Netns {
     }
 
     /// Asks such a server from inside; `None` when there is no answer.
-    pub fn ask(&self, address: &str) -> Option<IpAddr> {
+    pub(crate) fn ask(&self, address: &str) -> Option<IpAddr> {
         let address: SocketAddr = address.parse().unwrap();
         self.run(|| {
             let mut stream = TcpStream::connect_timeout(&address, PATIENCE).ok()?;
@@ -100,7 +100,7 @@ impl Netns {
     }
 
     /// The same over UDP.
-    pub fn ask_udp(&self, address: &str) -> Option<IpAddr> {
+    pub(crate) fn ask_udp(&self, address: &str) -> Option<IpAddr> {
         let address: SocketAddr = address.parse().unwrap();
         self.run(|| {
             let any = if address.is_ipv4() {
@@ -119,7 +119,7 @@ impl Netns {
 }
 
 /// Runs a shell command in the calling thread's namespace.
-pub fn sh(script: &str) -> String {
+pub(crate) fn sh(script: &str) -> String {
     let output = Command::new("sh").args(["-ec", script]).output().unwrap();
     assert!(
         output.status.success(),
@@ -130,14 +130,14 @@ pub fn sh(script: &str) -> String {
 }
 
 /// A host with a network of its own and a directory for its state.
-pub struct Lab {
-    pub host: Netns,
-    pub dir: tempfile::TempDir,
+pub(crate) struct Lab {
+    pub(crate) host: Netns,
+    pub(crate) dir: tempfile::TempDir,
 }
 
 impl Lab {
     /// `None`, with the reason printed, where network namespaces cannot be made.
-    pub fn new() -> Option<Lab> {
+    pub(crate) fn new() -> Option<Lab> {
         if !rustix::process::geteuid().is_root() {
             eprintln!("SKIP: needs root to make network namespaces");
             return None;
@@ -154,7 +154,7 @@ impl Lab {
     }
 
     /// The settings of this lab's network.
-    pub fn config(&self) -> NetworkConfig {
+    pub(crate) fn config(&self) -> NetworkConfig {
         NetworkConfig {
             conf_dir: self.dir.path().join("conf"),
             plugin_dirs: vec![self.dir.path().join("plugins")],
@@ -169,17 +169,17 @@ impl Lab {
     }
 
     /// The network with these settings.
-    pub fn network(&self) -> Network {
+    pub(crate) fn network(&self) -> Network {
         Network::new(self.config())
     }
 
     /// Writes a configuration file.
-    pub fn conflist(&self, name: &str, text: &str) {
+    pub(crate) fn conflist(&self, name: &str, text: &str) {
         std::fs::write(self.dir.path().join("conf").join(name), text).unwrap();
     }
 
     /// Installs a plugin script.
-    pub fn script(&self, name: &str, text: &str) {
+    pub(crate) fn script(&self, name: &str, text: &str) {
         let path = self.dir.path().join("plugins").join(name);
         // By another process, so that no fork of a parallel test can hold it open for writing.
         sh(&format!(
@@ -190,7 +190,7 @@ impl Lab {
 
     /// Makes one of Debian's plugins available under a name; false, with the reason printed, when it
     /// is not installed.
-    pub fn install(&self, name: &str, debian: &str) -> bool {
+    pub(crate) fn install(&self, name: &str, debian: &str) -> bool {
         let program = PathBuf::from("/usr/lib/cni").join(debian);
         if !program.exists() {
             eprintln!(
@@ -204,7 +204,7 @@ impl Lab {
     }
 
     /// A namespace outside, linked to the host: 192.0.2.1 and 2001:db8::1 there, .2 and ::2 here.
-    pub fn outside(&self) -> Netns {
+    pub(crate) fn outside(&self) -> Netns {
         let outside = Netns::new();
         self.host.sh(&format!(
             "ip link add out0 type veth peer name up0 netns {}
@@ -221,7 +221,7 @@ impl Lab {
     }
 
     /// Paths below the state directory, for "nothing is left" assertions.
-    pub fn leases(&self) -> Vec<String> {
+    pub(crate) fn leases(&self) -> Vec<String> {
         self.state("networks/floe")
             .into_iter()
             .filter(|name| name != "lock" && !name.starts_with("last_reserved_ip"))
@@ -229,7 +229,7 @@ impl Lab {
     }
 
     /// Names in a directory of the state.
-    pub fn state(&self, dir: &str) -> Vec<String> {
+    pub(crate) fn state(&self, dir: &str) -> Vec<String> {
         let path = self.dir.path().join("state").join(dir);
         let Ok(entries) = std::fs::read_dir(path) else {
             return Vec::new();
@@ -242,7 +242,7 @@ impl Lab {
     }
 
     /// Names of the host's veth links.
-    pub fn veths(&self) -> Vec<String> {
+    pub(crate) fn veths(&self) -> Vec<String> {
         let links = self.host.sh("ip -br link show type veth");
         links
             .lines()
@@ -254,7 +254,7 @@ impl Lab {
 }
 
 /// A pod's wish with nothing special.
-pub fn attachment<'a>(id: &'a str, netns: Option<&'a std::path::Path>) -> Attachment<'a> {
+pub(crate) fn attachment<'a>(id: &'a str, netns: Option<&'a std::path::Path>) -> Attachment<'a> {
     Attachment {
         netns,
         name: id,
@@ -265,7 +265,7 @@ pub fn attachment<'a>(id: &'a str, netns: Option<&'a std::path::Path>) -> Attach
 }
 
 /// Waits until something is so.
-pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     for _ in 0..500 {
         if holds() {
             return;
