@@ -10,6 +10,7 @@
 
 use std::collections::HashMap;
 use std::ffi::OsString;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -19,6 +20,7 @@ use crate::error::{Attempt, Error, Result};
 use crate::reference::Reference;
 use crate::registries::{Registries, RegistriesPaths, Source};
 
+mod answer;
 mod blob;
 mod challenge;
 mod dns;
@@ -144,6 +146,12 @@ impl Client {
     /// What the client was made from.
     pub fn config(&self) -> &ClientConfig {
         &self.inner.config
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Client")
     }
 }
 

@@ -89,7 +89,7 @@ pub enum Error {
     #[error("no image for platform {wanted} (there is: {})", list(available))]
     PlatformMissing {
         /// The platform looked for.
-        wanted: Platform,
+        wanted: Box<Platform>,
         /// The platforms that the index has.
         available: Vec<Platform>,
     },

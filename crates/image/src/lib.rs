@@ -6,6 +6,11 @@
 //! This crate never writes below the store's root, never unpacks a layer, and never trusts a byte
 //! whose digest it has not computed itself.
 
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, reason = "a test that unwraps fails as it should")
+)]
+
 pub mod auth;
 mod client;
 pub mod config;

@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::error::{Error, ManifestFlaw, Result};
-use crate::platform::Platform;
 
 mod media_type;
 
+pub use crate::platform::Platform;
 pub use media_type::{Compression, MediaType};
 
 /// Annotations: free text by key.
@@ -173,13 +173,17 @@ impl Index {
             return Ok(only);
         }
         Err(Error::PlatformMissing {
-            wanted: wanted.clone(),
+            wanted: Box::new(wanted.clone()),
             available: stated().map(|(_, platform)| platform.clone()).collect(),
         })
     }
 }
 
 /// A document that a registry calls a manifest.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a pull holds one or two of them, never a list"
+)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AnyManifest {
     /// One image.

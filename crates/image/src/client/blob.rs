@@ -13,7 +13,8 @@ use reqwest::header::{CONTENT_RANGE, HeaderValue, RANGE};
 use reqwest::{Method, StatusCode};
 
 use super::Client;
-use super::exchange::{Answer, Ask, Repo, Target};
+use super::answer::Answer;
+use super::exchange::{Ask, Repo, Target};
 use super::retry::Again;
 use super::transport::chain;
 use crate::auth::Credentials;

@@ -6,12 +6,13 @@ use bytes::Bytes;
 use reqwest::Method;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
 
-use super::exchange::{Ask, Document, Repo, Target};
+use super::answer::Document;
+use super::exchange::{Ask, Repo, Target};
 use super::{Client, Inner, Trail};
 use crate::auth::Credentials;
 use crate::digest::Digest;
 use crate::error::{At, Error, ManifestFlaw, ProtocolFlaw, Result};
-use crate::manifest::{AnyManifest, Manifest, MediaType};
+use crate::manifest::{AnyManifest, Descriptor, Manifest, MediaType};
 use crate::platform::Platform;
 use crate::reference::Reference;
 use crate::registries::Source;
@@ -38,6 +39,17 @@ pub struct Fetched {
     pub source: Source,
     /// The document, read.
     pub parsed: AnyManifest,
+}
+
+impl Fetched {
+    /// The pointer to this document.
+    pub fn descriptor(&self) -> Descriptor {
+        Descriptor::new(
+            self.media_type.clone(),
+            self.digest.clone(),
+            self.bytes.len() as u64,
+        )
+    }
 }
 
 /// The manifest for one platform, and the index that it was chosen from.

@@ -13,7 +13,8 @@ use reqwest::header::{CONTENT_TYPE, HeaderValue, LOCATION};
 use reqwest::{Method, Url};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-use super::exchange::{Answer, Ask, Content, Repo, Target};
+use super::answer::Answer;
+use super::exchange::{Ask, Content, Repo, Target};
 use super::{Client, Inner};
 use crate::auth::Credentials;
 use crate::digest::Digest;

@@ -245,8 +245,10 @@ async fn write_reply<S: AsyncWrite + Unpin>(
     let end = reply.cut.unwrap_or(reply.body.len()).min(reply.body.len());
     stream.write_all(&reply.body[..end]).await?;
     stream.flush().await?;
-    while reply.endless {
-        stream.write_all(&[b'x'; 16384]).await?;
+    if reply.endless {
+        loop {
+            stream.write_all(&[b'x'; 16384]).await?;
+        }
     }
     if reply.stall {
         tokio::time::sleep(Duration::from_secs(3600)).await;
