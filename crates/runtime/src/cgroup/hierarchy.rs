@@ -1,0 +1,336 @@
+//! Which cgroup hierarchies this host has mounted and which controller lives in which:
+//! v1 only, v2 only, or both (hybrid). Read from /proc/self/mountinfo once per process.
+//!
+//! Never mounts anything, and never assumes /sys/fs/cgroup (cgroups(7)).
+
+use std::fmt;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use rustix::fs::{self, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::error::Error;
+
+/// The interface a hierarchy has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Version {
+    /// A hierarchy per controller.
+    V1,
+    /// The unified hierarchy.
+    V2,
+}
+
+/// A kernel controller that the specification has fields for, or whose cgroup a container joins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are the kernel's")]
+pub enum Controller {
+    Cpu,
+    Cpuacct,
+    Cpuset,
+    Memory,
+    Devices,
+    Freezer,
+    Io,
+    Pids,
+    Hugetlb,
+    NetCls,
+    NetPrio,
+    PerfEvent,
+    Rdma,
+    Misc,
+}
+
+impl Controller {
+    const ALL: [Controller; 14] = [
+        Controller::Cpu,
+        Controller::Cpuacct,
+        Controller::Cpuset,
+        Controller::Memory,
+        Controller::Devices,
+        Controller::Freezer,
+        Controller::Io,
+        Controller::Pids,
+        Controller::Hugetlb,
+        Controller::NetCls,
+        Controller::NetPrio,
+        Controller::PerfEvent,
+        Controller::Rdma,
+        Controller::Misc,
+    ];
+
+    /// The kernel's name; only io has two.
+    pub(crate) fn name(self, version: Version) -> &'static str {
+        match self {
+            Controller::Cpu => "cpu",
+            Controller::Cpuacct => "cpuacct",
+            Controller::Cpuset => "cpuset",
+            Controller::Memory => "memory",
+            Controller::Devices => "devices",
+            Controller::Freezer => "freezer",
+            Controller::Io => match version {
+                Version::V1 => "blkio",
+                Version::V2 => "io",
+            },
+            Controller::Pids => "pids",
+            Controller::Hugetlb => "hugetlb",
+            Controller::NetCls => "net_cls",
+            Controller::NetPrio => "net_prio",
+            Controller::PerfEvent => "perf_event",
+            Controller::Rdma => "rdma",
+            Controller::Misc => "misc",
+        }
+    }
+
+    fn parse(name: &str, version: Version) -> Option<Controller> {
+        Controller::ALL
+            .into_iter()
+            .find(|controller| controller.name(version) == name)
+    }
+}
+
+impl fmt::Display for Controller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name(Version::V1))
+    }
+}
+
+/// One mounted hierarchy.
+#[derive(Debug)]
+pub(crate) struct Hierarchy {
+    pub(crate) version: Version,
+    /// Where it is mounted; for messages, and for the container's own cgroup mounts.
+    pub(crate) mount: PathBuf,
+    /// The root directory; everything is opened relative to it.
+    pub(crate) root: OwnedFd,
+    pub(crate) controllers: Vec<Controller>,
+}
+
+/// All hierarchies of the host.
+#[derive(Debug)]
+pub(crate) struct Hierarchies {
+    pub(crate) all: Vec<Hierarchy>,
+}
+
+/// A mount found in mountinfo.
+#[derive(Debug, PartialEq, Eq)]
+struct Found {
+    version: Version,
+    mount: PathBuf,
+    controllers: Vec<Controller>,
+}
+
+impl Hierarchies {
+    /// Those of this host, read at the first call. Children made by fork(2) or clone(2) share
+    /// what the parent found, whatever their mount namespace.
+    pub(crate) fn of_host() -> Result<&'static Hierarchies, Error> {
+        static HOST: OnceLock<Hierarchies> = OnceLock::new();
+        match HOST.get() {
+            Some(known) => Ok(known),
+            None => {
+                let found = Hierarchies::discover()?;
+                Ok(HOST.get_or_init(|| found))
+            }
+        }
+    }
+
+    fn discover() -> Result<Hierarchies, Error> {
+        let path = Path::new("/proc/self/mountinfo");
+        let text = std::fs::read_to_string(path).map_err(|e| Error::Discover {
+            path: path.to_owned(),
+            errno: Errno::from_io_error(&e).unwrap_or(Errno::IO),
+        })?;
+        let all = parse(&text)
+            .into_iter()
+            .map(Found::open)
+            .collect::<Result<Vec<_>, _>>()?;
+        if all.is_empty() {
+            Err(Error::NoHierarchy)
+        } else {
+            Ok(Hierarchies { all })
+        }
+    }
+
+    /// The hierarchy a controller lives in, if the kernel has the controller at all.
+    pub(crate) fn home(&self, controller: Controller) -> Option<usize> {
+        self.all
+            .iter()
+            .position(|hierarchy| hierarchy.controllers.contains(&controller))
+    }
+
+    /// The v2 hierarchy.
+    pub(crate) fn unified(&self) -> Option<usize> {
+        self.all
+            .iter()
+            .position(|hierarchy| hierarchy.version == Version::V2)
+    }
+
+    /// Whether v2 is all there is.
+    pub(crate) fn only_unified(&self) -> bool {
+        self.all
+            .iter()
+            .all(|hierarchy| hierarchy.version == Version::V2)
+    }
+}
+
+impl Found {
+    fn open(self) -> Result<Hierarchy, Error> {
+        let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::PATH;
+        let wrong = |errno| Error::Discover {
+            path: self.mount.clone(),
+            errno,
+        };
+        let root = fs::open(&self.mount, flags, Mode::empty()).map_err(wrong)?;
+        let mut controllers = self.controllers;
+        if self.version == Version::V2 {
+            let text = std::fs::read_to_string(self.mount.join("cgroup.controllers"));
+            let text = text.map_err(|e| Error::Discover {
+                path: self.mount.join("cgroup.controllers"),
+                errno: Errno::from_io_error(&e).unwrap_or(Errno::IO),
+            })?;
+            controllers = unified_controllers(&text);
+        }
+        Ok(Hierarchy {
+            version: self.version,
+            mount: self.mount,
+            root,
+            controllers,
+        })
+    }
+}
+
+/// What `cgroup.controllers` lists, and the three that v2 has without listing them. (Freezer and
+/// devices need no enabling; cpuacct became part of the core.)
+fn unified_controllers(text: &str) -> Vec<Controller> {
+    let listed = text
+        .split_ascii_whitespace()
+        .filter_map(|name| Controller::parse(name, Version::V2));
+    listed
+        .chain([
+            Controller::Cpuacct,
+            Controller::Devices,
+            Controller::Freezer,
+        ])
+        .collect()
+}
+
+/// The cgroup mounts in mountinfo, v1 first, so that a controller's home is the hierarchy that
+/// really has it. A hierarchy mounted twice counts once.
+fn parse(mountinfo: &str) -> Vec<Found> {
+    let mut found: Vec<Found> = Vec::new();
+    for next in mountinfo.lines().filter_map(parse_line) {
+        let twice = found.iter().any(|known| match next.version {
+            Version::V2 => known.version == Version::V2,
+            Version::V1 => {
+                !next.controllers.is_empty() && known.controllers == next.controllers
+                    || known.mount == next.mount
+            }
+        });
+        if !twice {
+            found.push(next);
+        }
+    }
+    found.sort_by_key(|known| known.version == Version::V2);
+    found
+}
+
+/// `ID PARENT DEV ROOT MOUNT OPTIONS [TAGS...] - TYPE SOURCE SUPER_OPTIONS` (proc(5)).
+fn parse_line(line: &str) -> Option<Found> {
+    let (mount, kind) = line.split_once(" - ")?;
+    let mount = mount.split(' ').nth(4)?;
+    let mut kind = kind.split(' ');
+    let (kind, options) = (kind.next()?, kind.nth(1).unwrap_or_default());
+    let version = match kind {
+        "cgroup" => Version::V1,
+        "cgroup2" => Version::V2,
+        _ => return None,
+    };
+    let controllers = match version {
+        Version::V1 => options
+            .split(',')
+            .filter_map(|name| Controller::parse(name, version))
+            .collect(),
+        Version::V2 => Vec::new(),
+    };
+    Some(Found {
+        version,
+        mount: PathBuf::from(unescape(mount)),
+        controllers,
+    })
+}
+
+/// mountinfo writes blanks and backslashes as `\ooo`.
+fn unescape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('\\') {
+        out.push_str(&rest[..at]);
+        let code = rest
+            .get(at + 1..at + 4)
+            .and_then(|octal| u8::from_str_radix(octal, 8).ok());
+        match code {
+            Some(code) => {
+                out.push(char::from(code));
+                rest = &rest[at + 4..];
+            }
+            None => {
+                out.push('\\');
+                rest = &rest[at + 1..];
+            }
+        }
+    }
+    out + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HYBRID: &str = "\
+31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755
+32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw,nosuid shared:9 - cgroup cgroup rw,cpu,cpuacct
+33 31 0:30 / /sys/fs/cgroup/unified rw shared:4 master:2 - cgroup2 cgroup2 rw,nsdelegate
+34 31 0:31 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,name=systemd
+35 31 0:32 / /sys/fs/cgroup/block\\040io rw - cgroup cgroup rw,blkio
+36 31 0:29 / /mnt/again rw - cgroup cgroup rw,cpu,cpuacct
+";
+
+    #[test]
+    fn hierarchies_are_found_once_each_and_v1_first() {
+        let found = parse(HYBRID);
+        let mounts: Vec<_> = found
+            .iter()
+            .map(|f| f.mount.to_str().expect("utf-8"))
+            .collect();
+        let dir = "/sys/fs/cgroup";
+        let want =
+            ["cpu,cpuacct", "systemd", "block io", "unified"].map(|name| format!("{dir}/{name}"));
+        assert_eq!(mounts, want);
+        assert_eq!(found[0].controllers, [Controller::Cpu, Controller::Cpuacct]);
+        assert_eq!(found[1].controllers, []);
+        assert_eq!(found[2].controllers, [Controller::Io]);
+        assert_eq!(found[3].version, Version::V2);
+    }
+
+    #[test]
+    fn v2_has_freezer_and_devices_without_listing_them() {
+        let have = unified_controllers("cpuset cpu io memory pids new_one\n");
+        for controller in [
+            Controller::Freezer,
+            Controller::Devices,
+            Controller::Io,
+            Controller::Pids,
+        ] {
+            assert!(have.contains(&controller), "{controller}");
+        }
+        assert!(!have.contains(&Controller::Hugetlb));
+    }
+
+    #[test]
+    fn this_host_is_understood() {
+        let host = Hierarchies::of_host().expect("cgroups");
+        assert!(host.home(Controller::Memory).is_some());
+        assert!(std::ptr::eq(host, Hierarchies::of_host().expect("cached")));
+    }
+}

@@ -1,0 +1,110 @@
+//! Signals to all processes of a cgroup.
+//!
+//! v2 kills atomically (cgroup.kill). Elsewhere the list of processes is read and signalled until
+//! it holds nobody new; processes that fork faster than that are frozen first. Whoever was frozen
+//! is thawed after SIGKILL, for a frozen process does not die.
+
+use std::collections::HashSet;
+
+use rustix::io::Errno;
+
+use super::Cgroup;
+use super::error::Error;
+use super::hierarchy::{Controller, Version};
+
+/// Rounds of listing and killing before the cgroup is frozen for it.
+const FREE_ROUNDS: usize = 3;
+/// Rounds in all; only processes that cannot be frozen and fork without end need so many.
+const ROUNDS: usize = 100;
+
+/// See [`Cgroup::kill_all`].
+pub(super) fn kill_all(cgroup: &Cgroup) -> Result<(), Error> {
+    let mut dirs = cgroup.dirs();
+    if let Some(unified) = dirs.find(|dir| dir.version() == Version::V2) {
+        match unified.write("cgroup.kill", "1") {
+            Ok(()) if cgroup.hierarchies.only_unified() => return Ok(()),
+            // Beside v1 the processes may be elsewhere in v2; before Linux 5.14 there is no file.
+            Ok(()) | Err(Errno::NOENT | Errno::NODEV) => {}
+            Err(errno) => return Err(unified.error("write \"1\" to", "cgroup.kill", errno)),
+        }
+    }
+    let killed = kill_listed(cgroup);
+    let thawed = match cgroup.dir_of(Controller::Freezer) {
+        Some(_) => cgroup.thaw(),
+        None => Ok(()),
+    };
+    match thawed {
+        // Removed meanwhile: nobody is left in it.
+        Err(error) if error.is_not_found() => killed,
+        thawed => killed.and(thawed),
+    }
+}
+
+/// Kills whoever is listed until nobody new is.
+fn kill_listed(cgroup: &Cgroup) -> Result<(), Error> {
+    // On a host with both, v2 was dealt with; v1 has the last word on who is in.
+    let freezer = cgroup.dir_of(Controller::Freezer);
+    let Some(dir) = freezer.or_else(|| cgroup.dirs().next()) else {
+        return Ok(());
+    };
+    let mut done = HashSet::new();
+    for round in 0..ROUNDS {
+        if round == FREE_ROUNDS {
+            // Failing to stop them all is no reason to kill none.
+            let _ = cgroup.freeze();
+        }
+        let pids = dir.processes()?;
+        let fresh: Vec<i32> = pids.into_iter().filter(|pid| done.insert(*pid)).collect();
+        if fresh.is_empty() {
+            break;
+        }
+        fresh
+            .into_iter()
+            .try_for_each(|pid| signal(cgroup, pid, libc::SIGKILL))?;
+    }
+    Ok(())
+}
+
+/// See [`Cgroup::signal_all`].
+pub(super) fn signal_all(cgroup: &Cgroup, number: i32) -> Result<(), Error> {
+    if number == libc::SIGKILL {
+        return kill_all(cgroup);
+    }
+    let pids = cgroup.processes()?;
+    if pids.len() < 2 {
+        return pids
+            .into_iter()
+            .try_for_each(|pid| signal(cgroup, pid, number));
+    }
+    // While they stand still no child can be born past the signal.
+    let ours = !cgroup.is_frozen()? && cgroup.freeze().is_ok();
+    let result = cgroup.processes().and_then(|pids| {
+        pids.into_iter()
+            .try_for_each(|pid| signal(cgroup, pid, number))
+    });
+    if ours {
+        result.and(cgroup.thaw())
+    } else {
+        result
+    }
+}
+
+/// kill(2); a process that has ended meanwhile needs no signal.
+fn signal(cgroup: &Cgroup, pid: i32, number: i32) -> Result<(), Error> {
+    // 0 is listed for a process outside our pid namespace, which kill(2) would take for ourselves.
+    if pid <= 0 {
+        return Ok(());
+    }
+    match super::sys::kill(pid, number) {
+        Ok(()) | Err(Errno::SRCH) => Ok(()),
+        Err(errno) => {
+            let path = cgroup.path.clone();
+            Err(Error::Signal {
+                path,
+                pid,
+                signal: number,
+                errno,
+            })
+        }
+    }
+}

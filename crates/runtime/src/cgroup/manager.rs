@@ -1,0 +1,58 @@
+//! Who makes, limits and removes cgroups.
+//!
+//! A manager is asked once to make a cgroup, any number of times to apply limits, and once to
+//! remove it. Everything else (moving, counting, freezing, killing, reading) works the same on the
+//! directories whoever made them, and is not a manager's business. [`Fs`] does it all with mkdir,
+//! write and rmdir. A manager that asks systemd for a scope hands over the limits it can express
+//! as properties, and has [`Fs`]'s code write the rest below the path that systemd chose.
+
+use std::fmt::Debug;
+
+use super::Cgroup;
+use super::create::{self, Made};
+use super::delete;
+use super::error::Error;
+use super::hierarchy::Hierarchies;
+use super::resources;
+use crate::spec::Resources;
+
+/// See the module.
+pub(super) trait Manager: Debug + Send + Sync {
+    /// Makes the directories, empty and thawed. What was made is removed again unless the result
+    /// is committed. The limits to come are known, so that their controllers can be enabled.
+    fn make(
+        &self,
+        hierarchies: &'static Hierarchies,
+        path: &str,
+        resources: Option<&Resources>,
+    ) -> Result<Made, Error>;
+
+    /// Sets the limits that are given.
+    fn apply(&self, cgroup: &Cgroup, resources: &Resources) -> Result<(), Error>;
+
+    /// Removes the cgroup with all below it; succeeds if it is gone.
+    fn remove(&self, cgroup: &Cgroup) -> Result<(), Error>;
+}
+
+/// Manages cgroups through the file system.
+#[derive(Debug)]
+pub(super) struct Fs;
+
+impl Manager for Fs {
+    fn make(
+        &self,
+        hierarchies: &'static Hierarchies,
+        path: &str,
+        resources: Option<&Resources>,
+    ) -> Result<Made, Error> {
+        create::make(hierarchies, path, resources)
+    }
+
+    fn apply(&self, cgroup: &Cgroup, resources: &Resources) -> Result<(), Error> {
+        resources::apply(cgroup, resources)
+    }
+
+    fn remove(&self, cgroup: &Cgroup) -> Result<(), Error> {
+        delete::delete(cgroup)
+    }
+}

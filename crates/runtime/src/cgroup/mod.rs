@@ -1,0 +1,272 @@
+//! Control groups of containers and pods, on cgroup v1, v2 and hosts that have both
+//! (cgroups(7); runtime-spec config-linux.md, "cgroups").
+//!
+//! [`Cgroup`] is one path that exists in every hierarchy of the host. Each operation and each
+//! resource is written once, with the version of the hierarchy it acts on as a parameter; who
+//! makes and removes cgroups (this process, or later systemd) is behind [`manager::Manager`].
+//!
+//! Nothing here touches a cgroup it did not make or was not given by name, and nothing writes a
+//! file for a limit that nobody asked for.
+
+mod create;
+mod delete;
+mod dir;
+mod error;
+mod freeze;
+mod hierarchy;
+mod kill;
+mod manager;
+mod oom;
+mod resources;
+mod stats;
+mod sys;
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use rustix::fs::OFlags;
+
+pub use error::Error;
+pub use hierarchy::Controller;
+pub use oom::OomWatch;
+pub use resources::devices::default_rules as default_device_rules;
+pub use stats::{
+    CpuStats, HugetlbStats, IoStats, MemoryStats, PidsStats, Pressure, PressureLine, PressureStats,
+    Stats,
+};
+
+use crate::spec::Resources;
+use dir::Dir;
+use hierarchy::{Hierarchies, Version};
+use manager::Manager;
+
+/// A cgroup: the same path below the root of every hierarchy.
+#[derive(Debug, Clone)]
+pub struct Cgroup {
+    hierarchies: &'static Hierarchies,
+    /// Without leading slash.
+    path: String,
+    /// Which of the hierarchies have it, by index.
+    present: Vec<bool>,
+    manager: &'static dyn Manager,
+}
+
+/// Where a cgroup is in one hierarchy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Directory {
+    /// Where the hierarchy is mounted.
+    pub mount: PathBuf,
+    /// The cgroup's directory, below `mount`.
+    pub path: PathBuf,
+    /// Whether this is the v2 hierarchy.
+    pub unified: bool,
+}
+
+impl Cgroup {
+    /// Makes a cgroup with the limits given, in all hierarchies of the host, and the cgroups above
+    /// it that are missing. `path` is relative to the hierarchies' roots; a leading slash is
+    /// ignored. Device rules are enforced if `resources.devices` is not empty; then the devices
+    /// every container needs ([`default_device_rules`]) are allowed as well.
+    ///
+    /// Fails, leaving nothing behind, if the cgroup holds processes or is frozen, or if a limit
+    /// cannot be set. A hierarchy that may not be written to is left out, as long as no limit
+    /// needs it; see [`Cgroup::missing`].
+    pub fn create(path: &str, resources: Option<&Resources>) -> Result<Cgroup, Error> {
+        let (hierarchies, path) = (Hierarchies::of_host()?, checked(path)?);
+        let manager: &'static dyn Manager = &manager::Fs;
+        let made = manager.make(hierarchies, &path, resources)?;
+        let cgroup = Cgroup {
+            hierarchies,
+            path,
+            present: made.present.clone(),
+            manager,
+        };
+        if let Some(resources) = resources {
+            cgroup.manager.apply(&cgroup, resources)?;
+        }
+        made.commit();
+        Ok(cgroup)
+    }
+
+    /// An existing cgroup.
+    pub fn open(path: &str) -> Result<Cgroup, Error> {
+        let (hierarchies, path) = (Hierarchies::of_host()?, checked(path)?);
+        let exists = |hierarchy| {
+            Dir {
+                hierarchy,
+                path: path.clone(),
+            }
+            .exists()
+        };
+        let present: Vec<bool> = hierarchies.all.iter().map(exists).collect();
+        if !present.contains(&true) {
+            return Err(Error::NotFound { path });
+        }
+        Ok(Cgroup {
+            hierarchies,
+            path,
+            present,
+            manager: &manager::Fs,
+        })
+    }
+
+    /// The path below the hierarchies' roots, without leading slash.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Where the cgroup is, in the order of the mounts, v2 last.
+    pub fn directories(&self) -> Vec<Directory> {
+        let directory = |dir: Dir<'_>| Directory {
+            mount: dir.hierarchy.mount.clone(),
+            path: dir.display_path(),
+            unified: dir.version() == Version::V2,
+        };
+        self.dirs().map(directory).collect()
+    }
+
+    /// Hierarchies that the cgroup could not be made in, by mount point: one warning each.
+    pub fn missing(&self) -> Vec<PathBuf> {
+        let all = self.hierarchies.all.iter().zip(&self.present);
+        all.filter(|(_, present)| !**present)
+            .map(|(hierarchy, _)| hierarchy.mount.clone())
+            .collect()
+    }
+
+    /// Moves a process in, with all its threads. On v1 this waits for a grace period of the whole
+    /// machine per hierarchy (about a millisecond each); a child that can do something before it
+    /// execs should be cloned into [`Cgroup::v2_directory`] and call [`Cgroup::join_v1`].
+    pub fn add(&self, pid: i32) -> Result<(), Error> {
+        self.dirs()
+            .try_for_each(|dir| dir.put("cgroup.procs", &pid.to_string()))
+    }
+
+    /// Moves the calling thread into the v1 cgroups: for a single-threaded process, all of it. As
+    /// nobody else is moved, the kernel takes no lock that others wait for, and this is some
+    /// forty times as fast as [`Cgroup::add`]. Does nothing on a host with v2 only.
+    pub fn join_v1(&self) -> Result<(), Error> {
+        self.dirs()
+            .filter(|dir| dir.version() == Version::V1)
+            .try_for_each(|dir| dir.put("tasks", "0"))
+    }
+
+    /// The v2 directory, for clone3(2) with CLONE_INTO_CGROUP; `None` on a host with v1 only.
+    pub fn v2_directory(&self) -> Result<Option<OwnedFd>, Error> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        let open = |dir: Dir<'_>| {
+            dir.open("", flags)
+                .map_err(|errno| dir.error("open", "", errno))
+        };
+        self.dirs()
+            .find(|dir| dir.version() == Version::V2)
+            .map(open)
+            .transpose()
+    }
+
+    /// All processes in the cgroup and below it.
+    pub fn processes(&self) -> Result<Vec<i32>, Error> {
+        self.tracking_dir()
+            .map_or(Ok(Vec::new()), |dir| dir.processes())
+    }
+
+    /// Sends SIGKILL to every process in the cgroup and below it, frozen or forking ones
+    /// included. Does not wait for their end.
+    pub fn kill_all(&self) -> Result<(), Error> {
+        kill::kill_all(self)
+    }
+
+    /// Sends a signal to every process in the cgroup and below it. Frozen processes get it when
+    /// they are thawed, but SIGKILL thaws.
+    pub fn signal_all(&self, signal: i32) -> Result<(), Error> {
+        kill::signal_all(self, signal)
+    }
+
+    /// Stops all processes where they are; returns when they have stopped.
+    pub fn freeze(&self) -> Result<(), Error> {
+        freeze::freeze(self)
+    }
+
+    /// Lets all processes go on.
+    pub fn thaw(&self) -> Result<(), Error> {
+        freeze::thaw(self)
+    }
+
+    /// Whether [`Cgroup::freeze`] is in force.
+    pub fn is_frozen(&self) -> Result<bool, Error> {
+        freeze::is_frozen(self)
+    }
+
+    /// Changes the limits that are given and leaves the others. A frozen cgroup stays frozen.
+    pub fn update(&self, resources: &Resources) -> Result<(), Error> {
+        self.manager.apply(self, resources)
+    }
+
+    /// What the cgroup uses and may use. Parts whose controller is missing are zero or `None`.
+    pub fn stats(&self) -> Result<Stats, Error> {
+        stats::read(self)
+    }
+
+    /// Starts watching for processes killed because memory ran out.
+    pub fn oom_events(&self) -> Result<OomWatch, Error> {
+        OomWatch::new(self)
+    }
+
+    /// Removes the cgroup and all cgroups below it. Waits about a second for processes that are
+    /// just ending. Removing what is gone succeeds.
+    pub fn delete(&self) -> Result<(), Error> {
+        self.manager.remove(self)
+    }
+
+    /// Its directories, one per hierarchy that has it.
+    fn dirs(&self) -> impl Iterator<Item = Dir<'static>> + '_ {
+        let all = self.hierarchies.all.iter().zip(&self.present);
+        all.filter(|(_, present)| **present)
+            .map(|(hierarchy, _)| self.dir_in(hierarchy))
+    }
+
+    fn dir_in(&self, hierarchy: &'static hierarchy::Hierarchy) -> Dir<'static> {
+        Dir {
+            hierarchy,
+            path: self.path.clone(),
+        }
+    }
+
+    /// Its directory in the hierarchy of a controller.
+    fn dir_of(&self, controller: Controller) -> Option<Dir<'static>> {
+        let home = self.hierarchies.home(controller)?;
+        self.present[home].then(|| self.dir_in(&self.hierarchies.all[home]))
+    }
+
+    /// The directory that knows best who is in the cgroup: v2's, or the one of the controller that
+    /// must stop them all.
+    fn tracking_dir(&self) -> Option<Dir<'static>> {
+        let unified = self.hierarchies.unified().filter(|i| self.present[*i]);
+        let unified = unified.map(|i| self.dir_in(&self.hierarchies.all[i]));
+        unified
+            .or_else(|| self.dir_of(Controller::Freezer))
+            .or_else(|| self.dirs().next())
+    }
+}
+
+/// A path that stays below a root: its names, joined by single slashes.
+fn checked(path: &str) -> Result<String, Error> {
+    let wrong = |reason| {
+        Err(Error::InvalidPath {
+            path: path.to_owned(),
+            reason,
+        })
+    };
+    let names: Vec<&str> = path
+        .split('/')
+        .filter(|name| !name.is_empty() && *name != ".")
+        .collect();
+    match names.as_slice() {
+        [] => wrong("it names the root"),
+        names if names.contains(&"..") => wrong("it contains \"..\""),
+        _ if path.contains(['\0', '\n']) => wrong("it contains NUL or a line break"),
+        names => Ok(names.join("/")),
+    }
+}
+
+#[cfg(test)]
+mod tests;

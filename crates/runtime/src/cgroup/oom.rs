@@ -1,0 +1,109 @@
+//! Telling whether processes were killed because memory ran out: v1's memory.oom_control with an
+//! eventfd, v2's memory.events with inotify.
+//!
+//! The kernel counts the kills; the descriptor only says when to look. Both belong to the cgroup's
+//! own limit as well as to those above it, so only the count is believed.
+
+use std::cell::Cell;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::fs::{OFlags, inotify};
+use rustix::io::Errno;
+
+use super::Cgroup;
+use super::dir::{Dir, read_all};
+use super::error::Error;
+use super::hierarchy::{Controller, Version};
+
+/// A watch on one cgroup. Its descriptor polls readable when there may be news.
+#[derive(Debug)]
+pub struct OomWatch {
+    /// eventfd or inotify.
+    events: OwnedFd,
+    /// memory.oom_control or memory.events, held open.
+    counter: OwnedFd,
+    /// The last count read: after the removal of the cgroup it cannot be read any more.
+    seen: Cell<u64>,
+}
+
+impl OomWatch {
+    pub(super) fn new(cgroup: &Cgroup) -> Result<OomWatch, Error> {
+        let dir = cgroup
+            .dir_of(Controller::Memory)
+            .ok_or_else(|| Error::MissingController {
+                field: "the out-of-memory watch",
+                value: "on".to_owned(),
+                controller: Controller::Memory,
+            })?;
+        let (events, counter) = match dir.version() {
+            Version::V1 => v1(&dir)?,
+            Version::V2 => v2(&dir)?,
+        };
+        Ok(OomWatch {
+            events,
+            counter,
+            seen: Cell::new(0),
+        })
+    }
+
+    /// Whether a process of the cgroup was ever killed for lack of memory. Ask before the cgroup
+    /// is deleted; afterwards this is the answer given last.
+    pub fn oom_killed(&self) -> bool {
+        let count = read_all(&self.counter).ok().and_then(|text| count(&text));
+        if let Some(count) = count {
+            self.seen.set(count);
+        }
+        self.seen.get() > 0
+    }
+
+    /// Takes the pending events, so that the descriptor polls readable only for new ones.
+    pub fn clear(&self) {
+        let mut buffer = [0u8; 512];
+        while matches!(rustix::io::read(&self.events, &mut buffer), Ok(1..)) {}
+    }
+}
+
+impl AsFd for OomWatch {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.events.as_fd()
+    }
+}
+
+/// Both files have lines `name value`, and the same name for this count.
+fn count(text: &str) -> Option<u64> {
+    text.lines()
+        .find_map(|line| line.strip_prefix("oom_kill "))?
+        .trim()
+        .parse()
+        .ok()
+}
+
+fn v1(dir: &Dir<'_>) -> Result<(OwnedFd, OwnedFd), Error> {
+    let file = "memory.oom_control";
+    let counter = dir
+        .open(file, OFlags::RDONLY)
+        .map_err(|errno| dir.error("open", file, errno))?;
+    let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+    let events =
+        eventfd(0, flags).map_err(|errno| dir.error("make an eventfd for", file, errno))?;
+    let registration = format!("{} {}", events.as_raw_fd(), counter.as_raw_fd());
+    dir.put("cgroup.event_control", &registration)?;
+    Ok((events, counter))
+}
+
+fn v2(dir: &Dir<'_>) -> Result<(OwnedFd, OwnedFd), Error> {
+    let file = "memory.events";
+    let counter = dir
+        .open(file, OFlags::RDONLY)
+        .map_err(|errno| dir.error("open", file, errno))?;
+    let watch = || -> Result<OwnedFd, Errno> {
+        let events = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
+        // Through the open file, so that the caller's mounts do not matter.
+        let path = format!("/proc/self/fd/{}", counter.as_raw_fd());
+        inotify::add_watch(&events, path, inotify::WatchFlags::MODIFY)?;
+        Ok(events)
+    };
+    let events = watch().map_err(|errno| dir.error("watch", file, errno))?;
+    Ok((events, counter))
+}
