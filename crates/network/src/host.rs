@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use rustix::fs::{FlockOperation, flock};
 
 use crate::netlink::link::Link;
-use crate::netlink::{Socket, address, link};
+use crate::netlink::{Borrowed, Pool, Socket, address, link};
 use crate::nft::Table;
 use crate::{Error, Mac, NetworkConfig, Result, sysctl};
 
@@ -22,6 +22,8 @@ pub(crate) struct Host {
     table: Table,
     lock: PathBuf,
     made: Mutex<Made>,
+    route: Pool,
+    netfilter: Pool,
     retired: Arc<Mutex<Vec<Link>>>,
 }
 
@@ -53,8 +55,20 @@ impl Host {
             table: Table::new(config.table()),
             lock: config.state_dir.join("lock"),
             made: Mutex::default(),
+            route: Pool::new(Socket::route),
+            netfilter: Pool::new(Socket::netfilter),
             retired: Arc::default(),
         }
+    }
+
+    /// rtnetlink on the host.
+    pub(crate) fn route(&self) -> Result<Borrowed<'_>> {
+        self.route.get()
+    }
+
+    /// Netfilter on the host.
+    pub(crate) fn netfilter(&self) -> Result<Borrowed<'_>> {
+        self.netfilter.get()
     }
 
     fn made(&self) -> MutexGuard<'_, Made> {
@@ -116,7 +130,7 @@ impl Host {
 
     /// Makes packets from the pods' subnets leave with the host's address.
     pub(crate) fn masquerade(&self, subnets: &[IpNet]) -> Result<()> {
-        let mut socket = Socket::netfilter()?;
+        let mut socket = self.netfilter()?;
         let mut made = self.made();
         self.ensure_table(&mut socket, &mut made)?;
         for subnet in subnets {
@@ -129,15 +143,15 @@ impl Host {
     }
 
     /// The table, made if need be, and a socket to change it.
-    pub(crate) fn table(&self) -> Result<(&Table, Socket)> {
-        let mut socket = Socket::netfilter()?;
+    pub(crate) fn table(&self) -> Result<(&Table, Borrowed<'_>)> {
+        let mut socket = self.netfilter()?;
         self.ensure_table(&mut socket, &mut self.made())?;
         Ok((&self.table, socket))
     }
 
     /// The table if it is there.
-    pub(crate) fn existing_table(&self) -> Result<(&Table, Socket)> {
-        Ok((&self.table, Socket::netfilter()?))
+    pub(crate) fn existing_table(&self) -> Result<(&Table, Borrowed<'_>)> {
+        Ok((&self.table, self.netfilter()?))
     }
 
     fn ensure_table(&self, socket: &mut Socket, made: &mut Made) -> Result<()> {
@@ -155,20 +169,20 @@ impl Host {
     pub(crate) fn destroy(&self, bridge: &str) -> Result<()> {
         let mut made = self.made();
         *made = Made::default();
-        let mut socket = Socket::route()?;
+        let mut socket = self.route()?;
         if let Some(found) = link::by_name(&mut socket, bridge)?
             && found.kind == "bridge"
         {
             socket.send_one(link::delete(found.index, bridge))?;
         }
-        self.table.delete(&mut Socket::netfilter()?)
+        self.table.delete(&mut *self.netfilter()?)
     }
 
     /// Cuts a pod's host link off at once, and deletes it a little later from a thread of its own:
     /// deleting takes the kernel tens of milliseconds, and as a rule the pod's namespace is about to
     /// go and takes the link with it.
     pub(crate) fn retire_link(&self, name: &str) -> Result<()> {
-        let mut socket = Socket::route()?;
+        let mut socket = self.route()?;
         let Some(found) = link::by_name(&mut socket, name)? else {
             return Ok(());
         };
@@ -177,7 +191,9 @@ impl Host {
         let retired = self.retired.clone();
         let delete = move || {
             thread::sleep(RETIRE);
-            if let Err(error) = delete_retired(&retired, &mut socket) {
+            let deleted =
+                Socket::route().and_then(|mut socket| delete_retired(&retired, &mut socket));
+            if let Err(error) = deleted {
                 tracing::warn!(%error, "a retired link could not be deleted");
             }
         };

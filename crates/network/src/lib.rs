@@ -44,6 +44,7 @@ mod netlink;
 mod network;
 mod nft;
 mod plugins;
+mod pod;
 mod sys;
 mod sysctl;
 

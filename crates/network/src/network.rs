@@ -13,9 +13,9 @@ use crate::cni::record::{Record, Records};
 use crate::cni::{List, Loader};
 use crate::host::Host;
 use crate::ipam::store::LeaseDir;
-use crate::netlink::{Socket, link};
+use crate::netlink::link;
 use crate::plugins::loopback;
-use crate::sys::netns::Netns;
+use crate::pod::Pod;
 use crate::{Attached, Attachment, Error, InterfaceStats, NetworkConfig, NotReady, Result, sysctl};
 
 /// How long a plugin program may take: less than kubelet waits for a pod.
@@ -71,14 +71,14 @@ impl Network {
             id: attachment.id.to_owned(),
             reason: "has no network namespace",
         })?;
-        let netns = Netns::open(path)?;
+        let pod = Pod::open(path)?;
         let chain = self.loader.current(&self.config)?;
         if self.records.read(attachment.id)?.is_some() {
             self.teardown(attachment)?;
         }
         let call = Call {
             attachment,
-            netns: Some(&netns),
+            pod: Some(&pod),
             host: &self.host,
         };
         let mut record = Record::new(attachment, &chain.list);
@@ -90,7 +90,7 @@ impl Network {
             started: 0,
             done: false,
         };
-        loopback::bring_up(&netns)?;
+        loopback::bring_up(&pod)?;
         let result = chain.add(&call, &mut begun.started)?;
         let attached = result.attached(&chain.list.name, attachment.ifname);
         record.result = Some(result);
@@ -115,13 +115,13 @@ impl Network {
         let start = Instant::now();
         check(attachment)?;
         let id = attachment.id;
-        let netns = match attachment.netns.map(Netns::open).transpose() {
+        let pod = match attachment.netns.map(Pod::open).transpose() {
             Err(Error::Netns { source, .. }) if source.kind() == ErrorKind::NotFound => None,
             other => other?,
         };
         let mut errors = match self.records.read(id)? {
-            Some(record) => self.undo(&record, attachment.netns, netns.as_ref()),
-            None => self.undo_without_record(attachment, netns.as_ref()),
+            Some(record) => self.undo(&record, attachment.netns, pod.as_ref()),
+            None => self.undo_without_record(attachment, pod.as_ref()),
         };
         if errors.is_empty() {
             errors.extend(self.records.remove(id).err());
@@ -137,7 +137,7 @@ impl Network {
     }
 
     /// Runs DEL with the configuration and the result that the pod was set up with.
-    fn undo(&self, record: &Record, path: Option<&Path>, netns: Option<&Netns>) -> Vec<Error> {
+    fn undo(&self, record: &Record, path: Option<&Path>, pod: Option<&Pod>) -> Vec<Error> {
         let list = match List::parse(record.list.clone(), "record", self.loader.places()) {
             Ok(list) => list,
             Err(error) => return vec![error],
@@ -146,7 +146,7 @@ impl Network {
         let attachment = record.attachment(path);
         let call = Call {
             attachment: &attachment,
-            netns,
+            pod,
             host: &self.host,
         };
         errors.extend(chain.del(&call, record.result.as_ref()));
@@ -155,7 +155,7 @@ impl Network {
 
     /// For a pod that nothing is remembered of: what bears its id is taken away, and the current
     /// network's DEL is run if there is any sign that the pod had been on it.
-    fn undo_without_record(&self, call: &Attachment<'_>, netns: Option<&Netns>) -> Vec<Error> {
+    fn undo_without_record(&self, call: &Attachment<'_>, pod: Option<&Pod>) -> Vec<Error> {
         let mut errors = Vec::new();
         let known = match self.lease_dirs() {
             Ok(dirs) => dirs,
@@ -170,7 +170,7 @@ impl Network {
         {
             let call = Call {
                 attachment: call,
-                netns,
+                pod,
                 host: &self.host,
             };
             errors.extend(chain.del(&call, None));
@@ -222,12 +222,12 @@ impl Network {
             .result
             .as_ref()
             .ok_or_else(|| absent("is only half attached"))?;
-        let netns = attachment.netns.map(Netns::open).transpose()?;
+        let pod = attachment.netns.map(Pod::open).transpose()?;
         let list = List::parse(record.list.clone(), "record", self.loader.places())?;
         let attachment = record.attachment(attachment.netns);
         let call = Call {
             attachment: &attachment,
-            netns: netns.as_ref(),
+            pod: pod.as_ref(),
             host: &self.host,
         };
         Chain::build(list)?.check(&call, result)
@@ -279,7 +279,7 @@ impl Network {
     /// # Errors
     /// [`Error::Netns`] when the namespace is gone.
     pub fn interface_stats(netns: &Path) -> Result<Vec<InterfaceStats>> {
-        link::stats(&mut Socket::route_in(&Netns::open(netns)?)?)
+        link::stats(&mut *Pod::open(netns)?.socket()?)
     }
 
     /// Removes the bridge of the built-in network and the nftables table. Bridges that a

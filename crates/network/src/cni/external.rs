@@ -12,6 +12,7 @@ use super::exec::{self, Failure};
 use super::list::{List, is_true};
 use super::plugin::{Call, Plugin};
 use super::result::CniResult;
+use crate::pod::Pod;
 use crate::{Attachment, Error, PortMapping, Result};
 
 /// An installed plugin program with its configuration.
@@ -119,10 +120,7 @@ impl External {
                 source,
             })?;
         let attachment = call.attachment;
-        let netns = call
-            .netns
-            .map(|netns| netns.path())
-            .unwrap_or(Path::new(""));
+        let netns = call.pod.map(Pod::path).unwrap_or(Path::new(""));
         let environment = [
             ("CNI_COMMAND", command.to_owned()),
             ("CNI_CONTAINERID", attachment.id.to_owned()),
@@ -183,7 +181,7 @@ impl Plugin for External {
     }
 
     fn add(&self, call: &Call<'_>, previous: Option<CniResult>) -> Result<CniResult> {
-        call.netns()?;
+        call.pod()?;
         let output = self.run("ADD", call, previous.as_ref())?;
         CniResult::parse(&output).map_err(|source| Error::PluginResult {
             plugin: self.kind.clone(),

@@ -13,7 +13,7 @@ use super::list::List;
 use super::result::CniResult;
 use crate::host::Host;
 use crate::plugins::{bridge, firewall, loopback, portmap, ptp};
-use crate::sys::netns::Netns;
+use crate::pod::Pod;
 use crate::{Attachment, Error, Result};
 
 /// For whom a plugin works.
@@ -22,15 +22,15 @@ pub(crate) struct Call<'a> {
     /// The pod.
     pub(crate) attachment: &'a Attachment<'a>,
     /// Its network namespace; `None` when it is gone.
-    pub(crate) netns: Option<&'a Netns>,
+    pub(crate) pod: Option<&'a Pod>,
     /// The host's side.
     pub(crate) host: &'a Host,
 }
 
 impl Call<'_> {
     /// The pod's namespace, which `add` cannot do without.
-    pub(crate) fn netns(&self) -> Result<&Netns> {
-        self.netns.ok_or_else(|| Error::Request {
+    pub(crate) fn pod(&self) -> Result<&Pod> {
+        self.pod.ok_or_else(|| Error::Request {
             id: self.attachment.id.to_owned(),
             reason: "has no network namespace",
         })

@@ -8,8 +8,10 @@ pub(crate) mod address;
 pub(crate) mod attribute;
 pub(crate) mod link;
 pub(crate) mod message;
+pub(crate) mod pool;
 pub(crate) mod route;
 mod socket;
 
 pub(crate) use message::{Message, Request};
+pub(crate) use pool::{Borrowed, Pool};
 pub(crate) use socket::Socket;

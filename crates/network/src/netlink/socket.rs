@@ -83,6 +83,9 @@ impl Socket {
     /// Sends all requests at once and waits for every acknowledgement. The kernel goes on after a
     /// refusal; the first one is returned.
     pub(crate) fn send(&mut self, requests: Vec<Request>) -> Result<()> {
+        if requests.is_empty() {
+            return Ok(());
+        }
         let mut wire = Vec::with_capacity(256 * requests.len());
         let mut pending = Vec::with_capacity(requests.len());
         for request in requests {

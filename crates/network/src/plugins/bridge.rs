@@ -119,7 +119,7 @@ impl Plugin for Bridge {
         if !self.config.dns.is_empty() {
             result.dns = self.config.dns.clone();
         }
-        let mut host = Socket::route()?;
+        let mut host = call.host.route()?;
         let bridge = self.prepare(call, &mut host, &result)?;
         let name = self.link_name(call);
         let end = HostEnd {
@@ -128,7 +128,7 @@ impl Plugin for Bridge {
             hairpin: self.config.hairpin_mode,
             mtu: self.config.mtu,
         };
-        let (mut pod, inside) = pod_link::create(call, &mut host, end)?;
+        let inside = pod_link::create(call, &mut host, end)?;
         let mut requests = vec![link::up(inside.index, &inside.name)];
         for ip in &result.ips {
             requests.push(address::add(inside.index, &inside.name, ip.address));
@@ -136,11 +136,11 @@ impl Plugin for Bridge {
         for one in pod_link::routes(&result) {
             requests.push(route::add(inside.index, &inside.name, &one));
         }
-        pod.send(requests)?;
+        call.pod()?.socket()?.send(requests)?;
         host.settle(&name)?;
         host.settle(&self.config.bridge)?;
 
-        let sandbox = call.netns()?.path().to_string_lossy().into_owned();
+        let sandbox = call.pod()?.path().to_string_lossy().into_owned();
         let on_host = |name: &str| Interface {
             name: name.to_owned(),
             ..Interface::default()
@@ -173,12 +173,9 @@ impl Plugin for Bridge {
     }
 
     fn check(&self, call: &Call<'_>, _result: &CniResult) -> Result<()> {
-        let mut host = Socket::route()?;
+        let mut host = call.host.route()?;
         must_exist(&mut host, &self.config.bridge)?;
         must_exist(&mut host, &self.link_name(call))?;
-        must_exist(
-            &mut Socket::route_in(call.netns()?)?,
-            call.attachment.ifname,
-        )
+        must_exist(&mut *call.pod()?.socket()?, call.attachment.ifname)
     }
 }

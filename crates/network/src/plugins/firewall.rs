@@ -10,7 +10,6 @@ use crate::cni::List;
 use crate::cni::external::External;
 use crate::cni::plugin::{Built, Call, Plugin, unknown_key};
 use crate::cni::result::CniResult;
-use crate::netlink::Socket;
 use crate::nft::foreign::dropping_forward_chain;
 use crate::{Error, Result};
 
@@ -60,7 +59,7 @@ impl Plugin for Firewall {
     }
 
     fn add(&self, call: &Call<'_>, previous: Option<CniResult>) -> Result<CniResult> {
-        let Some(chain) = dropping_forward_chain(&mut Socket::netfilter()?)? else {
+        let Some(chain) = dropping_forward_chain(&mut *call.host.netfilter()?)? else {
             return Ok(previous.unwrap_or_default());
         };
         match &self.program {
@@ -79,7 +78,7 @@ impl Plugin for Firewall {
     fn del(&self, call: &Call<'_>, result: Option<&CniResult>) -> Result<()> {
         // The policy may have changed since: the program knows whether it has left something.
         match &self.program {
-            Some(program) if dropping_forward_chain(&mut Socket::netfilter()?)?.is_some() => {
+            Some(program) if dropping_forward_chain(&mut *call.host.netfilter()?)?.is_some() => {
                 program.del(call, result)
             }
             _ => Ok(()),

@@ -5,8 +5,8 @@ use super::pod_link::LOOPBACK;
 use crate::Result;
 use crate::cni::plugin::{Built, Call, Plugin};
 use crate::cni::result::CniResult;
-use crate::netlink::{Socket, link};
-use crate::sys::netns::Netns;
+use crate::netlink::link;
+use crate::pod::Pod;
 
 /// Nothing to configure.
 #[derive(Debug)]
@@ -17,9 +17,9 @@ pub(crate) fn build() -> Built {
     Built::Yes(Box::new(Loopback))
 }
 
-/// Brings the loopback link of a namespace up; its addresses come by themselves.
-pub(crate) fn bring_up(netns: &Netns) -> Result<()> {
-    Socket::route_in(netns)?.send_one(link::up(LOOPBACK, "lo in the pod"))
+/// Brings the pod's loopback link up; its addresses come by themselves.
+pub(crate) fn bring_up(pod: &Pod) -> Result<()> {
+    pod.socket()?.send_one(link::up(LOOPBACK, "lo in the pod"))
 }
 
 impl Plugin for Loopback {
@@ -28,7 +28,7 @@ impl Plugin for Loopback {
     }
 
     fn add(&self, call: &Call<'_>, previous: Option<CniResult>) -> Result<CniResult> {
-        bring_up(call.netns()?)?;
+        bring_up(call.pod()?)?;
         Ok(previous.unwrap_or_default())
     }
 

@@ -26,15 +26,9 @@ pub(super) struct HostEnd<'a> {
     pub(super) mtu: u32,
 }
 
-/// Makes the pair and finds the pod's end, for which a socket in the pod is returned too. A left-over
-/// of the same pod on the host is replaced.
-pub(super) fn create(
-    call: &Call<'_>,
-    host: &mut Socket,
-    end: HostEnd<'_>,
-) -> Result<(Socket, Link)> {
-    let netns = call.netns()?;
-    let mut pod = Socket::route_in(netns)?;
+/// Makes the pair and finds the pod's end. A left-over of the same pod on the host is replaced.
+pub(super) fn create(call: &Call<'_>, host: &mut Socket, end: HostEnd<'_>) -> Result<Link> {
+    let pod = call.pod()?;
     let (name, master, mtu, peer) = (end.name, end.master, end.mtu, call.attachment.ifname);
     let requests = || {
         let veth = Veth {
@@ -42,7 +36,7 @@ pub(super) fn create(
             master,
             mtu,
             peer,
-            netns: netns.as_fd(),
+            netns: pod.netns().as_fd(),
         };
         let mut requests = vec![link::new_veth(&veth)];
         if end.hairpin {
@@ -59,12 +53,11 @@ pub(super) fn create(
         }
         other => other?,
     }
-    let link = link::by_name(&mut pod, peer)?.ok_or_else(|| Error::Answer {
+    link::by_name(&mut *pod.socket()?, peer)?.ok_or_else(|| Error::Answer {
         operation: "create veth",
         object: format!("{peer} in the pod"),
         what: "it is not there",
-    })?;
-    Ok((pod, link))
+    })
 }
 
 /// Deletes what an earlier attempt has left on the host under the same name, and links that await

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use crate::cni::List;
 use crate::cni::plugin::{Built, Call, Plugin, unknown_key};
 use crate::cni::result::CniResult;
-use crate::netlink::{Socket, link, route};
+use crate::netlink::{link, route};
 use crate::nft::Forward;
 use crate::nft::table::explain_taken;
 use crate::{Error, Result, sysctl};
@@ -84,7 +84,7 @@ fn forwards(call: &Call<'_>, result: &CniResult) -> Result<Vec<Forward>> {
 }
 
 /// Lets packets with a source of 127.0.0.1 leave towards the pod, if a mapping can be used so.
-fn allow_from_loopback(forwards: &[Forward]) -> Result<()> {
+fn allow_from_loopback(call: &Call<'_>, forwards: &[Forward]) -> Result<()> {
     let by_loopback = |forward: &&Forward| {
         forward.to.is_ipv4()
             && forward
@@ -95,7 +95,7 @@ fn allow_from_loopback(forwards: &[Forward]) -> Result<()> {
     let Some(forward) = forwards.iter().find(by_loopback) else {
         return Ok(());
     };
-    let mut socket = Socket::route()?;
+    let mut socket = call.host.route()?;
     let index = route::link_to(&mut socket, forward.to)?;
     let link = link::by_index(&mut socket, index)?;
     sysctl::set(&["ipv4", "conf", &link.name, "route_localnet"], "1")
@@ -117,7 +117,7 @@ impl Plugin for Portmap {
             .forward(&mut socket, call.attachment.id, &forwards)
             .map_err(|error| explain_taken(table, &mut socket, &forwards, error))?;
         // After the table: its guard keeps route_localnet from opening the host's loopback to pods.
-        allow_from_loopback(&forwards)?;
+        allow_from_loopback(call, &forwards)?;
         Ok(result)
     }
 

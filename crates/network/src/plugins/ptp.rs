@@ -15,7 +15,7 @@ use crate::host::{forwarding, link_name, link_settings};
 use crate::ipam::Ipam;
 use crate::netlink::link::Link;
 use crate::netlink::route::Route;
-use crate::netlink::{Request, Socket, address, link, route};
+use crate::netlink::{Request, address, link, route};
 use crate::{Dns, Error, Interface, Result};
 
 /// The configuration keys that are built in.
@@ -124,7 +124,7 @@ impl Plugin for Ptp {
         if self.config.ip_masq {
             call.host.masquerade(&pod_link::subnets(&result))?;
         }
-        let mut host = Socket::route()?;
+        let mut host = call.host.route()?;
         let name = self.link_name(call);
         let end = HostEnd {
             name: &name,
@@ -132,7 +132,7 @@ impl Plugin for Ptp {
             hairpin: false,
             mtu: self.config.mtu,
         };
-        let (mut pod, pod_end) = pod_link::create(call, &mut host, end)?;
+        let pod_end = pod_link::create(call, &mut host, end)?;
         let host_end = link::by_name(&mut host, &name)?.ok_or_else(|| Error::Answer {
             operation: "create veth",
             object: name.clone(),
@@ -140,10 +140,10 @@ impl Plugin for Ptp {
         })?;
         link_settings(&name)?;
         host.send(outside(&host_end, &result))?;
-        pod.send(inside(&pod_end, &result))?;
+        call.pod()?.socket()?.send(inside(&pod_end, &result))?;
         host.settle(&name)?;
 
-        let sandbox = call.netns()?.path().to_string_lossy().into_owned();
+        let sandbox = call.pod()?.path().to_string_lossy().into_owned();
         result.interfaces = vec![
             Interface {
                 name,
@@ -176,10 +176,7 @@ impl Plugin for Ptp {
     }
 
     fn check(&self, call: &Call<'_>, _result: &CniResult) -> Result<()> {
-        pod_link::must_exist(&mut Socket::route()?, &self.link_name(call))?;
-        pod_link::must_exist(
-            &mut Socket::route_in(call.netns()?)?,
-            call.attachment.ifname,
-        )
+        pod_link::must_exist(&mut *call.host.route()?, &self.link_name(call))?;
+        pod_link::must_exist(&mut *call.pod()?.socket()?, call.attachment.ifname)
     }
 }
