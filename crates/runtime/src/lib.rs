@@ -1,5 +1,27 @@
-//! OCI runtime-spec to running process, on Linux.
+//! From an OCI runtime-spec configuration to a running process on Linux: namespaces, mounts,
+//! cgroups, seccomp, capabilities, devices, hooks. A library: the pod supervisor and the command
+//! line of `floe-runtime` both call it.
+//!
+//! [`NewContainer::create`] clones the container's first process and leaves it at a gate;
+//! [`Gate::open`] lets it become its program; [`NewExec::start`] runs a further process beside it.
+//! Callers have one thread and reap what they make. Inside a root file system all paths are
+//! resolved by descriptor. One file per kernel resource; `unsafe` only in `sys/`.
 
 pub mod capability;
+pub mod cgroup;
+pub mod hooks;
 pub mod seccomp;
 pub mod spec;
+
+mod container;
+mod error;
+mod exec;
+mod init;
+mod message;
+mod namespaces;
+mod sys;
+mod validate;
+
+pub use container::{Created, Gate, GateKind, NewContainer, Rootfs, Stdio};
+pub use error::{Error, InitFailure, Result};
+pub use exec::{NewExec, Started};

@@ -1,0 +1,282 @@
+//! Making a container: the runtime's side. It checks, compiles what can be compiled before the
+//! clone, clones init straight into the new namespaces, puts it into its cgroup, and waits until
+//! init stands at its gate. Whatever fails is undone: init is killed and reaped, the cgroup removed.
+//!
+//! The caller must have one thread (see [`crate::sys::clone_process`]) and reaps init itself once
+//! [`NewContainer::create`] has succeeded.
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, WaitOptions};
+
+use crate::cgroup::Cgroup;
+use crate::error::{Error, InitFailure, Result};
+use crate::hooks::{self, HookState};
+use crate::init;
+use crate::message::{Channel, FromInit, ToInit};
+use crate::namespaces::{self, ParentPid};
+use crate::seccomp::Filter;
+use crate::spec::Spec;
+use crate::sys::{self, Forked};
+use crate::validate;
+
+/// Where the root file system comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rootfs {
+    /// A directory that is there.
+    Path(PathBuf),
+    /// An overlay, mounted only inside the container's own mount namespace.
+    Overlay {
+        /// The layers, the topmost first.
+        lower: Vec<PathBuf>,
+        /// The writable layer.
+        upper: PathBuf,
+        /// Overlayfs's own directory, on the file system of `upper`.
+        work: PathBuf,
+    },
+}
+
+/// The streams of a process.
+#[derive(Debug)]
+pub enum Stdio {
+    /// Those of the caller.
+    Inherit,
+    /// These.
+    Fds {
+        /// Standard input.
+        stdin: OwnedFd,
+        /// Standard output.
+        stdout: OwnedFd,
+        /// Standard error.
+        stderr: OwnedFd,
+    },
+    /// A new terminal from the container's own devpts; its master side goes to the caller.
+    Terminal {
+        /// Rows and columns, if known.
+        size: Option<(u16, u16)>,
+    },
+}
+
+/// How the gate before the program is opened.
+#[derive(Debug)]
+pub enum GateKind {
+    /// By the [`Gate`] that `create` returns; init ends if it is dropped.
+    Held,
+    /// By any process that connects to this listening SOCK_SEQPACKET socket ([`Gate::connect`]).
+    Listening(OwnedFd),
+}
+
+/// A container to be made.
+#[derive(Debug)]
+pub struct NewContainer<'a> {
+    /// Its id: names its session keyring, and is told to hooks.
+    pub id: &'a str,
+    /// Directory of config.json; relative paths in it start here.
+    pub bundle: &'a Path,
+    /// config.json.
+    pub spec: &'a Spec,
+    /// Its root file system.
+    pub rootfs: Rootfs,
+    /// The streams of its process.
+    pub stdio: Stdio,
+    /// Who opens the gate.
+    pub gate: GateKind,
+    /// Move the root instead of pivot_root(2): for a root on initramfs.
+    pub no_pivot: bool,
+    /// Keep the caller's session keyring.
+    pub no_new_keyring: bool,
+    /// How many descriptors after 2 the program keeps.
+    pub preserve_fds: u32,
+    /// Fail already here if the program does not exist.
+    pub check_program: bool,
+}
+
+/// A container whose process waits at its gate.
+#[derive(Debug)]
+pub struct Created {
+    /// Process id of its first process, as the caller's PID namespace has it.
+    pub pid: i32,
+    /// A pidfd of it.
+    pub pidfd: OwnedFd,
+    /// Its cgroup.
+    pub cgroup: Cgroup,
+    /// The master side of its terminal, if it has one.
+    pub console: Option<OwnedFd>,
+    /// Opens the gate; of no use for [`GateKind::Listening`].
+    pub gate: Gate,
+    /// What was degraded because the host does not allow it, one sentence each.
+    pub warnings: Vec<String>,
+}
+
+/// The gate before a container's program.
+#[derive(Debug)]
+pub struct Gate {
+    channel: Channel,
+}
+
+impl Gate {
+    /// The gate behind a [`GateKind::Listening`] socket.
+    #[must_use]
+    pub fn connect(connected: OwnedFd) -> Self {
+        Self { channel: Channel(connected) }
+    }
+
+    /// Lets the program run; returns when it is executed.
+    ///
+    /// # Errors
+    /// [`Error::Exec`] if it cannot be.
+    pub fn open(self) -> Result<()> {
+        match self.channel.send(&ToInit::Start, None) {
+            Err(Errno::PIPE | Errno::CONNRESET) => return Err(Error::Vanished { doing: "waiting for start" }),
+            other => other.map_err(Error::io("open", "gate"))?,
+        }
+        executed(&self.channel)
+    }
+}
+
+/// Waits for execve to close the channel.
+pub(crate) fn executed(channel: &Channel) -> Result<()> {
+    match channel.receive::<FromInit>() {
+        Ok(None) | Err(Errno::CONNRESET) => Ok(()),
+        Ok(Some((FromInit::NotExecuted(failure), _))) => Err(Error::Exec(failure)),
+        Ok(Some((FromInit::Failed(failure), _))) => Err(Error::Init(failure)),
+        Ok(Some(_)) => Err(Error::Init(InitFailure::because("init said what nobody asked"))),
+        Err(errno) => Err(Error::io("read", "gate")(errno)),
+    }
+}
+
+impl NewContainer<'_> {
+    /// Makes the container up to the gate.
+    ///
+    /// # Errors
+    /// A configuration that cannot be accepted, or a step that failed; nothing is left then.
+    pub fn create(self) -> Result<Created> {
+        validate::spec(self.spec)?;
+        let linux = self.spec.linux.clone().unwrap_or_default();
+        let filter = linux.seccomp.as_ref().map(Filter::compile).transpose()?;
+        let path = linux.cgroups_path.clone().unwrap_or_else(|| format!("/{}", self.id));
+        let cgroup = CgroupGuard::create(&path, linux.resources.as_ref())?;
+        let namespaces = namespaces::Plan::new(&linux)?;
+        let (ours, theirs) = Channel::pair().map_err(Error::io("make", "socketpair"))?;
+        let parent_pid = ParentPid::enter(&namespaces)?;
+        let v2 = cgroup.get().v2_directory()?;
+        let forked = sys::clone_process(namespaces.clone_flags(), v2.as_ref().map(AsFd::as_fd)).map_err(Error::io("clone", self.id))?;
+        let (pid, pidfd) = match forked {
+            Forked::Child => init::container(init::Inputs {
+                new: self,
+                namespaces,
+                filter,
+                cgroup: cgroup.commit(),
+                channel: theirs,
+            }),
+            Forked::Parent { pid, pidfd } => (pid, pidfd),
+        };
+        let child = ChildGuard { pid: Some(pid) };
+        parent_pid.leave()?;
+        drop(theirs);
+        let ready = self.accompany(&ours, pid)?;
+        child.release();
+        Ok(Created {
+            pid,
+            pidfd,
+            cgroup: cgroup.commit(),
+            console: ready.console,
+            gate: Gate { channel: ours },
+            warnings: ready.warnings,
+        })
+    }
+
+    /// Answers init until it is ready.
+    fn accompany(&self, channel: &Channel, pid: i32) -> Result<Ready> {
+        let send = |message| channel.send(&message, None).map_err(Error::io("write to", "init"));
+        let mut console = None;
+        loop {
+            match channel.receive::<FromInit>().map_err(Error::io("read from", "init"))? {
+                None => return Err(Error::Vanished { doing: "setting itself up" }),
+                Some((FromInit::Console, fd)) => console = fd,
+                Some((FromInit::Mounted, _)) => {
+                    self.runtime_hooks(pid)?;
+                    send(ToInit::HooksDone)?;
+                }
+                Some((FromInit::Ready { warnings }, _)) => return Ok(Ready { console, warnings }),
+                Some((FromInit::Failed(failure), _)) => return Err(Error::Init(failure)),
+                Some((FromInit::NotExecuted(failure), _)) => return Err(Error::Exec(failure)),
+            }
+        }
+    }
+
+    /// prestart and createRuntime, in the runtime's own namespaces.
+    fn runtime_hooks(&self, pid: i32) -> Result<()> {
+        let Some(hooks) = &self.spec.hooks else { return Ok(()) };
+        let state = HookState::new(self.id, "creating", Some(pid), self.bundle, self.spec);
+        hooks::run("prestart", &hooks.prestart, &state)?;
+        hooks::run("createRuntime", &hooks.create_runtime, &state)
+    }
+}
+
+struct Ready {
+    console: Option<OwnedFd>,
+    warnings: Vec<String>,
+}
+
+/// The descriptors of `stdio` that a child must keep.
+pub(crate) fn stdio_fds(stdio: &Stdio) -> Vec<RawFd> {
+    match stdio {
+        Stdio::Fds { stdin, stdout, stderr } => {
+            [stdin, stdout, stderr].map(|fd| fd.as_fd().as_raw_fd()).to_vec()
+        }
+        Stdio::Inherit | Stdio::Terminal { .. } => Vec::new(),
+    }
+}
+
+/// A cgroup that goes unless it is kept.
+struct CgroupGuard(Option<Cgroup>);
+
+impl CgroupGuard {
+    fn create(path: &str, resources: Option<&crate::spec::Resources>) -> Result<Self> {
+        Ok(Self(Some(Cgroup::create(path, resources)?)))
+    }
+
+    #[expect(clippy::expect_used, reason = "only commit, which takes self, empties it")]
+    fn get(&self) -> &Cgroup {
+        self.0.as_ref().expect("held until commit")
+    }
+
+    #[expect(clippy::expect_used, reason = "only this function, which takes self, empties it")]
+    fn commit(mut self) -> Cgroup {
+        self.0.take().expect("held until commit")
+    }
+}
+
+impl Drop for CgroupGuard {
+    fn drop(&mut self) {
+        if let Some(cgroup) = self.0.take() {
+            // The failure that led here is what the caller hears of.
+            let _ = cgroup.kill_all();
+            let _ = cgroup.delete();
+        }
+    }
+}
+
+/// A child that is killed and reaped unless it is released.
+pub(crate) struct ChildGuard {
+    pub(crate) pid: Option<i32>,
+}
+
+impl ChildGuard {
+    pub(crate) fn release(mut self) {
+        self.pid = None;
+    }
+}
+
+impl Drop for ChildGuard {
+    fn drop(&mut self) {
+        if let Some(pid) = self.pid.and_then(Pid::from_raw) {
+            // It is our child and not reaped yet, so the number is still its own.
+            let _ = rustix::process::kill_process(pid, Signal::KILL);
+            let _ = rustix::io::retry_on_intr(|| rustix::process::waitpid(Some(pid), WaitOptions::empty()));
+        }
+    }
+}

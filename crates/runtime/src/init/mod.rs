@@ -1,0 +1,253 @@
+//! The container's first process, from its clone to execve. Each step is one call below, in the
+//! order that the kernel and the runtime-spec need; what a step must not do is said in its file.
+//! It never returns: it becomes the program, or says why not and ends.
+
+mod console;
+mod devices;
+mod hidden;
+mod identity;
+mod mounts;
+mod options;
+mod program;
+mod rootfs;
+mod target;
+
+use std::convert::Infallible;
+use std::ffi::CString;
+use std::os::fd::{AsFd, AsRawFd};
+
+use rustix::io::Errno;
+use rustix::net::SocketFlags;
+use rustix::thread::UnshareFlags;
+
+use crate::cgroup::Cgroup;
+use crate::container::{GateKind, NewContainer, Stdio, stdio_fds};
+use crate::error::InitFailure;
+use crate::hooks::{self, HookState};
+use crate::message::{Channel, FromInit, ToInit};
+use crate::namespaces::Plan;
+use crate::seccomp::Filter;
+use crate::spec::{Linux, NamespaceKind, Process};
+use crate::sys;
+
+/// What init needs of its parent, as it was at the clone.
+pub(crate) struct Inputs<'a> {
+    pub(crate) new: NewContainer<'a>,
+    pub(crate) namespaces: Plan,
+    pub(crate) filter: Option<Filter>,
+    pub(crate) cgroup: Cgroup,
+    pub(crate) channel: Channel,
+}
+
+/// Why init ends.
+pub(crate) enum Stop {
+    /// A step of the set-up.
+    Failed(InitFailure),
+    /// The program itself.
+    NotExecuted(InitFailure),
+}
+
+impl From<InitFailure> for Stop {
+    fn from(failure: InitFailure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+/// Runs the container's first process.
+pub(crate) fn container(inputs: Inputs<'_>) -> ! {
+    let mut channel = inputs.channel;
+    let (new, namespaces, filter, cgroup) = (inputs.new, inputs.namespaces, inputs.filter, inputs.cgroup);
+    let Err(stop) = Init::new(&new, &namespaces, filter.as_ref(), &cgroup).run(&mut channel);
+    end(&channel, stop)
+}
+
+/// Says why and ends.
+pub(crate) fn end(channel: &Channel, stop: Stop) -> ! {
+    let message = match stop {
+        Stop::Failed(failure) => FromInit::Failed(failure),
+        Stop::NotExecuted(failure) => FromInit::NotExecuted(failure),
+    };
+    // If the runtime is gone, nobody is left to tell.
+    let _ = channel.send(&message, None);
+    sys::exit(1)
+}
+
+struct Init<'a> {
+    new: &'a NewContainer<'a>,
+    namespaces: &'a Plan,
+    filter: Option<&'a Filter>,
+    cgroup: &'a Cgroup,
+    linux: Linux,
+    warnings: Vec<String>,
+}
+
+impl<'a> Init<'a> {
+    fn new(
+        new: &'a NewContainer<'a>,
+        namespaces: &'a Plan,
+        filter: Option<&'a Filter>,
+        cgroup: &'a Cgroup,
+    ) -> Self {
+        Self { new, namespaces, filter, cgroup, linux: new.spec.linux.clone().unwrap_or_default(), warnings: Vec::new() }
+    }
+
+    fn process(&self) -> &'a Process {
+        static NONE: std::sync::LazyLock<Process> = std::sync::LazyLock::new(Process::default);
+        self.new.spec.process.as_ref().unwrap_or(&NONE)
+    }
+
+    fn run(mut self, channel: &mut Channel) -> Result<Infallible, Stop> {
+        self.leave_the_parent(channel);
+        join_cgroup(self.cgroup)?;
+        sys::not_dumpable().map_err(InitFailure::at("prctl PR_SET_DUMPABLE"))?;
+        rustix::process::setsid().map_err(InitFailure::at("setsid"))?;
+        self.warnings.extend(identity::oom_score_adj(self.process())?);
+        self.enter_namespaces()?;
+        let root = rootfs::prepare(self.new)?;
+        let terminal = self.build(&root, channel)?;
+        self.container_hooks(channel)?;
+        rootfs::switch(&root, self.new.no_pivot)?;
+        drop(root);
+        rootfs::propagation(&self.linux)?;
+        self.connect_stdio(terminal)?;
+        self.finish(channel)
+    }
+
+    /// Signals as a program expects them, and no descriptor of the parent but those that are meant
+    /// for the container.
+    fn leave_the_parent(&self, channel: &Channel) {
+        sys::forget_signals();
+        let mut keep = stdio_fds(&self.new.stdio);
+        keep.push(channel.as_fd().as_raw_fd());
+        keep.extend(self.namespaces.fds());
+        if let GateKind::Listening(listener) = &self.new.gate {
+            keep.push(listener.as_raw_fd());
+        }
+        keep.extend((0..self.new.preserve_fds).filter_map(|number| i32::try_from(number + 3).ok()));
+        sys::close_all_but(&keep);
+    }
+
+    fn enter_namespaces(&self) -> Result<(), InitFailure> {
+        self.namespaces.join()?;
+        if self.namespaces.is_new(NamespaceKind::Cgroup) {
+            // SAFETY: a new cgroup namespace changes only how this process sees cgroup paths.
+            unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWCGROUP) }
+                .map_err(InitFailure::at("unshare cgroup namespace"))?;
+        }
+        if let Some(name) = &self.new.spec.hostname {
+            rustix::system::sethostname(name.as_bytes()).map_err(InitFailure::at(format_args!("sethostname {name:?}")))?;
+        }
+        if let Some(name) = &self.new.spec.domainname {
+            rustix::system::setdomainname(name.as_bytes())
+                .map_err(InitFailure::at(format_args!("setdomainname {name:?}")))?;
+        }
+        self.linux.sysctl.iter().try_for_each(|(name, value)| {
+            let path = format!("/proc/sys/{}", name.replace('.', "/"));
+            std::fs::write(&path, value)
+                .map_err(|e| InitFailure::because(format!("write sysctl {name}={value:?}: {e}")))
+        })?;
+        if !self.new.no_new_keyring {
+            let name = CString::new(format!("_ses.{}", self.new.id)).unwrap_or_default();
+            match sys::join_session_keyring(&name) {
+                // A kernel or filter without keyrings, or a quota used up: nothing to keep apart then.
+                Ok(()) | Err(Errno::NOSYS | Errno::PERM | Errno::ACCESS | Errno::DQUOT) => {}
+                Err(errno) => return Err(InitFailure::new("join session keyring", errno)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Everything in the root file system, all by descriptor below `root`.
+    fn build(&mut self, root: &rootfs::Root, channel: &Channel) -> Result<Option<console::Terminal>, InitFailure> {
+        mounts::perform(root, self.new, self.cgroup)?;
+        if !devices::is_bound(&self.new.spec.mounts) {
+            devices::create(root.fd(), &self.linux)?;
+        }
+        let terminal = match &self.new.stdio {
+            Stdio::Terminal { size } => {
+                let terminal = console::open(root.fd(), self.process(), *size)?;
+                terminal.bind(root.fd())?;
+                terminal.send(channel)?;
+                Some(terminal)
+            }
+            Stdio::Inherit | Stdio::Fds { .. } => None,
+        };
+        hidden::perform(root, &self.linux)?;
+        if self.new.spec.root.as_ref().is_some_and(|root| root.readonly) {
+            root.make_read_only()?;
+        }
+        Ok(terminal)
+    }
+
+    /// Lets the runtime run its hooks, then runs createContainer's here.
+    fn container_hooks(&self, channel: &Channel) -> Result<(), InitFailure> {
+        let Some(hooks) = &self.new.spec.hooks else { return Ok(()) };
+        channel.send(&FromInit::Mounted, None).map_err(InitFailure::at("report mounts"))?;
+        expect(channel, ToInit::HooksDone)?;
+        self.hooks("createContainer", &hooks.create_container, "creating")
+    }
+
+    fn hooks(&self, kind: &'static str, hooks: &[crate::spec::Hook], status: &'static str) -> Result<(), InitFailure> {
+        let pid = rustix::process::getpid().as_raw_nonzero().get();
+        let state = HookState::new(self.new.id, status, Some(pid), self.new.bundle, self.new.spec);
+        hooks::run(kind, hooks, &state).map_err(|error| InitFailure::because(error.to_string()))
+    }
+
+    fn connect_stdio(&self, terminal: Option<console::Terminal>) -> Result<(), InitFailure> {
+        let uid = self.process().user.uid;
+        match (&self.new.stdio, terminal) {
+            (_, Some(terminal)) => terminal.take_over(),
+            (Stdio::Fds { stdin, stdout, stderr }, None) => {
+                program::replace_stdio([stdin.as_fd(), stdout.as_fd(), stderr.as_fd()])?;
+                identity::own_stdio(uid)
+            }
+            (Stdio::Inherit | Stdio::Terminal { .. }, None) => identity::own_stdio(uid),
+        }
+    }
+
+    /// Identity, the gate, and the program.
+    fn finish(mut self, channel: &mut Channel) -> Result<Infallible, Stop> {
+        sys::cloexec_from(3 + self.new.preserve_fds);
+        let process = self.process();
+        if let Some(hooks) = &self.new.spec.hooks {
+            self.hooks("startContainer", &hooks.start_container, "created")?;
+        }
+        self.warnings.extend(identity::limits(process)?);
+        let program = identity::assume(process, self.filter, &mut self.warnings)?;
+        if self.new.check_program {
+            program.find().map_err(Stop::NotExecuted)?;
+        }
+        let warnings = std::mem::take(&mut self.warnings);
+        channel.send(&FromInit::Ready { warnings }, None).map_err(InitFailure::at("report ready"))?;
+        self.wait_at_gate(channel)?;
+        program.execute(self.filter)
+    }
+
+    fn wait_at_gate(&self, channel: &mut Channel) -> Result<(), InitFailure> {
+        if let GateKind::Listening(listener) = &self.new.gate {
+            let connected = rustix::io::retry_on_intr(|| rustix::net::accept_with(listener, SocketFlags::CLOEXEC))
+                .map_err(InitFailure::at("accept at gate"))?;
+            *channel = Channel(connected);
+        }
+        expect(channel, ToInit::Start)
+    }
+}
+
+/// The v2 part of the cgroup was joined at birth; the v1 hierarchies are joined here, by the process
+/// itself, which spares the kernel a wait that a move by another process needs.
+pub(crate) fn join_cgroup(cgroup: &Cgroup) -> Result<(), InitFailure> {
+    cgroup.join_v1().map_err(|error| InitFailure::because(error.to_string()))
+}
+
+/// Waits for exactly this message; a runtime that is gone ends init.
+pub(crate) fn expect(channel: &Channel, wanted: ToInit) -> Result<(), InitFailure> {
+    match channel.receive::<ToInit>().map_err(InitFailure::at("read from runtime"))? {
+        Some((message, _)) if message == wanted => Ok(()),
+        Some((message, _)) => Err(InitFailure::because(format!("{message:?} came where {wanted:?} was due"))),
+        None => sys::exit(1),
+    }
+}
+
+pub(crate) use console::{Terminal, open as open_terminal};
+pub(crate) use identity::{assume, limits, oom_score_adj, own_stdio};
+pub(crate) use program::replace_stdio;

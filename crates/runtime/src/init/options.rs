@@ -1,0 +1,170 @@
+//! config.md, mounts, options: words of mount(8) to flags, attributes and data.
+
+use rustix::mount::{MountFlags, MountPropagationFlags};
+
+use crate::error::InitFailure;
+use crate::spec::Mount;
+use crate::sys::MountAttr;
+
+const ATIME_MASK: u64 = 0x70;
+
+/// A mount's options, understood.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Options {
+    pub(super) bind: bool,
+    pub(super) recursive_bind: bool,
+    /// What mount(2) takes.
+    pub(super) flags: u64,
+    /// The same for a bind mount, as mount_setattr(2) takes it.
+    pub(super) attr: MountAttr,
+    /// For the mount and everything below it.
+    pub(super) recursive_attr: MountAttr,
+    pub(super) propagation: Option<MountPropagationFlags>,
+    /// Copy what the mount hides into it.
+    pub(super) copy_up: bool,
+    /// What the file system understands, comma separated.
+    pub(super) data: String,
+}
+
+/// (word, mount(2) flag, mount_setattr(2) attribute, does the word clear it?)
+const WORDS: &[(&str, u64, u64, bool)] = &[
+    ("ro", libc::MS_RDONLY, 0x1, false),
+    ("rw", libc::MS_RDONLY, 0x1, true),
+    ("nosuid", libc::MS_NOSUID, 0x2, false),
+    ("suid", libc::MS_NOSUID, 0x2, true),
+    ("nodev", libc::MS_NODEV, 0x4, false),
+    ("dev", libc::MS_NODEV, 0x4, true),
+    ("noexec", libc::MS_NOEXEC, 0x8, false),
+    ("exec", libc::MS_NOEXEC, 0x8, true),
+    ("nodiratime", libc::MS_NODIRATIME, 0x80, false),
+    ("diratime", libc::MS_NODIRATIME, 0x80, true),
+    ("nosymfollow", 256, 0x20_0000, false),
+    ("symfollow", 256, 0x20_0000, true),
+    ("sync", libc::MS_SYNCHRONOUS, 0, false),
+    ("async", libc::MS_SYNCHRONOUS, 0, true),
+    ("dirsync", libc::MS_DIRSYNC, 0, false),
+    ("mand", libc::MS_MANDLOCK, 0, false),
+    ("nomand", libc::MS_MANDLOCK, 0, true),
+    ("iversion", libc::MS_I_VERSION, 0, false),
+    ("noiversion", libc::MS_I_VERSION, 0, true),
+    ("silent", libc::MS_SILENT, 0, false),
+    ("loud", libc::MS_SILENT, 0, true),
+];
+
+/// (word, mount(2) flag, access time attribute)
+const ATIMES: &[(&str, u64, u64)] = &[
+    ("relatime", libc::MS_RELATIME, 0),
+    ("noatime", libc::MS_NOATIME, 0x10),
+    ("strictatime", libc::MS_STRICTATIME, 0x20),
+    ("atime", 0, 0),
+    ("norelatime", 0, 0),
+    ("nostrictatime", 0, 0),
+];
+
+impl Options {
+    pub(super) fn parse(mount: &Mount) -> Result<Self, InitFailure> {
+        let mut parsed = Self { bind: mount.kind.as_deref() == Some("bind"), ..Self::default() };
+        let mut data: Vec<&str> = Vec::new();
+        for word in &mount.options {
+            if !parsed.word(word) {
+                if matches!(word.as_str(), "idmap" | "ridmap") {
+                    return Err(InitFailure::because(format!(
+                        "mount {}: option {word} is not supported by this version of floe-runtime",
+                        mount.destination.display()
+                    )));
+                }
+                data.push(word);
+            }
+        }
+        parsed.data = data.join(",");
+        Ok(parsed)
+    }
+
+    /// Takes one word; false if it is the file system's.
+    fn word(&mut self, word: &str) -> bool {
+        match word {
+            "bind" => self.bind = true,
+            "rbind" => (self.bind, self.recursive_bind) = (true, true),
+            "tmpcopyup" => self.copy_up = true,
+            "defaults" | "remount" => {}
+            _ => {
+                if let Some(flags) = propagation(word) {
+                    self.propagation = Some(flags);
+                } else if let Some(inner) = word.strip_prefix('r').filter(|inner| is_attribute(inner)) {
+                    apply(inner, &mut self.recursive_attr);
+                } else if let Some((_, flag, _, clears)) = WORDS.iter().find(|(name, ..)| *name == word) {
+                    self.flags = if *clears { self.flags & !flag } else { self.flags | flag };
+                    apply(word, &mut self.attr);
+                } else if let Some((_, flag, _)) = ATIMES.iter().find(|(name, ..)| *name == word) {
+                    self.flags &= !(libc::MS_RELATIME | libc::MS_NOATIME | libc::MS_STRICTATIME);
+                    self.flags |= flag;
+                    apply(word, &mut self.attr);
+                } else {
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    pub(super) fn mount_flags(&self) -> MountFlags {
+        MountFlags::from_bits_retain(u32::try_from(self.flags).unwrap_or(0))
+    }
+}
+
+fn is_attribute(word: &str) -> bool {
+    WORDS.iter().any(|(name, _, attr, _)| *name == word && *attr != 0) || ATIMES.iter().any(|(name, ..)| *name == word)
+}
+
+fn apply(word: &str, attr: &mut MountAttr) {
+    if let Some((_, _, bit, clears)) = WORDS.iter().find(|(name, ..)| *name == word) {
+        let (on, off) = if *clears { (&mut attr.clear, &mut attr.set) } else { (&mut attr.set, &mut attr.clear) };
+        *on |= bit;
+        *off &= !bit;
+    } else if let Some((_, _, bits)) = ATIMES.iter().find(|(name, ..)| *name == word) {
+        attr.clear |= ATIME_MASK;
+        attr.set = (attr.set & !ATIME_MASK) | bits;
+    }
+}
+
+/// `rslave` and its like.
+pub(super) fn propagation(word: &str) -> Option<MountPropagationFlags> {
+    let (word, recursive) = match word.strip_prefix('r') {
+        Some(inner) if !inner.is_empty() => (inner, MountPropagationFlags::REC),
+        _ => (word, MountPropagationFlags::empty()),
+    };
+    let kind = match word {
+        "shared" => MountPropagationFlags::SHARED,
+        "slave" => MountPropagationFlags::DOWNSTREAM,
+        "private" => MountPropagationFlags::PRIVATE,
+        "unbindable" => MountPropagationFlags::UNBINDABLE,
+        _ => return None,
+    };
+    Some(kind | recursive)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(options: &[&str]) -> Options {
+        let options = options.iter().map(|word| (*word).to_owned()).collect();
+        Options::parse(&Mount { kind: Some("tmpfs".into()), options, ..Mount::default() }).unwrap()
+    }
+
+    #[test]
+    fn the_later_of_two_opposite_words_wins() {
+        assert_eq!(parse(&["ro", "rw"]).attr, MountAttr { clear: 1, ..MountAttr::default() });
+        assert_eq!(parse(&["suid", "nosuid"]).flags, libc::MS_NOSUID);
+    }
+
+    #[test]
+    fn recursive_words_propagation_and_data_are_told_apart() {
+        let options = parse(&["rbind", "rro", "rslave", "relatime", "size=1m", "mode=755"]);
+        assert!(options.bind && options.recursive_bind);
+        assert_eq!(options.recursive_attr.set, 1);
+        assert_eq!(options.propagation, Some(MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC));
+        assert_eq!(options.data, "size=1m,mode=755");
+        assert_eq!(options.attr.clear, ATIME_MASK);
+    }
+}

@@ -1,0 +1,144 @@
+//! The program itself: found on PATH inside the container as a shell would, with runc's words
+//! when it cannot be, and executed.
+
+use std::convert::Infallible;
+use std::ffi::CString;
+use std::os::fd::BorrowedFd;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+
+use rustix::io::Errno;
+
+use super::{Stop, identity};
+use crate::error::InitFailure;
+use crate::seccomp::Filter;
+use crate::spec::Process;
+use crate::sys;
+
+/// What is to be executed.
+pub(crate) struct Program {
+    name: String,
+    arguments: Vec<CString>,
+    environment: Vec<CString>,
+    path: String,
+}
+
+impl Program {
+    pub(super) fn new(process: &Process) -> Result<Self, InitFailure> {
+        let text = |text: &String| CString::new(text.as_str()).map_err(|_| InitFailure::because("a NUL byte in args or env"));
+        let mut environment = last_wins(&process.env);
+        if !environment.iter().any(|entry| entry.strip_prefix("HOME=").is_some_and(|home| !home.is_empty())) {
+            environment.retain(|entry| !entry.starts_with("HOME="));
+            environment.push(format!("HOME={}", home(process.user.uid)));
+        }
+        let path = environment.iter().find_map(|entry| entry.strip_prefix("PATH=")).unwrap_or_default().to_owned();
+        Ok(Self {
+            name: process.args.first().cloned().unwrap_or_default(),
+            arguments: process.args.iter().map(text).collect::<Result<_, _>>()?,
+            environment: environment.iter().map(text).collect::<Result<_, _>>()?,
+            path,
+        })
+    }
+
+    /// The file to execute.
+    pub(super) fn find(&self) -> Result<String, InitFailure> {
+        let refused = |errno: Errno, words: &str| InitFailure {
+            message: format!("exec: {:?}: {words}", self.name),
+            errno: Some(errno.raw_os_error()),
+        };
+        if self.name.contains('/') {
+            return match executable(&self.name) {
+                Ok(()) => Ok(self.name.clone()),
+                Err(Errno::NOENT) => Err(refused(Errno::NOENT, &format!("stat {}: no such file or directory", self.name))),
+                Err(errno) => Err(InitFailure::new(format_args!("exec: {:?}", self.name), errno)),
+            };
+        }
+        let mut denied = false;
+        for dir in self.path.split(':') {
+            let candidate = if dir.is_empty() { format!("./{}", self.name) } else { format!("{dir}/{}", self.name) };
+            match executable(&candidate) {
+                Ok(()) => return Ok(candidate),
+                Err(errno) => denied |= errno == Errno::ACCESS,
+            }
+        }
+        if denied { Err(refused(Errno::ACCESS, "permission denied")) } else { Err(refused(Errno::NOENT, "executable file not found in $PATH")) }
+    }
+
+    /// Becomes the program.
+    pub(crate) fn execute(&self, filter: Option<&Filter>) -> Result<Infallible, Stop> {
+        let path = self.find().map_err(Stop::NotExecuted)?;
+        let file = CString::new(path.as_str()).unwrap_or_default();
+        if let Some(filter) = filter.filter(|_| rustix::thread::no_new_privs().unwrap_or(false)) {
+            identity::load(filter)?;
+        }
+        let errno = sys::execve(&file, &self.arguments, &self.environment);
+        Err(Stop::NotExecuted(InitFailure::new(format_args!("exec {path}"), errno)))
+    }
+}
+
+/// May this user execute it, as far as mode bits tell?
+fn executable(path: &str) -> Result<(), Errno> {
+    let meta = std::fs::metadata(path).map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::NOENT))?;
+    if meta.is_dir() {
+        return Err(Errno::ISDIR);
+    }
+    let plain = meta.is_file() && !meta.file_type().is_fifo();
+    if plain && meta.permissions().mode() & 0o111 != 0 { Ok(()) } else { Err(Errno::ACCESS) }
+}
+
+/// Of several entries of one name the last one counts, at the place of the first.
+fn last_wins(env: &[String]) -> Vec<String> {
+    let name = |entry: &str| entry.split('=').next().unwrap_or_default().to_owned();
+    let mut kept: Vec<String> = Vec::with_capacity(env.len());
+    for entry in env.iter().filter(|entry| entry.contains('=')) {
+        match kept.iter_mut().find(|old| name(old) == name(entry)) {
+            Some(old) => old.clone_from(entry),
+            None => kept.push(entry.clone()),
+        }
+    }
+    kept
+}
+
+/// The user's home from the container's own /etc/passwd; `/` if it has none.
+fn home(uid: u32) -> String {
+    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    passwd
+        .lines()
+        .find_map(|line| {
+            let fields: Vec<&str> = line.split(':').collect();
+            (fields.get(2)?.parse() == Ok(uid)).then(|| (*fields.get(5).unwrap_or(&"/")).to_owned())
+        })
+        .filter(|home| !home.is_empty())
+        .unwrap_or_else(|| "/".into())
+}
+
+/// Makes these the standard streams.
+pub(crate) fn replace_stdio(streams: [BorrowedFd<'_>; 3]) -> Result<(), InitFailure> {
+    let [stdin, stdout, stderr] = streams;
+    rustix::stdio::dup2_stdin(stdin)
+        .and_then(|()| rustix::stdio::dup2_stdout(stdout))
+        .and_then(|()| rustix::stdio::dup2_stderr(stderr))
+        .map_err(InitFailure::at("connect standard streams"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_of_equal_names_counts_and_entries_without_a_value_go() {
+        let env = ["A=1", "B=2", "A=3", "broken"].map(String::from);
+        assert_eq!(last_wins(&env), ["A=3", "B=2"]);
+    }
+
+    #[test]
+    fn a_missing_program_is_told_in_runcs_words() {
+        let find = |name: &str| {
+            let process = Process { args: vec![name.into()], env: vec!["PATH=/bin:/usr/bin".into()], ..Process::default() };
+            Program::new(&process).unwrap().find()
+        };
+        assert_eq!(find("no-such-program").unwrap_err().message, "exec: \"no-such-program\": executable file not found in $PATH");
+        assert_eq!(find("/no/such").unwrap_err().message, "exec: \"/no/such\": stat /no/such: no such file or directory");
+        assert!(find("/etc/passwd").unwrap_err().message.contains("permission denied"));
+        assert!(find("sh").is_ok());
+    }
+}

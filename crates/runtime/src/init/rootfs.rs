@@ -1,0 +1,162 @@
+//! config.md, root: the container's root file system becomes `/`. Until the switch everything is
+//! done by descriptor below [`Root`], seen from the host's tree, so that nothing in the image can
+//! lead out of it.
+//!
+//! Sources of bind mounts are cloned (open_tree(2)) before the tree is made private: the clones stay
+//! peers of the host's mounts, so each gets exactly the propagation that its mount asks for.
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::mount::{
+    MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount, mount_change, mount_move,
+    move_mount, open_tree, unmount,
+};
+
+use super::options::Options;
+use crate::container::{NewContainer, Rootfs};
+use crate::error::InitFailure;
+use crate::spec::Linux;
+use crate::sys::{self, MountAttr};
+
+/// Longer data does not fit into mount(2)'s page; then layers are named relative to their directory.
+const MOUNT_DATA: usize = 4000;
+const MOUNT_ATTR_RDONLY: u64 = 1;
+
+/// The root file system, mounted but not yet switched to, and the cloned sources of bind mounts.
+pub(crate) struct Root {
+    fd: OwnedFd,
+    /// One for each mount of config.json that is a bind, by index.
+    pub(super) sources: Vec<Option<OwnedFd>>,
+    /// The host's /dev/null, to hide files with.
+    pub(super) null: OwnedFd,
+}
+
+impl Root {
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    pub(super) fn make_read_only(&self) -> Result<(), InitFailure> {
+        let attr = MountAttr { set: MOUNT_ATTR_RDONLY, ..MountAttr::default() };
+        sys::mount_setattr(&self.fd, false, &attr).map_err(InitFailure::at("make the root read-only"))
+    }
+}
+
+/// Mounts the root file system in this process's mount namespace.
+pub(super) fn prepare(new: &NewContainer<'_>) -> Result<Root, InitFailure> {
+    let sources = new.spec.mounts.iter().map(|mount| source(new, mount)).collect::<Result<_, _>>()?;
+    let null = rustix::fs::open("/dev/null", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+        .map_err(InitFailure::at("open /dev/null"))?;
+    let fd = match &new.rootfs {
+        Rootfs::Path(path) => {
+            let path = new.bundle.join(path);
+            let recursive = clone_tree(&path, true).map_err(InitFailure::at(format_args!("open rootfs {}", path.display())))?;
+            make_private()?;
+            attach(&recursive, &path)?;
+            recursive
+        }
+        Rootfs::Overlay { lower, upper, work } => {
+            make_private()?;
+            overlay(new.bundle, lower, upper, work)?
+        }
+    };
+    Ok(Root { fd, sources, null })
+}
+
+/// The source of a bind mount, as the host has it.
+fn source(new: &NewContainer<'_>, asked: &crate::spec::Mount) -> Result<Option<OwnedFd>, InitFailure> {
+    let options = Options::parse(asked)?;
+    if !options.bind {
+        return Ok(None);
+    }
+    let path = new.bundle.join(asked.source.as_deref().unwrap_or(Path::new("")));
+    clone_tree(&path, options.recursive_bind)
+        .map(Some)
+        .map_err(InitFailure::at(format_args!("mount {}: open source {}", asked.destination.display(), path.display())))
+}
+
+fn clone_tree(path: &Path, recursive: bool) -> rustix::io::Result<OwnedFd> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    if recursive {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    open_tree(CWD, path, flags)
+}
+
+/// From here on nothing that is mounted here is seen outside, nor the other way round.
+fn make_private() -> Result<(), InitFailure> {
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+        .map_err(InitFailure::at("make mounts private"))
+}
+
+fn attach(tree: &OwnedFd, path: &Path) -> Result<(), InitFailure> {
+    move_mount(tree, c"", CWD, path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+        .map_err(InitFailure::at(format_args!("mount rootfs on {}", path.display())))
+}
+
+/// Mounts the overlay over the bundle directory: nothing of it is needed any more.
+/// `volatile`: the writable layer dies with the container, so unmounting need not sync it.
+fn overlay(bundle: &Path, lower: &[PathBuf], upper: &Path, work: &Path) -> Result<OwnedFd, InitFailure> {
+    let mut layers: Vec<&Path> = lower.iter().map(PathBuf::as_path).collect();
+    let length: usize = layers.iter().map(|layer| layer.as_os_str().len() + 1).sum();
+    let parent = layers.first().and_then(|layer| layer.parent()).map(Path::to_owned);
+    if let (true, Some(parent)) = (length > MOUNT_DATA / 2, parent) {
+        rustix::process::chdir(&parent).map_err(InitFailure::at(format_args!("chdir {}", parent.display())))?;
+        for layer in &mut layers {
+            *layer = layer.strip_prefix(&parent).unwrap_or(layer);
+        }
+    }
+    let mut data = b"lowerdir=".to_vec();
+    for (index, layer) in layers.iter().enumerate() {
+        if index > 0 {
+            data.push(b':');
+        }
+        escape(layer, &mut data);
+    }
+    for (name, path) in [(&b",upperdir="[..], upper), (b",workdir=", work)] {
+        data.extend_from_slice(name);
+        escape(path, &mut data);
+    }
+    data.extend_from_slice(b",volatile");
+    let data = CString::new(data).map_err(|_| InitFailure::because("a layer's path holds a NUL byte"))?;
+    mount("overlay", bundle, "overlay", MountFlags::empty(), data.as_c_str())
+        .map_err(InitFailure::at(format_args!("mount overlay of {} layers", layers.len())))?;
+    rustix::fs::open(bundle, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(InitFailure::at("open overlay"))
+}
+
+/// Overlayfs splits its data at colons and commas unless they are escaped.
+fn escape(path: &Path, data: &mut Vec<u8>) {
+    for byte in path.as_os_str().as_bytes() {
+        if matches!(byte, b':' | b',' | b'\\') {
+            data.push(b'\\');
+        }
+        data.push(*byte);
+    }
+}
+
+/// The root file system becomes `/`, and the host's tree goes out of reach.
+pub(super) fn switch(root: &Root, no_pivot: bool) -> Result<(), InitFailure> {
+    rustix::process::fchdir(root.fd()).map_err(InitFailure::at("chdir to the root"))?;
+    if no_pivot {
+        mount_move(".", "/").map_err(InitFailure::at("move the root"))?;
+        rustix::process::chroot(".").map_err(InitFailure::at("chroot"))?;
+    } else {
+        // The old root is stacked below the new one; "." still is the old one afterwards.
+        rustix::process::pivot_root(".", ".").map_err(InitFailure::at("pivot_root"))?;
+        unmount(".", UnmountFlags::DETACH).map_err(InitFailure::at("unmount the old root"))?;
+    }
+    rustix::process::chdir("/").map_err(InitFailure::at("chdir /"))
+}
+
+/// config-linux.md, rootfsPropagation; private if it says nothing.
+pub(super) fn propagation(linux: &Linux) -> Result<(), InitFailure> {
+    let Some(text) = linux.rootfs_propagation.as_deref().filter(|text| !text.is_empty()) else { return Ok(()) };
+    let flags = super::options::propagation(text)
+        .ok_or_else(|| InitFailure::because(format!("linux.rootfsPropagation: {text:?} is none")))?;
+    mount_change("/", flags).map_err(InitFailure::at(format_args!("set rootfsPropagation {text}")))
+}

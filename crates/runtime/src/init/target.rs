@@ -1,0 +1,149 @@
+//! Places inside the root file system, by descriptor (openat2(2) with RESOLVE_IN_ROOT): symbolic
+//! links of the image lead nowhere else. What is missing is made inside the root, through a
+//! dangling link too.
+
+use std::ffi::OsString;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2, readlinkat, statat};
+use rustix::io::{Errno, Result};
+
+/// As many links as the kernel follows.
+const MAX_LINKS: u32 = 40;
+
+/// What a missing place becomes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Missing {
+    Directory,
+    File,
+}
+
+/// Opens a place with `flags` (O_PATH to mount on it).
+pub(super) fn open(root: BorrowedFd<'_>, path: &Path, flags: OFlags) -> Result<OwnedFd> {
+    let relative = relative(path);
+    loop {
+        match openat2(root, &relative, flags | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::IN_ROOT) {
+            // A rename was under way while "..": try again.
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            other => return other,
+        }
+    }
+}
+
+/// Opens a place for mounting on it (O_PATH), making it and its parents if missing.
+pub(super) fn open_or_make(root: BorrowedFd<'_>, path: &Path, missing: Missing) -> Result<OwnedFd> {
+    match open(root, path, OFlags::PATH) {
+        Err(Errno::NOENT) => {}
+        other => return other,
+    }
+    let (parent, name) = make_parent(root, path)?;
+    match missing {
+        Missing::Directory => mkdirat(&parent, &name, Mode::from_raw_mode(0o755))?,
+        Missing::File => {
+            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            drop(openat(&parent, &name, flags, Mode::from_raw_mode(0o644))?);
+        }
+    }
+    openat(&parent, &name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// The directory that holds the last part of `path`, made if missing, and that part. Links are
+/// followed inside the root, a dangling last part as well.
+pub(super) fn make_parent(root: BorrowedFd<'_>, path: &Path) -> Result<(OwnedFd, OsString)> {
+    let mut done = PathBuf::new();
+    let mut left: Vec<OsString> = parts(path);
+    let mut links = 0;
+    loop {
+        let Some(part) = left.pop() else { return Err(Errno::EXIST) };
+        if part == ".." {
+            done.pop();
+            continue;
+        }
+        let here = open(root, &done, OFlags::PATH | OFlags::DIRECTORY)?;
+        match statat(&here, &part, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink => {
+                links += 1;
+                if links > MAX_LINKS {
+                    return Err(Errno::LOOP);
+                }
+                let link = PathBuf::from(OsString::from_vec(readlinkat(&here, &part, Vec::new())?.into_bytes()));
+                if link.is_absolute() {
+                    done.clear();
+                }
+                left.extend(parts(&link));
+            }
+            Err(Errno::NOENT) if left.is_empty() => return Ok((here, part)),
+            Err(Errno::NOENT) => {
+                mkdirat(&here, &part, Mode::from_raw_mode(0o755))?;
+                done.push(part);
+            }
+            Ok(_) if left.is_empty() => return Ok((here, part)),
+            Ok(_) => done.push(part),
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+/// Names of a path, the first one last; ".." stays.
+fn parts(path: &Path) -> Vec<OsString> {
+    let mut all: Vec<OsString> = path
+        .components()
+        .filter(|part| matches!(part, Component::Normal(_) | Component::ParentDir))
+        .map(|part| part.as_os_str().to_owned())
+        .collect();
+    all.reverse();
+    all
+}
+
+fn relative(path: &Path) -> PathBuf {
+    let relative: PathBuf = path.components().filter(|part| !matches!(part, Component::RootDir)).collect();
+    if relative.as_os_str().as_bytes().is_empty() { ".".into() } else { relative }
+}
+
+/// Is the last part of `path` a symbolic link?
+pub(super) fn is_link(root: BorrowedFd<'_>, path: &Path) -> bool {
+    let parent = path.parent().unwrap_or(Path::new("/"));
+    let (Ok(parent), Some(name)) = (open(root, parent, OFlags::PATH | OFlags::DIRECTORY), path.file_name()) else {
+        return false;
+    };
+    statat(parent.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW)
+        .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn root() -> (PathBuf, OwnedFd) {
+        static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let dir = std::env::temp_dir().join(format!("floe-target-{}-{number}", std::process::id()));
+        std::fs::create_dir(&dir).unwrap();
+        let fd = rustix::fs::open(&dir, OFlags::PATH | OFlags::DIRECTORY, Mode::empty()).unwrap();
+        (dir, fd)
+    }
+
+    #[test]
+    fn missing_parents_are_made_and_links_stay_inside() {
+        let (dir, fd) = root();
+        std::os::unix::fs::symlink("/../../outside", dir.join("link")).unwrap();
+        open_or_make(fd.as_fd(), Path::new("/a/b/c"), Missing::Directory).unwrap();
+        open_or_make(fd.as_fd(), Path::new("/link/file"), Missing::File).unwrap();
+        assert!(dir.join("a/b/c").is_dir());
+        assert!(dir.join("outside/file").is_file());
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn a_dangling_link_is_made_to_lead_somewhere_inside() {
+        let (dir, fd) = root();
+        std::os::unix::fs::symlink("x/y", dir.join("dangling")).unwrap();
+        open_or_make(fd.as_fd(), Path::new("/dangling"), Missing::File).unwrap();
+        assert!(dir.join("x/y").is_file());
+        std::os::unix::fs::symlink("loop", dir.join("loop")).unwrap();
+        assert_eq!(open_or_make(fd.as_fd(), Path::new("/loop"), Missing::File).unwrap_err(), Errno::LOOP);
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+}

@@ -1,0 +1,119 @@
+//! config-linux.md, namespaces: which are new (clone flags), which are joined (setns), and the
+//! one that only children can be put into (PID).
+
+use std::fs::File;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+
+use rustix::io::Errno;
+
+use crate::error::{Error, InitFailure, Result};
+use crate::spec::{Linux, NamespaceKind};
+use crate::sys;
+
+/// The namespaces of one container.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    new: Vec<NamespaceKind>,
+    join: Vec<(NamespaceKind, OwnedFd)>,
+}
+
+impl Plan {
+    /// Opens what is to be joined; the files are the caller's view of /proc.
+    pub(crate) fn new(linux: &Linux) -> Result<Self> {
+        let mut plan = Self { new: Vec::new(), join: Vec::new() };
+        for namespace in &linux.namespaces {
+            match &namespace.path {
+                None => plan.new.push(namespace.kind),
+                Some(path) => {
+                    let file = File::open(path)
+                        .map_err(|source| Error::Io { operation: "open namespace", path: path.clone(), source })?;
+                    plan.join.push((namespace.kind, file.into()));
+                }
+            }
+        }
+        Ok(plan)
+    }
+
+    pub(crate) fn is_new(&self, kind: NamespaceKind) -> bool {
+        self.new.contains(&kind)
+    }
+
+    /// The namespace of that kind that is to be joined, if one is.
+    pub(crate) fn joined(&self, kind: NamespaceKind) -> Option<&OwnedFd> {
+        self.join.iter().find(|(joined, _)| *joined == kind).map(|(_, fd)| fd)
+    }
+
+    /// The descriptors of what is to be joined.
+    pub(crate) fn fds(&self) -> impl Iterator<Item = RawFd> {
+        self.join.iter().map(|(_, fd)| fd.as_raw_fd())
+    }
+
+    /// CLONE_NEW* of what the clone makes. A cgroup namespace is made later, in the cgroup.
+    pub(crate) fn clone_flags(&self) -> u64 {
+        let new = self.new.iter().filter(|kind| **kind != NamespaceKind::Cgroup);
+        new.fold(0, |flags, kind| flags | flag(*kind) as u64)
+    }
+
+    /// Joins all that can be joined by the process itself.
+    pub(crate) fn join(&self) -> Result<(), InitFailure> {
+        for (kind, fd) in self.join.iter().filter(|(kind, _)| *kind != NamespaceKind::Pid) {
+            sys::setns(fd, flag(*kind)).map_err(InitFailure::at(format_args!("join {kind:?} namespace")))?;
+        }
+        Ok(())
+    }
+}
+
+/// The CLONE_NEW* flag of a kind.
+pub(crate) fn flag(kind: NamespaceKind) -> i32 {
+    match kind {
+        NamespaceKind::Pid => libc::CLONE_NEWPID,
+        NamespaceKind::Network => libc::CLONE_NEWNET,
+        NamespaceKind::Mount => libc::CLONE_NEWNS,
+        NamespaceKind::Ipc => libc::CLONE_NEWIPC,
+        NamespaceKind::Uts => libc::CLONE_NEWUTS,
+        NamespaceKind::User => libc::CLONE_NEWUSER,
+        NamespaceKind::Cgroup => libc::CLONE_NEWCGROUP,
+        NamespaceKind::Time => 0x80,
+    }
+}
+
+/// The caller's children go into another PID namespace until this is left.
+pub(crate) struct ParentPid {
+    own: Option<OwnedFd>,
+}
+
+impl ParentPid {
+    pub(crate) fn enter(plan: &Plan) -> Result<Self> {
+        match plan.joined(NamespaceKind::Pid) {
+            Some(pid) => Self::enter_fd(pid),
+            None => Ok(Self { own: None }),
+        }
+    }
+
+    /// As `enter`, for a namespace that is open.
+    pub(crate) fn enter_fd(pid: &OwnedFd) -> Result<Self> {
+        let path = "/proc/self/ns/pid";
+        let own = File::open(path).map_err(|source| Error::Io { operation: "open namespace", path: path.into(), source })?;
+        sys::setns(pid, libc::CLONE_NEWPID).map_err(Error::io("join", "PID namespace"))?;
+        Ok(Self { own: Some(own.into()) })
+    }
+
+    /// The caller's children are its own again.
+    pub(crate) fn leave(mut self) -> Result<()> {
+        self.restore().map_err(Error::io("return to", "PID namespace"))
+    }
+
+    fn restore(&mut self) -> Result<(), Errno> {
+        match self.own.take() {
+            Some(own) => sys::setns(own, libc::CLONE_NEWPID),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for ParentPid {
+    fn drop(&mut self) {
+        // Left already, or an error is on its way that says more.
+        let _ = self.restore();
+    }
+}

@@ -1,0 +1,13 @@
+//! Thin, safe faces of the system calls that rustix does not have, each named after its man page.
+//! All `unsafe` of process creation and mounts is here and in the files beside; no policy.
+
+mod fd;
+mod mount;
+mod process;
+
+pub(crate) use fd::{close_all_but, cloexec_from, receive, send};
+pub(crate) use mount::{MountAttr, mount_setattr, open_tree_fd};
+pub(crate) use process::{
+    Forked, clone_process, execve, exit, forget_signals, join_session_keyring, keep_capabilities, no_new_privs,
+    not_dumpable, set_controlling_terminal, set_rlimit, setns,
+};

@@ -1,0 +1,140 @@
+//! clone3(2), setns(2), execve(2), prctl(2) and their like.
+
+use std::ffi::{CStr, CString};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use rustix::io::Errno;
+
+/// CLONE_INTO_CGROUP, which libc has with a sign.
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// Which side of a clone this is.
+pub(crate) enum Forked {
+    /// The new process. It must end by [`execve`] or [`exit`], never by returning to its caller's caller.
+    Child,
+    /// The old one.
+    Parent {
+        pid: i32,
+        pidfd: OwnedFd,
+    },
+}
+
+/// clone3(2) of a process with `flags` (CLONE_NEW*) and a pidfd, born in the v2 cgroup whose
+/// directory is given; SIGCHLD tells of its end.
+///
+/// The caller must have one thread: a lock that another thread holds stays locked for ever in
+/// the child, the allocator's too.
+pub(crate) fn clone_process(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Forked, Errno> {
+    let mut pidfd: i32 = -1;
+    let arguments = libc::clone_args {
+        flags: flags | libc::CLONE_PIDFD as u64 | cgroup.map_or(0, |_| CLONE_INTO_CGROUP),
+        pidfd: (&raw mut pidfd).addr() as u64,
+        child_tid: 0,
+        parent_tid: 0,
+        exit_signal: libc::SIGCHLD as u64,
+        stack: 0,
+        stack_size: 0,
+        tls: 0,
+        set_tid: 0,
+        set_tid_size: 0,
+        cgroup: cgroup.map_or(0, |fd| u64::try_from(fd.as_raw_fd()).unwrap_or(0)),
+    };
+    let _exposed = (&raw mut pidfd).expose_provenance();
+    // SAFETY: without CLONE_VM the child has its own copy of memory and continues here on a copy of
+    // this stack; `arguments` and `pidfd` outlive the call.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const arguments, size_of::<libc::clone_args>()) };
+    match i32::try_from(pid) {
+        Ok(0) => Ok(Forked::Child),
+        Ok(pid) if pid > 0 => {
+            // SAFETY: the kernel stored a new descriptor there, and nobody else knows of it.
+            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+            Ok(Forked::Parent { pid, pidfd })
+        }
+        _ => Err(last()),
+    }
+}
+
+/// setns(2): joins the namespaces that `fd` stands for (a namespace file, or a pidfd with several kinds).
+pub(crate) fn setns(fd: impl AsFd, kinds: i32) -> Result<(), Errno> {
+    // SAFETY: takes integers; changing namespaces of this single thread breaks no memory rule.
+    check(unsafe { libc::setns(fd.as_fd().as_raw_fd(), kinds) })
+}
+
+/// execve(2); returns only if it failed.
+pub(crate) fn execve(path: &CStr, arguments: &[CString], environment: &[CString]) -> Errno {
+    let pointers = |list: &[CString]| -> Vec<*const libc::c_char> {
+        list.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect()
+    };
+    let (argv, envp) = (pointers(arguments), pointers(environment));
+    // SAFETY: both arrays end in null and hold pointers to NUL-terminated strings that outlive the call.
+    unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
+    last()
+}
+
+/// _exit(2): no destructors, no buffers flushed: they belong to the parent.
+pub(crate) fn exit(code: i32) -> ! {
+    // SAFETY: ends the process; nothing can be observed after it.
+    unsafe { libc::_exit(code) }
+}
+
+/// Default actions for all signals and none blocked, as a new program expects them.
+pub(crate) fn forget_signals() {
+    // SAFETY: an all-zero sigset is valid storage, and sigemptyset initialises it.
+    let mut none: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: `none` outlives both calls; signal numbers that cannot be changed are refused by the kernel.
+    unsafe {
+        libc::sigemptyset(&raw mut none);
+        for signal in 1..=64 {
+            libc::signal(signal, libc::SIG_DFL);
+        }
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+    }
+}
+
+/// PR_SET_DUMPABLE 0: no other process may look into this one or open its /proc files.
+pub(crate) fn not_dumpable() -> Result<(), Errno> {
+    // SAFETY: prctl with integer arguments.
+    check(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) })
+}
+
+/// PR_SET_KEEPCAPS: keep permitted capabilities over the change of user.
+pub(crate) fn keep_capabilities(keep: bool) -> Result<(), Errno> {
+    // SAFETY: prctl with integer arguments.
+    check(unsafe { libc::prctl(libc::PR_SET_KEEPCAPS, libc::c_ulong::from(keep), 0, 0, 0) })
+}
+
+/// PR_SET_NO_NEW_PRIVS, for ever.
+pub(crate) fn no_new_privs() -> Result<(), Errno> {
+    // SAFETY: prctl with integer arguments.
+    check(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) })
+}
+
+/// keyctl(KEYCTL_JOIN_SESSION_KEYRING): a session keyring of its own, named after the container.
+pub(crate) fn join_session_keyring(name: &CStr) -> Result<(), Errno> {
+    const KEYCTL_JOIN_SESSION_KEYRING: libc::c_long = 1;
+    // SAFETY: the name is NUL-terminated and outlives the call.
+    let done = unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, name.as_ptr()) };
+    if done < 0 { Err(last()) } else { Ok(()) }
+}
+
+/// TIOCSCTTY: the terminal becomes the session's.
+pub(crate) fn set_controlling_terminal(terminal: BorrowedFd<'_>) -> Result<(), Errno> {
+    // SAFETY: the request takes an integer.
+    check(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSCTTY, 0) })
+}
+
+/// setrlimit(2) by number of the resource.
+pub(crate) fn set_rlimit(resource: u32, soft: u64, hard: u64) -> Result<(), Errno> {
+    let limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };
+    // SAFETY: `limit` is initialised and outlives the call; an unknown resource is refused.
+    check(unsafe { libc::setrlimit(resource, &raw const limit) })
+}
+
+fn check(result: i32) -> Result<(), Errno> {
+    if result < 0 { Err(last()) } else { Ok(()) }
+}
+
+pub(super) fn last() -> Errno {
+    Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO)
+}
