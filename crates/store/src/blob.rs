@@ -1,6 +1,6 @@
 //! Blobs by digest (OCI image-spec image-layout.md, "Blobs").
 //!
-//! Must never give a file its digest's name before the content was hashed and is on disk.
+//! Must never give a file its digest's name before the content was hashed.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -120,9 +120,19 @@ impl Store {
             let dir = self.layout().blobs(descriptor.digest.algorithm());
             temp.commit(dir, descriptor.digest.hex(), &path)?;
         }
-        self.db().write(Durability::Ordered, |tx| {
-            insert_blob(tx, &descriptor.digest, descriptor.size)
-        })
+        self.db()
+            .write(Durability::Ordered, |tx| self.insert_blob(tx, descriptor))
+    }
+
+    /// Records a blob that lies under its name, but perhaps not on disk yet.
+    pub(crate) fn insert_blob(&self, tx: &Connection, blob: &Descriptor) -> Result<()> {
+        let boot = self.layout().owner().boot();
+        tx.prepare_cached("INSERT OR IGNORE INTO blobs(digest, size, boot) VALUES(?1, ?2, ?3)")
+            .and_then(|mut statement| {
+                statement.execute(params![blob.digest.to_string(), signed(blob.size), boot])
+            })
+            .map_err(Error::db("record a blob"))?;
+        Ok(())
     }
 
     /// Where a blob lies, for messages.
@@ -134,14 +144,6 @@ impl Store {
             .join(digest.algorithm().as_str());
         sub.join(digest.hex())
     }
-}
-
-/// Records a blob that lies under its name, durably.
-pub(crate) fn insert_blob(tx: &Connection, digest: &Digest, size: u64) -> Result<()> {
-    tx.prepare_cached("INSERT OR IGNORE INTO blobs(digest, size) VALUES(?1, ?2)")
-        .and_then(|mut statement| statement.execute(params![digest.to_string(), signed(size)]))
-        .map_err(Error::db("record a blob"))?;
-    Ok(())
 }
 
 /// The size of a recorded blob in bytes.
@@ -189,11 +191,6 @@ impl<'a> BlobWriter<'a> {
             })?;
         }
         Ok(true)
-    }
-
-    /// The bytes seen so far.
-    pub(crate) fn size(&self) -> u64 {
-        self.size
     }
 
     /// The written file, when the bytes are what the descriptor names.

@@ -26,9 +26,14 @@ const SCHEMA: &str = "
 CREATE TABLE state(key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 INSERT INTO state VALUES('names', 1), ('index', 0);
 
+-- The boot in which the store was last opened. Where a blob or layer names a boot, it is not known
+-- to be on disk, and counts only in that boot.
+CREATE TABLE boots(id TEXT NOT NULL) STRICT;
+
 CREATE TABLE leases(id INTEGER PRIMARY KEY AUTOINCREMENT, owner TEXT NOT NULL) STRICT;
 
-CREATE TABLE blobs(digest TEXT PRIMARY KEY, size INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE blobs(digest TEXT PRIMARY KEY, size INTEGER NOT NULL, boot TEXT) STRICT, WITHOUT ROWID;
+CREATE INDEX blobs_boot ON blobs(boot) WHERE boot IS NOT NULL;
 CREATE TABLE lease_blobs(
   lease INTEGER NOT NULL REFERENCES leases(id) ON DELETE CASCADE,
   digest TEXT NOT NULL,
@@ -39,11 +44,13 @@ CREATE TABLE layers(
   id INTEGER PRIMARY KEY AUTOINCREMENT,
   diff_id TEXT NOT NULL,
   ready INTEGER NOT NULL,
+  boot TEXT,
   lease INTEGER,
   -- 1: its root hides all layers below (overlayfs does not look for that mark at a root).
   opaque INTEGER NOT NULL DEFAULT 0,
   bytes INTEGER NOT NULL,
   inodes INTEGER NOT NULL) STRICT;
+CREATE INDEX layers_boot ON layers(boot) WHERE boot IS NOT NULL;
 CREATE UNIQUE INDEX layers_ready ON layers(diff_id) WHERE ready = 1;
 CREATE TABLE lease_layers(
   lease INTEGER NOT NULL REFERENCES leases(id) ON DELETE CASCADE,
@@ -114,8 +121,8 @@ CREATE TRIGGER images_delete AFTER DELETE ON images
 pub(crate) enum Durability {
     /// A power cut may undo the latest commits, but only from the last one backwards.
     Ordered,
-    /// After the commit a power cut changes nothing: for what a caller is promised, and before
-    /// files are deleted.
+    /// After the commit a power cut changes nothing, nor any commit before it: before files are
+    /// deleted.
     Durable,
 }
 

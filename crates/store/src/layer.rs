@@ -1,17 +1,15 @@
 //! Layers: one pass over the compressed stream makes the blob and the unpacked directory.
 //!
 //! A layer is found by its diff_id and lies under a short number. Must never give it that number's
-//! name, or the blob its digest's, before both digests were verified and all is on disk.
+//! name, or the blob its digest's, before both digests were verified.
 
 use std::io::Read;
 
 use image::{Descriptor, Digest};
 use rusqlite::{Connection, OptionalExtension, params};
-use rustix::fs::syncfs;
 
-use crate::blob::insert_blob;
 use crate::db::{Durability, signed, unsigned};
-use crate::error::{Error, LayerError, Result};
+use crate::error::{Error, Result};
 use crate::extract::Unpacked;
 use crate::layout::{TempDir, TempFile};
 use crate::lease::{Lease, hold_layer};
@@ -98,14 +96,6 @@ impl Store {
             .transpose()?;
         let root = target.as_ref().map(TempDir::fd);
         let (blob, unpacked) = pipeline::run(self, descriptor, diff_id, reader, plan.keep, root)?;
-        // One flush for the blob and all files of the layer.
-        syncfs(self.layout().tmp()).map_err(|errno| Error::Layer {
-            layer: descriptor.digest.clone(),
-            source: LayerError::Write {
-                op: "syncfs",
-                source: errno.into(),
-            },
-        })?;
         if let Some(blob) = blob {
             self.publish_blob(descriptor, blob)?;
         }
@@ -121,11 +111,9 @@ impl Store {
             self.layout().blobs(digest.algorithm()),
             self.blob_path(digest),
         );
-        blob.rename(dir, digest.hex(), &path)?;
-        crate::layout::sync_directory(dir, &path)?;
-        self.db().write(Durability::Ordered, |tx| {
-            insert_blob(tx, digest, descriptor.size)
-        })
+        blob.commit(dir, digest.hex(), &path)?;
+        self.db()
+            .write(Durability::Ordered, |tx| self.insert_blob(tx, descriptor))
     }
 
     /// Reserves a number, gives the directory its name, then declares it ready. Whoever adds the
@@ -146,12 +134,16 @@ impl Store {
             kept: false,
         };
         let path = self.root().join("layers").join(id.to_string());
+        // A power cut may have given the number back, but not removed what had it.
+        let name = std::ffi::CString::new(id.to_string()).unwrap_or_default();
+        tree::remove(self.layout(), self.layout().layers(), &name)
+            .map_err(Error::sys("remove", &path))?;
         target.commit(self.layout().layers(), &id.to_string(), &path)?;
         reserved.kept = self.db().write(Durability::Ordered, |tx| {
             let first = ready_layer(tx, diff_id)?;
             hold_layer(tx, lease.id(), first.map_or(id, |(first, _)| first))?;
             if first.is_none() {
-                declare_ready(tx, id, unpacked)?;
+                declare_ready(tx, id, unpacked, self.layout().owner().boot())?;
             }
             Ok(first.is_none())
         })?;
@@ -199,11 +191,12 @@ fn reserve(tx: &Connection, lease: i64, diff_id: &Digest) -> Result<i64> {
     Ok(tx.last_insert_rowid())
 }
 
-fn declare_ready(tx: &Connection, id: i64, unpacked: Unpacked) -> Result<()> {
+fn declare_ready(tx: &Connection, id: i64, unpacked: Unpacked, boot: &str) -> Result<()> {
     let Unpacked { usage, opaque } = unpacked;
     tx.execute(
-        "UPDATE layers SET ready = 1, lease = NULL, bytes = ?2, inodes = ?3, opaque = ?4 WHERE id = ?1",
-        params![id, signed(usage.bytes), signed(usage.inodes), opaque],
+        "UPDATE layers SET ready = 1, lease = NULL, bytes = ?2, inodes = ?3, opaque = ?4, boot = ?5
+         WHERE id = ?1",
+        params![id, signed(usage.bytes), signed(usage.inodes), opaque, boot],
     )
     .map_err(Error::db("record a layer"))?;
     Ok(())

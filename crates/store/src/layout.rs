@@ -9,8 +9,8 @@
 //! meta.sqlite                what is ready, named and used
 //! tmp/OWNER-N                half-made or half-removed, by a process that still runs or is dead
 //! ```
-//! A thing is made in `tmp/`, made durable, then renamed. Must never rename before the content is
-//! on disk, and never touch what a living process has in `tmp/`.
+//! A thing is made in `tmp/` and renamed when it is complete; when it is on disk for good is the
+//! business of `settle`. Must never touch what a living process has in `tmp/`.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -19,9 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use image::Algorithm;
-use rustix::fs::{
-    AtFlags, CWD, Mode, OFlags, fdatasync, fsync, mkdirat, openat, renameat, unlinkat,
-};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, mkdirat, openat, renameat, unlinkat};
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
@@ -37,7 +35,8 @@ pub(crate) const DIRECTORY: OFlags = OFlags::RDONLY
 /// The name in `layers/` of a directory that is always empty; the ids of layers begin at 1.
 pub(crate) const EMPTY_LAYER: &str = "0";
 
-const OCI_LAYOUT: &[u8] = b"{\"imageLayoutVersion\":\"1.0.0\"}";
+/// The content of `oci-layout`.
+pub(crate) const OCI_LAYOUT: &[u8] = b"{\"imageLayoutVersion\":\"1.0.0\"}";
 
 /// Open directories of a store.
 #[derive(Debug)]
@@ -83,9 +82,6 @@ impl Layout {
         match mkdirat(&layout.layers, EMPTY_LAYER, Mode::from_raw_mode(0o755)) {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(e) => return Err(Error::sys("create", layers.join(EMPTY_LAYER))(e)),
-        }
-        if !layout.exists("oci-layout")? {
-            layout.write_file("oci-layout", OCI_LAYOUT)?;
         }
         Ok(layout)
     }
@@ -138,15 +134,8 @@ impl Layout {
         self.path.join("tmp").join(name)
     }
 
-    fn exists(&self, name: &str) -> Result<bool> {
-        match rustix::fs::statat(&self.root, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(_) => Ok(true),
-            Err(Errno::NOENT) => Ok(false),
-            Err(e) => Err(Error::sys("stat", self.path.join(name))(e)),
-        }
-    }
-
-    /// Replaces a file of the root with `bytes`: after a power cut it is the old or the new.
+    /// Replaces a file of the root: readers see the old or the new. Not durable: both files that are
+    /// written so can be made again, and are at the first open after a boot.
     pub(crate) fn write_file(&self, name: &str, bytes: &[u8]) -> Result<()> {
         let mut temp = TempFile::create(self)?;
         temp.write_all(bytes)
@@ -182,11 +171,6 @@ fn directory(parent: BorrowedFd<'_>, path: &Path, name: &str) -> Result<OwnedFd>
     openat(parent, name, DIRECTORY, Mode::empty()).map_err(Error::sys("open", path.join(name)))
 }
 
-/// Makes a rename in `dir` durable.
-pub(crate) fn sync_directory(dir: BorrowedFd<'_>, path: &Path) -> Result<()> {
-    fsync(dir).map_err(Error::sys("fsync the directory of", path))
-}
-
 /// A file in `tmp/`, removed on drop unless it was committed.
 #[derive(Debug)]
 pub(crate) struct TempFile<'a> {
@@ -214,16 +198,8 @@ impl<'a> TempFile<'a> {
         self.layout.temp_path(&self.name)
     }
 
-    /// Makes the content durable, then gives it its name in `dir`, durably. `path` is for messages.
-    pub(crate) fn commit(self, dir: BorrowedFd<'_>, name: &str, path: &Path) -> Result<()> {
-        fdatasync(&self.file).map_err(Error::sys("fdatasync", self.path()))?;
-        self.rename(dir, name, path)?;
-        sync_directory(dir, path)
-    }
-
-    /// Gives the content its name in `dir`; the caller has made the content durable and will do so
-    /// for the directory.
-    pub(crate) fn rename(mut self, dir: BorrowedFd<'_>, name: &str, path: &Path) -> Result<()> {
+    /// Gives the content its name in `dir`. `path` is for messages.
+    pub(crate) fn commit(mut self, dir: BorrowedFd<'_>, name: &str, path: &Path) -> Result<()> {
         renameat(self.layout.tmp(), &self.name, dir, name)
             .map_err(Error::sys("rename to", path))?;
         self.committed = true;
@@ -289,12 +265,12 @@ impl<'a> TempDir<'a> {
         self.fd.as_fd()
     }
 
-    /// Gives the directory its name in `dir`, durably; the caller has made the content durable.
+    /// Gives the directory its name in `dir`. `path` is for messages.
     pub(crate) fn commit(mut self, dir: BorrowedFd<'_>, name: &str, path: &Path) -> Result<()> {
         renameat(self.layout.tmp(), &self.name, dir, name)
             .map_err(Error::sys("rename to", path))?;
         self.committed = true;
-        sync_directory(dir, path)
+        Ok(())
     }
 }
 

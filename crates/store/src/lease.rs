@@ -2,20 +2,35 @@
 //!
 //! A lease ends when it is dropped or when its process is dead; never by a clock.
 
+use std::sync::Arc;
+
 use rusqlite::{Connection, params};
 
-use crate::Store;
 use crate::db::Durability;
 use crate::error::{Error, Result};
+use crate::{Core, Store};
 
 /// Keeps the blobs and layers that were added or asked for under it from garbage collection.
 #[derive(Debug)]
 pub struct Lease {
-    store: Store,
+    core: Arc<Core>,
     id: i64,
 }
 
 impl Lease {
+    pub(crate) fn begin(core: &Arc<Core>) -> Result<Lease> {
+        let owner = core.layout.owner().to_string();
+        let id = core.db.write(Durability::Ordered, |tx| {
+            tx.execute("INSERT INTO leases(owner) VALUES(?1)", [owner])
+                .map_err(Error::db("begin a lease"))?;
+            Ok(tx.last_insert_rowid())
+        })?;
+        Ok(Lease {
+            core: Arc::clone(core),
+            id,
+        })
+    }
+
     pub(crate) fn id(&self) -> i64 {
         self.id
     }
@@ -23,7 +38,7 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let ended = self.store.db().write(Durability::Ordered, |tx| {
+        let ended = self.core.db.write(Durability::Ordered, |tx| {
             tx.execute("DELETE FROM leases WHERE id = ?1", [self.id])
                 .map_err(Error::db("end a lease"))
         });
@@ -36,16 +51,7 @@ impl Drop for Lease {
 impl Store {
     /// Begins a lease. Errors when the database cannot be written.
     pub fn lease(&self) -> Result<Lease> {
-        let owner = self.layout().owner().to_string();
-        let id = self.db().write(Durability::Ordered, |tx| {
-            tx.execute("INSERT INTO leases(owner) VALUES(?1)", [owner])
-                .map_err(Error::db("begin a lease"))?;
-            Ok(tx.last_insert_rowid())
-        })?;
-        Ok(Lease {
-            store: self.clone(),
-            id,
-        })
+        Lease::begin(self.core())
     }
 }
 

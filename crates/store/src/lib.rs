@@ -2,7 +2,7 @@
 //!
 //! A store is a directory that is an OCI image layout (image-spec image-layout.md) and more: see
 //! [`Store`] for the life of an image in it. Several processes share one store; each call is atomic
-//! against a kill and a power cut. Blocking throughout: async callers use a thread for it.
+//! against a kill and a power cut (see [`Store::settle`]). Blocking throughout: async callers use a thread for it.
 //!
 //! ```text
 //! lease ──▶ add_layer (each layer) ──▶ put_image ──▶ find, images, read_file
@@ -29,6 +29,7 @@ mod limits;
 mod owner;
 mod rootfs;
 mod rw;
+mod settle;
 mod tree;
 mod usage;
 
@@ -53,17 +54,24 @@ pub struct Store(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    layout: layout::Layout,
-    db: db::Database,
+    core: Arc<Core>,
     configs: images::ConfigCache,
     limits: Limits,
+    settler: settle::Settler,
+}
+
+/// What a store is on disk.
+#[derive(Debug)]
+struct Core {
+    layout: layout::Layout,
+    db: db::Database,
 }
 
 impl Store {
     /// Opens the store at `root` with the default [`Limits`], making it when it is not there.
     ///
-    /// Removes what dead processes left half-made. Errors with [`Error::Io`], [`Error::Database`]
-    /// or [`Error::Schema`].
+    /// Removes what dead processes left half-made, and forgets what a power cut may have damaged.
+    /// Errors with [`Error::Io`], [`Error::Database`] or [`Error::Schema`].
     pub fn open(root: &Path) -> Result<Store> {
         Store::open_with(root, Limits::default())
     }
@@ -73,28 +81,34 @@ impl Store {
         let layout = layout::Layout::open(root)?;
         layout.clean()?;
         let db = db::Database::open(&layout.path().join("meta.sqlite"))?;
-        let configs = images::ConfigCache::default();
+        let core = Arc::new(Core { layout, db });
+        core.recover()?;
         let store = Store(Arc::new(Inner {
-            layout,
-            db,
-            configs,
+            settler: settle::Settler::new(Arc::clone(&core)),
+            core,
+            configs: images::ConfigCache::default(),
             limits,
         }));
         store.write_index()?;
+        store.settle_soon()?;
         Ok(store)
     }
 
     /// The root directory, as an absolute path.
     pub fn root(&self) -> &Path {
-        self.0.layout.path()
+        self.layout().path()
+    }
+
+    fn core(&self) -> &Arc<Core> {
+        &self.0.core
     }
 
     fn layout(&self) -> &layout::Layout {
-        &self.0.layout
+        &self.0.core.layout
     }
 
     fn db(&self) -> &db::Database {
-        &self.0.db
+        &self.0.core.db
     }
 
     fn configs(&self) -> &images::ConfigCache {

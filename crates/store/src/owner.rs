@@ -33,6 +33,11 @@ impl Owner {
         })
     }
 
+    /// The boot it ran in.
+    pub(crate) fn boot(&self) -> &str {
+        &self.boot
+    }
+
     /// Whether the process still runs. `now` is any owner of this boot, such as [`Owner::current`].
     pub(crate) fn is_alive(&self, now: &Owner) -> bool {
         // A process whose stat cannot be read for another reason than its absence counts as alive.

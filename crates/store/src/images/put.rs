@@ -57,15 +57,15 @@ impl NewImage {
 impl Store {
     /// Records an image; its layers must have been added or held under `lease`, blob and unpacked.
     ///
-    /// When it returns, the image survives a power cut and is listed in `index.json`. Recording the
-    /// same again only adds names. Errors with [`Error::MissingBlob`], [`Error::MissingLayer`],
+    /// When it returns, the image is listed in `index.json`; soon after, it survives a power cut (see
+    /// [`Store::settle`]). Recording the same again only adds names. Errors with [`Error::MissingBlob`], [`Error::MissingLayer`],
     /// [`Error::DigestMismatch`], [`Error::Mismatch`], [`Error::Document`] or [`Error::NameFlaw`].
     pub fn put_image(&self, lease: &Lease, new: NewImage) -> Result<ImageRecord> {
         let checked = Checked::new(&new)?;
         for Document { descriptor, bytes } in new.documents() {
             self.add_blob(lease, descriptor, bytes.as_slice())?;
         }
-        let record = self.db().write(Durability::Durable, |tx| {
+        let record = self.db().write(Durability::Ordered, |tx| {
             let layers = checked.layers(tx)?;
             checked.insert(tx, &layers)?;
             for (position, (layer, _)) in (0i64..).zip(&layers) {
@@ -88,6 +88,7 @@ impl Store {
                 })
         })?;
         self.write_index()?;
+        self.settle_soon()?;
         Ok(record)
     }
 

@@ -13,9 +13,6 @@ use crate::error::LayerError;
 /// zstd's own default limit, as a power of two.
 const ZSTD_WINDOW: u32 = 27;
 
-/// How many first bytes tell the format.
-pub(super) const MAGIC: usize = 6;
-
 /// A layer's uncompressed bytes.
 pub(super) enum Decoder<R: BufRead> {
     Plain(R),
@@ -53,7 +50,7 @@ pub(super) fn detect(media_type: &MediaType, magic: &[u8]) -> Result<Compression
         [0x1f, 0x8b, ..] => Ok(Compression::Gzip),
         [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Ok(Compression::Zstd),
         [b'B', b'Z', b'h', b'1'..=b'9', ..] => Err(LayerError::Format("bzip2".to_owned())),
-        [0xfd, b'7', b'z', b'X', b'Z', 0] => Err(LayerError::Format("xz".to_owned())),
+        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Err(LayerError::Format("xz".to_owned())),
         // Neither a known layer type nor recognisable: encrypted, or no layer at all.
         _ if media_type.compression().is_none() && media_type.as_str().contains("encrypted") => {
             Err(LayerError::Format(media_type.to_string()))

@@ -1,18 +1,21 @@
-//! The two threads that take in a layer.
+//! The three threads that take in a layer.
 //!
 //! ```text
-//! caller: reader ─▶ [hash, count, write blob] ─▶ decompress ─▶ chunks ─▶ worker: [hash] ─▶ untar
+//! caller: reader ─▶ decompress ─▶ chunks ─▶ worker: [hash] ─▶ untar
+//!              └──▶ pieces ─▶ writer: [hash, write blob]
 //! ```
 //! A few chunks are all that is in memory. When several things are wrong at once, the error is the
 //! cause: a content that is not the descriptor's is reported as that, not as a damaged archive.
 
 use std::io::{self, BufRead, Read};
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::thread::ScopedJoinHandle;
 
 use image::{Descriptor, Digest, Hasher};
 
-use super::decompress::{Decoder, MAGIC, detect};
+use super::decompress::{Decoder, detect};
 use crate::Store;
 use crate::archive::Archive;
 use crate::blob::BlobWriter;
@@ -39,8 +42,8 @@ pub(super) struct Plan {
     pub unpack: bool,
 }
 
-/// Takes in a layer: the verified blob (if `keep`), not yet on disk nor in place, and what is below
-/// `root` now (if given).
+/// Takes in a layer: the verified blob (if `keep`), not yet in place, and what is below `root` now
+/// (if given).
 pub(super) fn run<'a>(
     store: &'a Store,
     descriptor: &'a Descriptor,
@@ -49,56 +52,47 @@ pub(super) fn run<'a>(
     keep: bool,
     root: Option<BorrowedFd<'_>>,
 ) -> Result<(Option<TempFile<'a>>, Option<Unpacked>)> {
-    let layout = store.layout();
+    let (layout, limits) = (store.layout(), store.limits());
     let blob = BlobWriter::create(layout, descriptor, keep)?;
-    let mut tee = Tee::new(reader, blob, descriptor);
-    let (to_worker, chunks) = sync_channel::<Vec<u8>>(CHUNKS);
-    let (give_back, spare) = channel::<Vec<u8>>();
-    let (sent, worked) = std::thread::scope(|scope| {
-        let worker = scope.spawn(|| {
-            let stream = Chunks::new(chunks, give_back, diff_id.algorithm().hasher());
-            work(stream, layout, root, store.limits())
+    let outcome = std::thread::scope(|scope| {
+        let (to_worker, chunks) = sync_channel(CHUNKS);
+        let (give_chunk, spare_chunks) = channel();
+        let (to_blob, pieces) = sync_channel(CHUNKS);
+        let (give_piece, spare_pieces) = channel();
+        let hasher = diff_id.algorithm().hasher();
+        let worker = scope.spawn(move || {
+            work(
+                Chunks::new(chunks, give_chunk, hasher),
+                layout,
+                root,
+                limits,
+            )
         });
-        let sent = decompress(&mut tee, descriptor, store.limits(), to_worker, spare);
-        let worked = worker
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        (sent, worked)
-    });
-    let layer = |source| Error::Layer {
-        layer: descriptor.digest.clone(),
-        source,
-    };
-    let (found, unpacked) = match first_error(sent, worked, &mut tee) {
-        Ok(done) => done,
-        Err(Failure::Local(error)) => return Err(layer(error)),
-        // The content is at fault: is it the right content?
-        Err(Failure::Content(error)) => {
-            tee.drain()?;
-            tee.blob.finish()?;
-            return Err(layer(error));
+        let writer = scope.spawn(move || write_blob(blob, pieces, give_piece));
+        let mut tee = Tee::new(reader, descriptor, to_blob, spare_pieces);
+        let sent = decompress(&mut tee, descriptor, limits, to_worker, spare_chunks);
+        let worked = join(worker);
+        let layer = first_error(sent, worked);
+        // Whether the content is the right one matters unless the error has nothing to do with it.
+        if !matches!(&layer, Err(error) if is_local(error)) {
+            tee.drain();
         }
-        Err(Failure::Source(error)) => return Err(error),
-    };
-    tee.drain()?;
-    let blob = tee.blob.finish()?;
-    if found != *diff_id {
-        return Err(layer(LayerError::DiffId {
-            expected: diff_id.clone(),
-            actual: found,
-        }));
-    }
-    Ok((blob, unpacked))
+        let source = tee.failure.take();
+        drop(tee);
+        Outcome {
+            layer,
+            source,
+            blob: join(writer),
+        }
+    });
+    outcome.judge(descriptor, diff_id)
 }
 
-/// Whose fault an error is.
-enum Failure {
-    /// The reader failed or there was no space for the blob.
-    Source(Error),
-    /// The bytes are not a good layer.
-    Content(LayerError),
-    /// The layer could not be written, or exceeds a limit.
-    Local(LayerError),
+/// A panic of a thread of the pipeline goes on in its caller.
+fn join<T>(thread: ScopedJoinHandle<'_, T>) -> T {
+    thread
+        .join()
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// How sending ended.
@@ -111,21 +105,16 @@ enum Sent {
 
 type Worked = Result<(Digest, Option<Unpacked>), LayerError>;
 
-fn first_error<R: Read>(
-    sent: Sent,
-    worked: Worked,
-    tee: &mut Tee<'_, R>,
-) -> Result<(Digest, Option<Unpacked>), Failure> {
-    if let Some(error) = tee.failure.take() {
-        return Err(Failure::Source(error));
+fn first_error(sent: Sent, worked: Worked) -> Worked {
+    match sent {
+        Sent::All | Sent::Refused => worked,
+        Sent::Failed(error) => Err(error),
     }
-    let error = match (sent, worked) {
-        (Sent::All, Ok(done)) => return Ok(done),
-        (Sent::Failed(error), _) | (_, Err(error)) => error,
-        // The worker only gives up with an error.
-        (Sent::Refused, Ok(done)) => return Ok(done),
-    };
-    let local = matches!(
+}
+
+/// Whether an error is about this host or its limits, whatever the content is.
+fn is_local(error: &LayerError) -> bool {
+    matches!(
         error,
         LayerError::Limit { .. }
             | LayerError::Write { .. }
@@ -133,12 +122,56 @@ fn first_error<R: Read>(
                 flaw: EntryFlaw::Io { .. },
                 ..
             }
-    );
-    Err(if local {
-        Failure::Local(error)
-    } else {
-        Failure::Content(error)
-    })
+    )
+}
+
+/// What the threads found.
+struct Outcome<'a> {
+    layer: Worked,
+    source: Option<Error>,
+    blob: Result<Option<TempFile<'a>>>,
+}
+
+impl<'a> Outcome<'a> {
+    /// The result, or of several errors the one that caused the others.
+    fn judge(
+        self,
+        descriptor: &Descriptor,
+        diff_id: &Digest,
+    ) -> Result<(Option<TempFile<'a>>, Option<Unpacked>)> {
+        let layer = |source| Error::Layer {
+            layer: descriptor.digest.clone(),
+            source,
+        };
+        match (self.source, self.blob, self.layer) {
+            (Some(error), _, _) => Err(error),
+            (None, Err(Error::Io { op, source, .. }), _) => {
+                Err(layer(LayerError::Write { op, source }))
+            }
+            (None, _, Err(error)) if is_local(&error) => Err(layer(error)),
+            (None, Err(error), _) => Err(error),
+            (None, Ok(_), Err(error)) => Err(layer(error)),
+            (None, Ok(blob), Ok((actual, unpacked))) if actual == *diff_id => Ok((blob, unpacked)),
+            (None, Ok(_), Ok((actual, _))) => Err(layer(LayerError::DiffId {
+                expected: diff_id.clone(),
+                actual,
+            })),
+        }
+    }
+}
+
+/// Hashes and writes the compressed bytes.
+fn write_blob<'a>(
+    mut blob: BlobWriter<'a>,
+    pieces: Receiver<Arc<Vec<u8>>>,
+    give_back: Sender<Arc<Vec<u8>>>,
+) -> Result<Option<TempFile<'a>>> {
+    for piece in pieces {
+        blob.push(&piece)?;
+        // The other end may have all that it wants.
+        let _ = give_back.send(piece);
+    }
+    blob.finish()
 }
 
 fn decompress<R: Read>(
@@ -148,7 +181,7 @@ fn decompress<R: Read>(
     to_worker: SyncSender<Vec<u8>>,
     spare: Receiver<Vec<u8>>,
 ) -> Sent {
-    let magic = match tee.peek(MAGIC) {
+    let magic = match tee.peek() {
         Ok(magic) => magic,
         Err(e) => return Sent::Failed(LayerError::Decompress(e)),
     };
@@ -165,7 +198,7 @@ fn decompress<R: Read>(
         let mut chunk = spare
             .try_recv()
             .unwrap_or_else(|_| Vec::with_capacity(CHUNK));
-        if let Err(e) = fill(&mut decoder, &mut chunk) {
+        if let Err(e) = fill(&mut decoder, &mut chunk, CHUNK) {
             return Sent::Failed(LayerError::Decompress(e));
         }
         if chunk.is_empty() {
@@ -182,10 +215,10 @@ fn decompress<R: Read>(
 }
 
 /// Fills a chunk, less only at the end of the stream.
-fn fill(reader: &mut impl Read, chunk: &mut Vec<u8>) -> io::Result<()> {
-    chunk.resize(CHUNK, 0);
+fn fill(reader: &mut impl Read, chunk: &mut Vec<u8>, size: usize) -> io::Result<()> {
+    chunk.resize(size, 0);
     let mut filled = 0;
-    while filled < CHUNK {
+    while filled < size {
         match reader.read(&mut chunk[filled..]) {
             Ok(0) => break,
             Ok(length) => filled += length,
@@ -287,73 +320,71 @@ impl BufRead for Chunks {
     }
 }
 
-/// The compressed stream: every byte read of it goes to the blob.
+/// The compressed stream: every byte read of it goes to the blob's thread as well.
 struct Tee<'a, R> {
     reader: R,
-    blob: BlobWriter<'a>,
     descriptor: &'a Descriptor,
-    buffer: Vec<u8>,
-    start: usize,
-    end: usize,
+    to_blob: SyncSender<Arc<Vec<u8>>>,
+    spare: Receiver<Arc<Vec<u8>>>,
+    buffer: Arc<Vec<u8>>,
+    read: usize,
+    /// Bytes read from the source.
+    total: u64,
     /// The real error behind what the decompressor was told.
     failure: Option<Error>,
 }
 
 impl<'a, R: Read> Tee<'a, R> {
-    fn new(reader: R, blob: BlobWriter<'a>, descriptor: &'a Descriptor) -> Tee<'a, R> {
+    fn new(
+        reader: R,
+        descriptor: &'a Descriptor,
+        to_blob: SyncSender<Arc<Vec<u8>>>,
+        spare: Receiver<Arc<Vec<u8>>>,
+    ) -> Tee<'a, R> {
+        let buffer = Arc::default();
         Tee {
             reader,
-            blob,
             descriptor,
-            buffer: vec![0; READ],
-            start: 0,
-            end: 0,
+            to_blob,
+            spare,
+            buffer,
+            read: 0,
+            total: 0,
             failure: None,
         }
     }
 
-    /// The first bytes, fewer than `length` only when there are no more.
-    fn peek(&mut self, length: usize) -> io::Result<&[u8]> {
-        while self.end < length && self.more()? {}
-        Ok(&self.buffer[..self.end.min(length)])
+    /// The first bytes, fewer than a buffer only when there are no more.
+    fn peek(&mut self) -> io::Result<&[u8]> {
+        self.fill_buf()
     }
 
-    /// Reads on behind what is in the buffer; `false` at the end.
-    fn more(&mut self) -> io::Result<bool> {
-        let length = loop {
-            match self.reader.read(&mut self.buffer[self.end..]) {
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Ok(length) => break length,
-                Err(source) => {
-                    let digest = self.descriptor.digest.clone();
-                    return Err(self.fail(Error::BlobRead { digest, source }));
-                }
-            }
-        };
-        let bytes = &self.buffer[self.end..self.end + length];
-        self.end += length;
-        match self.blob.push(bytes) {
-            Ok(true) => Ok(length > 0),
-            Ok(false) => {
-                let (digest, expected) = (self.descriptor.digest.clone(), self.descriptor.size);
-                let actual = self.blob.size();
-                Err(self.fail(Error::SizeMismatch {
-                    digest,
-                    expected,
-                    actual,
-                }))
-            }
-            Err(error) => {
-                let layer = self.descriptor.digest.clone();
-                let error = match error {
-                    Error::Io { op, source, .. } => Error::Layer {
-                        layer,
-                        source: LayerError::Write { op, source },
-                    },
-                    other => other,
-                };
-                Err(self.fail(error))
-            }
+    /// Replaces the buffer, which was read, by the next one; empty at the end.
+    fn advance(&mut self) -> io::Result<()> {
+        self.buffer = Arc::default();
+        self.read = 0;
+        let spare = self.spare.try_recv().ok().and_then(Arc::into_inner);
+        let mut buffer = spare.unwrap_or_default();
+        let filled = fill(&mut self.reader, &mut buffer, READ);
+        self.total += buffer.len() as u64;
+        let digest = || self.descriptor.digest.clone();
+        if let Err(source) = filled {
+            let digest = digest();
+            return Err(self.fail(Error::BlobRead { digest, source }));
+        }
+        if self.total > self.descriptor.size {
+            let (digest, expected, actual) = (digest(), self.descriptor.size, self.total);
+            return Err(self.fail(Error::SizeMismatch {
+                digest,
+                expected,
+                actual,
+            }));
+        }
+        self.buffer = Arc::new(buffer);
+        // When the blob's thread has given up, its own error says why.
+        match self.buffer.is_empty() || self.to_blob.send(Arc::clone(&self.buffer)).is_ok() {
+            true => Ok(()),
+            false => Err(io::ErrorKind::BrokenPipe.into()),
         }
     }
 
@@ -364,20 +395,8 @@ impl<'a, R: Read> Tee<'a, R> {
     }
 
     /// Reads what the decompressor left, so that the whole blob is hashed.
-    fn drain(&mut self) -> Result<()> {
-        loop {
-            (self.start, self.end) = (0, 0);
-            match self.more() {
-                Ok(true) => {}
-                Ok(false) => return Ok(()),
-                Err(told) => {
-                    return Err(self.failure.take().unwrap_or_else(|| Error::BlobRead {
-                        digest: self.descriptor.digest.clone(),
-                        source: told,
-                    }));
-                }
-            }
-        }
+    fn drain(&mut self) {
+        while self.failure.is_none() && self.advance().is_ok() && !self.buffer.is_empty() {}
     }
 }
 
@@ -391,14 +410,13 @@ impl<R: Read> Read for Tee<'_, R> {
 
 impl<R: Read> BufRead for Tee<'_, R> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        if self.start == self.end {
-            (self.start, self.end) = (0, 0);
-            self.more()?;
+        if self.read == self.buffer.len() {
+            self.advance()?;
         }
-        Ok(&self.buffer[self.start..self.end])
+        Ok(&self.buffer[self.read..])
     }
 
     fn consume(&mut self, length: usize) {
-        self.start += length;
+        self.read += length;
     }
 }

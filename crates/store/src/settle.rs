@@ -1,0 +1,192 @@
+//! When what was added is on disk for good, and what a power cut leaves.
+//!
+//! A pull does not wait for the disk. Blobs and layers are recorded with the boot they were added
+//! in and count only in that boot, until [`Store::settle`] has flushed them and takes the boot off.
+//! The first open after a boot forgets what was not settled, and all images made of it: the old or
+//! the new, never half. Must never take a boot off before the flush that began after it was set.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use rusqlite::{Connection, OptionalExtension};
+use rustix::fs::syncfs;
+
+use crate::db::Durability;
+use crate::error::{Error, Result};
+use crate::layout::OCI_LAYOUT;
+use crate::lease::Lease;
+use crate::{Core, Store};
+
+impl Store {
+    /// Waits until all that was added is on disk: it survives a power cut from then on.
+    ///
+    /// [`put_image`](Store::put_image) starts this in the background, and dropping the last handle
+    /// waits for it, so that calling it is never needed for safety.
+    pub fn settle(&self) -> Result<()> {
+        self.core().settle()
+    }
+
+    /// Begins to settle in the background, if there is anything to be settled.
+    pub(crate) fn settle_soon(&self) -> Result<()> {
+        if self.db().read(is_unsettled)? {
+            self.0.settler.start();
+        }
+        Ok(())
+    }
+}
+
+impl Core {
+    fn settle(self: &Arc<Core>) -> Result<()> {
+        // The lease keeps what is flushed from being collected and added anew meanwhile.
+        let lease = Lease::begin(self)?;
+        let found = self
+            .db
+            .write(Durability::Ordered, |tx| hold_unsettled(tx, lease.id()))?;
+        if found == 0 {
+            return Ok(());
+        }
+        syncfs(self.layout.root()).map_err(Error::sys("syncfs", self.layout.path()))?;
+        self.db
+            .write(Durability::Durable, |tx| mark_settled(tx, lease.id()))
+    }
+
+    /// At the first open after a boot, forgets what was added and not settled before it.
+    pub(crate) fn recover(&self) -> Result<()> {
+        let boot = self.layout.owner().boot();
+        let same = |db: &Connection| Ok(last_boot(db)?.as_deref() == Some(boot));
+        if self.db.read(same)? {
+            return Ok(());
+        }
+        self.db.write(Durability::Durable, |tx| {
+            if last_boot(tx)?.as_deref() == Some(boot) {
+                return Ok(());
+            }
+            let forget = || {
+                tx.execute_batch(FORGET)?;
+                tx.execute("INSERT INTO boots(id) VALUES(?1)", [boot])
+            };
+            forget().map_err(Error::db("forget what a power cut may have damaged"))?;
+            self.layout.write_file("oci-layout", OCI_LAYOUT)
+        })
+    }
+}
+
+/// Forgets what names a boot: that boot is over. The files have no row then, and go with the next gc.
+const FORGET: &str = "
+CREATE TEMP TABLE lost_layers AS SELECT id FROM main.layers WHERE boot IS NOT NULL;
+DELETE FROM leases;
+DELETE FROM containers WHERE id IN
+  (SELECT container FROM container_layers WHERE layer IN temp.lost_layers);
+DELETE FROM images WHERE id IN (SELECT image FROM image_layers WHERE layer IN temp.lost_layers);
+DELETE FROM manifests WHERE digest IN
+  (SELECT manifest FROM manifest_blobs JOIN blobs ON blob = blobs.digest WHERE boot IS NOT NULL);
+DELETE FROM images WHERE id NOT IN (SELECT image FROM manifests);
+UPDATE images SET manifest = (SELECT digest FROM manifests WHERE image = images.id)
+  WHERE manifest NOT IN (SELECT digest FROM manifests);
+DELETE FROM layers WHERE id IN temp.lost_layers;
+DELETE FROM blobs WHERE boot IS NOT NULL;
+DROP TABLE temp.lost_layers;
+UPDATE state SET value = value + 1 WHERE key = 'names';
+DELETE FROM boots;
+";
+
+fn last_boot(db: &Connection) -> Result<Option<String>> {
+    db.query_row("SELECT id FROM boots", [], |row| row.get(0))
+        .optional()
+        .map_err(Error::db("read the last boot"))
+}
+
+fn is_unsettled(db: &Connection) -> Result<bool> {
+    const UNSETTLED: &str = "
+        SELECT EXISTS(SELECT 1 FROM blobs WHERE boot IS NOT NULL)
+            OR EXISTS(SELECT 1 FROM layers WHERE boot IS NOT NULL)";
+    db.query_row(UNSETTLED, [], |row| row.get(0))
+        .map_err(Error::db("look for what is not settled"))
+}
+
+fn hold_unsettled(tx: &Connection, lease: i64) -> Result<usize> {
+    let hold = || {
+        let blobs = tx.execute(
+            "INSERT INTO lease_blobs SELECT ?1, digest FROM blobs WHERE boot IS NOT NULL",
+            [lease],
+        )?;
+        let layers = tx.execute(
+            "INSERT INTO lease_layers SELECT ?1, id FROM layers WHERE boot IS NOT NULL",
+            [lease],
+        )?;
+        Ok(blobs + layers)
+    };
+    hold().map_err(Error::db("hold what is not settled"))
+}
+
+fn mark_settled(tx: &Connection, lease: i64) -> Result<()> {
+    const BLOBS: &str = "
+        UPDATE blobs SET boot = NULL
+        WHERE boot IS NOT NULL AND digest IN (SELECT digest FROM lease_blobs WHERE lease = ?1)";
+    const LAYERS: &str = "
+        UPDATE layers SET boot = NULL
+        WHERE boot IS NOT NULL AND id IN (SELECT layer FROM lease_layers WHERE lease = ?1)";
+    for sql in [BLOBS, LAYERS] {
+        tx.execute(sql, [lease])
+            .map_err(Error::db("mark what is settled"))?;
+    }
+    Ok(())
+}
+
+/// The thread that settles in the background.
+#[derive(Debug)]
+pub(crate) struct Settler {
+    core: Arc<Core>,
+    again: Arc<AtomicBool>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Settler {
+    pub(crate) fn new(core: Arc<Core>) -> Settler {
+        Settler {
+            core,
+            again: Arc::default(),
+            thread: Mutex::default(),
+        }
+    }
+
+    /// Sees to it that a flush begins after this call.
+    fn start(&self) {
+        self.again.store(true, Ordering::SeqCst);
+        // A panic in the lock's holder leaves a handle or none: both are good.
+        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        if thread.as_ref().is_some_and(|thread| !thread.is_finished()) {
+            return;
+        }
+        let (core, again) = (Arc::clone(&self.core), Arc::clone(&self.again));
+        let spawned = std::thread::Builder::new().name("store-settle".to_owned());
+        match spawned.spawn(move || settle_while(&core, &again)) {
+            Ok(handle) => *thread = Some(handle),
+            Err(e) => tracing::warn!("what was pulled is not flushed yet: no thread for it: {e}"),
+        }
+    }
+}
+
+fn settle_while(core: &Arc<Core>, again: &AtomicBool) {
+    while again.swap(false, Ordering::SeqCst) {
+        if let Err(e) = core.settle() {
+            tracing::warn!("what was pulled is not flushed yet: {e}");
+        }
+    }
+}
+
+impl Drop for Settler {
+    fn drop(&mut self) {
+        let thread = self
+            .thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(thread) = thread {
+            // A panic was reported by the thread; what is left is settled here.
+            let _ = thread.join();
+            settle_while(&self.core, &self.again);
+        }
+    }
+}
