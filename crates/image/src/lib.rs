@@ -1,5 +1,9 @@
 //! Container images outside the store: their names, documents, and the way to and from a registry.
 //!
+//! To pull: read [`Registries`], [`AuthFiles`] and [`Policy`]; give the name a meaning with
+//! [`Registries::candidates`]; ask [`Policy::check`], which the client does not do by itself; then
+//! [`Client::image`] and [`Client::blob`] for each layer.
+//!
 //! One file per specification chapter. The pure half ([`Digest`], [`Reference`], [`manifest`],
 //! [`platform`], [`config`]) does no I/O and is what the other crates build on.
 //!

@@ -156,7 +156,8 @@ impl Reference {
         }
     }
 
-    /// The short form that people write: without Docker Hub's domain and `library/`.
+    /// The short form that people write: without Docker Hub's domain and `library/`, where that
+    /// still means the same.
     pub fn familiar(&self) -> String {
         let mut text = self.familiar_name();
         self.push_suffix(&mut text);
@@ -165,11 +166,12 @@ impl Reference {
 
     /// [`familiar`](Reference::familiar) without tag and digest.
     pub fn familiar_name(&self) -> String {
-        if self.domain != DEFAULT_DOMAIN {
+        // `docker.io/a.b/c` is not `a.b/c`, and 64 digits alone would be an image ID.
+        if self.domain != DEFAULT_DOMAIN || is_qualified(&self.path) {
             return self.name();
         }
         match self.path.strip_prefix(OFFICIAL_PREFIX) {
-            Some(name) if !name.contains('/') => name.to_owned(),
+            Some(name) if !name.contains('/') && !is_identifier(name) => name.to_owned(),
             _ => self.path.clone(),
         }
     }

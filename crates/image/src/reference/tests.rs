@@ -202,3 +202,79 @@ fn a_new_tag_is_checked() {
     assert!(reference.with_tag("a/b").is_err());
     assert!(reference.with_tag("").is_err());
 }
+
+#[test]
+fn the_familiar_form_never_means_another_image() {
+    let id = "a3ed95caeb02ffe68cdd9fd84406680ae93d633cb16422d00e8a7c22955b46d4";
+    for name in [
+        "docker.io/localhost/x",
+        "docker.io/a.b/c",
+        &format!("docker.io/library/{id}"),
+    ] {
+        let reference = Reference::parse(name).unwrap();
+        assert_eq!(
+            Reference::parse(&reference.familiar()).unwrap(),
+            reference,
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn random_text_never_panics_and_what_parses_reads_back() {
+    const PIECES: [&str; 24] = [
+        "a",
+        "B",
+        "0",
+        ".",
+        "-",
+        "_",
+        "__",
+        "/",
+        ":",
+        "@",
+        "[",
+        "]",
+        "::1",
+        "localhost",
+        "docker.io",
+        "library",
+        "index.docker.io",
+        "sha256:",
+        SHA,
+        "é",
+        " ",
+        "latest",
+        "5000",
+        "\0",
+    ];
+    let mut state = 42_u64;
+    let mut random = |below: usize| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(state >> 33).unwrap() % below
+    };
+    let mut parsed = 0;
+    for _ in 0..50_000 {
+        let length = 1 + random(8);
+        let text: String = (0..length).map(|_| PIECES[random(PIECES.len())]).collect();
+        if let Ok(reference) = Reference::parse(&text) {
+            parsed += 1;
+            assert_eq!(
+                Reference::parse(&reference.to_string()).unwrap(),
+                reference,
+                "{text:?}"
+            );
+            assert_eq!(
+                Reference::parse(&reference.familiar()).unwrap(),
+                reference,
+                "{text:?}"
+            );
+        }
+    }
+    assert!(
+        parsed > 1000,
+        "only {parsed} texts parsed: the test has lost its point"
+    );
+}

@@ -80,26 +80,6 @@ fn the_longest_prefix_wins() {
         prefix = "example.com/team"
         location = "team.example"
         [[registry]]
-        prefix = "example.com/team/app:v1"
-        location = "pinned.example/app:v1"
-        [[registry]]
-        prefix = "*.example.com"
-        blocked = true
-        [[registry]]
-        prefix = "*.ok.example.com"
-        "#,
-    );
-    // A location with a tag is no place for other images.
-    assert!(registries.is_err());
-    let registries = Registries::parse(
-        r#"
-        [[registry]]
-        location = "example.com"
-        insecure = true
-        [[registry]]
-        prefix = "example.com/team"
-        location = "team.example"
-        [[registry]]
         prefix = "*.example.com"
         blocked = true
         [[registry]]
