@@ -20,10 +20,12 @@ mod error;
 mod frame;
 mod info;
 pub mod protocol;
+mod server;
 mod setup;
 mod shm;
 mod state;
 mod stream;
+mod sys;
 
 pub use client::{
     AttachEvent, AttachInput, AttachOutput, Attachment, Client, ExecSession, ExecStdio, Stream, clean_after_death,
@@ -34,5 +36,6 @@ pub use info::SupervisorInfo;
 pub use protocol::{
     AttachOptions, CreateContainer, CreatedInfo, ExecExit, ExecRequest, LogTarget, RootfsSource,
 };
+pub use server::supervise;
 pub use setup::PodSetup;
 pub use state::{ContainerState, Status};

@@ -1,0 +1,74 @@
+//! From a program that was just executed to a process that is nobody's child, holds nothing of its
+//! starter's but one connection, and cannot be ended by accident.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::{Mode, OFlags, open};
+use rustix::io::fcntl_dupfd_cloexec;
+use rustix::process::{chdir, getpid, set_child_subreaper, setsid, umask};
+use rustix::stdio::{dup2_stdin, dup2_stdout, stdin};
+use rustix::thread::set_name;
+
+use super::diagnose;
+use crate::error::{Error, Result};
+use crate::frame::Inbox;
+use crate::protocol::Request;
+use crate::setup::PodSetup;
+use crate::sys::process::{Fork, close_inherited, exit_now, fork};
+use crate::sys::signal::block_all;
+
+/// Leaves the starter: a new session, and a new parent. The process that was executed ends here,
+/// and its starter has its exit code; the one that goes on is its child.
+pub(super) fn leave_starter() -> Result<()> {
+    setsid().map_err(Error::io("start", "session"))?;
+    match fork().map_err(Error::io("fork", "supervisor"))? {
+        Fork::Parent(_) => exit_now(0),
+        Fork::Child => Ok(()),
+    }
+}
+
+/// Keeps the connection that is stdin under another number, stderr as the log, and nothing else.
+pub(super) fn keep_connection_only() -> Result<OwnedFd> {
+    let failed = |operation| Error::io::<rustix::io::Errno>(operation, "inherited files");
+    close_inherited(3).map_err(Error::io("close", "inherited files"))?;
+    let connection = fcntl_dupfd_cloexec(stdin(), 3).map_err(failed("keep"))?;
+    let null = open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).map_err(failed("replace"))?;
+    dup2_stdin(&null).map_err(failed("replace"))?;
+    dup2_stdout(&null).map_err(failed("replace"))?;
+    Ok(connection)
+}
+
+/// Takes on what a supervisor is. Returns the OOM score adjustment that its containers would have
+/// had without it.
+pub(super) fn become_supervisor() -> Result<Option<i32>> {
+    block_all().map_err(Error::io("block", "signals"))?;
+    set_name(c"floe-supervisor").map_err(Error::io("set", "process name"))?;
+    set_child_subreaper(Some(getpid())).map_err(Error::io("become", "subreaper"))?;
+    chdir("/").map_err(Error::io("enter", "/"))?;
+    umask(Mode::from_raw_mode(0o022));
+    let inherited = std::fs::read_to_string("/proc/self/oom_score_adj").ok();
+    // Needs CAP_SYS_RESOURCE; without it a supervisor is a likelier victim, and works all the same.
+    let _ = std::fs::write("/proc/self/oom_score_adj", "-999");
+    Ok(inherited.and_then(|text| text.trim().parse().ok()))
+}
+
+/// Waits for what the starter wants set up. `None`: the starter is gone.
+pub(super) fn receive_setup(connection: &OwnedFd) -> Result<Option<PodSetup>> {
+    let mut inbox = Inbox::default();
+    let mut scratch = [0; 4096];
+    loop {
+        match inbox.message::<Request>()? {
+            Some(Request::SetUp(setup)) => return Ok(Some(*setup)),
+            Some(_) => return Err(Error::protocol("the first request is not set_up")),
+            None => {}
+        }
+        match inbox.receive(connection.as_fd(), &mut scratch) {
+            Ok(0) => return Ok(None),
+            Ok(_) => {}
+            Err(error) => {
+                diagnose(format_args!("stdin is not the connection of a supervisor's client: {error}"));
+                return Err(Error::io("receive from", "stdin")(error));
+            }
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! One container as its supervisor holds it: record, process, cgroup, streams, and what is under
+//! way with it. Changes of its state go through [`Container::set_status`], which puts them on disk.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use runtime::Gate;
+use runtime::cgroup::{Cgroup, OomWatch};
+
+use super::cri_log::CriLog;
+use super::diagnose;
+use super::poller::Key;
+use super::stdin::Stdin;
+use super::streams::Output;
+use super::time::after;
+use crate::client::Stream;
+use crate::error::{Error, Result};
+use crate::state::{ContainerState, Status};
+use crate::sys::process::Process;
+
+/// How long until a record that could not be written is tried again.
+const RETRY_RECORD: Duration = Duration::from_secs(1);
+
+/// A container of the pod.
+#[derive(Debug)]
+pub(super) struct Container {
+    pub(super) state: ContainerState,
+    /// Its directory, where the record is.
+    pub(super) dir: PathBuf,
+    /// Its first process, until that is reaped.
+    pub(super) process: Option<Process>,
+    /// Holds its first process before its program; taken by start.
+    pub(super) gate: Option<Gate>,
+    /// Why start failed; its first process is ending.
+    pub(super) start_failure: Option<StartFailure>,
+    pub(super) cgroup: Cgroup,
+    pub(super) oom: Option<OomWatch>,
+    /// With its first process the kernel kills all others.
+    pub(super) own_pid_namespace: bool,
+    /// Its streams are one terminal, whose master side is `stdout`.
+    pub(super) terminal: bool,
+    pub(super) stdout: Option<Output>,
+    pub(super) stderr: Option<Output>,
+    pub(super) stdin: Option<Stdin>,
+    pub(super) stdin_once: bool,
+    pub(super) log: Option<CriLog>,
+    /// Clients that carry its streams.
+    pub(super) attached: Vec<Key>,
+    /// Clients that wait for something of it.
+    pub(super) waiting: Vec<(Key, Want)>,
+    pub(super) stop: Option<Stop>,
+    pub(super) removal: Option<Removal>,
+    /// The record on disk is older than the one in memory; when to try again.
+    pub(super) unsaved: Option<Instant>,
+}
+
+/// Why a program was not executed.
+#[derive(Debug)]
+pub(super) struct StartFailure {
+    pub(super) message: String,
+    pub(super) exit_code: i32,
+}
+
+/// What a client waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Want {
+    /// The end of a start that failed.
+    Start,
+    /// Its end.
+    Exit,
+    /// Its removal.
+    Removal,
+}
+
+/// A stop that is under way.
+#[derive(Debug)]
+pub(super) struct Stop {
+    /// When to kill, or to kill again; `None` never.
+    pub(super) kill_at: Option<Instant>,
+    /// How many times it was killed.
+    pub(super) kills: u32,
+}
+
+/// A removal that is under way; it begins when the container has ended.
+#[derive(Debug)]
+pub(super) struct Removal {
+    /// When to try next.
+    pub(super) next: Instant,
+    /// How many times it was tried.
+    pub(super) tries: u32,
+    /// Leave the record on disk: the pod is shut down, and somebody may want to know the exit code.
+    pub(super) keep_record: bool,
+}
+
+/// How long to wait after so many tries: doubled each time, up to five seconds.
+pub(super) fn backoff(tries: u32) -> Duration {
+    Duration::from_millis(5).saturating_mul(1 << tries.min(10)).min(Duration::from_secs(5))
+}
+
+impl Container {
+    pub(super) fn id(&self) -> &str {
+        &self.state.id
+    }
+
+    pub(super) fn is_exited(&self) -> bool {
+        self.state.status.is_exited()
+    }
+
+    /// Puts the record on disk; a failure is told, and the record tried again later.
+    pub(super) fn save(&mut self) {
+        match self.state.write(&self.dir) {
+            Ok(()) => self.unsaved = None,
+            Err(error) => {
+                diagnose(format_args!("container {}: {error}", self.state.id));
+                self.unsaved = after(RETRY_RECORD);
+            }
+        }
+    }
+
+    /// Moves the container to another state, also on disk.
+    pub(super) fn set_status(&mut self, status: Status) {
+        self.state.status = status;
+        self.save();
+    }
+
+    /// The error for a verb that does not fit the state.
+    pub(super) fn wrong_state(&self, verb: &str) -> Error {
+        Error::State { verb: verb.to_owned(), id: self.state.id.clone(), state: self.state.status.word().to_owned() }
+    }
+
+    /// Something the runtime said, with the container's name.
+    pub(super) fn failed<E: std::fmt::Display>(&self, verb: &'static str) -> impl FnOnce(E) -> Error + use<E> {
+        runtime_failed(&self.state.id, verb)
+    }
+
+    pub(super) fn output(&mut self, stream: Stream) -> &mut Option<Output> {
+        match stream {
+            Stream::Stdout => &mut self.stdout,
+            Stream::Stderr => &mut self.stderr,
+        }
+    }
+
+    /// Sends a signal to the first process.
+    pub(super) fn signal(&self, verb: &'static str, signal: i32) -> Result<()> {
+        let process = self.process.as_ref().ok_or_else(|| self.wrong_state(verb))?;
+        process.signal(signal).map_err(Error::io("signal", format!("process {}", process.pid())))
+    }
+
+    /// The next moment at which something is due.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let stop = self.stop.as_ref().filter(|_| !self.is_exited()).and_then(|stop| stop.kill_at);
+        let removal = self.removal.as_ref().filter(|_| self.is_exited()).map(|removal| removal.next);
+        [stop, removal, self.unsaved].into_iter().flatten().min()
+    }
+}
+
+/// Something the runtime said, with the container's name.
+pub(super) fn runtime_failed<E: std::fmt::Display>(id: &str, verb: &'static str) -> impl FnOnce(E) -> Error + use<E> {
+    let id = id.to_owned();
+    move |error| Error::Runtime { verb: verb.to_owned(), id, message: error.to_string() }
+}

@@ -1,0 +1,237 @@
+//! Making a container: everything is checked and opened first, then the runtime clones the first
+//! process, then the record is written. Whatever fails takes back what was done.
+//!
+//! The runtime's work (and a `createRuntime` hook, if the spec has one) holds up the whole pod for
+//! as long as it takes: about 2 ms without hooks.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use runtime::spec::{NamespaceKind, Spec};
+use runtime::{Created, GateKind, NewContainer, Rootfs, Stdio};
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Pid, WaitOptions, waitpid};
+
+use super::container::{Container, runtime_failed};
+use super::cri_log::CriLog;
+use super::poller::{Key, Token};
+use super::requests::Reply;
+use super::stdin::Stdin;
+use super::streams::Output;
+use super::{Supervisor, diagnose};
+use crate::error::{Error, Result};
+use crate::protocol::{CreateContainer, CreatedInfo, Response, RootfsSource};
+use crate::state::{ContainerState, read_json};
+use crate::sys::process::Process;
+
+/// The file in a container's directory that says what it is (OCI runtime-spec, bundle).
+const CONFIG_FILE: &str = "config.json";
+
+impl Supervisor {
+    /// Makes a container up to the gate before its program.
+    pub(super) fn create(&mut self, request: CreateContainer) -> Result<Reply> {
+        self.may_create(&request)?;
+        let mut spec = read_spec(&request.bundle)?;
+        let process = spec.process.get_or_insert_default();
+        process.terminal = request.terminal;
+        // Without a value of its own it would have the supervisor's, and outlive everything.
+        process.oom_score_adj = process.oom_score_adj.or(self.oom_score_adj);
+        let log = NewLog::open(&request)?;
+        let (ours, theirs) = streams(&request, &spec)?;
+        let made = Made::make(&request, &spec, theirs)?;
+        let key = self.new_key();
+        let container = made.into_container(key, &request, &spec, ours, log)?;
+        let pid = container.state.pid.unwrap_or_default();
+        self.containers.insert(key, container);
+        self.balance(key);
+        Ok(Response::Created(CreatedInfo { pid }).into())
+    }
+
+    fn may_create(&self, request: &CreateContainer) -> Result<()> {
+        let id = &request.id;
+        if id.is_empty() || id.contains('/') || id == "." || id == ".." {
+            return Err(Error::invalid("id", format!("{id:?} is not a plain file name")));
+        }
+        if self.find(id).is_ok() {
+            return Err(Error::Exists { id: id.clone() });
+        }
+        if self.ending.is_some() {
+            let state = "not to be: its pod is being shut down".to_owned();
+            return Err(Error::State { verb: "create".to_owned(), id: id.clone(), state });
+        }
+        Ok(())
+    }
+}
+
+/// The configuration in a container's directory. Read again for each exec rather than kept: with
+/// a seccomp profile it is the largest thing a supervisor would hold.
+pub(super) fn read_spec(bundle: &Path) -> Result<Spec> {
+    let path = bundle.join(CONFIG_FILE);
+    read_json(&path)?.ok_or_else(|| Error::io("read", path)(std::io::Error::from(std::io::ErrorKind::NotFound)))
+}
+
+/// A log that is removed again if its container does not come to be.
+struct NewLog {
+    log: Option<CriLog>,
+    made: Option<PathBuf>,
+}
+
+impl NewLog {
+    fn open(request: &CreateContainer) -> Result<Self> {
+        let Some(target) = &request.log else { return Ok(Self { log: None, made: None }) };
+        let (log, made) = CriLog::create(target)?;
+        Ok(Self { log: Some(log), made: made.then(|| target.path.clone()) })
+    }
+
+    fn commit(mut self) -> Option<CriLog> {
+        self.made = None;
+        self.log.take()
+    }
+}
+
+impl Drop for NewLog {
+    fn drop(&mut self) {
+        if let Some(path) = &self.made {
+            // The error that is on its way says more than this one could.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// The supervisor's ends of a container's streams; of a terminal they come from the runtime.
+#[derive(Default)]
+struct Ours {
+    stdin: Option<OwnedFd>,
+    stdout: Option<OwnedFd>,
+    stderr: Option<OwnedFd>,
+}
+
+fn streams(request: &CreateContainer, spec: &Spec) -> Result<(Ours, Stdio)> {
+    if request.terminal {
+        let size = spec.process.as_ref().and_then(|process| process.console_size);
+        return Ok((Ours::default(), Stdio::Terminal { size: size.map(|size| (size.height, size.width)) }));
+    }
+    let (our_stdin, stdin) = if request.stdin {
+        let (read, write) = pipe(request)?;
+        (Some(write), read)
+    } else {
+        (None, File::open("/dev/null").map_err(Error::io("open", "/dev/null"))?.into())
+    };
+    let (our_stdout, stdout) = pipe(request)?;
+    let (our_stderr, stderr) = pipe(request)?;
+    let ours = Ours { stdin: our_stdin, stdout: Some(our_stdout), stderr: Some(our_stderr) };
+    for fd in ours.stdin.iter().chain(&ours.stdout).chain(&ours.stderr) {
+        never_wait(fd)?;
+    }
+    Ok((ours, Stdio::Fds { stdin, stdout, stderr }))
+}
+
+fn pipe(request: &CreateContainer) -> Result<(OwnedFd, OwnedFd)> {
+    pipe_with(PipeFlags::CLOEXEC).map_err(Error::io("make a pipe for", &request.bundle))
+}
+
+fn never_wait(fd: &OwnedFd) -> Result<()> {
+    fcntl_getfl(fd)
+        .and_then(|flags| fcntl_setfl(fd, flags | OFlags::NONBLOCK))
+        .map_err(Error::io("set flags of", "a container's stream"))
+}
+
+/// A first process at its gate. Dropped, it is killed and its cgroup removed.
+struct Made(Option<Created>);
+
+impl Made {
+    fn make(request: &CreateContainer, spec: &Spec, stdio: Stdio) -> Result<Self> {
+        let rootfs = match &request.rootfs {
+            RootfsSource::Path(path) => Rootfs::Path(path.clone()),
+            RootfsSource::Overlay { lower, upper, work } => {
+                Rootfs::Overlay { lower: lower.clone(), upper: upper.clone(), work: work.clone() }
+            }
+        };
+        let container = NewContainer {
+            id: &request.id,
+            bundle: &request.bundle,
+            spec,
+            rootfs,
+            stdio,
+            gate: GateKind::Held,
+            no_pivot: false,
+            no_new_keyring: false,
+            preserve_fds: 0,
+            check_program: false,
+        };
+        let created = container.create().map_err(runtime_failed(&request.id, "create"))?;
+        for warning in &created.warnings {
+            diagnose(format_args!("container {}: {warning}", request.id));
+        }
+        Ok(Self(Some(created)))
+    }
+
+    fn into_container(
+        mut self,
+        key: Key,
+        request: &CreateContainer,
+        spec: &Spec,
+        mut ours: Ours,
+        log: NewLog,
+    ) -> Result<Container> {
+        let missing = || Error::protocol("the runtime made no process");
+        if let Some(console) = self.0.as_mut().ok_or_else(missing)?.console.take() {
+            never_wait(&console)?;
+            // One descriptor for each direction: they are watched apart.
+            ours.stdin = Some(console.try_clone().map_err(Error::io("duplicate", "a container's terminal"))?);
+            ours.stdout = Some(console);
+        }
+        let created = self.0.as_ref().ok_or_else(missing)?;
+        let state = ContainerState::created(&request.id, created.pid, created.cgroup.path());
+        state.write(&request.bundle)?;
+        let created = self.0.take().ok_or_else(missing)?;
+        let oom = created.cgroup.oom_events().map_err(|error| {
+            diagnose(format_args!("container {}: no word of its OOM kills: {error}", request.id));
+        });
+        Ok(Container {
+            state,
+            dir: request.bundle.clone(),
+            process: Some(Process::new(created.pid, created.pidfd)),
+            gate: Some(created.gate),
+            start_failure: None,
+            cgroup: created.cgroup,
+            oom: oom.ok(),
+            own_pid_namespace: owns_pid_namespace(spec),
+            terminal: request.terminal,
+            stdout: ours.stdout.map(|fd| Output::new(fd, Token::Stdout(key))),
+            stderr: ours.stderr.map(|fd| Output::new(fd, Token::Stderr(key))),
+            stdin: ours.stdin.map(|fd| Stdin::new(fd, Token::Stdin(key), request.terminal)),
+            stdin_once: request.stdin_once,
+            log: log.commit(),
+            attached: Vec::new(),
+            waiting: Vec::new(),
+            stop: None,
+            removal: None,
+            unsaved: None,
+        })
+    }
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        let Some(created) = self.0.take() else { return };
+        let process = Process::new(created.pid, created.pidfd);
+        drop(created.gate);
+        process.kill_with_group();
+        if let Some(pid) = Pid::from_raw(process.pid()) {
+            // Held at its gate, it dies at once.
+            while let Err(rustix::io::Errno::INTR) = waitpid(Some(pid), WaitOptions::empty()) {}
+        }
+        if let Err(error) = created.cgroup.delete() {
+            diagnose(format_args!("undo of create: {error}"));
+        }
+    }
+}
+
+/// Does the container get a PID namespace that nobody else is in?
+fn owns_pid_namespace(spec: &Spec) -> bool {
+    let namespaces = spec.linux.iter().flat_map(|linux| &linux.namespaces);
+    namespaces.filter(|namespace| namespace.kind == NamespaceKind::Pid).any(|namespace| namespace.path.is_none())
+}

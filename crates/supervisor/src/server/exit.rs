@@ -1,0 +1,152 @@
+//! The ends of processes: reaping all children, the record of a container's end, and killing.
+//! An exit code is on disk before anybody is told of it, and the log is complete before that.
+
+use std::time::Instant;
+
+use rustix::process::{WaitOptions, WaitStatus, wait};
+
+use super::connection::Role;
+use super::container::{Container, Want, backoff};
+use super::poller::Key;
+use super::streams::close_log_after_last;
+use super::{Supervisor, diagnose};
+use crate::error::Error;
+use crate::protocol::Response;
+use crate::state::{Status, now_ns};
+use crate::stream::Kind;
+
+/// The code a shell would give: the process's own, or 128 and the signal that killed it.
+pub(super) fn exit_code(status: WaitStatus) -> i32 {
+    status.exit_status().unwrap_or_else(|| 128 + status.terminating_signal().unwrap_or(0))
+}
+
+impl Supervisor {
+    /// Reaps every child that has ended: containers, exec'd commands, the pod's first process, and
+    /// whatever was orphaned below and came to the subreaper.
+    pub(super) fn reap(&mut self) {
+        loop {
+            match wait(WaitOptions::NOHANG) {
+                Ok(Some((pid, status))) => self.on_end(pid.as_raw_nonzero().get(), exit_code(status)),
+                Err(rustix::io::Errno::INTR) => {}
+                Ok(None) | Err(_) => return,
+            }
+        }
+    }
+
+    fn on_end(&mut self, pid: i32, code: i32) {
+        let of = |container: &Container| container.process.as_ref().is_some_and(|process| process.pid() == pid);
+        if let Some(exec) = self.execs.remove(&pid) {
+            self.exec_ended(exec, code);
+        } else if let Some(key) = self.containers.iter().find(|(_, container)| of(container)).map(|(key, _)| *key) {
+            self.container_ended(key, code);
+        } else if let Some(init) = self.pod.init.as_mut().filter(|init| init.pid() == pid) {
+            init.gone();
+            diagnose(format_args!("the pod's first process {pid} has ended with code {code}: no container can join the pod"));
+        }
+    }
+
+    /// The first process of a container is reaped.
+    fn container_ended(&mut self, key: Key, code: i32) {
+        self.drain(key);
+        self.kill_execs_of(key);
+        let Some(container) = self.containers.get_mut(&key) else { return };
+        container.process = None;
+        container.gate = None;
+        if let Some(mut stdin) = container.stdin.take() {
+            stdin.forget(&self.poller);
+        }
+        // Read now: it goes with the cgroup.
+        let oom_killed = container.oom.take().is_some_and(|oom| oom.oom_killed());
+        container.state.pid = None;
+        let failure = container.start_failure.take();
+        container.set_status(match &failure {
+            None => Status::Exited {
+                started_at: container.state.status.started_at(),
+                finished_at: now_ns(),
+                exit_code: code,
+                oom_killed,
+                message: None,
+            },
+            Some(failure) => Status::Exited {
+                started_at: None,
+                finished_at: now_ns(),
+                exit_code: failure.exit_code,
+                oom_killed,
+                message: Some(failure.message.clone()),
+            },
+        });
+        close_log_after_last(container);
+        if container.stop.is_some() || container.removal.is_some() {
+            kill_rest(container);
+        }
+        if let Some(removal) = &mut container.removal {
+            removal.next = Instant::now();
+        }
+        self.tell_end(key, failure.map(|failure| (failure.message, failure.exit_code)));
+    }
+
+    /// Tells all who wait for the end of a container, or carry its streams.
+    fn tell_end(&mut self, key: Key, failure: Option<(String, i32)>) {
+        let Some(container) = self.containers.get_mut(&key) else { return };
+        let failed = failure
+            .map(|(message, exit_code)| Response::Failed(Error::Start { message, exit_code }))
+            .unwrap_or(Response::Done);
+        let ended = Response::State(container.state.clone());
+        let (told, still) = container.waiting.drain(..).partition(|(_, want)| *want != Want::Removal);
+        container.waiting = still;
+        let told: Vec<(Key, Want)> = told;
+        for (client, want) in told {
+            let answer = if want == Want::Start { &failed } else { &ended };
+            self.connections.answer(client, answer, Vec::new());
+        }
+        // The record has no text but ids and a message: it always has a JSON form.
+        let record = serde_json::to_vec(&container.state).unwrap_or_default();
+        for client in container.attached.drain(..) {
+            if let Some(connection) = self.connections.get(client) {
+                connection.packet(Kind::Exit, &record);
+                connection.role = Role::Leaving;
+            }
+        }
+    }
+
+    /// Kills a container, and sets the time to do so again. A process that cannot die now (state
+    /// D) dies when it can; nobody but those who wait for it is held up.
+    pub(super) fn kill(&mut self, key: Key) {
+        let Some(container) = self.containers.get_mut(&key) else { return };
+        if container.is_exited() {
+            return;
+        }
+        thaw(container);
+        if let Err(error) = container.signal("kill", libc::SIGKILL) {
+            diagnose(format_args!("container {}: {error}", container.id()));
+        }
+        if !container.own_pid_namespace {
+            kill_rest(container);
+        }
+        let id = container.state.id.clone();
+        if let Some(stop) = &mut container.stop {
+            stop.kills += 1;
+            stop.kill_at = super::time::after(backoff(stop.kills + 4));
+            if stop.kills == 10 {
+                diagnose(format_args!("container {id}: its first process does not die; it is killed again and again"));
+            }
+        }
+    }
+}
+
+/// A frozen process takes no signal: lets a paused container run again.
+pub(super) fn thaw(container: &mut Container) {
+    if let Status::Paused { started_at } = container.state.status {
+        match container.cgroup.thaw() {
+            Ok(()) => container.set_status(Status::Running { started_at }),
+            Err(error) => diagnose(format_args!("container {}: thaw: {error}", container.id())),
+        }
+    }
+}
+
+/// Kills what is left in a container's cgroup.
+pub(super) fn kill_rest(container: &Container) {
+    if let Err(error) = container.cgroup.kill_all() {
+        diagnose(format_args!("container {}: kill its cgroup: {error}", container.id()));
+    }
+}

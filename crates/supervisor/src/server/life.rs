@@ -1,0 +1,173 @@
+//! The verbs between a container's creation and its removal, one function each.
+
+use std::time::{Duration, Instant};
+
+use rustix::termios::{Winsize, tcsetwinsize};
+
+use super::Supervisor;
+use super::container::{Container, StartFailure, Stop, Want};
+use super::exit::{kill_rest, thaw};
+use super::poller::Key;
+use super::requests::Reply;
+use super::time::after;
+use crate::error::{Error, Result};
+use crate::protocol::Response;
+use crate::state::{Status, now_ns};
+
+impl Supervisor {
+    /// Opens the gate and waits until the program is executed, or cannot be.
+    pub(super) fn start(&mut self, id: &str, client: Key) -> Result<Reply> {
+        let container = self.container(id)?;
+        let ready = matches!(container.state.status, Status::Created) && container.stop.is_none();
+        let Some(gate) = container.gate.take().filter(|_| ready) else {
+            return Err(container.wrong_state("start"));
+        };
+        match gate.open() {
+            Ok(()) => {
+                container.set_status(Status::Running { started_at: now_ns() });
+                Ok(Response::Done.into())
+            }
+            Err(error) => {
+                container.start_failure =
+                    Some(StartFailure { message: error.to_string(), exit_code: error.exit_code() });
+                // It is ending by itself; the answer comes when its end is on disk.
+                container.waiting.push((client, Want::Start));
+                let _ = container.signal("kill", libc::SIGKILL);
+                Ok(Reply::Later)
+            }
+        }
+    }
+
+    /// Sends a signal to the first process, or to all.
+    pub(super) fn signal(&mut self, id: &str, signal: i32, all: bool) -> Result<Reply> {
+        let container = self.container(id)?;
+        if container.is_exited() && !all {
+            return Err(container.wrong_state("signal"));
+        }
+        check_signal(signal)?;
+        if all {
+            container.cgroup.signal_all(signal).map_err(container.failed("signal"))?;
+        } else {
+            container.signal("signal", signal)?;
+        }
+        Ok(Response::Done.into())
+    }
+
+    /// Ends a container: the signal now, SIGKILL when the time is over.
+    pub(super) fn stop(&mut self, id: &str, signal: i32, timeout: Duration, client: Key) -> Result<Reply> {
+        check_signal(signal)?;
+        let key = self.find(id)?;
+        let container = self.container(id)?;
+        if container.is_exited() {
+            if !container.own_pid_namespace {
+                kill_rest(container);
+            }
+            return Ok(Response::State(container.state.clone()).into());
+        }
+        container.waiting.push((client, Want::Exit));
+        self.begin_stop(key, signal, timeout);
+        Ok(Reply::Later)
+    }
+
+    /// A stop that is under way keeps the earlier of both times; its signal was sent already.
+    pub(super) fn begin_stop(&mut self, key: Key, signal: i32, timeout: Duration) {
+        let Some(container) = self.containers.get_mut(&key) else { return };
+        // Before its program a process has no handlers: nothing but SIGKILL ends it.
+        let at_once = timeout.is_zero() || matches!(container.state.status, Status::Created);
+        let kill_at = if at_once { Some(Instant::now()) } else { after(timeout) };
+        if let Some(stop) = &mut container.stop {
+            stop.kill_at = stop.kill_at.into_iter().chain(kill_at).min();
+        } else {
+            container.stop = Some(Stop { kill_at, kills: 0 });
+            if !at_once {
+                thaw(container);
+                // Only a process that has ended cannot be signalled, and its end is on its way.
+                let _ = container.signal("stop", signal);
+            }
+        }
+        if at_once && container.stop.as_ref().is_some_and(|stop| stop.kills == 0) {
+            self.kill(key);
+        }
+    }
+
+    /// Answers when the container has ended.
+    pub(super) fn wait(&mut self, id: &str, client: Key) -> Result<Reply> {
+        let container = self.container(id)?;
+        if container.is_exited() {
+            return Ok(Response::State(container.state.clone()).into());
+        }
+        container.waiting.push((client, Want::Exit));
+        Ok(Reply::Later)
+    }
+
+    /// Opens the log anew.
+    pub(super) fn reopen_log(&mut self, id: &str) -> Result<Reply> {
+        let container = running(self.container(id)?, "reopen the log of")?;
+        match &mut container.log {
+            Some(log) => log.reopen().map(|()| Response::Done.into()),
+            None => Err(Error::invalid("log", format!("container {id} has none"))),
+        }
+    }
+
+    /// Sets the size of the container's terminal.
+    pub(super) fn resize(&mut self, id: &str, rows: u16, cols: u16) -> Result<Reply> {
+        let container = self.container(id)?;
+        if !container.terminal {
+            return Err(Error::invalid("terminal", format!("container {id} has none")));
+        }
+        let Some(output) = &container.stdout else { return Err(container.wrong_state("resize the terminal of")) };
+        let size = Winsize { ws_row: rows, ws_col: cols, ws_xpixel: 0, ws_ypixel: 0 };
+        tcsetwinsize(output.fd(), size).map_err(Error::io("resize", format!("the terminal of container {id}")))?;
+        Ok(Response::Done.into())
+    }
+
+    /// Changes the limits of the container's cgroup.
+    pub(super) fn update(&mut self, id: &str, resources: &runtime::spec::Resources) -> Result<Reply> {
+        let container = self.container(id)?;
+        if container.is_exited() {
+            return Err(container.wrong_state("update"));
+        }
+        container.cgroup.update(resources).map_err(container.failed("update"))?;
+        Ok(Response::Done.into())
+    }
+
+    /// Freezes a container.
+    pub(super) fn pause(&mut self, id: &str) -> Result<Reply> {
+        let container = self.container(id)?;
+        let Status::Running { started_at } = container.state.status else {
+            return Err(container.wrong_state("pause"));
+        };
+        if container.stop.is_some() {
+            return Err(Error::State { verb: "pause".into(), id: id.to_owned(), state: "being stopped".into() });
+        }
+        container.cgroup.freeze().map_err(container.failed("pause"))?;
+        container.set_status(Status::Paused { started_at });
+        Ok(Response::Done.into())
+    }
+
+    /// Thaws a container.
+    pub(super) fn resume(&mut self, id: &str) -> Result<Reply> {
+        let container = self.container(id)?;
+        let Status::Paused { started_at } = container.state.status else {
+            return Err(container.wrong_state("resume"));
+        };
+        container.cgroup.thaw().map_err(container.failed("resume"))?;
+        container.set_status(Status::Running { started_at });
+        Ok(Response::Done.into())
+    }
+}
+
+/// The container if it runs, paused or not.
+pub(super) fn running<'a>(container: &'a mut Container, verb: &str) -> Result<&'a mut Container> {
+    match container.state.status {
+        Status::Running { .. } | Status::Paused { .. } => Ok(container),
+        Status::Created | Status::Exited { .. } => Err(container.wrong_state(verb)),
+    }
+}
+
+fn check_signal(signal: i32) -> Result<()> {
+    if (1..=64).contains(&signal) {
+        return Ok(());
+    }
+    Err(Error::invalid("signal", format!("{signal} is not between 1 and 64")))
+}

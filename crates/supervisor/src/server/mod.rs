@@ -1,0 +1,323 @@
+//! The supervisor's process: one thread, one loop. Whatever happens (a client's request, output of
+//! a container, the end of a process, a moment that was waited for) is handled at once and never
+//! waits for anything else; what cannot be finished now is written down as the state of a
+//! connection or a container and taken up again when its time has come.
+//!
+//! The exceptions are the runtime's create, start and exec, which take about 2 ms (and as long as
+//! the hooks in a container's spec), and the disk under a log file.
+//!
+//! One file per noun or verb: [`boot`] and [`pod`] begin, [`requests`] is the table of verbs,
+//! [`exit`] is where all lives end.
+
+mod attach;
+mod boot;
+mod connection;
+mod container;
+mod create;
+pub(crate) mod cri_log;
+mod exec;
+mod exit;
+mod life;
+mod pod;
+mod pod_init;
+mod poller;
+mod removal;
+mod requests;
+mod stdin;
+mod streams;
+mod sysctl;
+pub(crate) mod time;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fmt::Arguments;
+use std::io::Write;
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use rustix::fs::OFlags;
+use rustix::net::{SocketFlags, accept_with, sockopt::socket_peercred};
+use rustix::process::{PidfdFlags, geteuid, getpid, pidfd_open};
+
+use crate::client::Stream;
+use crate::error::{Error, Result};
+use crate::frame::{encode, send_all};
+use crate::protocol::Response;
+use crate::setup::PodSetup;
+use crate::sys::signal::SignalFd;
+use connection::{Connection, Connections, Role};
+use container::Container;
+use exec::Exec;
+use pod::Pod;
+use poller::{Interest, Key, Poller, Ready, Token};
+
+/// How much of a stream is read at once.
+const BUFFER: usize = 64 << 10;
+/// How many clients may be connected; more wait until one leaves.
+const CLIENTS: usize = 512;
+
+/// The program `floe-runtime supervise POD`: becomes the supervisor of the pod that its starter
+/// ([`crate::launch`]) describes over the connection on stdin, and returns when that pod is shut
+/// down. `args` are what follows `supervise`: the pod's id, which is there to be seen in `ps`.
+pub fn supervise(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    if args.into_iter().count() != 1 {
+        diagnose(format_args!("usage: supervise POD, with a connection as stdin; started by floe, not by hand"));
+        return ExitCode::from(2);
+    }
+    match boot::leave_starter().and_then(|()| boot::keep_connection_only()).and_then(run) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            diagnose(format_args!("{error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Says something to the operator, in `supervisor.log`. Nothing can be done if that fails.
+pub(crate) fn diagnose(text: Arguments<'_>) {
+    let now = time::rfc3339(crate::state::now_ns());
+    let now = std::str::from_utf8(&now).unwrap_or_default();
+    let _ = writeln!(std::io::stderr(), "{now} {text}");
+}
+
+fn run(connection: OwnedFd) -> Result<()> {
+    let oom_score_adj = boot::become_supervisor()?;
+    let Some(setup) = boot::receive_setup(&connection)? else { return Ok(()) };
+    let stands = Supervisor::set_up(&setup, oom_score_adj);
+    let (answer, supervisor) = match stands {
+        Ok(supervisor) => (Response::Ready(supervisor.pod.info.clone()), Some(supervisor)),
+        Err(error) => (Response::Failed(error), None),
+    };
+    // A starter that has gone meanwhile finds the pod by its directory.
+    let _ = send_all(&connection, &encode(&answer)?, &[]);
+    let Some(mut supervisor) = supervisor else { return Ok(()) };
+    supervisor.adopt(connection)?;
+    supervisor.run()
+}
+
+/// The supervisor of one pod.
+struct Supervisor {
+    pod: Pod,
+    poller: Poller,
+    signals: SignalFd,
+    listening: bool,
+    connections: Connections,
+    containers: BTreeMap<Key, Container>,
+    execs: BTreeMap<i32, Exec>,
+    last_key: Key,
+    /// What containers have that ask for nothing else; see [`boot::become_supervisor`].
+    oom_score_adj: Option<i32>,
+    /// The pod is being shut down, and these clients wait for it.
+    ending: Option<Vec<Key>>,
+    buffer: Vec<u8>,
+}
+
+impl Supervisor {
+    fn set_up(setup: &PodSetup, oom_score_adj: Option<i32>) -> Result<Self> {
+        let poller = Poller::new()?;
+        let signals = SignalFd::new().map_err(Error::io("make", "signalfd"))?;
+        poller.add(signals.as_fd(), Token::Signals, Interest::READ)?;
+        let pod = Pod::set_up(setup)?;
+        poller.add(&pod.listener, Token::Listener, Interest::READ)?;
+        Ok(Self {
+            pod,
+            poller,
+            signals,
+            listening: true,
+            connections: Connections::default(),
+            containers: BTreeMap::new(),
+            execs: BTreeMap::new(),
+            last_key: 0,
+            oom_score_adj,
+            ending: None,
+            // Zero pages until they are read into: an idle supervisor pays nothing for it.
+            buffer: vec![0; BUFFER],
+        })
+    }
+
+    fn run(mut self) -> Result<()> {
+        while self.ending.is_none() || !self.containers.is_empty() {
+            let timeout = self.deadline().map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            self.poller.wait(timeout)?;
+            let mut number = 0;
+            while let Some(ready) = self.poller.ready(number) {
+                self.on_ready(ready);
+                number += 1;
+            }
+            self.on_deadlines();
+            self.settle();
+        }
+        self.finish()
+    }
+
+    fn on_ready(&mut self, ready: Ready) {
+        match ready.token {
+            Token::Listener => self.accept(),
+            Token::Signals => self.on_signals(),
+            Token::Connection(key) => self.on_connection(key, ready),
+            Token::Stdout(key) => self.on_output(key, Stream::Stdout),
+            Token::Stderr(key) => self.on_output(key, Stream::Stderr),
+            Token::Stdin(key) => self.on_stdin(key),
+        }
+    }
+
+    fn on_signals(&mut self) {
+        while let Some(signal) = self.signals.next() {
+            let busy = self.containers.values().any(|container| !container.is_exited());
+            match signal {
+                libc::SIGCHLD => self.reap(),
+                libc::SIGTERM | libc::SIGINT if !busy => {
+                    self.shutdown(None);
+                }
+                libc::SIGTERM | libc::SIGINT | libc::SIGHUP => {
+                    diagnose(format_args!("signal {signal} ignored: containers run; `floe pod rm` ends a pod"));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn on_connection(&mut self, key: Key, ready: Ready) {
+        let Some(connection) = self.connections.get(key) else { return };
+        if ready.writable {
+            connection.flush();
+        }
+        if connection.interest().read && (ready.readable || ready.closed) {
+            connection.receive(&mut self.buffer);
+        } else if ready.closed {
+            connection.gone = true;
+        }
+        self.serve(key);
+        if let Some(Role::Attached(container, _)) = self.connections.get(key).map(|connection| connection.role) {
+            self.balance(container);
+        }
+    }
+
+    /// After everything that happened at once: closes and watches connections as they are now.
+    fn settle(&mut self) {
+        while let Some(key) = self.connections.touched() {
+            self.serve(key);
+            let Some(connection) = self.connections.look(key) else { continue };
+            if connection.gone || (connection.role == Role::Leaving && connection.backlog() == 0) {
+                self.hang_up(key);
+                continue;
+            }
+            let interest = connection.interest();
+            if interest != connection.watching {
+                connection.watching = interest;
+                if self.poller.modify(connection.as_fd(), Token::Connection(key), interest).is_err() {
+                    connection.gone = true;
+                }
+            }
+        }
+    }
+
+    fn accept(&mut self) {
+        match accept_with(&self.pod.listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
+            Ok(socket) if trusted(&socket) => self.add_connection(socket),
+            Ok(_) | Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN | rustix::io::Errno::CONNABORTED) => {}
+            Err(error) => {
+                diagnose(format_args!("accept: {error}; no new clients until one leaves"));
+                self.listen(false);
+            }
+        }
+    }
+
+    fn add_connection(&mut self, socket: OwnedFd) {
+        let key = self.new_key();
+        let connection = Connection::new(socket);
+        match self.poller.add(connection.as_fd(), Token::Connection(key), connection.watching) {
+            Ok(()) => self.connections.insert(key, connection),
+            Err(error) => diagnose(format_args!("{error}")),
+        }
+        if self.connections.len() >= CLIENTS {
+            self.listen(false);
+        }
+    }
+
+    /// Takes over the connection that the supervisor was started with.
+    fn adopt(&mut self, connection: OwnedFd) -> Result<()> {
+        rustix::fs::fcntl_setfl(&connection, OFlags::RDWR | OFlags::NONBLOCK)
+            .map_err(Error::io("set flags of", "the first connection"))?;
+        self.add_connection(connection);
+        Ok(())
+    }
+
+    fn listen(&mut self, wanted: bool) {
+        if wanted == self.listening {
+            return;
+        }
+        let done = match wanted {
+            true => self.poller.add(&self.pod.listener, Token::Listener, Interest::READ),
+            false => self.poller.remove(&self.pod.listener, Token::Listener),
+        };
+        match done {
+            Ok(()) => self.listening = wanted,
+            Err(error) => diagnose(format_args!("{error}")),
+        }
+    }
+
+    /// A client has left: there is room for another.
+    fn listen_again(&mut self) {
+        self.listen(true);
+    }
+
+    fn new_key(&mut self) -> Key {
+        self.last_key += 1;
+        self.last_key
+    }
+
+    /// The next moment at which something is due.
+    fn deadline(&self) -> Option<Instant> {
+        let containers = self.containers.values().filter_map(Container::deadline);
+        containers.chain(self.execs.values().filter_map(Exec::deadline)).min()
+    }
+
+    fn on_deadlines(&mut self) {
+        let now = Instant::now();
+        self.kill_late_execs(now);
+        let due = |container: &Container| container.deadline().is_some_and(|deadline| deadline <= now);
+        let keys: Vec<Key> = self.containers.iter().filter(|(_, c)| due(c)).map(|(key, _)| *key).collect();
+        for key in keys {
+            let Some(container) = self.containers.get_mut(&key) else { continue };
+            if container.unsaved.is_some_and(|retry| retry <= now) {
+                container.save();
+            }
+            if !container.is_exited() {
+                if container.stop.as_ref().and_then(|stop| stop.kill_at).is_some_and(|at| at <= now) {
+                    self.kill(key);
+                }
+            } else if container.removal.as_ref().is_some_and(|removal| removal.next <= now) {
+                self.try_removal(key);
+            }
+        }
+    }
+
+    /// Takes the pod back and tells those who wait; the process ends after this.
+    fn finish(mut self) -> Result<()> {
+        self.settle();
+        let clients = self.ending.take().unwrap_or_default();
+        let sockets: Vec<Connection> = clients.into_iter().filter_map(|key| self.connections.remove(key)).collect();
+        drop(self.pod);
+        let process = pidfd_open(getpid(), PidfdFlags::empty()).map_err(Error::io("open", "own pidfd"))?;
+        let answer = encode(&Response::Done)?;
+        for socket in sockets {
+            // It has had no answer for long: there is room. One that is gone wants none.
+            let _ = send_all(&socket, &answer, &[process.as_fd()]);
+        }
+        Ok(())
+    }
+}
+
+/// Only root and the supervisor's own user may speak to it, whoever has got at the socket.
+fn trusted(socket: &OwnedFd) -> bool {
+    match socket_peercred(socket) {
+        Ok(peer) if peer.uid.is_root() || peer.uid == geteuid() => true,
+        Ok(peer) => {
+            diagnose(format_args!("refused a client of user {}", peer.uid.as_raw()));
+            false
+        }
+        Err(_) => false,
+    }
+}

@@ -1,0 +1,117 @@
+//! The pod itself: the namespaces the supervisor lives in, the mount on `shm`, the cgroup, and the
+//! first process of a shared PID namespace. Dropping it takes everything back that does not go
+//! with the process.
+
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+
+use runtime::cgroup::Cgroup;
+use rustix::thread::UnshareFlags;
+
+use super::pod_init::PodInit;
+use super::{diagnose, sysctl};
+use crate::address;
+use crate::error::{Error, Result};
+use crate::info::{INFO_FILE, SHM_DIR, SOCKET_FILE, SupervisorInfo};
+use crate::setup::PodSetup;
+use crate::shm;
+use crate::state::remove_file;
+use crate::sys::process::unshare;
+
+/// A pod that stands. The order of the fields is the order in which they are taken back.
+#[derive(Debug)]
+pub(super) struct Pod {
+    pub(super) init: Option<PodInit>,
+    pub(super) listener: UnixListener,
+    pub(super) info: SupervisorInfo,
+    _files: Files,
+    _shm: Option<Shm>,
+}
+
+impl Pod {
+    /// Makes it; `supervisor.json` comes last, so that who finds it finds all.
+    pub(super) fn set_up(setup: &PodSetup) -> Result<Self> {
+        validate(setup)?;
+        if let Some(path) = &setup.cgroup {
+            join_cgroup(path)?;
+        }
+        enter_namespaces(setup)?;
+        sysctl::apply(setup)?;
+        let init = if setup.shared_pid { Some(PodInit::start()?) } else { None };
+        let shm = if setup.new_ipc { Some(Shm::mount(setup)?) } else { None };
+        let files = Files { dir: setup.dir.clone() };
+        let listener = address::listen(&setup.dir)?;
+        let info = SupervisorInfo::of_this_process(init.as_ref().map(PodInit::pid))?;
+        info.write(&setup.dir)?;
+        Ok(Self { init, listener, info, _files: files, _shm: shm })
+    }
+}
+
+fn validate(setup: &PodSetup) -> Result<()> {
+    if let Some(hostname) = &setup.hostname {
+        if !setup.new_uts {
+            return Err(Error::invalid("hostname", "the pod uses the node's UTS namespace"));
+        }
+        if hostname.is_empty() || hostname.len() > 64 {
+            return Err(Error::invalid("hostname", format!("{hostname:?} does not have 1 to 64 bytes")));
+        }
+    }
+    sysctl::validate(setup)
+}
+
+fn join_cgroup(path: &str) -> Result<()> {
+    let failed = |reason: String| Error::SetUp { part: format!("cgroup {path}"), reason };
+    let cgroup = Cgroup::create(path, None).map_err(|error| failed(error.to_string()))?;
+    cgroup.add(rustix::process::getpid().as_raw_nonzero().get()).map_err(|error| failed(error.to_string()))
+}
+
+fn enter_namespaces(setup: &PodSetup) -> Result<()> {
+    let mut flags = UnshareFlags::empty();
+    flags.set(UnshareFlags::NEWNET, setup.new_net);
+    flags.set(UnshareFlags::NEWIPC, setup.new_ipc);
+    flags.set(UnshareFlags::NEWUTS, setup.new_uts);
+    if !flags.is_empty() {
+        unshare(flags).map_err(|error| Error::SetUp { part: "namespaces".to_owned(), reason: error.to_string() })?;
+    }
+    if let Some(hostname) = &setup.hostname {
+        rustix::system::sethostname(hostname.as_bytes())
+            .map_err(|error| Error::SetUp { part: format!("hostname {hostname}"), reason: error.to_string() })?;
+    }
+    Ok(())
+}
+
+/// The mount on `shm`, unmounted when dropped.
+#[derive(Debug)]
+struct Shm(PathBuf);
+
+impl Shm {
+    fn mount(setup: &PodSetup) -> Result<Self> {
+        let dir = setup.dir.join(SHM_DIR);
+        shm::mount_at(&dir, setup.shm_size)?;
+        Ok(Self(dir))
+    }
+}
+
+impl Drop for Shm {
+    fn drop(&mut self) {
+        if let Err(error) = shm::unmount(&self.0) {
+            diagnose(format_args!("{error}"));
+        }
+    }
+}
+
+/// The supervisor's own files in the pod's directory, removed when dropped.
+#[derive(Debug)]
+struct Files {
+    dir: PathBuf,
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        for name in [INFO_FILE, SOCKET_FILE] {
+            if let Err(error) = remove_file(&self.dir.join(name)) {
+                diagnose(format_args!("{error}"));
+            }
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! The first process of a pod's shared PID namespace, forked from the supervisor: it reaps what is
+//! orphaned in the pod, and does nothing else, for as long as the supervisor lives. When it dies,
+//! the kernel kills every process of the pod.
+//!
+//! It can be seen from the containers (`/proc/1`), so it must give them nothing: it has an empty
+//! read-only file system as its root, no user, no capability, no open file, and cannot be traced.
+
+use std::io::{PipeWriter, Read, Write};
+use std::os::fd::IntoRawFd;
+
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount};
+use rustix::process::{
+    DumpableBehavior, Pid, Signal, WaitOptions, chdir, kill_process, pivot_root, set_dumpable_behavior,
+    set_parent_process_death_signal, setsid, wait, waitpid,
+};
+use rustix::thread::set_name;
+
+use crate::error::{Error, Result};
+use crate::sys::process::{Fork, become_nobody, close_inherited, exit_now, fork_into};
+use crate::sys::signal::wait_for_child_signal;
+
+/// As Kubernetes' pause image: a user that owns nothing.
+const NOBODY: u32 = 65_535;
+/// What it says when it stands; anything else is why it does not.
+const STANDS: &[u8] = b"stands";
+
+/// The pod's first process. Dropped, it is killed and reaped.
+#[derive(Debug)]
+pub(super) struct PodInit {
+    pid: Pid,
+    reaped: bool,
+}
+
+impl PodInit {
+    /// Forks it and waits until it stands.
+    pub(super) fn start() -> Result<Self> {
+        let (mut ours, theirs) = std::io::pipe().map_err(failed("make a pipe to"))?;
+        let pid = match fork_into(libc::CLONE_NEWPID | libc::CLONE_NEWNS).map_err(failed("fork"))? {
+            Fork::Child => child(theirs),
+            Fork::Parent(pid) => pid,
+        };
+        drop(theirs);
+        let init = Self { pid, reaped: false };
+        let mut said = Vec::new();
+        ours.read_to_end(&mut said).map_err(failed("hear from"))?;
+        if said != STANDS {
+            let reason = String::from_utf8_lossy(&said).into_owned();
+            return Err(Error::SetUp { part: "the pod's first process".into(), reason });
+        }
+        Ok(init)
+    }
+
+    /// Its pid as the host sees it.
+    pub(super) fn pid(&self) -> i32 {
+        self.pid.as_raw_nonzero().get()
+    }
+
+    /// The main loop has reaped it.
+    pub(super) fn gone(&mut self) {
+        self.reaped = true;
+    }
+}
+
+impl Drop for PodInit {
+    fn drop(&mut self) {
+        if !self.reaped && kill_process(self.pid, Signal::KILL).is_ok() {
+            // Soon over: the kernel kills whatever is left in the namespace with it.
+            while let Err(Errno::INTR) = waitpid(Some(self.pid), WaitOptions::empty()) {}
+        }
+    }
+}
+
+fn failed(operation: &'static str) -> impl FnOnce(std::io::Error) -> Error {
+    Error::io(operation, "the pod's first process")
+}
+
+/// The new process's whole life.
+fn child(mut parent: PipeWriter) -> ! {
+    let said = match retire() {
+        Ok(()) => parent.write_all(STANDS),
+        Err((step, error)) => write!(parent, "{step}: {error}"),
+    };
+    // The pipe goes with all other files: its end tells the parent that everything is closed.
+    let _ = parent.into_raw_fd();
+    if said.is_err() || close_inherited(0).is_err() {
+        exit_now(1);
+    }
+    reap_for_ever()
+}
+
+/// Gives up all that the supervisor had, but for the open files.
+fn retire() -> Result<(), (&'static str, std::io::Error)> {
+    let step = |name: &'static str| move |error: Errno| (name, std::io::Error::from(error));
+    set_name(c"floe-pod-init").map_err(step("set name"))?;
+    setsid().map_err(step("start session"))?;
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    mount_change("/", private).map_err(step("make mounts private"))?;
+    let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    mount(c"none", c"/proc", c"tmpfs", flags, Some(c"mode=555")).map_err(step("mount an empty root"))?;
+    chdir("/proc").map_err(step("enter the empty root"))?;
+    pivot_root(".", ".").map_err(step("pivot to the empty root"))?;
+    unmount(".", UnmountFlags::DETACH).map_err(step("leave the old root"))?;
+    chdir("/").map_err(step("enter the new root"))?;
+    become_nobody(NOBODY).map_err(|error| ("become nobody", error))?;
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(step("forbid tracing"))?;
+    // Last, since the kernel forgets it when the user changes.
+    set_parent_process_death_signal(Some(Signal::KILL)).map_err(step("tie to the supervisor"))
+}
+
+fn reap_for_ever() -> ! {
+    loop {
+        while matches!(wait(WaitOptions::NOHANG), Ok(Some(_)) | Err(Errno::INTR)) {}
+        wait_for_child_signal();
+    }
+}

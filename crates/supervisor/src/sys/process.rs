@@ -1,0 +1,141 @@
+//! Making processes and namespaces without executing a program. Only for a process with a single
+//! thread, which the supervisor is from its first instruction to its last: no lock can be held by
+//! a thread that the child does not have.
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use rustix::process::Pid;
+use rustix::thread::UnshareFlags;
+
+/// Which side of a fork this is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fork {
+    /// The caller; the child has that pid.
+    Parent(Pid),
+    /// The new process.
+    Child,
+}
+
+/// fork(2).
+///
+/// # Errors
+/// As fork(2).
+pub(crate) fn fork() -> io::Result<Fork> {
+    // SAFETY: the process has one thread (see the module), so the child may do whatever the
+    // parent may.
+    from_raw(libc::c_long::from(unsafe { libc::fork() }))
+}
+
+/// fork(2) with the child in new namespaces (clone(2) flags).
+///
+/// # Errors
+/// As clone(2).
+pub(crate) fn fork_into(namespaces: libc::c_int) -> io::Result<Fork> {
+    let flags = libc::c_long::from(namespaces | libc::SIGCHLD);
+    let null = std::ptr::null::<libc::c_void>();
+    // SAFETY: without CLONE_VM and with a null stack this is fork(2): the child runs on a copy of
+    // the caller's stack. The process has one thread (see the module). s390 alone wants the
+    // arguments in another order and is not supported.
+    from_raw(unsafe { libc::syscall(libc::SYS_clone, flags, null, null, null, null) })
+}
+
+fn from_raw(pid: libc::c_long) -> io::Result<Fork> {
+    match i32::try_from(pid) {
+        Ok(0) => Ok(Fork::Child),
+        Ok(pid) => Pid::from_raw(pid).filter(|_| pid > 0).map(Fork::Parent).ok_or_else(io::Error::last_os_error),
+        Err(_) => Err(io::Error::from(io::ErrorKind::InvalidData)),
+    }
+}
+
+/// Moves the process into new namespaces.
+///
+/// # Errors
+/// As unshare(2).
+pub(crate) fn unshare(flags: UnshareFlags) -> io::Result<()> {
+    // SAFETY: unsharing the file table could make other threads' descriptors invalid; there are
+    // no other threads (see the module), and no caller asks for CLONE_FILES.
+    Ok(unsafe { rustix::thread::unshare_unsafe(flags) }?)
+}
+
+/// Closes every descriptor from `first` on. For descriptors that were inherited: a value that owns
+/// one of them must not be used or dropped afterwards.
+///
+/// # Errors
+/// As close_range(2).
+pub(crate) fn close_inherited(first: u32) -> io::Result<()> {
+    // SAFETY: as the caller promises, no value that owns one of them is used or dropped afterwards,
+    // so that none can act on a descriptor that came to that number later.
+    match unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Ends the process at once, without flushing or dropping anything that its parent also has.
+pub(crate) fn exit_now(code: i32) -> ! {
+    // SAFETY: _exit has no precondition.
+    unsafe { libc::_exit(code) }
+}
+
+/// Becomes user and group `id`, without any other group or any capability.
+///
+/// # Errors
+/// As setgroups(2), setresgid(2) and setresuid(2).
+pub(crate) fn become_nobody(id: u32) -> io::Result<()> {
+    // SAFETY: an empty list is read by nobody.
+    let groups = unsafe { libc::setgroups(0, std::ptr::null()) };
+    // SAFETY: no precondition.
+    let group = unsafe { libc::setresgid(id, id, id) };
+    // SAFETY: no precondition.
+    let user = unsafe { libc::setresuid(id, id, id) };
+    match (groups, group, user) {
+        (0, 0, 0) => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// A child of this process, until it is reaped: its pid, and a descriptor that means that very
+/// process and never a later one with the same pid.
+#[derive(Debug)]
+pub(crate) struct Process {
+    pid: i32,
+    pidfd: OwnedFd,
+}
+
+impl Process {
+    /// The child `pid`, which `pidfd` stands for.
+    pub(crate) fn new(pid: i32, pidfd: OwnedFd) -> Self {
+        Self { pid, pidfd }
+    }
+
+    /// Its pid as this process sees it.
+    pub(crate) fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Sends a signal by number, real-time signals included (pidfd_send_signal(2)). A process that
+    /// has ended and is not yet reaped takes any signal.
+    ///
+    /// # Errors
+    /// EINVAL for a number that is no signal.
+    pub(crate) fn signal(&self, signal: i32) -> io::Result<()> {
+        let null = std::ptr::null::<libc::siginfo_t>();
+        let fd = self.pidfd.as_raw_fd();
+        // SAFETY: the descriptor is open as long as self; a null siginfo is as kill(2).
+        match unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd, signal, null, 0) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    /// Kills it and, if it leads a process group, that group. Only before it is reaped: until then
+    /// no other process or group can have its number.
+    pub(crate) fn kill_with_group(&self) {
+        if let Some(group) = Pid::from_raw(self.pid) {
+            // ESRCH: it leads no group.
+            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+        }
+        let _ = self.signal(libc::SIGKILL);
+    }
+}
