@@ -86,7 +86,7 @@ fn clients_that_vanish_in_the_middle_of_a_frame_are_forgotten() {
         socket.write_all(&1000_u32.to_le_bytes()).unwrap();
         socket.write_all(b"{\"create\":").unwrap();
     }
-    eventually("all of them forgotten", || fds() == before);
+    eventually("all of them forgotten", || fds() <= before);
     is_well(&pod);
 }
 
