@@ -14,10 +14,12 @@ fn main() -> ExitCode {
 }
 
 fn launch(setup: &str) -> ExitCode {
-    let launched = std::env::current_exe().map_err(|error| error.to_string()).and_then(|program| {
-        let setup = serde_json::from_str(setup).map_err(|error| error.to_string())?;
-        supervisor::launch(&program, &setup).map_err(|error| error.to_string())
-    });
+    let launched = std::env::current_exe()
+        .map_err(|error| error.to_string())
+        .and_then(|program| {
+            let setup = serde_json::from_str(setup).map_err(|error| error.to_string())?;
+            supervisor::launch(&program, &setup).map_err(|error| error.to_string())
+        });
     match launched {
         Ok(_) => ExitCode::SUCCESS,
         Err(error) => {

@@ -16,7 +16,9 @@ pub(crate) fn listen(dir: &Path) -> Result<UnixListener> {
     let (_held, path) = short_path(dir)?;
     crate::state::remove_file(&dir.join(SOCKET_FILE))?;
     let listener = UnixListener::bind(path).map_err(Error::io("bind", dir.join(SOCKET_FILE)))?;
-    listener.set_nonblocking(true).map_err(Error::io("set flags of", dir.join(SOCKET_FILE)))?;
+    listener
+        .set_nonblocking(true)
+        .map_err(Error::io("set flags of", dir.join(SOCKET_FILE)))?;
     Ok(listener)
 }
 
@@ -24,7 +26,9 @@ pub(crate) fn listen(dir: &Path) -> Result<UnixListener> {
 pub(crate) fn connect(dir: &Path) -> Result<UnixStream> {
     let (_held, path) = short_path(dir)?;
     UnixStream::connect(path).map_err(|error| match error.kind() {
-        ErrorKind::NotFound | ErrorKind::ConnectionRefused => Error::Gone { dir: dir.to_owned() },
+        ErrorKind::NotFound | ErrorKind::ConnectionRefused => Error::Gone {
+            dir: dir.to_owned(),
+        },
         _ => Error::io("connect to", dir.join(SOCKET_FILE))(error),
     })
 }
@@ -32,7 +36,9 @@ pub(crate) fn connect(dir: &Path) -> Result<UnixStream> {
 fn short_path(dir: &Path) -> Result<(OwnedFd, PathBuf)> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let held = open(dir, flags, Mode::empty()).map_err(|error| match error {
-        rustix::io::Errno::NOENT => Error::Gone { dir: dir.to_owned() },
+        rustix::io::Errno::NOENT => Error::Gone {
+            dir: dir.to_owned(),
+        },
         error => Error::io("open", dir)(error),
     })?;
     let path = format!("/proc/self/fd/{}/{SOCKET_FILE}", held.as_raw_fd()).into();

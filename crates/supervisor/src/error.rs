@@ -144,17 +144,26 @@ impl Error {
         path: impl Into<PathBuf>,
     ) -> impl FnOnce(E) -> Self {
         let path = path.into();
-        move |source| Self::Io { operation: operation.to_owned(), path, source: source.into() }
+        move |source| Self::Io {
+            operation: operation.to_owned(),
+            path,
+            source: source.into(),
+        }
     }
 
     /// A request that cannot be accepted.
     pub(crate) fn invalid(field: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self::Invalid { field: field.into(), reason: reason.into() }
+        Self::Invalid {
+            field: field.into(),
+            reason: reason.into(),
+        }
     }
 
     /// The other side broke the protocol.
     pub(crate) fn protocol(reason: impl Into<String>) -> Self {
-        Self::Protocol { reason: reason.into() }
+        Self::Protocol {
+            reason: reason.into(),
+        }
     }
 }
 
@@ -197,6 +206,8 @@ mod tests {
         let json = serde_json::to_string(&before).unwrap();
         let after: Error = serde_json::from_str(&json).unwrap();
         assert_eq!(after.to_string(), before.to_string());
-        assert!(matches!(after, Error::Io { source, .. } if source.kind() == io::ErrorKind::NotFound));
+        assert!(
+            matches!(after, Error::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+        );
     }
 }

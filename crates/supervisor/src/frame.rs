@@ -8,8 +8,8 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags, recvmsg, sendmsg,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -26,12 +26,16 @@ const HEADER: usize = 4;
 /// A message as bytes to send.
 pub(crate) fn encode(message: &impl Serialize) -> Result<Vec<u8>> {
     let mut bytes = vec![0; HEADER];
-    serde_json::to_writer(&mut bytes, message).map_err(|error| Error::protocol(format!("encode: {error}")))?;
+    serde_json::to_writer(&mut bytes, message)
+        .map_err(|error| Error::protocol(format!("encode: {error}")))?;
     let length = bytes.len() - HEADER;
     if length > MAX_FRAME {
-        return Err(Error::protocol(format!("a message of {length} bytes is longer than {MAX_FRAME}")));
+        return Err(Error::protocol(format!(
+            "a message of {length} bytes is longer than {MAX_FRAME}"
+        )));
     }
-    let length = u32::try_from(length).map_err(|_| Error::protocol("a message longer than 4 GiB"))?;
+    let length =
+        u32::try_from(length).map_err(|_| Error::protocol("a message longer than 4 GiB"))?;
     bytes[..HEADER].copy_from_slice(&length.to_le_bytes());
     Ok(bytes)
 }
@@ -48,11 +52,20 @@ impl Inbox {
     ///
     /// # Errors
     /// As recvmsg(2); more descriptors than a frame may carry are `InvalidData`.
-    pub(crate) fn receive(&mut self, socket: BorrowedFd<'_>, scratch: &mut [u8]) -> io::Result<usize> {
+    pub(crate) fn receive(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        scratch: &mut [u8],
+    ) -> io::Result<usize> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let message = loop {
-            match recvmsg(socket, &mut [IoSliceMut::new(scratch)], &mut control, RecvFlags::CMSG_CLOEXEC) {
+            match recvmsg(
+                socket,
+                &mut [IoSliceMut::new(scratch)],
+                &mut control,
+                RecvFlags::CMSG_CLOEXEC,
+            ) {
                 Err(rustix::io::Errno::INTR) => {}
                 other => break other?,
             }
@@ -64,7 +77,10 @@ impl Inbox {
         }
         if message.flags.contains(ReturnFlags::CTRUNC) || self.fds.len() > MAX_FDS {
             self.fds.clear();
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "too many file descriptors"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "too many file descriptors",
+            ));
         }
         self.bytes.extend_from_slice(&scratch[..message.bytes]);
         Ok(message.bytes)
@@ -75,13 +91,20 @@ impl Inbox {
     /// # Errors
     /// A frame that is too long or is not such a message.
     pub(crate) fn message<T: DeserializeOwned>(&mut self) -> Result<Option<T>> {
-        let Some(header) = self.bytes.first_chunk::<HEADER>() else { return Ok(None) };
+        let Some(header) = self.bytes.first_chunk::<HEADER>() else {
+            return Ok(None);
+        };
         let length = u32::from_le_bytes(*header) as usize;
         if length > MAX_FRAME {
-            return Err(Error::protocol(format!("a frame of {length} bytes is longer than {MAX_FRAME}")));
+            return Err(Error::protocol(format!(
+                "a frame of {length} bytes is longer than {MAX_FRAME}"
+            )));
         }
-        let Some(body) = self.bytes.get(HEADER..HEADER + length) else { return Ok(None) };
-        let message = serde_json::from_slice(body).map_err(|error| Error::protocol(format!("decode: {error}")));
+        let Some(body) = self.bytes.get(HEADER..HEADER + length) else {
+            return Ok(None);
+        };
+        let message = serde_json::from_slice(body)
+            .map_err(|error| Error::protocol(format!("decode: {error}")));
         self.consume(HEADER + length);
         message.map(Some)
     }
@@ -110,11 +133,18 @@ impl Inbox {
 ///
 /// # Errors
 /// As sendmsg(2); a reader that is gone is `BrokenPipe`, without a signal.
-pub(crate) fn send(socket: impl AsFd, parts: &[IoSlice<'_>], fds: &[BorrowedFd<'_>]) -> io::Result<usize> {
+pub(crate) fn send(
+    socket: impl AsFd,
+    parts: &[IoSlice<'_>],
+    fds: &[BorrowedFd<'_>],
+) -> io::Result<usize> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "too many file descriptors"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "too many file descriptors",
+        ));
     }
     loop {
         match sendmsg(socket.as_fd(), parts, &mut control, SendFlags::NOSIGNAL) {
@@ -128,7 +158,11 @@ pub(crate) fn send(socket: impl AsFd, parts: &[IoSlice<'_>], fds: &[BorrowedFd<'
 ///
 /// # Errors
 /// As [`send`].
-pub(crate) fn send_all(socket: impl AsFd, mut bytes: &[u8], mut fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+pub(crate) fn send_all(
+    socket: impl AsFd,
+    mut bytes: &[u8],
+    mut fds: &[BorrowedFd<'_>],
+) -> io::Result<()> {
     while !bytes.is_empty() {
         let count = send(socket.as_fd(), &[IoSlice::new(bytes)], fds)?;
         bytes = &bytes[count..];
@@ -144,7 +178,10 @@ mod tests {
     use super::*;
 
     fn inbox(bytes: &[u8]) -> Inbox {
-        Inbox { bytes: bytes.to_vec(), fds: VecDeque::new() }
+        Inbox {
+            bytes: bytes.to_vec(),
+            fds: VecDeque::new(),
+        }
     }
 
     #[test]
@@ -161,7 +198,9 @@ mod tests {
 
     #[test]
     fn a_length_past_the_limit_is_refused_before_the_body_comes() {
-        let error = inbox(&u32::MAX.to_le_bytes()).message::<String>().unwrap_err();
+        let error = inbox(&u32::MAX.to_le_bytes())
+            .message::<String>()
+            .unwrap_err();
         assert!(error.to_string().contains("longer than"), "{error}");
     }
 

@@ -39,7 +39,12 @@ impl SupervisorInfo {
             path: format!("/proc/{pid}/stat").into(),
             reason: "no state and start time in it".into(),
         })?;
-        Ok(Self { pid, start_time, version: env!("CARGO_PKG_VERSION").to_owned(), pod_init })
+        Ok(Self {
+            pid,
+            start_time,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pod_init,
+        })
     }
 
     /// The supervisor recorded in a pod's directory; `None` if none was ready there, or it has
@@ -58,7 +63,8 @@ impl SupervisorInfo {
     /// Does that very process live? A zombie does not, nor does another process with its pid.
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        stat(self.pid).is_some_and(|(state, start)| start == self.start_time && !matches!(state, b'Z' | b'X'))
+        stat(self.pid)
+            .is_some_and(|(state, start)| start == self.start_time && !matches!(state, b'Z' | b'X'))
     }
 
     /// Kills the supervisor (SIGKILL), and never another process; one that is gone is fine.
@@ -67,8 +73,12 @@ impl SupervisorInfo {
     /// # Errors
     /// A process that may not be killed.
     pub fn kill(&self) -> Result<()> {
-        let Some(pid) = Pid::from_raw(self.pid) else { return Ok(()) };
-        let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else { return Ok(()) };
+        let Some(pid) = Pid::from_raw(self.pid) else {
+            return Ok(());
+        };
+        let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else {
+            return Ok(());
+        };
         // Asked after the pidfd is held: from here on the pid cannot become another process's.
         if !self.is_alive() {
             return Ok(());

@@ -14,6 +14,11 @@
 //! how it begins, [`Client`] for what it can be asked, [`ContainerState`] for what any process
 //! can read of it without asking.
 
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")
+)]
+
 mod address;
 mod client;
 mod error;
@@ -28,8 +33,8 @@ mod stream;
 mod sys;
 
 pub use client::{
-    AttachEvent, AttachInput, AttachOutput, Attachment, Client, ExecSession, ExecStdio, Stream, clean_after_death,
-    launch,
+    AttachEvent, AttachInput, AttachOutput, Attachment, Client, ExecSession, ExecStdio, Stream,
+    clean_after_death, launch,
 };
 pub use error::{Error, Result};
 pub use info::SupervisorInfo;

@@ -21,7 +21,8 @@ pub(crate) fn mount_at(dir: &Path, size: u64) -> Result<()> {
     let options = std::ffi::CString::new(format!("mode=1777,size={size}"))
         .map_err(|_| Error::invalid("shm_size", "has a zero byte"))?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    mount(c"shm", dir, c"tmpfs", flags, Some(options.as_c_str())).map_err(Error::io("mount tmpfs on", dir))
+    mount(c"shm", dir, c"tmpfs", flags, Some(options.as_c_str()))
+        .map_err(Error::io("mount tmpfs on", dir))
 }
 
 /// Unmounts it; what is not mounted or not there is fine.

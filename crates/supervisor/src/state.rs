@@ -113,9 +113,14 @@ impl ContainerState {
     /// A file that cannot be read or is not such a record.
     pub fn read(container_dir: &Path) -> Result<Option<Self>> {
         let path = container_dir.join(STATE_FILE);
-        let Some(state) = read_json::<Self>(&path)? else { return Ok(None) };
+        let Some(state) = read_json::<Self>(&path)? else {
+            return Ok(None);
+        };
         if state.version != VERSION {
-            let reason = format!("version {} is not {VERSION}, the one this program knows", state.version);
+            let reason = format!(
+                "version {} is not {VERSION}, the one this program knows",
+                state.version
+            );
             return Err(Error::Record { path, reason });
         }
         Ok(Some(state))
@@ -141,13 +146,18 @@ pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     };
     serde_json::from_slice(&bytes)
         .map(Some)
-        .map_err(|error| Error::Record { path: path.to_owned(), reason: error.to_string() })
+        .map_err(|error| Error::Record {
+            path: path.to_owned(),
+            reason: error.to_string(),
+        })
 }
 
 /// Writes a JSON record so that a reader sees the old or the new, never a part.
 pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
-    let bytes = serde_json::to_vec(value)
-        .map_err(|error| Error::Record { path: path.to_owned(), reason: error.to_string() })?;
+    let bytes = serde_json::to_vec(value).map_err(|error| Error::Record {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    })?;
     let temporary = path.with_extension("json.tmp");
     std::fs::write(&temporary, bytes).map_err(Error::io("write", &temporary))?;
     std::fs::rename(&temporary, path).map_err(Error::io("rename", path))

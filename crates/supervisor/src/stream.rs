@@ -29,9 +29,16 @@ pub(crate) enum Kind {
 
 impl Kind {
     fn from_byte(byte: u8) -> Option<Self> {
-        [Self::Stdin, Self::Stdout, Self::Stderr, Self::StdinEnd, Self::Resize, Self::Exit]
-            .into_iter()
-            .find(|kind| *kind as u8 == byte)
+        [
+            Self::Stdin,
+            Self::Stdout,
+            Self::Stderr,
+            Self::StdinEnd,
+            Self::Resize,
+            Self::Exit,
+        ]
+        .into_iter()
+        .find(|kind| *kind as u8 == byte)
     }
 }
 
@@ -48,13 +55,20 @@ pub(crate) fn header(kind: Kind, length: usize) -> [u8; HEADER] {
 /// # Errors
 /// An unknown kind or a length past the limit.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Option<(Kind, &[u8], usize)>> {
-    let Some([kind, a, b, c, d]) = bytes.first_chunk::<HEADER>().copied() else { return Ok(None) };
-    let kind = Kind::from_byte(kind).ok_or_else(|| Error::protocol(format!("packet of unknown kind {kind}")))?;
+    let Some([kind, a, b, c, d]) = bytes.first_chunk::<HEADER>().copied() else {
+        return Ok(None);
+    };
+    let kind = Kind::from_byte(kind)
+        .ok_or_else(|| Error::protocol(format!("packet of unknown kind {kind}")))?;
     let length = u32::from_le_bytes([a, b, c, d]) as usize;
     if length > MAX_PACKET {
-        return Err(Error::protocol(format!("a packet of {length} bytes is longer than {MAX_PACKET}")));
+        return Err(Error::protocol(format!(
+            "a packet of {length} bytes is longer than {MAX_PACKET}"
+        )));
     }
-    Ok(bytes.get(HEADER..HEADER + length).map(|payload| (kind, payload, HEADER + length)))
+    Ok(bytes
+        .get(HEADER..HEADER + length)
+        .map(|payload| (kind, payload, HEADER + length)))
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Clients on a container's streams: nothing is lost, nothing piles up, and who leaves is gone.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::thread;
 use std::time::Duration;
 
@@ -8,8 +10,16 @@ use support::{Container, Pod, code, eventually};
 
 mod support;
 
-const ALL: AttachOptions = AttachOptions { stdin: true, stdout: true, stderr: true };
-const OUTPUT: AttachOptions = AttachOptions { stdin: false, stdout: true, stderr: true };
+const ALL: AttachOptions = AttachOptions {
+    stdin: true,
+    stdout: true,
+    stderr: true,
+};
+const OUTPUT: AttachOptions = AttachOptions {
+    stdin: false,
+    stdout: true,
+    stderr: true,
+};
 
 fn attach(pod: &Pod, id: &str, options: AttachOptions) -> Attachment {
     pod.client().attach(id, options).unwrap()
@@ -53,11 +63,27 @@ fn attached_before_start_a_client_misses_nothing() {
     let container = pod.container("c", "echo out; echo err >&2; exit 5");
     container.create(&pod);
     let mut attachment = attach(&pod, "c", OUTPUT);
-    let mut stdout_only = attach(&pod, "c", AttachOptions { stdout: true, ..AttachOptions::default() });
+    let mut stdout_only = attach(
+        &pod,
+        "c",
+        AttachOptions {
+            stdout: true,
+            ..AttachOptions::default()
+        },
+    );
     pod.client().start("c").unwrap();
-    assert_eq!(to_the_end(&mut attachment), (b"out\n".to_vec(), b"err\n".to_vec(), 5));
-    assert_eq!(to_the_end(&mut stdout_only), (b"out\n".to_vec(), Vec::new(), 5));
-    assert!(attachment.read().unwrap_err().is_gone(), "nothing comes after the exit");
+    assert_eq!(
+        to_the_end(&mut attachment),
+        (b"out\n".to_vec(), b"err\n".to_vec(), 5)
+    );
+    assert_eq!(
+        to_the_end(&mut stdout_only),
+        (b"out\n".to_vec(), Vec::new(), 5)
+    );
+    assert!(
+        attachment.read().unwrap_err().is_gone(),
+        "nothing comes after the exit"
+    );
     assert_eq!(container.log_lines().len(), 2, "it is logged as well");
 }
 
@@ -84,7 +110,10 @@ fn close_stdin_ends_it_while_the_client_stays() {
     pod.client().start("c").unwrap();
     attachment.write(b"x").unwrap();
     attachment.close_stdin().unwrap();
-    assert_eq!(to_the_end(&mut attachment), (b"xend\n".to_vec(), Vec::new(), 0));
+    assert_eq!(
+        to_the_end(&mut attachment),
+        (b"xend\n".to_vec(), Vec::new(), 0)
+    );
 }
 
 #[test]
@@ -138,7 +167,10 @@ fn more_stdin_than_a_pipe_holds_arrives_whole() {
 fn a_terminal_echoes_takes_a_size_and_its_control_characters() {
     needs_host!();
     let pod = Pod::new();
-    let mut container = pod.container("c", "trap 'echo int; exit 8' INT; stty size; while read x; do echo got $x; stty size; done");
+    let mut container = pod.container(
+        "c",
+        "trap 'echo int; exit 8' INT; stty size; while read x; do echo got $x; stty size; done",
+    );
     container.request.terminal = true;
     container.request.stdin = true;
     container.config["process"]["consoleSize"] = serde_json::json!({"height": 11, "width": 22});
@@ -164,7 +196,10 @@ fn resize_without_a_terminal_is_an_error() {
     needs_host!();
     let pod = Pod::new();
     pod.running("c", "sleep 1000");
-    assert!(matches!(pod.client().resize("c", 1, 1), Err(Error::Invalid { .. })));
+    assert!(matches!(
+        pod.client().resize("c", 1, 1),
+        Err(Error::Invalid { .. })
+    ));
 }
 
 #[test]
@@ -177,10 +212,23 @@ fn a_slow_client_holds_the_container_up_and_gets_everything() {
     let mut slow = attach(&pod, "c", OUTPUT);
     pod.client().start("c").unwrap();
     thread::sleep(Duration::from_millis(300));
-    assert!(!container.state().status.is_exited(), "7 MB do not fit into what may wait for a client");
+    assert!(
+        !container.state().status.is_exited(),
+        "7 MB do not fit into what may wait for a client"
+    );
     let rss = std::fs::read_to_string(format!("/proc/{}/status", pod.info.pid)).unwrap();
-    let rss = rss.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap().trim().split(' ').next().unwrap();
-    assert!(rss.parse::<u32>().unwrap() < 12_000, "the supervisor holds {rss} kB");
+    let rss = rss
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .unwrap()
+        .trim()
+        .split(' ')
+        .next()
+        .unwrap();
+    assert!(
+        rss.parse::<u32>().unwrap() < 12_000,
+        "the supervisor holds {rss} kB"
+    );
     let (stdout, stderr, exit) = to_the_end(&mut slow);
     let expected: String = (1..=1_000_000).map(|n| format!("{n}\n")).collect();
     assert!(stdout == expected.as_bytes());
@@ -207,8 +255,16 @@ fn attach_to_what_has_ended_or_never_was_is_an_error() {
     needs_host!();
     let pod = Pod::new();
     pod.run("c", "true");
-    assert!(matches!(pod.client().attach("c", OUTPUT), Err(Error::State { .. })));
-    assert!(pod.client().attach("ghost", OUTPUT).unwrap_err().is_not_found());
+    assert!(matches!(
+        pod.client().attach("c", OUTPUT),
+        Err(Error::State { .. })
+    ));
+    assert!(
+        pod.client()
+            .attach("ghost", OUTPUT)
+            .unwrap_err()
+            .is_not_found()
+    );
 }
 
 #[test]
@@ -216,9 +272,14 @@ fn a_client_that_sends_nonsense_is_dropped_and_the_container_runs_on() {
     needs_host!();
     let pod = Pod::new();
     let container = pod.running("c", "sleep 1000");
-    let mut socket = std::os::unix::net::UnixStream::connect(pod.dir().join("supervisor.sock")).unwrap();
+    let mut socket =
+        std::os::unix::net::UnixStream::connect(pod.dir().join("supervisor.sock")).unwrap();
     let json = r#"{"attach":{"id":"c","options":{"stdin":true,"stdout":true,"stderr":true}}}"#;
-    let frame = [&u32::try_from(json.len()).unwrap().to_le_bytes()[..], json.as_bytes()].concat();
+    let frame = [
+        &u32::try_from(json.len()).unwrap().to_le_bytes()[..],
+        json.as_bytes(),
+    ]
+    .concat();
     std::io::Write::write_all(&mut socket, &[&frame[..], &[99; 50]].concat()).unwrap();
     let mut rest = Vec::new();
     // Reset or end, as the nonsense was read or not.

@@ -1,5 +1,7 @@
 //! Commands in a running container: their streams, their end, and what ends them.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
@@ -15,7 +17,10 @@ fn request(script: &str) -> ExecRequest {
     let process = serde_json::from_value(serde_json::json!({
         "args": ["/bin/sh", "-c", script], "cwd": "/", "env": ["PATH=/bin"], "user": {"uid": 0, "gid": 0},
     }));
-    ExecRequest { process: process.unwrap(), timeout: None }
+    ExecRequest {
+        process: process.unwrap(),
+        timeout: None,
+    }
 }
 
 /// Starts a command with pipes; returns what to write to and to read from.
@@ -25,7 +30,11 @@ fn start(pod: &Pod, id: &str, request: &ExecRequest) -> Result<(ExecSession, Fil
     let stderr = stdout.try_clone().unwrap();
     let stdio = ExecStdio::Fds([stdin.into(), stdout.into(), stderr.into()]);
     let session = pod.client().exec(id, request, stdio)?;
-    Ok((session, OwnedFd::from(our_stdin).into(), OwnedFd::from(our_stdout).into()))
+    Ok((
+        session,
+        OwnedFd::from(our_stdin).into(),
+        OwnedFd::from(our_stdout).into(),
+    ))
 }
 
 #[test]
@@ -33,7 +42,8 @@ fn a_command_has_its_own_streams_and_its_own_code() {
     needs_host!();
     let pod = Pod::new();
     let container = pod.running("c", "sleep 1000");
-    let (session, mut stdin, mut stdout) = start(&pod, "c", &request("cat; echo bad >&2; exit 6")).unwrap();
+    let (session, mut stdin, mut stdout) =
+        start(&pod, "c", &request("cat; echo bad >&2; exit 6")).unwrap();
     stdin.write_all(b"in").unwrap();
     drop(stdin);
     let mut output = String::new();
@@ -41,8 +51,15 @@ fn a_command_has_its_own_streams_and_its_own_code() {
     assert_eq!(output, "inbad\n");
     let exit = session.wait().unwrap();
     assert_eq!((exit.code, exit.timed_out, exit.oom), (6, false, false));
-    assert_eq!(session.wait().unwrap(), exit, "the answer can be asked for again");
-    assert!(container.log_lines().is_empty(), "nothing of it is in the container's log");
+    assert_eq!(
+        session.wait().unwrap(),
+        exit,
+        "the answer can be asked for again"
+    );
+    assert!(
+        container.log_lines().is_empty(),
+        "nothing of it is in the container's log"
+    );
 }
 
 #[test]
@@ -52,7 +69,10 @@ fn a_session_polls_readable_when_its_command_has_ended() {
     pod.running("c", "sleep 1000");
     let (session, stdin, _stdout) = start(&pod, "c", &request("cat")).unwrap();
     let ready = |timeout| {
-        let timeout = rustix::time::Timespec { tv_sec: timeout, tv_nsec: 0 };
+        let timeout = rustix::time::Timespec {
+            tv_sec: timeout,
+            tv_nsec: 0,
+        };
         poll(&mut [PollFd::new(&session, PollFlags::IN)], Some(&timeout)).unwrap()
     };
     assert_eq!(ready(0), 0);
@@ -122,7 +142,10 @@ fn a_terminal_has_its_size_and_can_be_resized() {
     let pod = Pod::new();
     pod.running("c", "sleep 1000");
     let request = request("stty size; read line; stty size; test -t 0 && test -t 2 && echo tty");
-    let session = pod.client().exec("c", &request, ExecStdio::Terminal(Some((33, 77)))).unwrap();
+    let session = pod
+        .client()
+        .exec("c", &request, ExecStdio::Terminal(Some((33, 77))))
+        .unwrap();
     let mut console = File::from(session.console.as_ref().unwrap().try_clone().unwrap());
     let mut output = Vec::new();
     let mut read_until = |text: &str, console: &mut File| {
@@ -155,7 +178,11 @@ fn commands_are_refused_where_none_can_run() {
     pod.running("paused", "sleep 1000");
     pod.client().pause("paused").unwrap();
     refused("paused", "paused");
-    assert!(start(&pod, "ghost", &request("true")).unwrap_err().is_not_found());
+    assert!(
+        start(&pod, "ghost", &request("true"))
+            .unwrap_err()
+            .is_not_found()
+    );
 }
 
 #[test]
@@ -176,8 +203,9 @@ fn many_commands_run_at_once() {
     needs_host!();
     let pod = Pod::new();
     pod.running("c", "sleep 1000");
-    let sessions: Vec<_> =
-        (0..20).map(|n| start(&pod, "c", &request(&format!("read x; exit {n}"))).unwrap()).collect();
+    let sessions: Vec<_> = (0..20)
+        .map(|n| start(&pod, "c", &request(&format!("read x; exit {n}"))).unwrap())
+        .collect();
     for (n, (session, stdin, _stdout)) in sessions.into_iter().enumerate() {
         drop(stdin);
         assert_eq!(session.wait().unwrap().code, i32::try_from(n).unwrap());
@@ -189,9 +217,18 @@ fn an_exec_without_its_descriptors_is_refused() {
     needs_host!();
     let pod = Pod::new();
     pod.running("c", "sleep 1000");
-    let mut socket = std::os::unix::net::UnixStream::connect(pod.dir().join("supervisor.sock")).unwrap();
+    let mut socket =
+        std::os::unix::net::UnixStream::connect(pod.dir().join("supervisor.sock")).unwrap();
     let json = r#"{"exec":{"id":"c","request":{"process":{"args":["true"],"cwd":"/","user":{}},"timeout":null},"stdio":"fds"}}"#;
-    socket.write_all(&[&u32::try_from(json.len()).unwrap().to_le_bytes()[..], json.as_bytes()].concat()).unwrap();
+    socket
+        .write_all(
+            &[
+                &u32::try_from(json.len()).unwrap().to_le_bytes()[..],
+                json.as_bytes(),
+            ]
+            .concat(),
+        )
+        .unwrap();
     let mut answer = vec![0; 200];
     let count = socket.read(&mut answer).unwrap();
     assert!(String::from_utf8_lossy(&answer[..count]).contains("three file descriptors"));

@@ -1,5 +1,7 @@
 //! From create to delete: exit codes, stop and its time limits, what is on disk after each step.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
@@ -28,7 +30,9 @@ fn every_step_is_on_disk_before_it_is_answered() {
     assert!(lives(created.pid.unwrap()));
     pod.client().start("c").unwrap();
     let running = container.state();
-    assert!(matches!(running.status, Status::Running { started_at } if started_at >= created.created_at_ns));
+    assert!(
+        matches!(running.status, Status::Running { started_at } if started_at >= created.created_at_ns)
+    );
     assert_eq!(running.pid, created.pid);
     std::fs::write(pod.dir().join("rootfs/tmp/go"), "").unwrap();
     let told = pod.client().wait("c").unwrap();
@@ -59,7 +63,10 @@ fn a_process_killed_by_a_signal_has_128_and_its_number() {
 fn a_program_that_cannot_be_executed_is_a_start_error_and_an_exited_container() {
     needs_host!();
     let pod = Pod::new();
-    for (id, program, expected) in [("missing", "/no/such/program", 127), ("plain", "/tmp/plain", 126)] {
+    for (id, program, expected) in [
+        ("missing", "/no/such/program", 127),
+        ("plain", "/tmp/plain", 126),
+    ] {
         let mut container = pod.container(id, "");
         std::fs::write(pod.dir().join("rootfs/tmp/plain"), "text").unwrap();
         container.config["process"]["args"] = json!([program]);
@@ -72,7 +79,12 @@ fn a_program_that_cannot_be_executed_is_a_start_error_and_an_exited_container() 
             other => panic!("{other:?}"),
         }
         match container.state().status {
-            Status::Exited { started_at: None, exit_code, message: Some(message), .. } => {
+            Status::Exited {
+                started_at: None,
+                exit_code,
+                message: Some(message),
+                ..
+            } => {
                 assert_eq!(exit_code, expected);
                 assert!(message.contains(program), "{message}");
             }
@@ -89,12 +101,18 @@ fn an_id_can_be_used_once_at_a_time_and_must_be_a_file_name() {
     let pod = Pod::new();
     let container = pod.container("c", "true");
     container.create(&pod);
-    assert!(matches!(pod.client().create(&container.request), Err(Error::Exists { .. })));
+    assert!(matches!(
+        pod.client().create(&container.request),
+        Err(Error::Exists { .. })
+    ));
     pod.client().delete("c", true).unwrap();
     container.create(&pod);
     let mut request = container.request.clone();
     request.id = "../c".into();
-    assert!(matches!(pod.client().create(&request), Err(Error::Invalid { .. })));
+    assert!(matches!(
+        pod.client().create(&request),
+        Err(Error::Invalid { .. })
+    ));
 }
 
 #[test]
@@ -109,19 +127,35 @@ fn start_works_once() {
 fn stop_gives_the_container_time_to_end_by_itself() {
     needs_host!();
     let pod = Pod::new();
-    let container = pod.running("c", "trap 'exit 3' TERM; echo ready; while :; do sleep 0.01; done");
+    let container = pod.running(
+        "c",
+        "trap 'exit 3' TERM; echo ready; while :; do sleep 0.01; done",
+    );
     eventually("the trap", || !container.log_lines().is_empty());
-    assert_eq!(code(&pod.client().stop("c", libc::SIGTERM, LONG).unwrap()), 3);
-    assert_eq!(code(&pod.client().stop("c", libc::SIGTERM, LONG).unwrap()), 3, "stop of what has ended");
+    assert_eq!(
+        code(&pod.client().stop("c", libc::SIGTERM, LONG).unwrap()),
+        3
+    );
+    assert_eq!(
+        code(&pod.client().stop("c", libc::SIGTERM, LONG).unwrap()),
+        3,
+        "stop of what has ended"
+    );
 }
 
 #[test]
 fn stop_kills_what_ignores_the_signal_when_the_time_is_over() {
     needs_host!();
     let pod = Pod::new();
-    let container = pod.running("c", "trap '' TERM; echo ready; while :; do sleep 0.01; done");
+    let container = pod.running(
+        "c",
+        "trap '' TERM; echo ready; while :; do sleep 0.01; done",
+    );
     eventually("the trap", || !container.log_lines().is_empty());
-    let state = pod.client().stop("c", libc::SIGTERM, Duration::from_millis(50)).unwrap();
+    let state = pod
+        .client()
+        .stop("c", libc::SIGTERM, Duration::from_millis(50))
+        .unwrap();
     assert_eq!(code(&state), 137);
 }
 
@@ -129,12 +163,23 @@ fn stop_kills_what_ignores_the_signal_when_the_time_is_over() {
 fn a_later_shorter_stop_shortens_and_a_longer_one_does_not_lengthen() {
     needs_host!();
     let pod = Pod::new();
-    for (id, first, second) in [("a", LONG, Duration::ZERO), ("b", Duration::from_millis(300), LONG)] {
+    for (id, first, second) in [
+        ("a", LONG, Duration::ZERO),
+        ("b", Duration::from_millis(300), LONG),
+    ] {
         pod.running(id, "trap '' TERM; while :; do sleep 0.01; done");
         let dir = pod.dir().to_owned();
-        let early = thread::spawn(move || Client::connect(&dir).unwrap().stop(id, libc::SIGTERM, first).unwrap());
+        let early = thread::spawn(move || {
+            Client::connect(&dir)
+                .unwrap()
+                .stop(id, libc::SIGTERM, first)
+                .unwrap()
+        });
         thread::sleep(Duration::from_millis(50));
-        assert_eq!(code(&pod.client().stop(id, libc::SIGTERM, second).unwrap()), 137);
+        assert_eq!(
+            code(&pod.client().stop(id, libc::SIGTERM, second).unwrap()),
+            137
+        );
         assert_eq!(code(&early.join().unwrap()), 137);
     }
 }
@@ -144,12 +189,21 @@ fn stop_ends_what_is_created_or_paused() {
     needs_host!();
     let pod = Pod::new();
     pod.container("created", "true").create(&pod);
-    assert_eq!(code(&pod.client().stop("created", libc::SIGTERM, LONG).unwrap()), 137);
-    let container = pod.running("paused", "trap 'exit 5' TERM; echo ready; while :; do sleep 0.01; done");
+    assert_eq!(
+        code(&pod.client().stop("created", libc::SIGTERM, LONG).unwrap()),
+        137
+    );
+    let container = pod.running(
+        "paused",
+        "trap 'exit 5' TERM; echo ready; while :; do sleep 0.01; done",
+    );
     eventually("the trap", || !container.log_lines().is_empty());
     pod.client().pause("paused").unwrap();
     assert!(matches!(container.state().status, Status::Paused { .. }));
-    assert_eq!(code(&pod.client().stop("paused", libc::SIGTERM, LONG).unwrap()), 5);
+    assert_eq!(
+        code(&pod.client().stop("paused", libc::SIGTERM, LONG).unwrap()),
+        5
+    );
 }
 
 #[test]
@@ -173,7 +227,10 @@ fn delete_refuses_what_runs_unless_forced() {
     needs_host!();
     let pod = Pod::new();
     let container = pod.running("c", "sleep 1000");
-    assert!(matches!(pod.client().delete("c", false), Err(Error::State { .. })));
+    assert!(matches!(
+        pod.client().delete("c", false),
+        Err(Error::State { .. })
+    ));
     let pid = container.state().pid.unwrap();
     pod.client().delete("c", true).unwrap();
     assert!(!lives(pid));
@@ -196,7 +253,11 @@ fn several_clients_can_wait_and_one_that_leaves_disturbs_nobody() {
     let dir = pod.dir().to_owned();
     let mut gone = std::os::unix::net::UnixStream::connect(dir.join("supervisor.sock")).unwrap();
     let request = br#"{"stop":{"id":"c","signal":15,"timeout":{"secs":1000,"nanos":0}}}"#;
-    std::io::Write::write_all(&mut gone, &[&(request.len() as u32).to_le_bytes()[..], request].concat()).unwrap();
+    std::io::Write::write_all(
+        &mut gone,
+        &[&(request.len() as u32).to_le_bytes()[..], request].concat(),
+    )
+    .unwrap();
     drop(gone);
     pod.client().signal("c", libc::SIGKILL, true).unwrap();
     for waiter in waiters {
@@ -209,9 +270,13 @@ fn stop_leaves_no_process_of_a_container_in_a_shared_pid_namespace() {
     needs_host!();
     let pod = Pod::with(|setup| setup.shared_pid = true);
     let container = pod.running("c", "sleep 1000 & sleep 1000 & wait");
-    let cgroup = runtime::cgroup::Cgroup::open(container.config["linux"]["cgroupsPath"].as_str().unwrap()).unwrap();
+    let cgroup =
+        runtime::cgroup::Cgroup::open(container.config["linux"]["cgroupsPath"].as_str().unwrap())
+            .unwrap();
     eventually("all three", || cgroup.processes().unwrap().len() == 3);
-    pod.client().stop("c", libc::SIGTERM, Duration::ZERO).unwrap();
+    pod.client()
+        .stop("c", libc::SIGTERM, Duration::ZERO)
+        .unwrap();
     eventually("an empty cgroup", || cgroup.processes().unwrap().is_empty());
 }
 
@@ -220,33 +285,53 @@ fn what_is_orphaned_in_the_nodes_pid_namespace_is_reaped() {
     needs_host!();
     let pod = Pod::new();
     let mut container = pod.container("c", "(sleep 0.1 &); exit 0");
-    let namespaces = container.config["linux"]["namespaces"].as_array_mut().unwrap();
+    let namespaces = container.config["linux"]["namespaces"]
+        .as_array_mut()
+        .unwrap();
     namespaces.retain(|namespace| namespace["type"] != "pid");
     container.create(&pod);
     pod.client().start("c").unwrap();
     pod.client().wait("c").unwrap();
     let children = format!("/proc/{0}/task/{0}/children", pod.info.pid);
-    eventually("no child left", || std::fs::read_to_string(&children).unwrap().trim().is_empty());
+    eventually("no child left", || {
+        std::fs::read_to_string(&children)
+            .unwrap()
+            .trim()
+            .is_empty()
+    });
 }
 
 #[test]
 fn a_container_killed_for_want_of_memory_says_so() {
     needs_host!();
-    if !Path::new("/sys/fs/cgroup/memory").exists() && !Path::new("/sys/fs/cgroup/memory.max").exists() {
+    if !Path::new("/sys/fs/cgroup/memory").exists()
+        && !Path::new("/sys/fs/cgroup/memory.max").exists()
+    {
         eprintln!("SKIP: no memory controller");
         return;
     }
     let pod = Pod::new();
     let mut container = pod.container("c", "tail /dev/zero");
     container.config["process"]["args"] = json!(["/bin/tail", "/dev/zero"]);
-    container.config["linux"]["resources"] = json!({"memory": {"limit": 16 << 20, "swap": 16 << 20}});
+    container.config["linux"]["resources"] =
+        json!({"memory": {"limit": 16 << 20, "swap": 16 << 20}});
     container.config["mounts"].as_array_mut().unwrap().push(
         json!({"destination": "/dev/zero", "type": "bind", "source": "/dev/zero", "options": ["bind"]}),
     );
     container.create(&pod);
     pod.client().start("c").unwrap();
     let state = pod.client().wait("c").unwrap();
-    assert!(matches!(state.status, Status::Exited { exit_code: 137, oom_killed: true, .. }), "{state:?}");
+    assert!(
+        matches!(
+            state.status,
+            Status::Exited {
+                exit_code: 137,
+                oom_killed: true,
+                ..
+            }
+        ),
+        "{state:?}"
+    );
 }
 
 #[test]
@@ -256,8 +341,13 @@ fn limits_can_be_changed_while_a_container_runs() {
     let container = pod.running("c", "sleep 1000");
     let resources = serde_json::from_value(json!({"pids": {"limit": 42}})).unwrap();
     pod.client().update("c", &resources).unwrap();
-    let cgroup = runtime::cgroup::Cgroup::open(container.config["linux"]["cgroupsPath"].as_str().unwrap()).unwrap();
-    let read = cgroup.directories().into_iter().find_map(|dir| std::fs::read_to_string(dir.path.join("pids.max")).ok());
+    let cgroup =
+        runtime::cgroup::Cgroup::open(container.config["linux"]["cgroupsPath"].as_str().unwrap())
+            .unwrap();
+    let read = cgroup
+        .directories()
+        .into_iter()
+        .find_map(|dir| std::fs::read_to_string(dir.path.join("pids.max")).ok());
     assert_eq!(read.as_deref().map(str::trim), Some("42"));
 }
 
@@ -265,8 +355,9 @@ fn limits_can_be_changed_while_a_container_runs() {
 fn many_containers_share_one_supervisor() {
     needs_host!();
     let pod = Pod::new();
-    let containers: Vec<Container> =
-        (0..20).map(|n| pod.running(&format!("c{n}"), &format!("echo {n}; exit {n}"))).collect();
+    let containers: Vec<Container> = (0..20)
+        .map(|n| pod.running(&format!("c{n}"), &format!("echo {n}; exit {n}")))
+        .collect();
     for (n, container) in containers.iter().enumerate() {
         let state = pod.client().wait(&format!("c{n}")).unwrap();
         assert_eq!(code(&state), i32::try_from(n).unwrap());
@@ -296,9 +387,14 @@ fn a_pod_lives_on_when_the_process_that_started_it_is_gone() {
     needs_host!();
     let setup = Pod::setup(|_| {});
     let json = serde_json::to_string(&setup).unwrap();
-    let starter = std::process::Command::new(program()).args(["launch", &json]).status().unwrap();
+    let starter = std::process::Command::new(program())
+        .args(["launch", &json])
+        .status()
+        .unwrap();
     assert!(starter.success());
-    let info = supervisor::SupervisorInfo::read(&setup.dir).unwrap().unwrap();
+    let info = supervisor::SupervisorInfo::read(&setup.dir)
+        .unwrap()
+        .unwrap();
     let pod = Pod::adopt(setup, info);
     let (container, state) = pod.run("c", "echo on its own; exit 9");
     assert_eq!(code(&state), 9);

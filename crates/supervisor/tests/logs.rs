@@ -1,6 +1,8 @@
 //! The CRI log: what a container writes is in its log, in order, with the right tags, and
 //! complete before its exit is told.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::path::Path;
 
 use serde_json::json;
@@ -12,7 +14,10 @@ mod support;
 /// The text of one stream, put together again from full and partial lines.
 fn text(lines: &[String], stream: &str) -> String {
     let mut text = String::new();
-    for line in lines.iter().filter_map(|line| line.strip_prefix(stream)?.strip_prefix(' ')) {
+    for line in lines
+        .iter()
+        .filter_map(|line| line.strip_prefix(stream)?.strip_prefix(' '))
+    {
         let (tag, part) = line.split_once(' ').unwrap();
         text.push_str(part);
         if tag == "F" {
@@ -33,16 +38,31 @@ fn both_streams_are_logged_under_their_names_with_times_that_do_not_go_back() {
     assert_eq!(text(&lines, "stderr"), "two\n");
     let log = std::fs::read_to_string(container.dir.join("0.log")).unwrap();
     let times: Vec<&str> = log.lines().map(|line| &line[..30]).collect();
-    assert!(times.is_sorted() && times.iter().all(|time| time.ends_with('Z')), "{times:?}");
+    assert!(
+        times.is_sorted() && times.iter().all(|time| time.ends_with('Z')),
+        "{times:?}"
+    );
 }
 
 #[test]
 fn a_line_that_comes_in_two_pieces_is_a_partial_and_a_full_line() {
     needs_host!();
     let pod = Pod::new();
-    let (container, _) = pod.run("c", r"printf foo; sleep 0.2; echo bar; printf 'x\r'; sleep 0.2; printf '\ny\r\n'");
+    let (container, _) = pod.run(
+        "c",
+        r"printf foo; sleep 0.2; echo bar; printf 'x\r'; sleep 0.2; printf '\ny\r\n'",
+    );
     let lines = container.log_lines();
-    assert_eq!(lines, ["stdout P foo", "stdout F bar", "stdout P x\r", "stdout F ", "stdout F y\r"]);
+    assert_eq!(
+        lines,
+        [
+            "stdout P foo",
+            "stdout F bar",
+            "stdout P x\r",
+            "stdout F ",
+            "stdout F y\r"
+        ]
+    );
 }
 
 #[test]
@@ -57,8 +77,14 @@ fn the_last_line_is_kept_without_its_newline() {
 fn all_of_a_large_output_is_there_when_the_exit_is_told() {
     needs_host!();
     let pod = Pod::new();
-    let (container, _) = pod.run("c", "seq 1 300000; yes x | head -n 20000 | tr -d '\\n'; echo");
-    let expected: String = (1..=300_000).map(|n| format!("{n}\n")).chain(["x".repeat(20_000), "\n".into()]).collect();
+    let (container, _) = pod.run(
+        "c",
+        "seq 1 300000; yes x | head -n 20000 | tr -d '\\n'; echo",
+    );
+    let expected: String = (1..=300_000)
+        .map(|n| format!("{n}\n"))
+        .chain(["x".repeat(20_000), "\n".into()])
+        .collect();
     assert!(text(&container.log_lines(), "stdout") == expected);
 }
 
@@ -66,12 +92,18 @@ fn all_of_a_large_output_is_there_when_the_exit_is_told() {
 fn a_terminals_output_is_all_stdout() {
     needs_host!();
     let pod = Pod::new();
-    let mut container = pod.container("c", "echo one; echo two >&2; test -t 0 && test -t 1 && echo tty");
+    let mut container = pod.container(
+        "c",
+        "echo one; echo two >&2; test -t 0 && test -t 1 && echo tty",
+    );
     container.request.terminal = true;
     container.create(&pod);
     pod.client().start("c").unwrap();
     assert_eq!(code(&pod.client().wait("c").unwrap()), 0);
-    assert_eq!(text(&container.log_lines(), "stdout"), "one\r\ntwo\r\ntty\r\n");
+    assert_eq!(
+        text(&container.log_lines(), "stdout"),
+        "one\r\ntwo\r\ntty\r\n"
+    );
 }
 
 #[test]
@@ -101,7 +133,10 @@ fn a_child_left_behind_that_writes_without_end_does_not_delay_the_exit() {
 fn reopen_makes_a_new_file_before_it_returns_and_loses_nothing() {
     needs_host!();
     let pod = Pod::new();
-    let container = pod.running("c", "echo before; while ! test -e /tmp/go; do sleep 0.01; done; echo after");
+    let container = pod.running(
+        "c",
+        "echo before; while ! test -e /tmp/go; do sleep 0.01; done; echo after",
+    );
     eventually("the first line", || container.log_lines().len() == 1);
     std::fs::rename(container.dir.join("0.log"), container.dir.join("0.log.old")).unwrap();
     pod.client().reopen_log("c").unwrap();
@@ -131,10 +166,16 @@ fn a_log_that_cannot_be_made_fails_the_create_and_leaves_nothing() {
     let mut container = pod.container("c", "true");
     container.write_config();
     std::os::unix::fs::symlink("/tmp/elsewhere", container.dir.join("link.log")).unwrap();
-    for (name, reason) in [("link.log", "is a symbolic link"), ("no/dir/0.log", "No such file or directory")] {
+    for (name, reason) in [
+        ("link.log", "is a symbolic link"),
+        ("no/dir/0.log", "No such file or directory"),
+    ] {
         container.request.log.as_mut().unwrap().path = container.dir.join(name);
         let error = pod.client().create(&container.request).unwrap_err();
-        assert!(error.to_string().contains(reason) && error.to_string().contains(name), "{error}");
+        assert!(
+            error.to_string().contains(reason) && error.to_string().contains(name),
+            "{error}"
+        );
         assert_eq!(ContainerState::read(&container.dir).unwrap(), None);
     }
     assert!(!Path::new("/tmp/elsewhere").exists());
@@ -165,6 +206,14 @@ fn a_log_with_a_limit_never_grows_past_it() {
     container.create(&pod);
     pod.client().start("c").unwrap();
     pod.client().wait("c").unwrap();
-    assert_eq!(container.log_lines().last().map(String::as_str), Some("stdout F last"));
-    assert!(std::fs::metadata(container.dir.join("0.log")).unwrap().len() <= 3_000_000);
+    assert_eq!(
+        container.log_lines().last().map(String::as_str),
+        Some("stdout F last")
+    );
+    assert!(
+        std::fs::metadata(container.dir.join("0.log"))
+            .unwrap()
+            .len()
+            <= 3_000_000
+    );
 }

@@ -1,6 +1,8 @@
 //! The pod around the containers: how its supervisor begins and ends, its namespaces, /dev/shm,
 //! and the first process of a shared PID namespace.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::path::Path;
 use std::process::Command;
 
@@ -13,7 +15,10 @@ mod support;
 fn a_supervisor_is_ready_when_launch_returns_and_gone_when_shutdown_returns() {
     needs_host!();
     let pod = Pod::new();
-    assert_eq!(SupervisorInfo::read(pod.dir()).unwrap().as_ref(), Some(&pod.info));
+    assert_eq!(
+        SupervisorInfo::read(pod.dir()).unwrap().as_ref(),
+        Some(&pod.info)
+    );
     assert!(pod.info.is_alive());
     pod.client().shutdown().unwrap();
     assert!(!pod.info.is_alive());
@@ -30,10 +35,26 @@ fn a_supervisor_is_no_child_of_its_starter_and_holds_nothing_of_it() {
     let pod = Pod::new();
     let proc = format!("/proc/{}", pod.info.pid);
     let stat = std::fs::read_to_string(format!("{proc}/stat")).unwrap();
-    let parent: u32 = stat.rsplit(')').next().unwrap().split_whitespace().nth(1).unwrap().parse().unwrap();
+    let parent: u32 = stat
+        .rsplit(')')
+        .next()
+        .unwrap()
+        .split_whitespace()
+        .nth(1)
+        .unwrap()
+        .parse()
+        .unwrap();
     assert_ne!(parent, std::process::id());
-    assert_eq!(std::fs::read_link(format!("{proc}/cwd")).unwrap(), Path::new("/"));
-    assert_eq!(std::fs::read_to_string(format!("{proc}/comm")).unwrap().trim(), "floe-supervisor");
+    assert_eq!(
+        std::fs::read_link(format!("{proc}/cwd")).unwrap(),
+        Path::new("/")
+    );
+    assert_eq!(
+        std::fs::read_to_string(format!("{proc}/comm"))
+            .unwrap()
+            .trim(),
+        "floe-supervisor"
+    );
     for fd in std::fs::read_dir(format!("{proc}/fd")).unwrap() {
         let target = std::fs::read_link(fd.unwrap().path()).unwrap();
         assert_ne!(target, Path::new("/etc/passwd"));
@@ -46,7 +67,10 @@ fn a_supervisor_outlives_its_starter_and_ignores_its_signals_while_a_container_r
     let pod = Pod::new();
     pod.running("c", "sleep 1000");
     for signal in ["TERM", "HUP", "INT"] {
-        let done = Command::new("kill").args([format!("-{signal}"), pod.info.pid.to_string()]).status().unwrap();
+        let done = Command::new("kill")
+            .args([format!("-{signal}"), pod.info.pid.to_string()])
+            .status()
+            .unwrap();
         assert!(done.success());
     }
     eventually("three notes", || pod.log().matches("ignored").count() == 3);
@@ -57,7 +81,10 @@ fn a_supervisor_outlives_its_starter_and_ignores_its_signals_while_a_container_r
 fn a_supervisor_without_containers_ends_at_sigterm_and_leaves_nothing() {
     needs_host!();
     let pod = Pod::new();
-    Command::new("kill").arg(pod.info.pid.to_string()).status().unwrap();
+    Command::new("kill")
+        .arg(pod.info.pid.to_string())
+        .status()
+        .unwrap();
     eventually("its end", || !pod.info.is_alive());
     assert!(!pod.dir().join("supervisor.json").exists());
     assert!(!pod.dir().join("supervisor.sock").exists());
@@ -101,16 +128,28 @@ fn hostname_and_sysctls_are_the_pods_and_not_the_nodes() {
     needs_host!();
     let pod = Pod::with(|setup| {
         setup.hostname = Some("a-pod".to_owned());
-        setup.sysctls.insert("kernel.shm_rmid_forced".into(), "1".into());
-        setup.sysctls.insert("net/ipv4/ip_unprivileged_port_start".into(), "77".into());
+        setup
+            .sysctls
+            .insert("kernel.shm_rmid_forced".into(), "1".into());
+        setup
+            .sysctls
+            .insert("net/ipv4/ip_unprivileged_port_start".into(), "77".into());
     });
     let (container, state) = pod.run(
         "c",
         "hostname; cat /proc/sys/kernel/shm_rmid_forced /proc/sys/net/ipv4/ip_unprivileged_port_start",
     );
     assert_eq!(support::code(&state), 0);
-    assert_eq!(container.log_lines(), ["stdout F a-pod", "stdout F 1", "stdout F 77"]);
-    assert_ne!(std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap().trim(), "a-pod");
+    assert_eq!(
+        container.log_lines(),
+        ["stdout F a-pod", "stdout F 1", "stdout F 77"]
+    );
+    assert_ne!(
+        std::fs::read_to_string("/proc/sys/kernel/hostname")
+            .unwrap()
+            .trim(),
+        "a-pod"
+    );
 }
 
 #[test]
@@ -127,9 +166,15 @@ fn a_pod_that_cannot_be_set_up_says_why_and_leaves_nothing() {
             setup.sysctls.insert(name.into(), value.into());
         });
         let error = launch(&program(), &setup).unwrap_err();
-        let left: Vec<_> = std::fs::read_dir(&setup.dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        let left: Vec<_> = std::fs::read_dir(&setup.dir)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
         std::fs::remove_dir_all(&setup.dir).unwrap();
-        assert!(matches!(&error, Error::Sysctl { name: named, .. } if named == name), "{error:?}");
+        assert!(
+            matches!(&error, Error::Sysctl { name: named, .. } if named == name),
+            "{error:?}"
+        );
         assert!(error.to_string().contains(expected), "{error}");
         assert_eq!(left, ["supervisor.log"]);
     }
@@ -143,7 +188,10 @@ fn a_program_that_is_no_supervisor_is_an_error() {
     let failing = launch(Path::new("/bin/false"), &setup).unwrap_err();
     let silent = launch(Path::new("/bin/true"), &setup).unwrap_err();
     std::fs::remove_dir_all(&setup.dir).unwrap();
-    assert!(missing.to_string().contains("/nonexistent/program"), "{missing}");
+    assert!(
+        missing.to_string().contains("/nonexistent/program"),
+        "{missing}"
+    );
     assert!(matches!(failing, Error::Launch { .. }), "{failing:?}");
     assert!(silent.is_gone(), "{silent:?}");
 }
@@ -164,9 +212,15 @@ fn the_first_process_of_a_shared_pid_namespace_has_nothing_to_give_away() {
     let pod = Pod::with(|setup| setup.shared_pid = true);
     let proc = format!("/proc/{}", pod.info.pod_init.unwrap());
     let status = std::fs::read_to_string(format!("{proc}/status")).unwrap();
-    assert!(status.contains("Uid:\t65535\t65535\t65535\t65535"), "{status}");
+    assert!(
+        status.contains("Uid:\t65535\t65535\t65535\t65535"),
+        "{status}"
+    );
     assert!(status.contains("CapPrm:\t0000000000000000"), "{status}");
-    assert_eq!(std::fs::read_dir(format!("{proc}/root/")).unwrap().count(), 0);
+    assert_eq!(
+        std::fs::read_dir(format!("{proc}/root/")).unwrap().count(),
+        0
+    );
     assert_eq!(std::fs::read_dir(format!("{proc}/fd")).unwrap().count(), 0);
 }
 
@@ -175,14 +229,23 @@ fn containers_of_a_shared_pid_namespace_see_each_other_and_orphans_are_reaped() 
     needs_host!();
     let pod = Pod::with(|setup| setup.shared_pid = true);
     pod.running("one", "sleep 1000");
-    let (container, state) = pod.run("two", "cat /proc/1/comm; (sleep 0.01 &); sleep 0.1; cat /proc/[0-9]*/comm");
+    let (container, state) = pod.run(
+        "two",
+        "cat /proc/1/comm; (sleep 0.01 &); sleep 0.1; cat /proc/[0-9]*/comm",
+    );
     assert_eq!(support::code(&state), 0);
     let lines = container.log_lines();
     assert_eq!(lines[0], "stdout F floe-pod-init");
-    assert_eq!(lines.iter().filter(|line| line.ends_with("sleep")).count(), 1, "{lines:?}");
+    assert_eq!(
+        lines.iter().filter(|line| line.ends_with("sleep")).count(),
+        1,
+        "{lines:?}"
+    );
 }
 
 fn is_mounted(path: &Path) -> bool {
     let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
-    mounts.lines().any(|line| line.split(' ').nth(1) == path.to_str())
+    mounts
+        .lines()
+        .any(|line| line.split(' ').nth(1) == path.to_str())
 }

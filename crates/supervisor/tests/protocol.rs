@@ -1,5 +1,7 @@
 //! Clients that misbehave: what they send must neither end the supervisor nor hold up others.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 
@@ -39,7 +41,10 @@ fn malformed_frames_are_answered_with_the_reason_and_end_the_connection() {
         let mut length = [0; 4];
         socket.read_exact(&mut length).unwrap();
         socket.read_to_string(&mut answer).unwrap();
-        assert!(answer.contains("protocol") && answer.contains(reason), "{answer}");
+        assert!(
+            answer.contains("protocol") && answer.contains(reason),
+            "{answer}"
+        );
     }
     is_well(&pod);
 }
@@ -64,7 +69,9 @@ fn requests_sent_at_once_are_answered_one_after_the_other() {
     needs_host!();
     let pod = Pod::new();
     let mut socket = raw(&pod);
-    let many: Vec<u8> = (0..100).flat_map(|_| frame(r#"{"wait":{"id":"x"}}"#)).collect();
+    let many: Vec<u8> = (0..100)
+        .flat_map(|_| frame(r#"{"wait":{"id":"x"}}"#))
+        .collect();
     socket.write_all(&many).unwrap();
     for _ in 0..100 {
         let mut length = [0; 4];
@@ -79,7 +86,11 @@ fn requests_sent_at_once_are_answered_one_after_the_other() {
 fn clients_that_vanish_in_the_middle_of_a_frame_are_forgotten() {
     needs_host!();
     let pod = Pod::new();
-    let fds = || std::fs::read_dir(format!("/proc/{}/fd", pod.info.pid)).unwrap().count();
+    let fds = || {
+        std::fs::read_dir(format!("/proc/{}/fd", pod.info.pid))
+            .unwrap()
+            .count()
+    };
     let before = fds();
     for _ in 0..100 {
         let mut socket = raw(&pod);

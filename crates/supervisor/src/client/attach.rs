@@ -62,15 +62,28 @@ impl Client {
     /// # Errors
     /// An unknown container or one that has ended.
     pub fn attach(mut self, id: &str, options: AttachOptions) -> Result<Attachment> {
-        match self.call(&Request::Attach { id: id.to_owned(), options })? {
+        match self.call(&Request::Attach {
+            id: id.to_owned(),
+            options,
+        })? {
             Response::Done => {}
             other => return Err(unexpected(&other)),
         }
         let Self { socket, inbox, dir } = self;
-        let twin = socket.try_clone().map_err(Error::io("duplicate the socket of", &dir))?;
+        let twin = socket
+            .try_clone()
+            .map_err(Error::io("duplicate the socket of", &dir))?;
         Ok(Attachment {
-            input: AttachInput { socket: twin, dir: dir.clone() },
-            output: AttachOutput { socket, inbox, dir, scratch: vec![0; MAX_PACKET] },
+            input: AttachInput {
+                socket: twin,
+                dir: dir.clone(),
+            },
+            output: AttachOutput {
+                socket,
+                inbox,
+                dir,
+                scratch: vec![0; MAX_PACKET],
+            },
         })
     }
 }
@@ -129,7 +142,11 @@ impl AttachOutput {
                 return event;
             }
             match self.inbox.receive(self.socket.as_fd(), &mut self.scratch) {
-                Ok(0) => return Err(Error::Gone { dir: self.dir.clone() }),
+                Ok(0) => {
+                    return Err(Error::Gone {
+                        dir: self.dir.clone(),
+                    });
+                }
                 Ok(_) => {}
                 Err(error) => return Err(lost("receive from", &self.dir, error)),
             }
@@ -149,7 +166,9 @@ impl AttachInput {
     /// # Errors
     /// As [`Attachment::write`].
     pub fn send(&mut self, bytes: &[u8]) -> Result<()> {
-        bytes.chunks(MAX_PACKET).try_for_each(|chunk| self.packet(Kind::Stdin, chunk))
+        bytes
+            .chunks(MAX_PACKET)
+            .try_for_each(|chunk| self.packet(Kind::Stdin, chunk))
     }
 
     /// As [`Attachment::close_stdin`].
@@ -211,8 +230,8 @@ fn event(kind: Kind, payload: &[u8]) -> Result<AttachEvent> {
         Kind::Exit => serde_json::from_slice(payload)
             .map(AttachEvent::Exit)
             .map_err(|error| Error::protocol(format!("decode exit: {error}"))),
-        Kind::Stdin | Kind::StdinEnd | Kind::Resize => {
-            Err(Error::protocol(format!("{kind:?} came from the supervisor")))
-        }
+        Kind::Stdin | Kind::StdinEnd | Kind::Resize => Err(Error::protocol(format!(
+            "{kind:?} came from the supervisor"
+        ))),
     }
 }

@@ -49,23 +49,40 @@ impl Client {
     /// # Errors
     /// [`Error::Start`] if the program cannot be executed; [`Error::State`] if the container does
     /// not run, is paused, or is being killed.
-    pub fn exec(mut self, id: &str, request: &ExecRequest, stdio: ExecStdio) -> Result<ExecSession> {
+    pub fn exec(
+        mut self,
+        id: &str,
+        request: &ExecRequest,
+        stdio: ExecStdio,
+    ) -> Result<ExecSession> {
         let wire = match &stdio {
             ExecStdio::Fds(_) => ExecWire::Fds,
             ExecStdio::Terminal(size) => ExecWire::Terminal { size: *size },
         };
-        let call = Request::Exec { id: id.to_owned(), request: Box::new(request.clone()), stdio: wire };
+        let call = Request::Exec {
+            id: id.to_owned(),
+            request: Box::new(request.clone()),
+            stdio: wire,
+        };
         let response = match &stdio {
             ExecStdio::Fds(fds) => self.call_with(&call, &fds.each_ref().map(AsFd::as_fd))?,
             ExecStdio::Terminal(_) => self.call(&call)?,
         };
-        let Response::ExecStarted { pid } = response else { return Err(unexpected(&response)) };
+        let Response::ExecStarted { pid } = response else {
+            return Err(unexpected(&response));
+        };
         let console = self.take_fd();
         if console.is_none() && wire != ExecWire::Fds {
             return Err(Error::protocol("no terminal came with the answer to exec"));
         }
         let Self { socket, inbox, dir } = self;
-        Ok(ExecSession { console, pid, socket, dir, arrived: Mutex::new(Arrived { inbox, exit: None }) })
+        Ok(ExecSession {
+            console,
+            pid,
+            socket,
+            dir,
+            arrived: Mutex::new(Arrived { inbox, exit: None }),
+        })
     }
 }
 
@@ -96,7 +113,12 @@ impl ExecSession {
         let Some(console) = &self.console else {
             return Err(Error::invalid("terminal", "the command has none"));
         };
-        let size = Winsize { ws_row: rows, ws_col: cols, ws_xpixel: 0, ws_ypixel: 0 };
+        let size = Winsize {
+            ws_row: rows,
+            ws_col: cols,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
         tcsetwinsize(console, size).map_err(Error::io("resize", "the terminal of an exec"))
     }
 }

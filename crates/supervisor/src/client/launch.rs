@@ -42,7 +42,10 @@ pub fn launch(program: &Path, setup: &PodSetup) -> Result<(Client, SupervisorInf
         .map_err(Error::io("execute", program))?;
     if !status.success() {
         let reason = format!("{status} (see {})", log_path.display());
-        return Err(Error::Launch { program: program.to_owned(), reason });
+        return Err(Error::Launch {
+            program: program.to_owned(),
+            reason,
+        });
     }
     let mut client = Client::over(ours, &setup.dir);
     match client.call(&Request::SetUp(Box::new(setup.clone())))? {

@@ -43,7 +43,11 @@ impl Client {
     }
 
     fn over(socket: UnixStream, dir: &Path) -> Self {
-        Self { socket, inbox: Inbox::default(), dir: dir.to_owned() }
+        Self {
+            socket,
+            inbox: Inbox::default(),
+            dir: dir.to_owned(),
+        }
     }
 
     /// Makes a container up to the gate before its program.
@@ -72,7 +76,11 @@ impl Client {
     /// # Errors
     /// A container that has ended or is unknown, or a signal that does not exist.
     pub fn signal(&mut self, id: &str, signal: i32, all: bool) -> Result<()> {
-        self.done(&Request::Signal { id: id.to_owned(), signal, all })
+        self.done(&Request::Signal {
+            id: id.to_owned(),
+            signal,
+            all,
+        })
     }
 
     /// Ends a container: `signal` now, SIGKILL after `timeout`; returns when it has ended, at once
@@ -82,7 +90,11 @@ impl Client {
     /// # Errors
     /// An unknown container.
     pub fn stop(&mut self, id: &str, signal: i32, timeout: Duration) -> Result<ContainerState> {
-        self.state(&Request::Stop { id: id.to_owned(), signal, timeout })
+        self.state(&Request::Stop {
+            id: id.to_owned(),
+            signal,
+            timeout,
+        })
     }
 
     /// Forgets a container and removes its cgroup with every process left in it. The log stays.
@@ -90,7 +102,10 @@ impl Client {
     /// # Errors
     /// An unknown container, or one that runs when `force` is not given.
     pub fn delete(&mut self, id: &str, force: bool) -> Result<()> {
-        self.done(&Request::Delete { id: id.to_owned(), force })
+        self.done(&Request::Delete {
+            id: id.to_owned(),
+            force,
+        })
     }
 
     /// Waits until the container has ended.
@@ -115,7 +130,11 @@ impl Client {
     /// # Errors
     /// A container without a terminal.
     pub fn resize(&mut self, id: &str, rows: u16, cols: u16) -> Result<()> {
-        self.done(&Request::Resize { id: id.to_owned(), rows, cols })
+        self.done(&Request::Resize {
+            id: id.to_owned(),
+            rows,
+            cols,
+        })
     }
 
     /// Changes the limits of the container's cgroup; what is absent stays as it is.
@@ -123,7 +142,10 @@ impl Client {
     /// # Errors
     /// A limit that the kernel does not accept, or a container that has ended.
     pub fn update(&mut self, id: &str, resources: &runtime::spec::Resources) -> Result<()> {
-        self.done(&Request::Update { id: id.to_owned(), resources: Box::new(resources.clone()) })
+        self.done(&Request::Update {
+            id: id.to_owned(),
+            resources: Box::new(resources.clone()),
+        })
     }
 
     /// Freezes a running container.
@@ -153,9 +175,14 @@ impl Client {
             other => return Err(unexpected(&other)),
         }
         let Some(process) = self.inbox.take_fds().pop_front() else {
-            return Err(Error::protocol("no process descriptor came with the answer to shutdown"));
+            return Err(Error::protocol(
+                "no process descriptor came with the answer to shutdown",
+            ));
         };
-        wait_readable(process.as_fd()).map_err(Error::io("wait for the end of the supervisor of", &self.dir))
+        wait_readable(process.as_fd()).map_err(Error::io(
+            "wait for the end of the supervisor of",
+            &self.dir,
+        ))
     }
 
     fn state(&mut self, request: &Request) -> Result<ContainerState> {
@@ -206,7 +233,11 @@ fn receive(socket: &UnixStream, inbox: &mut Inbox, dir: &Path) -> Result<Respons
             return Ok(response);
         }
         match inbox.receive(socket.as_fd(), &mut scratch) {
-            Ok(0) => return Err(Error::Gone { dir: dir.to_owned() }),
+            Ok(0) => {
+                return Err(Error::Gone {
+                    dir: dir.to_owned(),
+                });
+            }
             Ok(_) => {}
             Err(error) => return Err(lost("receive from", dir, error)),
         }
@@ -217,7 +248,9 @@ fn receive(socket: &UnixStream, inbox: &mut Inbox, dir: &Path) -> Result<Respons
 fn lost(operation: &'static str, dir: &Path, error: std::io::Error) -> Error {
     use std::io::ErrorKind::{BrokenPipe, ConnectionReset};
     if matches!(error.kind(), BrokenPipe | ConnectionReset) {
-        return Error::Gone { dir: dir.to_owned() };
+        return Error::Gone {
+            dir: dir.to_owned(),
+        };
     }
     Error::io(operation, dir.join(SOCKET_FILE))(error)
 }

@@ -13,21 +13,34 @@ use crate::stream::{self, Kind};
 
 impl Supervisor {
     /// Joins a client to a container's streams.
-    pub(super) fn attach(&mut self, id: &str, options: AttachOptions, client: Key) -> Result<Reply> {
+    pub(super) fn attach(
+        &mut self,
+        id: &str,
+        options: AttachOptions,
+        client: Key,
+    ) -> Result<Reply> {
         let key = self.find(id)?;
         let container = self.container(id)?;
         if container.is_exited() {
             return Err(container.wrong_state("attach to"));
         }
         container.attached.push(client);
-        Ok(Reply::Now { response: Response::Done, fds: Vec::new(), role: Role::Attached(key, options) })
+        Ok(Reply::Now {
+            response: Response::Done,
+            fds: Vec::new(),
+            role: Role::Attached(key, options),
+        })
     }
 
     /// Uses the packets that a client has sent.
     pub(super) fn take_packets(&mut self, client: Key) {
         loop {
-            let Some(connection) = self.connections.look(client) else { return };
-            let Role::Attached(key, options) = connection.role else { return };
+            let Some(connection) = self.connections.look(client) else {
+                return;
+            };
+            let Role::Attached(key, options) = connection.role else {
+                return;
+            };
             // What is held up stays in the inbox until the container reads.
             connection.stalled = self
                 .containers
@@ -47,7 +60,7 @@ impl Supervisor {
             };
             connection.inbox.consume(length);
             match kind {
-                Kind::Stdin if options.stdin => self.to_stdin(key, &payload),
+                Kind::Stdin if options.stdin => self.feed_stdin(key, &payload),
                 Kind::StdinEnd if options.stdin => self.end_stdin_once(key),
                 Kind::Resize => self.resize_attached(key, &payload),
                 Kind::Stdin | Kind::StdinEnd => {}
@@ -63,7 +76,9 @@ impl Supervisor {
 
     /// A client that carried a container's streams is gone.
     pub(super) fn detach(&mut self, client: Key, key: Key, options: AttachOptions) {
-        let Some(container) = self.containers.get_mut(&key) else { return };
+        let Some(container) = self.containers.get_mut(&key) else {
+            return;
+        };
         container.attached.retain(|attached| *attached != client);
         if options.stdin {
             self.end_stdin_once(key);
@@ -73,8 +88,12 @@ impl Supervisor {
 
     /// The container reads its stdin again.
     pub(super) fn on_stdin(&mut self, key: Key) {
-        let Some(container) = self.containers.get_mut(&key) else { return };
-        let Some(stdin) = &mut container.stdin else { return };
+        let Some(container) = self.containers.get_mut(&key) else {
+            return;
+        };
+        let Some(stdin) = &mut container.stdin else {
+            return;
+        };
         if stdin.pump(&self.poller) == Fate::Ended {
             container.stdin = None;
         }
@@ -85,8 +104,10 @@ impl Supervisor {
         }
     }
 
-    fn to_stdin(&mut self, key: Key, bytes: &[u8]) {
-        let Some(container) = self.containers.get_mut(&key) else { return };
+    fn feed_stdin(&mut self, key: Key, bytes: &[u8]) {
+        let Some(container) = self.containers.get_mut(&key) else {
+            return;
+        };
         if let Some(stdin) = &mut container.stdin
             && stdin.push(bytes, &self.poller) == Fate::Ended
         {
@@ -96,7 +117,9 @@ impl Supervisor {
 
     /// Ends the container's stdin, if it was to be open for one client only.
     fn end_stdin_once(&mut self, key: Key) {
-        let Some(container) = self.containers.get_mut(&key) else { return };
+        let Some(container) = self.containers.get_mut(&key) else {
+            return;
+        };
         if let Some(stdin) = &mut container.stdin
             && container.stdin_once
             && stdin.end(&self.poller) == Fate::Ended
@@ -106,14 +129,19 @@ impl Supervisor {
     }
 
     fn resize_attached(&mut self, key: Key, payload: &[u8]) {
-        let Ok([a, b, c, d]) = <[u8; 4]>::try_from(payload) else { return };
+        let Ok([a, b, c, d]) = <[u8; 4]>::try_from(payload) else {
+            return;
+        };
         let size = Winsize {
             ws_row: u16::from_le_bytes([a, b]),
             ws_col: u16::from_le_bytes([c, d]),
             ws_xpixel: 0,
             ws_ypixel: 0,
         };
-        if let Some(container) = self.containers.get(&key).filter(|container| container.terminal)
+        if let Some(container) = self
+            .containers
+            .get(&key)
+            .filter(|container| container.terminal)
             && let Some(output) = &container.stdout
         {
             // A terminal that is being closed has no size, and nobody to tell.

@@ -32,7 +32,8 @@ pub(super) fn keep_connection_only() -> Result<OwnedFd> {
     let failed = |operation| Error::io::<rustix::io::Errno>(operation, "inherited files");
     close_inherited(3).map_err(Error::io("close", "inherited files"))?;
     let connection = fcntl_dupfd_cloexec(stdin(), 3).map_err(failed("keep"))?;
-    let null = open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).map_err(failed("replace"))?;
+    let null = open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+        .map_err(failed("replace"))?;
     dup2_stdin(&null).map_err(failed("replace"))?;
     dup2_stdout(&null).map_err(failed("replace"))?;
     Ok(connection)
@@ -66,7 +67,9 @@ pub(super) fn receive_setup(connection: &OwnedFd) -> Result<Option<PodSetup>> {
             Ok(0) => return Ok(None),
             Ok(_) => {}
             Err(error) => {
-                diagnose(format_args!("stdin is not the connection of a supervisor's client: {error}"));
+                diagnose(format_args!(
+                    "stdin is not the connection of a supervisor's client: {error}"
+                ));
                 return Err(Error::io("receive from", "stdin")(error));
             }
         }

@@ -68,7 +68,10 @@ impl Connection {
             Role::Attached(..) => !self.stalled,
             Role::Waiting | Role::Exec(_) | Role::Leaving => false,
         };
-        Interest { read, write: !self.outbox.is_empty() }
+        Interest {
+            read,
+            write: !self.outbox.is_empty(),
+        }
     }
 
     /// Receives once.
@@ -77,7 +80,9 @@ impl Connection {
             Ok(0) => self.gone = true,
             Ok(_) => {}
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            Err(error) if error.kind() == ErrorKind::InvalidData => self.refuse(Error::protocol(error.to_string())),
+            Err(error) if error.kind() == ErrorKind::InvalidData => {
+                self.refuse(Error::protocol(error.to_string()))
+            }
             Err(_) => self.gone = true,
         }
     }
@@ -91,7 +96,11 @@ impl Connection {
     pub(super) fn flush(&mut self) {
         while self.sent < self.outbox.len() && !self.gone {
             let fds: Vec<BorrowedFd<'_>> = self.fds.iter().map(AsFd::as_fd).collect();
-            match send(&self.socket, &[IoSlice::new(&self.outbox[self.sent..])], &fds) {
+            match send(
+                &self.socket,
+                &[IoSlice::new(&self.outbox[self.sent..])],
+                &fds,
+            ) {
                 Ok(count) => {
                     self.sent += count;
                     self.fds.clear();

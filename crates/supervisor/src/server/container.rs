@@ -94,7 +94,9 @@ pub(super) struct Removal {
 
 /// How long to wait after so many tries: doubled each time, up to five seconds.
 pub(super) fn backoff(tries: u32) -> Duration {
-    Duration::from_millis(5).saturating_mul(1 << tries.min(10)).min(Duration::from_secs(5))
+    Duration::from_millis(5)
+        .saturating_mul(1 << tries.min(10))
+        .min(Duration::from_secs(5))
 }
 
 impl Container {
@@ -125,11 +127,18 @@ impl Container {
 
     /// The error for a verb that does not fit the state.
     pub(super) fn wrong_state(&self, verb: &str) -> Error {
-        Error::State { verb: verb.to_owned(), id: self.state.id.clone(), state: self.state.status.word().to_owned() }
+        Error::State {
+            verb: verb.to_owned(),
+            id: self.state.id.clone(),
+            state: self.state.status.word().to_owned(),
+        }
     }
 
     /// Something the runtime said, with the container's name.
-    pub(super) fn failed<E: std::fmt::Display>(&self, verb: &'static str) -> impl FnOnce(E) -> Error + use<E> {
+    pub(super) fn failed<E: std::fmt::Display>(
+        &self,
+        verb: &'static str,
+    ) -> impl FnOnce(E) -> Error + use<E> {
         runtime_failed(&self.state.id, verb)
     }
 
@@ -142,20 +151,40 @@ impl Container {
 
     /// Sends a signal to the first process.
     pub(super) fn signal(&self, verb: &'static str, signal: i32) -> Result<()> {
-        let process = self.process.as_ref().ok_or_else(|| self.wrong_state(verb))?;
-        process.signal(signal).map_err(Error::io("signal", format!("process {}", process.pid())))
+        let process = self
+            .process
+            .as_ref()
+            .ok_or_else(|| self.wrong_state(verb))?;
+        process
+            .signal(signal)
+            .map_err(Error::io("signal", format!("process {}", process.pid())))
     }
 
     /// The next moment at which something is due.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let stop = self.stop.as_ref().filter(|_| !self.is_exited()).and_then(|stop| stop.kill_at);
-        let removal = self.removal.as_ref().filter(|_| self.is_exited()).map(|removal| removal.next);
+        let stop = self
+            .stop
+            .as_ref()
+            .filter(|_| !self.is_exited())
+            .and_then(|stop| stop.kill_at);
+        let removal = self
+            .removal
+            .as_ref()
+            .filter(|_| self.is_exited())
+            .map(|removal| removal.next);
         [stop, removal, self.unsaved].into_iter().flatten().min()
     }
 }
 
 /// Something the runtime said, with the container's name.
-pub(super) fn runtime_failed<E: std::fmt::Display>(id: &str, verb: &'static str) -> impl FnOnce(E) -> Error + use<E> {
+pub(super) fn runtime_failed<E: std::fmt::Display>(
+    id: &str,
+    verb: &'static str,
+) -> impl FnOnce(E) -> Error + use<E> {
     let id = id.to_owned();
-    move |error| Error::Runtime { verb: verb.to_owned(), id, message: error.to_string() }
+    move |error| Error::Runtime {
+        verb: verb.to_owned(),
+        id,
+        message: error.to_string(),
+    }
 }

@@ -52,14 +52,21 @@ impl Supervisor {
     fn may_create(&self, request: &CreateContainer) -> Result<()> {
         let id = &request.id;
         if id.is_empty() || id.contains('/') || id == "." || id == ".." {
-            return Err(Error::invalid("id", format!("{id:?} is not a plain file name")));
+            return Err(Error::invalid(
+                "id",
+                format!("{id:?} is not a plain file name"),
+            ));
         }
         if self.find(id).is_ok() {
             return Err(Error::Exists { id: id.clone() });
         }
         if self.ending.is_some() {
             let state = "not to be: its pod is being shut down".to_owned();
-            return Err(Error::State { verb: "create".to_owned(), id: id.clone(), state });
+            return Err(Error::State {
+                verb: "create".to_owned(),
+                id: id.clone(),
+                state,
+            });
         }
         Ok(())
     }
@@ -69,7 +76,8 @@ impl Supervisor {
 /// a seccomp profile it is the largest thing a supervisor would hold.
 pub(super) fn read_spec(bundle: &Path) -> Result<Spec> {
     let path = bundle.join(CONFIG_FILE);
-    read_json(&path)?.ok_or_else(|| Error::io("read", path)(std::io::Error::from(std::io::ErrorKind::NotFound)))
+    read_json(&path)?
+        .ok_or_else(|| Error::io("read", path)(std::io::Error::from(std::io::ErrorKind::NotFound)))
 }
 
 /// A log that is removed again if its container does not come to be.
@@ -80,9 +88,17 @@ struct NewLog {
 
 impl NewLog {
     fn open(request: &CreateContainer) -> Result<Self> {
-        let Some(target) = &request.log else { return Ok(Self { log: None, made: None }) };
+        let Some(target) = &request.log else {
+            return Ok(Self {
+                log: None,
+                made: None,
+            });
+        };
         let (log, made) = CriLog::create(target)?;
-        Ok(Self { log: Some(log), made: made.then(|| target.path.clone()) })
+        Ok(Self {
+            log: Some(log),
+            made: made.then(|| target.path.clone()),
+        })
     }
 
     fn commit(mut self) -> Option<CriLog> {
@@ -110,22 +126,46 @@ struct Ours {
 
 fn streams(request: &CreateContainer, spec: &Spec) -> Result<(Ours, Stdio)> {
     if request.terminal {
-        let size = spec.process.as_ref().and_then(|process| process.console_size);
-        return Ok((Ours::default(), Stdio::Terminal { size: size.map(|size| (size.height, size.width)) }));
+        let size = spec
+            .process
+            .as_ref()
+            .and_then(|process| process.console_size);
+        return Ok((
+            Ours::default(),
+            Stdio::Terminal {
+                size: size.map(|size| (size.height, size.width)),
+            },
+        ));
     }
     let (our_stdin, stdin) = if request.stdin {
         let (read, write) = pipe(request)?;
         (Some(write), read)
     } else {
-        (None, File::open("/dev/null").map_err(Error::io("open", "/dev/null"))?.into())
+        (
+            None,
+            File::open("/dev/null")
+                .map_err(Error::io("open", "/dev/null"))?
+                .into(),
+        )
     };
     let (our_stdout, stdout) = pipe(request)?;
     let (our_stderr, stderr) = pipe(request)?;
-    let ours = Ours { stdin: our_stdin, stdout: Some(our_stdout), stderr: Some(our_stderr) };
+    let ours = Ours {
+        stdin: our_stdin,
+        stdout: Some(our_stdout),
+        stderr: Some(our_stderr),
+    };
     for fd in ours.stdin.iter().chain(&ours.stdout).chain(&ours.stderr) {
         never_wait(fd)?;
     }
-    Ok((ours, Stdio::Fds { stdin, stdout, stderr }))
+    Ok((
+        ours,
+        Stdio::Fds {
+            stdin,
+            stdout,
+            stderr,
+        },
+    ))
 }
 
 fn pipe(request: &CreateContainer) -> Result<(OwnedFd, OwnedFd)> {
@@ -145,9 +185,11 @@ impl Made {
     fn make(request: &CreateContainer, spec: &Spec, stdio: Stdio) -> Result<Self> {
         let rootfs = match &request.rootfs {
             RootfsSource::Path(path) => Rootfs::Path(path.clone()),
-            RootfsSource::Overlay { lower, upper, work } => {
-                Rootfs::Overlay { lower: lower.clone(), upper: upper.clone(), work: work.clone() }
-            }
+            RootfsSource::Overlay { lower, upper, work } => Rootfs::Overlay {
+                lower: lower.clone(),
+                upper: upper.clone(),
+                work: work.clone(),
+            },
         };
         let container = NewContainer {
             id: &request.id,
@@ -161,7 +203,9 @@ impl Made {
             preserve_fds: 0,
             check_program: false,
         };
-        let created = container.create().map_err(runtime_failed(&request.id, "create"))?;
+        let created = container
+            .create()
+            .map_err(runtime_failed(&request.id, "create"))?;
         for warning in &created.warnings {
             diagnose(format_args!("container {}: {warning}", request.id));
         }
@@ -180,7 +224,11 @@ impl Made {
         if let Some(console) = self.0.as_mut().ok_or_else(missing)?.console.take() {
             never_wait(&console)?;
             // One descriptor for each direction: they are watched apart.
-            ours.stdin = Some(console.try_clone().map_err(Error::io("duplicate", "a container's terminal"))?);
+            ours.stdin = Some(
+                console
+                    .try_clone()
+                    .map_err(Error::io("duplicate", "a container's terminal"))?,
+            );
             ours.stdout = Some(console);
         }
         let created = self.0.as_ref().ok_or_else(missing)?;
@@ -188,7 +236,10 @@ impl Made {
         state.write(&request.bundle)?;
         let created = self.0.take().ok_or_else(missing)?;
         let oom = created.cgroup.oom_events().map_err(|error| {
-            diagnose(format_args!("container {}: no word of its OOM kills: {error}", request.id));
+            diagnose(format_args!(
+                "container {}: no word of its OOM kills: {error}",
+                request.id
+            ));
         });
         Ok(Container {
             state,
@@ -202,7 +253,9 @@ impl Made {
             terminal: request.terminal,
             stdout: ours.stdout.map(|fd| Output::new(fd, Token::Stdout(key))),
             stderr: ours.stderr.map(|fd| Output::new(fd, Token::Stderr(key))),
-            stdin: ours.stdin.map(|fd| Stdin::new(fd, Token::Stdin(key), request.terminal)),
+            stdin: ours
+                .stdin
+                .map(|fd| Stdin::new(fd, Token::Stdin(key), request.terminal)),
             stdin_once: request.stdin_once,
             log: log.commit(),
             attached: Vec::new(),
@@ -233,5 +286,7 @@ impl Drop for Made {
 /// Does the container get a PID namespace that nobody else is in?
 fn owns_pid_namespace(spec: &Spec) -> bool {
     let namespaces = spec.linux.iter().flat_map(|linux| &linux.namespaces);
-    namespaces.filter(|namespace| namespace.kind == NamespaceKind::Pid).any(|namespace| namespace.path.is_none())
+    namespaces
+        .filter(|namespace| namespace.kind == NamespaceKind::Pid)
+        .any(|namespace| namespace.path.is_none())
 }

@@ -81,7 +81,9 @@ impl CriLog {
             let (text, rest, ended) = split_line(data);
             match ended {
                 true => batch.extend([IoSlice::new(&full), IoSlice::new(text)]),
-                false => batch.extend([IoSlice::new(&part), IoSlice::new(text), IoSlice::new(b"\n")]),
+                false => {
+                    batch.extend([IoSlice::new(&part), IoSlice::new(text), IoSlice::new(b"\n")])
+                }
             }
             self.unfinished[stream as usize] = !ended;
             data = rest;
@@ -110,7 +112,8 @@ impl CriLog {
         let written = self.make_room(length).and_then(|()| {
             let noted = self.note_lost()?;
             // A note without a line after it would be the first of many on a disk that is all but full.
-            self.write_whole(batch, length).or_else(|cause| self.take_back(noted, cause))
+            self.write_whole(batch, length)
+                .or_else(|cause| self.take_back(noted, cause))
         });
         match written {
             Ok(()) => self.lost = None,
@@ -123,15 +126,24 @@ impl CriLog {
     fn note_lost(&mut self) -> io::Result<u64> {
         let Some(lost) = &self.lost else { return Ok(0) };
         let head = prefix(&rfc3339(crate::state::now_ns()), Stream::Stderr, b'F');
-        let text = format!("floe: {} lines of this log were lost here: {}\n", lost.lines, lost.cause);
+        let text = format!(
+            "floe: {} lines of this log were lost here: {}\n",
+            lost.lines, lost.cause
+        );
         let length = (head.len() + text.len()) as u64;
-        self.write_whole(&mut [IoSlice::new(&head), IoSlice::new(text.as_bytes())], length)?;
+        self.write_whole(
+            &mut [IoSlice::new(&head), IoSlice::new(text.as_bytes())],
+            length,
+        )?;
         Ok(length)
     }
 
     /// Empties the file if so many bytes more would be too many.
     fn make_room(&mut self, length: u64) -> io::Result<()> {
-        if self.max_size.is_some_and(|max| self.size > 0 && self.size + length > max) {
+        if self
+            .max_size
+            .is_some_and(|max| self.size > 0 && self.size + length > max)
+        {
             self.file.set_len(0)?;
             self.size = 0;
         }
@@ -172,7 +184,10 @@ impl Drop for CriLog {
         self.end(Stream::Stdout);
         self.end(Stream::Stderr);
         if let Err(error) = self.note_lost() {
-            crate::server::diagnose(format_args!("log {}: last lines lost: {error}", self.path.display()));
+            crate::server::diagnose(format_args!(
+                "log {}: last lines lost: {error}",
+                self.path.display()
+            ));
         }
     }
 }
@@ -204,13 +219,17 @@ fn prefix(time: &[u8; 30], stream: Stream, tag: u8) -> [u8; PREFIX] {
 /// The file, its size, and whether it was made.
 fn open_log(path: &std::path::Path) -> Result<(File, u64, bool)> {
     // NONBLOCK: a FIFO in the log's place must not hold up the pod.
-    let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let flags =
+        OFlags::WRONLY | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let mode = Mode::from_raw_mode(0o640);
     let (fd, made) = match open(path, flags | OFlags::CREATE | OFlags::EXCL, mode) {
         Ok(fd) => (fd, true),
         Err(rustix::io::Errno::EXIST) => match open(path, flags, mode) {
             Err(rustix::io::Errno::LOOP) => {
-                return Err(Error::invalid("log", format!("{} is a symbolic link", path.display())));
+                return Err(Error::invalid(
+                    "log",
+                    format!("{} is a symbolic link", path.display()),
+                ));
             }
             other => (other.map_err(Error::io("open log", path))?, false),
         },
@@ -219,7 +238,10 @@ fn open_log(path: &std::path::Path) -> Result<(File, u64, bool)> {
     let file = File::from(fd);
     let metadata = file.metadata().map_err(Error::io("look at log", path))?;
     if !metadata.is_file() {
-        return Err(Error::invalid("log", format!("{} is not a plain file", path.display())));
+        return Err(Error::invalid(
+            "log",
+            format!("{} is not a plain file", path.display()),
+        ));
     }
     Ok((file, metadata.len(), made))
 }

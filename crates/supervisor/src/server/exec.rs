@@ -66,7 +66,10 @@ impl Supervisor {
         };
         let started = exec.start().map_err(|error| match error.exit_code() {
             128 => container.failed("exec in")(error),
-            exit_code => Error::Start { message: error.to_string(), exit_code },
+            exit_code => Error::Start {
+                message: error.to_string(),
+                exit_code,
+            },
         })?;
         for warning in &started.warnings {
             diagnose(format_args!("exec in container {id}: {warning}"));
@@ -97,8 +100,13 @@ impl Supervisor {
                 .and_then(|container| container.oom.as_ref())
                 .is_some_and(runtime::cgroup::OomWatch::oom_killed);
         if let Some(client) = exec.client {
-            let exit = ExecExit { code, timed_out: exec.timed_out, oom };
-            self.connections.answer(client, &Response::ExecExited(exit), Vec::new());
+            let exit = ExecExit {
+                code,
+                timed_out: exec.timed_out,
+                oom,
+            };
+            self.connections
+                .answer(client, &Response::ExecExited(exit), Vec::new());
         }
         // A removal may have waited for it.
         if let Some(container) = self.containers.get_mut(&exec.container)
@@ -119,7 +127,11 @@ impl Supervisor {
 
     /// The container has ended: its commands have nothing to live in.
     pub(super) fn kill_execs_of(&mut self, container: Key) {
-        for exec in self.execs.values().filter(|exec| exec.container == container) {
+        for exec in self
+            .execs
+            .values()
+            .filter(|exec| exec.container == container)
+        {
             exec.process.kill_with_group();
         }
     }
@@ -145,7 +157,11 @@ fn may_exec(container: &Container) -> Result<i32> {
     };
     match container.state.pid.filter(|_| state.is_empty()) {
         Some(pid) => Ok(pid),
-        None => Err(Error::State { verb: "exec in".into(), id: container.id().to_owned(), state: state.to_owned() }),
+        None => Err(Error::State {
+            verb: "exec in".into(),
+            id: container.id().to_owned(),
+            state: state.to_owned(),
+        }),
     }
 }
 
@@ -154,9 +170,16 @@ fn stdio(wire: ExecWire, fds: Vec<OwnedFd>) -> Result<Stdio> {
         ExecWire::Terminal { size } => Ok(Stdio::Terminal { size }),
         ExecWire::Fds => {
             let [stdin, stdout, stderr] = <[OwnedFd; 3]>::try_from(fds).map_err(|fds| {
-                Error::protocol(format!("exec wants three file descriptors, and {} came", fds.len()))
+                Error::protocol(format!(
+                    "exec wants three file descriptors, and {} came",
+                    fds.len()
+                ))
             })?;
-            Ok(Stdio::Fds { stdin, stdout, stderr })
+            Ok(Stdio::Fds {
+                stdin,
+                stdout,
+                stderr,
+            })
         }
     }
 }

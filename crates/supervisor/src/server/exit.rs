@@ -17,7 +17,9 @@ use crate::stream::Kind;
 
 /// The code a shell would give: the process's own, or 128 and the signal that killed it.
 pub(super) fn exit_code(status: WaitStatus) -> i32 {
-    status.exit_status().unwrap_or_else(|| 128 + status.terminating_signal().unwrap_or(0))
+    status
+        .exit_status()
+        .unwrap_or_else(|| 128 + status.terminating_signal().unwrap_or(0))
 }
 
 impl Supervisor {
@@ -26,7 +28,9 @@ impl Supervisor {
     pub(super) fn reap(&mut self) {
         loop {
             match wait(WaitOptions::NOHANG) {
-                Ok(Some((pid, status))) => self.on_end(pid.as_raw_nonzero().get(), exit_code(status)),
+                Ok(Some((pid, status))) => {
+                    self.on_end(pid.as_raw_nonzero().get(), exit_code(status))
+                }
                 Err(rustix::io::Errno::INTR) => {}
                 Ok(None) | Err(_) => return,
             }
@@ -34,14 +38,26 @@ impl Supervisor {
     }
 
     fn on_end(&mut self, pid: i32, code: i32) {
-        let of = |container: &Container| container.process.as_ref().is_some_and(|process| process.pid() == pid);
+        let of = |container: &Container| {
+            container
+                .process
+                .as_ref()
+                .is_some_and(|process| process.pid() == pid)
+        };
         if let Some(exec) = self.execs.remove(&pid) {
             self.exec_ended(exec, code);
-        } else if let Some(key) = self.containers.iter().find(|(_, container)| of(container)).map(|(key, _)| *key) {
+        } else if let Some(key) = self
+            .containers
+            .iter()
+            .find(|(_, container)| of(container))
+            .map(|(key, _)| *key)
+        {
             self.container_ended(key, code);
         } else if let Some(init) = self.pod.init.as_mut().filter(|init| init.pid() == pid) {
             init.gone();
-            diagnose(format_args!("the pod's first process {pid} has ended with code {code}: no container can join the pod"));
+            diagnose(format_args!(
+                "the pod's first process {pid} has ended with code {code}: no container can join the pod"
+            ));
         }
     }
 
@@ -49,7 +65,9 @@ impl Supervisor {
     fn container_ended(&mut self, key: Key, code: i32) {
         self.drain(key);
         self.kill_execs_of(key);
-        let Some(container) = self.containers.get_mut(&key) else { return };
+        let Some(container) = self.containers.get_mut(&key) else {
+            return;
+        };
         container.process = None;
         container.gate = None;
         if let Some(mut stdin) = container.stdin.take() {
@@ -82,17 +100,25 @@ impl Supervisor {
         if let Some(removal) = &mut container.removal {
             removal.next = Instant::now();
         }
-        self.tell_end(key, failure.map(|failure| (failure.message, failure.exit_code)));
+        self.tell_end(
+            key,
+            failure.map(|failure| (failure.message, failure.exit_code)),
+        );
     }
 
     /// Tells all who wait for the end of a container, or carry its streams.
     fn tell_end(&mut self, key: Key, failure: Option<(String, i32)>) {
-        let Some(container) = self.containers.get_mut(&key) else { return };
+        let Some(container) = self.containers.get_mut(&key) else {
+            return;
+        };
         let failed = failure
             .map(|(message, exit_code)| Response::Failed(Error::Start { message, exit_code }))
             .unwrap_or(Response::Done);
         let ended = Response::State(container.state.clone());
-        let (told, still) = container.waiting.drain(..).partition(|(_, want)| *want != Want::Removal);
+        let (told, still) = container
+            .waiting
+            .drain(..)
+            .partition(|(_, want)| *want != Want::Removal);
         container.waiting = still;
         let told: Vec<(Key, Want)> = told;
         for (client, want) in told {
@@ -112,7 +138,9 @@ impl Supervisor {
     /// Kills a container, and sets the time to do so again. A process that cannot die now (state
     /// D) dies when it can; nobody but those who wait for it is held up.
     pub(super) fn kill(&mut self, key: Key) {
-        let Some(container) = self.containers.get_mut(&key) else { return };
+        let Some(container) = self.containers.get_mut(&key) else {
+            return;
+        };
         if container.is_exited() {
             return;
         }
@@ -128,7 +156,9 @@ impl Supervisor {
             stop.kills += 1;
             stop.kill_at = super::time::after(backoff(stop.kills + 4));
             if stop.kills == 10 {
-                diagnose(format_args!("container {id}: its first process does not die; it is killed again and again"));
+                diagnose(format_args!(
+                    "container {id}: its first process does not die; it is killed again and again"
+                ));
             }
         }
     }
@@ -147,6 +177,9 @@ pub(super) fn thaw(container: &mut Container) {
 /// Kills what is left in a container's cgroup.
 pub(super) fn kill_rest(container: &Container) {
     if let Err(error) = container.cgroup.kill_all() {
-        diagnose(format_args!("container {}: kill its cgroup: {error}", container.id()));
+        diagnose(format_args!(
+            "container {}: kill its cgroup: {error}",
+            container.id()
+        ));
     }
 }

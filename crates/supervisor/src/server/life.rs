@@ -24,12 +24,16 @@ impl Supervisor {
         };
         match gate.open() {
             Ok(()) => {
-                container.set_status(Status::Running { started_at: now_ns() });
+                container.set_status(Status::Running {
+                    started_at: now_ns(),
+                });
                 Ok(Response::Done.into())
             }
             Err(error) => {
-                container.start_failure =
-                    Some(StartFailure { message: error.to_string(), exit_code: error.exit_code() });
+                container.start_failure = Some(StartFailure {
+                    message: error.to_string(),
+                    exit_code: error.exit_code(),
+                });
                 // It is ending by itself; the answer comes when its end is on disk.
                 container.waiting.push((client, Want::Start));
                 let _ = container.signal("kill", libc::SIGKILL);
@@ -46,7 +50,10 @@ impl Supervisor {
         }
         check_signal(signal)?;
         if all {
-            container.cgroup.signal_all(signal).map_err(container.failed("signal"))?;
+            container
+                .cgroup
+                .signal_all(signal)
+                .map_err(container.failed("signal"))?;
         } else {
             container.signal("signal", signal)?;
         }
@@ -54,7 +61,13 @@ impl Supervisor {
     }
 
     /// Ends a container: the signal now, SIGKILL when the time is over.
-    pub(super) fn stop(&mut self, id: &str, signal: i32, timeout: Duration, client: Key) -> Result<Reply> {
+    pub(super) fn stop(
+        &mut self,
+        id: &str,
+        signal: i32,
+        timeout: Duration,
+        client: Key,
+    ) -> Result<Reply> {
         check_signal(signal)?;
         let key = self.find(id)?;
         let container = self.container(id)?;
@@ -71,10 +84,16 @@ impl Supervisor {
 
     /// A stop that is under way keeps the earlier of both times; its signal was sent already.
     pub(super) fn begin_stop(&mut self, key: Key, signal: i32, timeout: Duration) {
-        let Some(container) = self.containers.get_mut(&key) else { return };
+        let Some(container) = self.containers.get_mut(&key) else {
+            return;
+        };
         // Before its program a process has no handlers: nothing but SIGKILL ends it.
         let at_once = timeout.is_zero() || matches!(container.state.status, Status::Created);
-        let kill_at = if at_once { Some(Instant::now()) } else { after(timeout) };
+        let kill_at = if at_once {
+            Some(Instant::now())
+        } else {
+            after(timeout)
+        };
         if let Some(stop) = &mut container.stop {
             stop.kill_at = stop.kill_at.into_iter().chain(kill_at).min();
         } else {
@@ -113,21 +132,41 @@ impl Supervisor {
     pub(super) fn resize(&mut self, id: &str, rows: u16, cols: u16) -> Result<Reply> {
         let container = self.container(id)?;
         if !container.terminal {
-            return Err(Error::invalid("terminal", format!("container {id} has none")));
+            return Err(Error::invalid(
+                "terminal",
+                format!("container {id} has none"),
+            ));
         }
-        let Some(output) = &container.stdout else { return Err(container.wrong_state("resize the terminal of")) };
-        let size = Winsize { ws_row: rows, ws_col: cols, ws_xpixel: 0, ws_ypixel: 0 };
-        tcsetwinsize(output.fd(), size).map_err(Error::io("resize", format!("the terminal of container {id}")))?;
+        let Some(output) = &container.stdout else {
+            return Err(container.wrong_state("resize the terminal of"));
+        };
+        let size = Winsize {
+            ws_row: rows,
+            ws_col: cols,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
+        tcsetwinsize(output.fd(), size).map_err(Error::io(
+            "resize",
+            format!("the terminal of container {id}"),
+        ))?;
         Ok(Response::Done.into())
     }
 
     /// Changes the limits of the container's cgroup.
-    pub(super) fn update(&mut self, id: &str, resources: &runtime::spec::Resources) -> Result<Reply> {
+    pub(super) fn update(
+        &mut self,
+        id: &str,
+        resources: &runtime::spec::Resources,
+    ) -> Result<Reply> {
         let container = self.container(id)?;
         if container.is_exited() {
             return Err(container.wrong_state("update"));
         }
-        container.cgroup.update(resources).map_err(container.failed("update"))?;
+        container
+            .cgroup
+            .update(resources)
+            .map_err(container.failed("update"))?;
         Ok(Response::Done.into())
     }
 
@@ -138,9 +177,16 @@ impl Supervisor {
             return Err(container.wrong_state("pause"));
         };
         if container.stop.is_some() {
-            return Err(Error::State { verb: "pause".into(), id: id.to_owned(), state: "being stopped".into() });
+            return Err(Error::State {
+                verb: "pause".into(),
+                id: id.to_owned(),
+                state: "being stopped".into(),
+            });
         }
-        container.cgroup.freeze().map_err(container.failed("pause"))?;
+        container
+            .cgroup
+            .freeze()
+            .map_err(container.failed("pause"))?;
         container.set_status(Status::Paused { started_at });
         Ok(Response::Done.into())
     }
@@ -151,7 +197,10 @@ impl Supervisor {
         let Status::Paused { started_at } = container.state.status else {
             return Err(container.wrong_state("resume"));
         };
-        container.cgroup.thaw().map_err(container.failed("resume"))?;
+        container
+            .cgroup
+            .thaw()
+            .map_err(container.failed("resume"))?;
         container.set_status(Status::Running { started_at });
         Ok(Response::Done.into())
     }
@@ -169,5 +218,8 @@ fn check_signal(signal: i32) -> Result<()> {
     if (1..=64).contains(&signal) {
         return Ok(());
     }
-    Err(Error::invalid("signal", format!("{signal} is not between 1 and 64")))
+    Err(Error::invalid(
+        "signal",
+        format!("{signal} is not between 1 and 64"),
+    ))
 }

@@ -62,10 +62,15 @@ const CLIENTS: usize = 512;
 /// down. `args` are what follows `supervise`: the pod's id, which is there to be seen in `ps`.
 pub fn supervise(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     if args.into_iter().count() != 1 {
-        diagnose(format_args!("usage: supervise POD, with a connection as stdin; started by floe, not by hand"));
+        diagnose(format_args!(
+            "usage: supervise POD, with a connection as stdin; started by floe, not by hand"
+        ));
         return ExitCode::from(2);
     }
-    match boot::leave_starter().and_then(|()| boot::keep_connection_only()).and_then(run) {
+    match boot::leave_starter()
+        .and_then(|()| boot::keep_connection_only())
+        .and_then(run)
+    {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             diagnose(format_args!("{error}"));
@@ -83,15 +88,22 @@ pub(crate) fn diagnose(text: Arguments<'_>) {
 
 fn run(connection: OwnedFd) -> Result<()> {
     let oom_score_adj = boot::become_supervisor()?;
-    let Some(setup) = boot::receive_setup(&connection)? else { return Ok(()) };
+    let Some(setup) = boot::receive_setup(&connection)? else {
+        return Ok(());
+    };
     let stands = Supervisor::set_up(&setup, oom_score_adj);
     let (answer, supervisor) = match stands {
-        Ok(supervisor) => (Response::Ready(supervisor.pod.info.clone()), Some(supervisor)),
+        Ok(supervisor) => (
+            Response::Ready(supervisor.pod.info.clone()),
+            Some(supervisor),
+        ),
         Err(error) => (Response::Failed(error), None),
     };
     // A starter that has gone meanwhile finds the pod by its directory.
     let _ = send_all(&connection, &encode(&answer)?, &[]);
-    let Some(mut supervisor) = supervisor else { return Ok(()) };
+    let Some(mut supervisor) = supervisor else {
+        return Ok(());
+    };
     supervisor.adopt(connection)?;
     supervisor.run()
 }
@@ -138,7 +150,9 @@ impl Supervisor {
 
     fn run(mut self) -> Result<()> {
         while self.ending.is_none() || !self.containers.is_empty() {
-            let timeout = self.deadline().map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            let timeout = self
+                .deadline()
+                .map(|deadline| deadline.saturating_duration_since(Instant::now()));
             self.poller.wait(timeout)?;
             let mut number = 0;
             while let Some(ready) = self.poller.ready(number) {
@@ -164,14 +178,19 @@ impl Supervisor {
 
     fn on_signals(&mut self) {
         while let Some(signal) = self.signals.next() {
-            let busy = self.containers.values().any(|container| !container.is_exited());
+            let busy = self
+                .containers
+                .values()
+                .any(|container| !container.is_exited());
             match signal {
                 libc::SIGCHLD => self.reap(),
                 libc::SIGTERM | libc::SIGINT if !busy => {
                     self.shutdown(None);
                 }
                 libc::SIGTERM | libc::SIGINT | libc::SIGHUP => {
-                    diagnose(format_args!("signal {signal} ignored: containers run; `floe pod rm` ends a pod"));
+                    diagnose(format_args!(
+                        "signal {signal} ignored: containers run; `floe pod rm` ends a pod"
+                    ));
                 }
                 _ => {}
             }
@@ -179,7 +198,9 @@ impl Supervisor {
     }
 
     fn on_connection(&mut self, key: Key, ready: Ready) {
-        let Some(connection) = self.connections.get(key) else { return };
+        let Some(connection) = self.connections.get(key) else {
+            return;
+        };
         if ready.writable {
             connection.flush();
         }
@@ -189,7 +210,9 @@ impl Supervisor {
             connection.gone = true;
         }
         self.serve(key);
-        if let Some(Role::Attached(container, _)) = self.connections.get(key).map(|connection| connection.role) {
+        if let Some(Role::Attached(container, _)) =
+            self.connections.get(key).map(|connection| connection.role)
+        {
             self.balance(container);
         }
     }
@@ -198,7 +221,9 @@ impl Supervisor {
     fn settle(&mut self) {
         while let Some(key) = self.connections.touched() {
             self.serve(key);
-            let Some(connection) = self.connections.look(key) else { continue };
+            let Some(connection) = self.connections.look(key) else {
+                continue;
+            };
             if connection.gone || (connection.role == Role::Leaving && connection.backlog() == 0) {
                 self.hang_up(key);
                 continue;
@@ -206,7 +231,11 @@ impl Supervisor {
             let interest = connection.interest();
             if interest != connection.watching {
                 connection.watching = interest;
-                if self.poller.modify(connection.as_fd(), Token::Connection(key), interest).is_err() {
+                if self
+                    .poller
+                    .modify(connection.as_fd(), Token::Connection(key), interest)
+                    .is_err()
+                {
                     connection.gone = true;
                 }
             }
@@ -214,11 +243,19 @@ impl Supervisor {
     }
 
     fn accept(&mut self) {
-        match accept_with(&self.pod.listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
+        match accept_with(
+            &self.pod.listener,
+            SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
+        ) {
             Ok(socket) if trusted(&socket) => self.add_connection(socket),
-            Ok(_) | Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN | rustix::io::Errno::CONNABORTED) => {}
+            Ok(_)
+            | Err(
+                rustix::io::Errno::INTR | rustix::io::Errno::AGAIN | rustix::io::Errno::CONNABORTED,
+            ) => {}
             Err(error) => {
-                diagnose(format_args!("accept: {error}; no new clients until one leaves"));
+                diagnose(format_args!(
+                    "accept: {error}; no new clients until one leaves"
+                ));
                 self.listen(false);
             }
         }
@@ -227,7 +264,11 @@ impl Supervisor {
     fn add_connection(&mut self, socket: OwnedFd) {
         let key = self.new_key();
         let connection = Connection::new(socket);
-        match self.poller.add(connection.as_fd(), Token::Connection(key), connection.watching) {
+        match self.poller.add(
+            connection.as_fd(),
+            Token::Connection(key),
+            connection.watching,
+        ) {
             Ok(()) => self.connections.insert(key, connection),
             Err(error) => diagnose(format_args!("{error}")),
         }
@@ -249,7 +290,9 @@ impl Supervisor {
             return;
         }
         let done = match wanted {
-            true => self.poller.add(&self.pod.listener, Token::Listener, Interest::READ),
+            true => self
+                .poller
+                .add(&self.pod.listener, Token::Listener, Interest::READ),
             false => self.poller.remove(&self.pod.listener, Token::Listener),
         };
         match done {
@@ -271,24 +314,43 @@ impl Supervisor {
     /// The next moment at which something is due.
     fn deadline(&self) -> Option<Instant> {
         let containers = self.containers.values().filter_map(Container::deadline);
-        containers.chain(self.execs.values().filter_map(Exec::deadline)).min()
+        containers
+            .chain(self.execs.values().filter_map(Exec::deadline))
+            .min()
     }
 
     fn on_deadlines(&mut self) {
         let now = Instant::now();
         self.kill_late_execs(now);
-        let due = |container: &Container| container.deadline().is_some_and(|deadline| deadline <= now);
-        let keys: Vec<Key> = self.containers.iter().filter(|(_, c)| due(c)).map(|(key, _)| *key).collect();
+        let due =
+            |container: &Container| container.deadline().is_some_and(|deadline| deadline <= now);
+        let keys: Vec<Key> = self
+            .containers
+            .iter()
+            .filter(|(_, c)| due(c))
+            .map(|(key, _)| *key)
+            .collect();
         for key in keys {
-            let Some(container) = self.containers.get_mut(&key) else { continue };
+            let Some(container) = self.containers.get_mut(&key) else {
+                continue;
+            };
             if container.unsaved.is_some_and(|retry| retry <= now) {
                 container.save();
             }
             if !container.is_exited() {
-                if container.stop.as_ref().and_then(|stop| stop.kill_at).is_some_and(|at| at <= now) {
+                if container
+                    .stop
+                    .as_ref()
+                    .and_then(|stop| stop.kill_at)
+                    .is_some_and(|at| at <= now)
+                {
                     self.kill(key);
                 }
-            } else if container.removal.as_ref().is_some_and(|removal| removal.next <= now) {
+            } else if container
+                .removal
+                .as_ref()
+                .is_some_and(|removal| removal.next <= now)
+            {
                 self.try_removal(key);
             }
         }
@@ -298,9 +360,13 @@ impl Supervisor {
     fn finish(mut self) -> Result<()> {
         self.settle();
         let clients = self.ending.take().unwrap_or_default();
-        let sockets: Vec<Connection> = clients.into_iter().filter_map(|key| self.connections.remove(key)).collect();
+        let sockets: Vec<Connection> = clients
+            .into_iter()
+            .filter_map(|key| self.connections.remove(key))
+            .collect();
         drop(self.pod);
-        let process = pidfd_open(getpid(), PidfdFlags::empty()).map_err(Error::io("open", "own pidfd"))?;
+        let process =
+            pidfd_open(getpid(), PidfdFlags::empty()).map_err(Error::io("open", "own pidfd"))?;
         let answer = encode(&Response::Done)?;
         for socket in sockets {
             // It has had no answer for long: there is room. One that is gone wants none.
@@ -315,7 +381,10 @@ fn trusted(socket: &OwnedFd) -> bool {
     match socket_peercred(socket) {
         Ok(peer) if peer.uid.is_root() || peer.uid == geteuid() => true,
         Ok(peer) => {
-            diagnose(format_args!("refused a client of user {}", peer.uid.as_raw()));
+            diagnose(format_args!(
+                "refused a client of user {}",
+                peer.uid.as_raw()
+            ));
             false
         }
         Err(_) => false,

@@ -37,32 +37,59 @@ impl Pod {
         }
         enter_namespaces(setup)?;
         sysctl::apply(setup)?;
-        let init = if setup.shared_pid { Some(PodInit::start()?) } else { None };
-        let shm = if setup.new_ipc { Some(Shm::mount(setup)?) } else { None };
-        let files = Files { dir: setup.dir.clone() };
+        let init = if setup.shared_pid {
+            Some(PodInit::start()?)
+        } else {
+            None
+        };
+        let shm = if setup.new_ipc {
+            Some(Shm::mount(setup)?)
+        } else {
+            None
+        };
+        let files = Files {
+            dir: setup.dir.clone(),
+        };
         let listener = address::listen(&setup.dir)?;
         let info = SupervisorInfo::of_this_process(init.as_ref().map(PodInit::pid))?;
         info.write(&setup.dir)?;
-        Ok(Self { init, listener, info, _files: files, _shm: shm })
+        Ok(Self {
+            init,
+            listener,
+            info,
+            _files: files,
+            _shm: shm,
+        })
     }
 }
 
 fn validate(setup: &PodSetup) -> Result<()> {
     if let Some(hostname) = &setup.hostname {
         if !setup.new_uts {
-            return Err(Error::invalid("hostname", "the pod uses the node's UTS namespace"));
+            return Err(Error::invalid(
+                "hostname",
+                "the pod uses the node's UTS namespace",
+            ));
         }
         if hostname.is_empty() || hostname.len() > 64 {
-            return Err(Error::invalid("hostname", format!("{hostname:?} does not have 1 to 64 bytes")));
+            return Err(Error::invalid(
+                "hostname",
+                format!("{hostname:?} does not have 1 to 64 bytes"),
+            ));
         }
     }
     sysctl::validate(setup)
 }
 
 fn join_cgroup(path: &str) -> Result<()> {
-    let failed = |reason: String| Error::SetUp { part: format!("cgroup {path}"), reason };
+    let failed = |reason: String| Error::SetUp {
+        part: format!("cgroup {path}"),
+        reason,
+    };
     let cgroup = Cgroup::create(path, None).map_err(|error| failed(error.to_string()))?;
-    cgroup.add(rustix::process::getpid().as_raw_nonzero().get()).map_err(|error| failed(error.to_string()))
+    cgroup
+        .add(rustix::process::getpid().as_raw_nonzero().get())
+        .map_err(|error| failed(error.to_string()))
 }
 
 fn enter_namespaces(setup: &PodSetup) -> Result<()> {
@@ -71,11 +98,16 @@ fn enter_namespaces(setup: &PodSetup) -> Result<()> {
     flags.set(UnshareFlags::NEWIPC, setup.new_ipc);
     flags.set(UnshareFlags::NEWUTS, setup.new_uts);
     if !flags.is_empty() {
-        unshare(flags).map_err(|error| Error::SetUp { part: "namespaces".to_owned(), reason: error.to_string() })?;
+        unshare(flags).map_err(|error| Error::SetUp {
+            part: "namespaces".to_owned(),
+            reason: error.to_string(),
+        })?;
     }
     if let Some(hostname) = &setup.hostname {
-        rustix::system::sethostname(hostname.as_bytes())
-            .map_err(|error| Error::SetUp { part: format!("hostname {hostname}"), reason: error.to_string() })?;
+        rustix::system::sethostname(hostname.as_bytes()).map_err(|error| Error::SetUp {
+            part: format!("hostname {hostname}"),
+            reason: error.to_string(),
+        })?;
     }
     Ok(())
 }

@@ -9,10 +9,12 @@ use std::io::{PipeWriter, Read, Write};
 use std::os::fd::IntoRawFd;
 
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount};
+use rustix::mount::{
+    MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount,
+};
 use rustix::process::{
-    DumpableBehavior, Pid, Signal, WaitOptions, chdir, kill_process, pivot_root, set_dumpable_behavior,
-    set_parent_process_death_signal, setsid, wait, waitpid,
+    DumpableBehavior, Pid, Signal, WaitOptions, chdir, kill_process, pivot_root,
+    set_dumpable_behavior, set_parent_process_death_signal, setsid, wait, waitpid,
 };
 use rustix::thread::set_name;
 
@@ -46,7 +48,10 @@ impl PodInit {
         ours.read_to_end(&mut said).map_err(failed("hear from"))?;
         if said != STANDS {
             let reason = String::from_utf8_lossy(&said).into_owned();
-            return Err(Error::SetUp { part: "the pod's first process".into(), reason });
+            return Err(Error::SetUp {
+                part: "the pod's first process".into(),
+                reason,
+            });
         }
         Ok(init)
     }
@@ -97,7 +102,8 @@ fn retire() -> Result<(), (&'static str, std::io::Error)> {
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     mount_change("/", private).map_err(step("make mounts private"))?;
     let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    mount(c"none", c"/proc", c"tmpfs", flags, Some(c"mode=555")).map_err(step("mount an empty root"))?;
+    mount(c"none", c"/proc", c"tmpfs", flags, Some(c"mode=555"))
+        .map_err(step("mount an empty root"))?;
     chdir("/proc").map_err(step("enter the empty root"))?;
     pivot_root(".", ".").map_err(step("pivot to the empty root"))?;
     unmount(".", UnmountFlags::DETACH).map_err(step("leave the old root"))?;

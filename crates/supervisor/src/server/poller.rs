@@ -67,9 +67,15 @@ pub(super) struct Interest {
 
 impl Interest {
     /// Something to read.
-    pub(super) const READ: Self = Self { read: true, write: false };
+    pub(super) const READ: Self = Self {
+        read: true,
+        write: false,
+    };
     /// Room to write.
-    pub(super) const WRITE: Self = Self { read: false, write: true };
+    pub(super) const WRITE: Self = Self {
+        read: false,
+        write: true,
+    };
 
     fn flags(self) -> EventFlags {
         let mut flags = EventFlags::empty();
@@ -102,19 +108,32 @@ impl Poller {
     /// An empty set.
     pub(super) fn new() -> Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC).map_err(Error::io("create", "epoll"))?;
-        Ok(Self { epoll, events: Vec::with_capacity(32) })
+        Ok(Self {
+            epoll,
+            events: Vec::with_capacity(32),
+        })
     }
 
     /// Begins to watch a descriptor. It leaves the set when it is closed.
     pub(super) fn add(&self, fd: impl AsFd, token: Token, interest: Interest) -> Result<()> {
-        epoll::add(&self.epoll, fd, EventData::new_u64(token.pack()), interest.flags())
-            .map_err(Error::io("watch", format!("{token:?}")))
+        epoll::add(
+            &self.epoll,
+            fd,
+            EventData::new_u64(token.pack()),
+            interest.flags(),
+        )
+        .map_err(Error::io("watch", format!("{token:?}")))
     }
 
     /// Changes what is waited for.
     pub(super) fn modify(&self, fd: impl AsFd, token: Token, interest: Interest) -> Result<()> {
-        epoll::modify(&self.epoll, fd, EventData::new_u64(token.pack()), interest.flags())
-            .map_err(Error::io("watch", format!("{token:?}")))
+        epoll::modify(
+            &self.epoll,
+            fd,
+            EventData::new_u64(token.pack()),
+            interest.flags(),
+        )
+        .map_err(Error::io("watch", format!("{token:?}")))
     }
 
     /// Stops watching a descriptor that stays open.
@@ -127,10 +146,19 @@ impl Poller {
         self.events.clear();
         // Rounded up to the next millisecond: waking early would be waking twice.
         let timeout = timeout.map(|wait| {
-            let wait = wait.saturating_add(Duration::from_micros(999)).min(Duration::from_secs(3600));
-            rustix::time::Timespec { tv_sec: wait.as_secs() as i64, tv_nsec: i64::from(wait.subsec_nanos()) }
+            let wait = wait
+                .saturating_add(Duration::from_micros(999))
+                .min(Duration::from_secs(3600));
+            rustix::time::Timespec {
+                tv_sec: wait.as_secs() as i64,
+                tv_nsec: i64::from(wait.subsec_nanos()),
+            }
         });
-        match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut self.events), timeout.as_ref()) {
+        match epoll::wait(
+            &self.epoll,
+            rustix::buffer::spare_capacity(&mut self.events),
+            timeout.as_ref(),
+        ) {
             Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
             Err(error) => Err(Error::io("wait for", "epoll")(error)),
         }

@@ -40,7 +40,9 @@ impl Supervisor {
     }
 
     fn begin_removal(&mut self, key: Key, keep_record: bool) {
-        let Some(container) = self.containers.get_mut(&key) else { return };
+        let Some(container) = self.containers.get_mut(&key) else {
+            return;
+        };
         let under_way = container.removal.take();
         container.removal = Some(Removal {
             next: Instant::now(),
@@ -57,7 +59,9 @@ impl Supervisor {
     /// Removes a container that has ended, or sets the time to try again.
     pub(super) fn try_removal(&mut self, key: Key) {
         let execs = self.execs.values().any(|exec| exec.container == key);
-        let Some(container) = self.containers.get_mut(&key) else { return };
+        let Some(container) = self.containers.get_mut(&key) else {
+            return;
+        };
         match remove_cgroup(container, execs) {
             Ok(true) => self.forget(key, Ok(())),
             Ok(false) => {
@@ -76,8 +80,13 @@ impl Supervisor {
     /// The removal is over: answers those who wait. After a failure the container stays, and its
     /// removal may be asked for again; a supervisor that ends forgets it all the same.
     fn forget(&mut self, key: Key, result: Result<()>) {
-        let Some(container) = self.containers.get_mut(&key) else { return };
-        let keep_record = container.removal.take().is_some_and(|removal| removal.keep_record);
+        let Some(container) = self.containers.get_mut(&key) else {
+            return;
+        };
+        let keep_record = container
+            .removal
+            .take()
+            .is_some_and(|removal| removal.keep_record);
         let waiting = std::mem::take(&mut container.waiting);
         let answer = match result {
             Err(error) if !keep_record => Response::Failed(error),
@@ -95,7 +104,9 @@ impl Supervisor {
     }
 
     fn close_container(&mut self, key: Key) {
-        let Some(mut container) = self.containers.remove(&key) else { return };
+        let Some(mut container) = self.containers.remove(&key) else {
+            return;
+        };
         for output in container.stdout.iter_mut().chain(&mut container.stderr) {
             output.watch(false, &self.poller);
         }
@@ -104,11 +115,20 @@ impl Supervisor {
 
 /// Removes the cgroup of a container that has ended. `Ok(false)`: not yet.
 fn remove_cgroup(container: &Container, execs: bool) -> Result<bool> {
-    let tries = container.removal.as_ref().map_or(0, |removal| removal.tries);
-    let left = container.cgroup.processes().map_err(container.failed("delete"))?;
+    let tries = container
+        .removal
+        .as_ref()
+        .map_or(0, |removal| removal.tries);
+    let left = container
+        .cgroup
+        .processes()
+        .map_err(container.failed("delete"))?;
     if !left.is_empty() || execs {
         if tries == TRIES {
-            diagnose(format_args!("container {}: processes {left:?} do not die; still trying", container.id()));
+            diagnose(format_args!(
+                "container {}: processes {left:?} do not die; still trying",
+                container.id()
+            ));
         }
         kill_rest(container);
         return Ok(false);

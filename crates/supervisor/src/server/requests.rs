@@ -27,7 +27,11 @@ pub(super) enum Reply {
 
 impl From<Response> for Reply {
     fn from(response: Response) -> Self {
-        Self::Now { response, fds: Vec::new(), role: Role::Asking }
+        Self::Now {
+            response,
+            fds: Vec::new(),
+            role: Role::Asking,
+        }
     }
 }
 
@@ -35,7 +39,9 @@ impl Supervisor {
     /// Uses what a client has sent, as far as it is whole and as far as it is the client's turn.
     pub(super) fn serve(&mut self, client: Key) {
         loop {
-            let Some(connection) = self.connections.look(client) else { return };
+            let Some(connection) = self.connections.look(client) else {
+                return;
+            };
             match connection.role {
                 _ if connection.gone => return,
                 Role::Attached(..) => return self.take_packets(client),
@@ -54,9 +60,15 @@ impl Supervisor {
     }
 
     fn answer(&mut self, client: Key, request: Request, fds: Vec<OwnedFd>) {
-        let reply = self.dispatch(client, request, fds).unwrap_or_else(|error| Response::Failed(error).into());
+        let reply = self
+            .dispatch(client, request, fds)
+            .unwrap_or_else(|error| Response::Failed(error).into());
         match reply {
-            Reply::Now { response, fds, role } => {
+            Reply::Now {
+                response,
+                fds,
+                role,
+            } => {
                 self.connections.answer(client, &response, fds);
                 if let Some(connection) = self.connections.get(client) {
                     connection.role = role;
@@ -76,10 +88,18 @@ impl Supervisor {
             Request::Create(request) => self.create(*request),
             Request::Start { id } => self.start(&id, client),
             Request::Signal { id, signal, all } => self.signal(&id, signal, all),
-            Request::Stop { id, signal, timeout } => self.stop(&id, signal, timeout, client),
+            Request::Stop {
+                id,
+                signal,
+                timeout,
+            } => self.stop(&id, signal, timeout, client),
             Request::Delete { id, force } => self.delete(&id, force, client),
             Request::Exec { id, request, stdio } => {
-                let fds = if stdio == ExecWire::Fds { fds } else { Vec::new() };
+                let fds = if stdio == ExecWire::Fds {
+                    fds
+                } else {
+                    Vec::new()
+                };
                 self.exec(&id, *request, stdio, fds, client)
             }
             Request::Attach { id, options } => self.attach(&id, options, client),
@@ -112,7 +132,9 @@ impl Supervisor {
 
     /// A client is gone: what hung on it ends, what it waited for goes on.
     pub(super) fn hang_up(&mut self, client: Key) {
-        let Some(connection) = self.connections.remove(client) else { return };
+        let Some(connection) = self.connections.remove(client) else {
+            return;
+        };
         match connection.role {
             Role::Asking | Role::Leaving => {}
             Role::Exec(pid) => self.abandon_exec(pid),

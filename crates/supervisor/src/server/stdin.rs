@@ -36,7 +36,14 @@ pub(super) enum Fate {
 impl Stdin {
     /// Over a descriptor that does not wait.
     pub(super) fn new(fd: OwnedFd, token: Token, terminal: bool) -> Self {
-        Self { fd, token, queue: Vec::new(), watched: false, ending: false, terminal }
+        Self {
+            fd,
+            token,
+            queue: Vec::new(),
+            watched: false,
+            ending: false,
+            terminal,
+        }
     }
 
     /// Must clients pause?

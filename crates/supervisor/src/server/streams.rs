@@ -38,7 +38,11 @@ enum Got {
 impl Output {
     /// Over a descriptor that does not wait.
     pub(super) fn new(fd: OwnedFd, token: Token) -> Self {
-        Self { fd, token, watched: false }
+        Self {
+            fd,
+            token,
+            watched: false,
+        }
     }
 
     /// The descriptor, which may be a terminal's.
@@ -78,18 +82,34 @@ impl Output {
 impl Supervisor {
     /// A container has written something, or will write no more.
     pub(super) fn on_output(&mut self, key: Key, stream: Stream) {
-        let Some(container) = self.containers.get_mut(&key) else { return };
-        read_once(container, stream, &mut self.buffer, &mut self.connections, &self.poller);
+        let Some(container) = self.containers.get_mut(&key) else {
+            return;
+        };
+        read_once(
+            container,
+            stream,
+            &mut self.buffer,
+            &mut self.connections,
+            &self.poller,
+        );
         self.balance(key);
     }
 
     /// Reads what a container that has ended left in its streams.
     pub(super) fn drain(&mut self, key: Key) {
-        let Some(container) = self.containers.get_mut(&key) else { return };
+        let Some(container) = self.containers.get_mut(&key) else {
+            return;
+        };
         for stream in [Stream::Stdout, Stream::Stderr] {
             let mut total = 0;
             while total < DRAIN {
-                match read_once(container, stream, &mut self.buffer, &mut self.connections, &self.poller) {
+                match read_once(
+                    container,
+                    stream,
+                    &mut self.buffer,
+                    &mut self.connections,
+                    &self.poller,
+                ) {
                     Got::Bytes(count) => total += count,
                     Got::Nothing | Got::End => break,
                 }
@@ -99,9 +119,20 @@ impl Supervisor {
 
     /// Lets a container's streams flow, or holds them up while a client is behind.
     pub(super) fn balance(&mut self, key: Key) {
-        let Some(container) = self.containers.get_mut(&key) else { return };
-        let most = container.attached.iter().map(|client| self.connections.backlog(*client)).max().unwrap_or(0);
-        let flowing = container.stdout.iter().chain(&container.stderr).any(|output| output.watched);
+        let Some(container) = self.containers.get_mut(&key) else {
+            return;
+        };
+        let most = container
+            .attached
+            .iter()
+            .map(|client| self.connections.backlog(*client))
+            .max()
+            .unwrap_or(0);
+        let flowing = container
+            .stdout
+            .iter()
+            .chain(&container.stderr)
+            .any(|output| output.watched);
         // Once held up, it stays so until half of the backlog is gone: no flutter.
         let flow = most <= if flowing { SLOW } else { SLOW / 2 };
         for output in container.stdout.iter_mut().chain(&mut container.stderr) {
@@ -117,7 +148,9 @@ fn read_once(
     connections: &mut Connections,
     poller: &Poller,
 ) -> Got {
-    let Some(output) = container.output(stream) else { return Got::End };
+    let Some(output) = container.output(stream) else {
+        return Got::End;
+    };
     let got = output.read(buffer);
     match got {
         Got::Bytes(count) => deliver(container, stream, &buffer[..count], connections),
@@ -143,7 +176,9 @@ fn deliver(container: &mut Container, stream: Stream, bytes: &[u8], connections:
         Stream::Stderr => Kind::Stderr,
     };
     for client in &container.attached {
-        let Some(connection) = connections.get(*client) else { continue };
+        let Some(connection) = connections.get(*client) else {
+            continue;
+        };
         if let Role::Attached(_, options) = connection.role {
             let wanted = match stream {
                 Stream::Stdout => options.stdout,

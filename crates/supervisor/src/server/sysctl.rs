@@ -20,7 +20,10 @@ enum Scope {
 
 /// Checks all of the pod's parameters, so that a bad one fails before anything is made.
 pub(super) fn validate(setup: &PodSetup) -> Result<()> {
-    setup.sysctls.iter().try_for_each(|(name, value)| path(setup, name, value).map(drop))
+    setup
+        .sysctls
+        .iter()
+        .try_for_each(|(name, value)| path(setup, name, value).map(drop))
 }
 
 /// Sets the pod's parameters. The caller is in the pod's namespaces.
@@ -32,33 +35,51 @@ pub(super) fn apply(setup: &PodSetup) -> Result<()> {
             .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
             .open(&path)
             .and_then(|mut file| file.write_all(value.as_bytes()));
-        written.map_err(|error| refuse(name, value, &format!("write {}: {error}", path.display())))?;
+        written
+            .map_err(|error| refuse(name, value, &format!("write {}: {error}", path.display())))?;
     }
     Ok(())
 }
 
 /// The file of a parameter that this pod may set.
 fn path(setup: &PodSetup, name: &str, value: &str) -> Result<PathBuf> {
-    let parts = split(name).ok_or_else(|| refuse(name, value, "is not the name of a kernel parameter"))?;
+    let parts =
+        split(name).ok_or_else(|| refuse(name, value, "is not the name of a kernel parameter"))?;
     let (has, namespace) = match scope(&parts) {
         Some(Scope::Net) => (setup.new_net, "network"),
         Some(Scope::Ipc) => (setup.new_ipc, "IPC"),
         Some(Scope::Uts) => (setup.new_uts, "UTS"),
-        None => return Err(refuse(name, value, "is not namespaced: it would change the node")),
+        None => {
+            return Err(refuse(
+                name,
+                value,
+                "is not namespaced: it would change the node",
+            ));
+        }
     };
     if !has {
-        return Err(refuse(name, value, &format!("the pod uses the node's {namespace} namespace")));
+        return Err(refuse(
+            name,
+            value,
+            &format!("the pod uses the node's {namespace} namespace"),
+        ));
     }
     if value.contains('\0') {
         return Err(refuse(name, value, "the value has a zero byte"));
     }
-    Ok(["/proc/sys"].into_iter().map(str::to_owned).chain(parts).collect())
+    Ok(["/proc/sys"]
+        .into_iter()
+        .map(str::to_owned)
+        .chain(parts)
+        .collect())
 }
 
 /// The parts of a name, written with dots or with slashes (sysctl(8)): the first separator
 /// decides, and the other one belongs to the parts, as in `net/ipv4/conf/eth0.1/forwarding`.
 fn split(name: &str) -> Option<Vec<String>> {
-    let slashes = name.find(['.', '/']).is_some_and(|at| name[at..].starts_with('/'));
+    let slashes = name
+        .find(['.', '/'])
+        .is_some_and(|at| name[at..].starts_with('/'));
     let parts: Vec<String> = if slashes {
         name.split('/').map(str::to_owned).collect()
     } else {
@@ -66,7 +87,9 @@ fn split(name: &str) -> Option<Vec<String>> {
     };
     let plain = |part: &String| {
         !matches!(part.as_str(), "" | "." | "..")
-            && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.@:".contains(&byte))
+            && part
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"-_.@:".contains(&byte))
     };
     (parts.len() > 1 && parts.iter().all(plain)).then_some(parts)
 }
@@ -83,7 +106,11 @@ fn scope(parts: &[String]) -> Option<Scope> {
 }
 
 fn refuse(name: &str, value: &str, reason: &str) -> Error {
-    Error::Sysctl { name: name.to_owned(), value: value.to_owned(), reason: reason.to_owned() }
+    Error::Sysctl {
+        name: name.to_owned(),
+        value: value.to_owned(),
+        reason: reason.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -91,21 +118,31 @@ mod tests {
     use super::*;
 
     fn try_one(name: &str) -> Result<PathBuf, String> {
-        let setup = PodSetup { new_net: true, new_uts: true, ..PodSetup::default() };
+        let setup = PodSetup {
+            new_net: true,
+            new_uts: true,
+            ..PodSetup::default()
+        };
         path(&setup, name, "1").map_err(|error| error.to_string())
     }
 
     #[test]
     fn both_ways_to_write_a_name_reach_the_same_file() {
         let file = PathBuf::from("/proc/sys/net/ipv4/conf/eth0.1/forwarding");
-        assert_eq!(try_one("net.ipv4.conf.eth0/1.forwarding").as_ref(), Ok(&file));
+        assert_eq!(
+            try_one("net.ipv4.conf.eth0/1.forwarding").as_ref(),
+            Ok(&file)
+        );
         assert_eq!(try_one("net/ipv4/conf/eth0.1/forwarding"), Ok(file));
     }
 
     #[test]
     fn what_is_not_the_pods_own_is_refused_by_name() {
         for (name, reason) in [
-            ("vm.swappiness", "sysctl vm.swappiness=\"1\": is not namespaced"),
+            (
+                "vm.swappiness",
+                "sysctl vm.swappiness=\"1\": is not namespaced",
+            ),
             ("kernel.shmmax", "the node's IPC namespace"),
             ("kernel.core_pattern", "is not namespaced"),
             ("net..ipv4", "is not the name"),

@@ -43,7 +43,10 @@ pub(crate) fn fork_into(namespaces: libc::c_int) -> io::Result<Fork> {
 fn from_raw(pid: libc::c_long) -> io::Result<Fork> {
     match i32::try_from(pid) {
         Ok(0) => Ok(Fork::Child),
-        Ok(pid) => Pid::from_raw(pid).filter(|_| pid > 0).map(Fork::Parent).ok_or_else(io::Error::last_os_error),
+        Ok(pid) => Pid::from_raw(pid)
+            .filter(|_| pid > 0)
+            .map(Fork::Parent)
+            .ok_or_else(io::Error::last_os_error),
         Err(_) => Err(io::Error::from(io::ErrorKind::InvalidData)),
     }
 }

@@ -46,7 +46,8 @@ impl SignalFd {
     pub(crate) fn new() -> io::Result<Self> {
         let set = all_signals();
         // SAFETY: the set is valid for the call; -1 asks for a new descriptor.
-        let fd = unsafe { libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
+        let fd =
+            unsafe { libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
         if fd < 0 {
             return Err(io::Error::last_os_error());
         }

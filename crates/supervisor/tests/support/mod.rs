@@ -2,8 +2,11 @@
 //! supervisor that is this crate's example program, and containers of Debian's busybox-static.
 //! Everything is gone when the pod is dropped, also after a failed test.
 
-#![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
-#![allow(clippy::unwrap_used, reason = "a test's failure is its report")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "each test file uses its own part"
+)]
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -11,7 +14,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use supervisor::{
-    Client, ContainerState, CreateContainer, LogTarget, PodSetup, RootfsSource, Status, SupervisorInfo, launch,
+    Client, ContainerState, CreateContainer, LogTarget, PodSetup, RootfsSource, Status,
+    SupervisorInfo, launch,
 };
 
 static COUNTER: AtomicU32 = AtomicU32::new(0);
@@ -44,7 +48,11 @@ macro_rules! needs_host {
 /// The supervisor's program.
 pub fn program() -> PathBuf {
     let tests = std::env::current_exe().unwrap();
-    tests.parent().unwrap().with_file_name("examples").join("floe-supervise")
+    tests
+        .parent()
+        .unwrap()
+        .with_file_name("examples")
+        .join("floe-supervise")
 }
 
 /// A pod with its supervisor.
@@ -64,7 +72,11 @@ impl Pod {
     pub fn with(change: impl FnOnce(&mut PodSetup)) -> Self {
         let setup = Self::setup(change);
         let (_client, info) = launch(&program(), &setup).unwrap();
-        Self { name: setup.id.clone(), setup, info }
+        Self {
+            name: setup.id.clone(),
+            setup,
+            info,
+        }
     }
 
     /// The set-up of a pod whose directory exists.
@@ -88,7 +100,11 @@ impl Pod {
 
     /// A pod that somebody else has started.
     pub fn adopt(setup: PodSetup, info: SupervisorInfo) -> Self {
-        Self { name: setup.id.clone(), setup, info }
+        Self {
+            name: setup.id.clone(),
+            setup,
+            info,
+        }
     }
 
     pub fn dir(&self) -> &Path {
@@ -139,7 +155,10 @@ impl Pod {
                 id: id.to_owned(),
                 bundle: bundle.clone(),
                 rootfs: RootfsSource::Path(rootfs),
-                log: Some(LogTarget { path: bundle.join("0.log"), max_size: None }),
+                log: Some(LogTarget {
+                    path: bundle.join("0.log"),
+                    max_size: None,
+                }),
                 terminal: false,
                 stdin: false,
                 stdin_once: false,
@@ -231,7 +250,9 @@ impl Container {
     pub fn log_lines(&self) -> Vec<String> {
         let text = std::fs::read(self.dir.join("0.log")).unwrap();
         let text = String::from_utf8_lossy(&text).into_owned();
-        text.split_terminator('\n').map(|line| line[31..].to_owned()).collect()
+        text.split_terminator('\n')
+            .map(|line| line[31..].to_owned())
+            .collect()
     }
 }
 
@@ -247,13 +268,22 @@ pub fn code(state: &ContainerState) -> i32 {
 pub fn eventually(what: &str, mut so: impl FnMut() -> bool) {
     let start = Instant::now();
     while !so() {
-        assert!(start.elapsed() < Duration::from_secs(30), "in vain waited for: {what}");
+        assert!(
+            start.elapsed() < Duration::from_secs(30),
+            "in vain waited for: {what}"
+        );
         std::thread::sleep(Duration::from_millis(2));
     }
 }
 
 /// Does a process live, as anything but a zombie?
 pub fn lives(pid: i32) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/stat"))
-        .is_ok_and(|stat| !stat.rsplit(')').next().unwrap_or("").trim_start().starts_with('Z'))
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
+        !stat
+            .rsplit(')')
+            .next()
+            .unwrap_or("")
+            .trim_start()
+            .starts_with('Z')
+    })
 }

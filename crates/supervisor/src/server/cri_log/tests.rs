@@ -12,10 +12,16 @@ impl Scratch {
     fn new(name: &str, max_size: Option<u64>) -> Self {
         let dir = std::env::temp_dir().join(format!("floe-log-{}-{name}", std::process::id()));
         std::fs::create_dir(&dir).unwrap();
-        let target = LogTarget { path: dir.join("0.log"), max_size };
+        let target = LogTarget {
+            path: dir.join("0.log"),
+            max_size,
+        };
         let (log, made) = CriLog::create(&target).unwrap();
         assert!(made);
-        Self { dir, log: Some(log) }
+        Self {
+            dir,
+            log: Some(log),
+        }
     }
 
     fn log(&mut self) -> &mut CriLog {
@@ -40,7 +46,15 @@ fn a_read_of_several_lines_is_as_many_full_lines() {
     let mut scratch = Scratch::new("full", None);
     scratch.log().append(Stream::Stdout, b"one\n\nthree\n");
     scratch.log().append(Stream::Stderr, b"bad\n");
-    assert_eq!(scratch.lines(), ["stdout F one", "stdout F ", "stdout F three", "stderr F bad"]);
+    assert_eq!(
+        scratch.lines(),
+        [
+            "stdout F one",
+            "stdout F ",
+            "stdout F three",
+            "stderr F bad"
+        ]
+    );
 }
 
 #[test]
@@ -50,7 +64,10 @@ fn a_line_over_two_reads_is_a_part_and_a_full_line() {
     scratch.log().append(Stream::Stderr, b"other\n");
     scratch.log().append(Stream::Stdout, b"st\n");
     scratch.log().end(Stream::Stdout);
-    assert_eq!(scratch.lines(), ["stdout P fir", "stderr F other", "stdout F st"]);
+    assert_eq!(
+        scratch.lines(),
+        ["stdout P fir", "stderr F other", "stdout F st"]
+    );
 }
 
 #[test]
@@ -68,17 +85,29 @@ fn carriage_returns_are_kept_also_at_the_edge_of_a_read() {
     scratch.log().append(Stream::Stdout, b"a\r\nb\r");
     scratch.log().append(Stream::Stdout, b"\nc\r\n");
     let text = std::fs::read_to_string(scratch.dir.join("0.log")).unwrap();
-    let texts: Vec<&str> = text.split_terminator('\n').map(|line| &line[31..]).collect();
-    assert_eq!(texts, ["stdout F a\r", "stdout P b\r", "stdout F ", "stdout F c\r"]);
+    let texts: Vec<&str> = text
+        .split_terminator('\n')
+        .map(|line| &line[31..])
+        .collect();
+    assert_eq!(
+        texts,
+        ["stdout F a\r", "stdout P b\r", "stdout F ", "stdout F c\r"]
+    );
 }
 
 #[test]
 fn a_long_line_is_cut_at_the_limit_and_not_before() {
     let mut scratch = Scratch::new("long", None);
     let exact = "x".repeat(LONGEST);
-    scratch.log().append(Stream::Stdout, format!("{exact}\n").as_bytes());
-    scratch.log().append(Stream::Stdout, format!("{exact}y\n").as_bytes());
-    scratch.log().append(Stream::Stdout, format!("{exact}{exact}\n").as_bytes());
+    scratch
+        .log()
+        .append(Stream::Stdout, format!("{exact}\n").as_bytes());
+    scratch
+        .log()
+        .append(Stream::Stdout, format!("{exact}y\n").as_bytes());
+    scratch
+        .log()
+        .append(Stream::Stdout, format!("{exact}{exact}\n").as_bytes());
     let full = format!("stdout F {exact}");
     let part = format!("stdout P {exact}");
     assert_eq!(scratch.lines(), [&full, &part, "stdout F y", &part, &full]);
@@ -87,7 +116,9 @@ fn a_long_line_is_cut_at_the_limit_and_not_before() {
 #[test]
 fn more_lines_than_one_system_call_takes_all_arrive() {
     let mut scratch = Scratch::new("many", None);
-    scratch.log().append(Stream::Stdout, "l\n".repeat(5000).as_bytes());
+    scratch
+        .log()
+        .append(Stream::Stdout, "l\n".repeat(5000).as_bytes());
     assert_eq!(scratch.lines().len(), 5000);
 }
 
@@ -95,7 +126,9 @@ fn more_lines_than_one_system_call_takes_all_arrive() {
 fn a_log_with_a_limit_starts_again_and_keeps_the_newest() {
     let mut scratch = Scratch::new("max", Some(200));
     for number in 0..20 {
-        scratch.log().append(Stream::Stdout, format!("line {number}\n").as_bytes());
+        scratch
+            .log()
+            .append(Stream::Stdout, format!("line {number}\n").as_bytes());
     }
     let lines = scratch.lines();
     assert!(lines.len() < 5, "{lines:?}");
@@ -106,15 +139,33 @@ fn a_log_with_a_limit_starts_again_and_keeps_the_newest() {
 fn a_symbolic_link_a_fifo_and_a_missing_directory_are_refused() {
     let scratch = Scratch::new("refuse", None);
     let refused = |name: &str| {
-        let target = LogTarget { path: scratch.dir.join(name), max_size: None };
+        let target = LogTarget {
+            path: scratch.dir.join(name),
+            max_size: None,
+        };
         CriLog::create(&target).unwrap_err().to_string()
     };
     std::os::unix::fs::symlink("0.log", scratch.dir.join("link")).unwrap();
-    assert!(refused("link").contains("is a symbolic link"), "{}", refused("link"));
+    assert!(
+        refused("link").contains("is a symbolic link"),
+        "{}",
+        refused("link")
+    );
     let fifo = scratch.dir.join("fifo");
-    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, Mode::RWXU, 0).unwrap();
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &fifo,
+        rustix::fs::FileType::Fifo,
+        Mode::RWXU,
+        0,
+    )
+    .unwrap();
     assert!(refused("fifo").contains("fifo"), "{}", refused("fifo"));
-    assert!(refused("none/0.log").contains("No such file"), "{}", refused("none/0.log"));
+    assert!(
+        refused("none/0.log").contains("No such file"),
+        "{}",
+        refused("none/0.log")
+    );
 }
 
 #[test]
@@ -124,7 +175,11 @@ fn after_a_full_disk_the_log_says_how_many_lines_are_missing() {
         eprintln!("SKIP: cannot mount a small tmpfs: {error}");
         return;
     }
-    let (mut log, _) = CriLog::create(&LogTarget { path: full.join("0.log"), max_size: None }).unwrap();
+    let (mut log, _) = CriLog::create(&LogTarget {
+        path: full.join("0.log"),
+        max_size: None,
+    })
+    .unwrap();
     for _ in 0..100 {
         log.append(Stream::Stdout, format!("{}\n", "z".repeat(1000)).as_bytes());
     }
@@ -137,7 +192,10 @@ fn after_a_full_disk_the_log_says_how_many_lines_are_missing() {
     std::fs::remove_dir(&full).unwrap();
     let kept = before.lines().count();
     assert!(before.ends_with("zz\n"), "no half line is left");
-    let expected = format!("stderr F floe: {} lines of this log were lost here: No space", 100 - kept);
+    let expected = format!(
+        "stderr F floe: {} lines of this log were lost here: No space",
+        100 - kept
+    );
     assert!(after.lines().next().unwrap().contains(&expected), "{after}");
     assert!(after.ends_with("stdout F again\n"), "{after}");
 }
