@@ -1,2 +1,41 @@
-//! The program `floe`.
-fn main() {}
+//! The program `floe-runtime`: an OCI runtime with runc's command line, and the pod supervisor
+//! (`supervise`). Parse, dispatch, and the one place where an error becomes a log line and an
+//! exit code. Single-threaded: the runtime library clones processes.
+
+mod cli;
+mod cmd;
+mod log;
+mod signals;
+mod spec_template;
+mod state;
+mod terminal;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args_os();
+    // A supervisor starts once for every pod: it does not go through the parser.
+    if arguments.nth(1).is_some_and(|word| word == "supervise") {
+        return supervisor::supervise(arguments);
+    }
+    let cli = match cli::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+        }
+    };
+    let code = match &cli.command {
+        cli::Command::Exec(_) => 255,
+        _ => 1,
+    };
+    match cmd::dispatch(&cli) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            log::fatal(&cli.global, &error.to_string());
+            ExitCode::from(code)
+        }
+    }
+}

@@ -97,12 +97,13 @@ impl NewExec<'_> {
 
     /// The child's side.
     fn run(&self, channel: &Channel, target: &OwnedFd, filter: Option<&Filter>) -> Result<Infallible, Stop> {
+        // Before the hierarchies' descriptors are closed with the parent's others.
+        init::join_cgroup(self.cgroup)?;
         sys::forget_signals();
         let mut keep = stdio_fds(&self.stdio);
         keep.extend([channel.as_fd().as_raw_fd(), target.as_raw_fd()]);
         keep.extend((0..self.preserve_fds).filter_map(|number| i32::try_from(number + 3).ok()));
         sys::close_all_but(&keep);
-        init::join_cgroup(self.cgroup)?;
         sys::not_dumpable().map_err(InitFailure::at("prctl PR_SET_DUMPABLE"))?;
         rustix::process::setsid().map_err(InitFailure::at("setsid"))?;
         let mut warnings: Vec<String> = init::oom_score_adj(self.process)?.into_iter().collect();

@@ -3,6 +3,7 @@
 //! Kills nothing: whoever wants processes gone calls `kill_all` first. They leave the cgroup only
 //! when they have ended, which takes a moment, so EBUSY is waited for within bounds.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -13,44 +14,43 @@ use super::error::Error;
 
 /// First pause before another try; each next one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_micros(200);
-/// Pauses: together 0.8 seconds.
+/// Pauses for all hierarchies together: 0.8 seconds.
 const PAUSES: u32 = 12;
 
 /// Removes the cgroup from all hierarchies; goes on past failures and reports the first.
 pub(super) fn delete(cgroup: &Cgroup) -> Result<(), Error> {
     let mut result = Ok(());
+    let mut pauses = FIRST_PAUSE..FIRST_PAUSE * 2u32.pow(PAUSES);
     for dir in cgroup.dirs() {
-        let removed = remove(&dir);
+        let removed = remove(&dir, &mut pauses);
         result = result.and(removed);
     }
     result
 }
 
-fn remove(dir: &Dir<'_>) -> Result<(), Error> {
-    let mut pause = FIRST_PAUSE;
-    for _ in 0..PAUSES {
+/// Removes a directory and those below it. `pauses` is what the next pause will be, and where they
+/// end.
+fn remove(dir: &Dir<'_>, pauses: &mut Range<Duration>) -> Result<(), Error> {
+    loop {
         match dir.rmdir() {
             Ok(()) | Err(Errno::NOENT) => return Ok(()),
-            Err(Errno::BUSY | Errno::NOTEMPTY) => {}
             Err(Errno::INTR) => continue,
+            Err(Errno::BUSY | Errno::NOTEMPTY) => {}
             Err(errno) => return Err(dir.error("rmdir", "", errno)),
         }
         let children = match dir.children() {
             Err(Errno::NOENT | Errno::NODEV) => return Ok(()),
             other => other.map_err(|errno| dir.error("read directory", "", errno))?,
         };
-        if children.is_empty() {
-            std::thread::sleep(pause);
-            pause *= 2;
+        if !children.is_empty() {
+            children.iter().try_for_each(|child| remove(child, pauses))?;
+            continue;
         }
-        children.iter().try_for_each(remove)?;
-    }
-    match dir.rmdir() {
-        Ok(()) | Err(Errno::NOENT) => Ok(()),
-        Err(Errno::BUSY | Errno::NOTEMPTY) => Err(Error::Busy {
-            path: dir.display_path(),
-            pids: dir.processes()?,
-        }),
-        Err(errno) => Err(dir.error("rmdir", "", errno)),
+        if pauses.is_empty() {
+            let (path, pids) = (dir.display_path(), dir.processes()?);
+            return Err(Error::Busy { path, pids });
+        }
+        std::thread::sleep(pauses.start);
+        pauses.start *= 2;
     }
 }

@@ -166,6 +166,14 @@ impl Hierarchies {
             .position(|hierarchy| hierarchy.version == Version::V2)
     }
 
+    /// The v2 hierarchy alone, as on a host without v1, for tests of v2 beside v1.
+    #[cfg(test)]
+    pub(crate) fn unified_alone() -> Option<&'static Hierarchies> {
+        let mut alone = Hierarchies::discover().ok()?;
+        alone.all.retain(|hierarchy| hierarchy.version == Version::V2);
+        if alone.all.is_empty() { None } else { Some(Box::leak(Box::new(alone))) }
+    }
+
     /// Whether v2 is all there is.
     pub(crate) fn only_unified(&self) -> bool {
         self.all

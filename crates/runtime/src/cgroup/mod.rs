@@ -72,7 +72,15 @@ impl Cgroup {
     /// cannot be set. A hierarchy that may not be written to is left out, as long as no limit
     /// needs it; see [`Cgroup::missing`].
     pub fn create(path: &str, resources: Option<&Resources>) -> Result<Cgroup, Error> {
-        let (hierarchies, path) = (Hierarchies::of_host()?, checked(path)?);
+        Cgroup::create_in(Hierarchies::of_host()?, path, resources)
+    }
+
+    fn create_in(
+        hierarchies: &'static Hierarchies,
+        path: &str,
+        resources: Option<&Resources>,
+    ) -> Result<Cgroup, Error> {
+        let path = checked(path)?;
         let manager: &'static dyn Manager = &manager::Fs;
         let made = manager.make(hierarchies, &path, resources)?;
         let cgroup = Cgroup {
@@ -90,7 +98,11 @@ impl Cgroup {
 
     /// An existing cgroup.
     pub fn open(path: &str) -> Result<Cgroup, Error> {
-        let (hierarchies, path) = (Hierarchies::of_host()?, checked(path)?);
+        Cgroup::open_in(Hierarchies::of_host()?, path)
+    }
+
+    fn open_in(hierarchies: &'static Hierarchies, path: &str) -> Result<Cgroup, Error> {
+        let path = checked(path)?;
         let exists = |hierarchy| {
             Dir {
                 hierarchy,
@@ -133,17 +145,17 @@ impl Cgroup {
             .collect()
     }
 
-    /// Moves a process in, with all its threads. On v1 this waits for a grace period of the whole
-    /// machine per hierarchy (about a millisecond each); a child that can do something before it
-    /// execs should be cloned into [`Cgroup::v2_directory`] and call [`Cgroup::join_v1`].
+    /// Moves a process in, with all its threads. The kernel waits for a grace period of the whole
+    /// machine for it (often several milliseconds); a child that can do something before it execs
+    /// should be cloned into [`Cgroup::v2_directory`] and call [`Cgroup::join_v1`].
     pub fn add(&self, pid: i32) -> Result<(), Error> {
         self.dirs()
             .try_for_each(|dir| dir.put("cgroup.procs", &pid.to_string()))
     }
 
     /// Moves the calling thread into the v1 cgroups: for a single-threaded process, all of it. As
-    /// nobody else is moved, the kernel takes no lock that others wait for, and this is some
-    /// forty times as fast as [`Cgroup::add`]. Does nothing on a host with v2 only.
+    /// nobody else is moved, the kernel waits for nothing: this takes a tenth of a millisecond.
+    /// Does nothing on a host with v2 only.
     pub fn join_v1(&self) -> Result<(), Error> {
         self.dirs()
             .filter(|dir| dir.version() == Version::V1)

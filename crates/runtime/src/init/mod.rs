@@ -97,8 +97,9 @@ impl<'a> Init<'a> {
     }
 
     fn run(mut self, channel: &mut Channel) -> Result<Infallible, Stop> {
-        self.leave_the_parent(channel);
+        // Before the hierarchies' descriptors are closed with the parent's others.
         join_cgroup(self.cgroup)?;
+        self.leave_the_parent(channel);
         sys::not_dumpable().map_err(InitFailure::at("prctl PR_SET_DUMPABLE"))?;
         rustix::process::setsid().map_err(InitFailure::at("setsid"))?;
         self.warnings.extend(identity::oom_score_adj(self.process())?);

@@ -139,6 +139,3 @@ fn limit(version: Version, value: i64) -> String {
 fn nonzero<T: Default + PartialEq + Copy>(value: Option<T>) -> Option<T> {
     value.filter(|value| *value != T::default())
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,0 +1,92 @@
+//! The command line: runc's global options, and the list of verbs. Each verb's own options stand
+//! in its file under `cmd/`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::cmd;
+
+/// Open Container Initiative runtime of floe.
+#[derive(Debug, Parser)]
+#[command(name = "floe-runtime", version, disable_help_subcommand = false)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options of every verb.
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// Enable debug logging
+    #[arg(long)]
+    pub(crate) debug: bool,
+    /// The log file [default: standard error]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) log: Option<PathBuf>,
+    /// The format of the log
+    #[arg(long, default_value = "text", value_parser = ["text", "json"])]
+    pub(crate) log_format: String,
+    /// Directory for the state of containers
+    #[arg(long, default_value = "/run/floe-runtime", value_name = "DIR")]
+    pub(crate) root: PathBuf,
+    /// systemd's cgroups (not supported yet)
+    #[arg(long)]
+    pub(crate) systemd_cgroup: bool,
+    /// Ignore cgroup permission errors: true, false or auto
+    #[arg(long, default_value = "auto", value_name = "VALUE")]
+    pub(crate) rootless: String,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Create a container: its process waits for start
+    Create(cmd::create::Args),
+    /// Run the process of a created container
+    Start(cmd::start::Args),
+    /// Create and start a container
+    Run(cmd::run::Args),
+    /// Print the state of a container
+    State(cmd::state::Args),
+    /// Send a signal to a container
+    Kill(cmd::kill::Args),
+    /// Delete what a container has left
+    Delete(cmd::delete::Args),
+    /// List containers
+    List(cmd::list::Args),
+    /// Write a config.json to start from
+    Spec(cmd::spec::Args),
+    /// Run a further process in a container
+    Exec(cmd::exec::Args),
+    /// List the processes of a container
+    Ps(cmd::ps::Args),
+    /// Suspend all processes of a container
+    Pause(cmd::pause::Args),
+    /// Resume all processes of a container
+    Resume(cmd::pause::Args),
+    /// Not built yet
+    #[command(hide = true)]
+    Checkpoint(Unbuilt),
+    /// Not built yet
+    #[command(hide = true)]
+    Restore(Unbuilt),
+    /// Not built yet
+    #[command(hide = true)]
+    Events(Unbuilt),
+    /// Not built yet
+    #[command(hide = true)]
+    Update(Unbuilt),
+    /// Not built yet
+    #[command(hide = true)]
+    Features(Unbuilt),
+}
+
+/// Takes whatever comes, to answer with a clear error.
+#[derive(Debug, Args)]
+pub(crate) struct Unbuilt {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    _rest: Vec<String>,
+}

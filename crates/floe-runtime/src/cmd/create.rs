@@ -1,0 +1,167 @@
+//! `create`: everything up to the gate. `run` shares it.
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use runtime::spec::Spec;
+use runtime::{Created, GateKind, NewContainer, Rootfs, Stdio};
+
+use super::{Failure, Outcome};
+use crate::cli::Global;
+use crate::state::{NewDir, State, start_time};
+use crate::{log, terminal};
+
+/// Options of `create`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Container id
+    pub(crate) id: String,
+    #[command(flatten)]
+    pub(crate) options: Options,
+}
+
+/// Options that `create` and `run` share.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Directory of config.json
+    #[arg(long, short, default_value = ".", value_name = "DIR")]
+    pub(crate) bundle: PathBuf,
+    /// Socket that receives the master side of the terminal
+    #[arg(long, value_name = "SOCKET")]
+    pub(crate) console_socket: Option<PathBuf>,
+    /// Where to write the process id
+    #[arg(long, value_name = "FILE")]
+    pub(crate) pid_file: Option<PathBuf>,
+    /// Do not use pivot_root
+    #[arg(long)]
+    pub(crate) no_pivot: bool,
+    /// Keep the caller's session keyring
+    #[arg(long)]
+    pub(crate) no_new_keyring: bool,
+    /// How many descriptors after 2 the container gets
+    #[arg(long, default_value_t = 0, value_name = "NUMBER")]
+    pub(crate) preserve_fds: u32,
+}
+
+pub(crate) fn run(global: &Global, args: &Args) -> Outcome {
+    let made = Made::new(global, &args.id, &args.options, true)?;
+    made.commit(&args.options)?;
+    Ok(0)
+}
+
+/// A container at its gate whose state is not written yet. Dropped, it goes with its process:
+/// nobody could reach it any more.
+pub(crate) struct Made {
+    pub(crate) created: Created,
+    dir: NewDir,
+    state: State,
+}
+
+impl Made {
+    pub(crate) fn new(global: &Global, id: &str, options: &Options, detached: bool) -> Result<Self, Failure> {
+        let bundle = options.bundle.canonicalize().map_err(Failure::at(format_args!("bundle {}", options.bundle.display())))?;
+        let spec = load_spec(&bundle)?;
+        let terminal = spec.process.as_ref().is_some_and(|process| process.terminal);
+        if terminal && detached && options.console_socket.is_none() {
+            return Err(Failure::new("cannot allocate tty if runc will detach without setting console socket"));
+        }
+        let dir = NewDir::make(global, id)?;
+        let rootfs = spec.root.as_ref().map(|root| bundle.join(&root.path)).unwrap_or_default();
+        let created = NewContainer {
+            id,
+            bundle: &bundle,
+            spec: &spec,
+            rootfs: Rootfs::Path(rootfs.clone()),
+            stdio: if terminal { Stdio::Terminal { size: terminal::size() } } else { Stdio::Inherit },
+            gate: GateKind::Listening(dir.gate()?),
+            no_pivot: options.no_pivot,
+            no_new_keyring: options.no_new_keyring,
+            preserve_fds: options.preserve_fds,
+            check_program: true,
+        }
+        .create()?;
+        created.warnings.iter().for_each(|warning| log::warn(global, warning));
+        let state = state(id, &created, &bundle, rootfs, spec);
+        Ok(Self { created, dir, state })
+    }
+
+    /// Writes state and pid file, and hands the terminal over if a socket waits for it.
+    pub(crate) fn commit(mut self, options: &Options) -> Result<(State, Option<OwnedFd>), Failure> {
+        let pid = self.state.init_process_pid;
+        let console = match (&options.console_socket, self.created.console.take()) {
+            (Some(socket), Some(master)) => {
+                self.or_undo(terminal::send(socket, &master))?;
+                None
+            }
+            (_, console) => console,
+        };
+        if let Some(path) = &options.pid_file {
+            self.or_undo(write_pid(path, pid))?;
+        }
+        let state = self.state.clone();
+        if let Err(error) = self.dir.commit(&state) {
+            undo(&self.created);
+            return Err(error);
+        }
+        Ok((state, console))
+    }
+
+    fn or_undo(&self, result: Result<(), Failure>) -> Result<(), Failure> {
+        if result.is_err() {
+            undo(&self.created);
+        }
+        result
+    }
+}
+
+fn undo(created: &Created) {
+    // What led here is what the caller hears of.
+    let _ = created.cgroup.kill_all();
+    if let Some(pid) = rustix::process::Pid::from_raw(created.pid) {
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        let _ = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty());
+    }
+    let _ = created.cgroup.delete();
+}
+
+fn state(id: &str, created: &Created, bundle: &Path, rootfs: PathBuf, spec: Spec) -> State {
+    let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let directories = created.cgroup.directories();
+    let cgroup_paths: BTreeMap<String, String> = directories
+        .iter()
+        .map(|directory| {
+            let key = if directory.unified { String::new() } else { name(&directory.mount) };
+            (key, directory.path.display().to_string())
+        })
+        .collect();
+    State {
+        id: id.to_owned(),
+        init_process_pid: created.pid,
+        init_process_start: start_time(created.pid).unwrap_or(0),
+        created: log::rfc3339(rustix::time::clock_gettime(rustix::time::ClockId::Realtime).tv_sec),
+        bundle: bundle.to_owned(),
+        rootfs,
+        cgroup: created.cgroup.path().to_owned(),
+        cgroup_paths,
+        spec,
+    }
+}
+
+fn load_spec(bundle: &Path) -> Result<Spec, Failure> {
+    let path = bundle.join("config.json");
+    let bytes = std::fs::read(&path).map_err(|e| match e.kind() {
+        std::io::ErrorKind::NotFound => Failure::new("JSON specification file config.json not found"),
+        _ => Failure::at(format_args!("read {}", path.display()))(e),
+    })?;
+    serde_json::from_slice(&bytes).map_err(|e| Failure::new(format!("{}: {e}", path.display())))
+}
+
+/// Written beside and renamed, so that a reader never sees a part.
+pub(crate) fn write_pid(path: &Path, pid: i32) -> Result<(), Failure> {
+    let failed = || Failure::at(format!("write pid file {}", path.display()));
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".tmp");
+    std::fs::write(&temporary, pid.to_string()).map_err(failed())?;
+    std::fs::rename(&temporary, path).map_err(failed())
+}

@@ -1,0 +1,59 @@
+//! `delete`: everything that a container has left goes: processes, cgroup, state. With `--force`
+//! also a running one, a damaged one, and one that is not there.
+
+use runtime::cgroup::Cgroup;
+use runtime::hooks::{self, HookState};
+
+use super::{Failure, Outcome, run};
+use crate::cli::Global;
+use crate::state::{self, State, Status};
+use crate::log;
+
+/// Options of `delete`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Container id
+    id: String,
+    /// Kill it if it runs; be content if it does not exist
+    #[arg(long, short)]
+    force: bool,
+}
+
+pub(crate) fn run(global: &Global, args: &Args) -> Outcome {
+    let state = match State::load(global, &args.id) {
+        Ok(state) => state,
+        Err(_) if args.force => return state::remove(global, &args.id).map(|()| 0),
+        Err(error) => return Err(error),
+    };
+    match state.status(global) {
+        Status::Running | Status::Paused if !args.force => Err(Failure::new(format!(
+            "cannot delete container {} that is not stopped: {}",
+            args.id,
+            state.status(global).word()
+        ))),
+        _ => delete(global, &state).map(|()| 0),
+    }
+}
+
+/// Kills what is left and removes everything.
+pub(crate) fn delete(global: &Global, state: &State) -> Result<(), Failure> {
+    if state.status(global) != Status::Stopped {
+        run::kill(state.init_process_pid)?;
+    }
+    match Cgroup::open(&state.cgroup) {
+        Ok(cgroup) => {
+            cgroup.kill_all()?;
+            cgroup.delete()?;
+        }
+        Err(error) if error.is_not_found() => {}
+        Err(error) => return Err(error.into()),
+    }
+    state.remove(global)?;
+    if let Some(hooks) = &state.spec.hooks {
+        let stopped = HookState::new(&state.id, "stopped", None, &state.bundle, &state.spec);
+        if let Err(error) = hooks::run("poststop", &hooks.poststop, &stopped) {
+            log::warn(global, &error.to_string());
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,138 @@
+//! `exec`: a further process in a container. 255 if it cannot be started.
+
+use std::path::PathBuf;
+
+use runtime::cgroup::Cgroup;
+use runtime::spec::{Capabilities, Process};
+use runtime::{NewExec, Stdio};
+
+use super::create::write_pid;
+use super::{Failure, Outcome, run};
+use crate::cli::Global;
+use crate::signals::Signals;
+use crate::state::{State, Status};
+use crate::{log, terminal};
+
+/// Options of `exec`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Socket that receives the master side of the terminal
+    #[arg(long, value_name = "SOCKET")]
+    console_socket: Option<PathBuf>,
+    /// Working directory
+    #[arg(long, value_name = "DIR")]
+    cwd: Option<String>,
+    /// NAME=VALUE
+    #[arg(long, short, value_name = "ENV")]
+    env: Vec<String>,
+    /// Give it a terminal
+    #[arg(long, short)]
+    tty: bool,
+    /// UID[:GID]
+    #[arg(long, short, value_name = "USER")]
+    user: Option<String>,
+    /// Further group
+    #[arg(long, short = 'g', value_name = "GID")]
+    additional_gids: Vec<u32>,
+    /// File with the process as JSON
+    #[arg(long, short, value_name = "FILE")]
+    process: Option<PathBuf>,
+    /// Return once it runs
+    #[arg(long, short)]
+    detach: bool,
+    /// Where to write the process id
+    #[arg(long, value_name = "FILE")]
+    pid_file: Option<PathBuf>,
+    /// Add a capability
+    #[arg(long, short, value_name = "CAP")]
+    cap: Vec<String>,
+    /// Set no_new_privs
+    #[arg(long)]
+    no_new_privs: bool,
+    /// How many descriptors after 2 it gets
+    #[arg(long, default_value_t = 0, value_name = "NUMBER")]
+    preserve_fds: u32,
+    /// Container id
+    id: String,
+    /// Command and arguments
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    command: Vec<String>,
+}
+
+pub(crate) fn run(global: &Global, args: &Args) -> Outcome {
+    let state = State::load(global, &args.id)?;
+    match state.status(global) {
+        Status::Created | Status::Running => {}
+        Status::Paused => return Err(Failure::new("cannot exec in a paused container")),
+        Status::Stopped => return Err(Failure::new("cannot exec in a stopped container")),
+    }
+    let process = process(args, &state)?;
+    if process.terminal && args.detach && args.console_socket.is_none() {
+        return Err(Failure::new("cannot allocate tty if runc will detach without setting console socket"));
+    }
+    let signals = if args.detach { None } else { Some(Signals::catch()?) };
+    let started = NewExec {
+        container_pid: state.init_process_pid,
+        spec: &state.spec,
+        process: &process,
+        cgroup: &Cgroup::open(&state.cgroup)?,
+        stdio: if process.terminal { Stdio::Terminal { size: terminal::size() } } else { Stdio::Inherit },
+        preserve_fds: args.preserve_fds,
+    }
+    .start()?;
+    started.warnings.iter().for_each(|warning| log::warn(global, warning));
+    if let Some(path) = &args.pid_file {
+        write_pid(path, started.pid)?;
+    }
+    let console = match (&args.console_socket, started.console) {
+        (Some(socket), Some(master)) => {
+            terminal::send(socket, &master)?;
+            None
+        }
+        (_, console) => console,
+    };
+    match signals {
+        Some(signals) => Ok(run::exit_code(terminal::accompany(started.pid, console, &signals)?)),
+        None => Ok(0),
+    }
+}
+
+/// The container's own process with what the options change, or the one in a file.
+fn process(args: &Args, state: &State) -> Result<Process, Failure> {
+    if let Some(path) = &args.process {
+        let bytes = std::fs::read(path).map_err(Failure::at(format_args!("read {}", path.display())))?;
+        return serde_json::from_slice(&bytes).map_err(|e| Failure::new(format!("{}: {e}", path.display())));
+    }
+    if args.command.is_empty() {
+        return Err(Failure::new("exec: process args cannot be empty"));
+    }
+    let mut process = state.spec.process.clone().unwrap_or_default();
+    process.args.clone_from(&args.command);
+    process.terminal = args.tty;
+    process.env.extend(args.env.iter().cloned());
+    process.no_new_privileges |= args.no_new_privs;
+    if let Some(cwd) = &args.cwd {
+        process.cwd.clone_from(cwd);
+    }
+    if let Some(user) = &args.user {
+        let (uid, gid) = user.split_once(':').unwrap_or((user, "0"));
+        let number = |text: &str| text.parse::<u32>().map_err(|_| Failure::new(format!("--user {user:?}: not a number")));
+        process.user.uid = number(uid)?;
+        process.user.gid = number(gid)?;
+    }
+    process.user.additional_gids.extend(&args.additional_gids);
+    if !args.cap.is_empty() {
+        add_capabilities(process.capabilities.get_or_insert_default(), &args.cap);
+    }
+    Ok(process)
+}
+
+fn add_capabilities(capabilities: &mut Capabilities, names: &[String]) {
+    for set in [&mut capabilities.bounding, &mut capabilities.effective, &mut capabilities.permitted] {
+        for name in names {
+            if !set.contains(name) {
+                set.push(name.clone());
+            }
+        }
+    }
+}

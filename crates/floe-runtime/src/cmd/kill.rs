@@ -1,0 +1,35 @@
+//! `kill`: a signal to the container's first process, or to all.
+
+use runtime::cgroup::Cgroup;
+
+use super::{Failure, Outcome};
+use crate::cli::Global;
+use crate::signals;
+use crate::state::{State, Status};
+
+/// Options of `kill`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Container id
+    id: String,
+    /// Name or number
+    #[arg(default_value = "SIGTERM")]
+    signal: String,
+    /// To all processes of the container
+    #[arg(long, short)]
+    all: bool,
+}
+
+pub(crate) fn run(global: &Global, args: &Args) -> Outcome {
+    let state = State::load(global, &args.id)?;
+    let signal = signals::parse(&args.signal).ok_or_else(|| Failure::new(format!("unknown signal {:?}", args.signal)))?;
+    if args.all {
+        Cgroup::open(&state.cgroup)?.signal_all(signal)?;
+        return Ok(0);
+    }
+    if state.status(global) == Status::Stopped {
+        return Err(Failure::new("container not running"));
+    }
+    signals::send(state.init_process_pid, signal).map_err(|errno| Failure::new(format!("kill {}: {errno}", args.id)))?;
+    Ok(0)
+}

@@ -1,0 +1,81 @@
+//! One file per verb: its options and what it does.
+
+pub(crate) mod create;
+pub(crate) mod delete;
+pub(crate) mod exec;
+pub(crate) mod kill;
+pub(crate) mod list;
+pub(crate) mod pause;
+pub(crate) mod ps;
+pub(crate) mod run;
+pub(crate) mod spec;
+pub(crate) mod start;
+pub(crate) mod state;
+
+use crate::cli::{Cli, Command};
+
+/// What ends a verb: a sentence for the log.
+#[derive(Debug)]
+pub(crate) struct Failure(String);
+
+/// The result of a verb: its exit code.
+pub(crate) type Outcome = Result<u8, Failure>;
+
+impl Failure {
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self(message.into())
+    }
+
+    /// For `map_err` on I/O.
+    pub(crate) fn at(what: impl std::fmt::Display) -> impl FnOnce(std::io::Error) -> Self {
+        move |error| Self(format!("{what}: {error}"))
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<runtime::Error> for Failure {
+    fn from(error: runtime::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl From<runtime::cgroup::Error> for Failure {
+    fn from(error: runtime::cgroup::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+pub(crate) fn dispatch(cli: &Cli) -> Outcome {
+    let global = &cli.global;
+    if global.systemd_cgroup {
+        return Err(Failure::new("--systemd-cgroup is not supported by this version of floe-runtime"));
+    }
+    match &cli.command {
+        Command::Create(args) => create::run(global, args),
+        Command::Start(args) => start::run(global, args),
+        Command::Run(args) => run::run(global, args),
+        Command::State(args) => state::run(global, args),
+        Command::Kill(args) => kill::run(global, args),
+        Command::Delete(args) => delete::run(global, args),
+        Command::List(args) => list::run(global, args),
+        Command::Spec(args) => spec::run(args),
+        Command::Exec(args) => exec::run(global, args),
+        Command::Ps(args) => ps::run(global, args),
+        Command::Pause(args) => pause::pause(global, args),
+        Command::Resume(args) => pause::resume(global, args),
+        Command::Checkpoint(_) => unbuilt("checkpoint"),
+        Command::Restore(_) => unbuilt("restore"),
+        Command::Events(_) => unbuilt("events"),
+        Command::Update(_) => unbuilt("update"),
+        Command::Features(_) => unbuilt("features"),
+    }
+}
+
+fn unbuilt(verb: &str) -> Outcome {
+    Err(Failure::new(format!("{verb} is not supported by this version of floe-runtime")))
+}

@@ -1,0 +1,37 @@
+//! `start`: open the gate of a created container.
+
+use runtime::hooks::{self, HookState};
+
+use super::{Failure, Outcome};
+use crate::cli::Global;
+use crate::log;
+use crate::state::{State, Status};
+
+/// Options of `start`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Container id
+    id: String,
+}
+
+pub(crate) fn run(global: &Global, args: &Args) -> Outcome {
+    let state = State::load(global, &args.id)?;
+    match state.status(global) {
+        Status::Created => start(global, &state).map(|()| 0),
+        Status::Stopped => Err(Failure::new("cannot start a container that has stopped")),
+        Status::Running | Status::Paused => Err(Failure::new("cannot start an already running container")),
+    }
+}
+
+/// Opens the gate and runs the poststart hooks, whose failure is only a warning.
+pub(crate) fn start(global: &Global, state: &State) -> Result<(), Failure> {
+    state.start(global)?;
+    if let Some(hooks) = &state.spec.hooks {
+        let pid = Some(state.init_process_pid);
+        let running = HookState::new(&state.id, "running", pid, &state.bundle, &state.spec);
+        if let Err(error) = hooks::run("poststart", &hooks.poststart, &running) {
+            log::warn(global, &error.to_string());
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,100 @@
+//! Signals: caught for a foreground container by signalfd(2), sent, and read from text.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use rustix::io::Errno;
+
+use crate::cmd::Failure;
+
+/// The signals of this process, as a descriptor.
+pub(crate) struct Signals {
+    fd: OwnedFd,
+}
+
+impl Signals {
+    /// Blocks everything that can be blocked; it is read with [`Signals::next`] from then on. The
+    /// runtime library unblocks all in what it clones.
+    pub(crate) fn catch() -> Result<Self, Failure> {
+        // SAFETY: an all-zero sigset is valid storage, and sigfillset initialises it.
+        let mut all: libc::sigset_t = unsafe { std::mem::zeroed() };
+        // SAFETY: `all` outlives the calls, which take it by reference; signalfd returns a new fd.
+        let fd = unsafe {
+            libc::sigfillset(&raw mut all);
+            libc::sigprocmask(libc::SIG_BLOCK, &raw const all, std::ptr::null_mut());
+            libc::signalfd(-1, &raw const all, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK)
+        };
+        if fd < 0 {
+            return Err(Failure::at("signalfd")(std::io::Error::last_os_error()));
+        }
+        // SAFETY: signalfd returned it just now; nobody else has it.
+        Ok(Self { fd: unsafe { OwnedFd::from_raw_fd(fd) } })
+    }
+
+    /// The number of a signal that has come; `None` if none has.
+    pub(crate) fn next(&self) -> Option<i32> {
+        let mut info = [0_u8; size_of::<libc::signalfd_siginfo>()];
+        let read = rustix::io::read(&self.fd, &mut info).ok()?;
+        // The number is the structure's first field.
+        (read == info.len()).then(|| i32::try_from(u32::from_ne_bytes([info[0], info[1], info[2], info[3]])).ok())?
+    }
+}
+
+impl AsFd for Signals {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        debug_assert!(self.fd.as_raw_fd() >= 0);
+        self.fd.as_fd()
+    }
+}
+
+/// kill(2); real-time signals too.
+pub(crate) fn send(pid: i32, signal: i32) -> Result<(), Errno> {
+    // SAFETY: kill takes integers.
+    if unsafe { libc::kill(pid, signal) } == 0 {
+        return Ok(());
+    }
+    Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO))
+}
+
+const NAMES: [&str; 31] = [
+    "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM", "TERM",
+    "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO",
+    "PWR", "SYS",
+];
+
+/// `TERM`, `SIGTERM`, `15`.
+pub(crate) fn parse(text: &str) -> Option<i32> {
+    if let Ok(number) = text.parse::<i32>() {
+        return (0..=64).contains(&number).then_some(number);
+    }
+    let upper = text.to_ascii_uppercase();
+    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
+    let real_time = |base: i32, rest: &str| rest.parse::<i32>().ok().map(|offset| base + offset);
+    if let Some(index) = NAMES.iter().position(|known| *known == name) {
+        return i32::try_from(index + 1).ok();
+    }
+    match name {
+        "RTMIN" => Some(34),
+        "RTMAX" => Some(64),
+        _ => name
+            .strip_prefix("RTMIN")
+            .and_then(|rest| real_time(34, rest))
+            .or_else(|| name.strip_prefix("RTMAX").and_then(|rest| real_time(64, rest)))
+            .filter(|number| (34..=64).contains(number)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse;
+
+    #[test]
+    fn names_numbers_and_real_time_signals_are_read() {
+        assert_eq!(parse("KILL"), Some(9));
+        assert_eq!(parse("sigterm"), Some(15));
+        assert_eq!(parse("SIGSYS"), Some(31));
+        assert_eq!(parse("RTMIN+1"), Some(35));
+        assert_eq!(parse("SIGRTMAX-2"), Some(62));
+        assert_eq!(parse("65"), None);
+        assert_eq!(parse("SIGNOPE"), None);
+    }
+}

@@ -1,0 +1,199 @@
+//! The state of a container between two calls: `ROOT/ID/state.json` (runc's field names where it
+//! has them) and, until it is started, `ROOT/ID/start.sock`, at which its process waits.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use runtime::cgroup::Cgroup;
+use runtime::spec::Spec;
+use rustix::fs::{Mode, OFlags};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with};
+use serde::{Deserialize, Serialize};
+
+use crate::cli::Global;
+use crate::cmd::Failure;
+
+const STATE: &str = "state.json";
+const GATE: &str = "start.sock";
+
+/// What is kept of a container.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct State {
+    pub(crate) id: String,
+    pub(crate) init_process_pid: i32,
+    /// Clock ticks since boot: with the pid it names a process for ever.
+    pub(crate) init_process_start: u64,
+    pub(crate) created: String,
+    pub(crate) bundle: PathBuf,
+    pub(crate) rootfs: PathBuf,
+    pub(crate) cgroup: String,
+    pub(crate) cgroup_paths: BTreeMap<String, String>,
+    pub(crate) spec: Spec,
+}
+
+/// runtime.md, state: status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Status {
+    Created,
+    Running,
+    Paused,
+    Stopped,
+}
+
+impl Status {
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// The directory of one container, made by `create`; dropped uncommitted, it goes.
+pub(crate) struct NewDir {
+    path: Option<PathBuf>,
+}
+
+impl NewDir {
+    pub(crate) fn make(global: &Global, id: &str) -> Result<Self, Failure> {
+        let path = dir(global, id)?;
+        std::fs::create_dir_all(&global.root).map_err(Failure::at(format_args!("create {}", global.root.display())))?;
+        match std::fs::create_dir(&path) {
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
+                Err(Failure::new(format!("container with id exists: {id}")))
+            }
+            other => other
+                .map(|()| Self { path: Some(path.clone()) })
+                .map_err(Failure::at(format_args!("create {}", path.display()))),
+        }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.path.as_deref().unwrap_or(Path::new(""))
+    }
+
+    pub(crate) fn commit(mut self, state: &State) -> Result<(), Failure> {
+        write(self.path(), state)?;
+        self.path = None;
+        Ok(())
+    }
+
+    /// The listening socket of the gate.
+    pub(crate) fn gate(&self) -> Result<OwnedFd, Failure> {
+        let failed = |errno: rustix::io::Errno| Failure::new(format!("make {GATE}: {errno}"));
+        let socket = seqpacket().map_err(failed)?;
+        with_gate(self.path(), |address| bind(&socket, address)).map_err(failed)?;
+        listen(&socket, 1).map_err(failed)?;
+        Ok(socket)
+    }
+}
+
+impl Drop for NewDir {
+    fn drop(&mut self) {
+        if let Some(path) = self.path.take() {
+            let _ = std::fs::remove_dir_all(path);
+        }
+    }
+}
+
+impl State {
+    pub(crate) fn load(global: &Global, id: &str) -> Result<Self, Failure> {
+        let path = dir(global, id)?.join(STATE);
+        match std::fs::read(&path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(Failure::new("container does not exist")),
+            Err(e) => Err(Failure::at(format_args!("read {}", path.display()))(e)),
+            Ok(bytes) => serde_json::from_slice(&bytes)
+                .map_err(|e| Failure::new(format!("{} is damaged: {e}", path.display()))),
+        }
+    }
+
+    /// All containers below the root that have a state.
+    pub(crate) fn all(global: &Global) -> Result<Vec<Self>, Failure> {
+        let failed = || Failure::at(format!("read {}", global.root.display()));
+        let mut ids: Vec<String> = std::fs::read_dir(&global.root)
+            .map_err(failed())?
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .collect();
+        ids.sort();
+        Ok(ids.iter().filter_map(|id| Self::load(global, id).ok()).collect())
+    }
+
+    pub(crate) fn status(&self, global: &Global) -> Status {
+        if start_time(self.init_process_pid) != Some(self.init_process_start) {
+            return Status::Stopped;
+        }
+        if dir(global, &self.id).is_ok_and(|dir| dir.join(GATE).exists()) {
+            return Status::Created;
+        }
+        match Cgroup::open(&self.cgroup).and_then(|cgroup| cgroup.is_frozen()) {
+            Ok(true) => Status::Paused,
+            _ => Status::Running,
+        }
+    }
+
+    /// Opens the gate; returns execve's outcome.
+    pub(crate) fn start(&self, global: &Global) -> Result<(), Failure> {
+        let dir = dir(global, &self.id)?;
+        let failed = |errno: rustix::io::Errno| Failure::new(format!("open the gate of container {}: {errno}", self.id));
+        let socket = seqpacket().map_err(failed)?;
+        with_gate(&dir, |address| connect(&socket, address)).map_err(failed)?;
+        std::fs::remove_file(dir.join(GATE)).map_err(Failure::at(format_args!("remove {GATE}")))?;
+        Ok(runtime::Gate::connect(socket).open()?)
+    }
+
+    pub(crate) fn remove(&self, global: &Global) -> Result<(), Failure> {
+        remove(global, &self.id)
+    }
+}
+
+/// Removes the directory of a container, whole or damaged.
+pub(crate) fn remove(global: &Global, id: &str) -> Result<(), Failure> {
+    let path = dir(global, id)?;
+    match std::fs::remove_dir_all(&path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(Failure::at(format_args!("remove {}", path.display()))(e))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The directory of a container whose id is safe as a file name.
+pub(crate) fn dir(global: &Global, id: &str) -> Result<PathBuf, Failure> {
+    let safe = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '+' | '-' | '.');
+    if id.is_empty() || id.len() > 1024 || !id.chars().all(safe) || id == "." || id == ".." {
+        return Err(Failure::new(format!("invalid container id format: {id:?}")));
+    }
+    Ok(global.root.join(id))
+}
+
+/// Start time of a process that is not a zombie (proc(5), stat field 22).
+pub(crate) fn start_time(pid: i32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    let state = fields.next()?;
+    (!matches!(state, "Z" | "X")).then(|| fields.nth(18)?.parse().ok()).flatten()
+}
+
+fn write(dir: &Path, state: &State) -> Result<(), Failure> {
+    let failed = || Failure::at(format!("write {STATE}"));
+    let temporary = dir.join("state.json.tmp");
+    let bytes = serde_json::to_vec(state).map_err(|e| Failure::new(format!("write {STATE}: {e}")))?;
+    std::fs::write(&temporary, bytes).map_err(failed())?;
+    std::fs::rename(&temporary, dir.join(STATE)).map_err(failed())
+}
+
+fn seqpacket() -> rustix::io::Result<OwnedFd> {
+    socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+}
+
+/// A socket address has room for 107 bytes, so the directory is named by descriptor.
+fn with_gate(
+    dir: &Path,
+    act: impl FnOnce(&SocketAddrUnix) -> rustix::io::Result<()>,
+) -> rustix::io::Result<()> {
+    let dir = rustix::fs::open(dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    act(&SocketAddrUnix::new(format!("/proc/self/fd/{}/{GATE}", dir.as_raw_fd()))?)
+}

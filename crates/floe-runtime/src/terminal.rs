@@ -1,0 +1,154 @@
+//! Terminals of the command line: handing the master side to an engine, or being the far side of
+//! a foreground container.
+
+use std::fs::File;
+use std::io::{IsTerminal, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
+    connect, sendmsg, socket_with,
+};
+use rustix::process::{Pid, WaitOptions, WaitStatus, waitpid};
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
+
+use crate::cmd::Failure;
+use crate::signals::{self, Signals};
+
+/// Rows and columns of our own terminal.
+pub(crate) fn size() -> Option<(u16, u16)> {
+    let size = tcgetwinsize(std::io::stdin()).ok()?;
+    (size.ws_row > 0 && size.ws_col > 0).then_some((size.ws_row, size.ws_col))
+}
+
+/// Sends the master side to whoever listens at `socket` (runc's --console-socket).
+pub(crate) fn send(socket: &Path, master: &OwnedFd) -> Result<(), Failure> {
+    let failed = |errno: Errno| Failure::new(format!("console socket {}: {errno}", socket.display()));
+    let stream = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).map_err(failed)?;
+    connect(&stream, &SocketAddrUnix::new(socket).map_err(failed)?).map_err(failed)?;
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let fds = [master.as_fd()];
+    control.push(SendAncillaryMessage::ScmRights(&fds));
+    let name = format!("/proc/self/fd/{}", master.as_raw_fd());
+    sendmsg(&stream, &[std::io::IoSlice::new(name.as_bytes())], &mut control, SendFlags::NOSIGNAL).map_err(failed)?;
+    Ok(())
+}
+
+/// Raw mode; dropped, the terminal is as it was.
+struct Raw(Termios);
+
+impl Raw {
+    fn enter() -> Option<Self> {
+        let before = tcgetattr(std::io::stdin()).ok()?;
+        let mut raw = before.clone();
+        raw.make_raw();
+        tcsetattr(std::io::stdin(), OptionalActions::Now, &raw).ok()?;
+        Some(Self(before))
+    }
+}
+
+impl Drop for Raw {
+    fn drop(&mut self) {
+        let _ = tcsetattr(std::io::stdin(), OptionalActions::Now, &self.0);
+    }
+}
+
+/// Waits for a child in the foreground: passes signals on, and copies its terminal.
+pub(crate) fn accompany(pid: i32, console: Option<OwnedFd>, signals: &Signals) -> Result<WaitStatus, Failure> {
+    let _raw = console.as_ref().filter(|_| std::io::stdin().is_terminal()).and_then(|_| Raw::enter());
+    let mut console = console.map(Console::new).transpose()?;
+    let mut ended = None;
+    loop {
+        wait_for_any(signals, console.as_ref())?;
+        while let Some(signal) = signals.next() {
+            ended = handle(signal, pid, console.as_ref())?.or(ended);
+        }
+        if let Some(open) = &mut console
+            && !open.copy()?
+        {
+            console = None;
+        }
+        if let Some(status) = ended {
+            return Ok(status);
+        }
+    }
+}
+
+/// The master side of a foreground container's terminal.
+struct Console {
+    master: File,
+    input_open: bool,
+}
+
+impl Console {
+    fn new(master: OwnedFd) -> Result<Self, Failure> {
+        rustix::fs::fcntl_setfl(&master, OFlags::NONBLOCK).map_err(|e| Failure::new(format!("console: {e}")))?;
+        Ok(Self { master: master.into(), input_open: true })
+    }
+
+    /// Copies what is there in both directions; false once the far side is closed.
+    fn copy(&mut self) -> Result<bool, Failure> {
+        let mut buffer = [0_u8; 8192];
+        let stdin = std::io::stdin();
+        let mut ready = [PollFd::from_borrowed_fd(stdin.as_fd(), PollFlags::IN)];
+        if self.input_open && poll(&mut ready, Some(&Timespec::default())).is_ok_and(|count| count > 0) {
+            match rustix::io::read(&stdin, &mut buffer) {
+                Ok(count) if count > 0 => {
+                    (&self.master).write_all(&buffer[..count]).map_err(Failure::at("write to console"))?;
+                }
+                _ => self.input_open = false,
+            }
+        }
+        loop {
+            match rustix::io::read(&self.master, &mut buffer) {
+                Ok(0) => return Ok(false),
+                Ok(count) => std::io::stdout().write_all(&buffer[..count]).map_err(Failure::at("write"))?,
+                Err(Errno::AGAIN) => break,
+                Err(Errno::INTR) => {}
+                // EIO: nobody has the far side any more.
+                Err(_) => return Ok(false),
+            }
+        }
+        std::io::stdout().flush().map_err(Failure::at("write"))?;
+        Ok(true)
+    }
+}
+
+fn wait_for_any(signals: &Signals, console: Option<&Console>) -> Result<(), Failure> {
+    let stdin = std::io::stdin();
+    let mut fds = vec![PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN)];
+    if let Some(console) = console {
+        fds.push(PollFd::from_borrowed_fd(console.master.as_fd(), PollFlags::IN));
+        if console.input_open {
+            fds.push(PollFd::from_borrowed_fd(stdin.as_fd(), PollFlags::IN));
+        }
+    }
+    match poll(&mut fds, None) {
+        Ok(_) | Err(Errno::INTR) => Ok(()),
+        Err(errno) => Err(Failure::new(format!("poll: {errno}"))),
+    }
+}
+
+/// SIGCHLD: has the child ended? SIGWINCH: the size goes on. Anything else goes to the child.
+fn handle(signal: i32, pid: i32, console: Option<&Console>) -> Result<Option<WaitStatus>, Failure> {
+    match signal {
+        libc::SIGCHLD => {
+            let waited = waitpid(Pid::from_raw(pid), WaitOptions::NOHANG);
+            return waited.map(|found| found.map(|(_, status)| status)).map_err(|e| Failure::new(format!("wait: {e}")));
+        }
+        libc::SIGWINCH => {
+            if let (Some(console), Ok(size)) = (console, tcgetwinsize(std::io::stdin())) {
+                // A terminal that is closing needs no size.
+                let _ = tcsetwinsize(&console.master, size);
+            }
+        }
+        // One that has just ended needs no signal.
+        other => drop(signals::send(pid, other)),
+    }
+    Ok(None)
+}
