@@ -43,7 +43,9 @@ fn remove(dir: &Dir<'_>, pauses: &mut Range<Duration>) -> Result<(), Error> {
             other => other.map_err(|errno| dir.error("read directory", "", errno))?,
         };
         if !children.is_empty() {
-            children.iter().try_for_each(|child| remove(child, pauses))?;
+            children
+                .iter()
+                .try_for_each(|child| remove(child, pauses))?;
             continue;
         }
         if pauses.is_empty() {

@@ -170,8 +170,14 @@ impl Hierarchies {
     #[cfg(test)]
     pub(crate) fn unified_alone() -> Option<&'static Hierarchies> {
         let mut alone = Hierarchies::discover().ok()?;
-        alone.all.retain(|hierarchy| hierarchy.version == Version::V2);
-        if alone.all.is_empty() { None } else { Some(Box::leak(Box::new(alone))) }
+        alone
+            .all
+            .retain(|hierarchy| hierarchy.version == Version::V2);
+        if alone.all.is_empty() {
+            None
+        } else {
+            Some(Box::leak(Box::new(alone)))
+        }
     }
 
     /// Whether v2 is all there is.

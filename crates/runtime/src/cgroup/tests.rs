@@ -112,7 +112,11 @@ fn value(cgroup: &Cgroup, controller: Controller, file: &str) -> String {
 /// kill and filter devices, so that much of v2 is tested on a v1 host too.
 fn everywhere() -> Vec<&'static Hierarchies> {
     let host = Hierarchies::of_host().expect("cgroups");
-    let alone = if host.only_unified() { None } else { Hierarchies::unified_alone() };
+    let alone = if host.only_unified() {
+        None
+    } else {
+        Hierarchies::unified_alone()
+    };
     if alone.is_none() && !host.only_unified() {
         eprintln!("SKIP: v2 is not mounted; only v1 is tested");
     }

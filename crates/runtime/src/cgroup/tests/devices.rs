@@ -1,7 +1,7 @@
 //! Device rules, enforced by the kernel.
 
 use super::*;
-use crate::spec::{DeviceCgroup, Pids};
+use crate::spec::DeviceCgroup;
 
 fn device(allow: bool, kind: &str, major: i64, minor: i64, access: &str) -> DeviceCgroup {
     DeviceCgroup {
@@ -25,36 +25,49 @@ fn devices(devices: &[DeviceCgroup]) -> Resources {
     }
 }
 
+fn everything() -> Resources {
+    let allow = DeviceCgroup {
+        allow: true,
+        ..Default::default()
+    };
+    Resources {
+        devices: vec![allow],
+        ..Default::default()
+    }
+}
+
 /// Which of the nodes a process in the cgroup can open for reading.
 fn can_read(cgroup: &Cgroup, nodes: &str) -> String {
     // It starts when the end of its input tells it that it was moved.
-    let script =
-        format!("for n in {nodes}; do true 2>/dev/null < /dev/$n && echo $n; done | tr '\\n' ' '");
+    let script = format!(
+        "read go; for n in {nodes}; do true 2>/dev/null < /dev/$n && echo $n; done | tr '\\n' ' '"
+    );
     Process::start(cgroup, &script).end().1
 }
 
 #[test]
 fn devices_not_allowed_cannot_be_opened_whichever_version_enforces_it() {
+    everywhere().into_iter().for_each(enforced_in);
+}
+
+fn enforced_in(hierarchies: &'static Hierarchies) {
     let scratch = Scratch::new();
     let nodes = "null zero full random urandom kmsg mem";
-    let cgroup = scratch.create(&devices(&[]));
-    assert_eq!(can_read(&cgroup, nodes), "null zero full random urandom");
-    cgroup
-        .update(&devices(&[device(true, "c", 1, 11, "r")]))
-        .expect("update");
-    assert_eq!(
-        can_read(&cgroup, nodes),
-        "null zero full random urandom kmsg"
-    );
+    let defaults = "null zero full random urandom";
+    let made = Cgroup::create_in(hierarchies, &scratch.0, Some(&devices(&[])));
+    let cgroup = made.expect("create");
+    assert_eq!(can_read(&cgroup, nodes), defaults);
+    let kmsg = devices(&[device(true, "c", 1, 11, "r")]);
+    cgroup.update(&kmsg).expect("update");
+    assert_eq!(can_read(&cgroup, nodes), format!("{defaults} kmsg"));
     cgroup.update(&devices(&[])).expect("update");
-    assert_eq!(can_read(&cgroup, nodes), "null zero full random urandom");
+    assert_eq!(can_read(&cgroup, nodes), defaults);
     cgroup
-        .update(&Resources {
-            pids: Some(Pids { limit: 100 }),
-            ..Default::default()
-        })
-        .expect("update");
-    assert_eq!(can_read(&cgroup, "null kmsg"), "null");
+        .update(&Resources::default())
+        .expect("no rules change nothing");
+    assert_eq!(can_read(&cgroup, nodes), defaults);
+    cgroup.update(&everything()).expect("update");
+    assert_eq!(can_read(&cgroup, "null kmsg"), "null kmsg");
 }
 
 #[test]
@@ -103,15 +116,17 @@ fn v1_lists_the_default_devices_and_changes_only_what_differs() {
         .expect("update");
     assert_eq!(list(), with(&["c 10:229 r", "c 10:200 rwm"]));
     below.delete().expect("delete");
-    let everything = DeviceCgroup {
-        allow: true,
-        ..Default::default()
-    };
-    cgroup
-        .update(&Resources {
-            devices: vec![everything],
-            ..Default::default()
-        })
-        .expect("update");
-    assert_eq!(list(), ["a *:* rwm"]);
+    let all = Cgroup::create(&format!("{}/all", scratch.0), None).expect("create");
+    assert_eq!(
+        value(&all, Controller::Devices, "devices.list")
+            .lines()
+            .count(),
+        12
+    );
+    let other = Scratch::new();
+    let privileged = other.create(&everything());
+    assert_eq!(
+        value(&privileged, Controller::Devices, "devices.list"),
+        "a *:* rwm"
+    );
 }
