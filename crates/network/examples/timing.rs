@@ -31,12 +31,9 @@ fn main() {
         ..NetworkConfig::default()
     };
     let network = Network::new(config.clone());
-    measure(
-        "first pod of a process",
-        1,
-        |index| (Network::new(config.clone()), index),
-        0,
-    );
+    let fresh = |index| (Network::new(config.clone()), index);
+    measure("first pod ever", 1, fresh, 0);
+    measure("first pod of a process", 20, fresh, 0);
     measure("pod", PODS, |index| (&network, index), 0);
     measure(
         "pod with two host ports",
@@ -58,7 +55,7 @@ fn measure<N: std::borrow::Borrow<Network>>(
         let (network, index) = network(index);
         let netns = new_netns();
         let path = PathBuf::from(format!("/proc/self/fd/{}", netns.as_raw_fd()));
-        let id = format!("pod-{index}");
+        let id = format!("{what}-{index}").replace(' ', "-");
         let port_mappings: Vec<PortMapping> = (0..ports)
             .map(|port| PortMapping {
                 host_port: 1000 + index * ports + port,

@@ -1,7 +1,7 @@
 //! The host's side, shared by all pods: bridges and the nftables table. Each is made when the first
 //! pod needs it, and looked at again for every pod, since an operator may have removed it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,21 +21,14 @@ use crate::{Error, Mac, NetworkConfig, Result, sysctl};
 pub(crate) struct Host {
     table: Table,
     lock: PathBuf,
-    made: Mutex<Made>,
+    bridges: Mutex<Bridges>,
     route: Pool,
     netfilter: Pool,
     retired: Arc<Mutex<Vec<Link>>>,
 }
 
-#[derive(Debug, Default)]
-struct Made {
-    /// Number and gateway addresses of each bridge by name.
-    bridges: HashMap<String, (u32, Vec<IpNet>)>,
-    /// Whether the table is as `Table::ensure` leaves it.
-    table: bool,
-    /// Subnets with masquerading.
-    masqueraded: HashSet<IpNet>,
-}
+/// Number and gateway addresses of each bridge by name.
+type Bridges = HashMap<String, (u32, Vec<IpNet>)>;
 
 /// What a bridge has to be like.
 #[derive(Debug)]
@@ -54,7 +47,7 @@ impl Host {
         Host {
             table: Table::new(config.table()),
             lock: config.state_dir.join("lock"),
-            made: Mutex::default(),
+            bridges: Mutex::default(),
             route: Pool::new(Socket::route),
             netfilter: Pool::new(Socket::netfilter),
             retired: Arc::default(),
@@ -71,8 +64,8 @@ impl Host {
         self.netfilter.get()
     }
 
-    fn made(&self) -> MutexGuard<'_, Made> {
-        self.made.lock().unwrap_or_else(PoisonError::into_inner)
+    fn bridges(&self) -> MutexGuard<'_, Bridges> {
+        self.bridges.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Keeps other processes from making or removing bridge and table, while it is held.
@@ -89,16 +82,12 @@ impl Host {
     /// The number of a bridge that is as wished; made, if need be.
     pub(crate) fn bridge(&self, socket: &mut Socket, wish: &BridgeWish<'_>) -> Result<u32> {
         let found = link::by_name(socket, wish.name)?;
-        let mut made = self.made();
-        if let (Some(found), Some((index, gateways))) = (&found, made.bridges.get(wish.name))
-            && found.index == *index
-            && wish
-                .gateways
-                .iter()
-                .all(|gateway| gateways.contains(gateway))
+        if let Some(found) = found
+            && self.is_known(found.index, wish)
         {
-            return Ok(*index);
+            return Ok(found.index);
         }
+        // The lock before the mutex, everywhere.
         let _lock = self.lock()?;
         let found = match link::by_name(socket, wish.name)? {
             Some(found) => found,
@@ -113,30 +102,39 @@ impl Host {
         link_settings(wish.name)?;
         forwarding(wish.gateways)?;
         let mut requests = vec![link::up(found.index, wish.name)];
-        requests.extend(
-            wish.gateways
-                .iter()
-                .map(|one| address::add(found.index, wish.name, *one)),
-        );
+        let address = |one: &IpNet| address::add(found.index, wish.name, *one);
+        requests.extend(wish.gateways.iter().map(address));
         socket.send(requests)?;
-        let known = made.bridges.entry(wish.name.to_owned()).or_default();
-        if known.0 != found.index {
-            *known = (found.index, Vec::new());
-        }
-        known.1.extend(wish.gateways);
+        self.remember(found.index, wish);
         tracing::debug!(bridge = wish.name, "bridge is ready");
         Ok(found.index)
+    }
+
+    /// Whether this process has seen to it that the bridge of this number is as wished.
+    fn is_known(&self, index: u32, wish: &BridgeWish<'_>) -> bool {
+        self.bridges()
+            .get(wish.name)
+            .is_some_and(|(known, gateways)| {
+                *known == index && wish.gateways.iter().all(|one| gateways.contains(one))
+            })
+    }
+
+    fn remember(&self, index: u32, wish: &BridgeWish<'_>) {
+        let mut bridges = self.bridges();
+        let known = bridges.entry(wish.name.to_owned()).or_default();
+        if known.0 != index {
+            *known = (index, Vec::new());
+        }
+        known.1.extend(wish.gateways);
     }
 
     /// Makes packets from the pods' subnets leave with the host's address.
     pub(crate) fn masquerade(&self, subnets: &[IpNet]) -> Result<()> {
         let mut socket = self.netfilter()?;
-        let mut made = self.made();
-        self.ensure_table(&mut socket, &mut made)?;
+        self.ensure_table(&mut socket)?;
         for subnet in subnets {
-            if !made.masqueraded.contains(subnet) {
+            if !self.table.masquerades(&mut socket, *subnet)? {
                 self.table.masquerade(&mut socket, *subnet)?;
-                made.masqueraded.insert(*subnet);
             }
         }
         Ok(())
@@ -145,7 +143,7 @@ impl Host {
     /// The table, made if need be, and a socket to change it.
     pub(crate) fn table(&self) -> Result<(&Table, Borrowed<'_>)> {
         let mut socket = self.netfilter()?;
-        self.ensure_table(&mut socket, &mut self.made())?;
+        self.ensure_table(&mut socket)?;
         Ok((&self.table, socket))
     }
 
@@ -154,21 +152,17 @@ impl Host {
         Ok((&self.table, self.netfilter()?))
     }
 
-    fn ensure_table(&self, socket: &mut Socket, made: &mut Made) -> Result<()> {
-        if made.table && self.table.exists(socket)? {
+    fn ensure_table(&self, socket: &mut Socket) -> Result<()> {
+        if self.table.is_current(socket)? {
             return Ok(());
         }
         let _lock = self.lock()?;
-        self.table.ensure(socket)?;
-        made.table = true;
-        made.masqueraded.clear();
-        Ok(())
+        self.table.ensure(socket)
     }
 
     /// Removes a bridge and the table. The caller holds the lock.
     pub(crate) fn destroy(&self, bridge: &str) -> Result<()> {
-        let mut made = self.made();
-        *made = Made::default();
+        self.bridges().clear();
         let mut socket = self.route()?;
         if let Some(found) = link::by_name(&mut socket, bridge)?
             && found.kind == "bridge"

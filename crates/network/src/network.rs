@@ -274,6 +274,14 @@ impl Network {
         self.loader.current(&self.config)
     }
 
+    /// Brings up loopback in a network namespace that gets no other network.
+    ///
+    /// # Errors
+    /// [`Error::Netns`] or [`Error::Netlink`].
+    pub fn loopback_only(netns: &Path) -> Result<()> {
+        loopback::bring_up(&Pod::open(netns)?)
+    }
+
     /// Counters of all interfaces of a network namespace but the loopback one.
     ///
     /// # Errors

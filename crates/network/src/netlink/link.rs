@@ -127,11 +127,10 @@ pub(crate) fn up(index: u32, name: &str) -> Request {
     Request::new("bring up link", name, message)
 }
 
-/// Cuts a link off: down, and no bridge's port any more. Takes microseconds, where deleting a link
-/// takes the kernel many milliseconds. One that is not there counts as cut off.
+/// Cuts a link off: nothing passes through a veth pair with one end down. Takes a tenth of a
+/// millisecond, where deleting the link takes many. One that is not there counts as cut off.
 pub(crate) fn cut_off(index: u32, name: &str) -> Request {
-    let mut message = Message::change(RTM_SETLINK).header(&info(libc::AF_UNSPEC, index, 0, IFF_UP));
-    message.u32(IFLA_MASTER, 0);
+    let message = Message::change(RTM_SETLINK).header(&info(libc::AF_UNSPEC, index, 0, IFF_UP));
     Request::new("cut off link", name, message).accept(libc::ENODEV)
 }
 

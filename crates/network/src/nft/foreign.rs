@@ -1,15 +1,14 @@
 //! Looking at other programs' base chains: who drops forwarded packets by policy. Only reads.
 
-use super::batch::{NFT_MSG_GETCHAIN, header, kind};
+use super::batch::{
+    NFT_MSG_GETCHAIN, NFTA_CHAIN_HOOK, NFTA_CHAIN_NAME, NFTA_CHAIN_TABLE, NFTA_HOOK_HOOKNUM,
+    header, kind,
+};
 use crate::Result;
 use crate::netlink::attribute::{Attributes, be32_of, text_of};
 use crate::netlink::{Message, Request, Socket};
 
-const NFTA_CHAIN_TABLE: u16 = 1;
-const NFTA_CHAIN_NAME: u16 = 3;
-const NFTA_CHAIN_HOOK: u16 = 4;
 const NFTA_CHAIN_POLICY: u16 = 5;
-const NFTA_HOOK_HOOKNUM: u16 = 1;
 const NF_INET_FORWARD: u32 = 2;
 const NF_DROP: u32 = 0;
 

@@ -10,6 +10,7 @@
 //!   chain output      nat: the same for what the host itself sends
 //!   chain host_ports  dnat to the pod that the maps name
 //!   chain postrouting nat: from 127.0.0.0/8 to a host port's pod: masquerade
+//!   chain layout_N     empty: the version of this layout
 //!   chain masquerade_SUBNET  nat: from the subnet to elsewhere, or to a host port of its own: masquerade
 //! }
 //! ```
@@ -21,9 +22,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 
 use super::batch::{
-    Batch, Element, Hook, Map, NFT_MSG_GETSETELEM, NFT_MSG_GETTABLE, NFTA_DATA_VALUE,
-    NFTA_LIST_ELEM, NFTA_SET_ELEM_DATA, NFTA_SET_ELEM_KEY, NFTA_SET_ELEM_LIST_ELEMENTS,
-    NFTA_SET_ELEM_LIST_SET, NFTA_SET_ELEM_LIST_TABLE, NFTA_SET_ELEM_USERDATA, inet, kind,
+    Batch, Element, Hook, Map, NFT_MSG_GETCHAIN, NFT_MSG_GETSETELEM, NFT_MSG_GETTABLE,
+    NFTA_CHAIN_NAME, NFTA_CHAIN_TABLE, NFTA_DATA_VALUE, NFTA_LIST_ELEM, NFTA_SET_ELEM_DATA,
+    NFTA_SET_ELEM_KEY, NFTA_SET_ELEM_LIST_ELEMENTS, NFTA_SET_ELEM_LIST_SET,
+    NFTA_SET_ELEM_LIST_TABLE, NFTA_SET_ELEM_USERDATA, NFTA_TABLE_NAME, inet, kind,
 };
 use super::expression::{Base, Expression, Meta};
 use crate::netlink::attribute::Attributes;
@@ -72,6 +74,10 @@ const MAPS: [Map; 4] = [
     },
 ];
 
+/// An empty chain that tells which version of this file made the table; to be renamed when the rules
+/// below change. Chains that masquerade have a name of their own to change.
+const LAYOUT: &str = "layout_1";
+
 const GUARD: Hook = Hook {
     kind: "filter",
     number: 0,
@@ -114,10 +120,33 @@ impl Table {
         Table { name }
     }
 
-    /// Whether it is there: somebody may have flushed the rule set.
-    pub(crate) fn exists(&self, socket: &mut Socket) -> Result<bool> {
+    /// Whether it is there, in this version's layout: somebody may have flushed the rule set, and an
+    /// older floe may have made it.
+    pub(crate) fn is_current(&self, socket: &mut Socket) -> Result<bool> {
+        self.has_chain(socket, LAYOUT)
+    }
+
+    fn has_chain(&self, socket: &mut Socket, name: &str) -> Result<bool> {
+        let mut message = Message::get(kind(NFT_MSG_GETCHAIN)).header(&inet());
+        message
+            .text(NFTA_CHAIN_TABLE, &self.name)
+            .text(NFTA_CHAIN_NAME, name);
+        let object = format!("{name} in nftables table {}", self.name);
+        match socket.get(Request::new("look up chain", object, message), |_| Some(())) {
+            Ok(()) => Ok(true),
+            Err(error) if error.errno() == Some(libc::ENOENT) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether packets from `subnet` are masqueraded.
+    pub(crate) fn masquerades(&self, socket: &mut Socket, subnet: IpNet) -> Result<bool> {
+        self.has_chain(socket, &masquerade_chain(subnet))
+    }
+
+    fn exists(&self, socket: &mut Socket) -> Result<bool> {
         let mut message = Message::get(kind(NFT_MSG_GETTABLE)).header(&inet());
-        message.text(1, &self.name);
+        message.text(NFTA_TABLE_NAME, &self.name);
         match socket.get(
             Request::new("look up nftables table", &self.name, message),
             |_| Some(()),
@@ -142,6 +171,7 @@ impl Table {
         rule.extend_from_slice(&TRANSLATED);
         rule.push(Expression::Masquerade);
         batch.rule("postrouting", &rule);
+        batch.empty_chain(LAYOUT, None);
         batch.commit(socket)
     }
 
