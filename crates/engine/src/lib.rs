@@ -1,1 +1,35 @@
-//! The engine crate.
+//! The engine: pods, containers and images, as a library. The CRI server and the command line
+//! are two thin faces of it.
+//!
+//! State lives on disk and in the pod supervisors, never only here: any process may open an
+//! [`Engine`] on the same roots, and may die at any instant. Calls block; each is idempotent
+//! and finishes its work or undoes it. Only [`Engine::pull_image`] is async.
+//!
+//! One folder per noun, one file per verb: `pod/`, `container/`, `image/`; `oci/` turns a
+//! container's specification into a runtime config.json.
+
+pub mod config;
+pub mod container;
+pub mod error;
+pub mod image;
+pub mod pod;
+pub mod signal;
+pub mod stats;
+
+mod disk;
+mod engine;
+mod oci;
+mod recover;
+mod user;
+
+pub use config::Config;
+pub use container::exit_code;
+pub use container::{Container, ContainerFilter, ContainerSpec, ContainerState};
+pub use engine::Engine;
+pub use error::{Error, Kind, Result};
+pub use image::PullRequest;
+pub use pod::{Pod, PodFilter, PodSpec, PodState};
+pub use recover::Recovered;
+pub use supervisor::{
+    AttachEvent, AttachInput, AttachOptions, AttachOutput, Attachment, ExecSession, ExecStdio, Stream,
+};

@@ -1,0 +1,34 @@
+# The commands of this project. Each installs by itself what it needs from Debian's packages
+# (as root) and can be run again and again.
+
+CARGO ?= cargo
+TARGET := target/$(shell rustc -vV | sed -n 's/^host: //p')
+
+.PHONY: help quickstart test lint bench build deps
+
+help: ## Show this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+build: deps ## Build the two programs: floe and floe-runtime
+	$(CARGO) build --release --locked -p floe -p floe-runtime
+
+quickstart: deps ## From a registry to a running pod, step by step, leaving nothing behind
+	$(CARGO) build --release --locked -p floe -p floe-runtime -p testkit --bins --examples
+	@$(TARGET)/release/examples/quickstart
+
+test: deps ## The whole test suite
+	scripts/install-deps.sh nextest
+	$(CARGO) build --locked --workspace --bins
+	$(CARGO) nextest run --locked --workspace
+
+lint: deps ## Formatting and lints, as CI runs them
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+
+bench: deps ## Side by side with Debian's containerd, crun, runc and podman; writes docs/benchmarks.md
+	scripts/install-deps.sh peers
+	$(CARGO) build --release --locked -p floe -p floe-runtime -p testkit --bins --examples
+	@$(TARGET)/release/examples/bench docs/benchmarks.md
+
+deps:
+	@scripts/install-deps.sh build

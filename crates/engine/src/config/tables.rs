@@ -1,0 +1,244 @@
+//! One struct per table of the configuration, with its defaults and its checks. The names are
+//! crio.conf's; a key that CRI-O does not have says so.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// The whole configuration.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Config {
+    /// `[crio]`
+    #[serde(flatten)]
+    pub root_table: Root,
+    /// `[crio.api]`
+    pub api: Api,
+    /// `[crio.runtime]`
+    pub runtime: Runtime,
+    /// `[crio.image]`
+    pub image: Image,
+    /// `[crio.network]`
+    pub network: Network,
+}
+
+/// `[crio]`: where things are kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Root {
+    /// The store: images and writable layers. Survives a reboot.
+    pub root: PathBuf,
+    /// State of pods and containers; on tmpfs.
+    pub runroot: PathBuf,
+}
+
+impl Default for Root {
+    fn default() -> Self {
+        Self { root: "/var/lib/floe".into(), runroot: "/run/floe".into() }
+    }
+}
+
+/// `[crio.api]`: the CRI socket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Api {
+    /// Path of the unix socket.
+    pub listen: PathBuf,
+    /// Largest request in bytes.
+    pub grpc_max_recv_msg_size: usize,
+    /// Largest answer in bytes.
+    pub grpc_max_send_msg_size: usize,
+}
+
+impl Default for Api {
+    fn default() -> Self {
+        let limit = 80 * 1024 * 1024;
+        Self { listen: "/run/floe/floe.sock".into(), grpc_max_recv_msg_size: limit, grpc_max_send_msg_size: limit }
+    }
+}
+
+/// Who makes cgroups.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CgroupManager {
+    /// floe writes to the cgroup file system.
+    #[default]
+    Cgroupfs,
+    /// systemd makes slices and scopes.
+    Systemd,
+}
+
+/// `[crio.runtime]`: how containers are made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Runtime {
+    /// Who makes cgroups. CRI-O's default is `systemd`; floe's is `cgroupfs` until it speaks to systemd.
+    pub cgroup_manager: CgroupManager,
+    /// Parent cgroup of pods that name none (not a key of CRI-O).
+    pub cgroup_parent: String,
+    /// Where logs go when a pod gives no directory.
+    pub log_dir: PathBuf,
+    /// Capabilities of a container that asks for nothing.
+    pub default_capabilities: Vec<String>,
+    /// `NAME=VALUE` for every container.
+    pub default_env: Vec<String>,
+    /// `NAME=VALUE`, set in every pod that has the namespace for it.
+    pub default_sysctls: Vec<String>,
+    /// `NAME=SOFT:HARD`
+    pub default_ulimits: Vec<String>,
+    /// Greatest number of processes of a container; 0 and less: no limit.
+    pub pids_limit: i64,
+    /// seccomp profile (JSON) to use as RuntimeDefault; empty: floe's own.
+    pub seccomp_profile: String,
+    /// Every root file system read-only.
+    pub read_only: bool,
+    /// Greatest size of a container log in bytes; 0 and less: no limit.
+    pub log_size_max: i64,
+    /// Size of a pod's /dev/shm in bytes (not a key of CRI-O).
+    pub shm_size: u64,
+    /// The program `floe-runtime`; empty: beside the running program, then on PATH (not a key of CRI-O).
+    pub runtime_path: PathBuf,
+}
+
+impl Default for Runtime {
+    fn default() -> Self {
+        let capabilities = [
+            "CHOWN", "DAC_OVERRIDE", "FSETID", "FOWNER", "SETGID", "SETUID", "SETPCAP", "NET_BIND_SERVICE", "KILL",
+        ];
+        Self {
+            cgroup_manager: CgroupManager::default(),
+            cgroup_parent: "/floe".into(),
+            log_dir: "/var/log/floe/pods".into(),
+            default_capabilities: capabilities.map(String::from).to_vec(),
+            default_env: Vec::new(),
+            default_sysctls: Vec::new(),
+            default_ulimits: Vec::new(),
+            pids_limit: 0,
+            seccomp_profile: String::new(),
+            read_only: false,
+            log_size_max: 0,
+            shm_size: 64 * 1024 * 1024,
+            runtime_path: PathBuf::new(),
+        }
+    }
+}
+
+/// `[crio.image]`: where images come from and what is trusted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Image {
+    /// policy.json; empty: /etc/containers/policy.json.
+    pub signature_policy: PathBuf,
+    /// auth.json used when the request brings no credentials; empty: the usual places.
+    pub global_auth_file: PathBuf,
+    /// registries.conf (not a key of CRI-O, which always reads the default place).
+    pub registries_conf: PathBuf,
+    /// Drop-ins of registries.conf (not a key of CRI-O).
+    pub registries_conf_dir: PathBuf,
+    /// certs.d (not a key of CRI-O).
+    pub certs_dir: PathBuf,
+    /// Names, globs or keywords of images that garbage collection leaves alone.
+    pub pinned_images: Vec<String>,
+}
+
+impl Default for Image {
+    fn default() -> Self {
+        Self {
+            signature_policy: "/etc/containers/policy.json".into(),
+            global_auth_file: PathBuf::new(),
+            registries_conf: "/etc/containers/registries.conf".into(),
+            registries_conf_dir: "/etc/containers/registries.conf.d".into(),
+            certs_dir: "/etc/containers/certs.d".into(),
+            pinned_images: Vec::new(),
+        }
+    }
+}
+
+/// `[crio.network]`: CNI.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Network {
+    /// Directory of conflists.
+    pub network_dir: PathBuf,
+    /// Directories of external plugins.
+    pub plugin_dirs: Vec<PathBuf>,
+    /// Name of the conflist to use; empty: the first.
+    pub cni_default_network: String,
+    /// Bridge of floe's own network, used when there is no conflist (not a key of CRI-O).
+    pub bridge: String,
+    /// Its address ranges, one of each family at most (not a key of CRI-O).
+    pub subnets: Vec<String>,
+}
+
+impl Default for Network {
+    fn default() -> Self {
+        Self {
+            network_dir: "/etc/cni/net.d".into(),
+            plugin_dirs: vec!["/opt/cni/bin".into(), "/usr/lib/cni".into()],
+            cni_default_network: String::new(),
+            bridge: "floe0".into(),
+            subnets: vec!["10.85.0.0/16".into(), "fd00:f10e::/64".into()],
+        }
+    }
+}
+
+impl Config {
+    /// Checks what types cannot say.
+    ///
+    /// # Errors
+    /// A sentence naming key and value.
+    pub fn validate(&self) -> Result<(), String> {
+        for (key, path) in [
+            ("crio.root", &self.root_table.root),
+            ("crio.runroot", &self.root_table.runroot),
+            ("crio.api.listen", &self.api.listen),
+            ("crio.runtime.log_dir", &self.runtime.log_dir),
+        ] {
+            absolute(key, path)?;
+        }
+        if self.runtime.cgroup_manager == CgroupManager::Systemd {
+            return Err("crio.runtime.cgroup_manager: \"systemd\" is not supported yet, use \"cgroupfs\" \
+                        (and cgroupDriver: cgroupfs in kubelet)"
+                .into());
+        }
+        for name in &self.runtime.default_capabilities {
+            if runtime::capability::number(name).is_none() {
+                return Err(format!("crio.runtime.default_capabilities: unknown capability {name:?}"));
+            }
+        }
+        for (key, list) in [
+            ("crio.runtime.default_env", &self.runtime.default_env),
+            ("crio.runtime.default_sysctls", &self.runtime.default_sysctls),
+            ("crio.runtime.default_ulimits", &self.runtime.default_ulimits),
+        ] {
+            if let Some(bad) = list.iter().find(|entry| !entry.contains('=')) {
+                return Err(format!("{key}: {bad:?} is not NAME=VALUE"));
+            }
+        }
+        for ulimit in &self.runtime.default_ulimits {
+            parse_ulimit(ulimit)?;
+        }
+        for subnet in &self.network.subnets {
+            subnet
+                .parse::<ipnet::IpNet>()
+                .map_err(|e| format!("crio.network.subnets: {subnet:?}: {e}"))?;
+        }
+        Ok(())
+    }
+}
+
+fn absolute(key: &str, path: &Path) -> Result<(), String> {
+    if path.is_absolute() { Ok(()) } else { Err(format!("{key}: {path:?} is not an absolute path")) }
+}
+
+/// `nofile=1024:2048` to (`RLIMIT_NOFILE`, soft, hard).
+pub(crate) fn parse_ulimit(text: &str) -> Result<(String, u64, u64), String> {
+    let wrong = || format!("crio.runtime.default_ulimits: {text:?} is not NAME=SOFT:HARD");
+    let (name, limits) = text.split_once('=').ok_or_else(wrong)?;
+    let (soft, hard) = limits.split_once(':').unwrap_or((limits, limits));
+    let number = |s: &str| match s {
+        "-1" | "unlimited" => Ok(u64::MAX),
+        digits => digits.parse().map_err(|_| wrong()),
+    };
+    Ok((format!("RLIMIT_{}", name.to_uppercase()), number(soft)?, number(hard)?))
+}

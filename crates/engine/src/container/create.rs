@@ -1,0 +1,210 @@
+//! CreateContainer: everything up to the gate at which the container's process waits for start.
+//! Whatever fails is undone by [`Making`]'s drop; a kill in the middle leaves a directory
+//! without `container.json`, which the next try or the next start of the engine removes.
+
+use std::path::PathBuf;
+
+use supervisor::{CreateContainer, LogTarget, RootfsSource};
+
+use super::record::ContainerRecord;
+use super::{ContainerSpec, Propagation};
+use crate::disk::{self, Lock, Reservation};
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::image::ImageRecord;
+use crate::oci;
+use crate::pod::record::{PodRecord, Stage, live_supervisor};
+use crate::pod::{NamespaceMode, Origin};
+use crate::user;
+
+impl Engine {
+    /// Makes a container in a ready pod and returns its id; one of the same name and attempt
+    /// that exists is returned as it is, so that a caller who gave up may ask again.
+    ///
+    /// # Errors
+    /// An unknown pod, one that is not ready, an image that is not in the store, a request that
+    /// cannot be accepted, or a step that failed; nothing is left behind then.
+    pub fn create_container(&self, pod: &str, spec: ContainerSpec) -> Result<String> {
+        validate(&spec)?;
+        let pod = self.pod_for_container(pod)?;
+        let _pod_stays = Lock::shared(&self.layout().pod(&pod.id).join("lock"))?;
+        let parts = ContainerRecord::name_parts(&pod.id, &spec);
+        let mut name = Reservation::lock(&self.layout().names(), &parts)?;
+        if let Some(holder) = name.holder()? {
+            let bundle = self.layout().container(&pod.id, &holder);
+            match ContainerRecord::read(&bundle)? {
+                Some(_) if pod.spec.origin == Origin::Cri => return Ok(holder),
+                Some(_) => return Err(Error::NameTaken { what: "container", name: spec.name, holder }),
+                None => self.discard_container(&pod.id, &holder)?,
+            }
+        }
+        let image = self.image(&spec.image)?;
+        let id = disk::new_id()?;
+        name.hold(&id)?;
+        let making = Making::begin(self, name, &pod, id)?;
+        let record = making.record(spec, &image)?;
+        making.build(&record, &image)?;
+        making.commit(&record)
+    }
+
+    fn pod_for_container(&self, id: &str) -> Result<PodRecord> {
+        let missing = || Error::NotFound { what: "pod", name: id.to_owned() };
+        let full = self.find_pod_id(id)?.ok_or_else(missing)?;
+        let dir = self.layout().pod(&full);
+        let record = PodRecord::read(&dir)?.ok_or_else(missing)?;
+        let made = matches!(record.stage, Stage::Made { .. });
+        if made && live_supervisor(&full, &dir)?.is_some() {
+            return Ok(record);
+        }
+        let state = if made { "not ready: its supervisor has ended" } else { "not ready" };
+        Err(Error::State { verb: "create a container in", what: "pod", id: full, state: state.into() })
+    }
+
+    /// All of a container, made or half made, goes; its name is given free. A log file that
+    /// kubelet keeps stays.
+    pub(crate) fn discard_container(&self, pod: &str, id: &str) -> Result<()> {
+        let dir = self.layout().pod(pod);
+        let bundle = self.layout().container(pod, id);
+        let record = ContainerRecord::read(&bundle)?;
+        if live_supervisor(pod, &dir)?.is_some() {
+            match self.supervisor(pod)?.delete(id, true) {
+                Err(error) if !error.is_not_found() => {
+                    return Err(Error::Supervisor { verb: "remove container", id: id.to_owned(), source: error });
+                }
+                _ => {}
+            }
+        } else if let Some(record) = &record {
+            crate::pod::stop::remove_cgroup(id, &record.cgroup)?;
+        }
+        self.store().remove_rw(id)?;
+        disk::remove_tree(&bundle)?;
+        if let Some(record) = record {
+            let parts = ContainerRecord::name_parts(pod, &record.spec);
+            let mut name = Reservation::lock(&self.layout().names(), &parts)?;
+            if name.holder()?.is_some_and(|holder| holder == id) {
+                name.release()?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What no later step could say as clearly.
+fn validate(spec: &ContainerSpec) -> Result<()> {
+    if spec.image.is_empty() {
+        return Err(Error::invalid("config.image", "must not be empty"));
+    }
+    if spec.security.run_as_group.is_some() && spec.security.run_as_user.is_none() && spec.security.run_as_username.is_empty() {
+        return Err(Error::invalid("security_context.run_as_group", "needs run_as_user or run_as_username"));
+    }
+    if spec.security.namespaces.network == NamespaceMode::Container {
+        return Err(Error::invalid("namespace_options.network", "must be POD or NODE"));
+    }
+    for mount in &spec.mounts {
+        let field = format!("mounts[{}]", mount.container_path.display());
+        if !mount.container_path.is_absolute() {
+            return Err(Error::invalid(field, "container_path must be absolute"));
+        }
+        if !mount.host_path.is_absolute() {
+            return Err(Error::invalid(field, format!("host_path {:?} must be absolute", mount.host_path)));
+        }
+        if mount.recursive_read_only && (!mount.readonly || mount.propagation != Propagation::Private) {
+            return Err(Error::invalid(
+                field,
+                "RROUnsupported: recursive_read_only needs readonly and PROPAGATION_PRIVATE",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// A container that is being made. Dropped before [`Making::commit`], it takes everything back.
+struct Making<'a> {
+    engine: &'a Engine,
+    pod: &'a PodRecord,
+    id: String,
+    bundle: PathBuf,
+    name: Option<Reservation>,
+}
+
+impl<'a> Making<'a> {
+    fn begin(engine: &'a Engine, name: Reservation, pod: &'a PodRecord, id: String) -> Result<Self> {
+        let bundle = engine.layout().container(&pod.id, &id);
+        let making = Self { engine, pod, id, bundle, name: Some(name) };
+        disk::make_dir(&making.bundle)?;
+        Ok(making)
+    }
+
+    fn record(&self, spec: ContainerSpec, image: &ImageRecord) -> Result<ContainerRecord> {
+        let user = user::resolve(self.engine.store(), image, &spec.security)?;
+        Ok(ContainerRecord {
+            id: self.id.clone(),
+            pod_id: self.pod.id.clone(),
+            created_at: disk::now_ns(),
+            image_id: image.id.clone(),
+            image_ref: image.repo_digests.first().cloned().unwrap_or_else(|| image.id.clone()),
+            log_path: self.log_path(&spec),
+            user,
+            stop_signal: oci::stop_signal(&spec, image)?,
+            cgroup: ContainerRecord::cgroup_of(self.pod, &self.id),
+            spec,
+        })
+    }
+
+    fn log_path(&self, spec: &ContainerSpec) -> Option<PathBuf> {
+        let relative = spec.log_path.as_ref()?;
+        if self.pod.spec.origin == Origin::Cli {
+            // Beside the writable layer, so that it goes with it.
+            let root = &self.engine.config().root_table.root;
+            return Some(root.join("containers").join(&self.id).join(relative));
+        }
+        let directory = self.pod.spec.log_directory.clone();
+        Some(directory.unwrap_or_else(|| self.engine.config().runtime.log_dir.clone()).join(relative))
+    }
+
+    /// Root file system, config.json, and the process at its gate.
+    fn build(&self, record: &ContainerRecord, image: &ImageRecord) -> Result<()> {
+        let layer = self.engine.store().create_rw(&self.id, image)?;
+        let config = oci::build(&oci::Inputs {
+            engine: self.engine,
+            pod: self.pod,
+            container: record,
+            image,
+        })?;
+        disk::write_json(&self.bundle.join("config.json"), &config)?;
+        let max = self.engine.config().runtime.log_size_max;
+        let request = CreateContainer {
+            id: self.id.clone(),
+            bundle: self.bundle.clone(),
+            rootfs: RootfsSource::Overlay { lower: layer.lower, upper: layer.upper, work: layer.work },
+            log: record.log_path.clone().map(|path| LogTarget { path, max_size: u64::try_from(max).ok().filter(|m| *m > 0) }),
+            terminal: record.spec.tty,
+            stdin: record.spec.stdin,
+            stdin_once: record.spec.stdin_once,
+        };
+        let mut supervisor = self.engine.supervisor(&self.pod.id)?;
+        supervisor
+            .create(&request)
+            .map(|_created| ())
+            .map_err(|source| Error::Supervisor { verb: "create container", id: self.id.clone(), source })
+    }
+
+    fn commit(mut self, record: &ContainerRecord) -> Result<String> {
+        record.write(&self.bundle)?;
+        self.name = None;
+        Ok(self.id.clone())
+    }
+}
+
+impl Drop for Making<'_> {
+    fn drop(&mut self) {
+        let Some(name) = self.name.take() else { return };
+        if let Err(error) = self.engine.discard_container(&self.pod.id, &self.id) {
+            tracing::warn!(container = %self.id, %error, "undo of a failed container left something behind");
+            return;
+        }
+        if let Err(error) = name.release() {
+            tracing::warn!(container = %self.id, %error, "name of a failed container not released");
+        }
+    }
+}

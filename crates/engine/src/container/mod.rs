@@ -1,0 +1,311 @@
+//! A container: a root file system and a process tree in a pod.
+//! This file holds the nouns; one file per verb stands beside it. What is written to
+//! `container.json` is [`ContainerRecord`] and nothing else.
+
+mod create;
+mod exec;
+mod life;
+mod query;
+pub(crate) mod record;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+pub use exec::ExecOptions;
+
+use crate::pod::NamespaceModes;
+
+/// What a caller asks for: everything that is known before the container exists.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct ContainerSpec {
+    /// Name, unique in the pod together with attempt.
+    pub name: String,
+    /// How often kubelet has made this container before.
+    pub attempt: u32,
+    /// The image: an id, tag or digest reference that is in the store.
+    pub image: String,
+    /// The image as the pod's author wrote it, for policy and display.
+    pub user_specified_image: String,
+    /// Replaces the image's entrypoint when not empty.
+    pub command: Vec<String>,
+    /// Replaces the image's command when not empty.
+    pub args: Vec<String>,
+    /// Replaces the image's working directory when not empty.
+    pub working_dir: String,
+    /// Added to the image's environment; later wins.
+    pub env: Vec<(String, String)>,
+    /// Mounts in order.
+    pub mounts: Vec<Mount>,
+    /// Device nodes of the node.
+    pub devices: Vec<Device>,
+    /// Labels, kept byte for byte.
+    pub labels: BTreeMap<String, String>,
+    /// Annotations, kept byte for byte.
+    pub annotations: BTreeMap<String, String>,
+    /// The log file, relative to the pod's log directory; `None`: no log is kept.
+    pub log_path: Option<PathBuf>,
+    /// Keep standard input open for attach.
+    pub stdin: bool,
+    /// Close standard input after the first attach ends.
+    pub stdin_once: bool,
+    /// Give the process a terminal.
+    pub tty: bool,
+    /// Limits.
+    pub resources: Resources,
+    /// Identity and confinement.
+    pub security: Security,
+    /// Signal number that asks the process to end; `None`: the image's, or SIGTERM.
+    pub stop_signal: Option<i32>,
+}
+
+/// A host path or image made visible in the container.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mount {
+    /// Absolute path inside.
+    pub container_path: PathBuf,
+    /// Absolute path on the node; made as a directory if missing, symlinks followed.
+    pub host_path: PathBuf,
+    /// Not writable from inside.
+    pub readonly: bool,
+    /// Read-only with everything mounted below it.
+    pub recursive_read_only: bool,
+    /// How later mounts travel.
+    pub propagation: Propagation,
+    /// SELinux relabelling was asked for (no effect on a node without SELinux).
+    pub selinux_relabel: bool,
+}
+
+/// CRI MountPropagation.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Propagation {
+    /// rprivate
+    #[default]
+    Private,
+    /// rslave
+    HostToContainer,
+    /// rshared
+    Bidirectional,
+}
+
+/// A device node of the node given to the container.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    /// Path inside.
+    pub container_path: PathBuf,
+    /// Path on the node.
+    pub host_path: PathBuf,
+    /// Some of `rwm`.
+    pub permissions: String,
+}
+
+/// CRI LinuxContainerResources. Zero and empty mean unset.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resources {
+    /// CFS period in µs.
+    pub cpu_period: i64,
+    /// CFS quota in µs per period.
+    pub cpu_quota: i64,
+    /// Relative weight, 2 to 262144.
+    pub cpu_shares: i64,
+    /// Bytes.
+    pub memory_limit: i64,
+    /// Memory plus swap, bytes; -1 unlimited.
+    pub memory_swap_limit: i64,
+    /// -1000 to 1000.
+    pub oom_score_adj: i64,
+    /// Such as `0-1,3`.
+    pub cpuset_cpus: String,
+    /// NUMA nodes, such as `0`.
+    pub cpuset_mems: String,
+    /// (page size such as `2MB`, bytes)
+    pub hugepage_limits: Vec<(String, u64)>,
+    /// cgroup v2 files and values.
+    pub unified: BTreeMap<String, String>,
+    /// Greatest number of processes; 0 unset.
+    pub pids_limit: i64,
+}
+
+/// Identity and confinement of a container (CRI LinuxContainerSecurityContext).
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Security {
+    /// Capabilities to add; `ALL` and with or without `CAP_`.
+    pub add_capabilities: Vec<String>,
+    /// Capabilities to take away.
+    pub drop_capabilities: Vec<String>,
+    /// Ambient capabilities to add.
+    pub add_ambient_capabilities: Vec<String>,
+    /// All capabilities and devices, nothing masked, no seccomp.
+    pub privileged: bool,
+    /// Namespaces.
+    pub namespaces: NamespaceModes,
+    /// Numeric user.
+    pub run_as_user: Option<i64>,
+    /// Numeric group; needs a user.
+    pub run_as_group: Option<i64>,
+    /// User by name, looked up in the image.
+    pub run_as_username: String,
+    /// `USER[:GROUP]`, names or numbers, in place of the image's; empty: the image's.
+    pub user: String,
+    /// Root file system not writable.
+    pub readonly_rootfs: bool,
+    /// Further groups.
+    pub supplemental_groups: Vec<i64>,
+    /// True: only the groups given here, none from the image's /etc/group.
+    pub strict_groups: bool,
+    /// no_new_privs
+    pub no_new_privs: bool,
+    /// Paths hidden; `None` gives none.
+    pub masked_paths: Vec<String>,
+    /// Paths made read-only.
+    pub readonly_paths: Vec<String>,
+    /// seccomp
+    pub seccomp: Profile,
+    /// AppArmor
+    pub apparmor: Profile,
+    /// user:role:type:level of SELinux, when asked for.
+    pub selinux: Option<String>,
+}
+
+/// A security profile (CRI SecurityProfile).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Profile {
+    /// None.
+    #[default]
+    Unconfined,
+    /// The engine's own.
+    RuntimeDefault,
+    /// A file (seccomp) or loaded profile (AppArmor) of the node.
+    Localhost(String),
+}
+
+/// Where a container is in its life, with what is known only there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ContainerState {
+    /// Made, not started.
+    Created,
+    /// Its process runs.
+    Running {
+        /// Nanoseconds since 1970.
+        started_at: i64,
+    },
+    /// Its process has ended, or could not be started.
+    Exited {
+        /// Nanoseconds since 1970; 0 if it never started.
+        started_at: i64,
+        /// Nanoseconds since 1970.
+        finished_at: i64,
+        /// 128 + signal if a signal ended it.
+        exit_code: i32,
+        /// `Completed`, `Error`, `OOMKilled`, `StartError`.
+        reason: &'static str,
+        /// More, in words.
+        message: String,
+    },
+    /// Its supervisor is gone and no end was recorded.
+    Unknown,
+}
+
+/// A container as it is now.
+#[derive(Debug, Clone)]
+pub struct Container {
+    /// 64 hexadecimal digits.
+    pub id: String,
+    /// Its pod's id.
+    pub pod_id: String,
+    /// What was asked for.
+    pub spec: ContainerSpec,
+    /// Where it is in its life.
+    pub state: ContainerState,
+    /// Nanoseconds since 1970.
+    pub created_at: i64,
+    /// Process id of its first process on the node, while it has one.
+    pub pid: Option<i32>,
+    /// The image's id (hexadecimal config digest).
+    pub image_id: String,
+    /// The image's repository digest, or its id if it has none.
+    pub image_ref: String,
+    /// Absolute path of the log, if one is kept.
+    pub log_path: Option<PathBuf>,
+    /// User, group and further groups of the first process.
+    pub user: ResolvedUser,
+    /// Signal number that `stop` sends.
+    pub stop_signal: i32,
+    /// Its cgroup below each hierarchy's root.
+    pub cgroup: String,
+    /// The bundle directory: `config.json`, `state.json`.
+    pub bundle: PathBuf,
+}
+
+/// The numeric identity of a process.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResolvedUser {
+    /// User.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Further groups.
+    pub groups: Vec<u32>,
+}
+
+/// Which containers to list. Conditions are ANDed; `None` and empty mean any.
+#[derive(Debug, Clone, Default)]
+pub struct ContainerFilter {
+    /// An id or its unambiguous beginning.
+    pub id: Option<String>,
+    /// The state's variant.
+    pub state: Option<StateKind>,
+    /// The pod's id.
+    pub pod_id: Option<String>,
+    /// Labels that must all be there with these values.
+    pub labels: BTreeMap<String, String>,
+    /// Only containers of pods of this origin.
+    pub origin: Option<crate::pod::Origin>,
+}
+
+/// [`ContainerState`] without its data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StateKind {
+    /// See [`ContainerState::Created`].
+    Created,
+    /// See [`ContainerState::Running`].
+    Running,
+    /// See [`ContainerState::Exited`].
+    Exited,
+    /// See [`ContainerState::Unknown`].
+    Unknown,
+}
+
+impl ContainerState {
+    /// The variant alone.
+    #[must_use]
+    pub fn kind(&self) -> StateKind {
+        match self {
+            Self::Created => StateKind::Created,
+            Self::Running { .. } => StateKind::Running,
+            Self::Exited { .. } => StateKind::Exited,
+            Self::Unknown => StateKind::Unknown,
+        }
+    }
+}
+
+/// What an exec'd command left.
+#[derive(Debug, Clone, Default)]
+pub struct ExecOutput {
+    /// At most 16 MiB; the rest is discarded.
+    pub stdout: Vec<u8>,
+    /// At most 16 MiB; the rest is discarded.
+    pub stderr: Vec<u8>,
+    /// 128 + signal if a signal ended it.
+    pub exit_code: i32,
+}
+
+/// The exit code of a container that has ended, as a process would give it.
+#[must_use]
+pub fn exit_code(state: &supervisor::ContainerState) -> Option<u8> {
+    match state.status {
+        supervisor::Status::Exited { exit_code, .. } => u8::try_from(exit_code).ok(),
+        _ => None,
+    }
+}

@@ -1,0 +1,74 @@
+//! ContainerStatus and ListContainers: reading, never changing.
+
+use super::record::ContainerRecord;
+use super::{Container, ContainerFilter};
+use crate::disk;
+use crate::engine::{Engine, has_labels, resolve_prefix};
+use crate::error::{Error, Result};
+use crate::pod::record::{PodRecord, live_supervisor};
+
+impl Engine {
+    /// One container, by id or its unambiguous beginning.
+    ///
+    /// # Errors
+    /// `NotFound`, or an ambiguous beginning.
+    pub fn container(&self, id: &str) -> Result<Container> {
+        self.container_if_any(id)?.ok_or_else(|| Error::NotFound { what: "container", name: id.to_owned() })
+    }
+
+    pub(crate) fn container_if_any(&self, prefix: &str) -> Result<Option<Container>> {
+        if prefix.is_empty() {
+            return Err(Error::invalid("container_id", "must not be empty"));
+        }
+        let mut places = Vec::new();
+        for pod in disk::entries(&self.layout().pods())? {
+            for id in disk::entries(&self.layout().pod(&pod).join("containers"))? {
+                if id.starts_with(prefix) {
+                    places.push((pod.clone(), id));
+                }
+            }
+        }
+        let ids = places.iter().map(|(_, id)| id.clone()).collect();
+        let Some(id) = resolve_prefix("container", prefix, ids)? else { return Ok(None) };
+        let Some((pod, id)) = places.into_iter().find(|(_, candidate)| *candidate == id) else { return Ok(None) };
+        let bundle = self.layout().container(&pod, &id);
+        let Some(record) = ContainerRecord::read(&bundle)? else { return Ok(None) };
+        let supervised = live_supervisor(&pod, &self.layout().pod(&pod))?.is_some();
+        record.view(bundle, supervised).map(Some)
+    }
+
+    /// The containers that fit, newest first. A filter that nothing fits gives an empty list.
+    ///
+    /// # Errors
+    /// A record that cannot be read.
+    pub fn containers(&self, filter: &ContainerFilter) -> Result<Vec<Container>> {
+        let mut containers = Vec::new();
+        for pod in disk::entries(&self.layout().pods())? {
+            if !filter.pod_id.as_deref().is_none_or(|prefix| pod.starts_with(prefix)) {
+                continue;
+            }
+            let dir = self.layout().pod(&pod);
+            let Some(pod_record) = PodRecord::read(&dir)? else { continue };
+            if !filter.origin.is_none_or(|origin| origin == pod_record.spec.origin) {
+                continue;
+            }
+            let supervised = live_supervisor(&pod, &dir)?.is_some();
+            for id in disk::entries(&dir.join("containers"))? {
+                if !filter.id.as_deref().is_none_or(|prefix| id.starts_with(prefix)) {
+                    continue;
+                }
+                let bundle = self.layout().container(&pod, &id);
+                let Some(record) = ContainerRecord::read(&bundle)? else { continue };
+                if !has_labels(&record.spec.labels, &filter.labels) {
+                    continue;
+                }
+                let container = record.view(bundle, supervised)?;
+                if filter.state.is_none_or(|state| state == container.state.kind()) {
+                    containers.push(container);
+                }
+            }
+        }
+        containers.sort_by_key(|container| std::cmp::Reverse(container.created_at));
+        Ok(containers)
+    }
+}

@@ -1,0 +1,196 @@
+//! The handle: configuration, places, and the parts below the engine. It holds no state of pods
+//! and containers; that is on disk.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use network::{Attachment, Network, NetworkConfig};
+use store::Store;
+use supervisor::Client;
+
+use crate::config::Config;
+use crate::disk::Layout;
+use crate::error::{Error, Result};
+use crate::pod::record::PodRecord;
+use crate::pod::{NamespaceMode, files};
+use crate::stats::CpuHistory;
+
+/// The engine. Cheap to clone; any number of processes may have one on the same roots.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    parts: Arc<Parts>,
+}
+
+#[derive(Debug)]
+struct Parts {
+    config: Config,
+    layout: Layout,
+    store: Store,
+    network: Network,
+    runtime_program: PathBuf,
+    images: crate::image::Fetcher,
+    cpu_history: CpuHistory,
+}
+
+impl Engine {
+    /// Opens the engine on the roots that the configuration names, making them if missing.
+    ///
+    /// # Errors
+    /// A root that cannot be made or read, a missing `floe-runtime`, a bad registries.conf.
+    pub fn open(config: Config) -> Result<Self> {
+        config
+            .validate()
+            .map_err(|reason| Error::Config { origin: "configuration".into(), reason })?;
+        let layout = Layout::create(&config.root_table.runroot)?;
+        let store = Store::open(&config.root_table.root)?;
+        let network = Network::new(network_config(&config, &layout)?);
+        let runtime_program = find_runtime(&config)?;
+        let images = crate::image::Fetcher::new(&config)?;
+        let cpu_history = CpuHistory::default();
+        let parts = Parts { config, layout, store, network, runtime_program, images, cpu_history };
+        Ok(Self { parts: Arc::new(parts) })
+    }
+
+    /// The configuration in force.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.parts.config
+    }
+
+    /// Can pods have a network now?
+    ///
+    /// # Errors
+    /// The reason in words.
+    pub fn network_status(&self) -> Result<(), String> {
+        self.parts.network.status().map_err(|reason| reason.to_string())
+    }
+
+    pub(crate) fn layout(&self) -> &Layout {
+        &self.parts.layout
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.parts.store
+    }
+
+    pub(crate) fn images_fetcher(&self) -> &crate::image::Fetcher {
+        &self.parts.images
+    }
+
+    pub(crate) fn cpu_history(&self) -> &CpuHistory {
+        &self.parts.cpu_history
+    }
+
+    pub(crate) fn runtime_program(&self) -> &Path {
+        &self.parts.runtime_program
+    }
+
+    /// A connection to the pod's supervisor.
+    pub(crate) fn supervisor(&self, pod: &str) -> Result<Client> {
+        Client::connect(&self.layout().pod(pod)).map_err(|source| Error::Supervisor {
+            verb: "talk to the supervisor of pod",
+            id: pod.to_owned(),
+            source,
+        })
+    }
+
+    /// Gives the pod its interface and addresses.
+    pub(crate) fn attach_network(&self, record: &PodRecord, netns: &Path) -> Result<Vec<IpAddr>> {
+        let failed = |source| Error::Network { pod: record.id.clone(), source };
+        let dir = self.layout().pod(&record.id);
+        if record.spec.network_none {
+            Network::loopback_only(netns).map_err(failed)?;
+            files::write_hosts(&dir, &record.id, &record.spec, &[])?;
+            return Ok(Vec::new());
+        }
+        let attached = self.parts.network.setup(&attachment(record, Some(netns))).map_err(failed)?;
+        let ips: Vec<IpAddr> = attached.ips.iter().map(ipnet::IpNet::addr).collect();
+        files::write_hosts(&dir, &record.id, &record.spec, &ips)?;
+        Ok(ips)
+    }
+
+    /// Takes the pod's interface and addresses back; what is gone is fine.
+    pub(crate) fn detach_network(&self, record: &PodRecord, netns: Option<&Path>) -> Result<()> {
+        if record.spec.network_none || record.spec.namespaces.network == NamespaceMode::Node {
+            return Ok(());
+        }
+        self.parts
+            .network
+            .teardown(&attachment(record, netns))
+            .map_err(|source| Error::Network { pod: record.id.clone(), source })
+    }
+}
+
+fn attachment<'a>(record: &'a PodRecord, netns: Option<&'a Path>) -> Attachment<'a> {
+    Attachment {
+        id: &record.id,
+        netns,
+        name: &record.spec.name,
+        namespace: &record.spec.namespace,
+        uid: &record.spec.uid,
+        ifname: "eth0",
+        port_mappings: &record.spec.port_mappings,
+        annotations: &record.spec.annotations,
+    }
+}
+
+fn network_config(config: &Config, layout: &Layout) -> Result<NetworkConfig> {
+    let network = &config.network;
+    let subnets = network
+        .subnets
+        .iter()
+        .map(|text| text.parse().map_err(|_| Error::invalid("crio.network.subnets", format!("{text:?}"))))
+        .collect::<Result<_>>()?;
+    Ok(NetworkConfig {
+        conf_dir: network.network_dir.clone(),
+        plugin_dirs: network.plugin_dirs.clone(),
+        state_dir: layout.network(),
+        bridge: network.bridge.clone(),
+        subnets,
+        default_network: Some(network.cni_default_network.clone()).filter(|name| !name.is_empty()),
+    })
+}
+
+/// `floe-runtime` as configured, beside the running program, or on PATH.
+fn find_runtime(config: &Config) -> Result<PathBuf> {
+    let configured = &config.runtime.runtime_path;
+    if !configured.as_os_str().is_empty() {
+        return if configured.is_file() {
+            Ok(configured.clone())
+        } else {
+            Err(Error::Config {
+                origin: "crio.runtime.runtime_path".into(),
+                reason: format!("{} is not a file", configured.display()),
+            })
+        };
+    }
+    let beside = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.join("floe-runtime")));
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let on_path = std::env::split_paths(&path).map(|dir| dir.join("floe-runtime"));
+    beside.into_iter().chain(on_path).find(|candidate| candidate.is_file()).ok_or_else(|| Error::Config {
+        origin: "crio.runtime.runtime_path".into(),
+        reason: "floe-runtime is neither beside this program nor on PATH".into(),
+    })
+}
+
+/// Are all of `wanted` in `labels`?
+pub(crate) fn has_labels(labels: &BTreeMap<String, String>, wanted: &BTreeMap<String, String>) -> bool {
+    wanted.iter().all(|(key, value)| labels.get(key) == Some(value))
+}
+
+/// The one of `ids` that `prefix` begins.
+pub(crate) fn resolve_prefix(what: &'static str, prefix: &str, ids: Vec<String>) -> Result<Option<String>> {
+    if prefix.is_empty() {
+        return Ok(None);
+    }
+    let mut fitting: Vec<String> = ids.into_iter().filter(|id| id.starts_with(prefix)).collect();
+    if let Some(exact) = fitting.iter().position(|id| id == prefix) {
+        return Ok(Some(fitting.swap_remove(exact)));
+    }
+    match fitting.len() {
+        0 | 1 => Ok(fitting.pop()),
+        count => Err(Error::Ambiguous { what, name: prefix.to_owned(), count }),
+    }
+}

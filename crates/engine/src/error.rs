@@ -1,0 +1,229 @@
+//! What can go wrong in the engine, as values a face (CRI or command line) can act on.
+//! One place turns [`Kind`] into a gRPC code (crate `server`) or an exit code (crate `floe`);
+//! nothing here knows of either.
+
+use std::path::PathBuf;
+
+/// The engine's result.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// The class of a failure: all that a caller may need to decide what to do next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The named pod, container or image does not exist.
+    NotFound,
+    /// The name is taken by another object.
+    AlreadyExists,
+    /// The request can never succeed as it is.
+    InvalidArgument,
+    /// The object is in the wrong state for the verb.
+    FailedPrecondition,
+    /// Credentials are missing, wrong, or the policy refuses.
+    PermissionDenied,
+    /// A registry or the network is not reachable now; a later try may succeed.
+    Unavailable,
+    /// No space, no address or a quota is used up.
+    ResourceExhausted,
+    /// The time that the caller gave is over.
+    DeadlineExceeded,
+    /// What is asked for is not built.
+    Unimplemented,
+    /// Anything else: a fault of the host or of floe.
+    Internal,
+}
+
+/// A failure of an engine verb. The message names what, which and why.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No object of that kind answers to that name.
+    #[error("{what} {name:?} does not exist")]
+    NotFound {
+        /// `pod`, `container` or `image`.
+        what: &'static str,
+        /// The name or id as the user wrote it.
+        name: String,
+    },
+    /// A short id or name fits more than one object.
+    #[error("{what} {name:?} is ambiguous: it fits {count} objects; give more of the id")]
+    Ambiguous {
+        /// `pod`, `container` or `image`.
+        what: &'static str,
+        /// The prefix as the user wrote it.
+        name: String,
+        /// How many objects it fits.
+        count: usize,
+    },
+    /// The name is taken.
+    #[error("{what} name {name:?} is in use by {holder}: remove that one first or choose another name")]
+    NameTaken {
+        /// `pod` or `container`.
+        what: &'static str,
+        /// The name asked for.
+        name: String,
+        /// The id of the object that has it.
+        holder: String,
+    },
+    /// A field of the request cannot be accepted.
+    #[error("{field}: {reason}")]
+    Invalid {
+        /// The field, as the specification of the request names it.
+        field: String,
+        /// Why.
+        reason: String,
+    },
+    /// The verb does not fit the state.
+    #[error("cannot {verb} {what} {id}: it is {state}")]
+    State {
+        /// The verb.
+        verb: &'static str,
+        /// `pod` or `container`.
+        what: &'static str,
+        /// Its id.
+        id: String,
+        /// The state it is in, in words.
+        state: String,
+    },
+    /// An image cannot be removed while containers use it.
+    #[error("image {image} is in use by container {container}: remove the container first")]
+    ImageInUse {
+        /// The image as named.
+        image: String,
+        /// One container that uses it.
+        container: String,
+    },
+    /// A feature of the request that is not built.
+    #[error("{0} is not supported by this version of floe")]
+    Unsupported(String),
+    /// The exec'd command did not end in time and was killed.
+    #[error("exec in container {id}: the command did not end within {seconds} s and was killed")]
+    ExecTimeout {
+        /// The container.
+        id: String,
+        /// The limit in seconds.
+        seconds: u64,
+    },
+    /// The container's program could not be started.
+    #[error("start container {id}: {message}")]
+    Start {
+        /// The container.
+        id: String,
+        /// The runtime's words.
+        message: String,
+        /// 127 not found, 126 not executable, 128 anything else.
+        exit_code: u8,
+    },
+    /// A file or directory operation failed.
+    #[error("{operation} {path}: {source}")]
+    Io {
+        /// The operation, such as `write`.
+        operation: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// A record on disk is not what floe writes.
+    #[error("read {path}: {source}")]
+    Record {
+        /// The record.
+        path: PathBuf,
+        /// The cause.
+        source: serde_json::Error,
+    },
+    /// The configuration cannot be used.
+    #[error("configuration {origin}: {reason}")]
+    Config {
+        /// The file, and line if known.
+        origin: String,
+        /// Why.
+        reason: String,
+    },
+    /// The pod's network could not be made or taken down.
+    #[error("network of pod {pod}: {source}")]
+    Network {
+        /// The pod.
+        pod: String,
+        /// The cause.
+        source: network::Error,
+    },
+    /// The pod supervisor or the runtime below it failed.
+    #[error("{verb} {id}: {source}")]
+    Supervisor {
+        /// What was tried.
+        verb: &'static str,
+        /// The pod or container.
+        id: String,
+        /// The cause.
+        source: supervisor::Error,
+    },
+    /// The cgroup of a container could not be read or changed.
+    #[error("cgroup of {id}: {source}")]
+    Cgroup {
+        /// The container or pod.
+        id: String,
+        /// The cause.
+        source: runtime::cgroup::Error,
+    },
+    /// The image store failed.
+    #[error("image store: {0}")]
+    Store(#[from] store::Error),
+    /// An image could not be fetched.
+    #[error("pull {image}: {source}")]
+    Pull {
+        /// The reference as the user wrote it.
+        image: String,
+        /// The cause.
+        source: image::Error,
+    },
+}
+
+impl Error {
+    /// The class of the failure.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::NotFound { .. } => Kind::NotFound,
+            Self::NameTaken { .. } => Kind::AlreadyExists,
+            Self::Ambiguous { .. } | Self::Invalid { .. } => Kind::InvalidArgument,
+            Self::State { .. } | Self::ImageInUse { .. } => Kind::FailedPrecondition,
+            Self::Unsupported(_) => Kind::Unimplemented,
+            Self::ExecTimeout { .. } => Kind::DeadlineExceeded,
+            Self::Pull { source, .. } => image_kind(source),
+            Self::Store(error) if error.is_no_space() => Kind::ResourceExhausted,
+            Self::Io { source, .. } if source.raw_os_error() == Some(libc::ENOSPC) => Kind::ResourceExhausted,
+            Self::Start { .. }
+            | Self::Io { .. }
+            | Self::Record { .. }
+            | Self::Config { .. }
+            | Self::Network { .. }
+            | Self::Supervisor { .. }
+            | Self::Cgroup { .. }
+            | Self::Store(_) => Kind::Internal,
+        }
+    }
+
+    /// A field that cannot be accepted.
+    pub(crate) fn invalid(field: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::Invalid { field: field.into(), reason: reason.into() }
+    }
+
+    /// An I/O failure with its place.
+    pub(crate) fn io(operation: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { operation, path, source }
+    }
+}
+
+fn image_kind(error: &image::Error) -> Kind {
+    use image::Error as E;
+    match error.deciding() {
+        E::NotFound { .. } | E::PlatformMissing { .. } => Kind::NotFound,
+        E::Unauthorized { .. } | E::Blocked { .. } | E::PolicyRejected { .. } | E::SignatureUnsupported { .. } => {
+            Kind::PermissionDenied
+        }
+        E::RateLimited { .. } => Kind::ResourceExhausted,
+        E::ServerError { .. } | E::Unreachable { .. } | E::Truncated { .. } => Kind::Unavailable,
+        E::Reference { .. } | E::ShortName { .. } | E::Digest { .. } => Kind::InvalidArgument,
+        _ => Kind::Internal,
+    }
+}

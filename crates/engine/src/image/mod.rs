@@ -1,0 +1,18 @@
+//! Images in the store, and getting them there. The nouns are here; `pull.rs` fetches.
+
+mod pull;
+mod query;
+
+pub(crate) use pull::Fetcher;
+
+/// An image in the store.
+pub use store::ImageRecord;
+
+/// A request to fetch an image.
+#[derive(Debug, Clone, Default)]
+pub struct PullRequest {
+    /// A reference: short names are tried against the unqualified-search registries.
+    pub image: String,
+    /// Credentials of the request; `None` looks into the auth files.
+    pub credentials: Option<image::auth::Credentials>,
+}

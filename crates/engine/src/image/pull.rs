@@ -1,0 +1,282 @@
+//! PullImage: reference to stored image. Downloads are async; unpacking runs on blocking
+//! threads that read each layer as it arrives, through a channel of a few chunks, so that no
+//! layer is ever whole in memory. Everything lands under a lease and becomes an image in one
+//! transaction at the end; a pull that fails leaves nothing that collection would keep.
+
+use std::collections::HashMap;
+use std::io::Read;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use image::{
+    AuthFiles, Client, ClientConfig, Credentials, Descriptor, Digest, Fetched, ImageConfig, ImageManifest, Platform,
+    Policy, Reference, Registries, RegistriesPaths, Source,
+};
+use store::{Document, Lease, NewImage, Store};
+use tokio::sync::{Mutex as AsyncMutex, Semaphore, mpsc};
+
+use super::PullRequest;
+use crate::config::Config;
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+
+/// Layers of one pull that are fetched at the same time.
+const PARALLEL_LAYERS: usize = 6;
+/// Chunks that may wait between download and unpacking of one layer.
+const CHUNKS_IN_FLIGHT: usize = 32;
+/// Largest image configuration that is accepted, in bytes.
+const MAX_CONFIG: u64 = 8 * 1024 * 1024;
+
+/// What pulling needs besides the store: made once, shared by all pulls of a process.
+#[derive(Debug)]
+pub(crate) struct Fetcher {
+    client: Client,
+    registries: Registries,
+    policy: Policy,
+    /// One pull of a reference at a time: the second finds what the first has stored.
+    busy: Mutex<HashMap<String, Arc<AsyncMutex<()>>>>,
+}
+
+impl Fetcher {
+    pub(crate) fn new(config: &Config) -> Result<Self> {
+        let failed = |e: image::Error| Error::Config { origin: "crio.image".into(), reason: e.to_string() };
+        let settings = &config.image;
+        let registries = Registries::load(&RegistriesPaths {
+            file: settings.registries_conf.clone(),
+            dropin_dirs: vec![settings.registries_conf_dir.clone()],
+            ..RegistriesPaths::system()
+        })
+        .map_err(failed)?;
+        let policy = Policy::load(std::slice::from_ref(&settings.signature_policy)).map_err(failed)?;
+        let auth = match settings.global_auth_file.as_os_str() {
+            empty if empty.is_empty() => AuthFiles::from_env(|name| std::env::var_os(name)),
+            _ => AuthFiles::only(settings.global_auth_file.clone()),
+        };
+        let client = Client::new(ClientConfig {
+            registries: registries.clone(),
+            auth,
+            certs_dirs: vec![settings.certs_dir.clone()],
+            ..ClientConfig::default()
+        });
+        Ok(Self { client, registries, policy, busy: Mutex::default() })
+    }
+
+    /// The full references that a name may mean, best first; none if it is not a name.
+    pub(crate) fn candidates(&self, name: &str) -> Vec<Reference> {
+        let candidates = self.registries.candidates(name).unwrap_or_default();
+        candidates.into_iter().map(Reference::or_latest).collect()
+    }
+
+    fn turn(&self, reference: &str) -> Arc<AsyncMutex<()>> {
+        let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        busy.retain(|_, turn| Arc::strong_count(turn) > 1);
+        Arc::clone(busy.entry(reference.to_owned()).or_default())
+    }
+}
+
+impl Engine {
+    /// Fetches an image into the store and returns its id. Runs to its end on the runtime it is
+    /// awaited on; spawn it if the caller may leave.
+    ///
+    /// # Errors
+    /// A reference that is none, an image that no source has, a registry that fails or lies, a
+    /// policy that refuses, a layer that cannot be trusted; the store is as it was then.
+    pub async fn pull_image(&self, request: PullRequest) -> Result<String> {
+        let fetcher = self.images_fetcher();
+        let candidates = fetcher
+            .registries
+            .candidates(&request.image)
+            .map_err(|e| Error::invalid("image", e.to_string()))?;
+        let mut last = None;
+        for reference in candidates.into_iter().map(Reference::or_latest) {
+            match self.pull_reference(&reference, request.credentials.clone()).await {
+                Ok(id) => return Ok(id),
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.unwrap_or_else(|| {
+            Error::invalid("image", format!("{:?} names no registry and none is configured for short names", request.image))
+        }))
+    }
+
+    async fn pull_reference(&self, reference: &Reference, credentials: Option<Credentials>) -> Result<String> {
+        let fetcher = self.images_fetcher();
+        fetcher.policy.check(reference).map_err(|source| Error::Pull { image: reference.to_string(), source })?;
+        let turn = fetcher.turn(&reference.to_string());
+        let _turn = turn.lock().await;
+        let credentials = credentials.unwrap_or(Credentials::Stored);
+        Pull { engine: self.clone(), reference: reference.clone(), credentials }.run().await
+    }
+}
+
+struct Pull {
+    engine: Engine,
+    reference: Reference,
+    credentials: Credentials,
+}
+
+impl Pull {
+    async fn run(self) -> Result<String> {
+        let pull = Arc::new(self);
+        let chosen = pull
+            .client()
+            .image(&pull.reference, &Platform::host(), &pull.credentials)
+            .await
+            .map_err(|e| pull.error(e))?;
+        let lease = Arc::new(blocking(pull.engine.store().clone(), Store::lease).await?);
+        let config = pull.config(&chosen).await?;
+        pull.layers(&chosen, &config, &lease).await?;
+        let document = |fetched: &Fetched| Document { descriptor: fetched.descriptor(), bytes: fetched.bytes.to_vec() };
+        let new = NewImage {
+            manifest: document(&chosen.fetched),
+            config: Document { descriptor: chosen.manifest.config.clone(), bytes: config.to_vec() },
+            index: chosen.index.as_ref().map(document),
+            names: pull.names(&chosen),
+        };
+        let record = blocking(pull.engine.store().clone(), move |store| store.put_image(&lease, new)).await?;
+        Ok(record.id)
+    }
+
+    fn error(&self, source: image::Error) -> Error {
+        Error::Pull { image: self.reference.to_string(), source }
+    }
+
+    fn client(&self) -> &Client {
+        &self.engine.images_fetcher().client
+    }
+
+    async fn config(&self, chosen: &ImageManifest) -> Result<Bytes> {
+        let descriptor = &chosen.manifest.config;
+        if descriptor.size > MAX_CONFIG {
+            return Err(Error::invalid(
+                "image",
+                format!("{}: its configuration has {} bytes, more than {MAX_CONFIG}", self.reference, descriptor.size),
+            ));
+        }
+        let mut stream = self
+            .client()
+            .blob(&chosen.fetched.source, descriptor, &self.credentials)
+            .await
+            .map_err(|e| self.error(e))?;
+        let mut bytes = Vec::new();
+        while let Some(chunk) = stream.next().await {
+            bytes.extend_from_slice(&chunk.map_err(|e| self.error(e))?);
+        }
+        Ok(bytes.into())
+    }
+
+    /// All layers that the store lacks, some at a time.
+    async fn layers(self: &Arc<Self>, chosen: &ImageManifest, config: &[u8], lease: &Arc<Lease>) -> Result<()> {
+        let parsed = ImageConfig::parse(config).map_err(|e| self.error(e))?;
+        let diff_ids = parsed.rootfs.diff_ids;
+        if diff_ids.len() != chosen.manifest.layers.len() {
+            return Err(Error::invalid(
+                "image",
+                format!(
+                    "{}: {} layers but {} diff_ids",
+                    self.reference,
+                    chosen.manifest.layers.len(),
+                    diff_ids.len()
+                ),
+            ));
+        }
+        let slots = Arc::new(Semaphore::new(PARALLEL_LAYERS));
+        let mut tasks = tokio::task::JoinSet::new();
+        for (layer, diff_id) in chosen.manifest.layers.iter().cloned().zip(diff_ids) {
+            let (pull, lease, slots) = (Arc::clone(self), Arc::clone(lease), Arc::clone(&slots));
+            let source = chosen.fetched.source.clone();
+            tasks.spawn(async move {
+                let _slot = slots.acquire_owned().await;
+                pull.layer(&source, layer, diff_id, lease).await
+            });
+        }
+        while let Some(done) = tasks.join_next().await {
+            done.map_err(|e| Error::io("join", "layer task")(std::io::Error::other(e)))??;
+        }
+        Ok(())
+    }
+
+    async fn layer(
+        &self,
+        source: &Source,
+        descriptor: Descriptor,
+        diff_id: Digest,
+        lease: Arc<Lease>,
+    ) -> Result<()> {
+        let (held, wanted, blob) = (Arc::clone(&lease), diff_id.clone(), descriptor.digest.clone());
+        let there = move |store: &Store| Ok(store.hold_layer(&held, &wanted)? && store.hold_blob(&held, &blob)?);
+        if blocking(self.engine.store().clone(), there).await? {
+            return Ok(());
+        }
+        let mut stream = self
+            .client()
+            .blob_unverified(source, &descriptor, &self.credentials)
+            .await
+            .map_err(|e| self.error(e))?;
+        let (sender, receiver) = mpsc::channel(CHUNKS_IN_FLIGHT);
+        let store = self.engine.store().clone();
+        let unpack = tokio::task::spawn_blocking(move || {
+            store.add_layer(&lease, &descriptor, &diff_id, ChunkReader { receiver, chunk: Bytes::new() })
+        });
+        let mut download = None;
+        while let Some(chunk) = stream.next().await {
+            let message = chunk.map_err(|e| {
+                let text = e.to_string();
+                download = Some(e);
+                text
+            });
+            let stop = message.is_err();
+            if sender.send(message).await.is_err() || stop {
+                break;
+            }
+        }
+        drop(sender);
+        let unpacked = unpack.await.map_err(|e| Error::io("join", "unpack task")(std::io::Error::other(e)))?;
+        match download {
+            Some(error) => Err(self.error(error)),
+            None => Ok(unpacked?),
+        }
+    }
+
+    /// The names that the image gets: the reference as asked for, and by digest.
+    fn names(&self, chosen: &ImageManifest) -> Vec<String> {
+        let top = chosen.index.as_ref().unwrap_or(&chosen.fetched);
+        let by_digest = self.reference.without_tag().with_digest(top.digest.clone());
+        let mut names = vec![by_digest.to_string()];
+        if self.reference.tag().is_some() && self.reference.digest().is_none() {
+            names.insert(0, self.reference.to_string());
+        }
+        names
+    }
+}
+
+/// Runs a store call where it may block.
+async fn blocking<T: Send + 'static>(
+    store: Store,
+    call: impl FnOnce(&Store) -> Result<T, store::Error> + Send + 'static,
+) -> Result<T> {
+    let done = tokio::task::spawn_blocking(move || call(&store)).await;
+    Ok(done.map_err(|e| Error::io("join", "store task")(std::io::Error::other(e)))??)
+}
+
+/// The blocking end of a download.
+struct ChunkReader {
+    receiver: mpsc::Receiver<Result<Bytes, String>>,
+    chunk: Bytes,
+}
+
+impl Read for ChunkReader {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        while self.chunk.is_empty() {
+            match self.receiver.blocking_recv() {
+                Some(Ok(chunk)) => self.chunk = chunk,
+                Some(Err(reason)) => return Err(std::io::Error::other(reason)),
+                None => return Ok(0),
+            }
+        }
+        let count = buffer.len().min(self.chunk.len());
+        buffer[..count].copy_from_slice(&self.chunk.split_to(count));
+        Ok(count)
+    }
+}

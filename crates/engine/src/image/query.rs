@@ -1,0 +1,61 @@
+//! ListImages, ImageStatus, RemoveImage: what is in the store.
+
+use super::ImageRecord;
+use crate::container::ContainerFilter;
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+
+impl Engine {
+    /// All images, or the one that `query` names.
+    ///
+    /// # Errors
+    /// A store that cannot be read.
+    pub fn images(&self, query: Option<&str>) -> Result<Vec<ImageRecord>> {
+        match query.filter(|query| !query.is_empty()) {
+            None => Ok(self.store().images()?),
+            Some(query) => Ok(self.find_image(query)?.into_iter().collect()),
+        }
+    }
+
+    /// The image that `query` names: an id or its beginning, a tag, a digest reference, or a
+    /// short name tried against the unqualified-search registries. `None` if there is none.
+    ///
+    /// # Errors
+    /// An ambiguous id, or a store that cannot be read.
+    pub fn find_image(&self, query: &str) -> Result<Option<ImageRecord>> {
+        if let Some(found) = self.store().find(query)? {
+            return Ok(Some(found));
+        }
+        for reference in self.images_fetcher().candidates(query) {
+            if let Some(found) = self.store().find(&reference.to_string())? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
+    /// As [`Engine::find_image`], where absence is an error.
+    ///
+    /// # Errors
+    /// `NotFound`, and those of [`Engine::find_image`].
+    pub fn image(&self, query: &str) -> Result<ImageRecord> {
+        self.find_image(query)?
+            .ok_or_else(|| Error::NotFound { what: "image", name: query.to_owned() })
+    }
+
+    /// Removes the image with all its names and what nothing else uses. An image that is not
+    /// there is fine.
+    ///
+    /// # Errors
+    /// An image that a container uses, or a store that cannot be changed.
+    pub fn remove_image(&self, query: &str) -> Result<()> {
+        let Some(record) = self.find_image(query)? else { return Ok(()) };
+        let used = self.containers(&ContainerFilter::default())?;
+        if let Some(user) = used.into_iter().find(|container| container.image_id == record.id) {
+            return Err(Error::ImageInUse { image: query.to_owned(), container: user.id });
+        }
+        self.store().remove(&record.id)?;
+        self.store().gc()?;
+        Ok(())
+    }
+}

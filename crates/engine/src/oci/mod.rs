@@ -1,0 +1,133 @@
+//! From a container's specification, its pod and its image to the runtime's config.json
+//! (OCI runtime-spec). Pure but for looking at host paths of mounts and devices: it makes a
+//! missing mount source, nothing else. One file per chapter of the runtime-spec.
+
+mod devices;
+mod mounts;
+mod process;
+mod resources;
+mod security;
+
+use std::path::Path;
+
+use runtime::spec;
+
+pub(crate) use process::{exec_process, stop_signal};
+pub(crate) use security::all_capabilities;
+
+use crate::container::record::ContainerRecord;
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::image::ImageRecord;
+use crate::pod::record::{PodRecord, live_supervisor, namespace};
+use crate::pod::{NamespaceMode, NamespaceModes};
+
+/// Everything that a config.json is made from.
+pub(crate) struct Inputs<'a> {
+    pub(crate) engine: &'a Engine,
+    pub(crate) pod: &'a PodRecord,
+    pub(crate) container: &'a ContainerRecord,
+    pub(crate) image: &'a ImageRecord,
+}
+
+impl Inputs<'_> {
+    fn privileged(&self) -> bool {
+        self.container.spec.security.privileged
+    }
+}
+
+/// The container's config.json.
+///
+/// # Errors
+/// A field of the request that cannot be accepted, named.
+pub(crate) fn build(inputs: &Inputs<'_>) -> Result<spec::Spec> {
+    let security = &inputs.container.spec.security;
+    if security.privileged && !inputs.pod.spec.privileged && inputs.pod.spec.origin == crate::pod::Origin::Cri {
+        return Err(Error::invalid("security_context.privileged", "the pod is not privileged"));
+    }
+    let process = process::build(inputs)?;
+    let confinement = security::build(inputs, process.capabilities.as_ref())?;
+    Ok(spec::Spec {
+        oci_version: "1.2.0".into(),
+        root: Some(spec::Root {
+            path: "rootfs".into(),
+            readonly: security.readonly_rootfs || inputs.engine.config().runtime.read_only,
+        }),
+        hostname: None,
+        mounts: mounts::build(inputs)?,
+        annotations: annotations(inputs),
+        linux: Some(spec::Linux {
+            namespaces: namespaces(inputs)?,
+            cgroups_path: Some(inputs.container.cgroup.clone()),
+            resources: Some(resources::build(inputs)?),
+            devices: devices::nodes(inputs)?,
+            seccomp: confinement.seccomp,
+            masked_paths: confinement.masked_paths,
+            readonly_paths: confinement.readonly_paths,
+            rootfs_propagation: mounts::root_propagation(inputs),
+            ..spec::Linux::default()
+        }),
+        process: Some(process),
+        ..spec::Spec::default()
+    })
+}
+
+/// The pod's namespaces by path, the container's own new, the node's left out.
+fn namespaces(inputs: &Inputs<'_>) -> Result<Vec<spec::Namespace>> {
+    let pod = &inputs.pod.spec.namespaces;
+    let dir = inputs.engine.layout().pod(&inputs.pod.id);
+    let supervisor = live_supervisor(&inputs.pod.id, &dir)?.ok_or_else(|| Error::State {
+        verb: "create a container in",
+        what: "pod",
+        id: inputs.pod.id.clone(),
+        state: "not ready: its supervisor has ended".into(),
+    })?;
+    let new = |kind| spec::Namespace { kind, path: None };
+    let join = |kind, pid: i32, name: &str| spec::Namespace { kind, path: Some(namespace(pid, name)) };
+    let mut all = vec![new(spec::NamespaceKind::Mount)];
+    if pod.network != NamespaceMode::Node {
+        all.push(join(spec::NamespaceKind::Network, supervisor.pid, "net"));
+        all.push(join(spec::NamespaceKind::Uts, supervisor.pid, "uts"));
+    }
+    if pod.ipc != NamespaceMode::Node {
+        all.push(join(spec::NamespaceKind::Ipc, supervisor.pid, "ipc"));
+    }
+    let own: &NamespaceModes = &inputs.container.spec.security.namespaces;
+    match own.pid {
+        NamespaceMode::Node => {}
+        NamespaceMode::Container => all.push(new(spec::NamespaceKind::Pid)),
+        NamespaceMode::Pod => {
+            let init = supervisor.pod_init.ok_or_else(|| {
+                Error::invalid("namespace_options.pid", "POD, but the pod was made without a shared PID namespace")
+            })?;
+            all.push(join(spec::NamespaceKind::Pid, init, "pid"));
+        }
+        NamespaceMode::Target => {
+            let target = inputs.engine.running_container("share the processes of", &own.target_id)?;
+            if target.pod_id != inputs.pod.id {
+                return Err(Error::invalid("namespace_options.target_id", "is a container of another pod"));
+            }
+            all.extend(target.pid.map(|pid| join(spec::NamespaceKind::Pid, pid, "pid")));
+        }
+    }
+    // On v2 only: programs of v1 times look for their cgroup's path as the node sees it.
+    if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() && !inputs.privileged() {
+        all.push(new(spec::NamespaceKind::Cgroup));
+    }
+    Ok(all)
+}
+
+/// What tools that look at a bundle expect to find, in CRI-O's words.
+fn annotations(inputs: &Inputs<'_>) -> std::collections::BTreeMap<String, String> {
+    let container = inputs.container;
+    let mut all = container.spec.annotations.clone();
+    for (key, value) in [
+        ("io.kubernetes.cri-o.ContainerType", "container".to_owned()),
+        ("io.kubernetes.cri-o.SandboxID", inputs.pod.id.clone()),
+        ("io.kubernetes.cri-o.ContainerID", container.id.clone()),
+        ("io.kubernetes.cri-o.Image", container.image_id.clone()),
+    ] {
+        all.insert(key.to_owned(), value);
+    }
+    all
+}

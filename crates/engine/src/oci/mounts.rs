@@ -1,0 +1,143 @@
+//! runtime-spec `mounts`: the usual file systems, the pod's files under /etc, /dev/shm, and the
+//! request's mounts in order.
+
+use std::path::{Path, PathBuf};
+
+use runtime::spec;
+
+use super::Inputs;
+use crate::container::{Mount, Propagation};
+use crate::error::{Error, Result};
+use crate::pod::NamespaceMode;
+
+pub(super) fn build(inputs: &Inputs<'_>) -> Result<Vec<spec::Mount>> {
+    let mut all = system(inputs);
+    let requested = &inputs.container.spec.mounts;
+    let taken = |path: &str| requested.iter().any(|mount| mount.container_path == Path::new(path));
+    let pod_dir = inputs.engine.layout().pod(&inputs.pod.id);
+    let read_only = inputs.container.spec.security.readonly_rootfs;
+    for (name, target) in [("resolv.conf", "/etc/resolv.conf"), ("hostname", "/etc/hostname"), ("hosts", "/etc/hosts")] {
+        let source = pod_dir.join(name);
+        if !taken(target) && source.exists() {
+            all.push(bind(&source, target, if read_only { "ro" } else { "rw" }));
+        }
+    }
+    if !taken("/dev/shm") {
+        let node = inputs.pod.spec.namespaces.ipc == NamespaceMode::Node;
+        let source = if node { PathBuf::from("/dev/shm") } else { pod_dir.join("shm") };
+        all.push(bind(&source, "/dev/shm", "rw"));
+    }
+    // A mount over one of the system's own replaces it.
+    all.retain(|mount| !requested.iter().any(|asked| asked.container_path == mount.destination));
+    for mount in requested {
+        all.push(request(mount)?);
+    }
+    Ok(all)
+}
+
+/// Mounts with rshared or rslave need a root that lets events through.
+pub(super) fn root_propagation(inputs: &Inputs<'_>) -> Option<String> {
+    let strongest = inputs.container.spec.mounts.iter().map(|mount| mount.propagation).max_by_key(|p| match p {
+        Propagation::Private => 0,
+        Propagation::HostToContainer => 1,
+        Propagation::Bidirectional => 2,
+    })?;
+    match strongest {
+        Propagation::Private => None,
+        Propagation::HostToContainer => Some("rslave".into()),
+        Propagation::Bidirectional => Some("rshared".into()),
+    }
+}
+
+fn system(inputs: &Inputs<'_>) -> Vec<spec::Mount> {
+    let sys = if inputs.privileged() { "rw" } else { "ro" };
+    let mut all = vec![
+        mount("proc", "proc", "/proc", &["nosuid", "noexec", "nodev"]),
+        mount("tmpfs", "tmpfs", "/dev", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
+        mount("devpts", "devpts", "/dev/pts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
+        mount("mqueue", "mqueue", "/dev/mqueue", &["nosuid", "noexec", "nodev"]),
+    ];
+    all.push(match inputs.pod.spec.namespaces.network {
+        // sysfs shows the network namespace it was mounted in, which its owner may forbid to mount anew.
+        NamespaceMode::Node => bind_with("/sys", "/sys", &["rbind", "nosuid", "noexec", "nodev", sys, "rprivate"]),
+        _ => mount("sysfs", "sysfs", "/sys", &["nosuid", "noexec", "nodev", sys]),
+    });
+    all.push(mount("cgroup", "cgroup", "/sys/fs/cgroup", &["nosuid", "noexec", "nodev", "relatime", sys]));
+    all
+}
+
+fn mount(kind: &str, source: &str, target: &str, options: &[&str]) -> spec::Mount {
+    spec::Mount {
+        destination: target.into(),
+        kind: Some(kind.into()),
+        source: Some(source.into()),
+        options: options.iter().map(|option| (*option).to_owned()).collect(),
+        ..spec::Mount::default()
+    }
+}
+
+fn bind(source: &Path, target: &str, access: &str) -> spec::Mount {
+    let mut made = bind_with("", target, &["bind", "rprivate", "nosuid", "nodev", access]);
+    made.source = Some(source.to_owned());
+    made
+}
+
+fn bind_with(source: &str, target: &str, options: &[&str]) -> spec::Mount {
+    mount("bind", source, target, options)
+}
+
+/// A mount of the request. A missing source is made as a directory, as CRI-O does; a symlink is
+/// followed on the node.
+fn request(asked: &Mount) -> Result<spec::Mount> {
+    let field = || format!("mounts[{}].host_path", asked.container_path.display());
+    let unusable = |e: std::io::Error| Error::invalid(field(), format!("{}: {e}", asked.host_path.display()));
+    let source = match asked.host_path.canonicalize() {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            std::fs::create_dir_all(&asked.host_path).map_err(unusable)?;
+            asked.host_path.canonicalize().map_err(unusable)?
+        }
+        other => other.map_err(unusable)?,
+    };
+    let propagation = match asked.propagation {
+        Propagation::Private => "rprivate",
+        Propagation::HostToContainer => "rslave",
+        Propagation::Bidirectional => {
+            if !is_shared(&source)? {
+                return Err(Error::invalid(
+                    field(),
+                    format!("{} is not on a shared mount, as PROPAGATION_BIDIRECTIONAL needs", source.display()),
+                ));
+            }
+            "rshared"
+        }
+    };
+    let access = match (asked.recursive_read_only, asked.readonly) {
+        (true, _) => "rro",
+        (false, true) => "ro",
+        (false, false) => "rw",
+    };
+    Ok(spec::Mount {
+        destination: asked.container_path.clone(),
+        kind: Some("bind".into()),
+        source: Some(source),
+        options: ["rbind", propagation, access].map(String::from).to_vec(),
+        ..spec::Mount::default()
+    })
+}
+
+/// Is the mount that holds `path` shared on the node? (proc_pid_mountinfo(5), optional fields)
+fn is_shared(path: &Path) -> Result<bool> {
+    let table = std::fs::read_to_string("/proc/self/mountinfo").map_err(Error::io("read", "/proc/self/mountinfo"))?;
+    Ok(table
+        .lines()
+        .filter_map(|line| {
+            let fields: Vec<&str> = line.split(' ').collect();
+            let target = PathBuf::from(fields.get(4)?.replace("\\040", " "));
+            path.starts_with(&target).then(|| {
+                let shared = fields[6..].iter().take_while(|field| **field != "-").any(|f| f.starts_with("shared:"));
+                (target.as_os_str().len(), shared)
+            })
+        })
+        .max_by_key(|(length, _)| *length)
+        .is_some_and(|(_, shared)| shared))
+}

@@ -1,0 +1,127 @@
+//! runtime-spec `process`: arguments, environment, working directory, identity, limits.
+
+use runtime::spec;
+
+use super::{Inputs, security};
+use crate::config;
+use crate::container::{Container, ContainerSpec};
+use crate::error::{Error, Result};
+use crate::image::ImageRecord;
+
+const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+pub(super) fn build(inputs: &Inputs<'_>) -> Result<spec::Process> {
+    let container = &inputs.container.spec;
+    let user = &inputs.container.user;
+    let resources = &container.resources;
+    Ok(spec::Process {
+        terminal: container.tty,
+        args: arguments(container, inputs.image)?,
+        env: environment(inputs),
+        cwd: working_dir(container, inputs.image),
+        user: spec::User {
+            uid: user.uid,
+            gid: user.gid,
+            additional_gids: user.groups.clone(),
+            ..spec::User::default()
+        },
+        capabilities: Some(security::capabilities(inputs)?),
+        no_new_privileges: container.security.no_new_privs,
+        oom_score_adj: Some(resources.oom_score_adj.clamp(-1000, 1000) as i32),
+        rlimits: rlimits(inputs)?,
+        ..spec::Process::default()
+    })
+}
+
+/// A process for an exec: the container's own with another command.
+pub(crate) fn exec_process(container: &Container, command: &[String]) -> Result<spec::Process> {
+    let path = container.bundle.join("config.json");
+    let config: spec::Spec = crate::disk::read_json(&path)?
+        .ok_or_else(|| Error::NotFound { what: "container", name: container.id.clone() })?;
+    let mut process = config.process.unwrap_or_default();
+    process.args = command.to_vec();
+    process.terminal = false;
+    Ok(process)
+}
+
+/// CRI: `command` replaces the image's entrypoint and drops its command; `args` replaces the command.
+fn arguments(container: &ContainerSpec, image: &ImageRecord) -> Result<Vec<String>> {
+    let config = &image.config.config;
+    let mut all = if container.command.is_empty() {
+        config.entrypoint.clone()
+    } else {
+        container.command.clone()
+    };
+    if !container.args.is_empty() {
+        all.extend(container.args.iter().cloned());
+    } else if container.command.is_empty() {
+        all.extend(config.cmd.iter().cloned());
+    }
+    if all.is_empty() {
+        return Err(Error::invalid("command", "neither the request nor the image names a command"));
+    }
+    Ok(all)
+}
+
+/// Defaults, then the image, then the request; the last one of a name wins and keeps its place.
+fn environment(inputs: &Inputs<'_>) -> Vec<String> {
+    let container = &inputs.container.spec;
+    let mut all: Vec<String> = Vec::new();
+    let mut set = |entry: String| {
+        let name = entry.split('=').next().unwrap_or_default().to_owned() + "=";
+        match all.iter_mut().find(|old| old.starts_with(&name)) {
+            Some(old) => *old = entry,
+            None => all.push(entry),
+        }
+    };
+    set(DEFAULT_PATH.into());
+    if container.tty {
+        set("TERM=xterm".into());
+    }
+    set(format!("HOSTNAME={}", crate::pod::files::hostname(&inputs.pod.id, &inputs.pod.spec)));
+    inputs.engine.config().runtime.default_env.iter().cloned().for_each(&mut set);
+    inputs.image.config.config.env.iter().cloned().for_each(&mut set);
+    for (name, value) in &container.env {
+        set(format!("{name}={value}"));
+    }
+    all
+}
+
+fn working_dir(container: &ContainerSpec, image: &ImageRecord) -> String {
+    let of_image = image.config.config.working_dir.as_str();
+    [container.working_dir.as_str(), of_image, "/"]
+        .into_iter()
+        .find(|dir| !dir.is_empty())
+        .unwrap_or("/")
+        .to_owned()
+}
+
+fn rlimits(inputs: &Inputs<'_>) -> Result<Vec<spec::Rlimit>> {
+    inputs
+        .engine
+        .config()
+        .runtime
+        .default_ulimits
+        .iter()
+        .map(|text| {
+            let (kind, soft, hard) = config::parse_ulimit(text)
+                .map_err(|reason| Error::invalid("crio.runtime.default_ulimits", reason))?;
+            Ok(spec::Rlimit { kind, soft, hard })
+        })
+        .collect()
+}
+
+/// The signal that asks this container to end: the request's, the image's, or SIGTERM.
+///
+/// # Errors
+/// A name in the image that is no signal.
+pub(crate) fn stop_signal(container: &ContainerSpec, image: &ImageRecord) -> Result<i32> {
+    if let Some(signal) = container.stop_signal {
+        return Ok(signal);
+    }
+    match image.config.config.stop_signal.as_deref().unwrap_or_default() {
+        "" => Ok(libc::SIGTERM),
+        text => crate::signal::parse(text)
+            .ok_or_else(|| Error::invalid("image config StopSignal", format!("{text:?} is not a signal"))),
+    }
+}

@@ -1,0 +1,56 @@
+//! runtime-spec `linux.resources`: CRI's limits in the runtime's words. Zero and empty are unset.
+
+use runtime::spec;
+
+use super::{Inputs, devices};
+use crate::container::Resources;
+use crate::error::{Error, Result};
+
+pub(super) fn build(inputs: &Inputs<'_>) -> Result<spec::Resources> {
+    let mut built = limits(&inputs.container.spec.resources)?;
+    built.devices = devices::rules(inputs)?;
+    if built.pids.is_none() {
+        let default = inputs.engine.config().runtime.pids_limit;
+        built.pids = (default > 0).then_some(spec::Pids { limit: default });
+    }
+    Ok(built)
+}
+
+/// The limits alone: also what an update sends.
+fn limits(asked: &Resources) -> Result<spec::Resources> {
+    let positive = |value: i64| u64::try_from(value).ok().filter(|value| *value > 0);
+    let set = |value: i64| Some(value).filter(|value| *value != 0);
+    let text = |value: &str| Some(value.to_owned()).filter(|value| !value.is_empty());
+    if asked.memory_limit < 0 {
+        return Err(Error::invalid("resources.memory_limit_in_bytes", format!("{} is negative", asked.memory_limit)));
+    }
+    if asked.memory_swap_limit > 0 && asked.memory_limit > asked.memory_swap_limit {
+        return Err(Error::invalid(
+            "resources.memory_swap_limit_in_bytes",
+            format!("{} is below the memory limit {}", asked.memory_swap_limit, asked.memory_limit),
+        ));
+    }
+    Ok(spec::Resources {
+        cpu: Some(spec::Cpu {
+            shares: positive(asked.cpu_shares),
+            quota: set(asked.cpu_quota),
+            period: positive(asked.cpu_period),
+            cpus: text(&asked.cpuset_cpus),
+            mems: text(&asked.cpuset_mems),
+            ..spec::Cpu::default()
+        }),
+        memory: Some(spec::Memory {
+            limit: set(asked.memory_limit),
+            swap: set(asked.memory_swap_limit),
+            ..spec::Memory::default()
+        }),
+        pids: set(asked.pids_limit).map(|limit| spec::Pids { limit }),
+        hugepage_limits: asked
+            .hugepage_limits
+            .iter()
+            .map(|(page_size, limit)| spec::HugepageLimit { page_size: page_size.clone(), limit: *limit })
+            .collect(),
+        unified: asked.unified.clone(),
+        ..spec::Resources::default()
+    })
+}

@@ -1,0 +1,166 @@
+//! Capabilities, seccomp, masked and read-only paths. What is asked for is given or the call
+//! fails; a privileged container gets everything and nothing masked.
+
+use std::path::Path;
+
+use runtime::spec;
+
+use super::Inputs;
+use crate::container::{Profile, Security};
+use crate::error::{Error, Result};
+
+/// What confines the process besides its identity.
+pub(super) struct Confinement {
+    pub(super) seccomp: Option<spec::Seccomp>,
+    pub(super) masked_paths: Vec<String>,
+    pub(super) readonly_paths: Vec<String>,
+}
+
+pub(super) fn build(inputs: &Inputs<'_>, capabilities: Option<&spec::Capabilities>) -> Result<Confinement> {
+    let security = &inputs.container.spec.security;
+    if security.privileged {
+        return Ok(Confinement { seccomp: None, masked_paths: Vec::new(), readonly_paths: Vec::new() });
+    }
+    apparmor(&security.apparmor)?;
+    if security.selinux.is_some() && Path::new("/sys/fs/selinux/enforce").exists() {
+        return Err(Error::Unsupported("selinux_options on a node with SELinux".into()));
+    }
+    Ok(Confinement {
+        seccomp: seccomp(inputs, capabilities)?,
+        masked_paths: security.masked_paths.clone(),
+        readonly_paths: security.readonly_paths.clone(),
+    })
+}
+
+/// A profile that is asked for on a node that cannot give it is an error; the runtime's default
+/// on such a node is none, as kubelet expects.
+fn apparmor(profile: &Profile) -> Result<()> {
+    match profile {
+        Profile::Unconfined | Profile::RuntimeDefault => Ok(()),
+        Profile::Localhost(name) if !Path::new("/sys/kernel/security/apparmor").exists() => Err(Error::invalid(
+            "security_context.apparmor",
+            format!("profile {name:?} cannot be used: this node has no AppArmor"),
+        )),
+        Profile::Localhost(_) => Err(Error::Unsupported("an AppArmor profile".into())),
+    }
+}
+
+fn seccomp(inputs: &Inputs<'_>, capabilities: Option<&spec::Capabilities>) -> Result<Option<spec::Seccomp>> {
+    match &inputs.container.spec.security.seccomp {
+        Profile::Unconfined => Ok(None),
+        Profile::Localhost(path) => read_profile(path).map(Some),
+        Profile::RuntimeDefault => {
+            let configured = &inputs.engine.config().runtime.seccomp_profile;
+            if !configured.is_empty() {
+                return read_profile(configured).map(Some);
+            }
+            let bounding = capabilities.map(|caps| caps.bounding.clone()).unwrap_or_default();
+            Ok(Some(runtime::seccomp::default_profile(&bounding)))
+        }
+    }
+}
+
+fn read_profile(path: &str) -> Result<spec::Seccomp> {
+    let field = "security_context.seccomp";
+    if !Path::new(path).is_absolute() {
+        return Err(Error::invalid(field, format!("localhost profile {path:?} is not an absolute path")));
+    }
+    let text = std::fs::read(path)
+        .map_err(|e| Error::invalid(field, format!("cannot read seccomp profile {path:?}: {e}")))?;
+    serde_json::from_slice(&text)
+        .map_err(|e| Error::invalid(field, format!("seccomp profile {path:?} is not one: {e}")))
+}
+
+/// Everything the kernel knows and this engine has itself.
+pub(crate) fn all_capabilities() -> spec::Capabilities {
+    let names = everything();
+    spec::Capabilities {
+        bounding: names.clone(),
+        effective: names.clone(),
+        permitted: names,
+        ..spec::Capabilities::default()
+    }
+}
+
+pub(super) fn capabilities(inputs: &Inputs<'_>) -> Result<spec::Capabilities> {
+    let security = &inputs.container.spec.security;
+    if security.privileged {
+        return Ok(all_capabilities());
+    }
+    let names = bounding(&inputs.engine.config().runtime.default_capabilities, security)?;
+    let ambient = security.add_ambient_capabilities.iter().map(|name| canonical(name)).collect::<Result<Vec<_>>>()?;
+    // The kernel gives a user other than root its effective set from the ambient one alone.
+    let held = if inputs.container.user.uid == 0 { names.clone() } else { ambient.clone() };
+    Ok(spec::Capabilities {
+        bounding: names.clone(),
+        effective: held,
+        permitted: names,
+        inheritable: ambient.clone(),
+        ambient,
+    })
+}
+
+/// The defaults with what the request adds and drops; a single name wins over `ALL`.
+fn bounding(defaults: &[String], security: &Security) -> Result<Vec<String>> {
+    let is_all = |name: &String| name.eq_ignore_ascii_case("ALL");
+    let mut names = defaults.iter().map(|name| canonical(name)).collect::<Result<Vec<_>>>()?;
+    if security.add_capabilities.iter().any(is_all) {
+        names = everything();
+    }
+    if security.drop_capabilities.iter().any(is_all) {
+        names.clear();
+    }
+    for name in security.add_capabilities.iter().chain(&security.add_ambient_capabilities).filter(|n| !is_all(n)) {
+        let name = canonical(name)?;
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    for name in security.drop_capabilities.iter().filter(|name| !is_all(name)) {
+        let name = canonical(name)?;
+        names.retain(|have| *have != name);
+    }
+    Ok(names)
+}
+
+fn canonical(name: &str) -> Result<String> {
+    runtime::capability::number(name)
+        .and_then(runtime::capability::name)
+        .map(str::to_owned)
+        .ok_or_else(|| Error::invalid("security_context.capabilities", format!("unknown capability {name:?}")))
+}
+
+fn everything() -> Vec<String> {
+    (0..=runtime::capability::last()).filter_map(runtime::capability::name).map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(add: &[&str], drop: &[&str]) -> Vec<String> {
+        let owned = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect();
+        let security =
+            Security { add_capabilities: owned(add), drop_capabilities: owned(drop), ..Security::default() };
+        bounding(&["CHOWN".to_owned(), "KILL".to_owned()], &security).unwrap()
+    }
+
+    #[test]
+    fn adding_and_dropping_start_from_the_defaults() {
+        assert_eq!(names(&[], &[]), ["CAP_CHOWN", "CAP_KILL"]);
+        assert_eq!(names(&["net_admin"], &["CAP_KILL"]), ["CAP_CHOWN", "CAP_NET_ADMIN"]);
+    }
+
+    #[test]
+    fn a_single_name_wins_over_all() {
+        assert_eq!(names(&["NET_RAW"], &["ALL"]), ["CAP_NET_RAW"]);
+        assert!(!names(&["ALL"], &["SYS_ADMIN"]).contains(&"CAP_SYS_ADMIN".to_owned()));
+        assert!(names(&["ALL"], &[]).contains(&"CAP_SYS_ADMIN".to_owned()));
+    }
+
+    #[test]
+    fn an_unknown_capability_is_refused_by_name() {
+        let security = Security { add_capabilities: vec!["FLY".into()], ..Security::default() };
+        assert!(bounding(&[], &security).unwrap_err().to_string().contains("FLY"));
+    }
+}

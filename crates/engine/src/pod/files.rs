@@ -1,0 +1,81 @@
+//! The files of a pod that its containers see under /etc: resolv.conf, hostname, hosts.
+
+use std::fmt::Write;
+use std::net::IpAddr;
+use std::path::Path;
+
+use super::{DnsConfig, NamespaceMode, Origin, PodSpec};
+use crate::disk;
+use crate::error::{Error, Result};
+
+/// Writes resolv.conf and hostname into the pod's directory.
+pub(crate) fn write(dir: &Path, id: &str, spec: &PodSpec) -> Result<()> {
+    let resolv = match &spec.dns {
+        Some(dns) => resolv_conf(dns),
+        None => node_resolv_conf()?,
+    };
+    disk::write_file(&dir.join("resolv.conf"), resolv.as_bytes(), 0o644)?;
+    disk::write_file(&dir.join("hostname"), format!("{}\n", hostname(id, spec)).as_bytes(), 0o644)
+}
+
+/// Writes /etc/hosts for a pod that has no kubelet to do it.
+pub(crate) fn write_hosts(dir: &Path, id: &str, spec: &PodSpec, ips: &[IpAddr]) -> Result<()> {
+    if spec.origin != Origin::Cli {
+        return Ok(());
+    }
+    let mut text = String::from("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
+    for ip in ips {
+        let _ = writeln!(text, "{ip}\t{} {}", hostname(id, spec), spec.name);
+    }
+    disk::write_file(&dir.join("hosts"), text.as_bytes(), 0o644)
+}
+
+/// The hostname inside the pod.
+pub(crate) fn hostname(id: &str, spec: &PodSpec) -> String {
+    if !spec.hostname.is_empty() {
+        return spec.hostname.clone();
+    }
+    if spec.namespaces.network == NamespaceMode::Node {
+        return rustix::system::uname().nodename().to_string_lossy().into_owned();
+    }
+    id.chars().take(12).collect()
+}
+
+fn resolv_conf(dns: &DnsConfig) -> String {
+    let mut text = String::new();
+    if !dns.searches.is_empty() {
+        let _ = writeln!(text, "search {}", dns.searches.join(" "));
+    }
+    for server in &dns.servers {
+        let _ = writeln!(text, "nameserver {server}");
+    }
+    if !dns.options.is_empty() {
+        let _ = writeln!(text, "options {}", dns.options.join(" "));
+    }
+    text
+}
+
+/// The node's resolv.conf; a node without one gives an empty file.
+fn node_resolv_conf() -> Result<String> {
+    let path = Path::new("/etc/resolv.conf");
+    match std::fs::read_to_string(path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
+        other => other.map_err(Error::io("read", path)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resolv_conf_has_one_line_of_each_kind_and_one_per_server() {
+        let dns = DnsConfig {
+            servers: vec!["10.0.0.1".into(), "fd00::1".into()],
+            searches: vec!["a.b".into(), "c".into()],
+            options: vec!["ndots:5".into()],
+        };
+        assert_eq!(resolv_conf(&dns), "search a.b c\nnameserver 10.0.0.1\nnameserver fd00::1\noptions ndots:5\n");
+        assert_eq!(resolv_conf(&DnsConfig::default()), "");
+    }
+}

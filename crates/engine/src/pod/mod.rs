@@ -1,0 +1,149 @@
+//! A pod: the namespaces, network and supervisor that its containers share (CRI: PodSandbox).
+//! This file holds the nouns; one file per verb stands beside it. What is written to
+//! `pod.json` is [`PodRecord`] and nothing else.
+
+pub(crate) mod files;
+mod query;
+pub(crate) mod record;
+mod run;
+pub(crate) mod stop;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// What a caller asks for: everything that is known before the pod exists.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct PodSpec {
+    /// Name, unique together with namespace, uid and attempt.
+    pub name: String,
+    /// Kubernetes uid.
+    pub uid: String,
+    /// Kubernetes namespace.
+    pub namespace: String,
+    /// How often kubelet has made this pod before.
+    pub attempt: u32,
+    /// Who made the pod; CRI lists only its own.
+    pub origin: Origin,
+    /// Hostname inside; empty: the first 12 characters of the pod id (the node's name with the node's network).
+    pub hostname: String,
+    /// Where the logs of its containers go; relative `log_path`s of containers need it.
+    pub log_directory: Option<PathBuf>,
+    /// Contents of resolv.conf; `None` copies the node's.
+    pub dns: Option<DnsConfig>,
+    /// Ports of the node that lead to the pod.
+    pub port_mappings: Vec<PortMapping>,
+    /// Labels, kept byte for byte.
+    pub labels: BTreeMap<String, String>,
+    /// Annotations, kept byte for byte.
+    pub annotations: BTreeMap<String, String>,
+    /// The cgroup under which the pod's cgroups are made; `None`: the engine's default parent.
+    pub cgroup_parent: Option<String>,
+    /// Which namespaces are the pod's own and which the node's.
+    pub namespaces: NamespaceModes,
+    /// Namespaced sysctls to set in the pod.
+    pub sysctls: BTreeMap<String, String>,
+    /// May its containers be privileged?
+    pub privileged: bool,
+    /// The runtime handler; empty means the default.
+    pub runtime_handler: String,
+    /// True when no network at all is wanted (`floe run --network none`).
+    pub network_none: bool,
+}
+
+/// Who made a pod.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Origin {
+    /// kubelet, crictl or another CRI client.
+    #[default]
+    Cri,
+    /// A person at a terminal.
+    Cli,
+}
+
+/// resolv.conf as CRI's DNSConfig gives it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DnsConfig {
+    /// `nameserver` lines.
+    pub servers: Vec<String>,
+    /// The `search` line.
+    pub searches: Vec<String>,
+    /// The `options` line.
+    pub options: Vec<String>,
+}
+
+/// A port of the node that leads to the pod.
+pub use network::{PortMapping, Protocol};
+
+/// One namespace's owner (CRI NamespaceMode).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NamespaceMode {
+    /// Shared by the pod's containers.
+    #[default]
+    Pod,
+    /// The container's own.
+    Container,
+    /// The node's.
+    Node,
+    /// Another container's (`target_id`).
+    Target,
+}
+
+/// The namespace options of a pod or container (CRI NamespaceOption).
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct NamespaceModes {
+    /// Network: `Pod` or `Node`.
+    pub network: NamespaceMode,
+    /// Processes: any.
+    pub pid: NamespaceMode,
+    /// System V IPC and /dev/shm: `Pod` or `Node`.
+    pub ipc: NamespaceMode,
+    /// The container whose process namespace is shared when `pid` is `Target`.
+    pub target_id: String,
+    /// Has the request asked for a user namespace of the pod's own?
+    pub user_pod: bool,
+}
+
+/// Ready, or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PodState {
+    /// The supervisor lives and the network stands.
+    Ready,
+    /// Stopped, or the supervisor is gone.
+    NotReady,
+}
+
+/// A pod as it is now.
+#[derive(Debug, Clone)]
+pub struct Pod {
+    /// 64 hexadecimal digits.
+    pub id: String,
+    /// What was asked for.
+    pub spec: PodSpec,
+    /// Ready or not.
+    pub state: PodState,
+    /// Nanoseconds since 1970.
+    pub created_at: i64,
+    /// The pod's addresses, the primary one first; empty with the node's network.
+    pub ips: Vec<std::net::IpAddr>,
+    /// The supervisor's process id while it lives.
+    pub supervisor_pid: Option<i32>,
+    /// The path of the pod's network namespace while the supervisor lives; `None` with the node's network.
+    pub netns: Option<PathBuf>,
+    /// The cgroup of the pod under each hierarchy's root.
+    pub cgroup_parent: String,
+}
+
+/// Which pods to list. Conditions are ANDed; `None` and empty mean any.
+#[derive(Debug, Clone, Default)]
+pub struct PodFilter {
+    /// An id or its unambiguous beginning.
+    pub id: Option<String>,
+    /// The state.
+    pub state: Option<PodState>,
+    /// Labels that must all be there with these values.
+    pub labels: BTreeMap<String, String>,
+    /// Only pods of this origin.
+    pub origin: Option<Origin>,
+}

@@ -1,0 +1,53 @@
+//! PodSandboxStatus and ListPodSandbox: reading, never changing.
+
+use super::record::PodRecord;
+use super::{Pod, PodFilter};
+use crate::disk;
+use crate::engine::{Engine, has_labels, resolve_prefix};
+use crate::error::{Error, Result};
+
+impl Engine {
+    /// One pod, by id or its unambiguous beginning.
+    ///
+    /// # Errors
+    /// `NotFound`, or an ambiguous beginning.
+    pub fn pod(&self, id: &str) -> Result<Pod> {
+        let missing = || Error::NotFound { what: "pod", name: id.to_owned() };
+        let full = self.find_pod_id(id)?.ok_or_else(missing)?;
+        let dir = self.layout().pod(&full);
+        let record = PodRecord::read(&dir)?.ok_or_else(missing)?;
+        record.view(&dir)?.ok_or_else(missing)
+    }
+
+    /// The pods that fit, newest first. A filter that nothing fits gives an empty list.
+    ///
+    /// # Errors
+    /// A record that cannot be read.
+    pub fn pods(&self, filter: &PodFilter) -> Result<Vec<Pod>> {
+        let mut pods = Vec::new();
+        for id in disk::entries(&self.layout().pods())? {
+            if !filter.id.as_deref().is_none_or(|prefix| id.starts_with(prefix)) {
+                continue;
+            }
+            let dir = self.layout().pod(&id);
+            let Some(record) = PodRecord::read(&dir)? else { continue };
+            let fits = has_labels(&record.spec.labels, &filter.labels)
+                && filter.origin.is_none_or(|origin| origin == record.spec.origin);
+            if !fits {
+                continue;
+            }
+            if let Some(pod) = record.view(&dir)? {
+                if filter.state.is_none_or(|state| state == pod.state) {
+                    pods.push(pod);
+                }
+            }
+        }
+        pods.sort_by_key(|pod| std::cmp::Reverse(pod.created_at));
+        Ok(pods)
+    }
+
+    /// The full id that `prefix` begins; `None` if there is none.
+    pub(crate) fn find_pod_id(&self, prefix: &str) -> Result<Option<String>> {
+        resolve_prefix("pod", prefix, disk::entries(&self.layout().pods())?)
+    }
+}

@@ -1,0 +1,58 @@
+//! `floe run --rm` beside `podman run --rm`.
+
+use std::process::{Command, Stdio};
+
+use testkit::{Error, Node, NodeOptions, Registry};
+
+use crate::runtimes::timed;
+use crate::table::{Section, median};
+
+const ROUNDS: usize = 12;
+
+pub(crate) fn compare(registry: &Registry, image: &str) -> Result<Section, Error> {
+    let node = Node::prepare(&NodeOptions { insecure: vec![registry.host()], ..NodeOptions::default() })?;
+    let dir = tempfile::Builder::new().prefix("floe-bench-podman-").tempdir()?;
+    ok(node.floe(&["pull", image])?)?;
+    ok(podman(dir.path(), &["pull", "--tls-verify=false", image]))?;
+    let mut rows = Vec::new();
+    for network in ["none", "bridge"] {
+        let mut samples = [Vec::new(), Vec::new()];
+        for _ in 0..ROUNDS {
+            samples[0].push(timed(|| ok(node.floe(&["run", "--rm", "--network", network, image, "true"])?))?);
+            samples[1].push(timed(|| ok(podman(dir.path(), &["run", "--rm", "--network", network, image, "true"])))?);
+        }
+        rows.push((format!("run --rm --network {network} busybox true"), samples.into_iter().map(median).collect()));
+    }
+    ok(podman(dir.path(), &["system", "reset", "--force"]))?;
+    Ok(Section {
+        title: "For people".into(),
+        about: format!("{ROUNDS} rounds, the image already there, no daemon on either side."),
+        who: ["floe", "podman"].map(String::from).to_vec(),
+        unit: "ms",
+        rows,
+    })
+}
+
+fn podman(dir: &std::path::Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new("podman");
+    command
+        .arg("--root")
+        .arg(dir.join("root"))
+        .arg("--runroot")
+        .arg(dir.join("run"))
+        .arg("--tmpdir")
+        .arg(dir.join("tmp"))
+        .arg("--network-config-dir")
+        .arg(dir.join("net"))
+        .args(["--cgroup-manager", "cgroupfs", "--events-backend", "none"])
+        .args(arguments);
+    command
+}
+
+fn ok(mut command: Command) -> Result<(), Error> {
+    let output = command.stdin(Stdio::null()).output()?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(format!("{command:?}: {}: {}", output.status, String::from_utf8_lossy(&output.stderr)).into())
+}
