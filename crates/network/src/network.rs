@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::cni::chain::Chain;
 use crate::cni::plugin::Call;
-use crate::cni::record::{Record, Records};
+use crate::cni::record::{Memory, Record, Records};
 use crate::cni::{List, Loader};
 use crate::host::Host;
 use crate::ipam::store::LeaseDir;
@@ -73,9 +73,10 @@ impl Network {
         })?;
         let pod = Pod::open(path)?;
         let chain = self.loader.current(&self.config)?;
-        if self.records.read(attachment.id)?.is_some() {
+        if !matches!(self.records.read(attachment.id)?, Memory::None) {
             self.teardown(attachment)?;
         }
+        warn_about_bandwidth(attachment, &chain.list);
         let call = Call {
             attachment,
             pod: Some(&pod),
@@ -119,9 +120,11 @@ impl Network {
             Err(Error::Netns { source, .. }) if source.kind() == ErrorKind::NotFound => None,
             other => other?,
         };
-        let mut errors = match self.records.read(id)? {
-            Some(record) => self.undo(&record, attachment.netns, pod.as_ref()),
-            None => self.undo_without_record(attachment, pod.as_ref()),
+        let memory = self.records.read(id)?;
+        let mut errors = match &memory {
+            Memory::Record(record) => self.undo(record, attachment.netns, pod.as_ref()),
+            Memory::Damaged => self.undo_by_id(attachment, pod.as_ref(), true),
+            Memory::None => self.undo_by_id(attachment, pod.as_ref(), false),
         };
         if errors.is_empty() {
             errors.extend(self.records.remove(id).err());
@@ -132,7 +135,9 @@ impl Network {
                 errors,
             });
         }
-        tracing::info!(pod = id, elapsed = ?start.elapsed(), "pod is off the network");
+        if !matches!(memory, Memory::None) {
+            tracing::info!(pod = id, elapsed = ?start.elapsed(), "pod is off the network");
+        }
         Ok(())
     }
 
@@ -153,37 +158,43 @@ impl Network {
         errors
     }
 
-    /// For a pod that nothing is remembered of: what bears its id is taken away, and the current
-    /// network's DEL is run if there is any sign that the pod had been on it.
-    fn undo_without_record(&self, call: &Attachment<'_>, pod: Option<&Pod>) -> Vec<Error> {
-        let mut errors = Vec::new();
+    /// For a pod without a readable record: what bears its id is taken away. The current network's
+    /// DEL is run too if the pod `was_there`, or has an address: it would be slow for every pod that
+    /// is taken off twice.
+    fn undo_by_id(
+        &self,
+        attachment: &Attachment<'_>,
+        pod: Option<&Pod>,
+        was_there: bool,
+    ) -> Vec<Error> {
+        let id = attachment.id;
         let known = match self.lease_dirs() {
             Ok(dirs) => dirs,
             Err(error) => return vec![error],
         };
-        let owns = |dir: &LeaseDir| {
+        let has_address = |dir: &LeaseDir| {
             dir.leases()
-                .is_ok_and(|leases| leases.iter().any(|(_, owner)| owner == call.id))
+                .is_ok_and(|leases| leases.iter().any(|(_, owner)| owner == id))
         };
-        if known.iter().any(owns)
-            && let Ok(chain) = self.loader.current(&self.config)
-        {
-            let call = Call {
-                attachment: call,
-                pod,
-                host: &self.host,
-            };
-            errors.extend(chain.del(&call, None));
+        let mut errors = Vec::new();
+        if was_there || known.iter().any(has_address) {
+            match self.current() {
+                Ok(chain) => {
+                    let call = Call {
+                        attachment,
+                        pod,
+                        host: &self.host,
+                    };
+                    errors.extend(chain.del(&call, None));
+                }
+                Err(error) => tracing::warn!(pod = id, %error, "taken off by its id only"),
+            }
         }
-        errors.extend(
-            known
-                .iter()
-                .filter_map(|dir| dir.release_all(call.id).err()),
-        );
+        errors.extend(known.iter().filter_map(|dir| dir.release_all(id).err()));
         let released = self
             .host
             .existing_table()
-            .and_then(|(table, mut socket)| table.release(&mut socket, call.id));
+            .and_then(|(table, mut socket)| table.release(&mut socket, id));
         errors.extend(released.err());
         errors
     }
@@ -214,10 +225,9 @@ impl Network {
             id: attachment.id.to_owned(),
             reason,
         };
-        let record = self
-            .records
-            .read(attachment.id)?
-            .ok_or_else(|| absent("is not attached"))?;
+        let Memory::Record(record) = self.records.read(attachment.id)? else {
+            return Err(absent("is not attached"));
+        };
         let result = record
             .result
             .as_ref()
@@ -239,7 +249,10 @@ impl Network {
     /// [`Error::File`] when the record cannot be read.
     pub fn attached(&self, id: &str) -> Result<Option<Attached>> {
         check(&Attachment::of(id))?;
-        Ok(self.records.read(id)?.and_then(|record| record.attached()))
+        Ok(match self.records.read(id)? {
+            Memory::Record(record) => record.attached(),
+            Memory::Damaged | Memory::None => None,
+        })
     }
 
     /// Ids of all pods with something on the network, half-made ones included: what is not a live
@@ -324,6 +337,24 @@ fn check(attachment: &Attachment<'_>) -> Result<()> {
         return wrong("the interface name is not valid");
     }
     Ok(())
+}
+
+/// A limit that no plugin of the network can keep is not kept, as with other runtimes; but said.
+fn warn_about_bandwidth(attachment: &Attachment<'_>, list: &List) {
+    let limits = [
+        "kubernetes.io/ingress-bandwidth",
+        "kubernetes.io/egress-bandwidth",
+    ];
+    let asked = limits
+        .iter()
+        .any(|limit| attachment.annotations.contains_key(*limit));
+    if asked && !list.has_capability("bandwidth") {
+        tracing::warn!(
+            pod = attachment.id,
+            network = list.name,
+            "bandwidth limits are ignored: no plugin of the network has the capability"
+        );
+    }
 }
 
 /// A setup under way, with its record written. Dropped before `commit`, it takes down what the

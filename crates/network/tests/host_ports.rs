@@ -184,6 +184,30 @@ fn a_pod_cannot_reach_the_hosts_loopback() {
     assert_eq!(pod.ask("127.0.0.1:7000"), ip("10.99.0.2"));
 }
 
+/// A DNS client that never stops asking must reach the pod that has the port now.
+#[test]
+fn udp_clients_follow_the_port_from_pod_to_pod() {
+    let Some(lab) = Lab::new() else { return };
+    let network = lab.network();
+    let outside = lab.outside();
+    let (first, second) = (Netns::new(), Netns::new());
+    let udp = PortMapping {
+        protocol: Protocol::Udp,
+        ..port(8053, 53)
+    };
+    // The table is there, and so connections are tracked before the port is mapped.
+    setup(&lab, &network, "other", &Netns::new(), &[port(1, 1)]).unwrap();
+    assert_eq!(outside.ask_udp_from(5555, "192.0.2.2:8053"), None);
+    setup(&lab, &network, "first", &first, &[udp]).unwrap();
+    first.serve_udp("0.0.0.0:53");
+    assert!(outside.ask_udp_from(5555, "192.0.2.2:8053").is_some());
+    lab.host
+        .run(|| network.teardown(&Attachment::of("first")).unwrap());
+    setup(&lab, &network, "second", &second, &[udp]).unwrap();
+    second.serve_udp("0.0.0.0:53");
+    assert!(outside.ask_udp_from(5555, "192.0.2.2:8053").is_some());
+}
+
 #[test]
 fn the_table_reads_well_in_nft() {
     let Some(lab) = Lab::new() else { return };

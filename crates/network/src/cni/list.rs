@@ -106,6 +106,16 @@ impl List {
         })
     }
 
+    /// Whether one of its plugins says that it can do this.
+    pub(crate) fn has_capability(&self, name: &str) -> bool {
+        self.plugins.iter().any(|plugin| {
+            plugin
+                .get("capabilities")
+                .and_then(|all| all.get(name))
+                .is_some_and(is_true)
+        })
+    }
+
     /// The list as it is kept with a pod.
     pub(crate) fn to_value(&self) -> Value {
         json!({ "cniVersion": self.version, "name": self.name, "plugins": self.plugins,

@@ -78,6 +78,18 @@ impl Record {
     }
 }
 
+/// What reading a record can find.
+#[derive(Debug)]
+pub(crate) enum Memory {
+    /// The pod was never put on a network, or has been taken off.
+    None,
+    /// There is something that cannot be read: a power cut, or another version's. The pod's id still
+    /// finds most of what it had.
+    Damaged,
+    /// The record.
+    Record(Box<Record>),
+}
+
 /// The directory of all records.
 #[derive(Debug, Clone)]
 pub(crate) struct Records {
@@ -94,27 +106,26 @@ impl Records {
         self.dir.join(format!("{id}.json"))
     }
 
-    /// The pod's record. One that is damaged (a power cut) or of another version is as good as none:
-    /// the pod's id still finds most of what it had.
-    pub(crate) fn read(&self, id: &str) -> Result<Option<Record>> {
+    /// What is remembered of the pod.
+    pub(crate) fn read(&self, id: &str) -> Result<Memory> {
         let path = self.path(id);
         let bytes = match fs::read(&path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Memory::None),
             other => other.map_err(Error::file("read", &path))?,
         };
         match serde_json::from_slice::<Record>(&bytes) {
-            Ok(record) if record.version == VERSION => Ok(Some(record)),
+            Ok(record) if record.version == VERSION => Ok(Memory::Record(Box::new(record))),
             Ok(record) => {
                 tracing::warn!(
                     pod = id,
                     version = record.version,
                     "unknown version of a record"
                 );
-                Ok(None)
+                Ok(Memory::Damaged)
             }
             Err(error) => {
                 tracing::warn!(pod = id, path = %path.display(), %error, "damaged record");
-                Ok(None)
+                Ok(Memory::Damaged)
             }
         }
     }

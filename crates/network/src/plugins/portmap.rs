@@ -9,8 +9,8 @@ use crate::cni::List;
 use crate::cni::plugin::{Built, Call, Plugin, unknown_key};
 use crate::cni::result::CniResult;
 use crate::netlink::{link, route};
-use crate::nft::Forward;
 use crate::nft::table::explain_taken;
+use crate::nft::{Forward, conntrack};
 use crate::{Error, Result, sysctl};
 
 /// Keys that change nothing here: floe always uses nftables, and always masquerades what needs it.
@@ -118,6 +118,7 @@ impl Plugin for Portmap {
             .map_err(|error| explain_taken(table, &mut socket, &forwards, error))?;
         // After the table: its guard keeps route_localnet from opening the host's loopback to pods.
         allow_from_loopback(call, &forwards)?;
+        conntrack::forget_udp(&mut socket, call.attachment.port_mappings)?;
         Ok(result)
     }
 
@@ -126,7 +127,8 @@ impl Plugin for Portmap {
             return Ok(());
         }
         let (table, mut socket) = call.host.existing_table()?;
-        table.release(&mut socket, call.attachment.id)
+        table.release(&mut socket, call.attachment.id)?;
+        conntrack::forget_udp(&mut socket, call.attachment.port_mappings)
     }
 
     fn check(&self, call: &Call<'_>, result: &CniResult) -> Result<()> {

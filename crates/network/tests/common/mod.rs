@@ -101,14 +101,15 @@ impl Netns {
 
     /// The same over UDP.
     pub(crate) fn ask_udp(&self, address: &str) -> Option<IpAddr> {
+        self.ask_udp_from(0, address)
+    }
+
+    /// The same from a port that stays the same.
+    pub(crate) fn ask_udp_from(&self, port: u16, address: &str) -> Option<IpAddr> {
         let address: SocketAddr = address.parse().unwrap();
         self.run(|| {
-            let any = if address.is_ipv4() {
-                "0.0.0.0:0"
-            } else {
-                "[::]:0"
-            };
-            let socket = UdpSocket::bind(any).unwrap();
+            let any = if address.is_ipv4() { "0.0.0.0" } else { "::" };
+            let socket = UdpSocket::bind((any, port)).unwrap();
             socket.set_read_timeout(Some(PATIENCE)).unwrap();
             socket.send_to(b"?", address).ok()?;
             let mut buffer = [0; 64];
