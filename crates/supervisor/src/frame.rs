@@ -7,9 +7,10 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use rustix::buffer::spare_capacity;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+    SendAncillaryMessage, SendFlags, recv, recvmsg, sendmsg,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -84,6 +85,27 @@ impl Inbox {
         }
         self.bytes.extend_from_slice(&scratch[..message.bytes]);
         Ok(message.bytes)
+    }
+
+    /// Receives once what is no frame and has no descriptors, by way of `buffer`.
+    ///
+    /// # Errors
+    /// As recv(2).
+    pub(crate) fn receive_packets(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        buffer: &mut Vec<u8>,
+    ) -> io::Result<usize> {
+        loop {
+            buffer.clear();
+            match recv(socket, spare_capacity(buffer), RecvFlags::empty()) {
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+                Ok(_) => break,
+            }
+        }
+        self.bytes.extend_from_slice(buffer);
+        Ok(buffer.len())
     }
 
     /// The next whole message, if it has arrived.

@@ -8,6 +8,8 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use runtime::cgroup::Cgroup;
+
 use super::{Client, unexpected};
 use crate::error::{Error, Result};
 use crate::info::{LOG_FILE, SupervisorInfo};
@@ -30,6 +32,9 @@ pub fn launch(program: &Path, setup: &PodSetup) -> Result<(Client, SupervisorInf
         .mode(0o600)
         .open(&log_path)
         .map_err(Error::io("open", &log_path))?;
+    let mut client = Client::over(ours, &setup.dir);
+    // Before there is anybody to read it: the program needs it first of all.
+    client.send(&Request::SetUp(Box::new(setup.clone())), &[])?;
     let status = Command::new(program)
         .arg("supervise")
         .arg(&setup.id)
@@ -47,9 +52,23 @@ pub fn launch(program: &Path, setup: &PodSetup) -> Result<(Client, SupervisorInf
             reason,
         });
     }
-    let mut client = Client::over(ours, &setup.dir);
-    match client.call(&Request::SetUp(Box::new(setup.clone())))? {
-        Response::Ready(info) => Ok((client, info)),
-        other => Err(unexpected(&other)),
+    match client.answer() {
+        Ok(Response::Ready(info)) => Ok((client, info)),
+        Ok(other) => Err(unexpected(&other)),
+        Err(error) => {
+            remove_cgroup(setup, client);
+            Err(error)
+        }
+    }
+}
+
+/// A supervisor that failed could not remove the cgroup that it was in.
+fn remove_cgroup(setup: &PodSetup, mut client: Client) {
+    let Some(path) = &setup.cgroup else { return };
+    // Its end is the end of the connection.
+    let _ = client.answer();
+    if let Ok(cgroup) = Cgroup::open(path) {
+        // The error that is on its way says why; the pod's removal tries again.
+        let _ = cgroup.delete();
     }
 }

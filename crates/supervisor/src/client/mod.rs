@@ -204,20 +204,20 @@ impl Client {
     }
 
     fn call_with(&mut self, request: &Request, fds: &[BorrowedFd<'_>]) -> Result<Response> {
+        self.send(request, fds)?;
+        self.answer()
+    }
+
+    fn send(&mut self, request: &Request, fds: &[BorrowedFd<'_>]) -> Result<()> {
         let bytes = encode(request)?;
-        send_all(&self.socket, &bytes, fds).map_err(|error| self.lost("send to", error))?;
-        match self.receive()? {
+        send_all(&self.socket, &bytes, fds).map_err(|error| lost("send to", &self.dir, error))
+    }
+
+    fn answer(&mut self) -> Result<Response> {
+        match receive(&self.socket, &mut self.inbox, &self.dir)? {
             Response::Failed(error) => Err(error),
             response => Ok(response),
         }
-    }
-
-    fn receive(&mut self) -> Result<Response> {
-        receive(&self.socket, &mut self.inbox, &self.dir)
-    }
-
-    fn lost(&self, operation: &'static str, error: std::io::Error) -> Error {
-        lost(operation, &self.dir, error)
     }
 
     fn take_fd(&mut self) -> Option<OwnedFd> {

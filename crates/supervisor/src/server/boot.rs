@@ -3,6 +3,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
+use runtime::cgroup::Cgroup;
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::fcntl_dupfd_cloexec;
 use rustix::process::{chdir, getpid, set_child_subreaper, setsid, umask};
@@ -17,16 +18,6 @@ use crate::setup::PodSetup;
 use crate::sys::process::{Fork, close_inherited, exit_now, fork};
 use crate::sys::signal::block_all;
 
-/// Leaves the starter: a new session, and a new parent. The process that was executed ends here,
-/// and its starter has its exit code; the one that goes on is its child.
-pub(super) fn leave_starter() -> Result<()> {
-    setsid().map_err(Error::io("start", "session"))?;
-    match fork().map_err(Error::io("fork", "supervisor"))? {
-        Fork::Parent(_) => exit_now(0),
-        Fork::Child => Ok(()),
-    }
-}
-
 /// Keeps the connection that is stdin under another number, stderr as the log, and nothing else.
 pub(super) fn keep_connection_only() -> Result<OwnedFd> {
     let failed = |operation| Error::io::<rustix::io::Errno>(operation, "inherited files");
@@ -37,20 +28,6 @@ pub(super) fn keep_connection_only() -> Result<OwnedFd> {
     dup2_stdin(&null).map_err(failed("replace"))?;
     dup2_stdout(&null).map_err(failed("replace"))?;
     Ok(connection)
-}
-
-/// Takes on what a supervisor is. Returns the OOM score adjustment that its containers would have
-/// had without it.
-pub(super) fn become_supervisor() -> Result<Option<i32>> {
-    block_all().map_err(Error::io("block", "signals"))?;
-    set_name(c"floe-supervisor").map_err(Error::io("set", "process name"))?;
-    set_child_subreaper(Some(getpid())).map_err(Error::io("become", "subreaper"))?;
-    chdir("/").map_err(Error::io("enter", "/"))?;
-    umask(Mode::from_raw_mode(0o022));
-    let inherited = std::fs::read_to_string("/proc/self/oom_score_adj").ok();
-    // Needs CAP_SYS_RESOURCE; without it a supervisor is a likelier victim, and works all the same.
-    let _ = std::fs::write("/proc/self/oom_score_adj", "-999");
-    Ok(inherited.and_then(|text| text.trim().parse().ok()))
 }
 
 /// Waits for what the starter wants set up. `None`: the starter is gone.
@@ -74,4 +51,52 @@ pub(super) fn receive_setup(connection: &OwnedFd) -> Result<Option<PodSetup>> {
             }
         }
     }
+}
+
+/// Leaves the starter: a new session, a new parent, and the cgroup that is made for the pod. The
+/// process that was executed ends here, and its starter has its exit code; the one that goes on is
+/// its child, born in the cgroup.
+pub(super) fn leave_starter(setup: &PodSetup) -> Result<()> {
+    let cgroup = setup.cgroup.as_deref().map(make_cgroup).transpose()?;
+    let unified = cgroup.as_ref().and_then(|(_, unified)| unified.as_ref());
+    setsid().map_err(Error::io("start", "session"))?;
+    match fork(0, unified.map(AsFd::as_fd)).map_err(Error::io("fork", "supervisor"))? {
+        Fork::Parent(_) => exit_now(0),
+        Fork::Child => {}
+    }
+    match &cgroup {
+        Some((cgroup, _)) => cgroup
+            .join_v1()
+            .map_err(|error| cgroup_failed(cgroup.path(), error)),
+        None => Ok(()),
+    }
+}
+
+fn make_cgroup(path: &str) -> Result<(Cgroup, Option<OwnedFd>)> {
+    let cgroup = Cgroup::create(path, None).map_err(|error| cgroup_failed(path, error))?;
+    let unified = cgroup
+        .v2_directory()
+        .map_err(|error| cgroup_failed(path, error))?;
+    Ok((cgroup, unified))
+}
+
+fn cgroup_failed(path: &str, error: runtime::cgroup::Error) -> Error {
+    Error::SetUp {
+        part: format!("cgroup {path}"),
+        reason: error.to_string(),
+    }
+}
+
+/// Takes on what a supervisor is. Returns the OOM score adjustment that its containers would have
+/// had without it.
+pub(super) fn become_supervisor() -> Result<Option<i32>> {
+    block_all().map_err(Error::io("block", "signals"))?;
+    set_name(c"floe-supervisor").map_err(Error::io("set", "process name"))?;
+    set_child_subreaper(Some(getpid())).map_err(Error::io("become", "subreaper"))?;
+    chdir("/").map_err(Error::io("enter", "/"))?;
+    umask(Mode::from_raw_mode(0o022));
+    let inherited = std::fs::read_to_string("/proc/self/oom_score_adj").ok();
+    // Needs CAP_SYS_RESOURCE; without it a supervisor is a likelier victim, and works all the same.
+    let _ = std::fs::write("/proc/self/oom_score_adj", "-999");
+    Ok(inherited.and_then(|text| text.trim().parse().ok()))
 }

@@ -74,9 +74,13 @@ impl Connection {
         }
     }
 
-    /// Receives once.
-    pub(super) fn receive(&mut self, scratch: &mut [u8]) {
-        match self.inbox.receive(self.socket.as_fd(), scratch) {
+    /// Receives once; `buffer` is for an attached client, whose packets are many and long.
+    pub(super) fn receive(&mut self, buffer: &mut Vec<u8>) {
+        let received = match self.role {
+            Role::Attached(..) => self.inbox.receive_packets(self.socket.as_fd(), buffer),
+            _ => self.inbox.receive(self.socket.as_fd(), &mut [0; 4096]),
+        };
+        match received {
             Ok(0) => self.gone = true,
             Ok(_) => {}
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}

@@ -33,6 +33,7 @@ impl Supervisor {
     /// Makes a container up to the gate before its program.
     pub(super) fn create(&mut self, request: CreateContainer) -> Result<Reply> {
         self.may_create(&request)?;
+        self.tidy = true;
         let mut spec = read_spec(&request.bundle)?;
         let process = spec.process.get_or_insert_default();
         process.terminal = request.terminal;

@@ -47,6 +47,7 @@ impl Supervisor {
         fds: Vec<OwnedFd>,
         client: Key,
     ) -> Result<Reply> {
+        self.tidy = true;
         let key = self.find(id)?;
         let inherited = self.oom_score_adj;
         let container = self.container(id)?;

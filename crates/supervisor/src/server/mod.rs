@@ -45,6 +45,7 @@ use crate::error::{Error, Result};
 use crate::frame::{encode, send_all};
 use crate::protocol::Response;
 use crate::setup::PodSetup;
+use crate::sys::process::trim_memory;
 use crate::sys::signal::SignalFd;
 use connection::{Connection, Connections, Role};
 use container::Container;
@@ -67,10 +68,7 @@ pub fn supervise(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         ));
         return ExitCode::from(2);
     }
-    match boot::leave_starter()
-        .and_then(|()| boot::keep_connection_only())
-        .and_then(run)
-    {
+    match boot::keep_connection_only().and_then(run) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             diagnose(format_args!("{error}"));
@@ -87,11 +85,13 @@ pub(crate) fn diagnose(text: Arguments<'_>) {
 }
 
 fn run(connection: OwnedFd) -> Result<()> {
-    let oom_score_adj = boot::become_supervisor()?;
     let Some(setup) = boot::receive_setup(&connection)? else {
         return Ok(());
     };
-    let stands = Supervisor::set_up(&setup, oom_score_adj);
+    let stands = pod::validate(&setup)
+        .and_then(|()| boot::leave_starter(&setup))
+        .and_then(|()| boot::become_supervisor())
+        .and_then(|oom_score_adj| Supervisor::set_up(&setup, oom_score_adj));
     let (answer, supervisor) = match stands {
         Ok(supervisor) => (
             Response::Ready(supervisor.pod.info.clone()),
@@ -123,6 +123,8 @@ struct Supervisor {
     /// The pod is being shut down, and these clients wait for it.
     ending: Option<Vec<Key>>,
     buffer: Vec<u8>,
+    /// A configuration was read, and its memory should not stay.
+    tidy: bool,
 }
 
 impl Supervisor {
@@ -143,8 +145,9 @@ impl Supervisor {
             last_key: 0,
             oom_score_adj,
             ending: None,
-            // Zero pages until they are read into: an idle supervisor pays nothing for it.
-            buffer: vec![0; BUFFER],
+            // Never filled before it is read into: what is not used is not backed by memory.
+            buffer: Vec::with_capacity(BUFFER),
+            tidy: false,
         })
     }
 
@@ -161,6 +164,9 @@ impl Supervisor {
             }
             self.on_deadlines();
             self.settle();
+            if std::mem::take(&mut self.tidy) {
+                trim_memory();
+            }
         }
         self.finish()
     }

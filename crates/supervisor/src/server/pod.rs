@@ -5,7 +5,6 @@
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 
-use runtime::cgroup::Cgroup;
 use rustix::thread::UnshareFlags;
 
 use super::pod_init::PodInit;
@@ -31,10 +30,6 @@ pub(super) struct Pod {
 impl Pod {
     /// Makes it; `supervisor.json` comes last, so that who finds it finds all.
     pub(super) fn set_up(setup: &PodSetup) -> Result<Self> {
-        validate(setup)?;
-        if let Some(path) = &setup.cgroup {
-            join_cgroup(path)?;
-        }
         enter_namespaces(setup)?;
         sysctl::apply(setup)?;
         let init = if setup.shared_pid {
@@ -63,7 +58,8 @@ impl Pod {
     }
 }
 
-fn validate(setup: &PodSetup) -> Result<()> {
+/// Checks what can be checked before anything is made.
+pub(super) fn validate(setup: &PodSetup) -> Result<()> {
     if let Some(hostname) = &setup.hostname {
         if !setup.new_uts {
             return Err(Error::invalid(
@@ -79,17 +75,6 @@ fn validate(setup: &PodSetup) -> Result<()> {
         }
     }
     sysctl::validate(setup)
-}
-
-fn join_cgroup(path: &str) -> Result<()> {
-    let failed = |reason: String| Error::SetUp {
-        part: format!("cgroup {path}"),
-        reason,
-    };
-    let cgroup = Cgroup::create(path, None).map_err(|error| failed(error.to_string()))?;
-    cgroup
-        .add(rustix::process::getpid().as_raw_nonzero().get())
-        .map_err(|error| failed(error.to_string()))
 }
 
 fn enter_namespaces(setup: &PodSetup) -> Result<()> {

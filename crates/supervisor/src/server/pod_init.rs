@@ -19,7 +19,7 @@ use rustix::process::{
 use rustix::thread::set_name;
 
 use crate::error::{Error, Result};
-use crate::sys::process::{Fork, become_nobody, close_inherited, exit_now, fork_into};
+use crate::sys::process::{Fork, become_nobody, close_inherited, exit_now, fork};
 use crate::sys::signal::wait_for_child_signal;
 
 /// As Kubernetes' pause image: a user that owns nothing.
@@ -38,10 +38,11 @@ impl PodInit {
     /// Forks it and waits until it stands.
     pub(super) fn start() -> Result<Self> {
         let (mut ours, theirs) = std::io::pipe().map_err(failed("make a pipe to"))?;
-        let pid = match fork_into(libc::CLONE_NEWPID | libc::CLONE_NEWNS).map_err(failed("fork"))? {
-            Fork::Child => child(theirs),
-            Fork::Parent(pid) => pid,
-        };
+        let pid =
+            match fork(libc::CLONE_NEWPID | libc::CLONE_NEWNS, None).map_err(failed("fork"))? {
+                Fork::Child => child(theirs),
+                Fork::Parent(pid) => pid,
+            };
         drop(theirs);
         let init = Self { pid, reaped: false };
         let mut said = Vec::new();

@@ -4,6 +4,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
+use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
 
 use super::connection::{Connections, Role};
@@ -65,9 +66,10 @@ impl Output {
         }
     }
 
-    fn read(&self, buffer: &mut [u8]) -> Got {
+    fn read(&self, buffer: &mut Vec<u8>) -> Got {
         loop {
-            match rustix::io::read(&self.fd, &mut *buffer) {
+            buffer.clear();
+            match rustix::io::read(&self.fd, spare_capacity(buffer)) {
                 Ok(0) => return Got::End,
                 Ok(count) => return Got::Bytes(count),
                 Err(Errno::INTR) => {}
@@ -144,7 +146,7 @@ impl Supervisor {
 fn read_once(
     container: &mut Container,
     stream: Stream,
-    buffer: &mut [u8],
+    buffer: &mut Vec<u8>,
     connections: &mut Connections,
     poller: &Poller,
 ) -> Got {
@@ -153,7 +155,7 @@ fn read_once(
     };
     let got = output.read(buffer);
     match got {
-        Got::Bytes(count) => deliver(container, stream, &buffer[..count], connections),
+        Got::Bytes(_) => deliver(container, stream, buffer, connections),
         Got::Nothing => {}
         Got::End => {
             output.watch(false, poller);

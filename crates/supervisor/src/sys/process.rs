@@ -3,10 +3,13 @@
 //! a thread that the child does not have.
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::process::Pid;
 use rustix::thread::UnshareFlags;
+
+/// clone3(2); libc's constant is too narrow for it.
+const CLONE_INTO_CGROUP: u64 = 1 << 33;
 
 /// Which side of a fork this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,30 +20,34 @@ pub(crate) enum Fork {
     Child,
 }
 
-/// fork(2).
+/// fork(2) with the child in new namespaces (CLONE_NEW*) and in a v2 cgroup, without the wait that
+/// a move into it would cost (clone3(2)).
 ///
 /// # Errors
-/// As fork(2).
-pub(crate) fn fork() -> io::Result<Fork> {
-    // SAFETY: the process has one thread (see the module), so the child may do whatever the
-    // parent may.
-    from_raw(libc::c_long::from(unsafe { libc::fork() }))
-}
-
-/// fork(2) with the child in new namespaces (clone(2) flags).
-///
-/// # Errors
-/// As clone(2).
-pub(crate) fn fork_into(namespaces: libc::c_int) -> io::Result<Fork> {
-    let flags = libc::c_long::from(namespaces | libc::SIGCHLD);
-    let null = std::ptr::null::<libc::c_void>();
-    // SAFETY: without CLONE_VM and with a null stack this is fork(2): the child runs on a copy of
-    // the caller's stack. The process has one thread (see the module). s390 alone wants the
-    // arguments in another order and is not supported.
-    from_raw(unsafe { libc::syscall(libc::SYS_clone, flags, null, null, null, null) })
-}
-
-fn from_raw(pid: libc::c_long) -> io::Result<Fork> {
+/// As clone3(2).
+pub(crate) fn fork(namespaces: i32, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Fork> {
+    let into = if cgroup.is_some() {
+        CLONE_INTO_CGROUP
+    } else {
+        0
+    };
+    let arguments = libc::clone_args {
+        flags: u64::from(namespaces.cast_unsigned()) | into,
+        pidfd: 0,
+        child_tid: 0,
+        parent_tid: 0,
+        exit_signal: libc::SIGCHLD as u64,
+        stack: 0,
+        stack_size: 0,
+        tls: 0,
+        set_tid: 0,
+        set_tid_size: 0,
+        cgroup: cgroup.map_or(0, |fd| fd.as_raw_fd() as u64),
+    };
+    let size = size_of::<libc::clone_args>();
+    // SAFETY: without CLONE_VM this is fork(2): the child runs on a copy of the caller's memory
+    // and stack. The process has one thread (see the module). The arguments outlive the call.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const arguments, size) };
     match i32::try_from(pid) {
         Ok(0) => Ok(Fork::Child),
         Ok(pid) => Pid::from_raw(pid)
@@ -141,4 +148,10 @@ impl Process {
         }
         let _ = self.signal(libc::SIGKILL);
     }
+}
+
+/// Gives memory that is free in the allocator back to the kernel.
+pub(crate) fn trim_memory() {
+    // SAFETY: no precondition.
+    unsafe { libc::malloc_trim(0) };
 }
