@@ -101,11 +101,7 @@ impl<'h> Dir<'h> {
 
     /// Writes a value in one write(2), as control files want it.
     pub(crate) fn write(&self, file: &str, value: &str) -> Result<(), Errno> {
-        let fd = self.open(file, OFlags::WRONLY)?;
-        match rustix::io::retry_on_intr(|| rustix::io::write(&fd, value.as_bytes()))? {
-            written if written == value.len() => Ok(()),
-            _ => Err(Errno::IO),
-        }
+        write_value(&self.open(file, OFlags::WRONLY)?, value)
     }
 
     /// [`Dir::write`] with a full error.
@@ -199,6 +195,14 @@ impl<'h> Dir<'h> {
             pids.extend(child.processes()?);
         }
         Ok(pids)
+    }
+}
+
+/// Writes a value to an open control file, in one write(2).
+pub(crate) fn write_value(fd: &OwnedFd, value: &str) -> Result<(), Errno> {
+    match rustix::io::retry_on_intr(|| rustix::io::write(fd, value.as_bytes()))? {
+        written if written == value.len() => Ok(()),
+        _ => Err(Errno::IO),
     }
 }
 

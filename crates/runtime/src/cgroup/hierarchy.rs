@@ -144,6 +144,7 @@ impl Hierarchies {
         let all = parse(&text)
             .into_iter()
             .map(Found::open)
+            .filter_map(Result::transpose)
             .collect::<Result<Vec<_>, _>>()?;
         if all.is_empty() {
             Err(Error::NoHierarchy)
@@ -189,28 +190,38 @@ impl Hierarchies {
 }
 
 impl Found {
-    fn open(self) -> Result<Hierarchy, Error> {
+    /// Opens the root; `None` if the mount is hidden from us, by another mount over it or by
+    /// permissions.
+    fn open(self) -> Result<Option<Hierarchy>, Error> {
+        let Found {
+            version,
+            mount,
+            mut controllers,
+        } = self;
         let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::PATH;
-        let wrong = |errno| Error::Discover {
-            path: self.mount.clone(),
-            errno,
+        let root = match fs::open(&mount, flags, Mode::empty()) {
+            Ok(root) => root,
+            Err(Errno::NOENT | Errno::ACCESS) => return Ok(None),
+            Err(errno) => return Err(Error::Discover { path: mount, errno }),
         };
-        let root = fs::open(&self.mount, flags, Mode::empty()).map_err(wrong)?;
-        let mut controllers = self.controllers;
-        if self.version == Version::V2 {
-            let text = std::fs::read_to_string(self.mount.join("cgroup.controllers"));
-            let text = text.map_err(|e| Error::Discover {
-                path: self.mount.join("cgroup.controllers"),
-                errno: Errno::from_io_error(&e).unwrap_or(Errno::IO),
-            })?;
+        if version == Version::V2 {
+            let path = mount.join("cgroup.controllers");
+            let text = match std::fs::read_to_string(&path) {
+                Ok(text) => text,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+                Err(error) => {
+                    let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
+                    return Err(Error::Discover { path, errno });
+                }
+            };
             controllers = unified_controllers(&text);
         }
-        Ok(Hierarchy {
-            version: self.version,
-            mount: self.mount,
+        Ok(Some(Hierarchy {
+            version,
+            mount,
             root,
             controllers,
-        })
+        }))
     }
 }
 

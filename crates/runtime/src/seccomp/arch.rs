@@ -4,17 +4,20 @@
 //! A kernel runs one family only, so a profile's entries for other families can never match and
 //! are not compiled (runtime-spec config-linux.md, "seccomp.architectures").
 
-use super::{Error, names};
+use super::Error;
+use super::names::{self, List, Name};
 
 /// Set in every x32 system call number.
 pub(super) const X32_BIT: u32 = 0x4000_0000;
 /// First of the x32 calls that differ from x86_64 (`linux/arch/x86/entry/syscalls`).
 const X32_PRIVATE: u32 = 512;
+/// How many of them there are.
+const X32_COUNT: u32 = 36;
 /// First of Arm's private calls (`__ARM_NR_BASE`).
 const ARM_PRIVATE: u32 = 0x000f_0000;
 
 /// The x32 calls with numbers of their own, in order from [`X32_PRIVATE`].
-const X32_NAMES: [&str; 36] = [
+static X32_NAMES: List<36> = List::new([
     "rt_sigaction",
     "rt_sigreturn",
     "ioctl",
@@ -51,7 +54,7 @@ const X32_NAMES: [&str; 36] = [
     "execveat",
     "preadv2",
     "pwritev2",
-];
+]);
 
 const ARM_NAMES: [(&str, u32); 6] = [
     ("breakpoint", ARM_PRIVATE + 1),
@@ -62,8 +65,9 @@ const ARM_NAMES: [(&str, u32); 6] = [
     ("get_tls", ARM_PRIVATE + 6),
 ];
 
-/// i386 calls that can also be made through `socketcall`; the index plus one is its selector.
-const SOCKETCALL: [&str; 20] = [
+/// i386 calls that can also be made through `socketcall`, whose selectors count from 1, and then
+/// those that can be made through `ipc`.
+static MULTIPLEXED: List<32> = List::new([
     "socket",
     "bind",
     "connect",
@@ -84,23 +88,23 @@ const SOCKETCALL: [&str; 20] = [
     "accept4",
     "recvmmsg",
     "sendmmsg",
-];
-
-/// i386 calls that can also be made through `ipc`, with their selector.
-const IPC: [(&str, u64); 12] = [
-    ("semop", 1),
-    ("semget", 2),
-    ("semctl", 3),
-    ("semtimedop", 4),
-    ("msgsnd", 11),
-    ("msgrcv", 12),
-    ("msgget", 13),
-    ("msgctl", 14),
-    ("shmat", 21),
-    ("shmdt", 22),
-    ("shmget", 23),
-    ("shmctl", 24),
-];
+    "semop",
+    "semget",
+    "semctl",
+    "semtimedop",
+    "msgsnd",
+    "msgrcv",
+    "msgget",
+    "msgctl",
+    "shmat",
+    "shmdt",
+    "shmget",
+    "shmctl",
+]);
+/// How many of [`MULTIPLEXED`] are socket calls.
+const SOCKET_CALLS: usize = 20;
+/// The selectors of the others.
+const IPC_SELECTORS: [u64; 12] = [1, 2, 3, 4, 11, 12, 13, 14, 21, 22, 23, 24];
 
 /// The architectures the specification names that belong to families not compiled in.
 const FOREIGN: [&str; 15] = [
@@ -192,18 +196,18 @@ impl Arch {
 
     /// The numbers `name` has. Two on x32: a kernel may answer a call by its x86_64 number with
     /// the bit as well, so a rule must hold for both.
-    pub(super) fn numbers(self, name: &str) -> impl Iterator<Item = u32> {
+    pub(super) fn numbers(self, name: Name<'_>) -> impl Iterator<Item = u32> {
         let common = names::number(self, name);
         let (first, second) = match self {
             Arch::X32 => {
-                let private = X32_NAMES.iter().position(|known| *known == name);
+                let private = X32_NAMES.position(name);
                 let private = private
                     .and_then(|i| u32::try_from(i).ok())
                     .map(|i| X32_PRIVATE + i);
                 (common.map(|n| n | X32_BIT), private.map(|n| n | X32_BIT))
             }
             Arch::Arm => {
-                let private = ARM_NAMES.iter().find(|(known, _)| *known == name);
+                let private = ARM_NAMES.iter().find(|(known, _)| *known == name.text);
                 (common, private.map(|(_, number)| *number))
             }
             Arch::X86_64 | Arch::X86 | Arch::Aarch64 => (common, None),
@@ -212,16 +216,15 @@ impl Arch {
     }
 
     /// The multiplexer through which `name` can be called as well, and its selector (argument 0).
-    pub(super) fn multiplexed(self, name: &str) -> Option<(&'static str, u64)> {
+    pub(super) fn multiplexed(self, name: Name<'_>) -> Option<(Name<'static>, u64)> {
         if self != Arch::X86 {
             return None;
         }
-        if let Some(index) = SOCKETCALL.iter().position(|known| *known == name) {
-            return Some(("socketcall", index as u64 + 1));
+        let index = MULTIPLEXED.position(name)?;
+        match index.checked_sub(SOCKET_CALLS) {
+            None => Some((Name::new("socketcall"), index as u64 + 1)),
+            Some(index) => Some((Name::new("ipc"), IPC_SELECTORS[index])),
         }
-        IPC.iter()
-            .find(|(known, _)| *known == name)
-            .map(|(_, selector)| ("ipc", *selector))
     }
 
     /// The first number of this architecture.
@@ -232,9 +235,7 @@ impl Arch {
     /// The range of numbers outside the growing common table: new system calls never land there.
     pub(super) fn private(self) -> Option<std::ops::Range<u32>> {
         match self {
-            Arch::X32 => {
-                Some(X32_BIT + X32_PRIVATE..X32_BIT + X32_PRIVATE + X32_NAMES.len() as u32)
-            }
+            Arch::X32 => Some(X32_BIT + X32_PRIVATE..X32_BIT + X32_PRIVATE + X32_COUNT),
             Arch::Arm => Some(ARM_PRIVATE..ARM_PRIVATE + 0x1_0000),
             Arch::X86_64 | Arch::X86 | Arch::Aarch64 => None,
         }

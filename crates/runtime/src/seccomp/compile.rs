@@ -93,13 +93,14 @@ fn load_flags(profile: &Profile<'_>) -> u64 {
 
 /// The answers to every number of an audit architecture (x32 lives inside x86_64).
 fn intervals_of<'p>(profile: &'p Profile<'p>, arch: Arch) -> Intervals<'p> {
-    let mut intervals = overlay(&gaps(profile, arch), answers(profile, arch));
+    let of = |arch| {
+        let calls = Calls::of(profile, arch);
+        overlay(&gaps(profile, arch, calls.newest), calls.answers())
+    };
+    let mut intervals = of(arch);
     if arch == Arch::X86_64 {
         if profile.architectures.contains(&Arch::X32) {
-            intervals.extend(overlay(
-                &gaps(profile, Arch::X32),
-                answers(profile, Arch::X32),
-            ));
+            intervals.extend(of(Arch::X32));
         } else {
             intervals.push((X32_BIT, Answer::Plain(Verdict::KILL_PROCESS)));
         }
@@ -109,54 +110,64 @@ fn intervals_of<'p>(profile: &'p Profile<'p>, arch: Arch) -> Intervals<'p> {
     intervals
 }
 
-/// Every rule of the profile with the numbers it has on `arch`, by number; rules for one number
-/// stay in the profile's order.
-fn calls<'p>(profile: &'p Profile<'p>, arch: Arch) -> Vec<Call<'p>> {
-    let mut calls = Vec::with_capacity(512);
-    // A rule that says what the default says would only be in the way of others.
-    for rule in profile
-        .rules
-        .iter()
-        .filter(|rule| rule.verdict != profile.default)
-    {
-        for name in rule.names {
-            calls.extend(arch.numbers(name).map(|number| Call {
-                number,
-                rule,
-                selector: None,
-            }));
-            // The selected call's arguments are behind a pointer, so only plain rules carry over.
-            if let Some((multiplexer, selector)) = arch.multiplexed(name)
-                && rule.alternatives.is_empty()
-            {
-                let selector = Some(selector);
-                calls.extend(arch.numbers(multiplexer).map(|number| Call {
-                    number,
-                    rule,
-                    selector,
-                }));
-            }
-        }
-    }
-    calls.sort_by_key(|call| call.number);
-    calls
+/// The rules of a profile by the numbers they have on one architecture.
+struct Calls<'p> {
+    /// By number; rules for one number stay in the profile's order.
+    calls: Vec<Call<'p>>,
+    /// The newest system call the profile names, even if only to say what the default says.
+    newest: Option<u32>,
 }
 
-/// One answer per number that a rule names: a rule without conditions wins over those with, the
-/// earlier over the later.
-fn answers<'p>(profile: &'p Profile<'p>, arch: Arch) -> Intervals<'p> {
-    let calls = calls(profile, arch);
-    let answer = |same: &[Call<'p>]| {
+impl<'p> Calls<'p> {
+    fn of(profile: &'p Profile<'p>, arch: Arch) -> Calls<'p> {
+        let private = arch.private().unwrap_or(0..0);
+        let (mut calls, mut newest) = (Vec::with_capacity(512), None);
+        for rule in &profile.rules {
+            // A rule that says what the default says would only be in the way of others.
+            let counts = rule.verdict != profile.default;
+            for name in &rule.names {
+                for number in arch.numbers(*name) {
+                    newest = newest.max(Some(number).filter(|number| !private.contains(number)));
+                    if counts {
+                        calls.push(Call {
+                            number,
+                            rule,
+                            selector: None,
+                        });
+                    }
+                }
+                // The selected call's arguments are behind a pointer: only plain rules carry over.
+                if let Some((multiplexer, selector)) = arch.multiplexed(*name)
+                    && counts
+                    && rule.alternatives.is_empty()
+                {
+                    let selector = Some(selector);
+                    let numbers = arch.numbers(multiplexer);
+                    calls.extend(numbers.map(|number| Call {
+                        number,
+                        rule,
+                        selector,
+                    }));
+                }
+            }
+        }
+        calls.sort_by_key(|call| call.number);
+        Calls { calls, newest }
+    }
+
+    /// One answer per number that a rule names: a rule without conditions wins over those with,
+    /// the earlier over the later.
+    fn answers(&self) -> Intervals<'p> {
         let plain = |call: &&Call<'p>| call.selector.is_none() && call.rule.alternatives.is_empty();
-        match same.iter().find(plain) {
+        let answer = |same: &[Call<'p>]| match same.iter().find(plain) {
             Some(call) => Answer::Plain(call.rule.verdict),
             None => Answer::Depends(same.iter().flat_map(cases).collect()),
-        }
-    };
-    calls
-        .chunk_by(|a, b| a.number == b.number)
-        .map(|same| (same[0].number, answer(same)))
-        .collect()
+        };
+        let by_number = self.calls.chunk_by(|a, b| a.number == b.number);
+        by_number
+            .map(|same| (same[0].number, answer(same)))
+            .collect()
+    }
 }
 
 fn cases<'p>(call: &Call<'p>) -> impl Iterator<Item = Case<'p>> + use<'p> {
@@ -174,27 +185,13 @@ fn cases<'p>(call: &Call<'p>) -> impl Iterator<Item = Case<'p>> + use<'p> {
 
 /// The answers to numbers that no rule names: the default, but ENOSYS for calls newer than any
 /// the profile knows, if the default would refuse them in a way that programs take for final.
-fn gaps(profile: &Profile<'_>, arch: Arch) -> Vec<(u32, Verdict)> {
+fn gaps(profile: &Profile<'_>, arch: Arch, newest: Option<u32>) -> Vec<(u32, Verdict)> {
     let mut gaps = vec![(arch.base(), profile.default)];
-    if profile.default.permissive() || profile.default == Verdict::enosys() {
-        return gaps;
-    }
-    let private = arch.private();
-    let common = |number: &u32| {
-        !private
-            .as_ref()
-            .is_some_and(|private| private.contains(number))
-    };
-    let names = profile.rules.iter().flat_map(|rule| rule.names);
-    let Some(newest) = names
-        .flat_map(|name| arch.numbers(name))
-        .filter(common)
-        .max()
-    else {
+    let Some(newest) = newest.filter(|_| !profile.default.permissive()) else {
         return gaps;
     };
     gaps.push((newest + 1, Verdict::enosys()));
-    if let Some(private) = private {
+    if let Some(private) = arch.private() {
         gaps.push((private.start, profile.default));
         gaps.push((private.end, Verdict::enosys()));
     }

@@ -6,6 +6,7 @@
 use rustix::io::Errno;
 
 use super::arch::Arch;
+use super::names::Name;
 use super::{Error, load};
 use crate::spec;
 
@@ -132,7 +133,7 @@ pub(super) struct Condition {
 /// One entry of `syscalls`.
 #[derive(Debug)]
 pub(super) struct Rule<'a> {
-    pub(super) names: &'a [String],
+    pub(super) names: Vec<Name<'a>>,
     pub(super) verdict: Verdict,
     /// Any of these matches, all of whose conditions must hold; empty: always matches.
     pub(super) alternatives: Vec<Vec<Condition>>,
@@ -189,7 +190,7 @@ impl<'a> Rule<'a> {
         let conditions = entry.args.iter().map(|arg| condition(arg, first));
         let conditions = conditions.collect::<Result<Vec<_>, _>>()?;
         Ok(Rule {
-            names: &entry.names,
+            names: entry.names.iter().map(|name| Name::new(name)).collect(),
             verdict,
             alternatives: alternatives(conditions),
         })

@@ -8,7 +8,7 @@ fn filter(capabilities: &[&str]) -> Filter {
 }
 
 fn number(name: &str) -> u32 {
-    Arch::X86_64.numbers(name).next().expect(name)
+    Arch::X86_64.numbers(Name::new(name)).next().expect(name)
 }
 
 fn plain(filter: &Filter, name: &str) -> u32 {
@@ -30,7 +30,7 @@ fn ordinary_calls_are_allowed_on_every_architecture() {
         "exit_group",
     ] {
         for arch in [Arch::X86_64, Arch::X86, Arch::X32] {
-            for number in arch.numbers(name) {
+            for number in arch.numbers(Name::new(name)) {
                 assert_eq!(
                     answer(&filter, arch.audit(), number, [0; 6]),
                     ALLOW,
@@ -145,7 +145,7 @@ fn every_name_in_the_profile_is_a_system_call_somewhere() {
     let known = |name: &&String| {
         Arch::ALL
             .iter()
-            .any(|arch| arch.numbers(name).next().is_some())
+            .any(|arch| arch.numbers(Name::new(name)).next().is_some())
     };
     let names = profile.syscalls.iter().flat_map(|rule| &rule.names);
     let unknown: Vec<_> = names.filter(|name| !known(name)).collect();

@@ -5,9 +5,11 @@
 
 use std::collections::BTreeMap;
 
+use rustix::fs::OFlags;
+
 use super::DEVICES;
-use super::rules::{Access, Kind, Nodes, Policy, Rule};
-use crate::cgroup::dir::Dir;
+use super::rules::{Access, Kind, Nodes, Policy};
+use crate::cgroup::dir::{Dir, write_value};
 use crate::cgroup::error::Error;
 
 const ALLOW: &str = "devices.allow";
@@ -39,34 +41,47 @@ fn target(policy: &Policy) -> Option<Allowed> {
 }
 
 fn transition(dir: &Dir<'_>, current: &Allowed, target: &Allowed) -> Result<(), Error> {
-    let write_missing = |file: &str, from: &Allowed, to: &Allowed| {
-        to.iter().try_for_each(|(nodes, access)| {
+    let missing = |from: &Allowed, to: &Allowed| -> Vec<String> {
+        let line = |(nodes, access): (&Nodes, &Access)| {
             let missing = access.without(from.get(nodes).copied().unwrap_or(Access(0)));
-            if missing.0 == 0 {
-                Ok(())
-            } else {
-                write(dir, file, nodes, missing)
-            }
-        })
+            (missing.0 != 0).then(|| text(nodes, missing))
+        };
+        to.iter().filter_map(line).collect()
     };
-    write_missing(ALLOW, current, target)?;
-    write_missing(DENY, target, current)
+    write(dir, ALLOW, &missing(current, target))?;
+    write(dir, DENY, &missing(target, current))
 }
 
 /// The whole policy in order, from the default on.
 fn rewrite(dir: &Dir<'_>, policy: &Policy) -> Result<(), Error> {
-    DEVICES.write(dir, if policy.default { ALLOW } else { DENY }, "a")?;
-    policy.exceptions.iter().try_for_each(
-        |Rule {
-             allow,
-             nodes,
-             access,
-         }| { write(dir, if *allow { ALLOW } else { DENY }, nodes, *access) },
-    )
+    let file = |allow| if allow { ALLOW } else { DENY };
+    write(dir, file(policy.default), &["a".to_owned()])?;
+    for rules in policy.exceptions.chunk_by(|a, b| a.allow == b.allow) {
+        let lines: Vec<String> = rules
+            .iter()
+            .map(|rule| text(&rule.nodes, rule.access))
+            .collect();
+        write(dir, file(rules[0].allow), &lines)?;
+    }
+    Ok(())
 }
 
-fn write(dir: &Dir<'_>, file: &str, nodes: &Nodes, access: Access) -> Result<(), Error> {
-    DEVICES.write(dir, file, format!("{} {}", nodes.text(), access.letters()))
+fn text(nodes: &Nodes, access: Access) -> String {
+    format!("{} {}", nodes.text(), access.letters())
+}
+
+/// Writes rules to one file, which is opened once: a container has a dozen of them.
+fn write(dir: &Dir<'_>, file: &str, lines: &[String]) -> Result<(), Error> {
+    let Some(first) = lines.first() else {
+        return Ok(());
+    };
+    let refused = |line: &String, errno| DEVICES.refused(dir, file, line.clone(), errno);
+    let fd = dir
+        .open(file, OFlags::WRONLY)
+        .map_err(|errno| refused(first, errno))?;
+    lines
+        .iter()
+        .try_for_each(|line| write_value(&fd, line).map_err(|errno| refused(line, errno)))
 }
 
 /// Reads devices.list. Nothing in `Some` if everything is allowed by default: the kernel does not
