@@ -39,7 +39,6 @@ pub fn launch(program: &Path, setup: &PodSetup) -> Result<(Client, SupervisorInf
         .arg("supervise")
         .arg(&setup.id)
         .env_clear()
-        .current_dir("/")
         .stdin(OwnedFd::from(theirs))
         .stdout(Stdio::null())
         .stderr(log)
