@@ -1,1 +1,140 @@
-//! The server crate.
+//! The CRI server: the face that kubelet and crictl see (Container Runtime Interface v1 of
+//! Kubernetes 1.36, over a unix socket).
+//!
+//! An RPC is three steps and no more: turn the request into the engine's types (`convert/`, which
+//! refuses what cannot be meant), call the engine on a thread of its own (`work.rs`, so that what
+//! was begun is finished when the client leaves), and turn the outcome into the answer. State,
+//! decisions and order of steps belong to the crate `engine`; nothing here remembers a pod.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `runtime_service.rs`, `image_service.rs` | the RPCs of one service each |
+//! | `convert/` | CRI's types to the engine's and back, a file per noun |
+//! | `status.rs` | errors to gRPC codes |
+//! | `chunks.rs` | lists in parts, for the Stream… RPCs |
+//! | `work.rs` | running engine calls, and the log line of each change |
+//! | `node.rs` | what the runtime says of itself |
+//! | `socket.rs`, `notify.rs` | the socket, and systemd's ready protocol |
+
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")
+)]
+
+mod chunks;
+mod convert;
+mod image_service;
+mod node;
+mod notify;
+mod runtime_service;
+mod socket;
+mod status;
+mod work;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use cri::image_service_server::ImageServiceServer;
+use cri::runtime_service_server::RuntimeServiceServer;
+use engine::{Config, Engine};
+use tokio::sync::oneshot;
+use tokio_stream::wrappers::UnixListenerStream;
+use tonic::transport::Server;
+use tracing::{info, warn};
+
+pub use socket::Error as SocketError;
+
+use image_service::ImageServer;
+use runtime_service::RuntimeServer;
+use socket::Socket;
+
+/// How to serve.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServeOptions {
+    /// Path of the unix socket; its directory is made if missing.
+    pub listen: PathBuf,
+    /// Largest request in bytes.
+    pub max_request: usize,
+    /// Largest answer in bytes.
+    pub max_answer: usize,
+    /// How long requests that run at the end may go on before their clients are left without an
+    /// answer. Their work goes on as long as the process does.
+    pub grace: Duration,
+}
+
+impl ServeOptions {
+    /// What the configuration says.
+    #[must_use]
+    pub fn from_config(config: &Config) -> Self {
+        Self {
+            listen: config.api.listen.clone(),
+            max_request: config.api.grpc_max_recv_msg_size,
+            max_answer: config.api.grpc_max_send_msg_size,
+            grace: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Why serving could not begin or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The socket could not be made.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    /// gRPC failed on the socket as a whole.
+    #[error("serve CRI on {listen}: {source}")]
+    Serve {
+        /// The socket.
+        listen: PathBuf,
+        /// The cause.
+        source: tonic::transport::Error,
+    },
+}
+
+/// Serves CRI until `shutdown` completes and the requests that run then have their answers, or
+/// [`ServeOptions::grace`] is over. The socket is there when the service manager is told `READY=1`
+/// and is gone when this returns; containers are untouched by either.
+///
+/// # Errors
+/// A socket that cannot be made, such as one on which another engine listens.
+pub async fn serve(
+    engine: Engine,
+    options: ServeOptions,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), Error> {
+    let (_socket, listener) = Socket::bind(&options.listen)?;
+    let runtime = RuntimeServiceServer::new(RuntimeServer::new(engine.clone()))
+        .max_decoding_message_size(options.max_request)
+        .max_encoding_message_size(options.max_answer);
+    let images = ImageServiceServer::new(ImageServer::new(engine))
+        .max_decoding_message_size(options.max_request)
+        .max_encoding_message_size(options.max_answer);
+    let (ending, ended) = oneshot::channel();
+    let stop = async {
+        shutdown.await;
+        notify::send("STOPPING=1");
+        // Nobody waits for it only if serving has failed already.
+        let _ = ending.send(());
+    };
+    info!(socket = %options.listen.display(), "serving CRI");
+    notify::send("READY=1");
+    let served = Server::builder()
+        .add_service(runtime)
+        .add_service(images)
+        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop);
+    tokio::select! {
+        served = served => served.map_err(|source| Error::Serve { listen: options.listen, source }),
+        () = overdue(ended, options.grace) => {
+            warn!(after = ?options.grace, "ended with requests unanswered");
+            Ok(())
+        }
+    }
+}
+
+/// Completes `grace` after the end has begun.
+async fn overdue(ended: oneshot::Receiver<()>, grace: Duration) {
+    match ended.await {
+        Ok(()) => tokio::time::sleep(grace).await,
+        Err(_) => std::future::pending().await,
+    }
+}

@@ -1,0 +1,355 @@
+//! Containers: ContainerConfig to the engine's ContainerSpec; a container to what lists and
+//! statuses show.
+
+use std::collections::BTreeMap;
+use std::path::{Component, Path, PathBuf};
+
+use engine::container::{Device, Mount, Propagation, Security, StateKind};
+use engine::pod::Origin;
+use engine::{Container, ContainerFilter, ContainerSpec, ContainerState, Error};
+use serde_json::{Value, json};
+
+use super::security::{id, limits, namespaces, profile, resources, selinux};
+use super::{given, invalid, known, not_empty, required, signal};
+
+/// What CreateContainer asks for.
+pub(crate) fn spec(config: Option<cri::ContainerConfig>) -> Result<ContainerSpec, Error> {
+    let config = required("config", config)?;
+    let metadata = required("config.metadata", config.metadata)?;
+    let image = required("config.image", config.image)?;
+    if !config.cdi_devices.is_empty() {
+        return Err(Error::Unsupported("config.CDI_devices".into()));
+    }
+    let linux = config.linux.unwrap_or_default();
+    Ok(ContainerSpec {
+        name: not_empty("config.metadata.name", metadata.name)?,
+        attempt: metadata.attempt,
+        image: not_empty("config.image.image", image.image)?,
+        user_specified_image: image.user_specified_image,
+        command: config.command,
+        args: config.args,
+        working_dir: config.working_dir,
+        env: config
+            .envs
+            .into_iter()
+            .enumerate()
+            .map(variable)
+            .collect::<Result<_, _>>()?,
+        mounts: config
+            .mounts
+            .into_iter()
+            .enumerate()
+            .map(mount)
+            .collect::<Result<_, _>>()?,
+        devices: config
+            .devices
+            .into_iter()
+            .enumerate()
+            .map(device)
+            .collect::<Result<_, _>>()?,
+        labels: config.labels,
+        annotations: config.annotations,
+        log_path: log_path(&config.log_path)?,
+        stdin: config.stdin,
+        stdin_once: config.stdin_once,
+        tty: config.tty,
+        resources: linux
+            .resources
+            .map(resources)
+            .transpose()?
+            .unwrap_or_default(),
+        security: linux
+            .security_context
+            .map(security)
+            .transpose()?
+            .unwrap_or_default(),
+        stop_signal: signal::to_kernel("config.stop_signal", config.stop_signal)?,
+    })
+}
+
+fn variable((index, variable): (usize, cri::KeyValue)) -> Result<(String, String), Error> {
+    let field = |part: &str| format!("config.envs[{index}].{part}");
+    if variable.key.is_empty() || variable.key.contains(['=', '\0']) {
+        return Err(invalid(
+            field("key"),
+            format!("{:?} is not a variable's name", variable.key),
+        ));
+    }
+    match String::from_utf8(variable.value) {
+        Ok(value) if !value.contains('\0') => Ok((variable.key, value)),
+        _ => Err(invalid(field("value"), "must be UTF-8 without NUL")),
+    }
+}
+
+fn mount((index, mount): (usize, cri::Mount)) -> Result<Mount, Error> {
+    let field = |part: &str| format!("config.mounts[{index}].{part}");
+    let unsupported = |part: &str| Err(Error::Unsupported(field(part)));
+    if mount.image.is_some() {
+        return unsupported("image");
+    }
+    if !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty() {
+        return unsupported("uidMappings");
+    }
+    if !Path::new(&mount.host_path).is_absolute() {
+        let reason = format!("{:?} is not an absolute path", mount.host_path);
+        return Err(invalid(field("host_path"), reason));
+    }
+    let propagation = match known(&field("propagation"), mount.propagation)? {
+        cri::MountPropagation::PropagationPrivate => Propagation::Private,
+        cri::MountPropagation::PropagationHostToContainer => Propagation::HostToContainer,
+        cri::MountPropagation::PropagationBidirectional => Propagation::Bidirectional,
+    };
+    if mount.recursive_read_only && !(mount.readonly && propagation == Propagation::Private) {
+        let reason = "needs readonly and PROPAGATION_PRIVATE";
+        return Err(invalid(field("recursive_read_only"), reason));
+    }
+    Ok(Mount {
+        container_path: not_empty(&field("container_path"), mount.container_path)?.into(),
+        host_path: mount.host_path.into(),
+        readonly: mount.readonly,
+        recursive_read_only: mount.recursive_read_only,
+        propagation,
+        selinux_relabel: mount.selinux_relabel,
+    })
+}
+
+fn device((index, device): (usize, cri::Device)) -> Result<Device, Error> {
+    let field = |part: &str| format!("config.devices[{index}].{part}");
+    if !device
+        .permissions
+        .chars()
+        .all(|permission| "rwm".contains(permission))
+    {
+        let reason = format!("{:?} is not made of r, w and m", device.permissions);
+        return Err(invalid(field("permissions"), reason));
+    }
+    Ok(Device {
+        container_path: not_empty(&field("container_path"), device.container_path)?.into(),
+        host_path: not_empty(&field("host_path"), device.host_path)?.into(),
+        permissions: device.permissions,
+    })
+}
+
+/// A log stays below the pod's log directory.
+fn log_path(path: &str) -> Result<Option<PathBuf>, Error> {
+    let path = Path::new(path);
+    if path
+        .components()
+        .all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
+    {
+        return Ok(Some(path.to_owned()).filter(|path| !path.as_os_str().is_empty()));
+    }
+    let reason = format!("{} leads out of the pod's log_directory", path.display());
+    Err(invalid("config.log_path", reason))
+}
+
+fn security(context: cri::LinuxContainerSecurityContext) -> Result<Security, Error> {
+    let (old_apparmor, old_seccomp) = deprecated_profiles(&context);
+    let run_as_user = context
+        .run_as_user
+        .map(|user| id("run_as_user", user.value))
+        .transpose()?;
+    let run_as_group = context
+        .run_as_group
+        .map(|group| id("run_as_group", group.value))
+        .transpose()?;
+    if run_as_user.is_some() && !context.run_as_username.is_empty() {
+        return Err(invalid("run_as_username", "excludes run_as_user"));
+    }
+    if run_as_group.is_some() && run_as_user.is_none() && context.run_as_username.is_empty() {
+        return Err(invalid(
+            "run_as_group",
+            "needs run_as_user or run_as_username",
+        ));
+    }
+    for group in &context.supplemental_groups {
+        id("supplemental_groups", *group)?;
+    }
+    let capabilities = context.capabilities.unwrap_or_default();
+    let policy: cri::SupplementalGroupsPolicy = known(
+        "supplemental_groups_policy",
+        context.supplemental_groups_policy,
+    )?;
+    Ok(Security {
+        add_capabilities: capabilities.add_capabilities,
+        drop_capabilities: capabilities.drop_capabilities,
+        add_ambient_capabilities: capabilities.add_ambient_capabilities,
+        privileged: context.privileged,
+        namespaces: namespaces(context.namespace_options)?,
+        run_as_user,
+        run_as_group,
+        run_as_username: context.run_as_username,
+        user: String::new(),
+        readonly_rootfs: context.readonly_rootfs,
+        supplemental_groups: context.supplemental_groups,
+        strict_groups: policy == cri::SupplementalGroupsPolicy::Strict,
+        no_new_privs: context.no_new_privs,
+        masked_paths: context.masked_paths,
+        readonly_paths: context.readonly_paths,
+        seccomp: profile("seccomp", context.seccomp, &old_seccomp)?,
+        apparmor: profile("apparmor", context.apparmor, &old_apparmor)?,
+        selinux: selinux(context.selinux_options),
+    })
+}
+
+/// AppArmor's and seccomp's, as clients of before Kubernetes 1.19 give them.
+fn deprecated_profiles(context: &cri::LinuxContainerSecurityContext) -> (String, String) {
+    #[expect(deprecated, reason = "older clients still send them")]
+    (
+        context.apparmor_profile.clone(),
+        context.seccomp_profile_path.clone(),
+    )
+}
+
+/// Which containers to list: only those of CRI's own pods.
+pub(crate) fn filter(filter: Option<cri::ContainerFilter>) -> Result<ContainerFilter, Error> {
+    let filter = filter.unwrap_or_default();
+    Ok(ContainerFilter {
+        id: given(filter.id),
+        state: filter.state.map(asked_state).transpose()?,
+        pod_id: given(filter.pod_sandbox_id),
+        labels: filter.label_selector,
+        origin: Some(Origin::Cri),
+    })
+}
+
+fn asked_state(value: cri::ContainerStateValue) -> Result<StateKind, Error> {
+    Ok(match known("filter.state.state", value.state)? {
+        cri::ContainerState::ContainerCreated => StateKind::Created,
+        cri::ContainerState::ContainerRunning => StateKind::Running,
+        cri::ContainerState::ContainerExited => StateKind::Exited,
+        cri::ContainerState::ContainerUnknown => StateKind::Unknown,
+    })
+}
+
+/// A container in a list.
+pub(crate) fn item(container: Container) -> cri::Container {
+    cri::Container {
+        metadata: Some(metadata(&container.spec)),
+        image: Some(image(&container.spec)),
+        state: state(container.state.kind()).into(),
+        id: container.id,
+        pod_sandbox_id: container.pod_id,
+        image_ref: container.image_ref,
+        created_at: container.created_at,
+        labels: container.spec.labels,
+        annotations: container.spec.annotations,
+        image_id: container.image_id,
+    }
+}
+
+/// A container in full.
+pub(crate) fn status(container: Container) -> cri::ContainerStatus {
+    let mut status = cri::ContainerStatus {
+        metadata: Some(metadata(&container.spec)),
+        image: Some(image(&container.spec)),
+        state: state(container.state.kind()).into(),
+        id: container.id,
+        created_at: container.created_at,
+        image_ref: container.image_ref,
+        labels: container.spec.labels,
+        annotations: container.spec.annotations,
+        mounts: container.spec.mounts.into_iter().map(shown_mount).collect(),
+        log_path: container
+            .log_path
+            .map(|path| path.display().to_string())
+            .unwrap_or_default(),
+        resources: Some(cri::ContainerResources {
+            linux: Some(limits(container.spec.resources)),
+            windows: None,
+        }),
+        image_id: container.image_id,
+        user: Some(user(&container.user)),
+        stop_signal: signal::to_cri(container.stop_signal).into(),
+        ..Default::default()
+    };
+    match container.state {
+        ContainerState::Created | ContainerState::Unknown => {}
+        ContainerState::Running { started_at } => status.started_at = started_at,
+        ContainerState::Exited {
+            started_at,
+            finished_at,
+            exit_code,
+            reason,
+            message,
+        } => {
+            status.started_at = started_at;
+            status.finished_at = finished_at;
+            status.exit_code = exit_code;
+            status.reason = reason.to_owned();
+            status.message = message;
+        }
+    }
+    status
+}
+
+/// What `crictl inspect` shows below the status: JSON under the key `info`, with the fields that
+/// debugging tools read.
+pub(crate) fn info(container: &Container, runtime_spec: &Value) -> BTreeMap<String, String> {
+    let info = json!({
+        "sandboxID": container.pod_id,
+        "pid": container.pid.unwrap_or_default(),
+        "privileged": container.spec.security.privileged,
+        "runtimeSpec": runtime_spec,
+    });
+    BTreeMap::from([("info".to_owned(), info.to_string())])
+}
+
+fn metadata(spec: &ContainerSpec) -> cri::ContainerMetadata {
+    cri::ContainerMetadata {
+        name: spec.name.clone(),
+        attempt: spec.attempt,
+    }
+}
+
+/// The image as a person would name it: kubelet asks by id once the image is pulled.
+fn image(spec: &ContainerSpec) -> cri::ImageSpec {
+    let named = &spec.user_specified_image;
+    cri::ImageSpec {
+        image: if named.is_empty() {
+            spec.image.clone()
+        } else {
+            named.clone()
+        },
+        user_specified_image: named.clone(),
+        ..Default::default()
+    }
+}
+
+fn state(state: StateKind) -> cri::ContainerState {
+    match state {
+        StateKind::Created => cri::ContainerState::ContainerCreated,
+        StateKind::Running => cri::ContainerState::ContainerRunning,
+        StateKind::Exited => cri::ContainerState::ContainerExited,
+        StateKind::Unknown => cri::ContainerState::ContainerUnknown,
+    }
+}
+
+fn shown_mount(mount: Mount) -> cri::Mount {
+    let propagation = match mount.propagation {
+        Propagation::Private => cri::MountPropagation::PropagationPrivate,
+        Propagation::HostToContainer => cri::MountPropagation::PropagationHostToContainer,
+        Propagation::Bidirectional => cri::MountPropagation::PropagationBidirectional,
+    };
+    cri::Mount {
+        container_path: mount.container_path.display().to_string(),
+        host_path: mount.host_path.display().to_string(),
+        readonly: mount.readonly,
+        selinux_relabel: mount.selinux_relabel,
+        propagation: propagation.into(),
+        recursive_read_only: mount.recursive_read_only,
+        ..Default::default()
+    }
+}
+
+fn user(user: &engine::container::ResolvedUser) -> cri::ContainerUser {
+    let linux = cri::LinuxContainerUser {
+        uid: user.uid.into(),
+        gid: user.gid.into(),
+        supplemental_groups: user.groups.iter().map(|group| i64::from(*group)).collect(),
+    };
+    cri::ContainerUser { linux: Some(linux) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,294 @@
+//! Containers as kubelet asks for them, and as it gets them back.
+
+use super::*;
+
+fn config() -> cri::ContainerConfig {
+    cri::ContainerConfig {
+        metadata: Some(cri::ContainerMetadata {
+            name: "app".into(),
+            attempt: 1,
+        }),
+        image: Some(cri::ImageSpec {
+            image: "e".repeat(64),
+            user_specified_image: "registry.example/app:1".into(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
+}
+
+fn with(change: impl FnOnce(&mut cri::ContainerConfig)) -> Result<ContainerSpec, Error> {
+    let mut config = config();
+    change(&mut config);
+    spec(Some(config))
+}
+
+fn with_security(
+    change: impl FnOnce(&mut cri::LinuxContainerSecurityContext),
+) -> Result<Security, Error> {
+    let mut context = cri::LinuxContainerSecurityContext::default();
+    change(&mut context);
+    let security_context = Some(context);
+    let linux = cri::LinuxContainerConfig {
+        security_context,
+        ..Default::default()
+    };
+    with(|config| config.linux = Some(linux)).map(|spec| spec.security)
+}
+
+fn made(state: ContainerState) -> Container {
+    Container {
+        id: "a".repeat(64),
+        pod_id: "b".repeat(64),
+        spec: spec(Some(config())).unwrap(),
+        state,
+        created_at: 1,
+        pid: None,
+        image_id: "e".repeat(64),
+        image_ref: "registry.example/app@sha256:00".into(),
+        log_path: Some("/logs/app/1.log".into()),
+        user: engine::container::ResolvedUser {
+            uid: 1000,
+            gid: 1000,
+            groups: vec![1000, 7],
+        },
+        stop_signal: 15,
+        cgroup: "/pod/app".into(),
+        bundle: "/run/bundle".into(),
+    }
+}
+
+fn refused(result: Result<impl std::fmt::Debug, Error>, field: &str) {
+    let error = result.unwrap_err();
+    assert_eq!(error.kind(), engine::Kind::InvalidArgument);
+    assert!(
+        error.to_string().contains(field),
+        "{error} should name {field}"
+    );
+}
+
+#[test]
+fn name_and_image_must_be_given() {
+    refused(spec(None), "config");
+    refused(with(|config| config.metadata = None), "config.metadata");
+    refused(
+        with(|config| config.metadata.as_mut().unwrap().name.clear()),
+        "metadata.name",
+    );
+    refused(with(|config| config.image = None), "config.image");
+    refused(
+        with(|config| config.image.as_mut().unwrap().image.clear()),
+        "image.image",
+    );
+}
+
+#[test]
+fn what_would_change_the_container_and_is_not_built_is_refused() {
+    let devices = vec![cri::CdiDevice {
+        name: "vendor/class=a".into(),
+    }];
+    let image = cri::Mount {
+        container_path: "/data".into(),
+        image: Some(cri::ImageSpec::default()),
+        ..Default::default()
+    };
+    let mapped = cri::Mount {
+        container_path: "/data".into(),
+        host_path: "/data".into(),
+        uid_mappings: vec![cri::IdMapping::default()],
+        ..Default::default()
+    };
+    let asked = [
+        with(|config| config.cdi_devices = devices),
+        with(|config| config.mounts = vec![image]),
+        with(|config| config.mounts = vec![mapped]),
+    ];
+    for result in asked {
+        assert_eq!(result.unwrap_err().kind(), engine::Kind::Unimplemented);
+    }
+}
+
+#[test]
+fn a_mount_is_checked_before_anything_is_made() {
+    let mount = |change: &dyn Fn(&mut cri::Mount)| {
+        let mut mount = cri::Mount {
+            container_path: "/data".into(),
+            host_path: "/srv".into(),
+            readonly: true,
+            ..Default::default()
+        };
+        change(&mut mount);
+        with(|config| config.mounts = vec![mount])
+    };
+    assert!(
+        mount(&|mount| mount.recursive_read_only = true)
+            .unwrap()
+            .mounts[0]
+            .recursive_read_only
+    );
+    refused(
+        mount(&|mount| mount.host_path = "relative".into()),
+        "config.mounts[0].host_path",
+    );
+    refused(
+        mount(&|mount| mount.container_path.clear()),
+        "config.mounts[0].container_path",
+    );
+    refused(
+        mount(&|mount| mount.propagation = 9),
+        "config.mounts[0].propagation",
+    );
+    let writable =
+        |mount: &mut cri::Mount| (mount.recursive_read_only, mount.readonly) = (true, false);
+    refused(mount(&writable), "config.mounts[0].recursive_read_only");
+    let shared = |mount: &mut cri::Mount| {
+        mount.recursive_read_only = true;
+        mount.propagation = cri::MountPropagation::PropagationBidirectional.into();
+    };
+    refused(mount(&shared), "config.mounts[0].recursive_read_only");
+}
+
+#[test]
+fn a_variable_is_text_with_a_name() {
+    let variable = |key: &str, value: &[u8]| {
+        let variable = cri::KeyValue {
+            key: key.into(),
+            value: value.into(),
+        };
+        with(|config| config.envs = vec![variable])
+    };
+    assert_eq!(
+        variable("A", b"1=2").unwrap().env,
+        [("A".to_owned(), "1=2".to_owned())]
+    );
+    refused(variable("", b"1"), "config.envs[0].key");
+    refused(variable("A=B", b"1"), "config.envs[0].key");
+    refused(variable("A", b"\xff"), "config.envs[0].value");
+    refused(variable("A", b"a\0b"), "config.envs[0].value");
+}
+
+#[test]
+fn a_log_stays_in_the_pods_directory() {
+    let log = |path: &str| with(|config| config.log_path = path.into());
+    assert_eq!(log("").unwrap().log_path, None);
+    assert_eq!(log("app/0.log").unwrap().log_path, Some("app/0.log".into()));
+    refused(log("/etc/passwd"), "config.log_path");
+    refused(log("../0.log"), "config.log_path");
+    refused(log("app/../../0.log"), "config.log_path");
+}
+
+#[test]
+fn a_group_needs_a_user_and_a_user_has_one_name() {
+    let number = |value| Some(cri::Int64Value { value });
+    refused(
+        with_security(|context| context.run_as_group = number(1)),
+        "run_as_group",
+    );
+    refused(
+        with_security(|context| context.run_as_user = number(-5)),
+        "run_as_user",
+    );
+    let both = |context: &mut cri::LinuxContainerSecurityContext| {
+        context.run_as_user = number(1);
+        context.run_as_username = "nobody".into();
+    };
+    refused(with_security(both), "run_as_username");
+    let named = with_security(|context| {
+        context.run_as_username = "nobody".into();
+        context.run_as_group = number(7);
+        context.supplemental_groups_policy = cri::SupplementalGroupsPolicy::Strict.into();
+    });
+    let named = named.unwrap();
+    assert_eq!(
+        (named.run_as_username.as_str(), named.run_as_group),
+        ("nobody", Some(7))
+    );
+    assert!(named.strict_groups);
+}
+
+#[test]
+fn devices_have_both_paths_and_known_permissions() {
+    let device = |permissions: &str, host_path: &str| {
+        let device = cri::Device {
+            container_path: "/dev/a".into(),
+            host_path: host_path.into(),
+            permissions: permissions.into(),
+        };
+        with(|config| config.devices = vec![device])
+    };
+    assert_eq!(device("rw", "/dev/null").unwrap().devices.len(), 1);
+    refused(device("rx", "/dev/null"), "config.devices[0].permissions");
+    refused(device("rw", ""), "config.devices[0].host_path");
+}
+
+#[test]
+fn a_state_shows_only_the_times_that_it_has() {
+    let created = status(made(ContainerState::Created));
+    assert_eq!((created.started_at, created.finished_at), (0, 0));
+    assert_eq!(created.state(), cri::ContainerState::ContainerCreated);
+    let running = status(made(ContainerState::Running { started_at: 5 }));
+    assert_eq!((running.started_at, running.finished_at), (5, 0));
+    let exited = status(made(ContainerState::Exited {
+        started_at: 5,
+        finished_at: 9,
+        exit_code: 137,
+        reason: "OOMKilled",
+        message: "out of memory".into(),
+    }));
+    assert_eq!(
+        (exited.started_at, exited.finished_at, exited.exit_code),
+        (5, 9, 137)
+    );
+    assert_eq!(
+        (exited.reason.as_str(), exited.message.as_str()),
+        ("OOMKilled", "out of memory")
+    );
+}
+
+#[test]
+fn a_status_names_the_image_as_its_author_did_and_the_signal_that_stops() {
+    let status = status(made(ContainerState::Created));
+    assert_eq!(
+        status.image.as_ref().unwrap().image,
+        "registry.example/app:1"
+    );
+    assert_eq!(status.image_id, "e".repeat(64));
+    assert_eq!(status.stop_signal(), cri::Signal::Sigterm);
+    assert_eq!(status.log_path, "/logs/app/1.log");
+    let user = status.user.unwrap().linux.unwrap();
+    assert_eq!(
+        (user.uid, user.gid, user.supplemental_groups),
+        (1000, 1000, vec![1000, 7])
+    );
+}
+
+#[test]
+fn verbose_info_has_what_debugging_tools_read() {
+    let container = Container {
+        pid: Some(42),
+        ..made(ContainerState::Running { started_at: 1 })
+    };
+    let info = info(&container, &json!({ "ociVersion": "1.3.0" }));
+    let info: Value = serde_json::from_str(&info["info"]).unwrap();
+    assert_eq!(info["pid"], 42);
+    assert_eq!(info["privileged"], false);
+    assert_eq!(info["sandboxID"], "b".repeat(64));
+    assert_eq!(info["runtimeSpec"]["ociVersion"], "1.3.0");
+}
+
+#[test]
+fn a_filter_asks_for_containers_of_cris_own_pods_only() {
+    let asked = cri::ContainerFilter {
+        id: "abc".into(),
+        state: Some(cri::ContainerStateValue {
+            state: cri::ContainerState::ContainerExited.into(),
+        }),
+        pod_sandbox_id: "def".into(),
+        label_selector: BTreeMap::from([("a".to_owned(), "b".to_owned())]),
+    };
+    let filter = filter(Some(asked)).unwrap();
+    assert_eq!(filter.id.as_deref(), Some("abc"));
+    assert_eq!(filter.pod_id.as_deref(), Some("def"));
+    assert_eq!(filter.state, Some(StateKind::Exited));
+    assert_eq!((filter.labels.len(), filter.origin), (1, Some(Origin::Cri)));
+}

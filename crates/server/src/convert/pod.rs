@@ -1,0 +1,233 @@
+//! Pods: PodSandboxConfig to the engine's PodSpec; a pod to what lists and statuses show.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use engine::pod::{DnsConfig, NamespaceModes, Origin, PortMapping, Protocol};
+use engine::{Error, Pod, PodFilter, PodSpec, PodState};
+use serde_json::json;
+
+use super::security::{id, namespace_option, namespaces};
+use super::{given, invalid, known, not_empty, required};
+
+/// What RunPodSandbox asks for.
+pub(crate) fn spec(request: cri::RunPodSandboxRequest) -> Result<PodSpec, Error> {
+    let config = required("config", request.config)?;
+    let metadata = required("config.metadata", config.metadata)?;
+    let linux = config.linux.unwrap_or_default();
+    let security = linux.security_context.unwrap_or_default();
+    validate_identity(&security)?;
+    Ok(PodSpec {
+        name: not_empty("config.metadata.name", metadata.name)?,
+        uid: not_empty("config.metadata.uid", metadata.uid)?,
+        namespace: not_empty("config.metadata.namespace", metadata.namespace)?,
+        attempt: metadata.attempt,
+        origin: Origin::Cri,
+        hostname: config.hostname,
+        log_directory: given(config.log_directory).map(PathBuf::from),
+        dns: config.dns_config.map(dns).transpose()?,
+        port_mappings: port_mappings(config.port_mappings)?,
+        labels: config.labels,
+        annotations: config.annotations,
+        cgroup_parent: given(linux.cgroup_parent),
+        namespaces: namespaces(security.namespace_options)?,
+        sysctls: linux.sysctls,
+        privileged: security.privileged,
+        runtime_handler: request.runtime_handler,
+        network_none: false,
+    })
+}
+
+/// The pod runs nothing of its own under this identity, but nonsense is nonsense.
+fn validate_identity(security: &cri::LinuxSandboxSecurityContext) -> Result<(), Error> {
+    if security.run_as_group.is_some() && security.run_as_user.is_none() {
+        return Err(invalid(
+            "security_context.run_as_group",
+            "needs run_as_user",
+        ));
+    }
+    for (field, value) in [
+        ("security_context.run_as_user", security.run_as_user),
+        ("security_context.run_as_group", security.run_as_group),
+    ] {
+        if let Some(value) = value {
+            id(field, value.value)?;
+        }
+    }
+    Ok(())
+}
+
+/// resolv.conf; a line break would let one setting write another.
+fn dns(config: cri::DnsConfig) -> Result<DnsConfig, Error> {
+    let parts = [
+        ("servers", &config.servers),
+        ("searches", &config.searches),
+        ("options", &config.options),
+    ];
+    for (field, values) in parts {
+        if let Some(bad) = values
+            .iter()
+            .find(|value| value.contains(['\n', '\r', '\0']))
+        {
+            return Err(invalid(
+                format!("dns_config.{field}"),
+                format!("{bad:?} has a line break"),
+            ));
+        }
+    }
+    Ok(DnsConfig {
+        servers: config.servers,
+        searches: config.searches,
+        options: config.options,
+    })
+}
+
+/// Ports that are mapped; those without a port of the node are only declared.
+fn port_mappings(mappings: Vec<cri::PortMapping>) -> Result<Vec<PortMapping>, Error> {
+    let mapped = mappings
+        .into_iter()
+        .enumerate()
+        .filter(|(_, mapping)| mapping.host_port != 0);
+    mapped
+        .map(|(index, mapping)| port_mapping(index, &mapping))
+        .collect()
+}
+
+fn port_mapping(index: usize, mapping: &cri::PortMapping) -> Result<PortMapping, Error> {
+    let field = |name: &str| format!("port_mappings[{index}].{name}");
+    let port = |name: &str, number: i32| match u16::try_from(number) {
+        Ok(port) if port > 0 => Ok(port),
+        _ => Err(invalid(field(name), format!("{number} is not a port"))),
+    };
+    let host_ip = match mapping.host_ip.as_str() {
+        "" => None,
+        text => Some(
+            text.parse::<IpAddr>()
+                .map_err(|_| invalid(field("host_ip"), format!("{text:?} is not an IP address")))?,
+        ),
+    };
+    Ok(PortMapping {
+        host_port: port("host_port", mapping.host_port)?,
+        container_port: port("container_port", mapping.container_port)?,
+        protocol: match known(&field("protocol"), mapping.protocol)? {
+            cri::Protocol::Tcp => Protocol::Tcp,
+            cri::Protocol::Udp => Protocol::Udp,
+            cri::Protocol::Sctp => Protocol::Sctp,
+        },
+        host_ip,
+    })
+}
+
+/// Which pods to list: only CRI's own.
+pub(crate) fn filter(filter: Option<cri::PodSandboxFilter>) -> Result<PodFilter, Error> {
+    let filter = filter.unwrap_or_default();
+    Ok(PodFilter {
+        id: given(filter.id),
+        state: filter.state.map(asked_state).transpose()?,
+        labels: filter.label_selector,
+        origin: Some(Origin::Cri),
+    })
+}
+
+fn asked_state(value: cri::PodSandboxStateValue) -> Result<PodState, Error> {
+    Ok(match known("filter.state.state", value.state)? {
+        cri::PodSandboxState::SandboxReady => PodState::Ready,
+        cri::PodSandboxState::SandboxNotready => PodState::NotReady,
+    })
+}
+
+/// How the log names a pod that is asked for.
+pub(crate) fn label(spec: &PodSpec) -> String {
+    format!("{}/{}", spec.namespace, spec.name)
+}
+
+/// A pod in a list.
+pub(crate) fn item(pod: Pod) -> cri::PodSandbox {
+    let metadata = metadata(&pod.spec);
+    cri::PodSandbox {
+        id: pod.id,
+        metadata: Some(metadata),
+        state: state(pod.state).into(),
+        created_at: pod.created_at,
+        labels: pod.spec.labels,
+        annotations: pod.spec.annotations,
+        runtime_handler: pod.spec.runtime_handler,
+    }
+}
+
+/// A pod in full.
+pub(crate) fn status(pod: Pod) -> cri::PodSandboxStatus {
+    let metadata = metadata(&pod.spec);
+    cri::PodSandboxStatus {
+        id: pod.id,
+        metadata: Some(metadata),
+        state: state(pod.state).into(),
+        created_at: pod.created_at,
+        network: Some(network(&pod.ips)),
+        linux: Some(linux(pod.spec.namespaces)),
+        labels: pod.spec.labels,
+        annotations: pod.spec.annotations,
+        runtime_handler: pod.spec.runtime_handler,
+    }
+}
+
+/// What `crictl inspectp` shows below the status: JSON under the key `info`, with the fields that
+/// tools of other runtimes read.
+pub(crate) fn info(pod: &Pod) -> BTreeMap<String, String> {
+    let netns = pod
+        .netns
+        .as_ref()
+        .map(|path| json!({ "type": "network", "path": path }));
+    let info = json!({
+        "sandboxID": pod.id,
+        "pid": pod.supervisor_pid.unwrap_or_default(),
+        "image": "",
+        "runtimeHandler": pod.spec.runtime_handler,
+        "privileged": pod.spec.privileged,
+        "runtimeSpec": {
+            "hostname": pod.spec.hostname,
+            "annotations": pod.spec.annotations,
+            "linux": {
+                "cgroupsPath": pod.cgroup_parent,
+                "namespaces": netns.into_iter().collect::<Vec<_>>(),
+                "sysctl": pod.spec.sysctls,
+            },
+        },
+    });
+    BTreeMap::from([("info".to_owned(), info.to_string())])
+}
+
+fn metadata(spec: &PodSpec) -> cri::PodSandboxMetadata {
+    cri::PodSandboxMetadata {
+        name: spec.name.clone(),
+        uid: spec.uid.clone(),
+        namespace: spec.namespace.clone(),
+        attempt: spec.attempt,
+    }
+}
+
+fn state(state: PodState) -> cri::PodSandboxState {
+    match state {
+        PodState::Ready => cri::PodSandboxState::SandboxReady,
+        PodState::NotReady => cri::PodSandboxState::SandboxNotready,
+    }
+}
+
+fn network(ips: &[IpAddr]) -> cri::PodSandboxNetworkStatus {
+    let mut ips = ips.iter().map(IpAddr::to_string);
+    cri::PodSandboxNetworkStatus {
+        ip: ips.next().unwrap_or_default(),
+        additional_ips: ips.map(|ip| cri::PodIp { ip }).collect(),
+    }
+}
+
+fn linux(namespaces: NamespaceModes) -> cri::LinuxPodSandboxStatus {
+    let options = Some(namespace_option(namespaces));
+    cri::LinuxPodSandboxStatus {
+        namespaces: Some(cri::Namespace { options }),
+    }
+}
+
+#[cfg(test)]
+mod tests;

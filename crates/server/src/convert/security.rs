@@ -1,0 +1,328 @@
+//! What pods and containers have in common: namespaces, profiles, labels of SELinux, limits.
+
+use cri::security_profile::ProfileType;
+use engine::Error;
+use engine::container::{Profile, Resources};
+use engine::pod::{NamespaceMode, NamespaceModes};
+
+use super::{invalid, known};
+
+/// The namespaces that a request asks for; none given means CRI's zero: all the pod's.
+pub(crate) fn namespaces(options: Option<cri::NamespaceOption>) -> Result<NamespaceModes, Error> {
+    let options = options.unwrap_or_default();
+    let modes = NamespaceModes {
+        network: mode("namespace_options.network", options.network)?,
+        pid: mode("namespace_options.pid", options.pid)?,
+        ipc: mode("namespace_options.ipc", options.ipc)?,
+        target_id: options.target_id,
+        user_pod: user_namespace(options.userns_options)?,
+    };
+    if modes.pid == NamespaceMode::Target && modes.target_id.is_empty() {
+        return Err(invalid(
+            "namespace_options.target_id",
+            "must name a container with pid TARGET",
+        ));
+    }
+    Ok(modes)
+}
+
+/// Is a user namespace of the pod's own asked for?
+fn user_namespace(options: Option<cri::UserNamespace>) -> Result<bool, Error> {
+    let Some(options) = options else {
+        return Ok(false);
+    };
+    let field = "namespace_options.userns_options";
+    match mode(&format!("{field}.mode"), options.mode)? {
+        NamespaceMode::Node if options.uids.is_empty() && options.gids.is_empty() => Ok(false),
+        NamespaceMode::Node => Err(invalid(field, "mode NODE takes no mappings")),
+        NamespaceMode::Pod if options.uids.len() == 1 && options.uids == options.gids => Ok(true),
+        NamespaceMode::Pod => Err(invalid(
+            field,
+            "mode POD takes one mapping of users and the same one of groups",
+        )),
+        NamespaceMode::Container | NamespaceMode::Target => {
+            Err(invalid(format!("{field}.mode"), "must be POD or NODE"))
+        }
+    }
+}
+
+fn mode(field: &str, number: i32) -> Result<NamespaceMode, Error> {
+    Ok(match known::<cri::NamespaceMode>(field, number)? {
+        cri::NamespaceMode::Pod => NamespaceMode::Pod,
+        cri::NamespaceMode::Container => NamespaceMode::Container,
+        cri::NamespaceMode::Node => NamespaceMode::Node,
+        cri::NamespaceMode::Target => NamespaceMode::Target,
+    })
+}
+
+/// The namespaces as a status shows them.
+pub(crate) fn namespace_option(modes: NamespaceModes) -> cri::NamespaceOption {
+    let number = |mode| match mode {
+        NamespaceMode::Pod => cri::NamespaceMode::Pod.into(),
+        NamespaceMode::Container => cri::NamespaceMode::Container.into(),
+        NamespaceMode::Node => cri::NamespaceMode::Node.into(),
+        NamespaceMode::Target => cri::NamespaceMode::Target.into(),
+    };
+    cri::NamespaceOption {
+        network: number(modes.network),
+        pid: number(modes.pid),
+        ipc: number(modes.ipc),
+        target_id: modes.target_id,
+        userns_options: None,
+    }
+}
+
+/// A profile; where the message is absent, the deprecated text says it: empty and `unconfined`,
+/// `runtime/default` (Docker's `docker/default` too), `localhost/NAME`.
+pub(crate) fn profile(
+    field: &str,
+    profile: Option<cri::SecurityProfile>,
+    deprecated: &str,
+) -> Result<Profile, Error> {
+    let Some(profile) = profile else {
+        return deprecated_profile(field, deprecated);
+    };
+    match known(&format!("{field}.profile_type"), profile.profile_type)? {
+        ProfileType::RuntimeDefault => Ok(Profile::RuntimeDefault),
+        ProfileType::Unconfined => Ok(Profile::Unconfined),
+        ProfileType::Localhost if profile.localhost_ref.is_empty() => Err(invalid(
+            format!("{field}.localhost_ref"),
+            "must name a profile with Localhost",
+        )),
+        ProfileType::Localhost => Ok(Profile::Localhost(profile.localhost_ref)),
+    }
+}
+
+fn deprecated_profile(field: &str, text: &str) -> Result<Profile, Error> {
+    match text {
+        "" | "unconfined" => Ok(Profile::Unconfined),
+        "runtime/default" | "docker/default" => Ok(Profile::RuntimeDefault),
+        _ => match text.strip_prefix("localhost/") {
+            Some(name) if !name.is_empty() => Ok(Profile::Localhost(name.to_owned())),
+            _ => Err(invalid(field, format!("unknown profile {text:?}"))),
+        },
+    }
+}
+
+/// An SELinux label as one text; `None` if no part is given.
+pub(crate) fn selinux(options: Option<cri::SeLinuxOption>) -> Option<String> {
+    let cri::SeLinuxOption {
+        user,
+        role,
+        r#type,
+        level,
+    } = options?;
+    let parts = [user, role, r#type, level];
+    parts
+        .iter()
+        .any(|part| !part.is_empty())
+        .then(|| parts.join(":"))
+}
+
+/// Groups that a request adds; they must be numbers that the kernel knows.
+pub(crate) fn id(field: &str, value: i64) -> Result<i64, Error> {
+    if u32::try_from(value).is_ok_and(|id| id != u32::MAX) {
+        Ok(value)
+    } else {
+        Err(invalid(
+            field,
+            format!("{value} is not an id of a user or group"),
+        ))
+    }
+}
+
+/// Limits; CRI's zero means unset, as the engine's.
+pub(crate) fn resources(limits: cri::LinuxContainerResources) -> Result<Resources, Error> {
+    for (field, value) in [
+        ("cpu_period", limits.cpu_period),
+        ("cpu_shares", limits.cpu_shares),
+        ("memory_limit_in_bytes", limits.memory_limit_in_bytes),
+    ] {
+        if value < 0 {
+            return Err(invalid(
+                format!("resources.{field}"),
+                format!("{value} is negative"),
+            ));
+        }
+    }
+    if !(-1000..=1000).contains(&limits.oom_score_adj) {
+        let reason = format!("{} is not between -1000 and 1000", limits.oom_score_adj);
+        return Err(invalid("resources.oom_score_adj", reason));
+    }
+    let (memory, swap) = (
+        limits.memory_limit_in_bytes,
+        limits.memory_swap_limit_in_bytes,
+    );
+    if memory > 0 && swap > 0 && swap < memory {
+        let reason =
+            format!("{swap} is less than memory_limit_in_bytes ({memory}), which it includes");
+        return Err(invalid("resources.memory_swap_limit_in_bytes", reason));
+    }
+    Ok(Resources {
+        cpu_period: limits.cpu_period,
+        cpu_quota: limits.cpu_quota,
+        cpu_shares: limits.cpu_shares,
+        memory_limit: memory,
+        memory_swap_limit: swap,
+        oom_score_adj: limits.oom_score_adj,
+        cpuset_cpus: limits.cpuset_cpus,
+        cpuset_mems: limits.cpuset_mems,
+        hugepage_limits: limits
+            .hugepage_limits
+            .into_iter()
+            .map(|h| (h.page_size, h.limit))
+            .collect(),
+        unified: limits.unified,
+        pids_limit: 0,
+    })
+}
+
+/// Limits as a status shows them.
+pub(crate) fn limits(resources: Resources) -> cri::LinuxContainerResources {
+    let hugepage_limits = resources.hugepage_limits.into_iter();
+    cri::LinuxContainerResources {
+        cpu_period: resources.cpu_period,
+        cpu_quota: resources.cpu_quota,
+        cpu_shares: resources.cpu_shares,
+        memory_limit_in_bytes: resources.memory_limit,
+        oom_score_adj: resources.oom_score_adj,
+        cpuset_cpus: resources.cpuset_cpus,
+        cpuset_mems: resources.cpuset_mems,
+        hugepage_limits: hugepage_limits
+            .map(|(page_size, limit)| cri::HugepageLimit { page_size, limit })
+            .collect(),
+        unified: resources.unified,
+        memory_swap_limit_in_bytes: resources.memory_swap_limit,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_namespace_is_the_pods_or_the_nodes_with_one_mapping_or_none() {
+        let mapping = cri::IdMapping {
+            host_id: 1000,
+            container_id: 0,
+            length: 65536,
+        };
+        let ask = |mode: cri::NamespaceMode, uids: usize, gids: usize| {
+            let userns = cri::UserNamespace {
+                mode: mode.into(),
+                uids: vec![mapping; uids],
+                gids: vec![mapping; gids],
+            };
+            let options = cri::NamespaceOption {
+                userns_options: Some(userns),
+                ..Default::default()
+            };
+            namespaces(Some(options)).map(|modes| modes.user_pod)
+        };
+        assert!(ask(cri::NamespaceMode::Pod, 1, 1).unwrap());
+        assert!(!ask(cri::NamespaceMode::Node, 0, 0).unwrap());
+        assert!(ask(cri::NamespaceMode::Pod, 2, 2).is_err());
+        assert!(ask(cri::NamespaceMode::Pod, 1, 0).is_err());
+        assert!(ask(cri::NamespaceMode::Container, 1, 1).is_err());
+        assert!(ask(cri::NamespaceMode::Target, 1, 1).is_err());
+    }
+
+    #[test]
+    fn namespaces_come_back_as_they_were_asked_for() {
+        let asked = cri::NamespaceOption {
+            network: cri::NamespaceMode::Node.into(),
+            pid: cri::NamespaceMode::Target.into(),
+            ipc: cri::NamespaceMode::Pod.into(),
+            target_id: "abc".into(),
+            userns_options: None,
+        };
+        assert_eq!(
+            namespace_option(namespaces(Some(asked.clone())).unwrap()),
+            asked
+        );
+        let nobody = cri::NamespaceOption {
+            target_id: String::new(),
+            ..asked
+        };
+        assert!(
+            namespaces(Some(nobody))
+                .unwrap_err()
+                .to_string()
+                .contains("target_id")
+        );
+    }
+
+    #[test]
+    fn the_profile_message_wins_over_the_deprecated_text() {
+        let message = |kind: ProfileType, name: &str| {
+            Some(cri::SecurityProfile {
+                profile_type: kind.into(),
+                localhost_ref: name.into(),
+            })
+        };
+        let read = |message, text| profile("seccomp", message, text).unwrap();
+        assert_eq!(
+            read(message(ProfileType::Unconfined, ""), "runtime/default"),
+            Profile::Unconfined
+        );
+        assert_eq!(
+            read(message(ProfileType::Localhost, "/p.json"), ""),
+            Profile::Localhost("/p.json".into())
+        );
+        assert_eq!(read(None, "runtime/default"), Profile::RuntimeDefault);
+        assert_eq!(
+            read(None, "localhost//p.json"),
+            Profile::Localhost("/p.json".into())
+        );
+        assert_eq!(read(None, ""), Profile::Unconfined);
+        assert!(profile("seccomp", message(ProfileType::Localhost, ""), "").is_err());
+        assert!(profile("seccomp", None, "strange").is_err());
+    }
+
+    #[test]
+    fn limits_come_back_as_they_were_asked_for() {
+        let asked = cri::LinuxContainerResources {
+            cpu_period: 100_000,
+            cpu_quota: -1,
+            cpu_shares: 512,
+            memory_limit_in_bytes: 1 << 20,
+            memory_swap_limit_in_bytes: -1,
+            oom_score_adj: -999,
+            cpuset_cpus: "0-1".into(),
+            cpuset_mems: "0".into(),
+            hugepage_limits: vec![cri::HugepageLimit {
+                page_size: "2MB".into(),
+                limit: 4 << 20,
+            }],
+            unified: [("memory.high".to_owned(), "max".to_owned())].into(),
+        };
+        assert_eq!(limits(resources(asked.clone()).unwrap()), asked);
+        let less = cri::LinuxContainerResources {
+            memory_swap_limit_in_bytes: 1,
+            ..asked.clone()
+        };
+        assert!(
+            resources(less)
+                .unwrap_err()
+                .to_string()
+                .contains("memory_swap_limit_in_bytes")
+        );
+        let far = cri::LinuxContainerResources {
+            oom_score_adj: 1001,
+            ..asked
+        };
+        assert!(
+            resources(far)
+                .unwrap_err()
+                .to_string()
+                .contains("oom_score_adj")
+        );
+    }
+
+    #[test]
+    fn ids_outside_the_kernels_range_are_refused() {
+        assert!(id("run_as_user", 0).is_ok());
+        assert!(id("run_as_user", -1).is_err());
+        assert!(id("run_as_user", i64::from(u32::MAX)).is_err());
+    }
+}

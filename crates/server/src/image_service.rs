@@ -1,0 +1,107 @@
+//! `runtime.v1.ImageService`: six RPCs, each one call of the engine.
+
+use engine::Engine;
+use tonic::{Request, Response, Status};
+use tracing::debug;
+
+use crate::chunks::{Chunks, chunks};
+use crate::convert::image;
+use crate::{status, work};
+
+/// The image service of one engine.
+#[derive(Debug)]
+pub(crate) struct ImageServer {
+    engine: Engine,
+}
+
+impl ImageServer {
+    pub(crate) fn new(engine: Engine) -> Self {
+        Self { engine }
+    }
+
+    async fn images(&self, filter: Option<cri::ImageFilter>) -> Result<Vec<cri::Image>, Status> {
+        let query = image::query(filter);
+        let records = work::read("ListImages", &self.engine, move |engine| {
+            engine.images(query.as_deref())
+        });
+        Ok(records.await?.into_iter().map(image::image).collect())
+    }
+}
+
+#[tonic::async_trait]
+impl cri::image_service_server::ImageService for ImageServer {
+    async fn list_images(
+        &self,
+        request: Request<cri::ListImagesRequest>,
+    ) -> Result<Response<cri::ListImagesResponse>, Status> {
+        let images = self.images(request.into_inner().filter).await?;
+        Ok(Response::new(cri::ListImagesResponse { images }))
+    }
+
+    type StreamImagesStream = Chunks<cri::StreamImagesResponse>;
+
+    async fn stream_images(
+        &self,
+        request: Request<cri::StreamImagesRequest>,
+    ) -> Result<Response<Self::StreamImagesStream>, Status> {
+        let images = self.images(request.into_inner().filter).await?;
+        Ok(chunks(images, |images| cri::StreamImagesResponse {
+            images,
+        }))
+    }
+
+    async fn image_status(
+        &self,
+        request: Request<cri::ImageStatusRequest>,
+    ) -> Result<Response<cri::ImageStatusResponse>, Status> {
+        let request = request.into_inner();
+        let name = image::name("image", request.image).map_err(status::of)?;
+        let found = work::read("ImageStatus", &self.engine, move |engine| {
+            engine.find_image(&name)
+        });
+        let Some(record) = found.await? else {
+            return Ok(Response::new(cri::ImageStatusResponse::default()));
+        };
+        let info = if request.verbose {
+            image::info(&record)
+        } else {
+            Default::default()
+        };
+        let image = Some(image::image(record));
+        Ok(Response::new(cri::ImageStatusResponse { image, info }))
+    }
+
+    async fn pull_image(
+        &self,
+        request: Request<cri::PullImageRequest>,
+    ) -> Result<Response<cri::PullImageResponse>, Status> {
+        let request = image::pull_request(request.into_inner()).map_err(status::of)?;
+        let engine = self.engine.clone();
+        let name = request.image.clone();
+        debug!(image = name, "PullImage begins");
+        let pull = async move { engine.pull_image(request).await };
+        let image_ref = work::change_async("PullImage", name, pull).await?;
+        Ok(Response::new(cri::PullImageResponse { image_ref }))
+    }
+
+    async fn remove_image(
+        &self,
+        request: Request<cri::RemoveImageRequest>,
+    ) -> Result<Response<cri::RemoveImageResponse>, Status> {
+        let name = image::name("image", request.into_inner().image).map_err(status::of)?;
+        let of = name.clone();
+        work::change("RemoveImage", of, &self.engine, move |engine| {
+            engine.remove_image(&name)
+        })
+        .await?;
+        Ok(Response::new(cri::RemoveImageResponse {}))
+    }
+
+    async fn image_fs_info(
+        &self,
+        _request: Request<cri::ImageFsInfoRequest>,
+    ) -> Result<Response<cri::ImageFsInfoResponse>, Status> {
+        let info = work::read("ImageFsInfo", &self.engine, Engine::fs_info).await?;
+        Ok(Response::new(image::fs_info(&info)))
+    }
+}

@@ -1,0 +1,131 @@
+//! What the runtime says of itself: version, readiness, what its handlers can do, and where it
+//! keeps things. Reads configuration and files only.
+
+use std::path::PathBuf;
+
+use engine::config::CgroupManager;
+use engine::{Config, Container, Engine, Error};
+use serde_json::{Value, json};
+
+/// The version of kubelet's side of the interface, unchanged since there is one.
+const KUBE_API_VERSION: &str = "0.1.0";
+/// Prefix of container ids in a pod's status.
+const NAME: &str = "floe";
+/// The names of the one handler that is built in; empty is the default.
+const HANDLERS: [&str; 2] = ["", NAME];
+
+/// The answer to Version.
+pub(crate) fn version() -> cri::VersionResponse {
+    cri::VersionResponse {
+        version: KUBE_API_VERSION.to_owned(),
+        runtime_name: NAME.to_owned(),
+        runtime_version: env!("CARGO_PKG_VERSION").to_owned(),
+        runtime_api_version: cri::API_VERSION.to_owned(),
+    }
+}
+
+/// The answer to Status. The runtime is ready since it answers; the network may not be.
+pub(crate) fn status(engine: &Engine, verbose: bool) -> cri::StatusResponse {
+    let network = match engine.network_status() {
+        Ok(()) => condition("NetworkReady", None),
+        Err(reason) => condition("NetworkReady", Some(("NetworkPluginNotReady", reason))),
+    };
+    let conditions = vec![condition("RuntimeReady", None), network];
+    let info = if verbose {
+        [("config".to_owned(), json!(engine.config()).to_string())].into()
+    } else {
+        Default::default()
+    };
+    cri::StatusResponse {
+        status: Some(cri::RuntimeStatus { conditions }),
+        info,
+        runtime_handlers: HANDLERS.map(handler).into(),
+        features: Some(cri::RuntimeFeatures {
+            supplemental_groups_policy: true,
+            user_namespaces_host_network: false,
+        }),
+    }
+}
+
+fn condition(kind: &str, failed: Option<(&str, String)>) -> cri::RuntimeCondition {
+    let (reason, message) = failed.unwrap_or_default();
+    cri::RuntimeCondition {
+        r#type: kind.to_owned(),
+        status: reason.is_empty(),
+        reason: reason.to_owned(),
+        message,
+    }
+}
+
+fn handler(name: &str) -> cri::RuntimeHandler {
+    let features = cri::RuntimeHandlerFeatures {
+        recursive_read_only_mounts: true,
+        user_namespaces: false,
+    };
+    cri::RuntimeHandler {
+        name: name.to_owned(),
+        features: Some(features),
+    }
+}
+
+/// The answer to RuntimeConfig.
+pub(crate) fn runtime_config(config: &Config) -> cri::RuntimeConfigResponse {
+    let driver = match config.runtime.cgroup_manager {
+        CgroupManager::Cgroupfs => cri::CgroupDriver::Cgroupfs,
+        CgroupManager::Systemd => cri::CgroupDriver::Systemd,
+    };
+    let linux = cri::LinuxRuntimeConfiguration {
+        cgroup_driver: driver.into(),
+    };
+    cri::RuntimeConfigResponse { linux: Some(linux) }
+}
+
+/// The directory of the containers' writable layers.
+pub(crate) fn writable_layers(engine: &Engine) -> PathBuf {
+    engine.config().root_table.root.join("containers")
+}
+
+/// The OCI configuration that a container runs with; null if the container has just been removed.
+pub(crate) fn runtime_spec(container: &Container) -> Result<Value, Error> {
+    let path = container.bundle.join("config.json");
+    match std::fs::read(&path) {
+        Ok(bytes) => {
+            serde_json::from_slice(&bytes).map_err(|source| Error::Record { path, source })
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Value::Null),
+        Err(source) => Err(Error::Io {
+            operation: "read",
+            path,
+            source,
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cgroup_driver_is_the_configured_one() {
+        for (manager, driver) in [
+            (CgroupManager::Cgroupfs, cri::CgroupDriver::Cgroupfs),
+            (CgroupManager::Systemd, cri::CgroupDriver::Systemd),
+        ] {
+            let mut config = Config::default();
+            config.runtime.cgroup_manager = manager;
+            let linux = runtime_config(&config).linux.unwrap();
+            assert_eq!(linux.cgroup_driver(), driver);
+        }
+    }
+
+    #[test]
+    fn a_condition_that_fails_says_why() {
+        let ready = condition("RuntimeReady", None);
+        assert!(ready.status && ready.reason.is_empty() && ready.message.is_empty());
+        let missing = Some(("NetworkPluginNotReady", "no bridge".to_owned()));
+        let failed = condition("NetworkReady", missing);
+        assert!(!failed.status);
+        assert_eq!(failed.reason, "NetworkPluginNotReady");
+        assert_eq!(failed.message, "no bridge");
+    }
+}

@@ -1,0 +1,452 @@
+//! `runtime.v1.RuntimeService`: pods, containers, commands and the state of the runtime. What is in
+//! the schema and not built says so by its name, at the end of the file.
+
+use std::time::Duration;
+
+use cri::runtime_service_server::RuntimeService;
+use engine::Engine;
+use tonic::{Request, Response, Status};
+
+use crate::chunks::{Chunks, chunks};
+use crate::convert::{self, container, pod, stats};
+use crate::{node, status, work};
+
+/// The runtime service of one engine.
+#[derive(Debug)]
+pub(crate) struct RuntimeServer {
+    engine: Engine,
+}
+
+impl RuntimeServer {
+    pub(crate) fn new(engine: Engine) -> Self {
+        Self { engine }
+    }
+
+    async fn pods(
+        &self,
+        filter: Option<cri::PodSandboxFilter>,
+    ) -> Result<Vec<cri::PodSandbox>, Status> {
+        let filter = pod::filter(filter).map_err(status::of)?;
+        let pods = work::read("ListPodSandbox", &self.engine, move |engine| {
+            engine.pods(&filter)
+        });
+        Ok(pods.await?.into_iter().map(pod::item).collect())
+    }
+
+    async fn containers(
+        &self,
+        filter: Option<cri::ContainerFilter>,
+    ) -> Result<Vec<cri::Container>, Status> {
+        let filter = container::filter(filter).map_err(status::of)?;
+        let read = move |engine: &Engine| engine.containers(&filter);
+        let containers = work::read("ListContainers", &self.engine, read);
+        Ok(containers.await?.into_iter().map(container::item).collect())
+    }
+
+    async fn stats(
+        &self,
+        filter: Option<cri::ContainerStatsFilter>,
+    ) -> Result<Vec<cri::ContainerStats>, Status> {
+        let filter = stats::filter(filter);
+        let layers = node::writable_layers(&self.engine);
+        let read = move |engine: &Engine| engine.list_container_stats(&filter);
+        let figures = work::read("ListContainerStats", &self.engine, read).await?;
+        Ok(figures
+            .into_iter()
+            .map(|figures| stats::stats(figures, &layers))
+            .collect())
+    }
+}
+
+/// An id of a request, which must be there.
+fn id(field: &str, id: String) -> Result<String, Status> {
+    convert::not_empty(field, id).map_err(status::of)
+}
+
+/// Seconds of a request, which cannot be negative.
+fn seconds(field: &str, seconds: i64) -> Result<Duration, Status> {
+    let seconds = u64::try_from(seconds)
+        .map_err(|_| status::of(convert::invalid(field, format!("{seconds} is negative"))))?;
+    Ok(Duration::from_secs(seconds))
+}
+
+#[tonic::async_trait]
+impl RuntimeService for RuntimeServer {
+    async fn version(
+        &self,
+        _request: Request<cri::VersionRequest>,
+    ) -> Result<Response<cri::VersionResponse>, Status> {
+        Ok(Response::new(node::version()))
+    }
+
+    async fn status(
+        &self,
+        request: Request<cri::StatusRequest>,
+    ) -> Result<Response<cri::StatusResponse>, Status> {
+        let verbose = request.into_inner().verbose;
+        let read = move |engine: &Engine| Ok(node::status(engine, verbose));
+        Ok(Response::new(
+            work::read("Status", &self.engine, read).await?,
+        ))
+    }
+
+    async fn runtime_config(
+        &self,
+        _request: Request<cri::RuntimeConfigRequest>,
+    ) -> Result<Response<cri::RuntimeConfigResponse>, Status> {
+        Ok(Response::new(node::runtime_config(self.engine.config())))
+    }
+
+    async fn update_runtime_config(
+        &self,
+        request: Request<cri::UpdateRuntimeConfigRequest>,
+    ) -> Result<Response<cri::UpdateRuntimeConfigResponse>, Status> {
+        let network = request
+            .into_inner()
+            .runtime_config
+            .and_then(|config| config.network_config);
+        let pod_cidr = network.unwrap_or_default().pod_cidr;
+        tracing::info!(
+            pod_cidr,
+            "UpdateRuntimeConfig: noted; addresses are the conflist's to give"
+        );
+        Ok(Response::new(cri::UpdateRuntimeConfigResponse {}))
+    }
+
+    async fn run_pod_sandbox(
+        &self,
+        request: Request<cri::RunPodSandboxRequest>,
+    ) -> Result<Response<cri::RunPodSandboxResponse>, Status> {
+        let spec = pod::spec(request.into_inner()).map_err(status::of)?;
+        let of = pod::label(&spec);
+        let run = move |engine: &Engine| engine.run_pod(spec);
+        let pod_sandbox_id = work::change("RunPodSandbox", of, &self.engine, run).await?;
+        Ok(Response::new(cri::RunPodSandboxResponse { pod_sandbox_id }))
+    }
+
+    async fn stop_pod_sandbox(
+        &self,
+        request: Request<cri::StopPodSandboxRequest>,
+    ) -> Result<Response<cri::StopPodSandboxResponse>, Status> {
+        let pod = id("pod_sandbox_id", request.into_inner().pod_sandbox_id)?;
+        let stop = {
+            let pod = pod.clone();
+            move |engine: &Engine| engine.stop_pod(&pod)
+        };
+        work::change("StopPodSandbox", pod, &self.engine, stop).await?;
+        Ok(Response::new(cri::StopPodSandboxResponse {}))
+    }
+
+    async fn remove_pod_sandbox(
+        &self,
+        request: Request<cri::RemovePodSandboxRequest>,
+    ) -> Result<Response<cri::RemovePodSandboxResponse>, Status> {
+        let pod = id("pod_sandbox_id", request.into_inner().pod_sandbox_id)?;
+        let remove = {
+            let pod = pod.clone();
+            move |engine: &Engine| engine.remove_pod(&pod)
+        };
+        work::change("RemovePodSandbox", pod, &self.engine, remove).await?;
+        Ok(Response::new(cri::RemovePodSandboxResponse {}))
+    }
+
+    async fn pod_sandbox_status(
+        &self,
+        request: Request<cri::PodSandboxStatusRequest>,
+    ) -> Result<Response<cri::PodSandboxStatusResponse>, Status> {
+        let request = request.into_inner();
+        let id = id("pod_sandbox_id", request.pod_sandbox_id)?;
+        let found = work::read("PodSandboxStatus", &self.engine, move |engine| {
+            engine.pod(&id)
+        })
+        .await?;
+        let info = if request.verbose {
+            pod::info(&found)
+        } else {
+            Default::default()
+        };
+        let status = Some(pod::status(found));
+        Ok(Response::new(cri::PodSandboxStatusResponse {
+            status,
+            info,
+            ..Default::default()
+        }))
+    }
+
+    async fn list_pod_sandbox(
+        &self,
+        request: Request<cri::ListPodSandboxRequest>,
+    ) -> Result<Response<cri::ListPodSandboxResponse>, Status> {
+        let items = self.pods(request.into_inner().filter).await?;
+        Ok(Response::new(cri::ListPodSandboxResponse { items }))
+    }
+
+    type StreamPodSandboxesStream = Chunks<cri::StreamPodSandboxesResponse>;
+
+    async fn stream_pod_sandboxes(
+        &self,
+        request: Request<cri::StreamPodSandboxesRequest>,
+    ) -> Result<Response<Self::StreamPodSandboxesStream>, Status> {
+        let pods = self.pods(request.into_inner().filter).await?;
+        Ok(chunks(pods, |pod_sandboxes| {
+            cri::StreamPodSandboxesResponse { pod_sandboxes }
+        }))
+    }
+
+    async fn create_container(
+        &self,
+        request: Request<cri::CreateContainerRequest>,
+    ) -> Result<Response<cri::CreateContainerResponse>, Status> {
+        let request = request.into_inner();
+        let pod = id("pod_sandbox_id", request.pod_sandbox_id)?;
+        let spec = container::spec(request.config).map_err(status::of)?;
+        let of = format!("{} in {pod}", spec.name);
+        let create = move |engine: &Engine| engine.create_container(&pod, spec);
+        let container_id = work::change("CreateContainer", of, &self.engine, create).await?;
+        Ok(Response::new(cri::CreateContainerResponse { container_id }))
+    }
+
+    async fn start_container(
+        &self,
+        request: Request<cri::StartContainerRequest>,
+    ) -> Result<Response<cri::StartContainerResponse>, Status> {
+        let of = id("container_id", request.into_inner().container_id)?;
+        let start = {
+            let id = of.clone();
+            move |engine: &Engine| engine.start_container(&id)
+        };
+        work::change("StartContainer", of, &self.engine, start).await?;
+        Ok(Response::new(cri::StartContainerResponse {}))
+    }
+
+    async fn stop_container(
+        &self,
+        request: Request<cri::StopContainerRequest>,
+    ) -> Result<Response<cri::StopContainerResponse>, Status> {
+        let request = request.into_inner();
+        let of = id("container_id", request.container_id)?;
+        let grace = seconds("timeout", request.timeout)?;
+        let stop = {
+            let id = of.clone();
+            move |engine: &Engine| engine.stop_container(&id, grace)
+        };
+        work::change("StopContainer", of, &self.engine, stop).await?;
+        Ok(Response::new(cri::StopContainerResponse {}))
+    }
+
+    async fn remove_container(
+        &self,
+        request: Request<cri::RemoveContainerRequest>,
+    ) -> Result<Response<cri::RemoveContainerResponse>, Status> {
+        let of = id("container_id", request.into_inner().container_id)?;
+        let remove = {
+            let id = of.clone();
+            move |engine: &Engine| engine.remove_container(&id)
+        };
+        work::change("RemoveContainer", of, &self.engine, remove).await?;
+        Ok(Response::new(cri::RemoveContainerResponse {}))
+    }
+
+    async fn container_status(
+        &self,
+        request: Request<cri::ContainerStatusRequest>,
+    ) -> Result<Response<cri::ContainerStatusResponse>, Status> {
+        let cri::ContainerStatusRequest {
+            container_id,
+            verbose,
+        } = request.into_inner();
+        let id = id("container_id", container_id)?;
+        let read = move |engine: &Engine| {
+            let found = engine.container(&id)?;
+            let info = if verbose {
+                container::info(&found, &node::runtime_spec(&found)?)
+            } else {
+                Default::default()
+            };
+            Ok((found, info))
+        };
+        let (found, info) = work::read("ContainerStatus", &self.engine, read).await?;
+        let status = Some(container::status(found));
+        Ok(Response::new(cri::ContainerStatusResponse { status, info }))
+    }
+
+    async fn list_containers(
+        &self,
+        request: Request<cri::ListContainersRequest>,
+    ) -> Result<Response<cri::ListContainersResponse>, Status> {
+        let containers = self.containers(request.into_inner().filter).await?;
+        Ok(Response::new(cri::ListContainersResponse { containers }))
+    }
+
+    type StreamContainersStream = Chunks<cri::StreamContainersResponse>;
+
+    async fn stream_containers(
+        &self,
+        request: Request<cri::StreamContainersRequest>,
+    ) -> Result<Response<Self::StreamContainersStream>, Status> {
+        let containers = self.containers(request.into_inner().filter).await?;
+        Ok(chunks(containers, |containers| {
+            cri::StreamContainersResponse { containers }
+        }))
+    }
+
+    async fn reopen_container_log(
+        &self,
+        request: Request<cri::ReopenContainerLogRequest>,
+    ) -> Result<Response<cri::ReopenContainerLogResponse>, Status> {
+        let of = id("container_id", request.into_inner().container_id)?;
+        let reopen = {
+            let id = of.clone();
+            move |engine: &Engine| engine.reopen_log(&id)
+        };
+        work::change("ReopenContainerLog", of, &self.engine, reopen).await?;
+        Ok(Response::new(cri::ReopenContainerLogResponse {}))
+    }
+
+    async fn exec_sync(
+        &self,
+        request: Request<cri::ExecSyncRequest>,
+    ) -> Result<Response<cri::ExecSyncResponse>, Status> {
+        let request = request.into_inner();
+        let id = id("container_id", request.container_id)?;
+        let limit = Some(seconds("timeout", request.timeout)?).filter(|limit| !limit.is_zero());
+        let exec = move |engine: &Engine| engine.exec_sync(&id, &request.cmd, limit);
+        let output = work::read("ExecSync", &self.engine, exec).await?;
+        Ok(Response::new(cri::ExecSyncResponse {
+            stdout: output.stdout,
+            stderr: output.stderr,
+            exit_code: output.exit_code,
+        }))
+    }
+
+    async fn container_stats(
+        &self,
+        request: Request<cri::ContainerStatsRequest>,
+    ) -> Result<Response<cri::ContainerStatsResponse>, Status> {
+        let id = id("container_id", request.into_inner().container_id)?;
+        let layers = node::writable_layers(&self.engine);
+        let read = move |engine: &Engine| engine.container_stats(&id);
+        let figures = work::read("ContainerStats", &self.engine, read).await?;
+        let stats = Some(stats::stats(figures, &layers));
+        Ok(Response::new(cri::ContainerStatsResponse { stats }))
+    }
+
+    async fn list_container_stats(
+        &self,
+        request: Request<cri::ListContainerStatsRequest>,
+    ) -> Result<Response<cri::ListContainerStatsResponse>, Status> {
+        let stats = self.stats(request.into_inner().filter).await?;
+        Ok(Response::new(cri::ListContainerStatsResponse { stats }))
+    }
+
+    type StreamContainerStatsStream = Chunks<cri::StreamContainerStatsResponse>;
+
+    async fn stream_container_stats(
+        &self,
+        request: Request<cri::StreamContainerStatsRequest>,
+    ) -> Result<Response<Self::StreamContainerStatsStream>, Status> {
+        let stats = self.stats(request.into_inner().filter).await?;
+        Ok(chunks(stats, |container_stats| {
+            cri::StreamContainerStatsResponse { container_stats }
+        }))
+    }
+
+    // --- Not built yet. A client that sees UNIMPLEMENTED does without. ---
+
+    async fn update_pod_sandbox_resources(
+        &self,
+        _: Request<cri::UpdatePodSandboxResourcesRequest>,
+    ) -> Result<Response<cri::UpdatePodSandboxResourcesResponse>, Status> {
+        Err(status::unimplemented("UpdatePodSandboxResources"))
+    }
+
+    async fn update_container_resources(
+        &self,
+        _: Request<cri::UpdateContainerResourcesRequest>,
+    ) -> Result<Response<cri::UpdateContainerResourcesResponse>, Status> {
+        Err(status::unimplemented("UpdateContainerResources"))
+    }
+
+    async fn checkpoint_container(
+        &self,
+        _: Request<cri::CheckpointContainerRequest>,
+    ) -> Result<Response<cri::CheckpointContainerResponse>, Status> {
+        Err(status::unimplemented("CheckpointContainer"))
+    }
+
+    async fn exec(
+        &self,
+        _: Request<cri::ExecRequest>,
+    ) -> Result<Response<cri::ExecResponse>, Status> {
+        Err(status::unimplemented("Exec"))
+    }
+
+    async fn attach(
+        &self,
+        _: Request<cri::AttachRequest>,
+    ) -> Result<Response<cri::AttachResponse>, Status> {
+        Err(status::unimplemented("Attach"))
+    }
+
+    async fn port_forward(
+        &self,
+        _: Request<cri::PortForwardRequest>,
+    ) -> Result<Response<cri::PortForwardResponse>, Status> {
+        Err(status::unimplemented("PortForward"))
+    }
+
+    async fn pod_sandbox_stats(
+        &self,
+        _: Request<cri::PodSandboxStatsRequest>,
+    ) -> Result<Response<cri::PodSandboxStatsResponse>, Status> {
+        Err(status::unimplemented("PodSandboxStats"))
+    }
+
+    async fn list_pod_sandbox_stats(
+        &self,
+        _: Request<cri::ListPodSandboxStatsRequest>,
+    ) -> Result<Response<cri::ListPodSandboxStatsResponse>, Status> {
+        Err(status::unimplemented("ListPodSandboxStats"))
+    }
+
+    type StreamPodSandboxStatsStream = Chunks<cri::StreamPodSandboxStatsResponse>;
+
+    async fn stream_pod_sandbox_stats(
+        &self,
+        _: Request<cri::StreamPodSandboxStatsRequest>,
+    ) -> Result<Response<Self::StreamPodSandboxStatsStream>, Status> {
+        Err(status::unimplemented("StreamPodSandboxStats"))
+    }
+
+    type GetContainerEventsStream = Chunks<cri::ContainerEventResponse>;
+
+    async fn get_container_events(
+        &self,
+        _: Request<cri::GetEventsRequest>,
+    ) -> Result<Response<Self::GetContainerEventsStream>, Status> {
+        Err(status::unimplemented("GetContainerEvents"))
+    }
+
+    async fn list_metric_descriptors(
+        &self,
+        _: Request<cri::ListMetricDescriptorsRequest>,
+    ) -> Result<Response<cri::ListMetricDescriptorsResponse>, Status> {
+        Err(status::unimplemented("ListMetricDescriptors"))
+    }
+
+    async fn list_pod_sandbox_metrics(
+        &self,
+        _: Request<cri::ListPodSandboxMetricsRequest>,
+    ) -> Result<Response<cri::ListPodSandboxMetricsResponse>, Status> {
+        Err(status::unimplemented("ListPodSandboxMetrics"))
+    }
+
+    type StreamPodSandboxMetricsStream = Chunks<cri::StreamPodSandboxMetricsResponse>;
+
+    async fn stream_pod_sandbox_metrics(
+        &self,
+        _: Request<cri::StreamPodSandboxMetricsRequest>,
+    ) -> Result<Response<Self::StreamPodSandboxMetricsStream>, Status> {
+        Err(status::unimplemented("StreamPodSandboxMetrics"))
+    }
+}
