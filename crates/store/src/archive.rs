@@ -9,6 +9,8 @@ use std::io::{self, BufRead};
 mod header;
 mod pax;
 mod sparse;
+#[cfg(test)]
+mod tests;
 
 use header::{BLOCK, Header};
 use pax::Pax;

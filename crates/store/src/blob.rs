@@ -126,12 +126,14 @@ impl Store {
 
     /// Records a blob that lies under its name, but perhaps not on disk yet.
     pub(crate) fn insert_blob(&self, tx: &Connection, blob: &Descriptor) -> Result<()> {
-        let boot = self.layout().owner().boot();
-        tx.prepare_cached("INSERT OR IGNORE INTO blobs(digest, size, boot) VALUES(?1, ?2, ?3)")
-            .and_then(|mut statement| {
-                statement.execute(params![blob.digest.to_string(), signed(blob.size), boot])
-            })
-            .map_err(Error::db("record a blob"))?;
+        let mark = self.layout().temp_name();
+        tx.prepare_cached(
+            "INSERT OR IGNORE INTO blobs(digest, size, unsettled) VALUES(?1, ?2, ?3)",
+        )
+        .and_then(|mut statement| {
+            statement.execute(params![blob.digest.to_string(), signed(blob.size), mark])
+        })
+        .map_err(Error::db("record a blob"))?;
         Ok(())
     }
 

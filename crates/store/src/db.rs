@@ -26,14 +26,14 @@ const SCHEMA: &str = "
 CREATE TABLE state(key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 INSERT INTO state VALUES('names', 1), ('index', 0);
 
--- The boot in which the store was last opened. Where a blob or layer names a boot, it is not known
--- to be on disk, and counts only in that boot.
+-- The boot in which the store was last opened. A blob or layer with an `unsettled` mark, which no
+-- other ever had, is not known to be on disk and counts only in that boot.
 CREATE TABLE boots(id TEXT NOT NULL) STRICT;
 
 CREATE TABLE leases(id INTEGER PRIMARY KEY AUTOINCREMENT, owner TEXT NOT NULL) STRICT;
 
-CREATE TABLE blobs(digest TEXT PRIMARY KEY, size INTEGER NOT NULL, boot TEXT) STRICT, WITHOUT ROWID;
-CREATE INDEX blobs_boot ON blobs(boot) WHERE boot IS NOT NULL;
+CREATE TABLE blobs(digest TEXT PRIMARY KEY, size INTEGER NOT NULL, unsettled TEXT) STRICT, WITHOUT ROWID;
+CREATE INDEX blobs_unsettled ON blobs(unsettled) WHERE unsettled IS NOT NULL;
 CREATE TABLE lease_blobs(
   lease INTEGER NOT NULL REFERENCES leases(id) ON DELETE CASCADE,
   digest TEXT NOT NULL,
@@ -44,13 +44,13 @@ CREATE TABLE layers(
   id INTEGER PRIMARY KEY AUTOINCREMENT,
   diff_id TEXT NOT NULL,
   ready INTEGER NOT NULL,
-  boot TEXT,
+  unsettled TEXT,
   lease INTEGER,
   -- 1: its root hides all layers below (overlayfs does not look for that mark at a root).
   opaque INTEGER NOT NULL DEFAULT 0,
   bytes INTEGER NOT NULL,
   inodes INTEGER NOT NULL) STRICT;
-CREATE INDEX layers_boot ON layers(boot) WHERE boot IS NOT NULL;
+CREATE INDEX layers_unsettled ON layers(unsettled) WHERE unsettled IS NOT NULL;
 CREATE UNIQUE INDEX layers_ready ON layers(diff_id) WHERE ready = 1;
 CREATE TABLE lease_layers(
   lease INTEGER NOT NULL REFERENCES leases(id) ON DELETE CASCADE,

@@ -245,6 +245,12 @@ impl<'a> Extractor<'a> {
         let Some((parent, last)) = name.split() else {
             return Ok(self.set_root(entry)?);
         };
+        if name
+            .parts()
+            .any(|part| part.starts_with(WHITEOUT_META) && part != WHITEOUT_OPAQUE)
+        {
+            return Ok(());
+        }
         if last.starts_with(WHITEOUT) {
             return Ok(self.whiteout(parent, last)?);
         }
@@ -385,9 +391,6 @@ impl<'a> Extractor<'a> {
             let dir = self.directories.make(parent)?;
             self.opaque |= parent.is_empty();
             return metadata::set_xattr(dir.as_fd(), OPAQUE.as_bytes(), b"y");
-        }
-        if last.starts_with(WHITEOUT_META) {
-            return Ok(());
         }
         let hidden = &last[WHITEOUT.len()..];
         if matches!(hidden, b"" | b"." | b"..") {

@@ -143,7 +143,7 @@ impl Store {
             let first = ready_layer(tx, diff_id)?;
             hold_layer(tx, lease.id(), first.map_or(id, |(first, _)| first))?;
             if first.is_none() {
-                declare_ready(tx, id, unpacked, self.layout().owner().boot())?;
+                declare_ready(tx, id, unpacked, &self.layout().temp_name())?;
             }
             Ok(first.is_none())
         })?;
@@ -191,12 +191,12 @@ fn reserve(tx: &Connection, lease: i64, diff_id: &Digest) -> Result<i64> {
     Ok(tx.last_insert_rowid())
 }
 
-fn declare_ready(tx: &Connection, id: i64, unpacked: Unpacked, boot: &str) -> Result<()> {
+fn declare_ready(tx: &Connection, id: i64, unpacked: Unpacked, mark: &str) -> Result<()> {
     let Unpacked { usage, opaque } = unpacked;
     tx.execute(
-        "UPDATE layers SET ready = 1, lease = NULL, bytes = ?2, inodes = ?3, opaque = ?4, boot = ?5
+        "UPDATE layers SET ready = 1, lease = NULL, bytes = ?2, inodes = ?3, opaque = ?4, unsettled = ?5
          WHERE id = ?1",
-        params![id, signed(usage.bytes), signed(usage.inodes), opaque, boot],
+        params![id, signed(usage.bytes), signed(usage.inodes), opaque, mark],
     )
     .map_err(Error::db("record a layer"))?;
     Ok(())

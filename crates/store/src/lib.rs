@@ -10,6 +10,7 @@
 //!                                  tag, untag, remove   create_rw ──▶ remove_rw
 //!                                          └──────▶ gc ◀──────┘
 //! ```
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
 
 use std::path::Path;
 use std::sync::Arc;

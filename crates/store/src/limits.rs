@@ -11,8 +11,10 @@ pub struct Limits {
     pub path_bytes: u64,
     /// Directories in an entry's path.
     pub path_depth: u64,
-    /// Uncompressed bytes for each compressed one, applied from one GiB of uncompressed bytes on.
+    /// Uncompressed bytes for each compressed one.
     pub ratio: u64,
+    /// Uncompressed bytes from which on the ratio counts: small files compress well.
+    pub ratio_from: u64,
 }
 
 impl Default for Limits {
@@ -23,6 +25,7 @@ impl Default for Limits {
             path_bytes: 4095,
             path_depth: 512,
             ratio: 2000,
+            ratio_from: 1 << 30,
         }
     }
 }

@@ -1,9 +1,9 @@
 //! When what was added is on disk for good, and what a power cut leaves.
 //!
-//! A pull does not wait for the disk. Blobs and layers are recorded with the boot they were added
-//! in and count only in that boot, until [`Store::settle`] has flushed them and takes the boot off.
-//! The first open after a boot forgets what was not settled, and all images made of it: the old or
-//! the new, never half. Must never take a boot off before the flush that began after it was set.
+//! A pull does not wait for the disk. Blobs and layers are recorded with a mark and count only in
+//! the boot they were added in, until [`Store::settle`] has flushed them and takes the mark off. The
+//! first open after a boot forgets what was not settled, and all images made of it: the old or the
+//! new, never half. Must never take a mark off that was set after the flush began.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,7 +15,6 @@ use rustix::fs::syncfs;
 use crate::db::Durability;
 use crate::error::{Error, Result};
 use crate::layout::OCI_LAYOUT;
-use crate::lease::Lease;
 use crate::{Core, Store};
 
 impl Store {
@@ -29,7 +28,7 @@ impl Store {
 
     /// Begins to settle in the background, if there is anything to be settled.
     pub(crate) fn settle_soon(&self) -> Result<()> {
-        if self.db().read(is_unsettled)? {
+        if !self.db().read(unsettled)?.is_empty() {
             self.0.settler.start();
         }
         Ok(())
@@ -37,18 +36,13 @@ impl Store {
 }
 
 impl Core {
-    fn settle(self: &Arc<Core>) -> Result<()> {
-        // The lease keeps what is flushed from being collected and added anew meanwhile.
-        let lease = Lease::begin(self)?;
-        let found = self
-            .db
-            .write(Durability::Ordered, |tx| hold_unsettled(tx, lease.id()))?;
-        if found == 0 {
+    fn settle(&self) -> Result<()> {
+        let marks = self.db.read(unsettled)?;
+        if marks.is_empty() {
             return Ok(());
         }
         syncfs(self.layout.root()).map_err(Error::sys("syncfs", self.layout.path()))?;
-        self.db
-            .write(Durability::Durable, |tx| mark_settled(tx, lease.id()))
+        self.db.write(Durability::Durable, |tx| settled(tx, &marks))
     }
 
     /// At the first open after a boot, forgets what was added and not settled before it.
@@ -72,20 +66,20 @@ impl Core {
     }
 }
 
-/// Forgets what names a boot: that boot is over. The files have no row then, and go with the next gc.
+/// Forgets what has a mark: its boot is over. The files have no row then, and go with the next gc.
 const FORGET: &str = "
-CREATE TEMP TABLE lost_layers AS SELECT id FROM main.layers WHERE boot IS NOT NULL;
+CREATE TEMP TABLE lost_layers AS SELECT id FROM main.layers WHERE unsettled IS NOT NULL;
 DELETE FROM leases;
 DELETE FROM containers WHERE id IN
   (SELECT container FROM container_layers WHERE layer IN temp.lost_layers);
 DELETE FROM images WHERE id IN (SELECT image FROM image_layers WHERE layer IN temp.lost_layers);
 DELETE FROM manifests WHERE digest IN
-  (SELECT manifest FROM manifest_blobs JOIN blobs ON blob = blobs.digest WHERE boot IS NOT NULL);
+  (SELECT manifest FROM manifest_blobs JOIN blobs ON blob = blobs.digest WHERE unsettled IS NOT NULL);
 DELETE FROM images WHERE id NOT IN (SELECT image FROM manifests);
 UPDATE images SET manifest = (SELECT digest FROM manifests WHERE image = images.id)
   WHERE manifest NOT IN (SELECT digest FROM manifests);
 DELETE FROM layers WHERE id IN temp.lost_layers;
-DELETE FROM blobs WHERE boot IS NOT NULL;
+DELETE FROM blobs WHERE unsettled IS NOT NULL;
 DROP TABLE temp.lost_layers;
 UPDATE state SET value = value + 1 WHERE key = 'names';
 DELETE FROM boots;
@@ -97,41 +91,31 @@ fn last_boot(db: &Connection) -> Result<Option<String>> {
         .map_err(Error::db("read the last boot"))
 }
 
-fn is_unsettled(db: &Connection) -> Result<bool> {
-    const UNSETTLED: &str = "
-        SELECT EXISTS(SELECT 1 FROM blobs WHERE boot IS NOT NULL)
-            OR EXISTS(SELECT 1 FROM layers WHERE boot IS NOT NULL)";
-    db.query_row(UNSETTLED, [], |row| row.get(0))
-        .map_err(Error::db("look for what is not settled"))
-}
-
-fn hold_unsettled(tx: &Connection, lease: i64) -> Result<usize> {
-    let hold = || {
-        let blobs = tx.execute(
-            "INSERT INTO lease_blobs SELECT ?1, digest FROM blobs WHERE boot IS NOT NULL",
-            [lease],
-        )?;
-        let layers = tx.execute(
-            "INSERT INTO lease_layers SELECT ?1, id FROM layers WHERE boot IS NOT NULL",
-            [lease],
-        )?;
-        Ok(blobs + layers)
+fn unsettled(db: &Connection) -> Result<Vec<String>> {
+    const MARKS: &str = "
+        SELECT unsettled FROM blobs WHERE unsettled IS NOT NULL
+        UNION ALL SELECT unsettled FROM layers WHERE unsettled IS NOT NULL";
+    let read = || {
+        let mut statement = db.prepare_cached(MARKS)?;
+        let rows = statement.query_map([], |row| row.get(0))?;
+        rows.collect::<rusqlite::Result<_>>()
     };
-    hold().map_err(Error::db("hold what is not settled"))
+    read().map_err(Error::db("look for what is not settled"))
 }
 
-fn mark_settled(tx: &Connection, lease: i64) -> Result<()> {
-    const BLOBS: &str = "
-        UPDATE blobs SET boot = NULL
-        WHERE boot IS NOT NULL AND digest IN (SELECT digest FROM lease_blobs WHERE lease = ?1)";
-    const LAYERS: &str = "
-        UPDATE layers SET boot = NULL
-        WHERE boot IS NOT NULL AND id IN (SELECT layer FROM lease_layers WHERE lease = ?1)";
-    for sql in [BLOBS, LAYERS] {
-        tx.execute(sql, [lease])
-            .map_err(Error::db("mark what is settled"))?;
-    }
-    Ok(())
+fn settled(tx: &Connection, marks: &[String]) -> Result<()> {
+    let settle = || {
+        let mut blob =
+            tx.prepare_cached("UPDATE blobs SET unsettled = NULL WHERE unsettled = ?1")?;
+        let mut layer =
+            tx.prepare_cached("UPDATE layers SET unsettled = NULL WHERE unsettled = ?1")?;
+        for mark in marks {
+            blob.execute([mark])?;
+            layer.execute([mark])?;
+        }
+        Ok(())
+    };
+    settle().map_err(Error::db("mark what is settled"))
 }
 
 /// The thread that settles in the background.
@@ -168,7 +152,7 @@ impl Settler {
     }
 }
 
-fn settle_while(core: &Arc<Core>, again: &AtomicBool) {
+fn settle_while(core: &Core, again: &AtomicBool) {
     while again.swap(false, Ordering::SeqCst) {
         if let Err(e) = core.settle() {
             tracing::warn!("what was pulled is not flushed yet: {e}");

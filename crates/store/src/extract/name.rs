@@ -39,6 +39,10 @@ impl Name {
         &self.0
     }
 
+    pub(super) fn parts(&self) -> impl Iterator<Item = &[u8]> {
+        self.0.split(|byte| *byte == b'/')
+    }
+
     /// The parent's path (empty for the root) and the last name; `None` for the root itself.
     pub(super) fn split(&self) -> Option<(&[u8], &[u8])> {
         if self.0.is_empty() {
@@ -64,5 +68,52 @@ pub(super) fn shown(name: &[u8]) -> String {
         text + "…"
     } else {
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn clean(raw: &str) -> Result<String, EntryFlaw> {
+        let name = Name::clean(raw.as_bytes(), &Limits::default())?;
+        Ok(String::from_utf8(name.0).unwrap())
+    }
+
+    #[test]
+    fn names_are_relative_to_the_root_whatever_they_begin_with() {
+        for raw in [
+            "a/b",
+            "/a/b",
+            "//a///b/",
+            "./a/./b/.",
+            "x/../a/b",
+            "a/x/y/../../b",
+        ] {
+            assert_eq!(clean(raw).unwrap(), "a/b", "{raw}");
+        }
+        for raw in ["", "/", ".", "./", "a/.."] {
+            assert_eq!(clean(raw).unwrap(), "", "{raw}");
+        }
+        assert_eq!(clean("...").unwrap(), "...");
+    }
+
+    #[test]
+    fn no_name_leads_above_the_root() {
+        for raw in ["..", "/..", "a/../..", "../a", "a/b/../../../c", "./../x"] {
+            assert!(matches!(clean(raw), Err(EntryFlaw::Escape)), "{raw}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_split_at_its_last_slash() {
+        let split = |raw: &str| {
+            let name = Name::clean(raw.as_bytes(), &Limits::default()).unwrap();
+            name.split()
+                .map(|(parent, last)| (parent.to_vec(), last.to_vec()))
+        };
+        assert_eq!(split("/"), None);
+        assert_eq!(split("a"), Some((b"".to_vec(), b"a".to_vec())));
+        assert_eq!(split("a/b/c"), Some((b"a/b".to_vec(), b"c".to_vec())));
     }
 }

@@ -30,8 +30,6 @@ const READ: usize = 128 << 10;
 const CHUNK: usize = 256 << 10;
 /// Chunks on their way.
 const CHUNKS: usize = 4;
-/// Up to here no ratio is too high: small files compress well.
-const RATIO_FROM: u64 = 1 << 30;
 
 /// What to make of the stream.
 #[derive(Clone, Copy)]
@@ -237,7 +235,7 @@ fn check_limits(total: u64, compressed: u64, limits: &Limits) -> Result<(), Laye
             max: limits.unpacked_bytes,
         });
     }
-    if total > RATIO_FROM && total / compressed.max(1) > limits.ratio {
+    if total > limits.ratio_from && total / compressed.max(1) > limits.ratio {
         return Err(LayerError::Limit {
             what: "unpacked bytes for each compressed one",
             max: limits.ratio,

@@ -1,0 +1,246 @@
+//! What the store's tests share: archives built byte by byte, images made of them, and a store in
+//! a directory of its own.
+//!
+//! Each test file uses a part of it.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "each test file is a crate that uses a part"
+)]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+pub mod tar;
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use image::{Descriptor, Digest, MediaType};
+use store::{Document, ImageRecord, Lease, NewImage, Result, Store};
+
+pub use tar::Tar;
+
+/// A store in a directory that goes with it.
+pub struct Sandbox {
+    pub store: Store,
+    pub dir: tempfile::TempDir,
+}
+
+impl Sandbox {
+    pub fn new() -> Sandbox {
+        let dir = tempfile::tempdir().unwrap();
+        Sandbox {
+            store: Store::open(&dir.path().join("store")).unwrap(),
+            dir,
+        }
+    }
+
+    pub fn root(&self) -> &Path {
+        self.store.root()
+    }
+
+    /// Waits for all that the store still does, and leaves only the directory.
+    pub fn stop(self) -> tempfile::TempDir {
+        drop(self.store);
+        self.dir
+    }
+
+    /// Everything in the store but the database, with what tells whether it changed.
+    pub fn listing(&self) -> BTreeMap<PathBuf, String> {
+        let mut all = BTreeMap::new();
+        list(self.root(), &mut all);
+        all.retain(|path, _| {
+            !path
+                .file_name()
+                .unwrap()
+                .to_string_lossy()
+                .starts_with("meta.sqlite")
+        });
+        all
+    }
+}
+
+pub fn list(dir: &Path, all: &mut BTreeMap<PathBuf, String>) {
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let entry = entry.unwrap();
+        let metadata = entry.metadata().unwrap();
+        let size = if metadata.is_dir() { 0 } else { metadata.len() };
+        all.insert(
+            entry.path(),
+            format!("{:o} {size} {}", metadata.mode(), metadata.ino()),
+        );
+        if metadata.is_dir() {
+            list(&entry.path(), all);
+        }
+    }
+}
+
+/// A compressed layer and what describes it.
+#[derive(Clone)]
+pub struct Layer {
+    pub bytes: Vec<u8>,
+    pub descriptor: Descriptor,
+    pub diff_id: Digest,
+}
+
+impl Layer {
+    pub fn gzip(archive: &[u8]) -> Layer {
+        Layer::of(archive, gzip(archive), MediaType::OciLayerGzip)
+    }
+
+    pub fn zstd(archive: &[u8]) -> Layer {
+        Layer::of(
+            archive,
+            zstd::encode_all(archive, 3).unwrap(),
+            MediaType::OciLayerZstd,
+        )
+    }
+
+    pub fn plain(archive: &[u8]) -> Layer {
+        Layer::of(archive, archive.to_vec(), MediaType::OciLayer)
+    }
+
+    pub fn of(archive: &[u8], bytes: Vec<u8>, media_type: MediaType) -> Layer {
+        Layer {
+            descriptor: Descriptor::of(media_type, &bytes),
+            diff_id: Digest::of(archive),
+            bytes,
+        }
+    }
+
+    pub fn add(&self, store: &Store, lease: &Lease) -> Result<()> {
+        store.add_layer(
+            lease,
+            &self.descriptor,
+            &self.diff_id,
+            self.bytes.as_slice(),
+        )
+    }
+}
+
+pub fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// The documents of an image of these layers; `salt` makes its config unique.
+pub fn describe(layers: &[Layer], names: &[&str], salt: &str) -> NewImage {
+    let diff_ids: Vec<String> = layers
+        .iter()
+        .map(|layer| layer.diff_id.to_string())
+        .collect();
+    let config = serde_json::json!({
+        "created": "2024-05-06T07:08:09.5Z", "architecture": "amd64", "os": "linux",
+        "config": {"Cmd": ["/bin/sh"], "User": "1000", "Labels": {"salt": salt}},
+        "rootfs": {"type": "layers", "diff_ids": diff_ids},
+    });
+    let config = Document::new(MediaType::OciConfig, serde_json::to_vec(&config).unwrap());
+    let manifest = image::Manifest::new(
+        MediaType::OciManifest,
+        config.descriptor.clone(),
+        layers
+            .iter()
+            .map(|layer| layer.descriptor.clone())
+            .collect(),
+    );
+    NewImage {
+        manifest: Document::new(
+            MediaType::OciManifest,
+            serde_json::to_vec(&manifest).unwrap(),
+        ),
+        config,
+        index: None,
+        names: names.iter().map(|name| (*name).to_owned()).collect(),
+    }
+}
+
+/// Adds an image of these layers, lowest first.
+pub fn put(store: &Store, layers: &[Layer], names: &[&str], salt: &str) -> ImageRecord {
+    let lease = store.lease().unwrap();
+    for layer in layers {
+        layer.add(store, &lease).unwrap();
+    }
+    store
+        .put_image(&lease, describe(layers, names, salt))
+        .unwrap()
+}
+
+/// Unpacks one archive and returns where it lies.
+pub fn unpack(store: &Store, archive: &[u8]) -> PathBuf {
+    let record = put(
+        store,
+        &[Layer::gzip(archive)],
+        &["example.com/one:latest"],
+        "one",
+    );
+    store.layers_of(&record).unwrap().remove(0)
+}
+
+/// Runs a test of this very program again in a child, where `FLOE_TEST_CHILD` is `role`.
+pub fn child(test: &str, role: &str, root: &Path) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", test, "--nocapture", "--test-threads=1"]);
+    command
+        .env("FLOE_TEST_CHILD", role)
+        .env("FLOE_TEST_ROOT", root);
+    command
+}
+
+/// In a child made by [`child`]: its role and root.
+pub fn role() -> Option<(String, PathBuf)> {
+    let role = std::env::var("FLOE_TEST_CHILD").ok()?;
+    Some((
+        role,
+        PathBuf::from(std::env::var_os("FLOE_TEST_ROOT").unwrap()),
+    ))
+}
+
+/// Runs `test` again in a mount namespace of its own; there it returns `true` and the body runs.
+pub fn in_private_mounts(test: &str) -> bool {
+    if role().is_some() {
+        return true;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let itself = child(test, "private", dir.path());
+    let mut command = Command::new("unshare");
+    command
+        .arg("--mount")
+        .arg(itself.get_program())
+        .args(itself.get_args());
+    command.envs(
+        itself
+            .get_envs()
+            .filter_map(|(name, value)| Some((name, value?))),
+    );
+    expect_success(&mut command);
+    false
+}
+
+/// The program's path if it is installed; says that the test is skipped if not.
+pub fn installed(program: &str) -> bool {
+    let found = Command::new(program).arg("--version").output().is_ok();
+    if !found {
+        eprintln!("SKIP: {program} is not installed");
+    }
+    found
+}
+
+pub fn expect_success(command: &mut Command) -> Output {
+    let output = command
+        .output()
+        .unwrap_or_else(|e| panic!("{command:?}: {e}"));
+    let shown = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(
+        output.status.success(),
+        "{command:?}: {}\n{}\n{}",
+        output.status,
+        shown(&output.stdout),
+        shown(&output.stderr)
+    );
+    output
+}
