@@ -1,5 +1,5 @@
 //! The Container Network Interface: configuration lists, chains of plugins, results, and running the
-//! plugins that are not built in. CNI specification 1.1.0, https://www.cni.dev/docs/spec/.
+//! plugins that are not built in. CNI specification 1.1.0, <https://www.cni.dev/docs/spec/>.
 
 pub(crate) mod chain;
 pub(crate) mod exec;
