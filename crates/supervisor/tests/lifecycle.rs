@@ -352,6 +352,32 @@ fn limits_can_be_changed_while_a_container_runs() {
 }
 
 #[test]
+fn hooks_after_the_fact_are_called_with_the_state_and_their_failure_harms_nothing() {
+    needs_host!();
+    let pod = Pod::new();
+    let mut container = pod.container("c", "exit 3");
+    let hook = |file: &str, code: i32| {
+        let script = format!("cat > {}; exit {code}", container.dir.join(file).display());
+        json!([{"path": "/bin/sh", "args": ["sh", "-c", script]}])
+    };
+    container.config["hooks"] =
+        json!({"poststart": hook("started", 1), "poststop": hook("stopped", 0)});
+    container.create(&pod);
+    pod.client().start("c").unwrap();
+    assert_eq!(code(&pod.client().wait("c").unwrap()), 3);
+    assert!(!container.dir.join("stopped").exists());
+    pod.client().delete("c", false).unwrap();
+    for (file, status) in [
+        ("started", r#""status":"running""#),
+        ("stopped", r#""status":"stopped""#),
+    ] {
+        let told = std::fs::read_to_string(container.dir.join(file)).unwrap();
+        assert!(told.contains(status), "{told}");
+    }
+    assert!(pod.log().contains("poststart hook #1"), "{}", pod.log());
+}
+
+#[test]
 fn many_containers_share_one_supervisor() {
     needs_host!();
     let pod = Pod::new();

@@ -37,6 +37,8 @@ pub(super) struct Container {
     pub(super) oom: Option<OomWatch>,
     /// With its first process the kernel kills all others.
     pub(super) own_pid_namespace: bool,
+    /// It has hooks that run after start or removal.
+    pub(super) hooks: bool,
     /// Its streams are one terminal, whose master side is `stdout`.
     pub(super) terminal: bool,
     pub(super) stdout: Option<Output>,

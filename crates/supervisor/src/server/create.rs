@@ -20,7 +20,7 @@ use super::poller::{Key, Token};
 use super::requests::Reply;
 use super::stdin::Stdin;
 use super::streams::Output;
-use super::{Supervisor, diagnose};
+use super::{Supervisor, diagnose, hooks};
 use crate::error::{Error, Result};
 use crate::protocol::{CreateContainer, CreatedInfo, Response, RootfsSource};
 use crate::state::{ContainerState, read_json};
@@ -224,12 +224,11 @@ impl Made {
         let missing = || Error::protocol("the runtime made no process");
         if let Some(console) = self.0.as_mut().ok_or_else(missing)?.console.take() {
             never_wait(&console)?;
-            // One descriptor for each direction: they are watched apart.
-            ours.stdin = Some(
-                console
-                    .try_clone()
-                    .map_err(Error::io("duplicate", "a container's terminal"))?,
-            );
+            if request.stdin {
+                // One descriptor for each direction: they are watched apart.
+                let twin = console.try_clone();
+                ours.stdin = Some(twin.map_err(Error::io("duplicate", "a container's terminal"))?);
+            }
             ours.stdout = Some(console);
         }
         let created = self.0.as_ref().ok_or_else(missing)?;
@@ -251,6 +250,7 @@ impl Made {
             cgroup: created.cgroup,
             oom: oom.ok(),
             own_pid_namespace: owns_pid_namespace(spec),
+            hooks: hooks::wanted(spec),
             terminal: request.terminal,
             stdout: ours.stdout.map(|fd| Output::new(fd, Token::Stdout(key))),
             stderr: ours.stderr.map(|fd| Output::new(fd, Token::Stderr(key))),

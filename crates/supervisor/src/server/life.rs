@@ -4,12 +4,12 @@ use std::time::{Duration, Instant};
 
 use rustix::termios::{Winsize, tcsetwinsize};
 
-use super::Supervisor;
 use super::container::{Container, StartFailure, Stop, Want};
 use super::exit::{kill_rest, thaw};
 use super::poller::Key;
 use super::requests::Reply;
 use super::time::after;
+use super::{Supervisor, hooks};
 use crate::error::{Error, Result};
 use crate::protocol::Response;
 use crate::state::{Status, now_ns};
@@ -27,6 +27,7 @@ impl Supervisor {
                 container.set_status(Status::Running {
                     started_at: now_ns(),
                 });
+                hooks::poststart(container);
                 Ok(Response::Done.into())
             }
             Err(error) => {

@@ -17,6 +17,7 @@ mod create;
 pub(crate) mod cri_log;
 mod exec;
 mod exit;
+mod hooks;
 mod life;
 mod pod;
 mod pod_init;
@@ -34,7 +35,7 @@ use std::fmt::Arguments;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
 use rustix::net::{SocketFlags, accept_with, sockopt::socket_peercred};
@@ -55,6 +56,8 @@ use poller::{Interest, Key, Poller, Ready, Token};
 
 /// How much of a stream is read at once.
 const BUFFER: usize = 64 << 10;
+/// How long no client is taken after one could not be.
+const DEAF: Duration = Duration::from_secs(1);
 /// How many clients may be connected; more wait until one leaves.
 const CLIENTS: usize = 512;
 
@@ -114,6 +117,8 @@ struct Supervisor {
     poller: Poller,
     signals: SignalFd,
     listening: bool,
+    /// When to listen again, though no client has left.
+    deaf_until: Option<Instant>,
     connections: Connections,
     containers: BTreeMap<Key, Container>,
     execs: BTreeMap<i32, Exec>,
@@ -139,6 +144,7 @@ impl Supervisor {
             poller,
             signals,
             listening: true,
+            deaf_until: None,
             connections: Connections::default(),
             containers: BTreeMap::new(),
             execs: BTreeMap::new(),
@@ -259,10 +265,9 @@ impl Supervisor {
                 rustix::io::Errno::INTR | rustix::io::Errno::AGAIN | rustix::io::Errno::CONNABORTED,
             ) => {}
             Err(error) => {
-                diagnose(format_args!(
-                    "accept: {error}; no new clients until one leaves"
-                ));
+                diagnose(format_args!("accept: {error}; no new clients for a moment"));
                 self.listen(false);
+                self.deaf_until = time::after(DEAF);
             }
         }
     }
@@ -309,6 +314,7 @@ impl Supervisor {
 
     /// A client has left: there is room for another.
     fn listen_again(&mut self) {
+        self.deaf_until = None;
         self.listen(true);
     }
 
@@ -322,12 +328,16 @@ impl Supervisor {
         let containers = self.containers.values().filter_map(Container::deadline);
         containers
             .chain(self.execs.values().filter_map(Exec::deadline))
+            .chain(self.deaf_until)
             .min()
     }
 
     fn on_deadlines(&mut self) {
         let now = Instant::now();
         self.kill_late_execs(now);
+        if self.deaf_until.is_some_and(|until| until <= now) {
+            self.listen_again();
+        }
         let due =
             |container: &Container| container.deadline().is_some_and(|deadline| deadline <= now);
         let keys: Vec<Key> = self

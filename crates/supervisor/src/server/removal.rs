@@ -8,7 +8,7 @@ use super::container::{Container, Removal, Want, backoff};
 use super::exit::kill_rest;
 use super::poller::Key;
 use super::requests::Reply;
-use super::{Supervisor, diagnose};
+use super::{Supervisor, diagnose, hooks};
 use crate::error::Result;
 use crate::protocol::Response;
 use crate::state::ContainerState;
@@ -91,6 +91,7 @@ impl Supervisor {
         let answer = match result {
             Err(error) if !keep_record => Response::Failed(error),
             _ => {
+                hooks::poststop(container);
                 if !keep_record && let Err(error) = ContainerState::remove(&container.dir) {
                     diagnose(format_args!("container {}: {error}", container.id()));
                 }

@@ -1,0 +1,56 @@
+//! The hooks that run after the fact (OCI runtime-spec, config.md, "POSIX-platform Hooks"):
+//! poststart and poststop. Those before are the runtime's. Their failure is a warning.
+//! A hook holds up the whole pod for as long as it takes; few containers have one.
+
+use runtime::hooks::{HookState, run};
+use runtime::spec::Spec;
+
+use super::container::Container;
+use super::create::read_spec;
+use super::diagnose;
+
+/// Does a container have a hook that the supervisor must call?
+pub(super) fn wanted(spec: &Spec) -> bool {
+    spec.hooks
+        .as_ref()
+        .is_some_and(|hooks| !hooks.poststart.is_empty() || !hooks.poststop.is_empty())
+}
+
+/// Calls the hooks for a program that was just executed.
+pub(super) fn poststart(container: &Container) {
+    call(container, "poststart", "running");
+}
+
+/// Calls the hooks for a container that was just removed.
+pub(super) fn poststop(container: &Container) {
+    call(container, "poststop", "stopped");
+}
+
+fn call(container: &Container, kind: &'static str, status: &'static str) {
+    if !container.hooks {
+        return;
+    }
+    let called = read_spec(&container.dir)
+        .map_err(|error| error.to_string())
+        .and_then(|spec| {
+            let state = HookState::new(
+                container.id(),
+                status,
+                container.state.pid,
+                &container.dir,
+                &spec,
+            );
+            let Some(hooks) = &spec.hooks else {
+                return Ok(());
+            };
+            let hooks = if kind == "poststart" {
+                &hooks.poststart
+            } else {
+                &hooks.poststop
+            };
+            run(kind, hooks, &state).map_err(|error| error.to_string())
+        });
+    if let Err(reason) = called {
+        diagnose(format_args!("container {}: {reason}", container.id()));
+    }
+}
