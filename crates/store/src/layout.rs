@@ -152,11 +152,9 @@ impl Layout {
                 .ok()
                 .and_then(Owner::parse)
                 .is_some_and(|owner| !owner.is_alive(&self.owner));
-            if dead {
-                tree::remove(self, self.tmp(), &name).map_err(Error::sys(
-                    "remove",
-                    path.join(name.to_string_lossy().as_ref()),
-                ))?;
+            // What cannot be removed (a mount point, say) must not keep the store from opening.
+            if dead && let Err(e) = tree::remove(self, self.tmp(), &name) {
+                tracing::warn!(path = %path.join(&*name.to_string_lossy()).display(), "left by a dead process: {e}");
             }
         }
         Ok(())

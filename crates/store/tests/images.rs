@@ -325,96 +325,127 @@ fn the_same_image_from_two_registries_has_one_id() {
     assert_eq!(listed[1].1, zstd.manifest_digest);
 }
 
-#[test]
-fn an_incomplete_or_inconsistent_image_is_not_recorded() {
+/// A store with the layer of an image, and the image.
+fn prepared() -> (Sandbox, NewImage) {
     let sandbox = Sandbox::new();
-    let store = &sandbox.store;
-    let lease = store.lease().unwrap();
+    let shared = layer("shared");
+    shared
+        .add(&sandbox.store, &sandbox.store.lease().unwrap())
+        .unwrap();
+    (sandbox, describe(&[shared], &["x:1"], "a"))
+}
+
+fn refused(sandbox: &Sandbox, image: NewImage) -> Error {
+    let error = sandbox
+        .store
+        .put_image(&sandbox.store.lease().unwrap(), image)
+        .unwrap_err();
+    assert_eq!(sandbox.store.images().unwrap(), [], "{error}");
+    assert_eq!(index(&sandbox.store), [], "{error}");
+    error
+}
+
+#[test]
+fn an_incomplete_image_is_not_recorded() {
+    let sandbox = Sandbox::new();
     let shared = layer("shared");
     let image = describe(std::slice::from_ref(&shared), &["x:1"], "a");
-    let refused = |image: NewImage| store.put_image(&lease, image).unwrap_err();
-    let error = refused(image.clone());
+    let error = refused(&sandbox, image.clone());
     assert!(
         matches!(&error, Error::MissingBlob { blob, .. } if *blob == shared.descriptor.digest),
         "{error}"
     );
-    store
+    let lease = sandbox.store.lease().unwrap();
+    sandbox
+        .store
         .add_blob(&lease, &shared.descriptor, shared.bytes.as_slice())
         .unwrap();
-    let error = refused(image.clone());
+    let error = refused(&sandbox, image.clone());
     assert!(
         matches!(&error, Error::MissingLayer { diff_id, .. } if *diff_id == shared.diff_id),
         "{error}"
     );
-    shared.add(store, &lease).unwrap();
-
-    let mut wrong = image.clone();
-    wrong.config = Document::new(MediaType::OciConfig, b"{}".to_vec());
-    assert!(matches!(
-        refused(wrong),
-        Error::Mismatch {
-            flaw: ImageFlaw::Config { .. },
-            ..
-        }
-    ));
-    let mut wrong = image.clone();
-    wrong.manifest.bytes.push(b' ');
-    assert!(matches!(refused(wrong), Error::SizeMismatch { .. }));
-    let mut wrong = image.clone();
-    *wrong.config.bytes.last_mut().unwrap() = b' ';
-    assert!(matches!(refused(wrong), Error::DigestMismatch { .. }));
-    let mut wrong = describe(&[], &["x:1"], "a");
-    let config = &image.config;
-    let text = String::from_utf8(wrong.manifest.bytes).unwrap();
-    let text = text.replace(
-        &wrong.config.descriptor.digest.to_string(),
-        &config.descriptor.digest.to_string(),
-    );
-    wrong.manifest = Document::new(MediaType::OciManifest, text.into_bytes());
-    wrong.config = config.clone();
-    assert!(matches!(
-        refused(wrong),
-        Error::Mismatch {
-            flaw: ImageFlaw::Layers {
-                layers: 0,
-                diff_ids: 1
-            },
-            ..
-        }
-    ));
-    let mut wrong = indexed(image.clone());
-    wrong.manifest = wrong.index.clone().unwrap();
-    assert!(matches!(
-        refused(wrong),
-        Error::Mismatch {
-            flaw: ImageFlaw::Index,
-            ..
-        }
-    ));
-    let mut wrong = image.clone();
-    wrong.index = indexed(describe(&[], &[], "other")).index;
-    assert!(matches!(
-        refused(wrong),
-        Error::Mismatch {
-            flaw: ImageFlaw::NotInIndex { .. },
-            ..
-        }
-    ));
-    for (name, flaw) in [
-        ("x", NameFlaw::Bare),
-        (&format!("x@{}", Digest::of(b"?")), NameFlaw::OtherDigest),
-    ] {
-        let mut wrong = image.clone();
-        wrong.names = vec![name.to_owned()];
-        assert!(matches!(refused(wrong), Error::NameFlaw { flaw: found, .. } if found == flaw));
-    }
-    assert_eq!(store.images().unwrap(), []);
-    assert_eq!(index(store), []);
-    store.put_image(&lease, image).unwrap();
+    shared.add(&sandbox.store, &lease).unwrap();
+    sandbox.store.put_image(&lease, image).unwrap();
 }
 
 #[test]
-fn a_thousand_images_are_listed_and_found() {
+fn documents_without_their_digests_are_not_recorded() {
+    let (sandbox, image) = prepared();
+    let mut longer = image.clone();
+    longer.manifest.bytes.push(b' ');
+    assert!(matches!(
+        refused(&sandbox, longer),
+        Error::SizeMismatch { .. }
+    ));
+    let mut changed = image;
+    *changed.config.bytes.last_mut().unwrap() = b' ';
+    assert!(matches!(
+        refused(&sandbox, changed),
+        Error::DigestMismatch { .. }
+    ));
+}
+
+#[test]
+fn documents_that_do_not_belong_together_are_not_recorded() {
+    let (sandbox, image) = prepared();
+    let flaw = |image: NewImage| match refused(&sandbox, image) {
+        Error::Mismatch { flaw, .. } => flaw,
+        other => panic!("{other}"),
+    };
+    let mut other_config = image.clone();
+    other_config.config = Document::new(MediaType::OciConfig, b"{}".to_vec());
+    assert!(matches!(flaw(other_config), ImageFlaw::Config { .. }));
+    let mut fewer_layers = describe(&[], &["x:1"], "a");
+    let text = String::from_utf8(fewer_layers.manifest.bytes).unwrap();
+    let named = fewer_layers.config.descriptor.digest.to_string();
+    let text = text.replace(&named, &image.config.descriptor.digest.to_string());
+    fewer_layers.manifest = Document::new(MediaType::OciManifest, text.into_bytes());
+    fewer_layers.config = image.config.clone();
+    assert_eq!(
+        flaw(fewer_layers),
+        ImageFlaw::Layers {
+            layers: 0,
+            diff_ids: 1
+        }
+    );
+    let mut index_as_manifest = indexed(image.clone());
+    index_as_manifest.manifest = index_as_manifest.index.clone().unwrap();
+    assert_eq!(flaw(index_as_manifest), ImageFlaw::Index);
+    let mut other_index = image;
+    other_index.index = indexed(describe(&[], &[], "other")).index;
+    assert!(matches!(flaw(other_index), ImageFlaw::NotInIndex { .. }));
+}
+
+#[test]
+fn names_that_are_none_are_not_recorded() {
+    let (sandbox, image) = prepared();
+    let own = &image.manifest.descriptor.digest;
+    let other = Digest::of(b"?");
+    for (name, expected) in [
+        ("x".to_owned(), NameFlaw::Bare),
+        (format!("x@{other}"), NameFlaw::OtherDigest),
+        (format!("x:1@{own}"), NameFlaw::Both),
+    ] {
+        let named = NewImage {
+            names: vec![name],
+            ..image.clone()
+        };
+        let error = refused(&sandbox, named);
+        assert!(
+            matches!(error, Error::NameFlaw { flaw, .. } if flaw == expected),
+            "{error}"
+        );
+    }
+    let malformed = NewImage {
+        names: vec!["UP:per:case".to_owned()],
+        ..image.clone()
+    };
+    assert!(matches!(refused(&sandbox, malformed), Error::Name { .. }));
+}
+
+#[test]
+fn hundreds_of_images_are_listed_and_found() {
     let sandbox = Sandbox::new();
     let store = &sandbox.store;
     let lease = store.lease().unwrap();
@@ -431,7 +462,7 @@ fn a_thousand_images_are_listed_and_found() {
     }
     assert_eq!(store.images().unwrap().len(), 300);
     assert_eq!(index(store).len(), 300);
-    // Another handle sees the same, and nothing is settled twice.
+    // Another handle sees the same.
     let other = Store::open(sandbox.root()).unwrap();
     for n in (0..300).step_by(37) {
         assert_eq!(other.find(&name(n)).unwrap().unwrap().names, [name(n)]);
