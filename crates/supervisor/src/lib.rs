@@ -13,6 +13,18 @@
 //! The supervisor outlives whoever started it; it is killed only on purpose. See [`launch`] for
 //! how it begins, [`Client`] for what it can be asked, [`ContainerState`] for what any process
 //! can read of it without asking.
+//!
+//! # When the supervisor is killed
+//! [`SupervisorInfo::is_alive`] says so. A pod's shared PID namespace dies with it, and every
+//! process in there. Containers with a PID namespace of their own live on without anybody who
+//! reads their output or learns their exit code: whoever finds the supervisor dead kills the
+//! containers' cgroups (their paths are in `state.json`) and then calls [`clean_after_death`]. A
+//! `state.json` that says `running` under a dead supervisor tells no more than that.
+//!
+//! # What waits, and what does not
+//! Requests that wait (stop, wait, delete, exec) hold up only their own connection. The runtime's
+//! create, start and exec, a hook, a freezer that is slow, and a log's disk hold up the pod's
+//! supervisor for as long as they take; other pods have their own.
 
 #![cfg_attr(
     test,

@@ -195,7 +195,7 @@ pub struct CreatedInfo {
 pub struct ExecRequest {
     /// The command with its user, environment and capabilities.
     pub process: runtime::spec::Process,
-    /// Kill it after that time.
+    /// Kill it after that time, with all of its process group.
     pub timeout: Option<Duration>,
 }
 

@@ -125,6 +125,35 @@ fn a_thousand_idle_clients_do_not_keep_another_out_for_ever() {
 }
 
 #[test]
+fn another_user_is_not_listened_to() {
+    needs_host!();
+    let pod = Pod::new();
+    let socket = pod.dir().join("supervisor.sock");
+    for path in [pod.dir(), &socket] {
+        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o777))
+            .unwrap();
+    }
+    let answer = std::thread::spawn(move || {
+        // The uid of this thread alone.
+        let nobody = rustix::process::Uid::from_raw(65_534);
+        rustix::thread::set_thread_res_uid(nobody, nobody, nobody).unwrap();
+        let mut socket = UnixStream::connect(socket).unwrap();
+        // Refused before or after it is sent.
+        let _ = socket.write_all(&frame(r#"{"wait":{"id":"x"}}"#));
+        let mut answer = Vec::new();
+        let _ = socket.read_to_end(&mut answer);
+        answer
+    });
+    assert!(answer.join().unwrap().is_empty());
+    assert!(
+        pod.log().contains("refused a client of user 65534"),
+        "{}",
+        pod.log()
+    );
+    is_well(&pod);
+}
+
+#[test]
 fn requests_about_unknown_containers_name_them() {
     needs_host!();
     let pod = Pod::new();

@@ -13,8 +13,11 @@ use crate::error::Result;
 use crate::protocol::Response;
 use crate::state::ContainerState;
 
-/// After so many tries an empty cgroup that cannot be removed is an error for those who wait.
-const TRIES: u32 = 12;
+/// After so many tries an empty cgroup that cannot be removed is an error for those who wait. Few:
+/// the runtime has tried for most of a second each time.
+const TRIES: u32 = 2;
+/// After so many tries it is worth a note that processes do not die.
+const PATIENCE: u32 = 12;
 
 impl Supervisor {
     /// Forgets a container; kills it first if `force`.
@@ -125,7 +128,7 @@ fn remove_cgroup(container: &Container, execs: bool) -> Result<bool> {
         .processes()
         .map_err(container.failed("delete"))?;
     if !left.is_empty() || execs {
-        if tries == TRIES {
+        if tries == PATIENCE {
             diagnose(format_args!(
                 "container {}: processes {left:?} do not die; still trying",
                 container.id()
