@@ -1,11 +1,11 @@
 //! What the two sides say: one [`Request`], one [`Response`], for as long as the connection lives.
 //!
-//! A message is a frame of [`crate::frame`]: its length as u32 in little endian, then JSON. File
+//! A message is a frame of `frame.rs`: its length as u32 in little endian, then JSON. File
 //! descriptors travel with the frame's first byte. One request at a time is under way on a
 //! connection. Two requests change what the connection is:
 //! - after `Exec` is answered by [`Response::ExecStarted`], exactly one more frame comes,
 //!   [`Response::ExecExited`]; closing the connection before kills the command;
-//! - after `Attach` is answered by [`Response::Done`], both directions carry [`crate::stream`]
+//! - after `Attach` is answered by [`Response::Done`], both directions carry `stream.rs`
 //!   packets until the connection closes.
 //!
 //! Both sides are of one version (the supervisor is started by its first client), but a newer
