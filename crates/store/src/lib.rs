@@ -16,6 +16,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 mod archive;
+mod background;
 mod blob;
 mod db;
 mod error;
@@ -58,7 +59,7 @@ struct Inner {
     core: Arc<Core>,
     configs: images::ConfigCache,
     limits: Limits,
-    settler: settle::Settler,
+    background: background::Background,
 }
 
 /// What a store is on disk.
@@ -85,7 +86,7 @@ impl Store {
         let core = Arc::new(Core { layout, db });
         core.recover()?;
         let store = Store(Arc::new(Inner {
-            settler: settle::Settler::new(Arc::clone(&core)),
+            background: background::Background::new(Arc::clone(&core)),
             core,
             configs: images::ConfigCache::default(),
             limits,

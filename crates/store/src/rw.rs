@@ -2,6 +2,7 @@
 //!
 //! Must stay a few mkdirs and one row, without any fsync: a container does not outlive a reboot.
 
+use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
@@ -67,21 +68,25 @@ impl Store {
     }
 
     /// Removes a container's writable layer; that it is gone already is no error.
+    ///
+    /// Its content is deleted in the background: a container may have written gigabytes.
     pub fn remove_rw(&self, container: &str) -> Result<()> {
         check_id(container)?;
         let layout = self.layout();
         let doomed = layout.temp_name();
-        match renameat(layout.containers(), container, layout.tmp(), &doomed) {
-            Ok(()) | Err(Errno::NOENT) => {}
+        let moved = match renameat(layout.containers(), container, layout.tmp(), &doomed) {
+            Ok(()) => true,
+            Err(Errno::NOENT) => false,
             Err(e) => return Err(Error::sys("rename to", layout.temp_path(&doomed))(e)),
-        }
+        };
         self.db().write(Durability::Ordered, |tx| {
             tx.execute("DELETE FROM containers WHERE id = ?1", [container])
                 .map_err(Error::db("forget a container"))
         })?;
-        let name = std::ffi::CString::new(doomed.as_str()).unwrap_or_default();
-        tree::remove(layout, layout.tmp(), &name)
-            .map_err(Error::sys("remove", layout.temp_path(&doomed)))
+        if let (true, Ok(doomed)) = (moved, CString::new(doomed)) {
+            self.0.background.remove(doomed);
+        }
+        Ok(())
     }
 
     /// The containers that have a writable layer, those that a crash left half-made included.
@@ -193,7 +198,7 @@ struct MadeDirectories<'a> {
 impl Drop for MadeDirectories<'_> {
     fn drop(&mut self) {
         let layout = self.store.layout();
-        if let (true, Ok(name)) = (self.armed, std::ffi::CString::new(self.container))
+        if let (true, Ok(name)) = (self.armed, CString::new(self.container))
             && let Err(e) = tree::remove(layout, layout.containers(), &name)
         {
             tracing::warn!(

@@ -5,10 +5,6 @@
 //! first open after a boot forgets what was not settled, and all images made of it: the old or the
 //! new, never half. Must never take a mark off that was set after the flush began.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
-
 use rusqlite::{Connection, OptionalExtension};
 use rustix::fs::syncfs;
 
@@ -29,14 +25,14 @@ impl Store {
     /// Begins to settle in the background, if there is anything to be settled.
     pub(crate) fn settle_soon(&self) -> Result<()> {
         if !self.db().read(unsettled)?.is_empty() {
-            self.0.settler.start();
+            self.0.background.settle();
         }
         Ok(())
     }
 }
 
 impl Core {
-    fn settle(&self) -> Result<()> {
+    pub(crate) fn settle(&self) -> Result<()> {
         let marks = self.db.read(unsettled)?;
         if marks.is_empty() {
             return Ok(());
@@ -116,61 +112,4 @@ fn settled(tx: &Connection, marks: &[String]) -> Result<()> {
         Ok(())
     };
     settle().map_err(Error::db("mark what is settled"))
-}
-
-/// The thread that settles in the background.
-#[derive(Debug)]
-pub(crate) struct Settler {
-    core: Arc<Core>,
-    again: Arc<AtomicBool>,
-    thread: Mutex<Option<JoinHandle<()>>>,
-}
-
-impl Settler {
-    pub(crate) fn new(core: Arc<Core>) -> Settler {
-        Settler {
-            core,
-            again: Arc::default(),
-            thread: Mutex::default(),
-        }
-    }
-
-    /// Sees to it that a flush begins after this call.
-    fn start(&self) {
-        self.again.store(true, Ordering::SeqCst);
-        // A panic in the lock's holder leaves a handle or none: both are good.
-        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
-        if thread.as_ref().is_some_and(|thread| !thread.is_finished()) {
-            return;
-        }
-        let (core, again) = (Arc::clone(&self.core), Arc::clone(&self.again));
-        let spawned = std::thread::Builder::new().name("store-settle".to_owned());
-        match spawned.spawn(move || settle_while(&core, &again)) {
-            Ok(handle) => *thread = Some(handle),
-            Err(e) => tracing::warn!("what was pulled is not flushed yet: no thread for it: {e}"),
-        }
-    }
-}
-
-fn settle_while(core: &Core, again: &AtomicBool) {
-    while again.swap(false, Ordering::SeqCst) {
-        if let Err(e) = core.settle() {
-            tracing::warn!("what was pulled is not flushed yet: {e}");
-        }
-    }
-}
-
-impl Drop for Settler {
-    fn drop(&mut self) {
-        let thread = self
-            .thread
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some(thread) = thread {
-            // A panic was reported by the thread; what is left is settled here.
-            let _ = thread.join();
-            settle_while(&self.core, &self.again);
-        }
-    }
 }

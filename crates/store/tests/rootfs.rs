@@ -289,3 +289,20 @@ fn writable_layers_come_and_go() {
     ));
     assert!(!sandbox.root().join("containers/c3").exists());
 }
+
+#[test]
+fn dropping_the_last_handle_waits_until_all_is_removed() {
+    let sandbox = Sandbox::new();
+    let record = layered(&sandbox.store);
+    for n in 0..20 {
+        let rw = sandbox.store.create_rw(&format!("c{n}"), &record).unwrap();
+        fs::write(rw.upper.join("x"), "").unwrap();
+        sandbox.store.remove_rw(&format!("c{n}")).unwrap();
+        assert!(!rw.upper.exists(), "at once out of the way");
+    }
+    let dir = sandbox.stop();
+    assert_eq!(
+        fs::read_dir(dir.path().join("store/tmp")).unwrap().count(),
+        0
+    );
+}
