@@ -27,7 +27,8 @@ impl Signals {
             return Err(Failure::at("signalfd")(std::io::Error::last_os_error()));
         }
         // SAFETY: signalfd returned it just now; nobody else has it.
-        Ok(Self { fd: unsafe { OwnedFd::from_raw_fd(fd) } })
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        Ok(Self { fd })
     }
 
     /// The number of a signal that has come; `None` if none has.
@@ -35,7 +36,8 @@ impl Signals {
         let mut info = [0_u8; size_of::<libc::signalfd_siginfo>()];
         let read = rustix::io::read(&self.fd, &mut info).ok()?;
         // The number is the structure's first field.
-        (read == info.len()).then(|| i32::try_from(u32::from_ne_bytes([info[0], info[1], info[2], info[3]])).ok())?
+        (read == info.len())
+            .then(|| i32::try_from(u32::from_ne_bytes([info[0], info[1], info[2], info[3]])).ok())?
     }
 }
 
@@ -56,9 +58,9 @@ pub(crate) fn send(pid: i32, signal: i32) -> Result<(), Errno> {
 }
 
 const NAMES: [&str; 31] = [
-    "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM", "TERM",
-    "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO",
-    "PWR", "SYS",
+    "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2",
+    "PIPE", "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG",
+    "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
 ];
 
 /// `TERM`, `SIGTERM`, `15`.
@@ -78,7 +80,10 @@ pub(crate) fn parse(text: &str) -> Option<i32> {
         _ => name
             .strip_prefix("RTMIN")
             .and_then(|rest| real_time(34, rest))
-            .or_else(|| name.strip_prefix("RTMAX").and_then(|rest| real_time(64, rest)))
+            .or_else(|| {
+                name.strip_prefix("RTMAX")
+                    .and_then(|rest| real_time(64, rest))
+            })
             .filter(|number| (34..=64).contains(number)),
     }
 }

@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 pub(crate) fn document() -> Value {
     let capabilities = ["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"];
-    let namespaces = ["pid", "network", "ipc", "uts", "mount", "cgroup"].map(|kind| json!({ "type": kind }));
+    let namespaces =
+        ["pid", "network", "ipc", "uts", "mount", "cgroup"].map(|kind| json!({ "type": kind }));
     json!({
         "ociVersion": "1.2.0",
         "process": {

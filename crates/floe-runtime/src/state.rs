@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use runtime::cgroup::Cgroup;
 use runtime::spec::Spec;
 use rustix::fs::{Mode, OFlags};
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with};
+use rustix::net::{
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::cli::Global;
@@ -60,13 +62,18 @@ pub(crate) struct NewDir {
 impl NewDir {
     pub(crate) fn make(global: &Global, id: &str) -> Result<Self, Failure> {
         let path = dir(global, id)?;
-        std::fs::create_dir_all(&global.root).map_err(Failure::at(format_args!("create {}", global.root.display())))?;
+        std::fs::create_dir_all(&global.root).map_err(Failure::at(format_args!(
+            "create {}",
+            global.root.display()
+        )))?;
         match std::fs::create_dir(&path) {
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
                 Err(Failure::new(format!("container with id exists: {id}")))
             }
             other => other
-                .map(|()| Self { path: Some(path.clone()) })
+                .map(|()| Self {
+                    path: Some(path.clone()),
+                })
                 .map_err(Failure::at(format_args!("create {}", path.display()))),
         }
     }
@@ -103,7 +110,9 @@ impl State {
     pub(crate) fn load(global: &Global, id: &str) -> Result<Self, Failure> {
         let path = dir(global, id)?.join(STATE);
         match std::fs::read(&path) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(Failure::new("container does not exist")),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                Err(Failure::new("container does not exist"))
+            }
             Err(e) => Err(Failure::at(format_args!("read {}", path.display()))(e)),
             Ok(bytes) => serde_json::from_slice(&bytes)
                 .map_err(|e| Failure::new(format!("{} is damaged: {e}", path.display()))),
@@ -118,7 +127,10 @@ impl State {
             .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
             .collect();
         ids.sort();
-        Ok(ids.iter().filter_map(|id| Self::load(global, id).ok()).collect())
+        Ok(ids
+            .iter()
+            .filter_map(|id| Self::load(global, id).ok())
+            .collect())
     }
 
     pub(crate) fn status(&self, global: &Global) -> Status {
@@ -137,7 +149,9 @@ impl State {
     /// Opens the gate; returns execve's outcome.
     pub(crate) fn start(&self, global: &Global) -> Result<(), Failure> {
         let dir = dir(global, &self.id)?;
-        let failed = |errno: rustix::io::Errno| Failure::new(format!("open the gate of container {}: {errno}", self.id));
+        let failed = |errno: rustix::io::Errno| {
+            Failure::new(format!("open the gate of container {}: {errno}", self.id))
+        };
         let socket = seqpacket().map_err(failed)?;
         with_gate(&dir, |address| connect(&socket, address)).map_err(failed)?;
         std::fs::remove_file(dir.join(GATE)).map_err(Failure::at(format_args!("remove {GATE}")))?;
@@ -174,19 +188,27 @@ pub(crate) fn start_time(pid: i32) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
     let state = fields.next()?;
-    (!matches!(state, "Z" | "X")).then(|| fields.nth(18)?.parse().ok()).flatten()
+    (!matches!(state, "Z" | "X"))
+        .then(|| fields.nth(18)?.parse().ok())
+        .flatten()
 }
 
 fn write(dir: &Path, state: &State) -> Result<(), Failure> {
     let failed = || Failure::at(format!("write {STATE}"));
     let temporary = dir.join("state.json.tmp");
-    let bytes = serde_json::to_vec(state).map_err(|e| Failure::new(format!("write {STATE}: {e}")))?;
+    let bytes =
+        serde_json::to_vec(state).map_err(|e| Failure::new(format!("write {STATE}: {e}")))?;
     std::fs::write(&temporary, bytes).map_err(failed())?;
     std::fs::rename(&temporary, dir.join(STATE)).map_err(failed())
 }
 
 fn seqpacket() -> rustix::io::Result<OwnedFd> {
-    socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+    socket_with(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )
 }
 
 /// A socket address has room for 107 bytes, so the directory is named by descriptor.
@@ -194,6 +216,13 @@ fn with_gate(
     dir: &Path,
     act: impl FnOnce(&SocketAddrUnix) -> rustix::io::Result<()>,
 ) -> rustix::io::Result<()> {
-    let dir = rustix::fs::open(dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    act(&SocketAddrUnix::new(format!("/proc/self/fd/{}/{GATE}", dir.as_raw_fd()))?)
+    let dir = rustix::fs::open(
+        dir,
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
+    act(&SocketAddrUnix::new(format!(
+        "/proc/self/fd/{}/{GATE}",
+        dir.as_raw_fd()
+    ))?)
 }

@@ -10,8 +10,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
-    connect, sendmsg, socket_with,
+    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix,
+    SocketFlags, SocketType, connect, sendmsg, socket_with,
 };
 use rustix::process::{Pid, WaitOptions, WaitStatus, waitpid};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
@@ -27,15 +27,28 @@ pub(crate) fn size() -> Option<(u16, u16)> {
 
 /// Sends the master side to whoever listens at `socket` (runc's --console-socket).
 pub(crate) fn send(socket: &Path, master: &OwnedFd) -> Result<(), Failure> {
-    let failed = |errno: Errno| Failure::new(format!("console socket {}: {errno}", socket.display()));
-    let stream = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).map_err(failed)?;
+    let failed =
+        |errno: Errno| Failure::new(format!("console socket {}: {errno}", socket.display()));
+    let stream = socket_with(
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+    .map_err(failed)?;
     connect(&stream, &SocketAddrUnix::new(socket).map_err(failed)?).map_err(failed)?;
     let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     let fds = [master.as_fd()];
     control.push(SendAncillaryMessage::ScmRights(&fds));
     let name = format!("/proc/self/fd/{}", master.as_raw_fd());
-    sendmsg(&stream, &[std::io::IoSlice::new(name.as_bytes())], &mut control, SendFlags::NOSIGNAL).map_err(failed)?;
+    sendmsg(
+        &stream,
+        &[std::io::IoSlice::new(name.as_bytes())],
+        &mut control,
+        SendFlags::NOSIGNAL,
+    )
+    .map_err(failed)?;
     Ok(())
 }
 
@@ -59,8 +72,15 @@ impl Drop for Raw {
 }
 
 /// Waits for a child in the foreground: passes signals on, and copies its terminal.
-pub(crate) fn accompany(pid: i32, console: Option<OwnedFd>, signals: &Signals) -> Result<WaitStatus, Failure> {
-    let _raw = console.as_ref().filter(|_| std::io::stdin().is_terminal()).and_then(|_| Raw::enter());
+pub(crate) fn accompany(
+    pid: i32,
+    console: Option<OwnedFd>,
+    signals: &Signals,
+) -> Result<WaitStatus, Failure> {
+    let _raw = console
+        .as_ref()
+        .filter(|_| std::io::stdin().is_terminal())
+        .and_then(|_| Raw::enter());
     let mut console = console.map(Console::new).transpose()?;
     let mut ended = None;
     loop {
@@ -87,8 +107,12 @@ struct Console {
 
 impl Console {
     fn new(master: OwnedFd) -> Result<Self, Failure> {
-        rustix::fs::fcntl_setfl(&master, OFlags::NONBLOCK).map_err(|e| Failure::new(format!("console: {e}")))?;
-        Ok(Self { master: master.into(), input_open: true })
+        rustix::fs::fcntl_setfl(&master, OFlags::NONBLOCK)
+            .map_err(|e| Failure::new(format!("console: {e}")))?;
+        Ok(Self {
+            master: master.into(),
+            input_open: true,
+        })
     }
 
     /// Copies what is there in both directions; false once the far side is closed.
@@ -96,10 +120,14 @@ impl Console {
         let mut buffer = [0_u8; 8192];
         let stdin = std::io::stdin();
         let mut ready = [PollFd::from_borrowed_fd(stdin.as_fd(), PollFlags::IN)];
-        if self.input_open && poll(&mut ready, Some(&Timespec::default())).is_ok_and(|count| count > 0) {
+        if self.input_open
+            && poll(&mut ready, Some(&Timespec::default())).is_ok_and(|count| count > 0)
+        {
             match rustix::io::read(&stdin, &mut buffer) {
                 Ok(count) if count > 0 => {
-                    (&self.master).write_all(&buffer[..count]).map_err(Failure::at("write to console"))?;
+                    (&self.master)
+                        .write_all(&buffer[..count])
+                        .map_err(Failure::at("write to console"))?;
                 }
                 _ => self.input_open = false,
             }
@@ -107,7 +135,9 @@ impl Console {
         loop {
             match rustix::io::read(&self.master, &mut buffer) {
                 Ok(0) => return Ok(false),
-                Ok(count) => std::io::stdout().write_all(&buffer[..count]).map_err(Failure::at("write"))?,
+                Ok(count) => std::io::stdout()
+                    .write_all(&buffer[..count])
+                    .map_err(Failure::at("write"))?,
                 Err(Errno::AGAIN) => break,
                 Err(Errno::INTR) => {}
                 // EIO: nobody has the far side any more.
@@ -123,7 +153,10 @@ fn wait_for_any(signals: &Signals, console: Option<&Console>) -> Result<(), Fail
     let stdin = std::io::stdin();
     let mut fds = vec![PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN)];
     if let Some(console) = console {
-        fds.push(PollFd::from_borrowed_fd(console.master.as_fd(), PollFlags::IN));
+        fds.push(PollFd::from_borrowed_fd(
+            console.master.as_fd(),
+            PollFlags::IN,
+        ));
         if console.input_open {
             fds.push(PollFd::from_borrowed_fd(stdin.as_fd(), PollFlags::IN));
         }
@@ -139,7 +172,9 @@ fn handle(signal: i32, pid: i32, console: Option<&Console>) -> Result<Option<Wai
     match signal {
         libc::SIGCHLD => {
             let waited = waitpid(Pid::from_raw(pid), WaitOptions::NOHANG);
-            return waited.map(|found| found.map(|(_, status)| status)).map_err(|e| Failure::new(format!("wait: {e}")));
+            return waited
+                .map(|found| found.map(|(_, status)| status))
+                .map_err(|e| Failure::new(format!("wait: {e}")));
         }
         libc::SIGWINCH => {
             if let (Some(console), Ok(size)) = (console, tcgetwinsize(std::io::stdin())) {

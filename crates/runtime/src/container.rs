@@ -120,7 +120,9 @@ impl Gate {
     /// The gate behind a [`GateKind::Listening`] socket.
     #[must_use]
     pub fn connect(connected: OwnedFd) -> Self {
-        Self { channel: Channel(connected) }
+        Self {
+            channel: Channel(connected),
+        }
     }
 
     /// Lets the program run; returns when it is executed.
@@ -129,7 +131,11 @@ impl Gate {
     /// [`Error::Exec`] if it cannot be.
     pub fn open(self) -> Result<()> {
         match self.channel.send(&ToInit::Start, None) {
-            Err(Errno::PIPE | Errno::CONNRESET) => return Err(Error::Vanished { doing: "waiting for start" }),
+            Err(Errno::PIPE | Errno::CONNRESET) => {
+                return Err(Error::Vanished {
+                    doing: "waiting for start",
+                });
+            }
             other => other.map_err(Error::io("open", "gate"))?,
         }
         executed(&self.channel)
@@ -142,7 +148,9 @@ pub(crate) fn executed(channel: &Channel) -> Result<()> {
         Ok(None) | Err(Errno::CONNRESET) => Ok(()),
         Ok(Some((FromInit::NotExecuted(failure), _))) => Err(Error::Exec(failure)),
         Ok(Some((FromInit::Failed(failure), _))) => Err(Error::Init(failure)),
-        Ok(Some(_)) => Err(Error::Init(InitFailure::because("init said what nobody asked"))),
+        Ok(Some(_)) => Err(Error::Init(InitFailure::because(
+            "init said what nobody asked",
+        ))),
         Err(errno) => Err(Error::io("read", "gate")(errno)),
     }
 }
@@ -156,13 +164,17 @@ impl NewContainer<'_> {
         validate::spec(self.spec)?;
         let linux = self.spec.linux.clone().unwrap_or_default();
         let filter = linux.seccomp.as_ref().map(Filter::compile).transpose()?;
-        let path = linux.cgroups_path.clone().unwrap_or_else(|| format!("/{}", self.id));
+        let path = linux
+            .cgroups_path
+            .clone()
+            .unwrap_or_else(|| format!("/{}", self.id));
         let cgroup = CgroupGuard::create(&path, linux.resources.as_ref())?;
         let namespaces = namespaces::Plan::new(&linux)?;
         let (ours, theirs) = Channel::pair().map_err(Error::io("make", "socketpair"))?;
         let parent_pid = ParentPid::enter(&namespaces)?;
         let v2 = cgroup.get().v2_directory()?;
-        let forked = sys::clone_process(namespaces.clone_flags(), v2.as_ref().map(AsFd::as_fd)).map_err(Error::io("clone", self.id))?;
+        let forked = sys::clone_process(namespaces.clone_flags(), v2.as_ref().map(AsFd::as_fd))
+            .map_err(Error::io("clone", self.id))?;
         let (pid, pidfd) = match forked {
             Forked::Child => init::container(init::Inputs {
                 new: self,
@@ -190,11 +202,22 @@ impl NewContainer<'_> {
 
     /// Answers init until it is ready.
     fn accompany(&self, channel: &Channel, pid: i32) -> Result<Ready> {
-        let send = |message| channel.send(&message, None).map_err(Error::io("write to", "init"));
+        let send = |message| {
+            channel
+                .send(&message, None)
+                .map_err(Error::io("write to", "init"))
+        };
         let mut console = None;
         loop {
-            match channel.receive::<FromInit>().map_err(Error::io("read from", "init"))? {
-                None => return Err(Error::Vanished { doing: "setting itself up" }),
+            match channel
+                .receive::<FromInit>()
+                .map_err(Error::io("read from", "init"))?
+            {
+                None => {
+                    return Err(Error::Vanished {
+                        doing: "setting itself up",
+                    });
+                }
                 Some((FromInit::Console, fd)) => console = fd,
                 Some((FromInit::Mounted, _)) => {
                     self.runtime_hooks(pid)?;
@@ -209,7 +232,9 @@ impl NewContainer<'_> {
 
     /// prestart and createRuntime, in the runtime's own namespaces.
     fn runtime_hooks(&self, pid: i32) -> Result<()> {
-        let Some(hooks) = &self.spec.hooks else { return Ok(()) };
+        let Some(hooks) = &self.spec.hooks else {
+            return Ok(());
+        };
         let state = HookState::new(self.id, "creating", Some(pid), self.bundle, self.spec);
         hooks::run("prestart", &hooks.prestart, &state)?;
         hooks::run("createRuntime", &hooks.create_runtime, &state)
@@ -224,9 +249,13 @@ struct Ready {
 /// The descriptors of `stdio` that a child must keep.
 pub(crate) fn stdio_fds(stdio: &Stdio) -> Vec<RawFd> {
     match stdio {
-        Stdio::Fds { stdin, stdout, stderr } => {
-            [stdin, stdout, stderr].map(|fd| fd.as_fd().as_raw_fd()).to_vec()
-        }
+        Stdio::Fds {
+            stdin,
+            stdout,
+            stderr,
+        } => [stdin, stdout, stderr]
+            .map(|fd| fd.as_fd().as_raw_fd())
+            .to_vec(),
         Stdio::Inherit | Stdio::Terminal { .. } => Vec::new(),
     }
 }
@@ -239,12 +268,18 @@ impl CgroupGuard {
         Ok(Self(Some(Cgroup::create(path, resources)?)))
     }
 
-    #[expect(clippy::expect_used, reason = "only commit, which takes self, empties it")]
+    #[expect(
+        clippy::expect_used,
+        reason = "only commit, which takes self, empties it"
+    )]
     fn get(&self) -> &Cgroup {
         self.0.as_ref().expect("held until commit")
     }
 
-    #[expect(clippy::expect_used, reason = "only this function, which takes self, empties it")]
+    #[expect(
+        clippy::expect_used,
+        reason = "only this function, which takes self, empties it"
+    )]
     fn commit(mut self) -> Cgroup {
         self.0.take().expect("held until commit")
     }
@@ -276,7 +311,9 @@ impl Drop for ChildGuard {
         if let Some(pid) = self.pid.and_then(Pid::from_raw) {
             // It is our child and not reaped yet, so the number is still its own.
             let _ = rustix::process::kill_process(pid, Signal::KILL);
-            let _ = rustix::io::retry_on_intr(|| rustix::process::waitpid(Some(pid), WaitOptions::empty()));
+            let _ = rustix::io::retry_on_intr(|| {
+                rustix::process::waitpid(Some(pid), WaitOptions::empty())
+            });
         }
     }
 }

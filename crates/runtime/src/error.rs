@@ -90,12 +90,18 @@ impl InitFailure {
     /// A step that failed with an errno.
     pub(crate) fn new(what: impl std::fmt::Display, errno: Errno) -> Self {
         let cause = io::Error::from(errno);
-        Self { message: format!("{what}: {}", words(&cause)), errno: Some(errno.raw_os_error()) }
+        Self {
+            message: format!("{what}: {}", words(&cause)),
+            errno: Some(errno.raw_os_error()),
+        }
     }
 
     /// A step that failed for another reason.
     pub(crate) fn because(message: impl Into<String>) -> Self {
-        Self { message: message.into(), errno: None }
+        Self {
+            message: message.into(),
+            errno: None,
+        }
     }
 
     /// For `map_err` on rustix calls.
@@ -120,12 +126,22 @@ impl Error {
     }
 
     pub(crate) fn invalid(field: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self::Invalid { field: field.into(), reason: reason.into() }
+        Self::Invalid {
+            field: field.into(),
+            reason: reason.into(),
+        }
     }
 
-    pub(crate) fn io(operation: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(Errno) -> Self {
+    pub(crate) fn io(
+        operation: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(Errno) -> Self {
         let path = path.into();
-        move |errno| Self::Io { operation, path, source: errno.into() }
+        move |errno| Self::Io {
+            operation,
+            path,
+            source: errno.into(),
+        }
     }
 }
 
@@ -134,5 +150,8 @@ fn words(error: &io::Error) -> String {
     let text = error.to_string();
     let text = text.split(" (os error").next().unwrap_or(&text);
     let mut characters = text.chars();
-    characters.next().map(|first| first.to_lowercase().collect::<String>() + characters.as_str()).unwrap_or_default()
+    characters
+        .next()
+        .map(|first| first.to_lowercase().collect::<String>() + characters.as_str())
+        .unwrap_or_default()
 }

@@ -59,15 +59,25 @@ impl NewExec<'_> {
     pub fn start(self) -> Result<Started> {
         validate::process(self.process)?;
         let linux = self.spec.linux.as_ref();
-        let filter = linux.and_then(|linux| linux.seccomp.as_ref()).map(Filter::compile).transpose()?;
-        let gone = |_| Error::Vanished { doing: "joined by an exec" };
-        let target = Pid::from_raw(self.container_pid).ok_or_else(|| Error::invalid("pid", "is not a process id"))?;
+        let filter = linux
+            .and_then(|linux| linux.seccomp.as_ref())
+            .map(Filter::compile)
+            .transpose()?;
+        let gone = |_| Error::Vanished {
+            doing: "joined by an exec",
+        };
+        let target = Pid::from_raw(self.container_pid)
+            .ok_or_else(|| Error::invalid("pid", "is not a process id"))?;
         let target = pidfd_open(target, PidfdFlags::empty()).map_err(gone)?;
         let (ours, theirs) = Channel::pair().map_err(Error::io("make", "socketpair"))?;
         let pid_namespace = self.pid_namespace()?;
-        let parent_pid = pid_namespace.as_ref().map(ParentPid::enter_fd).transpose()?;
+        let parent_pid = pid_namespace
+            .as_ref()
+            .map(ParentPid::enter_fd)
+            .transpose()?;
         let v2 = self.cgroup.v2_directory()?;
-        let forked = sys::clone_process(0, v2.as_ref().map(AsFd::as_fd)).map_err(Error::io("clone", "exec"))?;
+        let forked = sys::clone_process(0, v2.as_ref().map(AsFd::as_fd))
+            .map_err(Error::io("clone", "exec"))?;
         let (pid, pidfd) = match forked {
             Forked::Child => {
                 let Err(stop) = self.run(&theirs, &target, filter.as_ref());
@@ -81,22 +91,41 @@ impl NewExec<'_> {
         let (console, warnings) = accompany(&ours)?;
         executed(&ours)?;
         child.release();
-        Ok(Started { pid, pidfd, console, warnings })
+        Ok(Started {
+            pid,
+            pidfd,
+            console,
+            warnings,
+        })
     }
 
     /// The container's PID namespace, if it is not the caller's own.
     fn pid_namespace(&self) -> Result<Option<OwnedFd>> {
-        let own = self.spec.linux.iter().flat_map(|linux| &linux.namespaces).any(|n| n.kind == NamespaceKind::Pid);
+        let own = self
+            .spec
+            .linux
+            .iter()
+            .flat_map(|linux| &linux.namespaces)
+            .any(|n| n.kind == NamespaceKind::Pid);
         if !own {
             return Ok(None);
         }
         let path = format!("/proc/{}/ns/pid", self.container_pid);
-        let file = File::open(&path).map_err(|source| Error::Io { operation: "open namespace", path: path.into(), source })?;
+        let file = File::open(&path).map_err(|source| Error::Io {
+            operation: "open namespace",
+            path: path.into(),
+            source,
+        })?;
         Ok(Some(file.into()))
     }
 
     /// The child's side.
-    fn run(&self, channel: &Channel, target: &OwnedFd, filter: Option<&Filter>) -> Result<Infallible, Stop> {
+    fn run(
+        &self,
+        channel: &Channel,
+        target: &OwnedFd,
+        filter: Option<&Filter>,
+    ) -> Result<Infallible, Stop> {
         // Before the hierarchies' descriptors are closed with the parent's others.
         init::join_cgroup(self.cgroup)?;
         sys::forget_signals();
@@ -107,13 +136,19 @@ impl NewExec<'_> {
         sys::not_dumpable().map_err(InitFailure::at("prctl PR_SET_DUMPABLE"))?;
         rustix::process::setsid().map_err(InitFailure::at("setsid"))?;
         let mut warnings: Vec<String> = init::oom_score_adj(self.process)?.into_iter().collect();
-        let kinds = libc::CLONE_NEWNS | libc::CLONE_NEWNET | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | libc::CLONE_NEWCGROUP;
+        let kinds = libc::CLONE_NEWNS
+            | libc::CLONE_NEWNET
+            | libc::CLONE_NEWIPC
+            | libc::CLONE_NEWUTS
+            | libc::CLONE_NEWCGROUP;
         sys::setns(target, kinds).map_err(InitFailure::at("join the container's namespaces"))?;
         self.streams(channel)?;
         sys::cloexec_from(3 + self.preserve_fds);
         warnings.extend(init::limits(self.process)?);
         let program = init::assume(self.process, filter, &mut warnings)?;
-        channel.send(&FromInit::Ready { warnings }, None).map_err(InitFailure::at("report ready"))?;
+        channel
+            .send(&FromInit::Ready { warnings }, None)
+            .map_err(InitFailure::at("report ready"))?;
         init::expect(channel, ToInit::Start)?;
         program.execute(filter)
     }
@@ -121,14 +156,23 @@ impl NewExec<'_> {
     fn streams(&self, channel: &Channel) -> Result<(), InitFailure> {
         match &self.stdio {
             Stdio::Inherit => init::own_stdio(self.process.user.uid),
-            Stdio::Fds { stdin, stdout, stderr } => {
+            Stdio::Fds {
+                stdin,
+                stdout,
+                stderr,
+            } => {
                 init::replace_stdio([stdin.as_fd(), stdout.as_fd(), stderr.as_fd()])?;
                 init::own_stdio(self.process.user.uid)
             }
             Stdio::Terminal { size } => {
-                let root = rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-                    .map_err(InitFailure::at("open /"))?;
-                let terminal: init::Terminal = init::open_terminal(root.as_fd(), self.process, *size)?;
+                let root = rustix::fs::open(
+                    "/",
+                    OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+                    Mode::empty(),
+                )
+                .map_err(InitFailure::at("open /"))?;
+                let terminal: init::Terminal =
+                    init::open_terminal(root.as_fd(), self.process, *size)?;
                 terminal.send(channel)?;
                 terminal.take_over()
             }
@@ -140,15 +184,24 @@ impl NewExec<'_> {
 fn accompany(channel: &Channel) -> Result<(Option<OwnedFd>, Vec<String>)> {
     let mut console = None;
     loop {
-        match channel.receive::<FromInit>().map_err(Error::io("read from", "exec"))? {
+        match channel
+            .receive::<FromInit>()
+            .map_err(Error::io("read from", "exec"))?
+        {
             Some((FromInit::Console, fd)) => console = fd,
             Some((FromInit::Ready { warnings }, _)) => {
-                channel.send(&ToInit::Start, None).map_err(Error::io("write to", "exec"))?;
+                channel
+                    .send(&ToInit::Start, None)
+                    .map_err(Error::io("write to", "exec"))?;
                 return Ok((console, warnings));
             }
             Some((FromInit::Failed(failure), _)) => return Err(Error::Init(failure)),
             Some((FromInit::NotExecuted(failure), _)) => return Err(Error::Exec(failure)),
-            Some((FromInit::Mounted, _)) | None => return Err(Error::Vanished { doing: "preparing an exec" }),
+            Some((FromInit::Mounted, _)) | None => {
+                return Err(Error::Vanished {
+                    doing: "preparing an exec",
+                });
+            }
         }
     }
 }

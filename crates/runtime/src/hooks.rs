@@ -30,7 +30,13 @@ pub struct HookState {
 impl HookState {
     /// `status` is one of the specification's: creating, created, running, stopped.
     #[must_use]
-    pub fn new(id: &str, status: &'static str, pid: Option<i32>, bundle: &Path, spec: &Spec) -> Self {
+    pub fn new(
+        id: &str,
+        status: &'static str,
+        pid: Option<i32>,
+        bundle: &Path,
+        spec: &Spec,
+    ) -> Self {
         Self {
             oci_version: spec.oci_version.clone(),
             id: id.to_owned(),
@@ -48,7 +54,11 @@ impl HookState {
 /// [`Error::Hook`] with kind and number.
 pub fn run(kind: &'static str, hooks: &[Hook], state: &HookState) -> Result<()> {
     for (index, hook) in hooks.iter().enumerate() {
-        call(hook, state).map_err(|reason| Error::Hook { kind, number: index + 1, reason })?;
+        call(hook, state).map_err(|reason| Error::Hook {
+            kind,
+            number: index + 1,
+            reason,
+        })?;
     }
     Ok(())
 }
@@ -59,9 +69,16 @@ fn call(hook: &Hook, state: &HookState) -> Result<(), String> {
     if let Some((first, rest)) = hook.args.split_first() {
         command.arg0(first).args(rest);
     }
-    command.env_clear().envs(hook.env.iter().filter_map(|entry| entry.split_once('=')));
-    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
-    let mut child = command.spawn().map_err(|e| format!("{}: {e}", hook.path.display()))?;
+    command
+        .env_clear()
+        .envs(hook.env.iter().filter_map(|entry| entry.split_once('=')));
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    let mut child = command
+        .spawn()
+        .map_err(|e| format!("{}: {e}", hook.path.display()))?;
     if let Some(mut stdin) = child.stdin.take() {
         // A hook need not read its state.
         let _ = stdin.write_all(&input);
@@ -78,7 +95,11 @@ fn call(hook: &Hook, state: &HookState) -> Result<(), String> {
         (Some(code), _) => format!("exit status {code}"),
         (None, signal) => format!("killed by signal {}", signal.unwrap_or(0)),
     };
-    Err(format!("{}: {how}, stderr: {:?}", hook.path.display(), said.trim()))
+    Err(format!(
+        "{}: {how}, stderr: {:?}",
+        hook.path.display(),
+        said.trim()
+    ))
 }
 
 fn wait(child: &mut Child, timeout: Option<i64>) -> Result<std::process::ExitStatus, String> {

@@ -7,6 +7,11 @@
 //! Callers have one thread and reap what they make. Inside a root file system all paths are
 //! resolved by descriptor. One file per kernel resource; `unsafe` only in `sys/`.
 
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")
+)]
+
 pub mod capability;
 pub mod cgroup;
 pub mod hooks;

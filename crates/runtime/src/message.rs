@@ -44,22 +44,35 @@ pub(crate) struct Channel(pub(crate) OwnedFd);
 
 impl Channel {
     pub(crate) fn pair() -> Result<(Self, Self), Errno> {
-        let (a, b) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        let (a, b) = socketpair(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        )?;
         Ok((Self(a), Self(b)))
     }
 
-    pub(crate) fn send<T: Serialize>(&self, message: &T, fd: Option<BorrowedFd<'_>>) -> Result<(), Errno> {
+    pub(crate) fn send<T: Serialize>(
+        &self,
+        message: &T,
+        fd: Option<BorrowedFd<'_>>,
+    ) -> Result<(), Errno> {
         let bytes = serde_json::to_vec(message).map_err(|_| Errno::INVAL)?;
         sys::send(&self.0, &bytes, fd)
     }
 
     /// The next message; `None` when the other side is closed.
-    pub(crate) fn receive<T: DeserializeOwned>(&self) -> Result<Option<(T, Option<OwnedFd>)>, Errno> {
+    pub(crate) fn receive<T: DeserializeOwned>(
+        &self,
+    ) -> Result<Option<(T, Option<OwnedFd>)>, Errno> {
         let (bytes, fd) = sys::receive(&self.0)?;
         if bytes.is_empty() {
             return Ok(None);
         }
-        serde_json::from_slice(&bytes).map(|message| Some((message, fd))).map_err(|_| Errno::BADMSG)
+        serde_json::from_slice(&bytes)
+            .map(|message| Some((message, fd)))
+            .map_err(|_| Errno::BADMSG)
     }
 }
 

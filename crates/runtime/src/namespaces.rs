@@ -20,13 +20,19 @@ pub(crate) struct Plan {
 impl Plan {
     /// Opens what is to be joined; the files are the caller's view of /proc.
     pub(crate) fn new(linux: &Linux) -> Result<Self> {
-        let mut plan = Self { new: Vec::new(), join: Vec::new() };
+        let mut plan = Self {
+            new: Vec::new(),
+            join: Vec::new(),
+        };
         for namespace in &linux.namespaces {
             match &namespace.path {
                 None => plan.new.push(namespace.kind),
                 Some(path) => {
-                    let file = File::open(path)
-                        .map_err(|source| Error::Io { operation: "open namespace", path: path.clone(), source })?;
+                    let file = File::open(path).map_err(|source| Error::Io {
+                        operation: "open namespace",
+                        path: path.clone(),
+                        source,
+                    })?;
                     plan.join.push((namespace.kind, file.into()));
                 }
             }
@@ -40,7 +46,10 @@ impl Plan {
 
     /// The namespace of that kind that is to be joined, if one is.
     pub(crate) fn joined(&self, kind: NamespaceKind) -> Option<&OwnedFd> {
-        self.join.iter().find(|(joined, _)| *joined == kind).map(|(_, fd)| fd)
+        self.join
+            .iter()
+            .find(|(joined, _)| *joined == kind)
+            .map(|(_, fd)| fd)
     }
 
     /// The descriptors of what is to be joined.
@@ -50,14 +59,22 @@ impl Plan {
 
     /// CLONE_NEW* of what the clone makes. A cgroup namespace is made later, in the cgroup.
     pub(crate) fn clone_flags(&self) -> u64 {
-        let new = self.new.iter().filter(|kind| **kind != NamespaceKind::Cgroup);
+        let new = self
+            .new
+            .iter()
+            .filter(|kind| **kind != NamespaceKind::Cgroup);
         new.fold(0, |flags, kind| flags | flag(*kind) as u64)
     }
 
     /// Joins all that can be joined by the process itself.
     pub(crate) fn join(&self) -> Result<(), InitFailure> {
-        for (kind, fd) in self.join.iter().filter(|(kind, _)| *kind != NamespaceKind::Pid) {
-            sys::setns(fd, flag(*kind)).map_err(InitFailure::at(format_args!("join {kind:?} namespace")))?;
+        for (kind, fd) in self
+            .join
+            .iter()
+            .filter(|(kind, _)| *kind != NamespaceKind::Pid)
+        {
+            sys::setns(fd, flag(*kind))
+                .map_err(InitFailure::at(format_args!("join {kind:?} namespace")))?;
         }
         Ok(())
     }
@@ -93,14 +110,21 @@ impl ParentPid {
     /// As `enter`, for a namespace that is open.
     pub(crate) fn enter_fd(pid: &OwnedFd) -> Result<Self> {
         let path = "/proc/self/ns/pid";
-        let own = File::open(path).map_err(|source| Error::Io { operation: "open namespace", path: path.into(), source })?;
+        let own = File::open(path).map_err(|source| Error::Io {
+            operation: "open namespace",
+            path: path.into(),
+            source,
+        })?;
         sys::setns(pid, libc::CLONE_NEWPID).map_err(Error::io("join", "PID namespace"))?;
-        Ok(Self { own: Some(own.into()) })
+        Ok(Self {
+            own: Some(own.into()),
+        })
     }
 
     /// The caller's children are its own again.
     pub(crate) fn leave(mut self) -> Result<()> {
-        self.restore().map_err(Error::io("return to", "PID namespace"))
+        self.restore()
+            .map_err(Error::io("return to", "PID namespace"))
     }
 
     fn restore(&mut self) -> Result<(), Errno> {

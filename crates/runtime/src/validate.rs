@@ -9,17 +9,28 @@ use crate::spec::{Linux, NamespaceKind, Process, Spec};
 /// Checks the whole configuration.
 pub(crate) fn spec(spec: &Spec) -> Result<()> {
     version(&spec.oci_version)?;
-    let Some(root) = &spec.root else { return Err(Error::invalid("root", "is missing")) };
+    let Some(root) = &spec.root else {
+        return Err(Error::invalid("root", "is missing"));
+    };
     if root.path.as_os_str().is_empty() {
         return Err(Error::invalid("root.path", "is empty"));
     }
-    process(spec.process.as_ref().ok_or_else(|| Error::invalid("process", "is missing"))?)?;
+    process(
+        spec.process
+            .as_ref()
+            .ok_or_else(|| Error::invalid("process", "is missing"))?,
+    )?;
     for (index, mount) in spec.mounts.iter().enumerate() {
         if mount.destination.as_os_str().is_empty() {
-            return Err(Error::invalid(format!("mounts[{index}].destination"), "is empty"));
+            return Err(Error::invalid(
+                format!("mounts[{index}].destination"),
+                "is empty",
+            ));
         }
         if !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty() {
-            return Err(Error::Unsupported { field: format!("mounts[{index}].uidMappings") });
+            return Err(Error::Unsupported {
+                field: format!("mounts[{index}].uidMappings"),
+            });
         }
     }
     match &spec.linux {
@@ -34,21 +45,48 @@ pub(crate) fn process(process: &Process) -> Result<()> {
         return Err(Error::invalid("process.args", "is empty"));
     }
     if !Path::new(&process.cwd).is_absolute() {
-        return Err(Error::invalid("process.cwd", format!("{:?} is not an absolute path", process.cwd)));
+        return Err(Error::invalid(
+            "process.cwd",
+            format!("{:?} is not an absolute path", process.cwd),
+        ));
     }
-    let text = process.args.iter().chain(&process.env).chain([&process.cwd]);
+    let text = process
+        .args
+        .iter()
+        .chain(&process.env)
+        .chain([&process.cwd]);
     if text.into_iter().any(|text| text.contains('\0')) {
-        return Err(Error::invalid("process", "args, env and cwd must not hold a NUL byte"));
+        return Err(Error::invalid(
+            "process",
+            "args, env and cwd must not hold a NUL byte",
+        ));
     }
     for (field, set) in [
-        ("process.apparmorProfile", process.apparmor_profile.as_deref().is_some_and(|name| !name.is_empty())),
-        ("process.selinuxLabel", process.selinux_label.as_deref().is_some_and(|name| !name.is_empty())),
+        (
+            "process.apparmorProfile",
+            process
+                .apparmor_profile
+                .as_deref()
+                .is_some_and(|name| !name.is_empty()),
+        ),
+        (
+            "process.selinuxLabel",
+            process
+                .selinux_label
+                .as_deref()
+                .is_some_and(|name| !name.is_empty()),
+        ),
         ("process.scheduler", process.scheduler.is_some()),
         ("process.ioPriority", process.io_priority.is_some()),
-        ("process.execCPUAffinity", process.exec_cpu_affinity.is_some()),
+        (
+            "process.execCPUAffinity",
+            process.exec_cpu_affinity.is_some(),
+        ),
     ] {
         if set {
-            return Err(Error::Unsupported { field: field.into() });
+            return Err(Error::Unsupported {
+                field: field.into(),
+            });
         }
     }
     Ok(())
@@ -58,8 +96,14 @@ fn version(version: &str) -> Result<()> {
     let major = version.split('.').next().unwrap_or_default();
     match major.parse::<u32>() {
         Ok(1) => Ok(()),
-        Ok(_) => Err(Error::invalid("ociVersion", format!("{version:?} is not a version 1 that this runtime knows"))),
-        Err(_) => Err(Error::invalid("ociVersion", format!("{version:?} is not a version"))),
+        Ok(_) => Err(Error::invalid(
+            "ociVersion",
+            format!("{version:?} is not a version 1 that this runtime knows"),
+        )),
+        Err(_) => Err(Error::invalid(
+            "ociVersion",
+            format!("{version:?} is not a version"),
+        )),
     }
 }
 
@@ -67,16 +111,29 @@ fn linux(spec: &Spec, linux: &Linux) -> Result<()> {
     let mut seen = Vec::new();
     for namespace in &linux.namespaces {
         if seen.contains(&namespace.kind) {
-            return Err(Error::invalid("linux.namespaces", format!("{:?} is there twice", namespace.kind)));
+            return Err(Error::invalid(
+                "linux.namespaces",
+                format!("{:?} is there twice", namespace.kind),
+            ));
         }
         seen.push(namespace.kind);
-        if namespace.path.as_ref().is_some_and(|path| !path.is_absolute()) {
-            return Err(Error::invalid("linux.namespaces", format!("{:?}: path must be absolute", namespace.kind)));
+        if namespace
+            .path
+            .as_ref()
+            .is_some_and(|path| !path.is_absolute())
+        {
+            return Err(Error::invalid(
+                "linux.namespaces",
+                format!("{:?}: path must be absolute", namespace.kind),
+            ));
         }
     }
     let has = |kind| seen.contains(&kind);
     if !has(NamespaceKind::Mount) {
-        return Err(Error::invalid("linux.namespaces", "a mount namespace is needed"));
+        return Err(Error::invalid(
+            "linux.namespaces",
+            "a mount namespace is needed",
+        ));
     }
     for (field, set, kind) in [
         ("hostname", spec.hostname.is_some(), NamespaceKind::Uts),
@@ -93,10 +150,18 @@ fn linux(spec: &Spec, linux: &Linux) -> Result<()> {
         ("linux.intelRdt", linux.intel_rdt.is_some()),
         ("linux.memoryPolicy", linux.memory_policy.is_some()),
         ("linux.personality", linux.personality.is_some()),
-        ("linux.mountLabel", linux.mount_label.as_deref().is_some_and(|label| !label.is_empty())),
+        (
+            "linux.mountLabel",
+            linux
+                .mount_label
+                .as_deref()
+                .is_some_and(|label| !label.is_empty()),
+        ),
     ] {
         if set {
-            return Err(Error::Unsupported { field: field.into() });
+            return Err(Error::Unsupported {
+                field: field.into(),
+            });
         }
     }
     linux.sysctl.keys().try_for_each(|name| sysctl(name, &seen))
@@ -105,8 +170,14 @@ fn linux(spec: &Spec, linux: &Linux) -> Result<()> {
 /// Only parameters that belong to a namespace of the container may be set.
 fn sysctl(name: &str, namespaces: &[NamespaceKind]) -> Result<()> {
     const IPC: [&str; 8] = [
-        "kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax",
-        "kernel.shmmni", "kernel.shm_rmid_forced",
+        "kernel.msgmax",
+        "kernel.msgmnb",
+        "kernel.msgmni",
+        "kernel.sem",
+        "kernel.shmall",
+        "kernel.shmmax",
+        "kernel.shmmni",
+        "kernel.shm_rmid_forced",
     ];
     let dotted = name.replace('/', ".");
     let kind = match dotted.as_str() {
@@ -114,14 +185,25 @@ fn sysctl(name: &str, namespaces: &[NamespaceKind]) -> Result<()> {
         name if IPC.contains(&name) || name.starts_with("fs.mqueue.") => NamespaceKind::Ipc,
         "kernel.domainname" => NamespaceKind::Uts,
         "kernel.hostname" => {
-            return Err(Error::invalid("linux.sysctl", "kernel.hostname: use hostname instead"));
+            return Err(Error::invalid(
+                "linux.sysctl",
+                "kernel.hostname: use hostname instead",
+            ));
         }
-        _ => return Err(Error::invalid("linux.sysctl", format!("{name}: belongs to no namespace"))),
+        _ => {
+            return Err(Error::invalid(
+                "linux.sysctl",
+                format!("{name}: belongs to no namespace"),
+            ));
+        }
     };
     if namespaces.contains(&kind) && !dotted.split('.').any(str::is_empty) {
         return Ok(());
     }
-    Err(Error::invalid("linux.sysctl", format!("{name}: the container has no {kind:?} namespace of its own")))
+    Err(Error::invalid(
+        "linux.sysctl",
+        format!("{name}: the container has no {kind:?} namespace of its own"),
+    ))
 }
 
 #[cfg(test)]
@@ -132,10 +214,20 @@ mod tests {
     fn minimal() -> Spec {
         Spec {
             oci_version: "1.2.0".into(),
-            root: Some(Root { path: "rootfs".into(), readonly: false }),
-            process: Some(Process { args: vec!["true".into()], cwd: "/".into(), ..Process::default() }),
+            root: Some(Root {
+                path: "rootfs".into(),
+                readonly: false,
+            }),
+            process: Some(Process {
+                args: vec!["true".into()],
+                cwd: "/".into(),
+                ..Process::default()
+            }),
             linux: Some(Linux {
-                namespaces: vec![Namespace { kind: NamespaceKind::Mount, path: None }],
+                namespaces: vec![Namespace {
+                    kind: NamespaceKind::Mount,
+                    path: None,
+                }],
                 ..Linux::default()
             }),
             ..Spec::default()
@@ -167,7 +259,11 @@ mod tests {
     fn a_sysctl_of_the_node_is_refused() {
         let set = |name: &'static str| {
             refused(move |s| {
-                s.linux.as_mut().unwrap().sysctl.insert(name.into(), "1".into());
+                s.linux
+                    .as_mut()
+                    .unwrap()
+                    .sysctl
+                    .insert(name.into(), "1".into());
             })
         };
         assert!(set("vm.swappiness").contains("belongs to no namespace"));

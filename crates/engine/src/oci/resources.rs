@@ -11,7 +11,7 @@ pub(super) fn build(inputs: &Inputs<'_>) -> Result<spec::Resources> {
     built.devices = devices::rules(inputs)?;
     if built.pids.is_none() {
         let default = inputs.engine.config().runtime.pids_limit;
-        built.pids = (default > 0).then_some(spec::Pids { limit: default });
+        built.pids = (default > 0).then_some(spec::Pids { limit: Some(default) });
     }
     Ok(built)
 }
@@ -44,7 +44,7 @@ fn limits(asked: &Resources) -> Result<spec::Resources> {
             swap: set(asked.memory_swap_limit),
             ..spec::Memory::default()
         }),
-        pids: set(asked.pids_limit).map(|limit| spec::Pids { limit }),
+        pids: set(asked.pids_limit).map(|limit| spec::Pids { limit: Some(limit) }),
         hugepage_limits: asked
             .hugepage_limits
             .iter()

@@ -59,21 +59,47 @@ pub(crate) struct Made {
 }
 
 impl Made {
-    pub(crate) fn new(global: &Global, id: &str, options: &Options, detached: bool) -> Result<Self, Failure> {
-        let bundle = options.bundle.canonicalize().map_err(Failure::at(format_args!("bundle {}", options.bundle.display())))?;
+    pub(crate) fn new(
+        global: &Global,
+        id: &str,
+        options: &Options,
+        detached: bool,
+    ) -> Result<Self, Failure> {
+        let bundle = options
+            .bundle
+            .canonicalize()
+            .map_err(Failure::at(format_args!(
+                "bundle {}",
+                options.bundle.display()
+            )))?;
         let spec = load_spec(&bundle)?;
-        let terminal = spec.process.as_ref().is_some_and(|process| process.terminal);
+        let terminal = spec
+            .process
+            .as_ref()
+            .is_some_and(|process| process.terminal);
         if terminal && detached && options.console_socket.is_none() {
-            return Err(Failure::new("cannot allocate tty if runc will detach without setting console socket"));
+            return Err(Failure::new(
+                "cannot allocate tty if runc will detach without setting console socket",
+            ));
         }
         let dir = NewDir::make(global, id)?;
-        let rootfs = spec.root.as_ref().map(|root| bundle.join(&root.path)).unwrap_or_default();
+        let rootfs = spec
+            .root
+            .as_ref()
+            .map(|root| bundle.join(&root.path))
+            .unwrap_or_default();
         let created = NewContainer {
             id,
             bundle: &bundle,
             spec: &spec,
             rootfs: Rootfs::Path(rootfs.clone()),
-            stdio: if terminal { Stdio::Terminal { size: terminal::size() } } else { Stdio::Inherit },
+            stdio: if terminal {
+                Stdio::Terminal {
+                    size: terminal::size(),
+                }
+            } else {
+                Stdio::Inherit
+            },
             gate: GateKind::Listening(dir.gate()?),
             no_pivot: options.no_pivot,
             no_new_keyring: options.no_new_keyring,
@@ -81,9 +107,16 @@ impl Made {
             check_program: true,
         }
         .create()?;
-        created.warnings.iter().for_each(|warning| log::warn(global, warning));
+        created
+            .warnings
+            .iter()
+            .for_each(|warning| log::warn(global, warning));
         let state = state(id, &created, &bundle, rootfs, spec);
-        Ok(Self { created, dir, state })
+        Ok(Self {
+            created,
+            dir,
+            state,
+        })
     }
 
     /// Writes state and pid file, and hands the terminal over if a socket waits for it.
@@ -126,12 +159,20 @@ fn undo(created: &Created) {
 }
 
 fn state(id: &str, created: &Created, bundle: &Path, rootfs: PathBuf, spec: Spec) -> State {
-    let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let name = |path: &Path| {
+        path.file_name()
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default()
+    };
     let directories = created.cgroup.directories();
     let cgroup_paths: BTreeMap<String, String> = directories
         .iter()
         .map(|directory| {
-            let key = if directory.unified { String::new() } else { name(&directory.mount) };
+            let key = if directory.unified {
+                String::new()
+            } else {
+                name(&directory.mount)
+            };
             (key, directory.path.display().to_string())
         })
         .collect();
@@ -151,7 +192,9 @@ fn state(id: &str, created: &Created, bundle: &Path, rootfs: PathBuf, spec: Spec
 fn load_spec(bundle: &Path) -> Result<Spec, Failure> {
     let path = bundle.join("config.json");
     let bytes = std::fs::read(&path).map_err(|e| match e.kind() {
-        std::io::ErrorKind::NotFound => Failure::new("JSON specification file config.json not found"),
+        std::io::ErrorKind::NotFound => {
+            Failure::new("JSON specification file config.json not found")
+        }
         _ => Failure::at(format_args!("read {}", path.display()))(e),
     })?;
     serde_json::from_slice(&bytes).map_err(|e| Failure::new(format!("{}: {e}", path.display())))

@@ -6,8 +6,8 @@ use runtime::hooks::{self, HookState};
 
 use super::{Failure, Outcome, run};
 use crate::cli::Global;
-use crate::state::{self, State, Status};
 use crate::log;
+use crate::state::{self, State, Status};
 
 /// Options of `delete`.
 #[derive(Debug, clap::Args)]

@@ -68,19 +68,34 @@ pub(crate) fn run(global: &Global, args: &Args) -> Outcome {
     }
     let process = process(args, &state)?;
     if process.terminal && args.detach && args.console_socket.is_none() {
-        return Err(Failure::new("cannot allocate tty if runc will detach without setting console socket"));
+        return Err(Failure::new(
+            "cannot allocate tty if runc will detach without setting console socket",
+        ));
     }
-    let signals = if args.detach { None } else { Some(Signals::catch()?) };
+    let signals = if args.detach {
+        None
+    } else {
+        Some(Signals::catch()?)
+    };
     let started = NewExec {
         container_pid: state.init_process_pid,
         spec: &state.spec,
         process: &process,
         cgroup: &Cgroup::open(&state.cgroup)?,
-        stdio: if process.terminal { Stdio::Terminal { size: terminal::size() } } else { Stdio::Inherit },
+        stdio: if process.terminal {
+            Stdio::Terminal {
+                size: terminal::size(),
+            }
+        } else {
+            Stdio::Inherit
+        },
         preserve_fds: args.preserve_fds,
     }
     .start()?;
-    started.warnings.iter().for_each(|warning| log::warn(global, warning));
+    started
+        .warnings
+        .iter()
+        .for_each(|warning| log::warn(global, warning));
     if let Some(path) = &args.pid_file {
         write_pid(path, started.pid)?;
     }
@@ -92,7 +107,11 @@ pub(crate) fn run(global: &Global, args: &Args) -> Outcome {
         (_, console) => console,
     };
     match signals {
-        Some(signals) => Ok(run::exit_code(terminal::accompany(started.pid, console, &signals)?)),
+        Some(signals) => Ok(run::exit_code(terminal::accompany(
+            started.pid,
+            console,
+            &signals,
+        )?)),
         None => Ok(0),
     }
 }
@@ -100,8 +119,10 @@ pub(crate) fn run(global: &Global, args: &Args) -> Outcome {
 /// The container's own process with what the options change, or the one in a file.
 fn process(args: &Args, state: &State) -> Result<Process, Failure> {
     if let Some(path) = &args.process {
-        let bytes = std::fs::read(path).map_err(Failure::at(format_args!("read {}", path.display())))?;
-        return serde_json::from_slice(&bytes).map_err(|e| Failure::new(format!("{}: {e}", path.display())));
+        let bytes =
+            std::fs::read(path).map_err(Failure::at(format_args!("read {}", path.display())))?;
+        return serde_json::from_slice(&bytes)
+            .map_err(|e| Failure::new(format!("{}: {e}", path.display())));
     }
     if args.command.is_empty() {
         return Err(Failure::new("exec: process args cannot be empty"));
@@ -116,7 +137,10 @@ fn process(args: &Args, state: &State) -> Result<Process, Failure> {
     }
     if let Some(user) = &args.user {
         let (uid, gid) = user.split_once(':').unwrap_or((user, "0"));
-        let number = |text: &str| text.parse::<u32>().map_err(|_| Failure::new(format!("--user {user:?}: not a number")));
+        let number = |text: &str| {
+            text.parse::<u32>()
+                .map_err(|_| Failure::new(format!("--user {user:?}: not a number")))
+        };
         process.user.uid = number(uid)?;
         process.user.gid = number(gid)?;
     }
@@ -128,7 +152,11 @@ fn process(args: &Args, state: &State) -> Result<Process, Failure> {
 }
 
 fn add_capabilities(capabilities: &mut Capabilities, names: &[String]) {
-    for set in [&mut capabilities.bounding, &mut capabilities.effective, &mut capabilities.permitted] {
+    for set in [
+        &mut capabilities.bounding,
+        &mut capabilities.effective,
+        &mut capabilities.permitted,
+    ] {
         for name in names {
             if !set.contains(name) {
                 set.push(name.clone());

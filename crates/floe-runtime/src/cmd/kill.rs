@@ -22,7 +22,8 @@ pub(crate) struct Args {
 
 pub(crate) fn run(global: &Global, args: &Args) -> Outcome {
     let state = State::load(global, &args.id)?;
-    let signal = signals::parse(&args.signal).ok_or_else(|| Failure::new(format!("unknown signal {:?}", args.signal)))?;
+    let signal = signals::parse(&args.signal)
+        .ok_or_else(|| Failure::new(format!("unknown signal {:?}", args.signal)))?;
     if args.all {
         Cgroup::open(&state.cgroup)?.signal_all(signal)?;
         return Ok(0);
@@ -30,6 +31,7 @@ pub(crate) fn run(global: &Global, args: &Args) -> Outcome {
     if state.status(global) == Status::Stopped {
         return Err(Failure::new("container not running"));
     }
-    signals::send(state.init_process_pid, signal).map_err(|errno| Failure::new(format!("kill {}: {errno}", args.id)))?;
+    signals::send(state.init_process_pid, signal)
+        .map_err(|errno| Failure::new(format!("kill {}: {errno}", args.id)))?;
     Ok(0)
 }

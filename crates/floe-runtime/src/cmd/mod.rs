@@ -53,7 +53,9 @@ impl From<runtime::cgroup::Error> for Failure {
 pub(crate) fn dispatch(cli: &Cli) -> Outcome {
     let global = &cli.global;
     if global.systemd_cgroup {
-        return Err(Failure::new("--systemd-cgroup is not supported by this version of floe-runtime"));
+        return Err(Failure::new(
+            "--systemd-cgroup is not supported by this version of floe-runtime",
+        ));
     }
     match &cli.command {
         Command::Create(args) => create::run(global, args),
@@ -77,5 +79,7 @@ pub(crate) fn dispatch(cli: &Cli) -> Outcome {
 }
 
 fn unbuilt(verb: &str) -> Outcome {
-    Err(Failure::new(format!("{verb} is not supported by this version of floe-runtime")))
+    Err(Failure::new(format!(
+        "{verb} is not supported by this version of floe-runtime"
+    )))
 }

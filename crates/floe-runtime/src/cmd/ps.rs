@@ -29,10 +29,20 @@ pub(crate) fn run(global: &Global, args: &Args) -> Outcome {
         println!("{}", serde_json::Value::from(pids));
         return Ok(0);
     }
-    let options = if args.options.is_empty() { vec!["-ef".to_owned()] } else { args.options.clone() };
-    let output = Command::new("ps").args(&options).output().map_err(Failure::at("ps"))?;
+    let options = if args.options.is_empty() {
+        vec!["-ef".to_owned()]
+    } else {
+        args.options.clone()
+    };
+    let output = Command::new("ps")
+        .args(&options)
+        .output()
+        .map_err(Failure::at("ps"))?;
     if !output.status.success() {
-        return Err(Failure::new(format!("ps: {}", String::from_utf8_lossy(&output.stderr).trim())));
+        return Err(Failure::new(format!(
+            "ps: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        )));
     }
     let text = String::from_utf8_lossy(&output.stdout);
     let mut lines = text.lines();
@@ -43,7 +53,10 @@ pub(crate) fn run(global: &Global, args: &Args) -> Outcome {
         .ok_or_else(|| Failure::new("couldn't find PID field in ps output"))?;
     println!("{header}");
     for line in lines {
-        let pid = line.split_whitespace().nth(column).and_then(|pid| pid.parse().ok());
+        let pid = line
+            .split_whitespace()
+            .nth(column)
+            .and_then(|pid| pid.parse().ok());
         if pid.is_some_and(|pid| pids.contains(&pid)) {
             println!("{line}");
         }

@@ -28,7 +28,11 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(global: &Global, args: &Args) -> Outcome {
-    let signals = if args.detach { None } else { Some(Signals::catch()?) };
+    let signals = if args.detach {
+        None
+    } else {
+        Some(Signals::catch()?)
+    };
     let made = Made::new(global, &args.id, &args.options, args.detach)?;
     let (state, console) = made.commit(&args.options)?;
     if let Err(error) = start::start(global, &state) {
@@ -45,15 +49,22 @@ pub(crate) fn run(global: &Global, args: &Args) -> Outcome {
 
 /// A process's exit code, or 128 and the signal that ended it.
 pub(crate) fn exit_code(status: rustix::process::WaitStatus) -> u8 {
-    let code = status.exit_status().or_else(|| status.terminating_signal().map(|signal| 128 + signal));
+    let code = status
+        .exit_status()
+        .or_else(|| status.terminating_signal().map(|signal| 128 + signal));
     code.and_then(|code| u8::try_from(code).ok()).unwrap_or(255)
 }
 
 /// For verbs that end a container at once.
 pub(crate) fn kill(pid: i32) -> Result<(), Failure> {
-    let Some(pid) = rustix::process::Pid::from_raw(pid) else { return Ok(()) };
+    let Some(pid) = rustix::process::Pid::from_raw(pid) else {
+        return Ok(());
+    };
     match rustix::process::kill_process(pid, Signal::KILL) {
         Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
-        Err(errno) => Err(Failure::new(format!("kill {}: {errno}", pid.as_raw_nonzero()))),
+        Err(errno) => Err(Failure::new(format!(
+            "kill {}: {errno}",
+            pid.as_raw_nonzero()
+        ))),
     }
 }

@@ -18,13 +18,19 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Outcome {
     if args.rootless {
-        return Err(Failure::new("spec --rootless is not supported by this version of floe-runtime"));
+        return Err(Failure::new(
+            "spec --rootless is not supported by this version of floe-runtime",
+        ));
     }
     let path = args.bundle.join("config.json");
     if path.exists() {
-        return Err(Failure::new(format!("file {} exists. Remove it first", path.display())));
+        return Err(Failure::new(format!(
+            "file {} exists. Remove it first",
+            path.display()
+        )));
     }
-    let text = serde_json::to_string_pretty(&spec_template::document()).map_err(|e| Failure::new(e.to_string()))?;
+    let text = serde_json::to_string_pretty(&spec_template::document())
+        .map_err(|e| Failure::new(e.to_string()))?;
     std::fs::write(&path, text).map_err(Failure::at(format_args!("write {}", path.display())))?;
     Ok(0)
 }

@@ -19,7 +19,9 @@ pub(crate) fn run(global: &Global, args: &Args) -> Outcome {
     match state.status(global) {
         Status::Created => start(global, &state).map(|()| 0),
         Status::Stopped => Err(Failure::new("cannot start a container that has stopped")),
-        Status::Running | Status::Paused => Err(Failure::new("cannot start an already running container")),
+        Status::Running | Status::Paused => {
+            Err(Failure::new("cannot start an already running container"))
+        }
     }
 }
 

@@ -36,6 +36,9 @@ pub(crate) fn document(global: &Global, state: &State) -> Value {
 }
 
 pub(crate) fn print(value: &Value) -> Result<(), Failure> {
-    println!("{}", serde_json::to_string_pretty(value).map_err(|e| Failure::new(e.to_string()))?);
+    println!(
+        "{}",
+        serde_json::to_string_pretty(value).map_err(|e| Failure::new(e.to_string()))?
+    );
     Ok(())
 }

@@ -28,8 +28,12 @@ pub(crate) fn open(
     process: &Process,
     size: Option<(u16, u16)>,
 ) -> Result<Terminal, InitFailure> {
-    let master = target::open(root, Path::new("/dev/pts/ptmx"), OFlags::RDWR | OFlags::NOCTTY)
-        .map_err(InitFailure::at("open /dev/pts/ptmx"))?;
+    let master = target::open(
+        root,
+        Path::new("/dev/pts/ptmx"),
+        OFlags::RDWR | OFlags::NOCTTY,
+    )
+    .map_err(InitFailure::at("open /dev/pts/ptmx"))?;
     let kind = fstat(&master).map_err(InitFailure::at("stat /dev/pts/ptmx"))?;
     if FileType::from_raw_mode(kind.st_mode) != FileType::CharacterDevice {
         return Err(InitFailure::because("/dev/pts/ptmx is not a device"));
@@ -41,7 +45,12 @@ pub(crate) fn open(
         .map_err(InitFailure::at("change the terminal's owner"))?;
     let of_config = process.console_size.map(|size| (size.height, size.width));
     if let Some((rows, columns)) = of_config.or(size) {
-        let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        let size = Winsize {
+            ws_row: rows,
+            ws_col: columns,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
         tcsetwinsize(&slave, size).map_err(InitFailure::at("set the terminal's size"))?;
     }
     Ok(Terminal { master, slave })
@@ -51,19 +60,23 @@ impl Terminal {
     /// Puts it at /dev/console.
     pub(super) fn bind(&self, root: BorrowedFd<'_>) -> Result<(), InitFailure> {
         let failed = || InitFailure::at("mount /dev/console");
-        let place = target::open_or_make(root, Path::new("/dev/console"), Missing::File).map_err(failed())?;
+        let place = target::open_or_make(root, Path::new("/dev/console"), Missing::File)
+            .map_err(failed())?;
         let tree = sys::open_tree_fd(&self.slave, false).map_err(failed())?;
         attach(tree, place).map_err(failed())
     }
 
     /// Gives the master side to the runtime.
     pub(crate) fn send(&self, channel: &Channel) -> Result<(), InitFailure> {
-        channel.send(&FromInit::Console, Some(self.master.as_fd())).map_err(InitFailure::at("send the terminal"))
+        channel
+            .send(&FromInit::Console, Some(self.master.as_fd()))
+            .map_err(InitFailure::at("send the terminal"))
     }
 
     /// The slave side becomes this session's terminal and its streams.
     pub(crate) fn take_over(self) -> Result<(), InitFailure> {
-        sys::set_controlling_terminal(self.slave.as_fd()).map_err(InitFailure::at("set controlling terminal"))?;
+        sys::set_controlling_terminal(self.slave.as_fd())
+            .map_err(InitFailure::at("set controlling terminal"))?;
         replace_stdio([self.slave.as_fd(); 3])
     }
 }

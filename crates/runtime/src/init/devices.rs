@@ -4,7 +4,10 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid, chmodat, chownat, makedev, mknodat, statat, symlinkat};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid, chmodat, chownat, makedev, mknodat, statat,
+    symlinkat,
+};
 use rustix::io::Errno;
 use rustix::mount::{OpenTreeFlags, open_tree};
 
@@ -34,8 +37,12 @@ const LINKS: [(&str, &str); 5] = [
 /// Is the container's /dev the host's? Then nothing is made in it.
 pub(super) fn is_bound(mounts: &[Mount]) -> bool {
     mounts.iter().any(|mount| {
-        let bind = mount.kind.as_deref() == Some("bind") || mount.options.iter().any(|o| o == "bind" || o == "rbind");
-        bind && mount.destination.components().eq(Path::new("/dev").components())
+        let bind = mount.kind.as_deref() == Some("bind")
+            || mount.options.iter().any(|o| o == "bind" || o == "rbind");
+        bind && mount
+            .destination
+            .components()
+            .eq(Path::new("/dev").components())
     })
 }
 
@@ -48,16 +55,27 @@ pub(super) fn create(root: BorrowedFd<'_>, linux: &Linux) -> Result<(), InitFail
 }
 
 fn nodes(root: BorrowedFd<'_>, linux: &Linux) -> Result<(), InitFailure> {
-    let asked = |path: &str| linux.devices.iter().any(|device| device.path == Path::new(path));
-    let defaults = DEFAULT.iter().filter(|(path, ..)| !asked(path)).map(|(path, major, minor)| Device {
-        path: PathBuf::from(path),
-        kind: "c".into(),
-        major: Some(*major),
-        minor: Some(*minor),
-        ..Device::default()
-    });
+    let asked = |path: &str| {
+        linux
+            .devices
+            .iter()
+            .any(|device| device.path == Path::new(path))
+    };
+    let defaults = DEFAULT
+        .iter()
+        .filter(|(path, ..)| !asked(path))
+        .map(|(path, major, minor)| Device {
+            path: PathBuf::from(path),
+            kind: "c".into(),
+            major: Some(*major),
+            minor: Some(*minor),
+            ..Device::default()
+        });
     for device in defaults.chain(linux.devices.iter().cloned()) {
-        node(root, &device).map_err(InitFailure::at(format_args!("make device {}", device.path.display())))?;
+        node(root, &device).map_err(InitFailure::at(format_args!(
+            "make device {}",
+            device.path.display()
+        )))?;
     }
     Ok(())
 }
@@ -77,20 +95,31 @@ fn node(root: BorrowedFd<'_>, device: &Device) -> Result<(), Errno> {
         Ok(()) => {}
         Err(Errno::EXIST) => {
             let there = statat(&parent, &name, AtFlags::SYMLINK_NOFOLLOW)?;
-            let same = FileType::from_raw_mode(there.st_mode) == kind && (kind == FileType::Fifo || there.st_rdev == rdev);
+            let same = FileType::from_raw_mode(there.st_mode) == kind
+                && (kind == FileType::Fifo || there.st_rdev == rdev);
             return if same { Ok(()) } else { Err(Errno::EXIST) };
         }
         Err(Errno::PERM) => return bind_host_node(root, device),
         Err(errno) => return Err(errno),
     }
     let (uid, gid) = (device.uid.unwrap_or(0), device.gid.unwrap_or(0));
-    chownat(&parent, &name, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)), AtFlags::SYMLINK_NOFOLLOW)?;
+    chownat(
+        &parent,
+        &name,
+        Some(Uid::from_raw(uid)),
+        Some(Gid::from_raw(gid)),
+        AtFlags::SYMLINK_NOFOLLOW,
+    )?;
     // The umask is empty, but a mode may hold bits that chown has taken away.
     chmodat(&parent, &name, mode, AtFlags::empty())
 }
 
 fn bind_host_node(root: BorrowedFd<'_>, device: &Device) -> Result<(), Errno> {
-    let source = open_tree(CWD, &device.path, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)?;
+    let source = open_tree(
+        CWD,
+        &device.path,
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC,
+    )?;
     let place = target::open_or_make(root, &device.path, Missing::File)?;
     attach(source, place)
 }

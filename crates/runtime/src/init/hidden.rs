@@ -16,7 +16,12 @@ use crate::error::InitFailure;
 use crate::spec::Linux;
 use crate::sys::{self, MountAttr};
 
-const READ_ONLY: MountAttr = MountAttr { set: 1, clear: 0, propagation: 0, userns_fd: 0 };
+const READ_ONLY: MountAttr = MountAttr {
+    set: 1,
+    clear: 0,
+    propagation: 0,
+    userns_fd: 0,
+};
 
 pub(super) fn perform(root: &Root, linux: &Linux) -> Result<(), InitFailure> {
     for path in &linux.readonly_paths {
@@ -40,23 +45,40 @@ fn place(root: &Root, path: &str) -> Result<Option<OwnedFd>, Errno> {
 }
 
 fn read_only(root: &Root, path: &str) -> Result<(), Errno> {
-    let Some(place) = place(root, path)? else { return Ok(()) };
+    let Some(place) = place(root, path)? else {
+        return Ok(());
+    };
     let tree = sys::open_tree_fd(&place, true)?;
     sys::mount_setattr(&tree, true, &READ_ONLY)?;
     attach(tree, place)
 }
 
 fn mask(root: &Root, path: &str) -> Result<(), Errno> {
-    let Some(place) = place(root, path)? else { return Ok(()) };
+    let Some(place) = place(root, path)? else {
+        return Ok(());
+    };
     if FileType::from_raw_mode(fstat(&place)?.st_mode) == FileType::Directory {
         let target = format!("/proc/self/fd/{}", place.as_raw_fd());
-        return mount("tmpfs", target, "tmpfs", MountFlags::RDONLY, c"nr_blocks=1,nr_inodes=1");
+        return mount(
+            "tmpfs",
+            target,
+            "tmpfs",
+            MountFlags::RDONLY,
+            c"nr_blocks=1,nr_inodes=1",
+        );
     }
     attach(sys::open_tree_fd(root.null.as_fd(), false)?, place)
 }
 
 fn check_null(null: &OwnedFd) -> Result<(), InitFailure> {
     let stat = fstat(null).map_err(InitFailure::at("stat /dev/null"))?;
-    let real = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == makedev(1, 3);
-    if real { Ok(()) } else { Err(InitFailure::because("the host's /dev/null is not the null device")) }
+    let real = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
+        && stat.st_rdev == makedev(1, 3);
+    if real {
+        Ok(())
+    } else {
+        Err(InitFailure::because(
+            "the host's /dev/null is not the null device",
+        ))
+    }
 }

@@ -33,13 +33,19 @@ const RLIMITS: [(&str, u32); 16] = [
 /// Sets oom_score_adj, by the host's /proc. Without CAP_SYS_RESOURCE a lower one is a warning:
 /// the process is only killed earlier than asked for.
 pub(crate) fn oom_score_adj(process: &Process) -> Result<Option<String>, InitFailure> {
-    let Some(value) = process.oom_score_adj else { return Ok(None) };
+    let Some(value) = process.oom_score_adj else {
+        return Ok(None);
+    };
     match std::fs::write("/proc/self/oom_score_adj", value.to_string()) {
         Ok(()) => Ok(None),
         Err(e) if matches!(e.raw_os_error(), Some(libc::EACCES | libc::EPERM)) => {
-            Ok(Some(format!("process.oomScoreAdj {value} is not allowed here (needs CAP_SYS_RESOURCE): left as it is")))
+            Ok(Some(format!(
+                "process.oomScoreAdj {value} is not allowed here (needs CAP_SYS_RESOURCE): left as it is"
+            )))
         }
-        Err(e) => Err(InitFailure::because(format!("process.oomScoreAdj {value}: {e}"))),
+        Err(e) => Err(InitFailure::because(format!(
+            "process.oomScoreAdj {value}: {e}"
+        ))),
     }
 }
 
@@ -51,7 +57,9 @@ pub(crate) fn limits(process: &Process) -> Result<Vec<String>, InitFailure> {
         let (_, number) = RLIMITS
             .iter()
             .find(|(name, _)| *name == limit.kind)
-            .ok_or_else(|| InitFailure::because(format!("process.rlimits: {:?} is no limit", limit.kind)))?;
+            .ok_or_else(|| {
+                InitFailure::because(format!("process.rlimits: {:?} is no limit", limit.kind))
+            })?;
         match sys::set_rlimit(*number, limit.soft, limit.hard) {
             Ok(()) => {}
             Err(Errno::PERM) => warnings.push(format!(
@@ -67,17 +75,27 @@ pub(crate) fn limits(process: &Process) -> Result<Vec<String>, InitFailure> {
 /// The program's user must be able to reopen its streams by /dev/stdout; /dev/null is everybody's.
 pub(crate) fn own_stdio(uid: u32) -> Result<(), InitFailure> {
     let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
-    for fd in [rustix::fd::AsFd::as_fd(&stdin), rustix::fd::AsFd::as_fd(&stdout), rustix::fd::AsFd::as_fd(&stderr)] {
+    for fd in [
+        rustix::fd::AsFd::as_fd(&stdin),
+        rustix::fd::AsFd::as_fd(&stdout),
+        rustix::fd::AsFd::as_fd(&stderr),
+    ] {
         // A stream that is closed has no owner.
         let Ok(stat) = fstat(fd) else { continue };
-        let null = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == makedev(1, 3);
+        let null = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
+            && stat.st_rdev == makedev(1, 3);
         if null || stat.st_uid == uid {
             continue;
         }
         match fchown(fd, Some(Uid::from_raw(uid)), None::<Gid>) {
             // A file system that has no owners, or is read-only, keeps what it has.
             Ok(()) | Err(Errno::INVAL | Errno::PERM | Errno::ROFS) => {}
-            Err(errno) => return Err(InitFailure::new("change the owner of a standard stream", errno)),
+            Err(errno) => {
+                return Err(InitFailure::new(
+                    "change the owner of a standard stream",
+                    errno,
+                ));
+            }
         }
     }
     Ok(())
@@ -97,10 +115,20 @@ pub(crate) fn assume(
     }
     let none = Capabilities::default();
     let (sets, unknown) = Sets::parse(process.capabilities.as_ref().unwrap_or(&none));
-    let failed = |error: crate::capability::Error| InitFailure::because(format!("process.capabilities: {error}"));
-    warnings.extend(unknown.iter().map(|warning| format!("process.capabilities: {warning}")));
+    let failed = |error: crate::capability::Error| {
+        InitFailure::because(format!("process.capabilities: {error}"))
+    };
+    warnings.extend(
+        unknown
+            .iter()
+            .map(|warning| format!("process.capabilities: {warning}")),
+    );
     let missing = sets.drop_bounding().map_err(failed)?;
-    warnings.extend(missing.iter().map(|warning| format!("process.capabilities: {warning}")));
+    warnings.extend(
+        missing
+            .iter()
+            .map(|warning| format!("process.capabilities: {warning}")),
+    );
     sys::keep_capabilities(true).map_err(InitFailure::at("keep capabilities"))?;
     become_user(process)?;
     sys::keep_capabilities(false).map_err(InitFailure::at("keep capabilities"))?;
@@ -110,31 +138,49 @@ pub(crate) fn assume(
     if early.is_err() {
         enter_directory(process)?;
     }
-    rustix::process::umask(Mode::from_raw_mode(process.user.umask.unwrap_or(0o022) & 0o777));
+    rustix::process::umask(Mode::from_raw_mode(
+        process.user.umask.unwrap_or(0o022) & 0o777,
+    ));
     Program::new(process)
 }
 
 /// Loads the filter; a listener for an agent is not passed on yet.
 pub(super) fn load(filter: &Filter) -> Result<(), InitFailure> {
     if filter.notifies() {
-        return Err(InitFailure::because("linux.seccomp: SCMP_ACT_NOTIFY is not supported by this version of floe-runtime"));
+        return Err(InitFailure::because(
+            "linux.seccomp: SCMP_ACT_NOTIFY is not supported by this version of floe-runtime",
+        ));
     }
-    filter.load().map(drop).map_err(|error| InitFailure::because(format!("linux.seccomp: {error}")))
+    filter
+        .load()
+        .map(drop)
+        .map_err(|error| InitFailure::because(format!("linux.seccomp: {error}")))
 }
 
 fn become_user(process: &Process) -> Result<(), InitFailure> {
     let user = &process.user;
-    let groups: Vec<Gid> = user.additional_gids.iter().map(|gid| Gid::from_raw(*gid)).collect();
+    let groups: Vec<Gid> = user
+        .additional_gids
+        .iter()
+        .map(|gid| Gid::from_raw(*gid))
+        .collect();
     let gid = Gid::from_raw(user.gid);
     let uid = Uid::from_raw(user.uid);
     rustix::thread::set_thread_groups(&groups).map_err(InitFailure::at("setgroups"))?;
-    rustix::thread::set_thread_res_gid(gid, gid, gid).map_err(InitFailure::at(format_args!("setgid {}", user.gid)))?;
-    rustix::thread::set_thread_res_uid(uid, uid, uid).map_err(InitFailure::at(format_args!("setuid {}", user.uid)))
+    rustix::thread::set_thread_res_gid(gid, gid, gid)
+        .map_err(InitFailure::at(format_args!("setgid {}", user.gid)))?;
+    rustix::thread::set_thread_res_uid(uid, uid, uid)
+        .map_err(InitFailure::at(format_args!("setuid {}", user.uid)))
 }
 
 /// The working directory, made if missing; as the user, who may be the only one let in.
 fn enter_directory(process: &Process) -> Result<(), InitFailure> {
-    let failed = |errno| InitFailure::new(format_args!("chdir to cwd ({:?}) set in config.json failed", process.cwd), errno);
+    let failed = |errno| {
+        InitFailure::new(
+            format_args!("chdir to cwd ({:?}) set in config.json failed", process.cwd),
+            errno,
+        )
+    };
     match rustix::process::chdir(process.cwd.as_str()) {
         Err(Errno::NOENT) => {
             std::fs::create_dir_all(&process.cwd)
@@ -146,7 +192,9 @@ fn enter_directory(process: &Process) -> Result<(), InitFailure> {
     // A leaked descriptor must not be the way to a directory outside (CVE-2024-21626).
     match rustix::process::getcwd(Vec::new()) {
         Ok(path) if path.as_bytes().starts_with(b"/") => Ok(()),
-        Ok(_) | Err(Errno::NOENT) => Err(InitFailure::because("the working directory is outside of the container's root")),
+        Ok(_) | Err(Errno::NOENT) => Err(InitFailure::because(
+            "the working directory is outside of the container's root",
+        )),
         Err(errno) => Err(failed(errno)),
     }
 }

@@ -56,7 +56,8 @@ impl From<InitFailure> for Stop {
 /// Runs the container's first process.
 pub(crate) fn container(inputs: Inputs<'_>) -> ! {
     let mut channel = inputs.channel;
-    let (new, namespaces, filter, cgroup) = (inputs.new, inputs.namespaces, inputs.filter, inputs.cgroup);
+    let (new, namespaces, filter, cgroup) =
+        (inputs.new, inputs.namespaces, inputs.filter, inputs.cgroup);
     let Err(stop) = Init::new(&new, &namespaces, filter.as_ref(), &cgroup).run(&mut channel);
     end(&channel, stop)
 }
@@ -88,7 +89,14 @@ impl<'a> Init<'a> {
         filter: Option<&'a Filter>,
         cgroup: &'a Cgroup,
     ) -> Self {
-        Self { new, namespaces, filter, cgroup, linux: new.spec.linux.clone().unwrap_or_default(), warnings: Vec::new() }
+        Self {
+            new,
+            namespaces,
+            filter,
+            cgroup,
+            linux: new.spec.linux.clone().unwrap_or_default(),
+            warnings: Vec::new(),
+        }
     }
 
     fn process(&self) -> &'a Process {
@@ -102,7 +110,8 @@ impl<'a> Init<'a> {
         self.leave_the_parent(channel);
         sys::not_dumpable().map_err(InitFailure::at("prctl PR_SET_DUMPABLE"))?;
         rustix::process::setsid().map_err(InitFailure::at("setsid"))?;
-        self.warnings.extend(identity::oom_score_adj(self.process())?);
+        self.warnings
+            .extend(identity::oom_score_adj(self.process())?);
         self.enter_namespaces()?;
         let root = rootfs::prepare(self.new)?;
         let terminal = self.build(&root, channel)?;
@@ -136,7 +145,8 @@ impl<'a> Init<'a> {
                 .map_err(InitFailure::at("unshare cgroup namespace"))?;
         }
         if let Some(name) = &self.new.spec.hostname {
-            rustix::system::sethostname(name.as_bytes()).map_err(InitFailure::at(format_args!("sethostname {name:?}")))?;
+            rustix::system::sethostname(name.as_bytes())
+                .map_err(InitFailure::at(format_args!("sethostname {name:?}")))?;
         }
         if let Some(name) = &self.new.spec.domainname {
             rustix::system::setdomainname(name.as_bytes())
@@ -159,7 +169,11 @@ impl<'a> Init<'a> {
     }
 
     /// Everything in the root file system, all by descriptor below `root`.
-    fn build(&mut self, root: &rootfs::Root, channel: &Channel) -> Result<Option<console::Terminal>, InitFailure> {
+    fn build(
+        &mut self,
+        root: &rootfs::Root,
+        channel: &Channel,
+    ) -> Result<Option<console::Terminal>, InitFailure> {
         mounts::perform(root, self.new, self.cgroup)?;
         if !devices::is_bound(&self.new.spec.mounts) {
             devices::create(root.fd(), &self.linux)?;
@@ -174,7 +188,13 @@ impl<'a> Init<'a> {
             Stdio::Inherit | Stdio::Fds { .. } => None,
         };
         hidden::perform(root, &self.linux)?;
-        if self.new.spec.root.as_ref().is_some_and(|root| root.readonly) {
+        if self
+            .new
+            .spec
+            .root
+            .as_ref()
+            .is_some_and(|root| root.readonly)
+        {
             root.make_read_only()?;
         }
         Ok(terminal)
@@ -182,15 +202,30 @@ impl<'a> Init<'a> {
 
     /// Lets the runtime run its hooks, then runs createContainer's here.
     fn container_hooks(&self, channel: &Channel) -> Result<(), InitFailure> {
-        let Some(hooks) = &self.new.spec.hooks else { return Ok(()) };
-        channel.send(&FromInit::Mounted, None).map_err(InitFailure::at("report mounts"))?;
+        let Some(hooks) = &self.new.spec.hooks else {
+            return Ok(());
+        };
+        channel
+            .send(&FromInit::Mounted, None)
+            .map_err(InitFailure::at("report mounts"))?;
         expect(channel, ToInit::HooksDone)?;
         self.hooks("createContainer", &hooks.create_container, "creating")
     }
 
-    fn hooks(&self, kind: &'static str, hooks: &[crate::spec::Hook], status: &'static str) -> Result<(), InitFailure> {
+    fn hooks(
+        &self,
+        kind: &'static str,
+        hooks: &[crate::spec::Hook],
+        status: &'static str,
+    ) -> Result<(), InitFailure> {
         let pid = rustix::process::getpid().as_raw_nonzero().get();
-        let state = HookState::new(self.new.id, status, Some(pid), self.new.bundle, self.new.spec);
+        let state = HookState::new(
+            self.new.id,
+            status,
+            Some(pid),
+            self.new.bundle,
+            self.new.spec,
+        );
         hooks::run(kind, hooks, &state).map_err(|error| InitFailure::because(error.to_string()))
     }
 
@@ -198,7 +233,14 @@ impl<'a> Init<'a> {
         let uid = self.process().user.uid;
         match (&self.new.stdio, terminal) {
             (_, Some(terminal)) => terminal.take_over(),
-            (Stdio::Fds { stdin, stdout, stderr }, None) => {
+            (
+                Stdio::Fds {
+                    stdin,
+                    stdout,
+                    stderr,
+                },
+                None,
+            ) => {
                 program::replace_stdio([stdin.as_fd(), stdout.as_fd(), stderr.as_fd()])?;
                 identity::own_stdio(uid)
             }
@@ -219,15 +261,19 @@ impl<'a> Init<'a> {
             program.find().map_err(Stop::NotExecuted)?;
         }
         let warnings = std::mem::take(&mut self.warnings);
-        channel.send(&FromInit::Ready { warnings }, None).map_err(InitFailure::at("report ready"))?;
+        channel
+            .send(&FromInit::Ready { warnings }, None)
+            .map_err(InitFailure::at("report ready"))?;
         self.wait_at_gate(channel)?;
         program.execute(self.filter)
     }
 
     fn wait_at_gate(&self, channel: &mut Channel) -> Result<(), InitFailure> {
         if let GateKind::Listening(listener) = &self.new.gate {
-            let connected = rustix::io::retry_on_intr(|| rustix::net::accept_with(listener, SocketFlags::CLOEXEC))
-                .map_err(InitFailure::at("accept at gate"))?;
+            let connected = rustix::io::retry_on_intr(|| {
+                rustix::net::accept_with(listener, SocketFlags::CLOEXEC)
+            })
+            .map_err(InitFailure::at("accept at gate"))?;
             *channel = Channel(connected);
         }
         expect(channel, ToInit::Start)
@@ -237,14 +283,21 @@ impl<'a> Init<'a> {
 /// The v2 part of the cgroup was joined at birth; the v1 hierarchies are joined here, by the process
 /// itself, which spares the kernel a wait that a move by another process needs.
 pub(crate) fn join_cgroup(cgroup: &Cgroup) -> Result<(), InitFailure> {
-    cgroup.join_v1().map_err(|error| InitFailure::because(error.to_string()))
+    cgroup
+        .join_v1()
+        .map_err(|error| InitFailure::because(error.to_string()))
 }
 
 /// Waits for exactly this message; a runtime that is gone ends init.
 pub(crate) fn expect(channel: &Channel, wanted: ToInit) -> Result<(), InitFailure> {
-    match channel.receive::<ToInit>().map_err(InitFailure::at("read from runtime"))? {
+    match channel
+        .receive::<ToInit>()
+        .map_err(InitFailure::at("read from runtime"))?
+    {
         Some((message, _)) if message == wanted => Ok(()),
-        Some((message, _)) => Err(InitFailure::because(format!("{message:?} came where {wanted:?} was due"))),
+        Some((message, _)) => Err(InitFailure::because(format!(
+            "{message:?} came where {wanted:?} was due"
+        ))),
         None => sys::exit(1),
     }
 }

@@ -18,16 +18,26 @@ use crate::spec::Mount;
 use crate::sys::{self, MountAttr};
 
 /// Performs all mounts of config.json.
-pub(super) fn perform(root: &Root, new: &NewContainer<'_>, cgroup: &Cgroup) -> Result<(), InitFailure> {
+pub(super) fn perform(
+    root: &Root,
+    new: &NewContainer<'_>,
+    cgroup: &Cgroup,
+) -> Result<(), InitFailure> {
     for (asked, source) in new.spec.mounts.iter().zip(&root.sources) {
         let failed = |what: &str, errno: Errno| {
-            InitFailure::new(format_args!("mount {}: {what}", asked.destination.display()), errno)
+            InitFailure::new(
+                format_args!("mount {}: {what}", asked.destination.display()),
+                errno,
+            )
         };
         let options = Options::parse(asked)?;
         match source {
-            Some(source) => bind(root.fd(), asked, source, &options).map_err(|errno| failed("bind", errno))?,
+            Some(source) => {
+                bind(root.fd(), asked, source, &options).map_err(|errno| failed("bind", errno))?
+            }
             None if asked.kind.as_deref() == Some("cgroup") => {
-                cgroups(root.fd(), asked, &options, cgroup).map_err(|errno| failed("cgroup", errno))?;
+                cgroups(root.fd(), asked, &options, cgroup)
+                    .map_err(|errno| failed("cgroup", errno))?;
             }
             None => file_system(root.fd(), asked, &options)?,
         }
@@ -36,23 +46,40 @@ pub(super) fn perform(root: &Root, new: &NewContainer<'_>, cgroup: &Cgroup) -> R
 }
 
 /// Puts a cloned source in its place, with its attributes already set: no moment without them.
-fn bind(root: BorrowedFd<'_>, asked: &Mount, source: &OwnedFd, options: &Options) -> Result<(), Errno> {
+fn bind(
+    root: BorrowedFd<'_>,
+    asked: &Mount,
+    source: &OwnedFd,
+    options: &Options,
+) -> Result<(), Errno> {
     let directory = FileType::from_raw_mode(fstat(source)?.st_mode) == FileType::Directory;
-    let missing = if directory { Missing::Directory } else { Missing::File };
+    let missing = if directory {
+        Missing::Directory
+    } else {
+        Missing::File
+    };
     let place = target::open_or_make(root, &asked.destination, missing)?;
     for (attr, recursive) in [(&options.attr, false), (&options.recursive_attr, true)] {
         if *attr != MountAttr::default() {
             sys::mount_setattr(source, recursive, attr)?;
         }
     }
-    propagate(source, options.propagation.unwrap_or(MountPropagationFlags::PRIVATE | MountPropagationFlags::REC))?;
+    propagate(
+        source,
+        options
+            .propagation
+            .unwrap_or(MountPropagationFlags::PRIVATE | MountPropagationFlags::REC),
+    )?;
     attach(source, &place)
 }
 
 fn propagate(mount: impl AsFd, flags: MountPropagationFlags) -> Result<(), Errno> {
     let recursive = flags.contains(MountPropagationFlags::REC);
     let kind = flags.difference(MountPropagationFlags::REC);
-    let attr = MountAttr { propagation: u64::from(kind.bits()), ..MountAttr::default() };
+    let attr = MountAttr {
+        propagation: u64::from(kind.bits()),
+        ..MountAttr::default()
+    };
     sys::mount_setattr(mount, recursive, &attr)
 }
 
@@ -65,24 +92,50 @@ pub(super) fn attach(tree: impl AsFd, place: impl AsFd) -> Result<(), Errno> {
 fn file_system(root: BorrowedFd<'_>, asked: &Mount, options: &Options) -> Result<(), InitFailure> {
     let path = &asked.destination;
     let kind = asked.kind.as_deref().unwrap_or_default();
-    let failed = |what: &str, errno| InitFailure::new(format_args!("mount {} ({kind}): {what}", path.display()), errno);
+    let failed = |what: &str, errno| {
+        InitFailure::new(
+            format_args!("mount {} ({kind}): {what}", path.display()),
+            errno,
+        )
+    };
     if matches!(kind, "proc" | "sysfs") && target::is_link(root, path) {
-        return Err(InitFailure::because(format!("mount {} ({kind}): the image has a symbolic link there", path.display())));
+        return Err(InitFailure::because(format!(
+            "mount {} ({kind}): the image has a symbolic link there",
+            path.display()
+        )));
     }
-    let place = target::open_or_make(root, path, Missing::Directory).map_err(|errno| failed("open target", errno))?;
+    let place = target::open_or_make(root, path, Missing::Directory)
+        .map_err(|errno| failed("open target", errno))?;
     let mut data = options.data.clone();
     if kind == "tmpfs" && !data.split(',').any(|word| word.starts_with("mode=")) {
         // A tmpfs takes over the mode of what it covers.
-        let mode = fstat(&place).map_err(|errno| failed("stat target", errno))?.st_mode & 0o7777;
-        data = [data.as_str(), &format!("mode={mode:o}")].iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>().join(",");
+        let mode = fstat(&place)
+            .map_err(|errno| failed("stat target", errno))?
+            .st_mode
+            & 0o7777;
+        data = [data.as_str(), &format!("mode={mode:o}")]
+            .iter()
+            .filter(|part| !part.is_empty())
+            .copied()
+            .collect::<Vec<_>>()
+            .join(",");
     }
-    let text = CString::new(data).map_err(|_| InitFailure::because("a mount option holds a NUL byte"))?;
+    let text =
+        CString::new(data).map_err(|_| InitFailure::because("a mount option holds a NUL byte"))?;
     let source = asked.source.clone().unwrap_or_else(|| PathBuf::from(kind));
-    mount(&source, magic(&place), kind, options.mount_flags(), text.as_c_str()).map_err(|errno| failed("mount", errno))?;
+    mount(
+        &source,
+        magic(&place),
+        kind,
+        options.mount_flags(),
+        text.as_c_str(),
+    )
+    .map_err(|errno| failed("mount", errno))?;
     let mounted = || target::open(root, path, OFlags::PATH | OFlags::DIRECTORY);
     if options.copy_up {
-        copy_up(&place, &mounted().map_err(|errno| failed("open", errno))?)
-            .map_err(|e| InitFailure::because(format!("mount {}: tmpcopyup: {e}", path.display())))?;
+        copy_up(&place, &mounted().map_err(|errno| failed("open", errno))?).map_err(|e| {
+            InitFailure::because(format!("mount {}: tmpcopyup: {e}", path.display()))
+        })?;
     }
     if let Some(flags) = options.propagation {
         let mounted = mounted().map_err(|errno| failed("open", errno))?;
@@ -125,7 +178,12 @@ fn copy_tree(from: &Path, to: &Path) -> std::io::Result<()> {
 
 /// The container's own part of the cgroup tree. On v2 one mount; on v1 a tmpfs with one bind of
 /// the container's cgroup for each hierarchy.
-fn cgroups(root: BorrowedFd<'_>, asked: &Mount, options: &Options, cgroup: &Cgroup) -> Result<(), Errno> {
+fn cgroups(
+    root: BorrowedFd<'_>,
+    asked: &Mount,
+    options: &Options,
+    cgroup: &Cgroup,
+) -> Result<(), Errno> {
     let place = target::open_or_make(root, &asked.destination, Missing::Directory)?;
     let directories = cgroup.directories();
     if let [only] = directories.as_slice()
@@ -139,11 +197,18 @@ fn cgroups(root: BorrowedFd<'_>, asked: &Mount, options: &Options, cgroup: &Cgro
     mount("tmpfs", magic(&place), "tmpfs", flags, c"mode=755,size=64k")?;
     let top = target::open(root, &asked.destination, OFlags::PATH | OFlags::DIRECTORY)?;
     for directory in directories {
-        let Some(name) = directory.mount.file_name() else { continue };
+        let Some(name) = directory.mount.file_name() else {
+            continue;
+        };
         let tree = clone_directory(&directory.path)?;
         sys::mount_setattr(&tree, false, &options.attr)?;
         rustix::fs::mkdirat(&top, name, Mode::from_raw_mode(0o755))?;
-        let inner = rustix::fs::openat(&top, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+        let inner = rustix::fs::openat(
+            &top,
+            name,
+            OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?;
         attach(tree, inner)?;
         link_controllers(&top, name)?;
     }
@@ -152,11 +217,18 @@ fn cgroups(root: BorrowedFd<'_>, asked: &Mount, options: &Options, cgroup: &Cgro
 
 /// `cpu` beside `cpu,cpuacct`, as programs look for it.
 fn link_controllers(top: &OwnedFd, name: &OsStr) -> Result<(), Errno> {
-    let Some(text) = name.to_str().filter(|text| text.contains(',')) else { return Ok(()) };
-    text.split(',').try_for_each(|controller| rustix::fs::symlinkat(text, top, controller))
+    let Some(text) = name.to_str().filter(|text| text.contains(',')) else {
+        return Ok(());
+    };
+    text.split(',')
+        .try_for_each(|controller| rustix::fs::symlinkat(text, top, controller))
 }
 
 fn clone_directory(path: &Path) -> Result<OwnedFd, Errno> {
-    let fd = rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let fd = rustix::fs::open(
+        path,
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
     sys::open_tree_fd(fd, false)
 }

@@ -63,7 +63,10 @@ const ATIMES: &[(&str, u64, u64)] = &[
 
 impl Options {
     pub(super) fn parse(mount: &Mount) -> Result<Self, InitFailure> {
-        let mut parsed = Self { bind: mount.kind.as_deref() == Some("bind"), ..Self::default() };
+        let mut parsed = Self {
+            bind: mount.kind.as_deref() == Some("bind"),
+            ..Self::default()
+        };
         let mut data: Vec<&str> = Vec::new();
         for word in &mount.options {
             if !parsed.word(word) {
@@ -90,10 +93,18 @@ impl Options {
             _ => {
                 if let Some(flags) = propagation(word) {
                     self.propagation = Some(flags);
-                } else if let Some(inner) = word.strip_prefix('r').filter(|inner| is_attribute(inner)) {
+                } else if let Some(inner) =
+                    word.strip_prefix('r').filter(|inner| is_attribute(inner))
+                {
                     apply(inner, &mut self.recursive_attr);
-                } else if let Some((_, flag, _, clears)) = WORDS.iter().find(|(name, ..)| *name == word) {
-                    self.flags = if *clears { self.flags & !flag } else { self.flags | flag };
+                } else if let Some((_, flag, _, clears)) =
+                    WORDS.iter().find(|(name, ..)| *name == word)
+                {
+                    self.flags = if *clears {
+                        self.flags & !flag
+                    } else {
+                        self.flags | flag
+                    };
                     apply(word, &mut self.attr);
                 } else if let Some((_, flag, _)) = ATIMES.iter().find(|(name, ..)| *name == word) {
                     self.flags &= !(libc::MS_RELATIME | libc::MS_NOATIME | libc::MS_STRICTATIME);
@@ -113,12 +124,19 @@ impl Options {
 }
 
 fn is_attribute(word: &str) -> bool {
-    WORDS.iter().any(|(name, _, attr, _)| *name == word && *attr != 0) || ATIMES.iter().any(|(name, ..)| *name == word)
+    WORDS
+        .iter()
+        .any(|(name, _, attr, _)| *name == word && *attr != 0)
+        || ATIMES.iter().any(|(name, ..)| *name == word)
 }
 
 fn apply(word: &str, attr: &mut MountAttr) {
     if let Some((_, _, bit, clears)) = WORDS.iter().find(|(name, ..)| *name == word) {
-        let (on, off) = if *clears { (&mut attr.clear, &mut attr.set) } else { (&mut attr.set, &mut attr.clear) };
+        let (on, off) = if *clears {
+            (&mut attr.clear, &mut attr.set)
+        } else {
+            (&mut attr.set, &mut attr.clear)
+        };
         *on |= bit;
         *off &= !bit;
     } else if let Some((_, _, bits)) = ATIMES.iter().find(|(name, ..)| *name == word) {
@@ -149,12 +167,23 @@ mod tests {
 
     fn parse(options: &[&str]) -> Options {
         let options = options.iter().map(|word| (*word).to_owned()).collect();
-        Options::parse(&Mount { kind: Some("tmpfs".into()), options, ..Mount::default() }).unwrap()
+        Options::parse(&Mount {
+            kind: Some("tmpfs".into()),
+            options,
+            ..Mount::default()
+        })
+        .unwrap()
     }
 
     #[test]
     fn the_later_of_two_opposite_words_wins() {
-        assert_eq!(parse(&["ro", "rw"]).attr, MountAttr { clear: 1, ..MountAttr::default() });
+        assert_eq!(
+            parse(&["ro", "rw"]).attr,
+            MountAttr {
+                clear: 1,
+                ..MountAttr::default()
+            }
+        );
         assert_eq!(parse(&["suid", "nosuid"]).flags, libc::MS_NOSUID);
     }
 
@@ -163,7 +192,10 @@ mod tests {
         let options = parse(&["rbind", "rro", "rslave", "relatime", "size=1m", "mode=755"]);
         assert!(options.bind && options.recursive_bind);
         assert_eq!(options.recursive_attr.set, 1);
-        assert_eq!(options.propagation, Some(MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC));
+        assert_eq!(
+            options.propagation,
+            Some(MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
+        );
         assert_eq!(options.data, "size=1m,mode=755");
         assert_eq!(options.attr.clear, ATIME_MASK);
     }

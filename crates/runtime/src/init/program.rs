@@ -24,13 +24,24 @@ pub(crate) struct Program {
 
 impl Program {
     pub(super) fn new(process: &Process) -> Result<Self, InitFailure> {
-        let text = |text: &String| CString::new(text.as_str()).map_err(|_| InitFailure::because("a NUL byte in args or env"));
+        let text = |text: &String| {
+            CString::new(text.as_str())
+                .map_err(|_| InitFailure::because("a NUL byte in args or env"))
+        };
         let mut environment = last_wins(&process.env);
-        if !environment.iter().any(|entry| entry.strip_prefix("HOME=").is_some_and(|home| !home.is_empty())) {
+        if !environment.iter().any(|entry| {
+            entry
+                .strip_prefix("HOME=")
+                .is_some_and(|home| !home.is_empty())
+        }) {
             environment.retain(|entry| !entry.starts_with("HOME="));
             environment.push(format!("HOME={}", home(process.user.uid)));
         }
-        let path = environment.iter().find_map(|entry| entry.strip_prefix("PATH=")).unwrap_or_default().to_owned();
+        let path = environment
+            .iter()
+            .find_map(|entry| entry.strip_prefix("PATH="))
+            .unwrap_or_default()
+            .to_owned();
         Ok(Self {
             name: process.args.first().cloned().unwrap_or_default(),
             arguments: process.args.iter().map(text).collect::<Result<_, _>>()?,
@@ -48,19 +59,33 @@ impl Program {
         if self.name.contains('/') {
             return match executable(&self.name) {
                 Ok(()) => Ok(self.name.clone()),
-                Err(Errno::NOENT) => Err(refused(Errno::NOENT, &format!("stat {}: no such file or directory", self.name))),
-                Err(errno) => Err(InitFailure::new(format_args!("exec: {:?}", self.name), errno)),
+                Err(Errno::NOENT) => Err(refused(
+                    Errno::NOENT,
+                    &format!("stat {}: no such file or directory", self.name),
+                )),
+                Err(errno) => Err(InitFailure::new(
+                    format_args!("exec: {:?}", self.name),
+                    errno,
+                )),
             };
         }
         let mut denied = false;
         for dir in self.path.split(':') {
-            let candidate = if dir.is_empty() { format!("./{}", self.name) } else { format!("{dir}/{}", self.name) };
+            let candidate = if dir.is_empty() {
+                format!("./{}", self.name)
+            } else {
+                format!("{dir}/{}", self.name)
+            };
             match executable(&candidate) {
                 Ok(()) => return Ok(candidate),
                 Err(errno) => denied |= errno == Errno::ACCESS,
             }
         }
-        if denied { Err(refused(Errno::ACCESS, "permission denied")) } else { Err(refused(Errno::NOENT, "executable file not found in $PATH")) }
+        if denied {
+            Err(refused(Errno::ACCESS, "permission denied"))
+        } else {
+            Err(refused(Errno::NOENT, "executable file not found in $PATH"))
+        }
     }
 
     /// Becomes the program.
@@ -71,18 +96,26 @@ impl Program {
             identity::load(filter)?;
         }
         let errno = sys::execve(&file, &self.arguments, &self.environment);
-        Err(Stop::NotExecuted(InitFailure::new(format_args!("exec {path}"), errno)))
+        Err(Stop::NotExecuted(InitFailure::new(
+            format_args!("exec {path}"),
+            errno,
+        )))
     }
 }
 
 /// May this user execute it, as far as mode bits tell?
 fn executable(path: &str) -> Result<(), Errno> {
-    let meta = std::fs::metadata(path).map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::NOENT))?;
+    let meta =
+        std::fs::metadata(path).map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::NOENT))?;
     if meta.is_dir() {
         return Err(Errno::ISDIR);
     }
     let plain = meta.is_file() && !meta.file_type().is_fifo();
-    if plain && meta.permissions().mode() & 0o111 != 0 { Ok(()) } else { Err(Errno::ACCESS) }
+    if plain && meta.permissions().mode() & 0o111 != 0 {
+        Ok(())
+    } else {
+        Err(Errno::ACCESS)
+    }
 }
 
 /// Of several entries of one name the last one counts, at the place of the first.
@@ -133,12 +166,27 @@ mod tests {
     #[test]
     fn a_missing_program_is_told_in_runcs_words() {
         let find = |name: &str| {
-            let process = Process { args: vec![name.into()], env: vec!["PATH=/bin:/usr/bin".into()], ..Process::default() };
+            let process = Process {
+                args: vec![name.into()],
+                env: vec!["PATH=/bin:/usr/bin".into()],
+                ..Process::default()
+            };
             Program::new(&process).unwrap().find()
         };
-        assert_eq!(find("no-such-program").unwrap_err().message, "exec: \"no-such-program\": executable file not found in $PATH");
-        assert_eq!(find("/no/such").unwrap_err().message, "exec: \"/no/such\": stat /no/such: no such file or directory");
-        assert!(find("/etc/passwd").unwrap_err().message.contains("permission denied"));
+        assert_eq!(
+            find("no-such-program").unwrap_err().message,
+            "exec: \"no-such-program\": executable file not found in $PATH"
+        );
+        assert_eq!(
+            find("/no/such").unwrap_err().message,
+            "exec: \"/no/such\": stat /no/such: no such file or directory"
+        );
+        assert!(
+            find("/etc/passwd")
+                .unwrap_err()
+                .message
+                .contains("permission denied")
+        );
         assert!(find("sh").is_ok());
     }
 }

@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::mount::{
-    MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount, mount_change, mount_move,
-    move_mount, open_tree, unmount,
+    MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount,
+    mount_change, mount_move, move_mount, open_tree, unmount,
 };
 
 use super::options::Options;
@@ -41,20 +41,32 @@ impl Root {
     }
 
     pub(super) fn make_read_only(&self) -> Result<(), InitFailure> {
-        let attr = MountAttr { set: MOUNT_ATTR_RDONLY, ..MountAttr::default() };
-        sys::mount_setattr(&self.fd, false, &attr).map_err(InitFailure::at("make the root read-only"))
+        let attr = MountAttr {
+            set: MOUNT_ATTR_RDONLY,
+            ..MountAttr::default()
+        };
+        sys::mount_setattr(&self.fd, false, &attr)
+            .map_err(InitFailure::at("make the root read-only"))
     }
 }
 
 /// Mounts the root file system in this process's mount namespace.
 pub(super) fn prepare(new: &NewContainer<'_>) -> Result<Root, InitFailure> {
-    let sources = new.spec.mounts.iter().map(|mount| source(new, mount)).collect::<Result<_, _>>()?;
+    let sources = new
+        .spec
+        .mounts
+        .iter()
+        .map(|mount| source(new, mount))
+        .collect::<Result<_, _>>()?;
     let null = rustix::fs::open("/dev/null", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
         .map_err(InitFailure::at("open /dev/null"))?;
     let fd = match &new.rootfs {
         Rootfs::Path(path) => {
             let path = new.bundle.join(path);
-            let recursive = clone_tree(&path, true).map_err(InitFailure::at(format_args!("open rootfs {}", path.display())))?;
+            let recursive = clone_tree(&path, true).map_err(InitFailure::at(format_args!(
+                "open rootfs {}",
+                path.display()
+            )))?;
             make_private()?;
             attach(&recursive, &path)?;
             recursive
@@ -68,15 +80,24 @@ pub(super) fn prepare(new: &NewContainer<'_>) -> Result<Root, InitFailure> {
 }
 
 /// The source of a bind mount, as the host has it.
-fn source(new: &NewContainer<'_>, asked: &crate::spec::Mount) -> Result<Option<OwnedFd>, InitFailure> {
+fn source(
+    new: &NewContainer<'_>,
+    asked: &crate::spec::Mount,
+) -> Result<Option<OwnedFd>, InitFailure> {
     let options = Options::parse(asked)?;
     if !options.bind {
         return Ok(None);
     }
-    let path = new.bundle.join(asked.source.as_deref().unwrap_or(Path::new("")));
+    let path = new
+        .bundle
+        .join(asked.source.as_deref().unwrap_or(Path::new("")));
     clone_tree(&path, options.recursive_bind)
         .map(Some)
-        .map_err(InitFailure::at(format_args!("mount {}: open source {}", asked.destination.display(), path.display())))
+        .map_err(InitFailure::at(format_args!(
+            "mount {}: open source {}",
+            asked.destination.display(),
+            path.display()
+        )))
 }
 
 fn clone_tree(path: &Path, recursive: bool) -> rustix::io::Result<OwnedFd> {
@@ -89,23 +110,44 @@ fn clone_tree(path: &Path, recursive: bool) -> rustix::io::Result<OwnedFd> {
 
 /// From here on nothing that is mounted here is seen outside, nor the other way round.
 fn make_private() -> Result<(), InitFailure> {
-    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
-        .map_err(InitFailure::at("make mounts private"))
+    mount_change(
+        "/",
+        MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
+    )
+    .map_err(InitFailure::at("make mounts private"))
 }
 
 fn attach(tree: &OwnedFd, path: &Path) -> Result<(), InitFailure> {
-    move_mount(tree, c"", CWD, path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
-        .map_err(InitFailure::at(format_args!("mount rootfs on {}", path.display())))
+    move_mount(
+        tree,
+        c"",
+        CWD,
+        path,
+        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
+    )
+    .map_err(InitFailure::at(format_args!(
+        "mount rootfs on {}",
+        path.display()
+    )))
 }
 
 /// Mounts the overlay over the bundle directory: nothing of it is needed any more.
 /// `volatile`: the writable layer dies with the container, so unmounting need not sync it.
-fn overlay(bundle: &Path, lower: &[PathBuf], upper: &Path, work: &Path) -> Result<OwnedFd, InitFailure> {
+fn overlay(
+    bundle: &Path,
+    lower: &[PathBuf],
+    upper: &Path,
+    work: &Path,
+) -> Result<OwnedFd, InitFailure> {
     let mut layers: Vec<&Path> = lower.iter().map(PathBuf::as_path).collect();
     let length: usize = layers.iter().map(|layer| layer.as_os_str().len() + 1).sum();
-    let parent = layers.first().and_then(|layer| layer.parent()).map(Path::to_owned);
+    let parent = layers
+        .first()
+        .and_then(|layer| layer.parent())
+        .map(Path::to_owned);
     if let (true, Some(parent)) = (length > MOUNT_DATA / 2, parent) {
-        rustix::process::chdir(&parent).map_err(InitFailure::at(format_args!("chdir {}", parent.display())))?;
+        rustix::process::chdir(&parent)
+            .map_err(InitFailure::at(format_args!("chdir {}", parent.display())))?;
         for layer in &mut layers {
             *layer = layer.strip_prefix(&parent).unwrap_or(layer);
         }
@@ -122,11 +164,25 @@ fn overlay(bundle: &Path, lower: &[PathBuf], upper: &Path, work: &Path) -> Resul
         escape(path, &mut data);
     }
     data.extend_from_slice(b",volatile");
-    let data = CString::new(data).map_err(|_| InitFailure::because("a layer's path holds a NUL byte"))?;
-    mount("overlay", bundle, "overlay", MountFlags::empty(), data.as_c_str())
-        .map_err(InitFailure::at(format_args!("mount overlay of {} layers", layers.len())))?;
-    rustix::fs::open(bundle, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(InitFailure::at("open overlay"))
+    let data =
+        CString::new(data).map_err(|_| InitFailure::because("a layer's path holds a NUL byte"))?;
+    mount(
+        "overlay",
+        bundle,
+        "overlay",
+        MountFlags::empty(),
+        data.as_c_str(),
+    )
+    .map_err(InitFailure::at(format_args!(
+        "mount overlay of {} layers",
+        layers.len()
+    )))?;
+    rustix::fs::open(
+        bundle,
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .map_err(InitFailure::at("open overlay"))
 }
 
 /// Overlayfs splits its data at colons and commas unless they are escaped.
@@ -155,8 +211,17 @@ pub(super) fn switch(root: &Root, no_pivot: bool) -> Result<(), InitFailure> {
 
 /// config-linux.md, rootfsPropagation; private if it says nothing.
 pub(super) fn propagation(linux: &Linux) -> Result<(), InitFailure> {
-    let Some(text) = linux.rootfs_propagation.as_deref().filter(|text| !text.is_empty()) else { return Ok(()) };
-    let flags = super::options::propagation(text)
-        .ok_or_else(|| InitFailure::because(format!("linux.rootfsPropagation: {text:?} is none")))?;
-    mount_change("/", flags).map_err(InitFailure::at(format_args!("set rootfsPropagation {text}")))
+    let Some(text) = linux
+        .rootfs_propagation
+        .as_deref()
+        .filter(|text| !text.is_empty())
+    else {
+        return Ok(());
+    };
+    let flags = super::options::propagation(text).ok_or_else(|| {
+        InitFailure::because(format!("linux.rootfsPropagation: {text:?} is none"))
+    })?;
+    mount_change("/", flags).map_err(InitFailure::at(format_args!(
+        "set rootfsPropagation {text}"
+    )))
 }

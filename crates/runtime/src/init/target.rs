@@ -7,7 +7,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2, readlinkat, statat};
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2, readlinkat, statat,
+};
 use rustix::io::{Errno, Result};
 
 /// As many links as the kernel follows.
@@ -24,7 +26,13 @@ pub(super) enum Missing {
 pub(super) fn open(root: BorrowedFd<'_>, path: &Path, flags: OFlags) -> Result<OwnedFd> {
     let relative = relative(path);
     loop {
-        match openat2(root, &relative, flags | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::IN_ROOT) {
+        match openat2(
+            root,
+            &relative,
+            flags | OFlags::CLOEXEC,
+            Mode::empty(),
+            ResolveFlags::IN_ROOT,
+        ) {
             // A rename was under way while "..": try again.
             Err(Errno::AGAIN | Errno::INTR) => {}
             other => return other,
@@ -42,11 +50,17 @@ pub(super) fn open_or_make(root: BorrowedFd<'_>, path: &Path, missing: Missing) 
     match missing {
         Missing::Directory => mkdirat(&parent, &name, Mode::from_raw_mode(0o755))?,
         Missing::File => {
-            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let flags =
+                OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             drop(openat(&parent, &name, flags, Mode::from_raw_mode(0o644))?);
         }
     }
-    openat(&parent, &name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+    openat(
+        &parent,
+        &name,
+        OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
 }
 
 /// The directory that holds the last part of `path`, made if missing, and that part. Links are
@@ -56,7 +70,9 @@ pub(super) fn make_parent(root: BorrowedFd<'_>, path: &Path) -> Result<(OwnedFd,
     let mut left: Vec<OsString> = parts(path);
     let mut links = 0;
     loop {
-        let Some(part) = left.pop() else { return Err(Errno::EXIST) };
+        let Some(part) = left.pop() else {
+            return Err(Errno::EXIST);
+        };
         if part == ".." {
             done.pop();
             continue;
@@ -68,7 +84,9 @@ pub(super) fn make_parent(root: BorrowedFd<'_>, path: &Path) -> Result<(OwnedFd,
                 if links > MAX_LINKS {
                     return Err(Errno::LOOP);
                 }
-                let link = PathBuf::from(OsString::from_vec(readlinkat(&here, &part, Vec::new())?.into_bytes()));
+                let link = PathBuf::from(OsString::from_vec(
+                    readlinkat(&here, &part, Vec::new())?.into_bytes(),
+                ));
                 if link.is_absolute() {
                     done.clear();
                 }
@@ -98,14 +116,24 @@ fn parts(path: &Path) -> Vec<OsString> {
 }
 
 fn relative(path: &Path) -> PathBuf {
-    let relative: PathBuf = path.components().filter(|part| !matches!(part, Component::RootDir)).collect();
-    if relative.as_os_str().as_bytes().is_empty() { ".".into() } else { relative }
+    let relative: PathBuf = path
+        .components()
+        .filter(|part| !matches!(part, Component::RootDir))
+        .collect();
+    if relative.as_os_str().as_bytes().is_empty() {
+        ".".into()
+    } else {
+        relative
+    }
 }
 
 /// Is the last part of `path` a symbolic link?
 pub(super) fn is_link(root: BorrowedFd<'_>, path: &Path) -> bool {
     let parent = path.parent().unwrap_or(Path::new("/"));
-    let (Ok(parent), Some(name)) = (open(root, parent, OFlags::PATH | OFlags::DIRECTORY), path.file_name()) else {
+    let (Ok(parent), Some(name)) = (
+        open(root, parent, OFlags::PATH | OFlags::DIRECTORY),
+        path.file_name(),
+    ) else {
         return false;
     };
     statat(parent.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW)
@@ -143,7 +171,10 @@ mod tests {
         open_or_make(fd.as_fd(), Path::new("/dangling"), Missing::File).unwrap();
         assert!(dir.join("x/y").is_file());
         std::os::unix::fs::symlink("loop", dir.join("loop")).unwrap();
-        assert_eq!(open_or_make(fd.as_fd(), Path::new("/loop"), Missing::File).unwrap_err(), Errno::LOOP);
+        assert_eq!(
+            open_or_make(fd.as_fd(), Path::new("/loop"), Missing::File).unwrap_err(),
+            Errno::LOOP
+        );
         std::fs::remove_dir_all(dir).unwrap();
     }
 }

@@ -11,22 +11,40 @@ use super::null_is_default;
 #[serde(rename_all = "camelCase", default)]
 pub struct Hooks {
     /// As `create_runtime`, before it; deprecated.
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
+    #[serde(
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "null_is_default"
+    )]
     pub prestart: Vec<Hook>,
     /// In the runtime's namespaces, after namespaces and mounts were made, before pivot_root.
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
+    #[serde(
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "null_is_default"
+    )]
     pub create_runtime: Vec<Hook>,
     /// In the container's namespaces, before pivot_root.
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
+    #[serde(
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "null_is_default"
+    )]
     pub create_container: Vec<Hook>,
     /// In the container, just before the program.
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
+    #[serde(
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "null_is_default"
+    )]
     pub start_container: Vec<Hook>,
     /// In the runtime's namespaces, after the program was started.
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
+    #[serde(
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "null_is_default"
+    )]
     pub poststart: Vec<Hook>,
     /// In the runtime's namespaces, after the container was deleted.
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
+    #[serde(
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "null_is_default"
+    )]
     pub poststop: Vec<Hook>,
 }
 
@@ -37,10 +55,16 @@ pub struct Hook {
     /// Absolute path.
     pub path: PathBuf,
     /// argv, its first word included.
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
+    #[serde(
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "null_is_default"
+    )]
     pub args: Vec<String>,
     /// `NAME=VALUE`
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
+    #[serde(
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "null_is_default"
+    )]
     pub env: Vec<String>,
     /// Seconds; it is killed then.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -12,13 +12,22 @@ use super::{Resources, Seccomp, null_is_default};
 #[serde(rename_all = "camelCase", default)]
 pub struct Linux {
     /// Users of a new user namespace.
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
+    #[serde(
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "null_is_default"
+    )]
     pub uid_mappings: Vec<IdMapping>,
     /// Groups of a new user namespace.
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
+    #[serde(
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "null_is_default"
+    )]
     pub gid_mappings: Vec<IdMapping>,
     /// Kernel parameters of the container's namespaces.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "null_is_default")]
+    #[serde(
+        skip_serializing_if = "BTreeMap::is_empty",
+        deserialize_with = "null_is_default"
+    )]
     pub sysctl: BTreeMap<String, String>,
     /// Limits.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -27,13 +36,22 @@ pub struct Linux {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cgroups_path: Option<String>,
     /// New and joined namespaces; one that is not named is the runtime's.
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
+    #[serde(
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "null_is_default"
+    )]
     pub namespaces: Vec<Namespace>,
     /// Device nodes besides the default ones.
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
+    #[serde(
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "null_is_default"
+    )]
     pub devices: Vec<Device>,
     /// Network devices to move in, by their name outside.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "null_is_default")]
+    #[serde(
+        skip_serializing_if = "BTreeMap::is_empty",
+        deserialize_with = "null_is_default"
+    )]
     pub net_devices: BTreeMap<String, NetDevice>,
     /// System call filter.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -42,10 +60,16 @@ pub struct Linux {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rootfs_propagation: Option<String>,
     /// Paths hidden.
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
+    #[serde(
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "null_is_default"
+    )]
     pub masked_paths: Vec<String>,
     /// Paths made read-only.
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
+    #[serde(
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "null_is_default"
+    )]
     pub readonly_paths: Vec<String>,
     /// SELinux label of mounts.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -60,7 +84,10 @@ pub struct Linux {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub personality: Option<Personality>,
     /// Offsets of a new time namespace, by clock (`monotonic`, `boottime`).
-    #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "null_is_default")]
+    #[serde(
+        skip_serializing_if = "BTreeMap::is_empty",
+        deserialize_with = "null_is_default"
+    )]
     pub time_offsets: BTreeMap<String, TimeOffset>,
 }
 
@@ -153,7 +180,10 @@ pub struct Personality {
     /// `LINUX` or `LINUX32`.
     pub domain: String,
     /// None are defined by the specification.
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
+    #[serde(
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "null_is_default"
+    )]
     pub flags: Vec<String>,
 }
 
@@ -175,7 +205,10 @@ pub struct IntelRdt {
     #[serde(rename = "closID", skip_serializing_if = "Option::is_none")]
     pub clos_id: Option<String>,
     /// Lines of the schemata file.
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
+    #[serde(
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "null_is_default"
+    )]
     pub schemata: Vec<String>,
     /// Level 3 cache.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -198,6 +231,9 @@ pub struct MemoryPolicy {
     #[serde(skip_serializing_if = "String::is_empty")]
     pub nodes: String,
     /// `MPOL_F_STATIC_NODES`, …
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
+    #[serde(
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "null_is_default"
+    )]
     pub flags: Vec<String>,
 }

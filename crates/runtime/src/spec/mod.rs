@@ -16,15 +16,16 @@ use serde::{Deserialize, Serialize};
 
 pub use hooks::{Hook, Hooks};
 pub use linux::{
-    Device, IdMapping, IntelRdt, Linux, MemoryPolicy, Namespace, NamespaceKind, NetDevice, Personality, TimeOffset,
+    Device, IdMapping, IntelRdt, Linux, MemoryPolicy, Namespace, NamespaceKind, NetDevice,
+    Personality, TimeOffset,
 };
 pub use mount::Mount;
 pub use process::{
     Capabilities, ConsoleSize, ExecCpuAffinity, IoPriority, Process, Rlimit, Scheduler, User,
 };
 pub use resources::{
-    BlockIo, Cpu, DeviceCgroup, HugepageLimit, InterfacePriority, Memory, Network, Pids, Rdma, Resources,
-    ThrottleDevice, WeightDevice,
+    BlockIo, Cpu, DeviceCgroup, HugepageLimit, InterfacePriority, Memory, Network, Pids, Rdma,
+    Resources, ThrottleDevice, WeightDevice,
 };
 pub use seccomp::{Seccomp, SeccompArg, SeccompSyscall};
 
@@ -47,13 +48,19 @@ pub struct Spec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub domainname: Option<String>,
     /// Mounts in order.
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
+    #[serde(
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "null_is_default"
+    )]
     pub mounts: Vec<Mount>,
     /// Programs to call at points of the life cycle.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hooks: Option<Hooks>,
     /// Free text by name.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "null_is_default")]
+    #[serde(
+        skip_serializing_if = "BTreeMap::is_empty",
+        deserialize_with = "null_is_default"
+    )]
     pub annotations: BTreeMap<String, String>,
     /// What only Linux has.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -93,7 +100,10 @@ mod tests {
         let process = spec.process.clone().unwrap();
         assert_eq!((process.user.uid, process.user.gid), (1, 2));
         assert_eq!(process.capabilities.unwrap().bounding, ["CAP_FUTURE"]);
-        assert_eq!(spec.linux.as_ref().unwrap().namespaces[1].path.as_deref(), Some(std::path::Path::new("/x")));
+        assert_eq!(
+            spec.linux.as_ref().unwrap().namespaces[1].path.as_deref(),
+            Some(std::path::Path::new("/x"))
+        );
         let again: Spec = serde_json::from_str(&serde_json::to_string(&spec).unwrap()).unwrap();
         assert_eq!(again, spec);
     }

@@ -17,13 +17,19 @@ pub struct Process {
     /// Working directory, absolute.
     pub cwd: String,
     /// `NAME=VALUE`
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
+    #[serde(
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "null_is_default"
+    )]
     pub env: Vec<String>,
     /// The program and its arguments.
     #[serde(deserialize_with = "null_is_default")]
     pub args: Vec<String>,
     /// Resource limits (getrlimit(2)).
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
+    #[serde(
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "null_is_default"
+    )]
     pub rlimits: Vec<Rlimit>,
     /// AppArmor profile.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -75,7 +81,10 @@ pub struct User {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub umask: Option<u32>,
     /// Further groups.
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
+    #[serde(
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "null_is_default"
+    )]
     pub additional_gids: Vec<u32>,
 }
 
@@ -97,19 +106,34 @@ pub struct Rlimit {
 #[serde(default)]
 pub struct Capabilities {
     /// What can ever be had.
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
+    #[serde(
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "null_is_default"
+    )]
     pub bounding: Vec<String>,
     /// What is in force.
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
+    #[serde(
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "null_is_default"
+    )]
     pub effective: Vec<String>,
     /// What passes through exec of files with inheritable capabilities.
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
+    #[serde(
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "null_is_default"
+    )]
     pub inheritable: Vec<String>,
     /// What can be put in force.
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
+    #[serde(
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "null_is_default"
+    )]
     pub permitted: Vec<String>,
     /// What passes through exec of plain files.
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
+    #[serde(
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "null_is_default"
+    )]
     pub ambient: Vec<String>,
 }
 
@@ -126,7 +150,10 @@ pub struct Scheduler {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub priority: Option<i32>,
     /// `SCHED_FLAG_RESET_ON_FORK`, …
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
+    #[serde(
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "null_is_default"
+    )]
     pub flags: Vec<String>,
     /// ns
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -14,7 +14,10 @@ pub struct Seccomp {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub default_errno_ret: Option<u32>,
     /// `SCMP_ARCH_X86_64`, …
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
+    #[serde(
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "null_is_default"
+    )]
     pub architectures: Vec<String>,
     /// `SECCOMP_FILTER_FLAG_LOG`, …; absent is not the same as empty.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -26,7 +29,10 @@ pub struct Seccomp {
     #[serde(skip_serializing_if = "String::is_empty")]
     pub listener_metadata: String,
     /// Rules, in order.
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
+    #[serde(
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "null_is_default"
+    )]
     pub syscalls: Vec<SeccompSyscall>,
 }
 
@@ -43,7 +49,10 @@ pub struct SeccompSyscall {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub errno_ret: Option<u32>,
     /// Conditions.
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
+    #[serde(
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "null_is_default"
+    )]
     pub args: Vec<SeccompArg>,
 }
 

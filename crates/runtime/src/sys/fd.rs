@@ -6,14 +6,18 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 
 use rustix::io::Errno;
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, recvmsg,
-    sendmsg,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 
 /// Closes every descriptor from 3 on but `keep`: only ever called in a process made by
 /// [`super::clone_process`], which owns none of what it closes and uses none of it again.
 pub(crate) fn close_all_but(keep: &[RawFd]) {
-    let mut kept: Vec<u32> = keep.iter().filter_map(|fd| u32::try_from(*fd).ok()).filter(|fd| *fd > 2).collect();
+    let mut kept: Vec<u32> = keep
+        .iter()
+        .filter_map(|fd| u32::try_from(*fd).ok())
+        .filter(|fd| *fd > 2)
+        .collect();
     kept.sort_unstable();
     kept.dedup();
     let mut first = 3;
@@ -37,7 +41,11 @@ fn close_range(first: u32, last: u32, flags: u32) {
 }
 
 /// Sends one message with at most one descriptor over a SOCK_SEQPACKET socket.
-pub(crate) fn send(socket: impl AsFd, bytes: &[u8], fd: Option<BorrowedFd<'_>>) -> Result<(), Errno> {
+pub(crate) fn send(
+    socket: impl AsFd,
+    bytes: &[u8],
+    fd: Option<BorrowedFd<'_>>,
+) -> Result<(), Errno> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     let fds: Vec<BorrowedFd<'_>> = fd.into_iter().collect();
@@ -45,7 +53,8 @@ pub(crate) fn send(socket: impl AsFd, bytes: &[u8], fd: Option<BorrowedFd<'_>>) 
         control.push(SendAncillaryMessage::ScmRights(&fds));
     }
     let parts = [IoSlice::new(bytes)];
-    rustix::io::retry_on_intr(|| sendmsg(&socket, &parts, &mut control, SendFlags::NOSIGNAL)).map(|_| ())
+    rustix::io::retry_on_intr(|| sendmsg(&socket, &parts, &mut control, SendFlags::NOSIGNAL))
+        .map(|_| ())
 }
 
 /// Receives one message; an empty one is the other side's end.

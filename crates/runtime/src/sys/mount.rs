@@ -23,7 +23,11 @@ pub(crate) struct MountAttr {
 }
 
 /// mount_setattr(2) on the mount that `mount` stands for, with everything below if `recursive`.
-pub(crate) fn mount_setattr(mount: impl AsFd, recursive: bool, attr: &MountAttr) -> Result<(), Errno> {
+pub(crate) fn mount_setattr(
+    mount: impl AsFd,
+    recursive: bool,
+    attr: &MountAttr,
+) -> Result<(), Errno> {
     let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
     let empty: &CStr = c"";
     // SAFETY: the fd is open, the path NUL-terminated, and `attr` has the kernel's layout and size.
@@ -42,7 +46,9 @@ pub(crate) fn mount_setattr(mount: impl AsFd, recursive: bool, attr: &MountAttr)
 
 /// open_tree(2): a detached copy of the mount (or of the file) that `fd` stands for.
 pub(crate) fn open_tree_fd(fd: impl AsFd, recursive: bool) -> Result<OwnedFd, Errno> {
-    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH;
     if recursive {
         flags |= OpenTreeFlags::AT_RECURSIVE;
     }

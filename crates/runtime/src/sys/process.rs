@@ -14,10 +14,7 @@ pub(crate) enum Forked {
     /// The new process. It must end by [`execve`] or [`exit`], never by returning to its caller's caller.
     Child,
     /// The old one.
-    Parent {
-        pid: i32,
-        pidfd: OwnedFd,
-    },
+    Parent { pid: i32, pidfd: OwnedFd },
 }
 
 /// clone3(2) of a process with `flags` (CLONE_NEW*) and a pidfd, born in the v2 cgroup whose
@@ -43,7 +40,13 @@ pub(crate) fn clone_process(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Resul
     let _exposed = (&raw mut pidfd).expose_provenance();
     // SAFETY: without CLONE_VM the child has its own copy of memory and continues here on a copy of
     // this stack; `arguments` and `pidfd` outlive the call.
-    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const arguments, size_of::<libc::clone_args>()) };
+    let pid = unsafe {
+        libc::syscall(
+            libc::SYS_clone3,
+            &raw const arguments,
+            size_of::<libc::clone_args>(),
+        )
+    };
     match i32::try_from(pid) {
         Ok(0) => Ok(Forked::Child),
         Ok(pid) if pid > 0 => {
@@ -64,7 +67,10 @@ pub(crate) fn setns(fd: impl AsFd, kinds: i32) -> Result<(), Errno> {
 /// execve(2); returns only if it failed.
 pub(crate) fn execve(path: &CStr, arguments: &[CString], environment: &[CString]) -> Errno {
     let pointers = |list: &[CString]| -> Vec<*const libc::c_char> {
-        list.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect()
+        list.iter()
+            .map(|text| text.as_ptr())
+            .chain([std::ptr::null()])
+            .collect()
     };
     let (argv, envp) = (pointers(arguments), pointers(environment));
     // SAFETY: both arrays end in null and hold pointers to NUL-terminated strings that outlive the call.
@@ -114,7 +120,8 @@ pub(crate) fn no_new_privs() -> Result<(), Errno> {
 pub(crate) fn join_session_keyring(name: &CStr) -> Result<(), Errno> {
     const KEYCTL_JOIN_SESSION_KEYRING: libc::c_long = 1;
     // SAFETY: the name is NUL-terminated and outlives the call.
-    let done = unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, name.as_ptr()) };
+    let done =
+        unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, name.as_ptr()) };
     if done < 0 { Err(last()) } else { Ok(()) }
 }
 
@@ -126,7 +133,10 @@ pub(crate) fn set_controlling_terminal(terminal: BorrowedFd<'_>) -> Result<(), E
 
 /// setrlimit(2) by number of the resource.
 pub(crate) fn set_rlimit(resource: u32, soft: u64, hard: u64) -> Result<(), Errno> {
-    let limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };
+    let limit = libc::rlimit {
+        rlim_cur: soft,
+        rlim_max: hard,
+    };
     // SAFETY: `limit` is initialised and outlives the call; an unknown resource is refused.
     check(unsafe { libc::setrlimit(resource, &raw const limit) })
 }

@@ -13,12 +13,15 @@ const LIMIT: Field = Field {
 
 /// Sets the limit: negative is none, and 0 means 1, as the init process itself counts.
 pub(super) fn apply(cgroup: &Cgroup, pids: &Pids) -> Result<(), Error> {
+    let Some(asked) = pids.limit else {
+        return Ok(());
+    };
     match cgroup.dir_of(LIMIT.controller) {
         // Where nothing can be limited, no limit is what was asked for.
-        None if pids.limit <= 0 => Ok(()),
-        None => Err(LIMIT.missing(pids.limit)),
+        None if asked <= 0 => Ok(()),
+        None => Err(LIMIT.missing(asked)),
         Some(dir) => {
-            let limit = match pids.limit {
+            let limit = match asked {
                 0 => 1.to_string(),
                 // Both versions say "max" here.
                 negative_or_more => limit(Version::V2, negative_or_more),

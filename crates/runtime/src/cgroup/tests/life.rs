@@ -199,7 +199,7 @@ fn stats_count_what_processes_used() {
         limit: Some(64 << 20),
         ..Default::default()
     };
-    let pids = Some(crate::spec::Pids { limit: 9 });
+    let pids = Some(crate::spec::Pids { limit: Some(9) });
     let cgroup = scratch.create(&Resources {
         memory: Some(memory),
         pids,

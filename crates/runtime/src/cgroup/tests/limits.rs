@@ -203,7 +203,7 @@ fn a_pids_limit_of_zero_is_one_and_a_negative_one_is_none() {
     for (limit, want) in [(7, "7"), (0, "1"), (-1, "max")] {
         cgroup
             .update(&Resources {
-                pids: Some(Pids { limit }),
+                pids: Some(Pids { limit: Some(limit) }),
                 ..Default::default()
             })
             .expect("update");

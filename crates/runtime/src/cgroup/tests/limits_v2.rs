@@ -184,7 +184,7 @@ fn pids_io_hugetlb_and_rdma_have_their_v2_names() {
     };
     fake.cgroup
         .update(&Resources {
-            pids: Some(Pids { limit: -1 }),
+            pids: Some(Pids { limit: Some(-1) }),
             block_io: Some(block_io),
             hugepage_limits: vec![HugepageLimit {
                 page_size: "2MB".into(),
