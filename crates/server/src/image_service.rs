@@ -6,24 +6,25 @@ use tracing::debug;
 
 use crate::chunks::{Chunks, chunks};
 use crate::convert::image;
-use crate::{status, work};
+use crate::status;
+use crate::work::Work;
 
 /// The image service of one engine.
 #[derive(Debug)]
 pub(crate) struct ImageServer {
-    engine: Engine,
+    work: Work,
 }
 
 impl ImageServer {
-    pub(crate) fn new(engine: Engine) -> Self {
-        Self { engine }
+    pub(crate) fn new(work: Work) -> Self {
+        Self { work }
     }
 
     async fn images(&self, filter: Option<cri::ImageFilter>) -> Result<Vec<cri::Image>, Status> {
         let query = image::query(filter);
-        let records = work::read("ListImages", &self.engine, move |engine| {
-            engine.images(query.as_deref())
-        });
+        let records = self
+            .work
+            .read("ListImages", move |engine| engine.images(query.as_deref()));
         Ok(records.await?.into_iter().map(image::image).collect())
     }
 }
@@ -56,9 +57,9 @@ impl cri::image_service_server::ImageService for ImageServer {
     ) -> Result<Response<cri::ImageStatusResponse>, Status> {
         let request = request.into_inner();
         let name = image::name("image", request.image).map_err(status::of)?;
-        let found = work::read("ImageStatus", &self.engine, move |engine| {
-            engine.find_image(&name)
-        });
+        let found = self
+            .work
+            .read("ImageStatus", move |engine| engine.find_image(&name));
         let Some(record) = found.await? else {
             return Ok(Response::new(cri::ImageStatusResponse::default()));
         };
@@ -76,11 +77,11 @@ impl cri::image_service_server::ImageService for ImageServer {
         request: Request<cri::PullImageRequest>,
     ) -> Result<Response<cri::PullImageResponse>, Status> {
         let request = image::pull_request(request.into_inner()).map_err(status::of)?;
-        let engine = self.engine.clone();
+        let engine = self.work.engine().clone();
         let name = request.image.clone();
         debug!(image = name, "PullImage begins");
         let pull = async move { engine.pull_image(request).await };
-        let image_ref = work::change_async("PullImage", name, pull).await?;
+        let image_ref = self.work.change_async("PullImage", name, pull).await?;
         Ok(Response::new(cri::PullImageResponse { image_ref }))
     }
 
@@ -90,10 +91,9 @@ impl cri::image_service_server::ImageService for ImageServer {
     ) -> Result<Response<cri::RemoveImageResponse>, Status> {
         let name = image::name("image", request.into_inner().image).map_err(status::of)?;
         let of = name.clone();
-        work::change("RemoveImage", of, &self.engine, move |engine| {
-            engine.remove_image(&name)
-        })
-        .await?;
+        self.work
+            .change("RemoveImage", of, move |engine| engine.remove_image(&name))
+            .await?;
         Ok(Response::new(cri::RemoveImageResponse {}))
     }
 
@@ -101,7 +101,7 @@ impl cri::image_service_server::ImageService for ImageServer {
         &self,
         _request: Request<cri::ImageFsInfoRequest>,
     ) -> Result<Response<cri::ImageFsInfoResponse>, Status> {
-        let info = work::read("ImageFsInfo", &self.engine, Engine::fs_info).await?;
+        let info = self.work.read("ImageFsInfo", Engine::fs_info).await?;
         Ok(Response::new(image::fs_info(&info)))
     }
 }

@@ -47,6 +47,10 @@ pub use socket::Error as SocketError;
 use image_service::ImageServer;
 use runtime_service::RuntimeServer;
 use socket::Socket;
+use work::Work;
+
+/// Time for answers to reach clients that stay connected.
+const LINGER: Duration = Duration::from_millis(100);
 
 /// How to serve.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,10 +107,11 @@ pub async fn serve(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
     let (_socket, listener) = Socket::bind(&options.listen)?;
-    let runtime = RuntimeServiceServer::new(RuntimeServer::new(engine.clone()))
+    let work = Work::new(engine);
+    let runtime = RuntimeServiceServer::new(RuntimeServer::new(work.clone()))
         .max_decoding_message_size(options.max_request)
         .max_encoding_message_size(options.max_answer);
-    let images = ImageServiceServer::new(ImageServer::new(engine))
+    let images = ImageServiceServer::new(ImageServer::new(work.clone()))
         .max_decoding_message_size(options.max_request)
         .max_encoding_message_size(options.max_answer);
     let (ending, ended) = oneshot::channel();
@@ -124,17 +129,20 @@ pub async fn serve(
         .serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop);
     tokio::select! {
         served = served => served.map_err(|source| Error::Serve { listen: options.listen, source }),
-        () = overdue(ended, options.grace) => {
-            warn!(after = ?options.grace, "ended with requests unanswered");
-            Ok(())
-        }
+        () = enough(ended, &work, options.grace) => Ok(()),
     }
 }
 
-/// Completes `grace` after the end has begun.
-async fn overdue(ended: oneshot::Receiver<()>, grace: Duration) {
-    match ended.await {
-        Ok(()) => tokio::time::sleep(grace).await,
-        Err(_) => std::future::pending().await,
+/// Completes when nothing is left to wait for after the end has begun, though clients keep their
+/// connections: no call is under way, or `grace` is over.
+async fn enough(ended: oneshot::Receiver<()>, work: &Work, grace: Duration) {
+    if ended.await.is_err() {
+        // Serving has ended by itself: that is the outcome.
+        return std::future::pending().await;
+    }
+    match tokio::time::timeout(grace, work.idle()).await {
+        // The last answers are on their way.
+        Ok(()) => tokio::time::sleep(LINGER).await,
+        Err(_) => warn!(after = ?grace, "ended with requests unanswered"),
     }
 }

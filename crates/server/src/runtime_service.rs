@@ -9,17 +9,18 @@ use tonic::{Request, Response, Status};
 
 use crate::chunks::{Chunks, chunks};
 use crate::convert::{self, container, pod, stats};
-use crate::{node, status, work};
+use crate::work::Work;
+use crate::{node, status};
 
 /// The runtime service of one engine.
 #[derive(Debug)]
 pub(crate) struct RuntimeServer {
-    engine: Engine,
+    work: Work,
 }
 
 impl RuntimeServer {
-    pub(crate) fn new(engine: Engine) -> Self {
-        Self { engine }
+    pub(crate) fn new(work: Work) -> Self {
+        Self { work }
     }
 
     async fn pods(
@@ -27,9 +28,9 @@ impl RuntimeServer {
         filter: Option<cri::PodSandboxFilter>,
     ) -> Result<Vec<cri::PodSandbox>, Status> {
         let filter = pod::filter(filter).map_err(status::of)?;
-        let pods = work::read("ListPodSandbox", &self.engine, move |engine| {
-            engine.pods(&filter)
-        });
+        let pods = self
+            .work
+            .read("ListPodSandbox", move |engine| engine.pods(&filter));
         Ok(pods.await?.into_iter().map(pod::item).collect())
     }
 
@@ -39,7 +40,7 @@ impl RuntimeServer {
     ) -> Result<Vec<cri::Container>, Status> {
         let filter = container::filter(filter).map_err(status::of)?;
         let read = move |engine: &Engine| engine.containers(&filter);
-        let containers = work::read("ListContainers", &self.engine, read);
+        let containers = self.work.read("ListContainers", read);
         Ok(containers.await?.into_iter().map(container::item).collect())
     }
 
@@ -48,9 +49,9 @@ impl RuntimeServer {
         filter: Option<cri::ContainerStatsFilter>,
     ) -> Result<Vec<cri::ContainerStats>, Status> {
         let filter = stats::filter(filter);
-        let layers = node::writable_layers(&self.engine);
+        let layers = node::writable_layers(self.work.engine());
         let read = move |engine: &Engine| engine.list_container_stats(&filter);
-        let figures = work::read("ListContainerStats", &self.engine, read).await?;
+        let figures = self.work.read("ListContainerStats", read).await?;
         Ok(figures
             .into_iter()
             .map(|figures| stats::stats(figures, &layers))
@@ -85,16 +86,16 @@ impl RuntimeService for RuntimeServer {
     ) -> Result<Response<cri::StatusResponse>, Status> {
         let verbose = request.into_inner().verbose;
         let read = move |engine: &Engine| Ok(node::status(engine, verbose));
-        Ok(Response::new(
-            work::read("Status", &self.engine, read).await?,
-        ))
+        Ok(Response::new(self.work.read("Status", read).await?))
     }
 
     async fn runtime_config(
         &self,
         _request: Request<cri::RuntimeConfigRequest>,
     ) -> Result<Response<cri::RuntimeConfigResponse>, Status> {
-        Ok(Response::new(node::runtime_config(self.engine.config())))
+        Ok(Response::new(node::runtime_config(
+            self.work.engine().config(),
+        )))
     }
 
     async fn update_runtime_config(
@@ -120,7 +121,7 @@ impl RuntimeService for RuntimeServer {
         let spec = pod::spec(request.into_inner()).map_err(status::of)?;
         let of = pod::label(&spec);
         let run = move |engine: &Engine| engine.run_pod(spec);
-        let pod_sandbox_id = work::change("RunPodSandbox", of, &self.engine, run).await?;
+        let pod_sandbox_id = self.work.change("RunPodSandbox", of, run).await?;
         Ok(Response::new(cri::RunPodSandboxResponse { pod_sandbox_id }))
     }
 
@@ -133,7 +134,7 @@ impl RuntimeService for RuntimeServer {
             let pod = pod.clone();
             move |engine: &Engine| engine.stop_pod(&pod)
         };
-        work::change("StopPodSandbox", pod, &self.engine, stop).await?;
+        self.work.change("StopPodSandbox", pod, stop).await?;
         Ok(Response::new(cri::StopPodSandboxResponse {}))
     }
 
@@ -146,7 +147,7 @@ impl RuntimeService for RuntimeServer {
             let pod = pod.clone();
             move |engine: &Engine| engine.remove_pod(&pod)
         };
-        work::change("RemovePodSandbox", pod, &self.engine, remove).await?;
+        self.work.change("RemovePodSandbox", pod, remove).await?;
         Ok(Response::new(cri::RemovePodSandboxResponse {}))
     }
 
@@ -156,10 +157,10 @@ impl RuntimeService for RuntimeServer {
     ) -> Result<Response<cri::PodSandboxStatusResponse>, Status> {
         let request = request.into_inner();
         let id = id("pod_sandbox_id", request.pod_sandbox_id)?;
-        let found = work::read("PodSandboxStatus", &self.engine, move |engine| {
-            engine.pod(&id)
-        })
-        .await?;
+        let found = self
+            .work
+            .read("PodSandboxStatus", move |engine| engine.pod(&id))
+            .await?;
         let info = if request.verbose {
             pod::info(&found)
         } else {
@@ -202,7 +203,7 @@ impl RuntimeService for RuntimeServer {
         let spec = container::spec(request.config).map_err(status::of)?;
         let of = format!("{} in {pod}", spec.name);
         let create = move |engine: &Engine| engine.create_container(&pod, spec);
-        let container_id = work::change("CreateContainer", of, &self.engine, create).await?;
+        let container_id = self.work.change("CreateContainer", of, create).await?;
         Ok(Response::new(cri::CreateContainerResponse { container_id }))
     }
 
@@ -215,7 +216,7 @@ impl RuntimeService for RuntimeServer {
             let id = of.clone();
             move |engine: &Engine| engine.start_container(&id)
         };
-        work::change("StartContainer", of, &self.engine, start).await?;
+        self.work.change("StartContainer", of, start).await?;
         Ok(Response::new(cri::StartContainerResponse {}))
     }
 
@@ -230,7 +231,7 @@ impl RuntimeService for RuntimeServer {
             let id = of.clone();
             move |engine: &Engine| engine.stop_container(&id, grace)
         };
-        work::change("StopContainer", of, &self.engine, stop).await?;
+        self.work.change("StopContainer", of, stop).await?;
         Ok(Response::new(cri::StopContainerResponse {}))
     }
 
@@ -243,7 +244,7 @@ impl RuntimeService for RuntimeServer {
             let id = of.clone();
             move |engine: &Engine| engine.remove_container(&id)
         };
-        work::change("RemoveContainer", of, &self.engine, remove).await?;
+        self.work.change("RemoveContainer", of, remove).await?;
         Ok(Response::new(cri::RemoveContainerResponse {}))
     }
 
@@ -265,7 +266,7 @@ impl RuntimeService for RuntimeServer {
             };
             Ok((found, info))
         };
-        let (found, info) = work::read("ContainerStatus", &self.engine, read).await?;
+        let (found, info) = self.work.read("ContainerStatus", read).await?;
         let status = Some(container::status(found));
         Ok(Response::new(cri::ContainerStatusResponse { status, info }))
     }
@@ -299,7 +300,7 @@ impl RuntimeService for RuntimeServer {
             let id = of.clone();
             move |engine: &Engine| engine.reopen_log(&id)
         };
-        work::change("ReopenContainerLog", of, &self.engine, reopen).await?;
+        self.work.change("ReopenContainerLog", of, reopen).await?;
         Ok(Response::new(cri::ReopenContainerLogResponse {}))
     }
 
@@ -311,7 +312,7 @@ impl RuntimeService for RuntimeServer {
         let id = id("container_id", request.container_id)?;
         let limit = Some(seconds("timeout", request.timeout)?).filter(|limit| !limit.is_zero());
         let exec = move |engine: &Engine| engine.exec_sync(&id, &request.cmd, limit);
-        let output = work::read("ExecSync", &self.engine, exec).await?;
+        let output = self.work.read("ExecSync", exec).await?;
         Ok(Response::new(cri::ExecSyncResponse {
             stdout: output.stdout,
             stderr: output.stderr,
@@ -324,9 +325,9 @@ impl RuntimeService for RuntimeServer {
         request: Request<cri::ContainerStatsRequest>,
     ) -> Result<Response<cri::ContainerStatsResponse>, Status> {
         let id = id("container_id", request.into_inner().container_id)?;
-        let layers = node::writable_layers(&self.engine);
+        let layers = node::writable_layers(self.work.engine());
         let read = move |engine: &Engine| engine.container_stats(&id);
-        let figures = work::read("ContainerStats", &self.engine, read).await?;
+        let figures = self.work.read("ContainerStats", read).await?;
         let stats = Some(stats::stats(figures, &layers));
         Ok(Response::new(cri::ContainerStatsResponse { stats }))
     }

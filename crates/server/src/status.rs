@@ -24,6 +24,11 @@ pub(crate) fn lost(rpc: &str, error: &tokio::task::JoinError) -> Status {
     Status::internal(format!("{rpc} failed inside floe: {error}"))
 }
 
+/// The status of an RPC that comes when serving has ended.
+pub(crate) fn ending(rpc: &str) -> Status {
+    Status::unavailable(format!("{rpc}: floe is ending; try again"))
+}
+
 fn code(kind: Kind) -> Code {
     match kind {
         Kind::NotFound => Code::NotFound,

@@ -201,7 +201,7 @@ impl Node {
     /// # Errors
     /// What could not be removed, and what remains.
     pub fn clean(&mut self) -> Result<(), Error> {
-        let removed = self.floe(&["rm", "--force", "--time", "0", "--all", "--pods"])?.output()?;
+        let removed = self.floe(&["rm", "--force", "--time", "0", "--all"])?.output()?;
         if self.process.is_some() {
             self.terminate()?;
         }
