@@ -131,6 +131,15 @@ impl Inbox {
         message.map(Some)
     }
 
+    /// How many bytes of the next message have not arrived; at least one, even if it is whole.
+    pub(crate) fn missing(&self) -> usize {
+        let whole = match self.bytes.first_chunk::<HEADER>() {
+            Some(header) => HEADER + u32::from_le_bytes(*header) as usize,
+            None => HEADER,
+        };
+        whole.saturating_sub(self.bytes.len()).max(1)
+    }
+
     /// The bytes that have arrived, for those who read packets instead of frames.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes
@@ -216,6 +225,14 @@ mod tests {
         assert_eq!(twice.message::<String>().unwrap().as_deref(), Some("hello"));
         assert_eq!(twice.message::<String>().unwrap().as_deref(), Some("hello"));
         assert_eq!(twice.message::<String>().unwrap(), None);
+    }
+
+    #[test]
+    fn a_reader_that_asks_for_what_is_missing_never_takes_of_the_next_message() {
+        let bytes = encode(&"hello").unwrap();
+        assert_eq!(inbox(&[]).missing(), HEADER);
+        assert_eq!(inbox(&bytes[..HEADER]).missing(), bytes.len() - HEADER);
+        assert_eq!(inbox(&bytes[..HEADER + 3]).missing(), bytes.len() - HEADER - 3);
     }
 
     #[test]

@@ -225,14 +225,16 @@ impl Client {
     }
 }
 
-/// The next answer on a connection.
+/// The next answer on a connection, and not a byte more: what comes after it is still to be seen
+/// by poll(2), as [`ExecSession`]'s `AsFd` promises.
 fn receive(socket: &UnixStream, inbox: &mut Inbox, dir: &Path) -> Result<Response> {
     let mut scratch = [0; 4096];
     loop {
         if let Some(response) = inbox.message()? {
             return Ok(response);
         }
-        match inbox.receive(socket.as_fd(), &mut scratch) {
+        let wanted = inbox.missing().min(scratch.len());
+        match inbox.receive(socket.as_fd(), &mut scratch[..wanted]) {
             Ok(0) => {
                 return Err(Error::Gone {
                     dir: dir.to_owned(),
