@@ -111,6 +111,17 @@ impl Engine {
         Ok(ips)
     }
 
+    /// The pods that the network knows, half-made ones included.
+    pub(crate) fn attached_pods(&self) -> Result<Vec<String>> {
+        self.parts.network.attachments().map_err(|source| Error::Network { pod: "any".into(), source })
+    }
+
+    /// Takes back what the network keeps for a pod of which nothing else is left.
+    pub(crate) fn detach_gone(&self, id: &str) -> Result<()> {
+        let failed = |source| Error::Network { pod: id.to_owned(), source };
+        self.parts.network.teardown(&Attachment::of(id)).map_err(failed)
+    }
+
     /// Takes the pod's interface and addresses back; what is gone is fine.
     pub(crate) fn detach_network(&self, record: &PodRecord, netns: Option<&Path>) -> Result<()> {
         if record.spec.network_none || record.spec.namespaces.network == NamespaceMode::Node {

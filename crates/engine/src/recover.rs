@@ -39,6 +39,7 @@ impl Engine {
             self.store().remove_rw(&layer)?;
             found.cleared += 1;
         }
+        found.cleared += self.clear_networks()?;
         self.clear_names()?;
         self.store().gc()?;
         Ok(found)
@@ -72,6 +73,19 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    /// Addresses and host ports of pods that are gone: their remover was killed in between.
+    fn clear_networks(&self) -> Result<usize> {
+        let mut cleared = 0;
+        for id in self.attached_pods()? {
+            // A pod's directory is made before its network and removed after it.
+            if !self.layout().pod(&id).exists() {
+                self.detach_gone(&id)?;
+                cleared += 1;
+            }
+        }
+        Ok(cleared)
     }
 
     /// Names whose object is gone: their holder was killed between reserving and making.

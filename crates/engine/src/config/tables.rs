@@ -137,8 +137,6 @@ pub struct Image {
     pub registries_conf_dir: PathBuf,
     /// certs.d (not a key of CRI-O).
     pub certs_dir: PathBuf,
-    /// Names, globs or keywords of images that garbage collection leaves alone.
-    pub pinned_images: Vec<String>,
 }
 
 impl Default for Image {
@@ -149,7 +147,6 @@ impl Default for Image {
             registries_conf: "/etc/containers/registries.conf".into(),
             registries_conf_dir: "/etc/containers/registries.conf.d".into(),
             certs_dir: "/etc/containers/certs.d".into(),
-            pinned_images: Vec::new(),
         }
     }
 }

@@ -5,6 +5,8 @@ mod query;
 
 pub(crate) use pull::Fetcher;
 
+/// How to authenticate at a registry.
+pub use image::Credentials;
 /// An image in the store.
 pub use store::ImageRecord;
 
@@ -14,5 +16,5 @@ pub struct PullRequest {
     /// A reference: short names are tried against the unqualified-search registries.
     pub image: String,
     /// Credentials of the request; `None` looks into the auth files.
-    pub credentials: Option<image::auth::Credentials>,
+    pub credentials: Option<Credentials>,
 }
