@@ -20,6 +20,13 @@ fn main() -> ExitCode {
     if arguments.nth(1).is_some_and(|word| word == "supervise") {
         return supervisor::supervise(arguments);
     }
+    // Also where the word is not the verb: that costs a little and decides nothing.
+    if std::env::args_os().any(|word| word == "create" || word == "run" || word == "exec")
+        && let Err(error) = runtime::protect_own_program()
+    {
+        eprintln!("{error}");
+        return ExitCode::FAILURE;
+    }
     let cli = match cli::Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

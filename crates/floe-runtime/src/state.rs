@@ -23,6 +23,7 @@ const GATE: &str = "start.sock";
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct State {
     pub(crate) id: String,
+    /// 0 while it is being created.
     pub(crate) init_process_pid: i32,
     /// Clock ticks since boot: with the pid it names a process for ever.
     pub(crate) init_process_start: u64,
@@ -32,11 +33,14 @@ pub(crate) struct State {
     pub(crate) cgroup: String,
     pub(crate) cgroup_paths: BTreeMap<String, String>,
     pub(crate) spec: Spec,
+    /// Process id and start time of the `create` or `run` that made it.
+    pub(crate) creator: (i32, u64),
 }
 
 /// runtime.md, state: status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Status {
+    Creating,
     Created,
     Running,
     Paused,
@@ -46,6 +50,7 @@ pub(crate) enum Status {
 impl Status {
     pub(crate) fn word(self) -> &'static str {
         match self {
+            Self::Creating => "creating",
             Self::Created => "created",
             Self::Running => "running",
             Self::Paused => "paused",
@@ -67,9 +72,9 @@ impl NewDir {
             global.root.display()
         )))?;
         match std::fs::create_dir(&path) {
-            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
-                Err(Failure::new(format!("container with id exists: {id}")))
-            }
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Err(Failure::new(format!(
+                "container with given ID already exists: {id}"
+            ))),
             other => other
                 .map(|()| Self {
                     path: Some(path.clone()),
@@ -80,6 +85,11 @@ impl NewDir {
 
     pub(crate) fn path(&self) -> &Path {
         self.path.as_deref().unwrap_or(Path::new(""))
+    }
+
+    /// Writes what is known so far: enough for `delete --force` should this process be killed.
+    pub(crate) fn note(&self, state: &State) -> Result<(), Failure> {
+        write(self.path(), state)
     }
 
     pub(crate) fn commit(mut self, state: &State) -> Result<(), Failure> {
@@ -134,16 +144,20 @@ impl State {
     }
 
     pub(crate) fn status(&self, global: &Global) -> Status {
-        if start_time(self.init_process_pid) != Some(self.init_process_start) {
+        let lives = |(pid, start): (i32, u64)| start_time(pid) == Some(start);
+        if self.init_process_pid == 0 && lives(self.creator) {
+            return Status::Creating;
+        }
+        if self.init_process_pid == 0 || !lives((self.init_process_pid, self.init_process_start)) {
             return Status::Stopped;
+        }
+        if let Ok(true) = Cgroup::open(&self.cgroup).and_then(|cgroup| cgroup.is_frozen()) {
+            return Status::Paused;
         }
         if dir(global, &self.id).is_ok_and(|dir| dir.join(GATE).exists()) {
             return Status::Created;
         }
-        match Cgroup::open(&self.cgroup).and_then(|cgroup| cgroup.is_frozen()) {
-            Ok(true) => Status::Paused,
-            _ => Status::Running,
-        }
+        Status::Running
     }
 
     /// Opens the gate; returns execve's outcome.

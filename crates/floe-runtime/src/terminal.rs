@@ -89,7 +89,7 @@ pub(crate) fn accompany(
             ended = handle(signal, pid, console.as_ref())?.or(ended);
         }
         if let Some(open) = &mut console
-            && !open.copy()?
+            && !open.copy()
         {
             console = None;
         }
@@ -103,6 +103,8 @@ pub(crate) fn accompany(
 struct Console {
     master: File,
     input_open: bool,
+    /// Read from our input, not yet taken by the terminal.
+    pending: Vec<u8>,
 }
 
 impl Console {
@@ -112,40 +114,57 @@ impl Console {
         Ok(Self {
             master: master.into(),
             input_open: true,
+            pending: Vec::new(),
         })
     }
 
-    /// Copies what is there in both directions; false once the far side is closed.
-    fn copy(&mut self) -> Result<bool, Failure> {
-        let mut buffer = [0_u8; 8192];
-        let stdin = std::io::stdin();
-        let mut ready = [PollFd::from_borrowed_fd(stdin.as_fd(), PollFlags::IN)];
-        if self.input_open
-            && poll(&mut ready, Some(&Timespec::default())).is_ok_and(|count| count > 0)
-        {
-            match rustix::io::read(&stdin, &mut buffer) {
-                Ok(count) if count > 0 => {
-                    (&self.master)
-                        .write_all(&buffer[..count])
-                        .map_err(Failure::at("write to console"))?;
-                }
-                _ => self.input_open = false,
-            }
+    /// Does it take more of our input?
+    fn wants_input(&self) -> bool {
+        self.input_open && self.pending.is_empty()
+    }
+
+    /// Copies what is there in both directions; false once the far side or our output is closed.
+    fn copy(&mut self) -> bool {
+        self.take_input();
+        // Full: later. A far side that is gone shows below.
+        if let Ok(count) = rustix::io::write(&self.master, &self.pending) {
+            drop(self.pending.drain(..count));
         }
+        let mut buffer = [0_u8; 8192];
+        let mut stdout = std::io::stdout();
         loop {
             match rustix::io::read(&self.master, &mut buffer) {
-                Ok(0) => return Ok(false),
-                Ok(count) => std::io::stdout()
-                    .write_all(&buffer[..count])
-                    .map_err(Failure::at("write"))?,
-                Err(Errno::AGAIN) => break,
+                Ok(count) if count > 0 => {
+                    if stdout
+                        .write_all(&buffer[..count])
+                        .and_then(|()| stdout.flush())
+                        .is_err()
+                    {
+                        return false;
+                    }
+                }
+                Err(Errno::AGAIN) => return true,
                 Err(Errno::INTR) => {}
                 // EIO: nobody has the far side any more.
-                Err(_) => return Ok(false),
+                _ => return false,
             }
         }
-        std::io::stdout().flush().map_err(Failure::at("write"))?;
-        Ok(true)
+    }
+
+    fn take_input(&mut self) {
+        let stdin = std::io::stdin();
+        let mut ready = [PollFd::from_borrowed_fd(stdin.as_fd(), PollFlags::IN)];
+        if !self.wants_input()
+            || !poll(&mut ready, Some(&Timespec::default())).is_ok_and(|count| count > 0)
+        {
+            return;
+        }
+        let mut buffer = [0_u8; 4096];
+        match rustix::io::read(&stdin, &mut buffer) {
+            Ok(count) if count > 0 => self.pending.extend_from_slice(&buffer[..count]),
+            Err(Errno::INTR | Errno::AGAIN) => {}
+            _ => self.input_open = false,
+        }
     }
 }
 
@@ -153,11 +172,16 @@ fn wait_for_any(signals: &Signals, console: Option<&Console>) -> Result<(), Fail
     let stdin = std::io::stdin();
     let mut fds = vec![PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN)];
     if let Some(console) = console {
+        let full = if console.pending.is_empty() {
+            PollFlags::empty()
+        } else {
+            PollFlags::OUT
+        };
         fds.push(PollFd::from_borrowed_fd(
             console.master.as_fd(),
-            PollFlags::IN,
+            PollFlags::IN | full,
         ));
-        if console.input_open {
+        if console.wants_input() {
             fds.push(PollFd::from_borrowed_fd(stdin.as_fd(), PollFlags::IN));
         }
     }

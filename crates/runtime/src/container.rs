@@ -18,7 +18,7 @@ use crate::init;
 use crate::message::{Channel, FromInit, ToInit};
 use crate::namespaces::{self, ParentPid};
 use crate::seccomp::Filter;
-use crate::spec::Spec;
+use crate::spec::{DeviceCgroup, Resources, Spec};
 use crate::sys::{self, Forked};
 use crate::validate;
 
@@ -168,7 +168,7 @@ impl NewContainer<'_> {
             .cgroups_path
             .clone()
             .unwrap_or_else(|| format!("/{}", self.id));
-        let cgroup = CgroupGuard::create(&path, linux.resources.as_ref())?;
+        let cgroup = CgroupGuard::create(&path, &limits(linux.resources.as_ref()))?;
         let namespaces = namespaces::Plan::new(&linux)?;
         let (ours, theirs) = Channel::pair().map_err(Error::io("make", "socketpair"))?;
         let parent_pid = ParentPid::enter(&namespaces)?;
@@ -260,12 +260,26 @@ pub(crate) fn stdio_fds(stdio: &Stdio) -> Vec<RawFd> {
     }
 }
 
+/// The limits of config.json. A container for which it says nothing of devices gets only those that
+/// every container needs: the cgroup allows them after what is denied here.
+fn limits(asked: Option<&Resources>) -> Resources {
+    let mut limits = asked.cloned().unwrap_or_default();
+    if limits.devices.is_empty() {
+        limits.devices.push(DeviceCgroup {
+            allow: false,
+            access: Some("rwm".into()),
+            ..DeviceCgroup::default()
+        });
+    }
+    limits
+}
+
 /// A cgroup that goes unless it is kept.
 struct CgroupGuard(Option<Cgroup>);
 
 impl CgroupGuard {
-    fn create(path: &str, resources: Option<&crate::spec::Resources>) -> Result<Self> {
-        Ok(Self(Some(Cgroup::create(path, resources)?)))
+    fn create(path: &str, resources: &Resources) -> Result<Self> {
+        Ok(Self(Some(Cgroup::create(path, Some(resources))?)))
     }
 
     #[expect(

@@ -2,12 +2,16 @@
 //! state on standard input (runtime.md, state).
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
+use std::fs::File;
+use std::io::{Read, Seek, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::Serialize;
 
 use crate::error::{Error, Result};
@@ -64,58 +68,80 @@ pub fn run(kind: &'static str, hooks: &[Hook], state: &HookState) -> Result<()> 
 }
 
 fn call(hook: &Hook, state: &HookState) -> Result<(), String> {
+    let told = |what: &'static str| move |error: std::io::Error| format!("{what}: {error}");
     let input = serde_json::to_vec(state).map_err(|e| e.to_string())?;
+    // Files and no pipes: a hook need not read its state, and may say as much as it likes.
+    let mut stdin = anonymous("state")?;
+    stdin
+        .write_all(&input)
+        .and_then(|()| stdin.rewind())
+        .map_err(told("write its state"))?;
+    let mut said = anonymous("stderr")?;
     let mut command = Command::new(&hook.path);
     if let Some((first, rest)) = hook.args.split_first() {
         command.arg0(first).args(rest);
     }
-    command
-        .env_clear()
-        .envs(hook.env.iter().filter_map(|entry| entry.split_once('=')));
-    command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped());
+    let environment = hook.env.iter().filter_map(|entry| entry.split_once('='));
+    command.env_clear().envs(environment);
+    let stderr = said.try_clone().map_err(told("duplicate"))?;
+    command.stdin(stdin).stdout(Stdio::null()).stderr(stderr);
     let mut child = command
         .spawn()
         .map_err(|e| format!("{}: {e}", hook.path.display()))?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // A hook need not read its state.
-        let _ = stdin.write_all(&input);
-    }
     let status = wait(&mut child, hook.timeout)?;
     if status.success() {
         return Ok(());
     }
-    let mut said = String::new();
-    if let Some(stderr) = child.stderr.take() {
-        let _ = stderr.take(4096).read_to_string(&mut said);
-    }
+    let mut text = Vec::new();
+    said.rewind()
+        .and_then(|()| said.take(4096).read_to_end(&mut text))
+        .map_err(told("read its stderr"))?;
     let how = match (status.code(), status.signal()) {
         (Some(code), _) => format!("exit status {code}"),
         (None, signal) => format!("killed by signal {}", signal.unwrap_or(0)),
     };
+    let text = String::from_utf8_lossy(&text);
     Err(format!(
         "{}: {how}, stderr: {:?}",
         hook.path.display(),
-        said.trim()
+        text.trim()
     ))
 }
 
+/// A file without a name that takes no part in execve.
+fn anonymous(name: &str) -> Result<File, String> {
+    let file = memfd_create(name, MemfdFlags::CLOEXEC);
+    file.map(File::from)
+        .map_err(|errno| format!("make a file for its {name}: {errno}"))
+}
+
 fn wait(child: &mut Child, timeout: Option<i64>) -> Result<std::process::ExitStatus, String> {
-    let Some(seconds) = timeout.and_then(|seconds| u64::try_from(seconds).ok()) else {
+    let Some(seconds) = timeout.filter(|seconds| *seconds > 0) else {
         return child.wait().map_err(|e| e.to_string());
     };
-    let deadline = Instant::now() + Duration::from_secs(seconds);
+    if ends_within(child, seconds)? {
+        return child.wait().map_err(|e| e.to_string());
+    }
+    let _ = child.kill();
+    let _ = child.wait();
+    Err(format!("no end within {seconds} s"))
+}
+
+fn ends_within(child: &Child, seconds: i64) -> Result<bool, String> {
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    let pid = pid.ok_or("it has no process id")?;
+    let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|errno| errno.to_string())?;
+    let deadline = Instant::now() + Duration::from_secs(seconds.unsigned_abs());
     loop {
-        match child.try_wait().map_err(|e| e.to_string())? {
-            Some(status) => return Ok(status),
-            None if Instant::now() >= deadline => {
-                let _ = child.kill();
-                let _ = child.wait();
-                return Err(format!("no end within {seconds} s"));
+        let left = deadline.saturating_duration_since(Instant::now());
+        let left = Timespec::try_from(left).map_err(|e| e.to_string())?;
+        match poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&left)) {
+            Err(rustix::io::Errno::INTR) => {}
+            other => {
+                return other
+                    .map(|ready| ready > 0)
+                    .map_err(|errno| errno.to_string());
             }
-            None => std::thread::sleep(Duration::from_millis(5)),
         }
     }
 }

@@ -24,9 +24,11 @@ mod exec;
 mod init;
 mod message;
 mod namespaces;
+mod own_program;
 mod sys;
 mod validate;
 
 pub use container::{Created, Gate, GateKind, NewContainer, Rootfs, Stdio};
 pub use error::{Error, InitFailure, Result};
 pub use exec::{NewExec, Started};
+pub use own_program::{protect_own_program, read_only_program};

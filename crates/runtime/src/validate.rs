@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use crate::error::{Error, Result};
-use crate::spec::{Linux, NamespaceKind, Process, Spec};
+use crate::spec::{Hooks, Linux, NamespaceKind, Process, Spec};
 
 /// Checks the whole configuration.
 pub(crate) fn spec(spec: &Spec) -> Result<()> {
@@ -33,6 +33,7 @@ pub(crate) fn spec(spec: &Spec) -> Result<()> {
             });
         }
     }
+    hooks(spec.hooks.as_ref())?;
     match &spec.linux {
         Some(linux) => self::linux(spec, linux),
         None => Ok(()),
@@ -92,6 +93,35 @@ pub(crate) fn process(process: &Process) -> Result<()> {
     Ok(())
 }
 
+fn hooks(hooks: Option<&Hooks>) -> Result<()> {
+    let Some(hooks) = hooks else { return Ok(()) };
+    for (kind, list) in [
+        ("prestart", &hooks.prestart),
+        ("createRuntime", &hooks.create_runtime),
+        ("createContainer", &hooks.create_container),
+        ("startContainer", &hooks.start_container),
+        ("poststart", &hooks.poststart),
+        ("poststop", &hooks.poststop),
+    ] {
+        for (index, hook) in list.iter().enumerate() {
+            let field = |name: &str| format!("hooks.{kind}[{index}].{name}");
+            if !hook.path.is_absolute() {
+                return Err(Error::invalid(
+                    field("path"),
+                    format!("{:?} is not an absolute path", hook.path),
+                ));
+            }
+            if hook.timeout.is_some_and(|seconds| seconds <= 0) {
+                return Err(Error::invalid(
+                    field("timeout"),
+                    "must be greater than zero",
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
 fn version(version: &str) -> Result<()> {
     let major = version.split('.').next().unwrap_or_default();
     match major.parse::<u32>() {
@@ -127,6 +157,15 @@ fn linux(spec: &Spec, linux: &Linux) -> Result<()> {
                 format!("{:?}: path must be absolute", namespace.kind),
             ));
         }
+    }
+    if linux
+        .namespaces
+        .iter()
+        .any(|namespace| namespace.kind == NamespaceKind::Mount && namespace.path.is_some())
+    {
+        return Err(Error::Unsupported {
+            field: "linux.namespaces[mount].path".into(),
+        });
     }
     let has = |kind| seen.contains(&kind);
     if !has(NamespaceKind::Mount) {

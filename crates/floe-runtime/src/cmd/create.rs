@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use runtime::cgroup::Cgroup;
 use runtime::spec::Spec;
 use runtime::{Created, GateKind, NewContainer, Rootfs, Stdio};
 
@@ -83,16 +84,13 @@ impl Made {
             ));
         }
         let dir = NewDir::make(global, id)?;
-        let rootfs = spec
-            .root
-            .as_ref()
-            .map(|root| bundle.join(&root.path))
-            .unwrap_or_default();
+        let mut state = planned(id, &bundle, spec)?;
+        dir.note(&state)?;
         let created = NewContainer {
             id,
             bundle: &bundle,
-            spec: &spec,
-            rootfs: Rootfs::Path(rootfs.clone()),
+            spec: &state.spec,
+            rootfs: Rootfs::Path(state.rootfs.clone()),
             stdio: if terminal {
                 Stdio::Terminal {
                     size: terminal::size(),
@@ -111,7 +109,7 @@ impl Made {
             .warnings
             .iter()
             .for_each(|warning| log::warn(global, warning));
-        let state = state(id, &created, &bundle, rootfs, spec);
+        complete(&mut state, &created);
         Ok(Self {
             created,
             dir,
@@ -158,14 +156,54 @@ fn undo(created: &Created) {
     let _ = created.cgroup.delete();
 }
 
-fn state(id: &str, created: &Created, bundle: &Path, rootfs: PathBuf, spec: Spec) -> State {
+/// A container of which nothing exists yet. Its cgroup must be empty already here: whatever is in
+/// it from now on is the container's, should this process be killed.
+fn planned(id: &str, bundle: &Path, spec: Spec) -> Result<State, Failure> {
+    let named = spec
+        .linux
+        .as_ref()
+        .and_then(|linux| linux.cgroups_path.clone());
+    let cgroup = named.unwrap_or_else(|| format!("/{id}"));
+    if let Ok(old) = Cgroup::open(&cgroup) {
+        let found = old.processes()?.len();
+        if found > 0 {
+            return Err(Failure::new(format!(
+                "container's cgroup {cgroup} is not empty: {found} process(es) found"
+            )));
+        }
+    }
+    let creator = rustix::process::getpid().as_raw_nonzero().get();
+    Ok(State {
+        id: id.to_owned(),
+        init_process_pid: 0,
+        init_process_start: 0,
+        created: log::rfc3339(rustix::time::clock_gettime(rustix::time::ClockId::Realtime).tv_sec),
+        bundle: bundle.to_owned(),
+        rootfs: spec
+            .root
+            .as_ref()
+            .map(|root| bundle.join(&root.path))
+            .unwrap_or_default(),
+        cgroup,
+        cgroup_paths: BTreeMap::new(),
+        spec,
+        creator: (creator, start_time(creator).unwrap_or(0)),
+    })
+}
+
+/// Adds what is known only of a container that exists.
+fn complete(state: &mut State, created: &Created) {
     let name = |path: &Path| {
         path.file_name()
             .map(|name| name.to_string_lossy().into_owned())
             .unwrap_or_default()
     };
-    let directories = created.cgroup.directories();
-    let cgroup_paths: BTreeMap<String, String> = directories
+    state.init_process_pid = created.pid;
+    state.init_process_start = start_time(created.pid).unwrap_or(0);
+    created.cgroup.path().clone_into(&mut state.cgroup);
+    state.cgroup_paths = created
+        .cgroup
+        .directories()
         .iter()
         .map(|directory| {
             let key = if directory.unified {
@@ -176,17 +214,6 @@ fn state(id: &str, created: &Created, bundle: &Path, rootfs: PathBuf, spec: Spec
             (key, directory.path.display().to_string())
         })
         .collect();
-    State {
-        id: id.to_owned(),
-        init_process_pid: created.pid,
-        init_process_start: start_time(created.pid).unwrap_or(0),
-        created: log::rfc3339(rustix::time::clock_gettime(rustix::time::ClockId::Realtime).tv_sec),
-        bundle: bundle.to_owned(),
-        rootfs,
-        cgroup: created.cgroup.path().to_owned(),
-        cgroup_paths,
-        spec,
-    }
 }
 
 fn load_spec(bundle: &Path) -> Result<Spec, Failure> {

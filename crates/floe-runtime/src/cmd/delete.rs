@@ -26,18 +26,20 @@ pub(crate) fn run(global: &Global, args: &Args) -> Outcome {
         Err(error) => return Err(error),
     };
     match state.status(global) {
-        Status::Running | Status::Paused if !args.force => Err(Failure::new(format!(
-            "cannot delete container {} that is not stopped: {}",
-            args.id,
-            state.status(global).word()
-        ))),
+        Status::Creating | Status::Running | Status::Paused if !args.force => {
+            Err(Failure::new(format!(
+                "cannot delete container {} that is not stopped: {}",
+                args.id,
+                state.status(global).word()
+            )))
+        }
         _ => delete(global, &state).map(|()| 0),
     }
 }
 
 /// Kills what is left and removes everything.
 pub(crate) fn delete(global: &Global, state: &State) -> Result<(), Failure> {
-    if state.status(global) != Status::Stopped {
+    if state.status(global) != Status::Stopped && state.init_process_pid != 0 {
         run::kill(state.init_process_pid)?;
     }
     match Cgroup::open(&state.cgroup) {

@@ -63,6 +63,11 @@ pub(crate) fn run(global: &Global, args: &Args) -> Outcome {
     let state = State::load(global, &args.id)?;
     match state.status(global) {
         Status::Created | Status::Running => {}
+        Status::Creating => {
+            return Err(Failure::new(
+                "cannot exec in a container that is being created",
+            ));
+        }
         Status::Paused => return Err(Failure::new("cannot exec in a paused container")),
         Status::Stopped => return Err(Failure::new("cannot exec in a stopped container")),
     }
@@ -130,6 +135,7 @@ fn process(args: &Args, state: &State) -> Result<Process, Failure> {
     let mut process = state.spec.process.clone().unwrap_or_default();
     process.args.clone_from(&args.command);
     process.terminal = args.tty;
+    process.console_size = None;
     process.env.extend(args.env.iter().cloned());
     process.no_new_privileges |= args.no_new_privs;
     if let Some(cwd) = &args.cwd {

@@ -28,7 +28,7 @@ pub(crate) fn run(global: &Global, args: &Args) -> Outcome {
         Cgroup::open(&state.cgroup)?.signal_all(signal)?;
         return Ok(0);
     }
-    if state.status(global) == Status::Stopped {
+    if matches!(state.status(global), Status::Creating | Status::Stopped) {
         return Err(Failure::new("container not running"));
     }
     signals::send(state.init_process_pid, signal)

@@ -17,7 +17,7 @@ pub(crate) fn pause(global: &Global, args: &Args) -> Outcome {
     let state = State::load(global, &args.id)?;
     match state.status(global) {
         Status::Created | Status::Running => Cgroup::open(&state.cgroup)?.freeze()?,
-        Status::Paused | Status::Stopped => {
+        Status::Creating | Status::Paused | Status::Stopped => {
             return Err(Failure::new("container not running or created"));
         }
     }

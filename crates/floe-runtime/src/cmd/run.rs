@@ -40,11 +40,11 @@ pub(crate) fn run(global: &Global, args: &Args) -> Outcome {
         return Err(error);
     }
     let Some(signals) = signals else { return Ok(0) };
-    let status = terminal::accompany(state.init_process_pid, console, &signals)?;
+    let status = terminal::accompany(state.init_process_pid, console, &signals);
     if !args.keep {
         delete::delete(global, &state)?;
     }
-    Ok(exit_code(status))
+    Ok(exit_code(status?))
 }
 
 /// A process's exit code, or 128 and the signal that ended it.

@@ -18,6 +18,9 @@ pub(crate) fn run(global: &Global, args: &Args) -> Outcome {
     let state = State::load(global, &args.id)?;
     match state.status(global) {
         Status::Created => start(global, &state).map(|()| 0),
+        Status::Creating => Err(Failure::new(
+            "cannot start a container that is being created",
+        )),
         Status::Stopped => Err(Failure::new("cannot start a container that has stopped")),
         Status::Running | Status::Paused => {
             Err(Failure::new("cannot start an already running container"))

@@ -73,7 +73,7 @@ fn bind(
     attach(source, &place)
 }
 
-fn propagate(mount: impl AsFd, flags: MountPropagationFlags) -> Result<(), Errno> {
+pub(super) fn propagate(mount: impl AsFd, flags: MountPropagationFlags) -> Result<(), Errno> {
     let recursive = flags.contains(MountPropagationFlags::REC);
     let kind = flags.difference(MountPropagationFlags::REC);
     let attr = MountAttr {

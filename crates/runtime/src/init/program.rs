@@ -4,8 +4,9 @@
 use std::convert::Infallible;
 use std::ffi::CString;
 use std::os::fd::BorrowedFd;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 
+use rustix::fs::{Access, AtFlags, CWD, accessat};
 use rustix::io::Errno;
 
 use super::{Stop, identity};
@@ -70,7 +71,8 @@ impl Program {
             };
         }
         let mut denied = false;
-        for dir in self.path.split(':') {
+        // Without PATH nothing is found: the working directory is not searched unasked.
+        for dir in self.path.split(':').filter(|_| !self.path.is_empty()) {
             let candidate = if dir.is_empty() {
                 format!("./{}", self.name)
             } else {
@@ -103,18 +105,21 @@ impl Program {
     }
 }
 
-/// May this user execute it, as far as mode bits tell?
+/// May this user execute it?
 fn executable(path: &str) -> Result<(), Errno> {
     let meta =
         std::fs::metadata(path).map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::NOENT))?;
     if meta.is_dir() {
         return Err(Errno::ISDIR);
     }
-    let plain = meta.is_file() && !meta.file_type().is_fifo();
-    if plain && meta.permissions().mode() & 0o111 != 0 {
-        Ok(())
-    } else {
-        Err(Errno::ACCESS)
+    if !meta.is_file() {
+        return Err(Errno::ACCESS);
+    }
+    match accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS) {
+        // A filter that does not know the call; then the mode has to tell.
+        Err(Errno::NOSYS | Errno::PERM) if meta.permissions().mode() & 0o111 != 0 => Ok(()),
+        Err(Errno::NOSYS | Errno::PERM) => Err(Errno::ACCESS),
+        other => other,
     }
 }
 

@@ -16,6 +16,7 @@ use rustix::mount::{
     mount_change, mount_move, move_mount, open_tree, unmount,
 };
 
+use super::mounts::propagate;
 use super::options::Options;
 use crate::container::{NewContainer, Rootfs};
 use crate::error::InitFailure;
@@ -68,6 +69,9 @@ pub(super) fn prepare(new: &NewContainer<'_>) -> Result<Root, InitFailure> {
                 path.display()
             )))?;
             make_private()?;
+            // The clone is of the host's peer group still: what is mounted in it must not get out.
+            propagate(&recursive, default_propagation(new.spec.linux.as_ref()))
+                .map_err(InitFailure::at("set the rootfs's propagation"))?;
             attach(&recursive, &path)?;
             recursive
         }
@@ -77,6 +81,18 @@ pub(super) fn prepare(new: &NewContainer<'_>) -> Result<Root, InitFailure> {
         }
     };
     Ok(Root { fd, sources, null })
+}
+
+/// Mounts of the host below the rootfs come in later only where rootfsPropagation says so.
+fn default_propagation(linux: Option<&Linux>) -> MountPropagationFlags {
+    let asked = linux
+        .and_then(|linux| linux.rootfs_propagation.as_deref())
+        .unwrap_or_default();
+    let kind = match asked {
+        "slave" | "rslave" | "shared" | "rshared" => MountPropagationFlags::DOWNSTREAM,
+        _ => MountPropagationFlags::PRIVATE,
+    };
+    kind | MountPropagationFlags::REC
 }
 
 /// The source of a bind mount, as the host has it.

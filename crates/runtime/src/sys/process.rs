@@ -64,14 +64,32 @@ pub(crate) fn setns(fd: impl AsFd, kinds: i32) -> Result<(), Errno> {
     check(unsafe { libc::setns(fd.as_fd().as_raw_fd(), kinds) })
 }
 
+/// As execve(2) and its like want a list; valid as long as the strings are.
+fn pointers(list: &[CString]) -> Vec<*const libc::c_char> {
+    let pointers = list.iter().map(|text| text.as_ptr());
+    pointers.chain([std::ptr::null()]).collect()
+}
+
+/// execveat(2) of the file that `file` stands for; returns only if it failed.
+pub(crate) fn execveat(file: impl AsFd, arguments: &[CString], environment: &[CString]) -> Errno {
+    let (argv, envp) = (pointers(arguments), pointers(environment));
+    // SAFETY: the fd is open, the path is empty and NUL-terminated, both arrays end in null and hold
+    // pointers to NUL-terminated strings that outlive the call.
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            file.as_fd().as_raw_fd(),
+            c"".as_ptr(),
+            argv.as_ptr(),
+            envp.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    last()
+}
+
 /// execve(2); returns only if it failed.
 pub(crate) fn execve(path: &CStr, arguments: &[CString], environment: &[CString]) -> Errno {
-    let pointers = |list: &[CString]| -> Vec<*const libc::c_char> {
-        list.iter()
-            .map(|text| text.as_ptr())
-            .chain([std::ptr::null()])
-            .collect()
-    };
     let (argv, envp) = (pointers(arguments), pointers(environment));
     // SAFETY: both arrays end in null and hold pointers to NUL-terminated strings that outlive the call.
     unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), envp.as_ptr()) };

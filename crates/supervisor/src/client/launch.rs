@@ -2,9 +2,10 @@
 //! session), which holds none of the caller's files but the first connection and its log.
 
 use std::fs::OpenOptions;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -35,7 +36,13 @@ pub fn launch(program: &Path, setup: &PodSetup) -> Result<(Client, SupervisorInf
     let mut client = Client::over(ours, &setup.dir);
     // Before there is anybody to read it: the program needs it first of all.
     client.send(&Request::SetUp(Box::new(setup.clone())), &[])?;
-    let status = Command::new(program)
+    // What runs before a container's program must not be a way to overwrite this program's file.
+    let file = runtime::read_only_program(program).map_err(|error| Error::Launch {
+        program: program.to_owned(),
+        reason: error.to_string(),
+    })?;
+    let status = Command::new(format!("/proc/self/fd/{}", file.as_raw_fd()))
+        .arg0(program)
         .arg("supervise")
         .arg(&setup.id)
         .env_clear()

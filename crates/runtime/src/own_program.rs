@@ -1,0 +1,93 @@
+//! The runtime's own program file, out of reach of containers (CVE-2019-5736): until execve the
+//! first process of a container, and every exec, runs the runtime's program, so that a container
+//! could open that file by /proc/PID/exe and overwrite it. So that program runs from a detached,
+//! read-only clone of its file's mount, which no container can make writable.
+//!
+//! Never copies the file, and never leaves the clone reachable by a path.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStringExt;
+use std::path::Path;
+
+use rustix::fs::{CWD, StatVfsMountFlags, fstatvfs};
+use rustix::mount::{OpenTreeFlags, open_tree};
+
+use crate::error::{Error, Result};
+use crate::sys::{self, MountAttr};
+
+const SELF: &str = "/proc/self/exe";
+const MOUNT_ATTR_RDONLY: u64 = 1;
+
+/// A descriptor of a program file through which nobody can write to it: execute it by
+/// `/proc/self/fd/N` or execveat(2). Closed by execve.
+///
+/// # Errors
+/// A program that does not exist; a caller without CAP_SYS_ADMIN.
+pub fn read_only_program(program: &Path) -> Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let clone = open_tree(CWD, program, flags).map_err(Error::io("clone the mount of", program))?;
+    let attr = MountAttr {
+        set: MOUNT_ATTR_RDONLY,
+        ..MountAttr::default()
+    };
+    sys::mount_setattr(&clone, false, &attr).map_err(Error::io("make read-only", program))?;
+    Ok(clone)
+}
+
+/// Makes sure that the calling program's own file cannot be written through its processes: if it
+/// can be, executes the program again, with the same arguments and environment, from a read-only
+/// clone. To be called before anything else is done.
+///
+/// # Errors
+/// As [`read_only_program`]; or the program cannot be executed.
+pub fn protect_own_program() -> Result<()> {
+    let failed = |source| Error::Io {
+        operation: "open",
+        path: SELF.into(),
+        source,
+    };
+    let own = File::open(SELF).map_err(failed)?;
+    let mount = fstatvfs(&own).map_err(Error::io("stat file system of", SELF))?;
+    if mount.f_flag.contains(StatVfsMountFlags::RDONLY) {
+        return Ok(());
+    }
+    let clone = read_only_program(Path::new(SELF))?;
+    let arguments: Vec<CString> = std::env::args_os()
+        .filter_map(|text| c_text(text.into_vec()))
+        .collect();
+    let environment = std::env::vars_os().filter_map(|(name, value)| {
+        c_text([name.into_vec(), b"=".to_vec(), value.into_vec()].concat())
+    });
+    let errno = sys::execveat(&clone, &arguments, &environment.collect::<Vec<_>>());
+    Err(Error::io("execute a read-only clone of", SELF)(errno))
+}
+
+/// None of what execve gave can hold a NUL byte.
+fn c_text(bytes: Vec<u8>) -> Option<CString> {
+    CString::new(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsRawFd;
+
+    #[test]
+    fn a_program_opened_so_cannot_be_opened_for_writing() {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("SKIP: needs root");
+            return;
+        }
+        let file = std::env::temp_dir().join(format!("floe-program-{}", std::process::id()));
+        std::fs::write(&file, "program").unwrap();
+        let clone = read_only_program(&file).unwrap();
+        let magic = format!("/proc/self/fd/{}", clone.as_raw_fd());
+        let refused = File::options().write(true).open(&magic).unwrap_err();
+        assert_eq!(refused.raw_os_error(), Some(libc::EROFS));
+        assert_eq!(std::fs::read_to_string(&magic).unwrap(), "program");
+        std::fs::write(&file, "the host may").unwrap();
+        std::fs::remove_file(file).unwrap();
+    }
+}
