@@ -202,6 +202,14 @@ impl Error {
         }
     }
 
+    /// Did the signature policy refuse the image? Kubelet shows that apart from other refusals.
+    #[must_use]
+    pub fn is_policy(&self) -> bool {
+        use image::Error::{PolicyRejected, SignatureUnsupported};
+        matches!(self, Self::Pull { source, .. }
+            if matches!(source.deciding(), PolicyRejected { .. } | SignatureUnsupported { .. }))
+    }
+
     /// A field that cannot be accepted.
     pub(crate) fn invalid(field: impl Into<String>, reason: impl Into<String>) -> Self {
         Self::Invalid { field: field.into(), reason: reason.into() }

@@ -197,11 +197,11 @@ fn hostname_and_name_servers_are_as_asked_in_every_container() {
             options: vec!["ndots:5".into()],
         });
         let pod = world.try_pod(&config).await.unwrap();
-        let script =
-            "hostname; cat /etc/hostname /etc/resolv.conf; echo $HOSTNAME; grep named /etc/hosts";
+        let script = "hostname; cat /etc/hostname /etc/resolv.conf; echo $HOSTNAME";
         let (output, status) = world.output(&pod, world.script("c", script)).await;
         assert_eq!(status.exit_code, 0, "{output}");
         assert!(output.starts_with("named\nnamed\n"), "{output}");
+        assert!(output.ends_with("\nnamed\n"), "{output}");
         for line in [
             "nameserver 10.9.8.7",
             "search svc.example",
@@ -255,7 +255,7 @@ fn options_of_container() -> cri::NamespaceOption {
 fn containers_of_a_pod_share_its_network_and_ipc_and_pids_only_if_asked() {
     world(async |world| {
         let pod = world.pod("a").await;
-        let namespaces = "cd /proc/self/ns; readlink net ipc uts; readlink pid";
+        let namespaces = "for name in net ipc uts pid; do readlink /proc/self/ns/$name; done";
         let asked = |name: &str, mode: cri::NamespaceMode| {
             common::secured(world.script(name, namespaces), |context| {
                 let pid = mode.into();
