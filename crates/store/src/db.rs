@@ -146,10 +146,13 @@ impl Database {
         Ok(database)
     }
 
-    /// Runs `read` on a connection: single statements, no transaction around them.
+    /// Runs `read` on one state of the database, whatever others commit meanwhile.
     pub(crate) fn read<T>(&self, read: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
         let connection = self.connection()?;
-        let result = read(&connection);
+        let result = connection
+            .unchecked_transaction()
+            .map_err(Error::db("begin to read"))
+            .and_then(|tx| read(&tx));
         self.give_back(connection);
         result
     }

@@ -23,7 +23,6 @@ impl Store {
     ///
     /// Safe at any time, also while other processes pull or start containers.
     pub fn gc(&self) -> Result<Usage> {
-        self.layout().clean()?;
         let freed = self.db().write(Durability::Durable, |tx| {
             self.end_dead_leases(tx)?;
             self.forget_lost_containers(tx)?;
@@ -34,10 +33,10 @@ impl Store {
             .db()
             .write(Durability::Ordered, |tx| self.move_unclaimed(tx))?;
         for name in doomed {
-            tree::remove(self.layout(), self.layout().tmp(), &name).map_err(Error::sys(
-                "remove",
-                self.layout().temp_path(&name.to_string_lossy()),
-            ))?;
+            if let Err(e) = tree::remove(self.layout(), self.layout().tmp(), &name) {
+                let path = self.layout().temp_path(&name.to_string_lossy());
+                tracing::warn!(path = %path.display(), "store: cannot be removed: {e}");
+            }
         }
         Ok(freed)
     }

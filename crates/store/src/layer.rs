@@ -53,33 +53,20 @@ impl Store {
         reader: impl Read,
     ) -> Result<()> {
         let has_blob = self.hold_blob(lease, &descriptor.digest)?;
-        let has_layer = self.hold_layer(lease, diff_id)?;
-        let unpack = !has_layer;
-        if !has_blob {
-            return self.take_in(
-                lease,
-                descriptor,
-                diff_id,
-                reader,
-                pipeline::Plan { keep: true, unpack },
-            );
-        }
-        if has_layer {
+        let unpack = !self.hold_layer(lease, diff_id)?;
+        if has_blob && !unpack {
             return Ok(());
         }
-        match self.open_blob(&descriptor.digest)? {
-            Some((file, _)) => {
-                let plan = pipeline::Plan {
-                    keep: false,
-                    unpack,
-                };
-                self.take_in(lease, descriptor, diff_id, file, plan)
-            }
-            None => Err(Error::BlobRead {
-                digest: descriptor.digest.clone(),
-                source: std::io::ErrorKind::NotFound.into(),
-            }),
+        // A recorded blob whose file somebody deleted is fetched like a missing one.
+        if has_blob && let Some((file, _)) = self.open_blob(&descriptor.digest)? {
+            let plan = pipeline::Plan {
+                keep: false,
+                unpack,
+            };
+            return self.take_in(lease, descriptor, diff_id, file, plan);
         }
+        let plan = pipeline::Plan { keep: true, unpack };
+        self.take_in(lease, descriptor, diff_id, reader, plan)
     }
 
     fn take_in(

@@ -12,6 +12,7 @@
 //! A thing is made in `tmp/` and renamed when it is complete; when it is on disk for good is the
 //! business of `settle`. Must never touch what a living process has in `tmp/`.
 
+use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -38,12 +39,14 @@ pub(crate) const EMPTY_LAYER: &str = "0";
 /// The content of `oci-layout`.
 pub(crate) const OCI_LAYOUT: &[u8] = b"{\"imageLayoutVersion\":\"1.0.0\"}";
 
+/// One for the process: several handles may be open on one store.
+static COUNTER: AtomicU64 = AtomicU64::new(0);
+
 /// Open directories of a store.
 #[derive(Debug)]
 pub(crate) struct Layout {
     path: PathBuf,
     owner: Owner,
-    counter: AtomicU64,
     root: OwnedFd,
     tmp: OwnedFd,
     sha256: OwnedFd,
@@ -69,7 +72,6 @@ impl Layout {
         let blobs = sub("blobs")?;
         let layout = Layout {
             owner: Owner::current()?,
-            counter: AtomicU64::new(0),
             tmp: sub("tmp")?,
             sha256: directory(blobs.as_fd(), &path, "sha256")?,
             sha512: directory(blobs.as_fd(), &path, "sha512")?,
@@ -122,11 +124,7 @@ impl Layout {
 
     /// A name in `tmp/` that no one else has or had.
     pub(crate) fn temp_name(&self) -> String {
-        format!(
-            "{}-{}",
-            self.owner,
-            self.counter.fetch_add(1, Ordering::Relaxed)
-        )
+        format!("{}-{}", self.owner, COUNTER.fetch_add(1, Ordering::Relaxed))
     }
 
     /// The path of something in `tmp/`, for messages.
@@ -143,21 +141,14 @@ impl Layout {
         temp.commit(self.root(), name, &self.path.join(name))
     }
 
-    /// Removes what dead processes left in `tmp/`.
-    pub(crate) fn clean(&self) -> Result<()> {
-        let path = self.path.join("tmp");
-        for name in tree::names(self.tmp()).map_err(Error::sys("read", &path))? {
-            let dead = name
-                .to_str()
-                .ok()
-                .and_then(Owner::parse)
-                .is_some_and(|owner| !owner.is_alive(&self.owner));
-            // What cannot be removed (a mount point, say) must not keep the store from opening.
-            if dead && let Err(e) = tree::remove(self, self.tmp(), &name) {
-                tracing::warn!(path = %path.join(&*name.to_string_lossy()).display(), "left by a dead process: {e}");
-            }
-        }
-        Ok(())
+    /// The names in `tmp/` of what dead processes left.
+    pub(crate) fn left_behind(&self) -> Result<Vec<CString>> {
+        let names = tree::names(self.tmp()).map_err(Error::sys("read", self.path.join("tmp")))?;
+        let is_dead = |name: &CString| {
+            let owner = name.to_str().ok().and_then(Owner::parse);
+            owner.is_some_and(|owner| !owner.is_alive(&self.owner))
+        };
+        Ok(names.into_iter().filter(is_dead).collect())
     }
 }
 
@@ -277,7 +268,7 @@ impl Drop for TempDir<'_> {
         if self.committed {
             return;
         }
-        let name = std::ffi::CString::new(self.name.as_str());
+        let name = CString::new(self.name.as_str());
         let removed = name
             .map_err(|_| Errno::INVAL)
             .and_then(|name| tree::remove(self.layout, self.layout.tmp(), &name));

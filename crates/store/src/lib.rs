@@ -81,7 +81,7 @@ impl Store {
     /// [`open`](Store::open) with limits for the layers that this handle adds.
     pub fn open_with(root: &Path, limits: Limits) -> Result<Store> {
         let layout = layout::Layout::open(root)?;
-        layout.clean()?;
+        let left_behind = layout.left_behind()?;
         let db = db::Database::open(&layout.path().join("meta.sqlite"))?;
         let core = Arc::new(Core { layout, db });
         core.recover()?;
@@ -91,6 +91,9 @@ impl Store {
             configs: images::ConfigCache::default(),
             limits,
         }));
+        for name in left_behind {
+            store.0.background.remove(name);
+        }
         store.write_index()?;
         store.settle_soon()?;
         Ok(store)

@@ -495,3 +495,23 @@ fn a_newer_schema_is_refused() {
     let error = Store::open(sandbox.root()).unwrap_err();
     assert!(matches!(error, Error::Schema { found: 99, .. }), "{error}");
 }
+
+#[test]
+fn listing_is_never_disturbed_by_images_that_come_and_go() {
+    let sandbox = Sandbox::new();
+    let kept = tiny(&sandbox.store, &["example.com/kept:1"], "kept");
+    let writer = Store::open(sandbox.root()).unwrap();
+    std::thread::scope(|scope| {
+        let writing = scope.spawn(move || {
+            for n in 0..60 {
+                let record = tiny(&writer, &["example.com/other:1"], &n.to_string());
+                writer.remove(&record.id).unwrap();
+                writer.gc().unwrap();
+            }
+        });
+        while !writing.is_finished() {
+            assert!(sandbox.store.images().unwrap().contains(&kept));
+            sandbox.store.find("example.com/other:1").unwrap();
+        }
+    });
+}

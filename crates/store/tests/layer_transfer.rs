@@ -204,6 +204,36 @@ fn what_is_there_is_not_read_again() {
 }
 
 #[test]
+fn a_blob_whose_file_is_gone_is_fetched_again() {
+    let sandbox = Sandbox::new();
+    let lease = sandbox.store.lease().unwrap();
+    let layer = sample(1000);
+    sandbox
+        .store
+        .add_blob(&lease, &layer.descriptor, layer.bytes.as_slice())
+        .unwrap();
+    let path = sandbox
+        .root()
+        .join("blobs/sha256")
+        .join(layer.descriptor.digest.hex());
+    std::fs::remove_file(&path).unwrap();
+    layer.add(&sandbox.store, &lease).unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), layer.bytes);
+}
+
+#[test]
+fn two_handles_of_one_process_do_not_get_in_each_others_way() {
+    let sandbox = Sandbox::new();
+    let other = Store::open(sandbox.root()).unwrap();
+    let (first, second) = (sample(300_000), sample(400_000));
+    std::thread::scope(|scope| {
+        for (store, layer) in [(&sandbox.store, first), (&other, second)] {
+            scope.spawn(move || layer.add(store, &store.lease().unwrap()).unwrap());
+        }
+    });
+}
+
+#[test]
 fn threads_that_add_the_same_layer_all_succeed() {
     let sandbox = Sandbox::new();
     let layer = sample(200_000);
@@ -307,8 +337,10 @@ fn what_a_killed_process_left_is_removed_and_the_retry_succeeds() {
     assert_eq!(halves(), 2);
     victim.kill().unwrap();
     victim.wait().unwrap();
-    let store = Store::open(sandbox.root()).unwrap();
+    // Dropping a handle waits for what it began.
+    drop(Store::open(sandbox.root()).unwrap());
     assert_eq!(sandbox.listing(), before);
+    let store = Store::open(sandbox.root()).unwrap();
     store.gc().unwrap();
     assert_eq!(sandbox.listing(), before);
     common::put(&store, &[layer], &["example.com/retry:1"], "retry");
