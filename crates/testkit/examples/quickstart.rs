@@ -53,7 +53,7 @@ async fn pods(steps: &mut Steps, node: &Node, registry: &Registry) -> Result<(),
     let talker = ["sh", "-c", "echo to stdout; echo to stderr >&2; exit 3"];
     let talker = steps.future("create a container that talks", create(&mut cri, &pod_id, &pod, "talker", &image, &talker)).await?;
     steps.future("start it", start(&mut cri, &talker)).await?;
-    let server = ["httpd", "-f", "-p", "80", "-h", "/www"];
+    let server = ["sh", "-c", "httpd -p 80 -h /www; trap 'exit 0' TERM; while :; do sleep 1000 & wait; done"];
     let server = steps.future("create a container that serves HTTP", create(&mut cri, &pod_id, &pod, "web", &image, &server)).await?;
     steps.future("start it", start(&mut cri, &server)).await?;
 

@@ -3,9 +3,9 @@
 use std::io::Write;
 use std::process::Command;
 
-use image::auth::Credentials;
-use image::manifest::Descriptor;
-use image::{Client, Digest, Reference};
+use image::{
+    Client, ClientConfig, Credentials, Descriptor, Digest, Manifest, MediaType, Platform, Reference, Registries,
+};
 use serde_json::json;
 
 use crate::Error;
@@ -37,6 +37,7 @@ pub fn layer(entries: &[Entry<'_>]) -> Result<Layer, Error> {
         header.set_uid(0);
         header.set_gid(0);
         header.set_mtime(1_700_000_000);
+        header.set_size(0);
         let (path, link, data) = match *entry {
             Entry::Dir(path, mode) => {
                 header.set_entry_type(tar::EntryType::Directory);
@@ -96,61 +97,44 @@ pub fn busybox() -> Result<Layer, Error> {
 /// The registry refuses.
 pub async fn push(client: &Client, name: &str, layers: &[Layer], config: serde_json::Value) -> Result<Digest, Error> {
     let reference = Reference::parse(name)?;
-    let anonymous = Credentials::Anonymous;
     let mut diff_ids = Vec::new();
     let mut descriptors = Vec::new();
     for tar in layers {
-        diff_ids.push(Digest::sha256(tar).to_string());
+        diff_ids.push(Digest::of(tar).to_string());
         let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         gzip.write_all(tar)?;
-        let blob = gzip.finish()?;
-        descriptors.push(push_blob(client, &reference, "application/vnd.oci.image.layer.v1.tar+gzip", blob).await?);
+        descriptors.push(push_blob(client, &reference, MediaType::OciLayerGzip, gzip.finish()?).await?);
     }
     let config = serde_json::to_vec(&json!({
-        "architecture": image::manifest::Platform::host().architecture,
+        "architecture": Platform::host().architecture,
         "os": "linux",
         "created": "2024-01-01T00:00:00Z",
         "config": config,
         "rootfs": { "type": "layers", "diff_ids": diff_ids },
         "history": diff_ids.iter().map(|_| json!({ "created_by": "testkit" })).collect::<Vec<_>>(),
     }))?;
-    let config = push_blob(client, &reference, "application/vnd.oci.image.config.v1+json", config).await?;
-    let media_type = "application/vnd.oci.image.manifest.v1+json";
-    let manifest = serde_json::to_vec(&json!({
-        "schemaVersion": 2,
-        "mediaType": media_type,
-        "config": config,
-        "layers": descriptors,
-    }))?;
-    let digest = Digest::sha256(&manifest);
-    client.push_manifest(&reference, media_type, manifest.into(), &anonymous).await?;
-    Ok(digest)
+    let config = push_blob(client, &reference, MediaType::OciConfig, config).await?;
+    let manifest = serde_json::to_vec(&Manifest::new(MediaType::OciManifest, config, descriptors))?;
+    Ok(client.push_manifest(&reference, &MediaType::OciManifest, manifest.into(), &Credentials::Anonymous).await?)
 }
 
 async fn push_blob(
     client: &Client,
     reference: &Reference,
-    media_type: &str,
+    media_type: MediaType,
     blob: Vec<u8>,
-) -> Result<serde_json::Value, Error> {
-    let digest = Digest::sha256(&blob);
-    let size = blob.len();
-    let descriptor = Descriptor { digest: digest.clone(), size: size as u64, media_type: media_type.into(), ..Descriptor::default() };
-    client.push_blob(reference, &descriptor, blob.into(), &Credentials::Anonymous).await?;
-    Ok(json!({ "mediaType": media_type, "digest": digest.to_string(), "size": size }))
+) -> Result<Descriptor, Error> {
+    let descriptor = Descriptor::of(media_type, &blob);
+    client.push_blob(reference, &descriptor, bytes::Bytes::from(blob).into(), &Credentials::Anonymous).await?;
+    Ok(descriptor)
 }
 
 /// A Distribution client that speaks plain HTTP to these hosts.
 ///
 /// # Errors
-/// The client cannot be made.
+/// A host that is none.
 pub fn client(insecure: &[&str]) -> Result<Client, Error> {
     let text: String =
         insecure.iter().map(|host| format!("[[registry]]\nlocation = \"{host}\"\ninsecure = true\n")).collect();
-    let dir = tempfile::tempdir()?;
-    let file = dir.path().join("registries.conf");
-    std::fs::write(&file, text)?;
-    let paths = image::registries::RegistriesPaths { file, dir: dir.path().join("none") };
-    let registries = image::registries::Registries::load(&paths)?;
-    Ok(Client::new(image::ClientConfig { registries, ..image::ClientConfig::default() })?)
+    Ok(Client::new(ClientConfig { registries: Registries::parse(&text)?, ..ClientConfig::default() }))
 }

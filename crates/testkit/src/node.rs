@@ -231,6 +231,10 @@ pub(crate) async fn connect(socket: PathBuf) -> Result<Clients, Error> {
 
 impl Drop for Node {
     fn drop(&mut self) {
+        if program("floe").is_err() {
+            // Nothing was ever started.
+            return;
+        }
         if let Err(error) = self.clean() {
             if std::thread::panicking() {
                 eprintln!("{error}");

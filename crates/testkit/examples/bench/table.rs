@@ -41,7 +41,9 @@ impl Page {
         eprintln!("{}: done", section.title);
         let _ = writeln!(self.text, "\n## {}\n\n{}\n", section.title, section.about);
         let _ = write!(self.text, "| {} |", section.unit);
-        section.who.iter().for_each(|who| drop(write!(self.text, " {who} |")));
+        for who in &section.who {
+            let _ = write!(self.text, " {who} |");
+        }
         let _ = write!(self.text, "\n| --- |{}\n", " ---: |".repeat(section.who.len()));
         for (what, figures) in &section.rows {
             let _ = write!(self.text, "| {what} |");
