@@ -255,32 +255,46 @@ fn options_of_container() -> cri::NamespaceOption {
 fn containers_of_a_pod_share_its_network_and_ipc_and_pids_only_if_asked() {
     world(async |world| {
         let pod = world.pod("a").await;
-        let namespaces = "for name in net ipc uts pid; do readlink /proc/self/ns/$name; done";
-        let asked = |name: &str, mode: cri::NamespaceMode| {
-            common::secured(world.script(name, namespaces), |context| {
+        // They live on, for the kernel uses the number of a namespace that is gone again.
+        let script =
+            "for name in net ipc uts pid; do readlink /proc/self/ns/$name; done; sleep 1000";
+        let namespaces = async |name: &str, mode: cri::NamespaceMode| {
+            let config = common::secured(world.script(name, script), |context| {
                 let pid = mode.into();
                 context.namespace_options = Some(cri::NamespaceOption {
                     pid,
                     ..Default::default()
                 });
-            })
+            });
+            let id = world.run(&pod, config).await;
+            let log = world.status(&id).await.unwrap().log_path;
+            world
+                .until("all four are in the log", async || {
+                    let lines: Vec<String> = common::log::read(&log)
+                        .of("stdout")
+                        .lines()
+                        .map(str::to_owned)
+                        .collect();
+                    <[String; 4]>::try_from(lines).ok()
+                })
+                .await
         };
-        let (one, _) = world
-            .output(&pod, asked("one", cri::NamespaceMode::Container))
-            .await;
-        let (two, _) = world
-            .output(&pod, asked("two", cri::NamespaceMode::Container))
-            .await;
-        let shared = |output: &str| {
-            output
-                .lines()
-                .take(3)
-                .map(str::to_owned)
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(shared(&one), shared(&two));
-        assert_eq!(one.lines().count(), 4, "{one}");
-        assert_ne!(one.lines().last(), two.lines().last());
+        let [net, ipc, uts, pid] = namespaces("own", cri::NamespaceMode::Container).await;
+        let [other_net, other_ipc, other_uts, other_pid] =
+            namespaces("other", cri::NamespaceMode::Container).await;
+        assert_eq!([net, ipc, uts], [other_net, other_ipc, other_uts]);
+        assert_ne!(pid, other_pid);
+        let [_, _, _, shared] = namespaces("shared", cri::NamespaceMode::Pod).await;
+        let [_, _, _, again] = namespaces("again", cri::NamespaceMode::Pod).await;
+        assert_eq!(shared, again);
+        let [_, _, _, node] = namespaces("node", cri::NamespaceMode::Node).await;
+        assert_eq!(
+            node,
+            std::fs::read_link("/proc/self/ns/pid")
+                .unwrap()
+                .display()
+                .to_string()
+        );
     });
 }
 
