@@ -1,0 +1,82 @@
+//! The command line: global options and the list of commands. Each command's own options stand
+//! in its file under `cmd/`. Flag names are podman's.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use engine::{Config, Engine};
+
+use crate::{Failure, cmd};
+
+/// Pods, containers and images of this node: for kubelet, and for you.
+#[derive(Debug, Parser)]
+#[command(version, about, max_term_width = 100, subcommand_required = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// Configuration file (crio.conf's tables and keys) [default: /etc/floe/floe.toml, if it exists]
+    #[arg(long, short = 'c', global = true, env = "FLOE_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Directory of the image store, instead of the configuration's
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
+    /// Directory of the state of pods and containers, instead of the configuration's
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) runroot: Option<PathBuf>,
+}
+
+/// What can be done.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Serve the Kubernetes CRI on a unix socket
+    Serve(cmd::serve::Args),
+    /// Fetch images from registries
+    Pull(cmd::pull::Args),
+    /// List images
+    Images(cmd::images::Args),
+    /// Remove images
+    Rmi(cmd::rmi::Args),
+    /// Run a command in a new container
+    Run(Box<cmd::run::Args>),
+    /// List containers
+    Ps(cmd::ps::Args),
+    /// Show what a container has written
+    Logs(cmd::logs::Args),
+    /// Run a command in a running container
+    Exec(cmd::exec::Args),
+    /// Stop containers
+    Stop(cmd::stop::Args),
+    /// Remove containers
+    Rm(cmd::rm::Args),
+}
+
+impl Global {
+    /// The configuration with this command line's changes; unknown keys go to standard error.
+    pub(crate) fn config(&self) -> Result<Config, Failure> {
+        let (mut config, unknown) = Config::load(self.config.as_deref())?;
+        for key in unknown {
+            eprintln!("Warning: {}:{}: floe does not use the key {}", key.file.display(), key.line, key.key);
+        }
+        if let Some(root) = &self.root {
+            config.root_table.root.clone_from(root);
+        }
+        if let Some(runroot) = &self.runroot {
+            config.root_table.runroot.clone_from(runroot);
+        }
+        Ok(config)
+    }
+
+    pub(crate) fn open(&self) -> Result<Engine, Failure> {
+        if !rustix::process::geteuid().is_root() {
+            return Err(Failure::new("floe needs root: rootless containers are not supported yet"));
+        }
+        Ok(Engine::open(self.config()?)?)
+    }
+}

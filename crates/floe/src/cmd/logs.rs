@@ -1,0 +1,131 @@
+//! `floe logs`: what a container has written, from its CRI log file.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use engine::{Container, ContainerState, Engine};
+
+use crate::{Failure, names};
+
+/// How often a followed log is looked at.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Options of `floe logs`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Go on until the container ends
+    #[arg(long, short)]
+    follow: bool,
+    /// Only the last lines
+    #[arg(long, value_name = "LINES")]
+    tail: Option<usize>,
+    /// Print the time of each line
+    #[arg(long, short)]
+    timestamps: bool,
+    /// Name or id
+    container: String,
+}
+
+pub(crate) fn run(engine: &Engine, args: &Args) -> Result<ExitCode, Failure> {
+    let container = names::find(engine, &args.container)?;
+    let path = container.log_path.clone().ok_or_else(|| Failure::new(format!("container {} keeps no log", args.container)))?;
+    let mut log = Log::open(&path)?;
+    let mut lines = log.read_all()?;
+    if let Some(tail) = args.tail {
+        lines.drain(..lines.len().saturating_sub(tail));
+    }
+    lines.iter().try_for_each(|line| line.print(args))?;
+    while args.follow {
+        let ended = has_ended(engine, &container);
+        // The end was seen before this reading, so nothing can come after it.
+        log.read_all()?.iter().try_for_each(|line| line.print(args))?;
+        if ended {
+            break;
+        }
+        std::thread::sleep(LOOK);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn has_ended(engine: &Engine, container: &Container) -> bool {
+    match engine.container(&container.id) {
+        Ok(now) => matches!(now.state, ContainerState::Exited { .. } | ContainerState::Unknown),
+        Err(_) => true,
+    }
+}
+
+struct Log {
+    file: BufReader<File>,
+    /// The beginning of a line whose end is not written yet.
+    pending: Vec<u8>,
+}
+
+impl Log {
+    fn open(path: &std::path::Path) -> Result<Self, Failure> {
+        let file = File::open(path).map_err(|e| Failure::new(format!("open log {}: {e}", path.display())))?;
+        Ok(Self { file: BufReader::new(file), pending: Vec::new() })
+    }
+
+    /// The whole lines that have been written since the last call.
+    fn read_all(&mut self) -> Result<Vec<Line>, Failure> {
+        let here = self.file.stream_position()?;
+        if self.file.get_ref().metadata()?.len() < here {
+            // Truncated: it starts anew.
+            self.file.seek(SeekFrom::Start(0))?;
+            self.pending.clear();
+        }
+        let mut lines = Vec::new();
+        while self.file.read_until(b'\n', &mut self.pending)? > 0 && self.pending.ends_with(b"\n") {
+            lines.extend(Line::parse(&self.pending[..self.pending.len() - 1]));
+            self.pending.clear();
+        }
+        Ok(lines)
+    }
+}
+
+/// One line of a CRI log: `TIME STREAM TAG TEXT`.
+struct Line {
+    time: String,
+    stderr: bool,
+    partial: bool,
+    text: Vec<u8>,
+}
+
+impl Line {
+    fn parse(raw: &[u8]) -> Option<Self> {
+        let mut parts = raw.splitn(4, |byte| *byte == b' ');
+        let time = String::from_utf8_lossy(parts.next()?).into_owned();
+        let stderr = parts.next()? == b"stderr";
+        let partial = parts.next()?.starts_with(b"P");
+        Some(Self { time, stderr, partial, text: parts.next().unwrap_or_default().to_vec() })
+    }
+
+    fn print(&self, args: &Args) -> std::io::Result<()> {
+        let mut out = Vec::with_capacity(self.text.len() + 40);
+        if args.timestamps {
+            out.extend_from_slice(self.time.as_bytes());
+            out.push(b' ');
+        }
+        out.extend_from_slice(&self.text);
+        if !self.partial {
+            out.push(b'\n');
+        }
+        if self.stderr { std::io::stderr().write_all(&out) } else { std::io::stdout().write_all(&out) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_line_is_taken_apart_and_its_text_kept_byte_for_byte() {
+        let line = Line::parse(b"2016-10-06T00:17:09.669794202Z stderr P  a b ").unwrap();
+        assert!(line.stderr && line.partial);
+        assert_eq!(line.text, b" a b ");
+        assert!(Line::parse(b"2016 stdout F").unwrap().text.is_empty());
+        assert!(Line::parse(b"broken").is_none());
+    }
+}

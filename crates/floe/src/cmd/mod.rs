@@ -1,0 +1,29 @@
+//! One file per command: its options and what it does.
+
+pub(crate) mod exec;
+pub(crate) mod images;
+pub(crate) mod logs;
+pub(crate) mod ps;
+pub(crate) mod pull;
+pub(crate) mod rm;
+pub(crate) mod rmi;
+pub(crate) mod run;
+pub(crate) mod serve;
+pub(crate) mod stop;
+
+use std::process::ExitCode;
+
+use crate::Failure;
+
+/// Does `act` for each name, goes on past failures, reports each, and fails if one did.
+fn for_each(names: &[String], mut act: impl FnMut(&str) -> Result<(), Failure>) -> Result<ExitCode, Failure> {
+    let mut failed = None;
+    for name in names {
+        if let Err(error) = act(name) {
+            if let Some(earlier) = failed.replace(error) {
+                eprintln!("Error: {earlier}");
+            }
+        }
+    }
+    failed.map_or(Ok(ExitCode::SUCCESS), Err)
+}

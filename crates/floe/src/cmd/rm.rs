@@ -1,0 +1,61 @@
+//! `floe rm`: remove containers that have ended, or any with `--force`.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use engine::pod::Origin;
+use engine::{Container, ContainerFilter, ContainerState, Engine};
+
+use crate::{Failure, names};
+
+/// Options of `floe rm`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Stop running ones, and be content with missing ones
+    #[arg(long, short)]
+    force: bool,
+    /// Seconds to wait before killing a running one
+    #[arg(long, short, default_value_t = 10, value_name = "SECONDS")]
+    time: u64,
+    /// All containers that people made
+    #[arg(long, short)]
+    all: bool,
+    /// Names or ids
+    #[arg(required_unless_present = "all", value_name = "CONTAINER")]
+    containers: Vec<String>,
+}
+
+pub(crate) fn run(engine: &Engine, args: &Args) -> Result<ExitCode, Failure> {
+    let mut names = args.containers.clone();
+    if args.all {
+        let filter = ContainerFilter { origin: Some(Origin::Cli), ..ContainerFilter::default() };
+        names.extend(engine.containers(&filter)?.into_iter().map(|container| container.id));
+    }
+    super::for_each(&names, |name| {
+        let container = match names::find(engine, name) {
+            Err(_) if args.force => return Ok(()),
+            other => other?,
+        };
+        if matches!(container.state, ContainerState::Running { .. }) {
+            if !args.force {
+                return Err(Failure::new(format!(
+                    "cannot remove container {name} as it is running: stop it first or use --force"
+                ))
+                .with_code(2));
+            }
+            engine.stop_container(&container.id, Duration::from_secs(args.time))?;
+        }
+        remove(engine, &container)?;
+        println!("{name}");
+        Ok(())
+    })
+}
+
+/// Removes a container, and the pod around it if a person made it.
+pub(crate) fn remove(engine: &Engine, container: &Container) -> Result<(), Failure> {
+    match engine.pod(&container.pod_id)?.spec.origin {
+        Origin::Cli => engine.remove_pod(&container.pod_id)?,
+        Origin::Cri => engine.remove_container(&container.id)?,
+    }
+    Ok(())
+}

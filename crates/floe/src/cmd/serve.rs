@@ -1,0 +1,74 @@
+//! `floe serve`: the CRI engine. Opens the engine, clears away what a killed one left, and
+//! serves until SIGTERM or SIGINT. Containers run on.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use engine::Engine;
+use server::ServeOptions;
+use tracing::{info, warn};
+
+use crate::Failure;
+use crate::cli::Global;
+
+/// Options of `floe serve`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Path of the CRI socket, instead of the configuration's
+    #[arg(long, value_name = "SOCKET")]
+    listen: Option<PathBuf>,
+    /// What is logged: error, warn, info, debug or trace
+    #[arg(long, default_value = "info", value_name = "LEVEL")]
+    log_level: String,
+    /// How it is logged
+    #[arg(long, default_value = "text", value_parser = ["text", "json"])]
+    log_format: String,
+}
+
+pub(crate) fn run(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
+    start_log(args)?;
+    let mut config = global.config()?;
+    if let Some(listen) = &args.listen {
+        config.api.listen.clone_from(listen);
+    }
+    let options = ServeOptions::from_config(&config);
+    let engine = Engine::open(config)?;
+    let found = engine.recover()?;
+    info!(running = found.running, dead = found.dead, cleared = found.cleared, "state of the last run");
+    if let Err(reason) = engine.network_status() {
+        warn!(%reason, "pods cannot get a network yet");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(128)
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::new(format!("start the async runtime: {e}")))?;
+    let served = runtime.block_on(server::serve(engine, options, shutdown()));
+    // Work whose client has left is given up here: it is found half made at the next start.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(5));
+    served.map(|()| ExitCode::SUCCESS).map_err(|e| Failure::new(e.to_string()))
+}
+
+async fn shutdown() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut term), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+        warn!("signals cannot be caught: end this process with SIGKILL");
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = term.recv() => info!("SIGTERM: ending; containers run on"),
+        _ = interrupt.recv() => info!("SIGINT: ending; containers run on"),
+    }
+}
+
+fn start_log(args: &Args) -> Result<(), Failure> {
+    let filter = tracing_subscriber::EnvFilter::try_new(&args.log_level)
+        .map_err(|e| Failure::new(format!("--log-level {:?}: {e}", args.log_level)))?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match args.log_format.as_str() {
+        "json" => log.json().init(),
+        _ => log.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).with_target(false).init(),
+    }
+    Ok(())
+}
