@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use supervisor::{PodSetup, SupervisorInfo};
 
 use super::record::{PodRecord, Stage, namespace};
-use super::{NamespaceMode, PodSpec, files};
+use super::{NamespaceMode, Origin, PodSpec, PodState, files};
 use crate::disk::{self, Reservation};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -44,10 +44,9 @@ impl Engine {
         let Some(record) = PodRecord::read(&dir)? else { return Ok(None) };
         match record.view(&dir)? {
             None => self.destroy_pod(&record).map(|()| None),
-            Some(pod) if pod.state == super::PodState::Ready => Ok(Some(pod.id)),
-            Some(pod) => {
-                Err(Error::NameTaken { what: "pod", name: spec.name.clone(), holder: format!("stopped pod {}", pod.id) })
-            }
+            // kubelet asks again for what it has asked for; a person's second pod is another one.
+            Some(pod) if pod.state == PodState::Ready && spec.origin == Origin::Cri => Ok(Some(pod.id)),
+            Some(pod) => Err(Error::NameTaken { what: "pod", name: spec.name.clone(), holder: format!("pod {}", pod.id) }),
         }
     }
 
