@@ -1,26 +1,35 @@
 //! Lists in parts, for the Stream… RPCs: each item once, at least one in a message, and no message
 //! at all for an empty list.
 
+use prost::Message;
 use tonic::{Response, Status};
 
-/// Items of one message. A pod or container with many labels takes some 4 KiB, so that a message
-/// stays below a client's usual limit of 16 MiB.
-const ITEMS: usize = 1000;
+/// Bytes of items after which a message is full: far below the 16 MiB that clients accept, since one
+/// item with all the annotations that Kubernetes allows may still follow.
+const FULL: usize = 4 * 1024 * 1024;
 
 /// The answer of a Stream… RPC.
 pub(crate) type Chunks<T> = tokio_stream::Iter<std::vec::IntoIter<Result<T, Status>>>;
 
 /// Cuts a list into messages.
-pub(crate) fn chunks<T, M>(items: Vec<T>, message: impl Fn(Vec<T>) -> M) -> Response<Chunks<M>> {
-    let mut messages = Vec::with_capacity(items.len().div_ceil(ITEMS));
-    let mut items = items.into_iter();
-    loop {
-        let part: Vec<T> = items.by_ref().take(ITEMS).collect();
-        if part.is_empty() {
-            return Response::new(tokio_stream::iter(messages));
+pub(crate) fn chunks<T: Message, M>(
+    items: Vec<T>,
+    message: impl Fn(Vec<T>) -> M,
+) -> Response<Chunks<M>> {
+    let mut messages = Vec::new();
+    let (mut part, mut bytes) = (Vec::new(), 0);
+    for item in items {
+        bytes += item.encoded_len();
+        part.push(item);
+        if bytes >= FULL {
+            messages.push(Ok(message(std::mem::take(&mut part))));
+            bytes = 0;
         }
+    }
+    if !part.is_empty() {
         messages.push(Ok(message(part)));
     }
+    Response::new(tokio_stream::iter(messages))
 }
 
 #[cfg(test)]
@@ -28,8 +37,13 @@ mod tests {
     use super::*;
     use tokio_stream::StreamExt;
 
-    async fn sizes(items: usize) -> Vec<usize> {
-        let stream = chunks((0..items).collect(), |part| part).into_inner();
+    /// The number of items in each message, for items of these sizes.
+    async fn parts(sizes: &[usize]) -> Vec<usize> {
+        let item = |size: &usize| cri::PodSandbox {
+            id: "x".repeat(*size),
+            ..Default::default()
+        };
+        let stream = chunks(sizes.iter().map(item).collect(), |part| part).into_inner();
         stream
             .map(|part| part.map_or(0, |part| part.len()))
             .collect()
@@ -38,9 +52,15 @@ mod tests {
 
     #[tokio::test]
     async fn every_item_comes_once_and_nothing_comes_of_nothing() {
-        assert_eq!(sizes(0).await, [0; 0]);
-        assert_eq!(sizes(1).await, [1]);
-        assert_eq!(sizes(ITEMS).await, [ITEMS]);
-        assert_eq!(sizes(2 * ITEMS + 1).await, [ITEMS, ITEMS, 1]);
+        assert_eq!(parts(&[]).await, [0; 0]);
+        assert_eq!(parts(&[10]).await, [1]);
+        assert_eq!(parts(&[10; 3000]).await, [3000]);
+    }
+
+    #[tokio::test]
+    async fn a_message_is_sent_when_it_is_full_however_few_items_it_has() {
+        assert_eq!(parts(&[FULL, 1, 1]).await, [1, 2]);
+        assert_eq!(parts(&[1, FULL, FULL]).await, [2, 1]);
+        assert_eq!(parts(&[FULL / 2; 5]).await, [2, 2, 1]);
     }
 }

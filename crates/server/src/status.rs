@@ -1,17 +1,17 @@
 //! Errors to gRPC statuses: the one place. kubelet acts on few codes (NOT_FOUND: treat as gone;
-//! DEADLINE_EXCEEDED: a probe timed out; UNIMPLEMENTED: do without), and shows the reason of a
-//! failed pull from the word that the message begins with.
+//! DEADLINE_EXCEEDED: a probe timed out; UNIMPLEMENTED: do without). The reason of a failed pull it
+//! takes from the word that the message begins with, and it looks for that word only in errors of
+//! code UNKNOWN: of all others it reads the code first.
 
 use engine::{Error, Kind};
 use tonic::{Code, Status};
 
 /// The status of an engine's error, with its message.
 pub(crate) fn of(error: Error) -> Status {
-    let message = match word(&error) {
-        Some(word) => format!("{word}: {error}"),
-        None => error.to_string(),
-    };
-    Status::new(code(error.kind()), message)
+    match word(&error) {
+        Some(word) => Status::unknown(format!("{word}: {error}")),
+        None => Status::new(code(error.kind()), error.to_string()),
+    }
 }
 
 /// The status of an RPC that is in the schema and not built.

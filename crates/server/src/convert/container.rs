@@ -15,11 +15,9 @@ use super::{given, invalid, known, not_empty, required, signal};
 /// What CreateContainer asks for.
 pub(crate) fn spec(config: Option<cri::ContainerConfig>) -> Result<ContainerSpec, Error> {
     let config = required("config", config)?;
+    refuse_cdi(&config)?;
     let metadata = required("config.metadata", config.metadata)?;
     let image = required("config.image", config.image)?;
-    if !config.cdi_devices.is_empty() {
-        return Err(Error::Unsupported("config.CDI_devices".into()));
-    }
     let linux = config.linux.unwrap_or_default();
     Ok(ContainerSpec {
         name: not_empty("config.metadata.name", metadata.name)?,
@@ -65,6 +63,24 @@ pub(crate) fn spec(config: Option<cri::ContainerConfig>) -> Result<ContainerSpec
             .unwrap_or_default(),
         stop_signal: signal::to_kernel("config.stop_signal", config.stop_signal)?,
     })
+}
+
+/// Devices by CDI name, in the field or in the annotations of before Kubernetes 1.28: a container
+/// without the device it was promised is worse than none.
+fn refuse_cdi(config: &cri::ContainerConfig) -> Result<(), Error> {
+    if !config.cdi_devices.is_empty() {
+        return Err(Error::Unsupported("config.CDI_devices".into()));
+    }
+    match config
+        .annotations
+        .keys()
+        .find(|key| key.starts_with("cdi.k8s.io/"))
+    {
+        Some(key) => Err(Error::Unsupported(format!(
+            "config.annotations[{key}] (a CDI device)"
+        ))),
+        None => Ok(()),
+    }
 }
 
 fn variable((index, variable): (usize, cri::KeyValue)) -> Result<(String, String), Error> {

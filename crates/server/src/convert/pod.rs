@@ -26,7 +26,7 @@ pub(crate) fn spec(request: cri::RunPodSandboxRequest) -> Result<PodSpec, Error>
         origin: Origin::Cri,
         hostname: config.hostname,
         log_directory: given(config.log_directory).map(PathBuf::from),
-        dns: config.dns_config.map(dns).transpose()?,
+        dns: dns(config.dns_config)?,
         port_mappings: port_mappings(config.port_mappings)?,
         labels: config.labels,
         annotations: config.annotations,
@@ -58,8 +58,12 @@ fn validate_identity(security: &cri::LinuxSandboxSecurityContext) -> Result<(), 
     Ok(())
 }
 
-/// resolv.conf; a line break would let one setting write another.
-fn dns(config: cri::DnsConfig) -> Result<DnsConfig, Error> {
+/// resolv.conf; `None` is the node's, and so is a message that says nothing. A line break would
+/// let one setting write another.
+fn dns(config: Option<cri::DnsConfig>) -> Result<Option<DnsConfig>, Error> {
+    let Some(config) = config.filter(|config| *config != cri::DnsConfig::default()) else {
+        return Ok(None);
+    };
     let parts = [
         ("servers", &config.servers),
         ("searches", &config.searches),
@@ -76,11 +80,11 @@ fn dns(config: cri::DnsConfig) -> Result<DnsConfig, Error> {
             ));
         }
     }
-    Ok(DnsConfig {
+    Ok(Some(DnsConfig {
         servers: config.servers,
         searches: config.searches,
         options: config.options,
-    })
+    }))
 }
 
 /// Ports that are mapped; those without a port of the node are only declared.

@@ -100,6 +100,12 @@ fn what_would_change_the_container_and_is_not_built_is_refused() {
     };
     let asked = [
         with(|config| config.cdi_devices = devices),
+        with(|config| {
+            let key = "cdi.k8s.io/plugin".to_owned();
+            config
+                .annotations
+                .insert(key, "vendor.example/gpu=0".to_owned());
+        }),
         with(|config| config.mounts = vec![image]),
         with(|config| config.mounts = vec![mapped]),
     ];

@@ -185,3 +185,15 @@ fn verbose_info_has_the_pid_and_the_network_namespace() {
         "/proc/42/ns/net"
     );
 }
+
+#[test]
+fn dns_settings_that_say_nothing_leave_the_nodes() {
+    assert!(dns(None).unwrap().is_none());
+    assert!(dns(Some(cri::DnsConfig::default())).unwrap().is_none());
+    let servers = vec!["10.0.0.53".to_owned()];
+    let asked = cri::DnsConfig {
+        servers: servers.clone(),
+        ..Default::default()
+    };
+    assert_eq!(dns(Some(asked)).unwrap().unwrap().servers, servers);
+}
