@@ -98,7 +98,7 @@ impl Engine {
 
     /// Gives the pod its interface and addresses.
     pub(crate) fn attach_network(&self, record: &PodRecord, netns: &Path) -> Result<Vec<IpAddr>> {
-        let failed = |source| Error::Network { pod: record.id.clone(), source };
+        let failed = |source| network_error(&record.id, source);
         let dir = self.layout().pod(&record.id);
         if record.spec.network_none {
             Network::loopback_only(netns).map_err(failed)?;
@@ -113,12 +113,12 @@ impl Engine {
 
     /// The pods that the network knows, half-made ones included.
     pub(crate) fn attached_pods(&self) -> Result<Vec<String>> {
-        self.parts.network.attachments().map_err(|source| Error::Network { pod: "any".into(), source })
+        self.parts.network.attachments().map_err(|source| network_error("any", source))
     }
 
     /// Takes back what the network keeps for a pod of which nothing else is left.
     pub(crate) fn detach_gone(&self, id: &str) -> Result<()> {
-        let failed = |source| Error::Network { pod: id.to_owned(), source };
+        let failed = |source| network_error(id, source);
         self.parts.network.teardown(&Attachment::of(id)).map_err(failed)
     }
 
@@ -130,8 +130,12 @@ impl Engine {
         self.parts
             .network
             .teardown(&attachment(record, netns))
-            .map_err(|source| Error::Network { pod: record.id.clone(), source })
+            .map_err(|source| network_error(&record.id, source))
     }
+}
+
+fn network_error(pod: &str, source: network::Error) -> Error {
+    Error::Network { pod: pod.to_owned(), source: Box::new(source) }
 }
 
 fn attachment<'a>(record: &'a PodRecord, netns: Option<&'a Path>) -> Attachment<'a> {

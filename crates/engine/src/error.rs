@@ -144,7 +144,7 @@ pub enum Error {
         /// The pod.
         pod: String,
         /// The cause.
-        source: network::Error,
+        source: Box<network::Error>,
     },
     /// The pod supervisor or the runtime below it failed.
     #[error("{verb} {id}: {source}")]

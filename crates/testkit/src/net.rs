@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
+use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 use crate::Error;
@@ -19,6 +20,22 @@ pub fn isolate() -> Result<(), Error> {
     // exist keep theirs.
     unsafe { unshare_unsafe(UnshareFlags::NEWNET)? };
     loopback_up()
+}
+
+/// Moves the calling thread into a mount namespace of its own and takes the v2 hierarchy away there,
+/// if the host has it beside v1: crun refuses to work on such a host.
+///
+/// # Errors
+/// Not root, or the kernel refuses.
+pub fn without_hybrid_cgroups() -> Result<(), Error> {
+    let unified = "/sys/fs/cgroup/unified";
+    // SAFETY: a new mount namespace changes nothing that memory safety rests on.
+    unsafe { unshare_unsafe(UnshareFlags::NEWNS)? };
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
+    if std::path::Path::new(unified).exists() {
+        unmount(unified, UnmountFlags::DETACH)?;
+    }
+    Ok(())
 }
 
 fn loopback_up() -> Result<(), Error> {

@@ -13,7 +13,7 @@ mod table;
 use testkit::{Error, Registry, images, net};
 
 fn main() {
-    let done = net::isolate().and_then(|()| run());
+    let done = net::isolate().and_then(|()| net::without_hybrid_cgroups()).and_then(|()| run());
     if let Err(error) = done {
         eprintln!("bench failed: {error}");
         std::process::exit(1);
