@@ -31,7 +31,9 @@ pub(crate) struct Layout {
 impl Layout {
     /// Makes the directories that must always be there.
     pub(crate) fn create(runroot: &Path) -> Result<Self> {
-        let layout = Self { runroot: runroot.to_owned() };
+        let layout = Self {
+            runroot: runroot.to_owned(),
+        };
         make_dir(&layout.pods())?;
         make_dir(&layout.names())?;
         Ok(layout)
@@ -74,7 +76,9 @@ pub(crate) fn entries(dir: &Path) -> Result<Vec<String>> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(e) => return Err(Error::io("read", dir)(e)),
     };
-    Ok(read.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect())
+    Ok(read
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .collect())
 }
 
 /// Removes a tree; one that is not there is fine.
@@ -87,8 +91,10 @@ pub(crate) fn remove_tree(path: &Path) -> Result<()> {
 
 /// Writes `value` so that a reader sees the old or the new, never a part.
 pub(crate) fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
-    let bytes = serde_json::to_vec(value)
-        .map_err(|source| Error::Record { path: path.to_owned(), source })?;
+    let bytes = serde_json::to_vec(value).map_err(|source| Error::Record {
+        path: path.to_owned(),
+        source,
+    })?;
     write_file(path, &bytes, 0o600)
 }
 
@@ -96,10 +102,18 @@ pub(crate) fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
 pub(crate) fn write_file(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     static SEQUENCE: AtomicU64 = AtomicU64::new(0);
     let mut temporary = path.as_os_str().to_owned();
-    temporary.push(format!(".{}.{}.tmp", std::process::id(), SEQUENCE.fetch_add(1, Ordering::Relaxed)));
+    temporary.push(format!(
+        ".{}.{}.tmp",
+        std::process::id(),
+        SEQUENCE.fetch_add(1, Ordering::Relaxed)
+    ));
     let temporary = PathBuf::from(temporary);
     let write = || {
-        let mut file = File::options().write(true).create_new(true).mode(mode).open(&temporary)?;
+        let mut file = File::options()
+            .write(true)
+            .create_new(true)
+            .mode(mode)
+            .open(&temporary)?;
         file.write_all(bytes)?;
         std::fs::rename(&temporary, path)
     };
@@ -118,7 +132,10 @@ pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     };
     serde_json::from_slice(&bytes)
         .map(Some)
-        .map_err(|source| Error::Record { path: path.to_owned(), source })
+        .map_err(|source| Error::Record {
+            path: path.to_owned(),
+            source,
+        })
 }
 
 /// A new id: 64 hexadecimal digits of randomness.
@@ -133,10 +150,12 @@ pub(crate) fn new_id() -> Result<String> {
 /// Lower-case hexadecimal.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
-        let _ = write!(out, "{byte:02x}");
-        out
-    })
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
+            let _ = write!(out, "{byte:02x}");
+            out
+        })
 }
 
 /// Nanoseconds since 1970.
@@ -166,7 +185,9 @@ impl Lock {
     pub(crate) fn try_exclusive(path: &Path) -> Result<Option<Self>> {
         match Self::take(path, FlockOperation::NonBlockingLockExclusive) {
             Ok(lock) => Ok(Some(lock)),
-            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::WouldBlock => Ok(None),
+            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::WouldBlock => {
+                Ok(None)
+            }
             Err(e) => Err(e),
         }
     }
@@ -185,7 +206,9 @@ impl Lock {
             // Its last owner may have removed it while we waited: then the lock guards nothing.
             let ours = rustix::fs::fstat(&file).map_err(|e| Error::io("stat", path)(e.into()))?;
             match rustix::fs::stat(path) {
-                Ok(there) if (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino) => return Ok(Self { file }),
+                Ok(there) if (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino) => {
+                    return Ok(Self { file });
+                }
                 _ => continue,
             }
         }
@@ -204,7 +227,10 @@ impl Reservation {
     /// Waits for whoever makes an object of that name now. `parts` are the name's parts.
     pub(crate) fn lock<S: AsRef<str>>(names: &Path, parts: &[S]) -> Result<Self> {
         let path = names.join(file_name(parts));
-        Ok(Self { lock: Lock::exclusive(&path)?, path })
+        Ok(Self {
+            lock: Lock::exclusive(&path)?,
+            path,
+        })
     }
 
     /// The name, unless somebody makes an object of that name now.
@@ -214,13 +240,19 @@ impl Reservation {
 
     /// As [`Reservation::try_lock`], by the reservation's file.
     pub(crate) fn try_lock_file(path: &Path) -> Result<Option<Self>> {
-        Ok(Lock::try_exclusive(path)?.map(|lock| Self { lock, path: path.to_owned() }))
+        Ok(Lock::try_exclusive(path)?.map(|lock| Self {
+            lock,
+            path: path.to_owned(),
+        }))
     }
 
     /// The id of the object that has the name.
     pub(crate) fn holder(&mut self) -> Result<Option<String>> {
         let mut id = String::new();
-        self.lock.file.read_to_string(&mut id).map_err(Error::io("read", &self.path))?;
+        self.lock
+            .file
+            .read_to_string(&mut id)
+            .map_err(Error::io("read", &self.path))?;
         Ok(Some(id).filter(|id| !id.is_empty()))
     }
 
@@ -232,7 +264,9 @@ impl Reservation {
     /// Gives the name free.
     pub(crate) fn release(self) -> Result<()> {
         match std::fs::remove_file(&self.path) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", &self.path)(e)),
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::io("remove", &self.path)(e))
+            }
             _ => Ok(()),
         }
     }

@@ -40,17 +40,28 @@ impl Engine {
     /// # Errors
     /// A root that cannot be made or read, a missing `floe-runtime`, a bad registries.conf.
     pub fn open(config: Config) -> Result<Self> {
-        config
-            .validate()
-            .map_err(|reason| Error::Config { origin: "configuration".into(), reason })?;
+        config.validate().map_err(|reason| Error::Config {
+            origin: "configuration".into(),
+            reason,
+        })?;
         let layout = Layout::create(&config.root_table.runroot)?;
         let store = Store::open(&config.root_table.root)?;
         let network = Network::new(network_config(&config, &layout)?);
         let runtime_program = find_runtime(&config)?;
         let images = crate::image::Fetcher::new(&config)?;
         let cpu_history = CpuHistory::default();
-        let parts = Parts { config, layout, store, network, runtime_program, images, cpu_history };
-        Ok(Self { parts: Arc::new(parts) })
+        let parts = Parts {
+            config,
+            layout,
+            store,
+            network,
+            runtime_program,
+            images,
+            cpu_history,
+        };
+        Ok(Self {
+            parts: Arc::new(parts),
+        })
     }
 
     /// The configuration in force.
@@ -64,7 +75,10 @@ impl Engine {
     /// # Errors
     /// The reason in words.
     pub fn network_status(&self) -> Result<(), String> {
-        self.parts.network.status().map_err(|reason| reason.to_string())
+        self.parts
+            .network
+            .status()
+            .map_err(|reason| reason.to_string())
     }
 
     pub(crate) fn layout(&self) -> &Layout {
@@ -105,7 +119,11 @@ impl Engine {
             files::write_hosts(&dir, &record.id, &record.spec, &[])?;
             return Ok(Vec::new());
         }
-        let attached = self.parts.network.setup(&attachment(record, Some(netns))).map_err(failed)?;
+        let attached = self
+            .parts
+            .network
+            .setup(&attachment(record, Some(netns)))
+            .map_err(failed)?;
         let ips: Vec<IpAddr> = attached.ips.iter().map(ipnet::IpNet::addr).collect();
         files::write_hosts(&dir, &record.id, &record.spec, &ips)?;
         Ok(ips)
@@ -113,13 +131,19 @@ impl Engine {
 
     /// The pods that the network knows, half-made ones included.
     pub(crate) fn attached_pods(&self) -> Result<Vec<String>> {
-        self.parts.network.attachments().map_err(|source| network_error("any", source))
+        self.parts
+            .network
+            .attachments()
+            .map_err(|source| network_error("any", source))
     }
 
     /// Takes back what the network keeps for a pod of which nothing else is left.
     pub(crate) fn detach_gone(&self, id: &str) -> Result<()> {
         let failed = |source| network_error(id, source);
-        self.parts.network.teardown(&Attachment::of(id)).map_err(failed)
+        self.parts
+            .network
+            .teardown(&Attachment::of(id))
+            .map_err(failed)
     }
 
     /// Takes the pod's interface and addresses back; what is gone is fine.
@@ -135,7 +159,10 @@ impl Engine {
 }
 
 fn network_error(pod: &str, source: network::Error) -> Error {
-    Error::Network { pod: pod.to_owned(), source: Box::new(source) }
+    Error::Network {
+        pod: pod.to_owned(),
+        source: Box::new(source),
+    }
 }
 
 fn attachment<'a>(record: &'a PodRecord, netns: Option<&'a Path>) -> Attachment<'a> {
@@ -156,7 +183,10 @@ fn network_config(config: &Config, layout: &Layout) -> Result<NetworkConfig> {
     let subnets = network
         .subnets
         .iter()
-        .map(|text| text.parse().map_err(|_| Error::invalid("crio.network.subnets", format!("{text:?}"))))
+        .map(|text| {
+            text.parse()
+                .map_err(|_| Error::invalid("crio.network.subnets", format!("{text:?}")))
+        })
         .collect::<Result<_>>()?;
     Ok(NetworkConfig {
         conf_dir: network.network_dir.clone(),
@@ -181,31 +211,53 @@ fn find_runtime(config: &Config) -> Result<PathBuf> {
             })
         };
     }
-    let beside = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.join("floe-runtime")));
+    let beside = std::env::current_exe()
+        .ok()
+        .and_then(|exe| Some(exe.parent()?.join("floe-runtime")));
     let path = std::env::var_os("PATH").unwrap_or_default();
     let on_path = std::env::split_paths(&path).map(|dir| dir.join("floe-runtime"));
-    beside.into_iter().chain(on_path).find(|candidate| candidate.is_file()).ok_or_else(|| Error::Config {
-        origin: "crio.runtime.runtime_path".into(),
-        reason: "floe-runtime is neither beside this program nor on PATH".into(),
-    })
+    beside
+        .into_iter()
+        .chain(on_path)
+        .find(|candidate| candidate.is_file())
+        .ok_or_else(|| Error::Config {
+            origin: "crio.runtime.runtime_path".into(),
+            reason: "floe-runtime is neither beside this program nor on PATH".into(),
+        })
 }
 
 /// Are all of `wanted` in `labels`?
-pub(crate) fn has_labels(labels: &BTreeMap<String, String>, wanted: &BTreeMap<String, String>) -> bool {
-    wanted.iter().all(|(key, value)| labels.get(key) == Some(value))
+pub(crate) fn has_labels(
+    labels: &BTreeMap<String, String>,
+    wanted: &BTreeMap<String, String>,
+) -> bool {
+    wanted
+        .iter()
+        .all(|(key, value)| labels.get(key) == Some(value))
 }
 
 /// The one of `ids` that `prefix` begins.
-pub(crate) fn resolve_prefix(what: &'static str, prefix: &str, ids: Vec<String>) -> Result<Option<String>> {
+pub(crate) fn resolve_prefix(
+    what: &'static str,
+    prefix: &str,
+    ids: Vec<String>,
+) -> Result<Option<String>> {
     if prefix.is_empty() {
         return Ok(None);
     }
-    let mut fitting: Vec<String> = ids.into_iter().filter(|id| id.starts_with(prefix)).collect();
+    let mut fitting: Vec<String> = ids
+        .into_iter()
+        .filter(|id| id.starts_with(prefix))
+        .collect();
     if let Some(exact) = fitting.iter().position(|id| id == prefix) {
         return Ok(Some(fitting.swap_remove(exact)));
     }
     match fitting.len() {
         0 | 1 => Ok(fitting.pop()),
-        count => Err(Error::Ambiguous { what, name: prefix.to_owned(), count }),
+        count => Err(Error::Ambiguous {
+            what,
+            name: prefix.to_owned(),
+            count,
+        }),
     }
 }

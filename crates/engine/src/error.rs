@@ -54,7 +54,9 @@ pub enum Error {
         count: usize,
     },
     /// The name is taken.
-    #[error("{what} name {name:?} is in use by {holder}: remove that one first or choose another name")]
+    #[error(
+        "{what} name {name:?} is in use by {holder}: remove that one first or choose another name"
+    )]
     NameTaken {
         /// `pod` or `container`.
         what: &'static str,
@@ -190,7 +192,9 @@ impl Error {
             Self::ExecTimeout { .. } => Kind::DeadlineExceeded,
             Self::Pull { source, .. } => image_kind(source),
             Self::Store(error) if error.is_no_space() => Kind::ResourceExhausted,
-            Self::Io { source, .. } if source.raw_os_error() == Some(libc::ENOSPC) => Kind::ResourceExhausted,
+            Self::Io { source, .. } if source.raw_os_error() == Some(libc::ENOSPC) => {
+                Kind::ResourceExhausted
+            }
             Self::Start { .. }
             | Self::Io { .. }
             | Self::Record { .. }
@@ -212,13 +216,23 @@ impl Error {
 
     /// A field that cannot be accepted.
     pub(crate) fn invalid(field: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self::Invalid { field: field.into(), reason: reason.into() }
+        Self::Invalid {
+            field: field.into(),
+            reason: reason.into(),
+        }
     }
 
     /// An I/O failure with its place.
-    pub(crate) fn io(operation: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+    pub(crate) fn io(
+        operation: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
-        move |source| Self::Io { operation, path, source }
+        move |source| Self::Io {
+            operation,
+            path,
+            source,
+        }
     }
 }
 
@@ -226,9 +240,10 @@ fn image_kind(error: &image::Error) -> Kind {
     use image::Error as E;
     match error.deciding() {
         E::NotFound { .. } | E::PlatformMissing { .. } => Kind::NotFound,
-        E::Unauthorized { .. } | E::Blocked { .. } | E::PolicyRejected { .. } | E::SignatureUnsupported { .. } => {
-            Kind::PermissionDenied
-        }
+        E::Unauthorized { .. }
+        | E::Blocked { .. }
+        | E::PolicyRejected { .. }
+        | E::SignatureUnsupported { .. } => Kind::PermissionDenied,
         E::RateLimited { .. } => Kind::ResourceExhausted,
         E::ServerError { .. } | E::Unreachable { .. } | E::Truncated { .. } => Kind::Unavailable,
         E::Reference { .. } | E::ShortName { .. } | E::Digest { .. } => Kind::InvalidArgument,

@@ -31,5 +31,6 @@ pub use image::PullRequest;
 pub use pod::{Pod, PodFilter, PodSpec, PodState};
 pub use recover::Recovered;
 pub use supervisor::{
-    AttachEvent, AttachInput, AttachOptions, AttachOutput, Attachment, ExecSession, ExecStdio, Stream,
+    AttachEvent, AttachInput, AttachOptions, AttachOutput, Attachment, ExecSession, ExecStdio,
+    Stream,
 };

@@ -65,7 +65,9 @@ impl Engine {
             None => found.dead += 1,
         }
         // Whoever makes a container holds this lock shared.
-        let Some(_lock) = Lock::try_exclusive(&dir.join("lock"))? else { return Ok(()) };
+        let Some(_lock) = Lock::try_exclusive(&dir.join("lock"))? else {
+            return Ok(());
+        };
         for container in disk::entries(&dir.join("containers"))? {
             if ContainerRecord::read(&self.layout().container(id, &container))?.is_none() {
                 self.discard_container(id, &container)?;
@@ -95,10 +97,13 @@ impl Engine {
             alive.extend(disk::entries(&self.layout().pod(&pod).join("containers"))?);
         }
         for name in disk::entries(&self.layout().names())? {
-            if let Some(mut reservation) = disk::Reservation::try_lock_file(&self.layout().names().join(name))? {
-                if !reservation.holder()?.is_some_and(|holder| alive.contains(&holder)) {
-                    reservation.release()?;
-                }
+            if let Some(mut reservation) =
+                disk::Reservation::try_lock_file(&self.layout().names().join(name))?
+                && !reservation
+                    .holder()?
+                    .is_some_and(|holder| alive.contains(&holder))
+            {
+                reservation.release()?;
             }
         }
         Ok(())

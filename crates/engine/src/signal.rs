@@ -13,7 +13,10 @@ pub fn parse(text: &str) -> Option<i32> {
     }
     let real_time = |base: i32, rest: &str, sign: i32| match rest {
         "" => Some(base),
-        rest => rest[1..].parse::<i32>().ok().map(|offset| base + sign * offset),
+        rest => rest[1..]
+            .parse::<i32>()
+            .ok()
+            .map(|offset| base + sign * offset),
     };
     let number = match (name.strip_prefix("RTMIN"), name.strip_prefix("RTMAX")) {
         (Some(rest), _) if rest.is_empty() || rest.starts_with('+') => real_time(34, rest, 1),
@@ -80,7 +83,14 @@ mod tests {
 
     #[test]
     fn names_numbers_and_real_time_forms_are_understood() {
-        for (text, number) in [("TERM", 15), ("sigkill", 9), ("3", 3), ("SIGRTMIN+3", 37), ("RTMAX-1", 63), ("SIGCLD", 17)] {
+        for (text, number) in [
+            ("TERM", 15),
+            ("sigkill", 9),
+            ("3", 3),
+            ("SIGRTMIN+3", 37),
+            ("RTMAX-1", 63),
+            ("SIGCLD", 17),
+        ] {
             assert_eq!(parse(text), Some(number), "{text}");
         }
         for text in ["", "0", "65", "SIGFOO", "RTMIN-1", "RTMAX+1", "RTMIN+99"] {

@@ -62,7 +62,9 @@ impl CpuHistory {
     fn rate(&self, id: &str, timestamp: i64, usage: u64) -> Option<u64> {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let (then, before) = last.insert(id.to_owned(), (timestamp, usage))?;
-        let elapsed = u128::try_from(timestamp - then).ok().filter(|elapsed| *elapsed > 0)?;
+        let elapsed = u128::try_from(timestamp - then)
+            .ok()
+            .filter(|elapsed| *elapsed > 0)?;
         u64::try_from(u128::from(usage.saturating_sub(before)) * 1_000_000_000 / elapsed).ok()
     }
 
@@ -100,17 +102,30 @@ impl Engine {
     }
 
     fn stats_of(&self, container: Container) -> Result<ContainerStats> {
-        let failed = |source| Error::Cgroup { id: container.id.clone(), source };
+        let failed = |source| Error::Cgroup {
+            id: container.id.clone(),
+            source,
+        };
         if container.pid.is_none() {
             let state = "without a process".to_owned();
-            return Err(Error::State { verb: "read the use of", what: "container", id: container.id, state });
+            return Err(Error::State {
+                verb: "read the use of",
+                what: "container",
+                id: container.id,
+                state,
+            });
         }
-        let cgroup = runtime::cgroup::Cgroup::open(&container.cgroup).map_err(failed)?.stats().map_err(failed)?;
+        let cgroup = runtime::cgroup::Cgroup::open(&container.cgroup)
+            .map_err(failed)?
+            .stats()
+            .map_err(failed)?;
         let timestamp = now_ns();
         let cpu_usage_ns = cgroup.cpu.as_ref().map_or(0, |cpu| cpu.usage);
         let written = self.store().rw_usage(&container.id)?;
         Ok(ContainerStats {
-            cpu_nano_cores: self.cpu_history().rate(&container.id, timestamp, cpu_usage_ns),
+            cpu_nano_cores: self
+                .cpu_history()
+                .rate(&container.id, timestamp, cpu_usage_ns),
             container,
             timestamp,
             cpu_usage_ns,

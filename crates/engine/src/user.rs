@@ -12,7 +12,11 @@ use crate::image::ImageRecord;
 const MAX_FILE: u64 = 8 * 1024 * 1024;
 
 /// The numeric identity that request and image together ask for.
-pub(crate) fn resolve(store: &Store, image: &ImageRecord, security: &Security) -> Result<ResolvedUser> {
+pub(crate) fn resolve(
+    store: &Store,
+    image: &ImageRecord,
+    security: &Security,
+) -> Result<ResolvedUser> {
     let read = |path: &str| -> Result<String> {
         let bytes = store.read_file(image, path, MAX_FILE)?.unwrap_or_default();
         Ok(String::from_utf8_lossy(&bytes).into_owned())
@@ -22,9 +26,16 @@ pub(crate) fn resolve(store: &Store, image: &ImageRecord, security: &Security) -
         user => user.to_owned(),
     };
     if plain_root(security, &image_user) && security.strict_groups {
-        return Ok(ResolvedUser { groups: groups_of_request(security)?, ..ResolvedUser::default() });
+        return Ok(ResolvedUser {
+            groups: groups_of_request(security)?,
+            ..ResolvedUser::default()
+        });
     }
-    Files { passwd: read("/etc/passwd")?, group: read("/etc/group")? }.resolve(security, &image_user)
+    Files {
+        passwd: read("/etc/passwd")?,
+        group: read("/etc/group")?,
+    }
+    .resolve(security, &image_user)
 }
 
 fn plain_root(security: &Security, image_user: &str) -> bool {
@@ -56,8 +67,17 @@ impl Files {
             groups.extend(self.memberships(entry.name));
         }
         let mut unique = Vec::with_capacity(groups.len());
-        groups.retain(|group| !unique.contains(group) && { unique.push(*group); true });
-        Ok(ResolvedUser { uid: entry.uid, gid, groups })
+        groups.retain(|group| {
+            !unique.contains(group) && {
+                unique.push(*group);
+                true
+            }
+        });
+        Ok(ResolvedUser {
+            uid: entry.uid,
+            gid,
+            groups,
+        })
     }
 
     /// The user as text, and the group that came with the image's user. A user of the request
@@ -80,11 +100,20 @@ impl Files {
         if let Ok(uid) = text.parse::<i64>() {
             let uid = number("user", uid)?;
             let known = self.entries().find(|entry| entry.uid == uid);
-            return Ok(known.unwrap_or(PasswdEntry { name: "", uid, gid: 0 }));
+            return Ok(known.unwrap_or(PasswdEntry {
+                name: "",
+                uid,
+                gid: 0,
+            }));
         }
         self.entries()
             .find(|entry| entry.name == text)
-            .ok_or_else(|| Error::invalid("user", format!("no user {text:?} in the image's /etc/passwd")))
+            .ok_or_else(|| {
+                Error::invalid(
+                    "user",
+                    format!("no user {text:?} in the image's /etc/passwd"),
+                )
+            })
     }
 
     fn gid(&self, text: &str) -> Result<u32> {
@@ -98,7 +127,12 @@ impl Files {
                 (fields.next()? == text).then_some(())?;
                 fields.nth(1)?.parse().ok()
             })
-            .ok_or_else(|| Error::invalid("group", format!("no group {text:?} in the image's /etc/group")))
+            .ok_or_else(|| {
+                Error::invalid(
+                    "group",
+                    format!("no group {text:?} in the image's /etc/group"),
+                )
+            })
     }
 
     fn entries(&self) -> impl Iterator<Item = PasswdEntry<'_>> {
@@ -119,7 +153,10 @@ impl Files {
             .lines()
             .filter_map(|line| {
                 let fields: Vec<&str> = line.split(':').collect();
-                let member = fields.get(3)?.split(',').any(|member| member.trim() == name);
+                let member = fields
+                    .get(3)?
+                    .split(',')
+                    .any(|member| member.trim() == name);
                 member.then(|| fields[2].parse().ok()).flatten()
             })
             .collect()
@@ -169,24 +206,51 @@ mod tests {
 
     #[test]
     fn the_request_wins_over_the_image_and_does_not_take_its_group() {
-        let request = Security { run_as_user: Some(7), supplemental_groups: vec![5, 5], ..Security::default() };
+        let request = Security {
+            run_as_user: Some(7),
+            supplemental_groups: vec![5, 5],
+            ..Security::default()
+        };
         assert_eq!(resolve(&request, "www:users"), (7, 0, vec![5]));
-        let request = Security { run_as_username: "www".into(), run_as_group: Some(9), ..Security::default() };
+        let request = Security {
+            run_as_username: "www".into(),
+            run_as_group: Some(9),
+            ..Security::default()
+        };
         assert_eq!(resolve(&request, "1"), (33, 9, vec![40, 41]));
     }
 
     #[test]
     fn the_strict_policy_takes_no_group_from_the_image() {
-        let request = Security { strict_groups: true, supplemental_groups: vec![1], ..Security::default() };
+        let request = Security {
+            strict_groups: true,
+            supplemental_groups: vec![1],
+            ..Security::default()
+        };
         assert_eq!(resolve(&request, "www"), (33, 34, vec![1]));
     }
 
     #[test]
     fn unknown_names_and_impossible_numbers_are_named_in_the_error() {
         let none = Security::default();
-        assert!(files().resolve(&none, "ghost").unwrap_err().to_string().contains("ghost"));
-        assert!(files().resolve(&none, "www:ghosts").unwrap_err().to_string().contains("ghosts"));
-        let negative = Security { run_as_user: Some(-1), ..Security::default() };
+        assert!(
+            files()
+                .resolve(&none, "ghost")
+                .unwrap_err()
+                .to_string()
+                .contains("ghost")
+        );
+        assert!(
+            files()
+                .resolve(&none, "www:ghosts")
+                .unwrap_err()
+                .to_string()
+                .contains("ghosts")
+        );
+        let negative = Security {
+            run_as_user: Some(-1),
+            ..Security::default()
+        };
         assert!(files().resolve(&negative, "").is_err());
     }
 }

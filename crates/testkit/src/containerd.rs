@@ -24,7 +24,9 @@ impl Containerd {
     /// # Errors
     /// containerd is not installed or does not come up within 20 s.
     pub fn start(pause: &str) -> Result<Self, Error> {
-        let dir = tempfile::Builder::new().prefix("floe-containerd-").tempdir()?;
+        let dir = tempfile::Builder::new()
+            .prefix("floe-containerd-")
+            .tempdir()?;
         let path = dir.path();
         std::fs::create_dir(path.join("cni"))?;
         std::fs::write(path.join("cni/10-bench.conflist"), conflist(path))?;
@@ -32,8 +34,13 @@ impl Containerd {
         let log = std::fs::File::create(path.join("log"))?;
         let mut command = Command::new("containerd");
         command.arg("--config").arg(path.join("config.toml"));
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        let process = die_with_parent(&mut command).spawn().map_err(|e| format!("containerd: {e}"))?;
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log);
+        let process = die_with_parent(&mut command)
+            .spawn()
+            .map_err(|e| format!("containerd: {e}"))?;
         let started = Self { process, dir };
         for _ in 0..400 {
             if UnixStream::connect(started.dir.path().join("containerd.sock")).is_ok() {
@@ -57,7 +64,11 @@ impl Containerd {
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        Err(format!("containerd's CRI plugin does not serve:\n{}", std::fs::read_to_string(self.dir.path().join("log"))?).into())
+        Err(format!(
+            "containerd's CRI plugin does not serve:\n{}",
+            std::fs::read_to_string(self.dir.path().join("log"))?
+        )
+        .into())
     }
 
     /// Its process id.
@@ -79,7 +90,10 @@ impl Drop for Containerd {
         let _ = self.process.wait();
         // Shims outlive it; they are known by the socket's path on their command line.
         for (pid, _) in leftovers::processes(&self.dir.path().display().to_string()) {
-            if let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) {
+            if let Some(pid) = i32::try_from(pid)
+                .ok()
+                .and_then(rustix::process::Pid::from_raw)
+            {
                 let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
             }
         }

@@ -4,7 +4,8 @@ use std::io::Write;
 use std::process::Command;
 
 use image::{
-    Client, ClientConfig, Credentials, Descriptor, Digest, Manifest, MediaType, Platform, Reference, Registries,
+    Client, ClientConfig, Credentials, Descriptor, Digest, Manifest, MediaType, Platform,
+    Reference, Registries,
 };
 use serde_json::json;
 
@@ -73,21 +74,41 @@ pub fn layer(entries: &[Entry<'_>]) -> Result<Layer, Error> {
 /// # Errors
 /// Debian's busybox-static is not installed.
 pub fn busybox() -> Result<Layer, Error> {
-    let program = std::fs::read("/bin/busybox").map_err(|e| format!("/bin/busybox (Debian's busybox-static): {e}"))?;
+    let program = std::fs::read("/bin/busybox")
+        .map_err(|e| format!("/bin/busybox (Debian's busybox-static): {e}"))?;
     let listed = Command::new("/bin/busybox").arg("--list").output()?;
     let applets = String::from_utf8(listed.stdout)?;
-    let links: Vec<String> =
-        applets.lines().filter(|name| *name != "busybox").map(|name| format!("bin/{name}")).collect();
-    let mut entries = vec![Entry::Dir("tmp", 0o1777), Entry::File("bin/busybox", 0o755, &program)];
-    entries.extend(["bin", "etc", "root", "home", "var", "proc", "sys", "dev", "www"].map(|dir| Entry::Dir(dir, 0o755)));
+    let links: Vec<String> = applets
+        .lines()
+        .filter(|name| *name != "busybox")
+        .map(|name| format!("bin/{name}"))
+        .collect();
+    let mut entries = vec![
+        Entry::Dir("tmp", 0o1777),
+        Entry::File("bin/busybox", 0o755, &program),
+    ];
+    entries.extend(
+        [
+            "bin", "etc", "root", "home", "var", "proc", "sys", "dev", "www",
+        ]
+        .map(|dir| Entry::Dir(dir, 0o755)),
+    );
     entries.push(Entry::File(
         "etc/passwd",
         0o644,
         b"root:x:0:0:root:/root:/bin/sh\nwww-data:x:33:33:www-data:/www:/bin/false\nnobody:x:65534:65534::/home:/bin/false\n",
     ));
-    entries.push(Entry::File("etc/group", 0o644, b"root:x:0:\nwww-data:x:33:\nextra:x:4242:www-data\nnogroup:x:65534:\n"));
+    entries.push(Entry::File(
+        "etc/group",
+        0o644,
+        b"root:x:0:\nwww-data:x:33:\nextra:x:4242:www-data\nnogroup:x:65534:\n",
+    ));
     entries.push(Entry::File("www/index.html", 0o644, b"hello from a pod\n"));
-    entries.extend(links.iter().map(|link| Entry::Hardlink(link, "bin/busybox")));
+    entries.extend(
+        links
+            .iter()
+            .map(|link| Entry::Hardlink(link, "bin/busybox")),
+    );
     layer(&entries)
 }
 
@@ -95,7 +116,12 @@ pub fn busybox() -> Result<Layer, Error> {
 ///
 /// # Errors
 /// The registry refuses.
-pub async fn push(client: &Client, name: &str, layers: &[Layer], config: serde_json::Value) -> Result<Digest, Error> {
+pub async fn push(
+    client: &Client,
+    name: &str,
+    layers: &[Layer],
+    config: serde_json::Value,
+) -> Result<Digest, Error> {
     let reference = Reference::parse(name)?;
     let mut diff_ids = Vec::new();
     let mut descriptors = Vec::new();
@@ -103,7 +129,8 @@ pub async fn push(client: &Client, name: &str, layers: &[Layer], config: serde_j
         diff_ids.push(Digest::of(tar).to_string());
         let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         gzip.write_all(tar)?;
-        descriptors.push(push_blob(client, &reference, MediaType::OciLayerGzip, gzip.finish()?).await?);
+        descriptors
+            .push(push_blob(client, &reference, MediaType::OciLayerGzip, gzip.finish()?).await?);
     }
     let config = serde_json::to_vec(&json!({
         "architecture": Platform::host().architecture,
@@ -115,7 +142,14 @@ pub async fn push(client: &Client, name: &str, layers: &[Layer], config: serde_j
     }))?;
     let config = push_blob(client, &reference, MediaType::OciConfig, config).await?;
     let manifest = serde_json::to_vec(&Manifest::new(MediaType::OciManifest, config, descriptors))?;
-    Ok(client.push_manifest(&reference, &MediaType::OciManifest, manifest.into(), &Credentials::Anonymous).await?)
+    Ok(client
+        .push_manifest(
+            &reference,
+            &MediaType::OciManifest,
+            manifest.into(),
+            &Credentials::Anonymous,
+        )
+        .await?)
 }
 
 async fn push_blob(
@@ -125,7 +159,14 @@ async fn push_blob(
     blob: Vec<u8>,
 ) -> Result<Descriptor, Error> {
     let descriptor = Descriptor::of(media_type, &blob);
-    client.push_blob(reference, &descriptor, bytes::Bytes::from(blob).into(), &Credentials::Anonymous).await?;
+    client
+        .push_blob(
+            reference,
+            &descriptor,
+            bytes::Bytes::from(blob).into(),
+            &Credentials::Anonymous,
+        )
+        .await?;
     Ok(descriptor)
 }
 
@@ -134,7 +175,12 @@ async fn push_blob(
 /// # Errors
 /// A host that is none.
 pub fn client(insecure: &[&str]) -> Result<Client, Error> {
-    let text: String =
-        insecure.iter().map(|host| format!("[[registry]]\nlocation = \"{host}\"\ninsecure = true\n")).collect();
-    Ok(Client::new(ClientConfig { registries: Registries::parse(&text)?, ..ClientConfig::default() }))
+    let text: String = insecure
+        .iter()
+        .map(|host| format!("[[registry]]\nlocation = \"{host}\"\ninsecure = true\n"))
+        .collect();
+    Ok(Client::new(ClientConfig {
+        registries: Registries::parse(&text)?,
+        ..ClientConfig::default()
+    }))
 }

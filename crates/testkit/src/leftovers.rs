@@ -7,14 +7,29 @@ use std::path::Path;
 #[must_use]
 pub fn find(mark: &Path, cgroup: &str) -> Vec<String> {
     let mark = mark.display().to_string();
-    let mut found: Vec<String> =
-        processes(&mark).into_iter().map(|(pid, line)| format!("process {pid} {line}")).collect();
+    let mut found: Vec<String> = processes(&mark)
+        .into_iter()
+        .map(|(pid, line)| format!("process {pid} {line}"))
+        .collect();
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    found.extend(mounts.lines().filter(|line| line.contains(&mark)).map(|line| format!("mount {line}")));
-    let hierarchies = std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
-    let roots = hierarchies.map(|entry| entry.path()).chain(["/sys/fs/cgroup".into()]);
     found.extend(
-        roots.map(|root| root.join(cgroup.trim_start_matches('/'))).filter(|path| path.is_dir()).map(|path| format!("cgroup {}", path.display())),
+        mounts
+            .lines()
+            .filter(|line| line.contains(&mark))
+            .map(|line| format!("mount {line}")),
+    );
+    let hierarchies = std::fs::read_dir("/sys/fs/cgroup")
+        .into_iter()
+        .flatten()
+        .flatten();
+    let roots = hierarchies
+        .map(|entry| entry.path())
+        .chain(["/sys/fs/cgroup".into()]);
+    found.extend(
+        roots
+            .map(|root| root.join(cgroup.trim_start_matches('/')))
+            .filter(|path| path.is_dir())
+            .map(|path| format!("cgroup {}", path.display())),
     );
     found
 }

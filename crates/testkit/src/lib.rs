@@ -30,5 +30,11 @@ pub fn program(name: &str) -> Result<PathBuf, Error> {
         .take(3)
         .map(|dir| dir.join(name))
         .find(|path| path.is_file())
-        .ok_or_else(|| format!("{name} is not built beside {}: run cargo build --workspace", me.display()).into())
+        .ok_or_else(|| {
+            format!(
+                "{name} is not built beside {}: run cargo build --workspace",
+                me.display()
+            )
+            .into()
+        })
 }

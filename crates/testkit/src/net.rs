@@ -31,7 +31,10 @@ pub fn without_hybrid_cgroups() -> Result<(), Error> {
     let unified = "/sys/fs/cgroup/unified";
     // SAFETY: a new mount namespace changes nothing that memory safety rests on.
     unsafe { unshare_unsafe(UnshareFlags::NEWNS)? };
-    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
+    mount_change(
+        "/",
+        MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
+    )?;
     if std::path::Path::new(unified).exists() {
         unmount(unified, UnmountFlags::DETACH)?;
     }
@@ -39,7 +42,8 @@ pub fn without_hybrid_cgroups() -> Result<(), Error> {
 }
 
 fn loopback_up() -> Result<(), Error> {
-    let socket = std::net::UdpSocket::bind("127.0.0.1:0").or_else(|_| std::net::UdpSocket::bind("0.0.0.0:0"))?;
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0")
+        .or_else(|_| std::net::UdpSocket::bind("0.0.0.0:0"))?;
     // SAFETY: an all-zero ifreq is a valid value of that plain C struct.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     request.ifr_name[0] = b'l' as libc::c_char;
@@ -67,7 +71,11 @@ pub fn http_get(ip: IpAddr, port: u16) -> Result<String, Error> {
         }
         std::thread::sleep(Duration::from_millis(50));
     }
-    Err(format!("connect to {address}: {}", last.map_or_else(String::new, |e| e.to_string())).into())
+    Err(format!(
+        "connect to {address}: {}",
+        last.map_or_else(String::new, |e| e.to_string())
+    )
+    .into())
 }
 
 fn read_body(mut stream: TcpStream, host: IpAddr) -> Result<String, Error> {
@@ -75,6 +83,8 @@ fn read_body(mut stream: TcpStream, host: IpAddr) -> Result<String, Error> {
     write!(stream, "GET / HTTP/1.0\r\nHost: {host}\r\n\r\n")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
-    let (_, body) = answer.split_once("\r\n\r\n").ok_or_else(|| format!("not HTTP: {answer:?}"))?;
+    let (_, body) = answer
+        .split_once("\r\n\r\n")
+        .ok_or_else(|| format!("not HTTP: {answer:?}"))?;
     Ok(body.to_owned())
 }

@@ -64,12 +64,19 @@ impl Node {
         let dir = tempfile::Builder::new().prefix("floe-node-").tempdir()?;
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let cgroup = format!("/floe-test-{}-{number}", std::process::id());
-        let node = Self { dir, cgroup, process: None };
+        let node = Self {
+            dir,
+            cgroup,
+            process: None,
+        };
         for made in ["logs", "cni", "registries.d"] {
             std::fs::create_dir(node.path(made))?;
         }
         std::fs::write(node.path("registries.conf"), registries(options))?;
-        std::fs::write(node.path("policy.json"), r#"{"default":[{"type":"insecureAcceptAnything"}]}"#)?;
+        std::fs::write(
+            node.path("policy.json"),
+            r#"{"default":[{"type":"insecureAcceptAnything"}]}"#,
+        )?;
         std::fs::write(node.config(), node.config_text(options)?)?;
         Ok(node)
     }
@@ -93,10 +100,20 @@ impl Node {
     /// # Errors
     /// It ends at once or does not listen within 10 s; its log is in the message.
     pub fn serve(&mut self) -> Result<(), Error> {
-        let log = std::fs::File::options().create(true).append(true).open(self.path("serve.log"))?;
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.path("serve.log"))?;
         let mut command = Command::new(program("floe")?);
-        command.arg("--config").arg(self.config()).arg("serve").args(["--log-level", "debug"]);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        command
+            .arg("--config")
+            .arg(self.config())
+            .arg("serve")
+            .args(["--log-level", "debug"]);
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log);
         let mut process = die_with_parent(&mut command).spawn()?;
         for _ in 0..1000 {
             if UnixStream::connect(self.socket()).is_ok() {
@@ -133,7 +150,11 @@ impl Node {
         let pid = rustix::process::Pid::from_child(&process);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
         let status = process.wait()?;
-        if status.success() { Ok(()) } else { Err(format!("floe serve ended with {status}").into()) }
+        if status.success() {
+            Ok(())
+        } else {
+            Err(format!("floe serve ended with {status}").into())
+        }
     }
 
     /// Process id of the engine.
@@ -201,7 +222,9 @@ impl Node {
     /// # Errors
     /// What could not be removed, and what remains.
     pub fn clean(&mut self) -> Result<(), Error> {
-        let removed = self.floe(&["rm", "--force", "--time", "0", "--all"])?.output()?;
+        let removed = self
+            .floe(&["rm", "--force", "--time", "0", "--all"])?
+            .output()?;
         if self.process.is_some() {
             self.terminate()?;
         }
@@ -209,7 +232,12 @@ impl Node {
         let remains = leftovers::find(self.dir.path(), &self.cgroup);
         if !removed.status.success() || !remains.is_empty() {
             let said = String::from_utf8_lossy(&removed.stderr).into_owned();
-            return Err(format!("left behind: {said}\n{}\n{}", remains.join("\n"), self.log()).into());
+            return Err(format!(
+                "left behind: {said}\n{}\n{}",
+                remains.join("\n"),
+                self.log()
+            )
+            .into());
         }
         Ok(())
     }
@@ -219,9 +247,15 @@ impl Node {
 pub(crate) async fn connect(socket: PathBuf) -> Result<Clients, Error> {
     let dial = move |_: Uri| {
         let socket = socket.clone();
-        async move { tokio::net::UnixStream::connect(socket).await.map(TokioIo::new) }
+        async move {
+            tokio::net::UnixStream::connect(socket)
+                .await
+                .map(TokioIo::new)
+        }
     };
-    let channel = Endpoint::from_static("http://cri").connect_with_connector(tower::service_fn(dial)).await?;
+    let channel = Endpoint::from_static("http://cri")
+        .connect_with_connector(tower::service_fn(dial))
+        .await?;
     let limit = 80 * 1024 * 1024;
     Ok(Clients {
         runtime: RuntimeServiceClient::new(channel.clone()).max_decoding_message_size(limit),
@@ -247,7 +281,11 @@ impl Drop for Node {
 
 /// The parent is the configuration's, not a pod's: nobody else removes it. Only an empty one goes.
 fn remove_cgroups(cgroup: &str) {
-    for hierarchy in std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
+    for hierarchy in std::fs::read_dir("/sys/fs/cgroup")
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
         let _ = std::fs::remove_dir(hierarchy.path().join(cgroup.trim_start_matches('/')));
     }
     let _ = std::fs::remove_dir(Path::new("/sys/fs/cgroup").join(cgroup.trim_start_matches('/')));

@@ -23,7 +23,9 @@ impl Registry {
     /// # Errors
     /// docker-registry is not installed or does not come up within 10 s.
     pub fn start() -> Result<Self, Error> {
-        let dir = tempfile::Builder::new().prefix("floe-registry-").tempdir()?;
+        let dir = tempfile::Builder::new()
+            .prefix("floe-registry-")
+            .tempdir()?;
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let config = dir.path().join("config.yml");
         std::fs::write(
@@ -34,11 +36,20 @@ impl Registry {
             ),
         )?;
         let mut command = Command::new("docker-registry");
-        command.arg("serve").arg(&config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+            .arg("serve")
+            .arg(&config)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         let process = die_with_parent(&mut command)
             .spawn()
             .map_err(|e| format!("docker-registry (Debian's package of that name): {e}"))?;
-        let registry = Self { process, port, _dir: dir };
+        let registry = Self {
+            process,
+            port,
+            _dir: dir,
+        };
         for _ in 0..200 {
             if TcpStream::connect(("127.0.0.1", port)).is_ok() {
                 return Ok(registry);
@@ -67,7 +78,11 @@ pub(crate) fn die_with_parent(command: &mut Command) -> &mut Command {
     let set = || {
         // SAFETY: prctl(PR_SET_PDEATHSIG) takes plain integers.
         let done = unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
-        if done == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+        if done == 0 {
+            Ok(())
+        } else {
+            Err(std::io::Error::last_os_error())
+        }
     };
     // SAFETY: the closure makes one system call that is allowed between fork and exec.
     unsafe { command.pre_exec(set) }

@@ -52,21 +52,35 @@ impl Config {
         for layer in layers {
             for key in leaf_keys(&layer.table) {
                 if !known.contains(key.as_str()) {
-                    unknown.push(UnknownKey { file: layer.path.clone(), line: line_of(&layer.text, &key), key });
+                    unknown.push(UnknownKey {
+                        file: layer.path.clone(),
+                        line: line_of(&layer.text, &key),
+                        key,
+                    });
                 }
             }
             merge(&mut merged, layer.table);
         }
-        let origin = file.unwrap_or(Path::new(DEFAULT_FILE)).display().to_string();
-        let config = Self::deserialize_from(merged)
-            .map_err(|e| Error::Config { origin: origin.clone(), reason: e.message().to_owned() })?;
-        config.validate().map_err(|reason| Error::Config { origin, reason })?;
+        let origin = file
+            .unwrap_or(Path::new(DEFAULT_FILE))
+            .display()
+            .to_string();
+        let config = Self::deserialize_from(merged).map_err(|e| Error::Config {
+            origin: origin.clone(),
+            reason: e.message().to_owned(),
+        })?;
+        config
+            .validate()
+            .map_err(|reason| Error::Config { origin, reason })?;
         Ok((config, unknown))
     }
 
     fn deserialize_from(table: toml::Table) -> Result<Self, toml::de::Error> {
         use serde::Deserialize;
-        let root = table.get("crio").cloned().unwrap_or_else(|| toml::Table::new().into());
+        let root = table
+            .get("crio")
+            .cloned()
+            .unwrap_or_else(|| toml::Table::new().into());
         Self::deserialize(root)
     }
 
@@ -87,7 +101,11 @@ struct Layer {
 fn read_layer(path: &Path) -> Result<Layer> {
     let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
     let mut whole: toml::Table = text.parse().map_err(|e: toml::de::Error| Error::Config {
-        origin: format!("{}:{}", path.display(), e.span().map_or(0, |s| line_at(&text, s.start))),
+        origin: format!(
+            "{}:{}",
+            path.display(),
+            e.span().map_or(0, |s| line_at(&text, s.start))
+        ),
         reason: e.message().to_owned(),
     })?;
     let mut crio = toml::Table::new();
@@ -98,7 +116,11 @@ fn read_layer(path: &Path) -> Result<Layer> {
     }
     let mut table = whole;
     table.insert("crio".into(), crio.into());
-    Ok(Layer { path: path.to_owned(), text, table })
+    Ok(Layer {
+        path: path.to_owned(),
+        text,
+        table,
+    })
 }
 
 fn default_files() -> Result<Vec<PathBuf>> {
@@ -134,7 +156,11 @@ fn merge(into: &mut toml::Table, from: toml::Table) {
 fn leaf_keys(table: &toml::Table) -> Vec<String> {
     fn walk(prefix: &str, table: &toml::Table, out: &mut Vec<String>) {
         for (key, value) in table {
-            let name = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+            let name = if prefix.is_empty() {
+                key.clone()
+            } else {
+                format!("{prefix}.{key}")
+            };
             match value {
                 toml::Value::Table(inner) => walk(&name, inner, out),
                 _ => out.push(name),
@@ -157,7 +183,9 @@ fn line_of(text: &str, key: &str) -> usize {
     let last = key.rsplit('.').next().unwrap_or(key);
     text.lines()
         .position(|line| {
-            line.trim_start().strip_prefix(last).is_some_and(|rest| rest.trim_start().starts_with('='))
+            line.trim_start()
+                .strip_prefix(last)
+                .is_some_and(|rest| rest.trim_start().starts_with('='))
         })
         .map_or(0, |index| index + 1)
 }
@@ -184,7 +212,10 @@ mod tests {
         .unwrap();
         assert_eq!(config.root_table.root, Path::new("/a"));
         assert_eq!(unknown.len(), 1);
-        assert_eq!((unknown[0].key.as_str(), unknown[0].line), ("runtime.conmon", 4));
+        assert_eq!(
+            (unknown[0].key.as_str(), unknown[0].line),
+            ("runtime.conmon", 4)
+        );
     }
 
     #[test]
@@ -197,11 +228,20 @@ mod tests {
 
     #[test]
     fn a_value_of_the_wrong_type_or_range_stops_the_start_with_its_name() {
-        let error = load("[crio.runtime]\npids_limit = \"many\"\n").unwrap_err().to_string();
-        assert!(error.contains("pids_limit") || error.contains("integer"), "{error}");
-        let error = load("[crio.runtime]\ncgroup_manager = \"magic\"\n").unwrap_err().to_string();
+        let error = load("[crio.runtime]\npids_limit = \"many\"\n")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("pids_limit") || error.contains("integer"),
+            "{error}"
+        );
+        let error = load("[crio.runtime]\ncgroup_manager = \"magic\"\n")
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("magic"), "{error}");
-        let error = load("[crio]\nroot = \"relative\"\n").unwrap_err().to_string();
+        let error = load("[crio]\nroot = \"relative\"\n")
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("root"), "{error}");
     }
 }

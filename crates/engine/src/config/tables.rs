@@ -34,7 +34,10 @@ pub struct Root {
 
 impl Default for Root {
     fn default() -> Self {
-        Self { root: "/var/lib/floe".into(), runroot: "/run/floe".into() }
+        Self {
+            root: "/var/lib/floe".into(),
+            runroot: "/run/floe".into(),
+        }
     }
 }
 
@@ -53,7 +56,11 @@ pub struct Api {
 impl Default for Api {
     fn default() -> Self {
         let limit = 80 * 1024 * 1024;
-        Self { listen: "/run/floe/floe.sock".into(), grpc_max_recv_msg_size: limit, grpc_max_send_msg_size: limit }
+        Self {
+            listen: "/run/floe/floe.sock".into(),
+            grpc_max_recv_msg_size: limit,
+            grpc_max_send_msg_size: limit,
+        }
     }
 }
 
@@ -103,7 +110,15 @@ pub struct Runtime {
 impl Default for Runtime {
     fn default() -> Self {
         let capabilities = [
-            "CHOWN", "DAC_OVERRIDE", "FSETID", "FOWNER", "SETGID", "SETUID", "SETPCAP", "NET_BIND_SERVICE", "KILL",
+            "CHOWN",
+            "DAC_OVERRIDE",
+            "FSETID",
+            "FOWNER",
+            "SETGID",
+            "SETUID",
+            "SETPCAP",
+            "NET_BIND_SERVICE",
+            "KILL",
         ];
         Self {
             cgroup_manager: CgroupManager::default(),
@@ -194,19 +209,29 @@ impl Config {
             absolute(key, path)?;
         }
         if self.runtime.cgroup_manager == CgroupManager::Systemd {
-            return Err("crio.runtime.cgroup_manager: \"systemd\" is not supported yet, use \"cgroupfs\" \
+            return Err(
+                "crio.runtime.cgroup_manager: \"systemd\" is not supported yet, use \"cgroupfs\" \
                         (and cgroupDriver: cgroupfs in kubelet)"
-                .into());
+                    .into(),
+            );
         }
         for name in &self.runtime.default_capabilities {
             if runtime::capability::number(name).is_none() {
-                return Err(format!("crio.runtime.default_capabilities: unknown capability {name:?}"));
+                return Err(format!(
+                    "crio.runtime.default_capabilities: unknown capability {name:?}"
+                ));
             }
         }
         for (key, list) in [
             ("crio.runtime.default_env", &self.runtime.default_env),
-            ("crio.runtime.default_sysctls", &self.runtime.default_sysctls),
-            ("crio.runtime.default_ulimits", &self.runtime.default_ulimits),
+            (
+                "crio.runtime.default_sysctls",
+                &self.runtime.default_sysctls,
+            ),
+            (
+                "crio.runtime.default_ulimits",
+                &self.runtime.default_ulimits,
+            ),
         ] {
             if let Some(bad) = list.iter().find(|entry| !entry.contains('=')) {
                 return Err(format!("{key}: {bad:?} is not NAME=VALUE"));
@@ -225,7 +250,11 @@ impl Config {
 }
 
 fn absolute(key: &str, path: &Path) -> Result<(), String> {
-    if path.is_absolute() { Ok(()) } else { Err(format!("{key}: {path:?} is not an absolute path")) }
+    if path.is_absolute() {
+        Ok(())
+    } else {
+        Err(format!("{key}: {path:?} is not an absolute path"))
+    }
 }
 
 /// `nofile=1024:2048` to (`RLIMIT_NOFILE`, soft, hard).
@@ -237,5 +266,9 @@ pub(crate) fn parse_ulimit(text: &str) -> Result<(String, u64, u64), String> {
         "-1" | "unlimited" => Ok(u64::MAX),
         digits => digits.parse().map_err(|_| wrong()),
     };
-    Ok((format!("RLIMIT_{}", name.to_uppercase()), number(soft)?, number(hard)?))
+    Ok((
+        format!("RLIMIT_{}", name.to_uppercase()),
+        number(soft)?,
+        number(hard)?,
+    ))
 }

@@ -34,7 +34,13 @@ impl Engine {
             let bundle = self.layout().container(&pod.id, &holder);
             match ContainerRecord::read(&bundle)? {
                 Some(_) if pod.spec.origin == Origin::Cri => return Ok(holder),
-                Some(_) => return Err(Error::NameTaken { what: "container", name: spec.name, holder }),
+                Some(_) => {
+                    return Err(Error::NameTaken {
+                        what: "container",
+                        name: spec.name,
+                        holder,
+                    });
+                }
                 None => self.discard_container(&pod.id, &holder)?,
             }
         }
@@ -48,7 +54,10 @@ impl Engine {
     }
 
     fn pod_for_container(&self, id: &str) -> Result<PodRecord> {
-        let missing = || Error::NotFound { what: "pod", name: id.to_owned() };
+        let missing = || Error::NotFound {
+            what: "pod",
+            name: id.to_owned(),
+        };
         let full = self.find_pod_id(id)?.ok_or_else(missing)?;
         let dir = self.layout().pod(&full);
         let record = PodRecord::read(&dir)?.ok_or_else(missing)?;
@@ -56,8 +65,17 @@ impl Engine {
         if made && live_supervisor(&full, &dir)?.is_some() {
             return Ok(record);
         }
-        let state = if made { "not ready: its supervisor has ended" } else { "not ready" };
-        Err(Error::State { verb: "create a container in", what: "pod", id: full, state: state.into() })
+        let state = if made {
+            "not ready: its supervisor has ended"
+        } else {
+            "not ready"
+        };
+        Err(Error::State {
+            verb: "create a container in",
+            what: "pod",
+            id: full,
+            state: state.into(),
+        })
     }
 
     /// All of a container, made or half made, goes; its name is given free. A log file that
@@ -69,7 +87,11 @@ impl Engine {
         if live_supervisor(pod, &dir)?.is_some() {
             match self.supervisor(pod)?.delete(id, true) {
                 Err(error) if !error.is_not_found() => {
-                    return Err(Error::Supervisor { verb: "remove container", id: id.to_owned(), source: error });
+                    return Err(Error::Supervisor {
+                        verb: "remove container",
+                        id: id.to_owned(),
+                        source: error,
+                    });
                 }
                 _ => {}
             }
@@ -94,11 +116,20 @@ fn validate(spec: &ContainerSpec) -> Result<()> {
     if spec.image.is_empty() {
         return Err(Error::invalid("config.image", "must not be empty"));
     }
-    if spec.security.run_as_group.is_some() && spec.security.run_as_user.is_none() && spec.security.run_as_username.is_empty() {
-        return Err(Error::invalid("security_context.run_as_group", "needs run_as_user or run_as_username"));
+    if spec.security.run_as_group.is_some()
+        && spec.security.run_as_user.is_none()
+        && spec.security.run_as_username.is_empty()
+    {
+        return Err(Error::invalid(
+            "security_context.run_as_group",
+            "needs run_as_user or run_as_username",
+        ));
     }
     if spec.security.namespaces.network == NamespaceMode::Container {
-        return Err(Error::invalid("namespace_options.network", "must be POD or NODE"));
+        return Err(Error::invalid(
+            "namespace_options.network",
+            "must be POD or NODE",
+        ));
     }
     for mount in &spec.mounts {
         let field = format!("mounts[{}]", mount.container_path.display());
@@ -106,9 +137,14 @@ fn validate(spec: &ContainerSpec) -> Result<()> {
             return Err(Error::invalid(field, "container_path must be absolute"));
         }
         if !mount.host_path.is_absolute() {
-            return Err(Error::invalid(field, format!("host_path {:?} must be absolute", mount.host_path)));
+            return Err(Error::invalid(
+                field,
+                format!("host_path {:?} must be absolute", mount.host_path),
+            ));
         }
-        if mount.recursive_read_only && (!mount.readonly || mount.propagation != Propagation::Private) {
+        if mount.recursive_read_only
+            && (!mount.readonly || mount.propagation != Propagation::Private)
+        {
             return Err(Error::invalid(
                 field,
                 "RROUnsupported: recursive_read_only needs readonly and PROPAGATION_PRIVATE",
@@ -128,9 +164,20 @@ struct Making<'a> {
 }
 
 impl<'a> Making<'a> {
-    fn begin(engine: &'a Engine, name: Reservation, pod: &'a PodRecord, id: String) -> Result<Self> {
+    fn begin(
+        engine: &'a Engine,
+        name: Reservation,
+        pod: &'a PodRecord,
+        id: String,
+    ) -> Result<Self> {
         let bundle = engine.layout().container(&pod.id, &id);
-        let making = Self { engine, pod, id, bundle, name: Some(name) };
+        let making = Self {
+            engine,
+            pod,
+            id,
+            bundle,
+            name: Some(name),
+        };
         disk::make_dir(&making.bundle)?;
         Ok(making)
     }
@@ -142,7 +189,11 @@ impl<'a> Making<'a> {
             pod_id: self.pod.id.clone(),
             created_at: disk::now_ns(),
             image_id: image.id.clone(),
-            image_ref: image.repo_digests.first().cloned().unwrap_or_else(|| image.id.clone()),
+            image_ref: image
+                .repo_digests
+                .first()
+                .cloned()
+                .unwrap_or_else(|| image.id.clone()),
             log_path: self.log_path(&spec),
             user,
             stop_signal: oci::stop_signal(&spec, image)?,
@@ -159,7 +210,11 @@ impl<'a> Making<'a> {
             return Some(root.join("containers").join(&self.id).join(relative));
         }
         let directory = self.pod.spec.log_directory.clone();
-        Some(directory.unwrap_or_else(|| self.engine.config().runtime.log_dir.clone()).join(relative))
+        Some(
+            directory
+                .unwrap_or_else(|| self.engine.config().runtime.log_dir.clone())
+                .join(relative),
+        )
     }
 
     /// Root file system, config.json, and the process at its gate.
@@ -176,8 +231,15 @@ impl<'a> Making<'a> {
         let request = CreateContainer {
             id: self.id.clone(),
             bundle: self.bundle.clone(),
-            rootfs: RootfsSource::Overlay { lower: layer.lower, upper: layer.upper, work: layer.work },
-            log: record.log_path.clone().map(|path| LogTarget { path, max_size: u64::try_from(max).ok().filter(|m| *m > 0) }),
+            rootfs: RootfsSource::Overlay {
+                lower: layer.lower,
+                upper: layer.upper,
+                work: layer.work,
+            },
+            log: record.log_path.clone().map(|path| LogTarget {
+                path,
+                max_size: u64::try_from(max).ok().filter(|m| *m > 0),
+            }),
             terminal: record.spec.tty,
             stdin: record.spec.stdin,
             stdin_once: record.spec.stdin_once,
@@ -186,7 +248,11 @@ impl<'a> Making<'a> {
         supervisor
             .create(&request)
             .map(|_created| ())
-            .map_err(|source| Error::Supervisor { verb: "create container", id: self.id.clone(), source })
+            .map_err(|source| Error::Supervisor {
+                verb: "create container",
+                id: self.id.clone(),
+                source,
+            })
     }
 
     fn commit(mut self, record: &ContainerRecord) -> Result<String> {

@@ -23,7 +23,12 @@ impl Engine {
     /// # Errors
     /// An unknown container or one that does not run, a command that cannot be executed, or
     /// [`Error::ExecTimeout`].
-    pub fn exec_sync(&self, id: &str, command: &[String], limit: Option<Duration>) -> Result<ExecOutput> {
+    pub fn exec_sync(
+        &self,
+        id: &str,
+        command: &[String],
+        limit: Option<Duration>,
+    ) -> Result<ExecOutput> {
         if command.is_empty() {
             return Err(Error::invalid("cmd", "must not be empty"));
         }
@@ -59,11 +64,22 @@ impl Engine {
         }
         process.terminal = matches!(stdio, ExecStdio::Terminal(_));
         let supervisor = self.supervisor(&container.pod_id)?;
-        let request = ExecRequest { process, timeout: limit };
-        supervisor.exec(&container.id, &request, stdio).map_err(|source| match source {
-            supervisor::Error::Start { message, exit_code } => start_error(&container.id, message, exit_code),
-            source => Error::Supervisor { verb: "exec in container", id: container.id.clone(), source },
-        })
+        let request = ExecRequest {
+            process,
+            timeout: limit,
+        };
+        supervisor
+            .exec(&container.id, &request, stdio)
+            .map_err(|source| match source {
+                supervisor::Error::Start { message, exit_code } => {
+                    start_error(&container.id, message, exit_code)
+                }
+                source => Error::Supervisor {
+                    verb: "exec in container",
+                    id: container.id.clone(),
+                    source,
+                },
+            })
     }
 
     /// Joins a container's streams; before start, so that nothing is missed.
@@ -72,16 +88,26 @@ impl Engine {
     /// An unknown container or one that has ended.
     pub fn attach(&self, id: &str, options: AttachOptions) -> Result<Attachment> {
         let container = self.container(id)?;
-        self.supervisor(&container.pod_id)?.attach(&container.id, options).map_err(|source| Error::Supervisor {
-            verb: "attach to container",
-            id: container.id,
-            source,
-        })
+        self.supervisor(&container.pod_id)?
+            .attach(&container.id, options)
+            .map_err(|source| Error::Supervisor {
+                verb: "attach to container",
+                id: container.id,
+                source,
+            })
     }
 
-    fn apply_user(&self, user: &str, container: &Container, process: &mut runtime::spec::Process) -> Result<()> {
+    fn apply_user(
+        &self,
+        user: &str,
+        container: &Container,
+        process: &mut runtime::spec::Process,
+    ) -> Result<()> {
         let image = self.image(&container.image_id)?;
-        let security = Security { user: user.to_owned(), ..Security::default() };
+        let security = Security {
+            user: user.to_owned(),
+            ..Security::default()
+        };
         let resolved = crate::user::resolve(self.store(), &image, &security)?;
         process.user.uid = resolved.uid;
         process.user.gid = resolved.gid;
@@ -117,7 +143,11 @@ impl ExecOptions {
 
 /// The supervisor's word that a program could not be executed.
 pub(super) fn start_error(id: &str, message: String, exit_code: i32) -> Error {
-    Error::Start { id: id.to_owned(), message, exit_code: u8::try_from(exit_code).unwrap_or(u8::MAX) }
+    Error::Start {
+        id: id.to_owned(),
+        message,
+        exit_code: u8::try_from(exit_code).unwrap_or(u8::MAX),
+    }
 }
 
 struct Pipe {
@@ -134,7 +164,9 @@ fn pipe() -> Result<Pipe> {
 }
 
 fn null() -> Result<OwnedFd> {
-    std::fs::File::open("/dev/null").map(OwnedFd::from).map_err(Error::io("open", "/dev/null"))
+    std::fs::File::open("/dev/null")
+        .map(OwnedFd::from)
+        .map_err(Error::io("open", "/dev/null"))
 }
 
 /// Reads both streams until the command has ended and the pipes are empty. A child of the
@@ -150,7 +182,10 @@ fn collect(
     loop {
         let mut fds = vec![PollFd::from_borrowed_fd(session.as_fd(), PollFlags::IN)];
         for stream in streams.iter().filter(|stream| stream.open) {
-            fds.push(PollFd::from_borrowed_fd(stream.source.as_fd(), PollFlags::IN));
+            fds.push(PollFd::from_borrowed_fd(
+                stream.source.as_fd(),
+                PollFlags::IN,
+            ));
         }
         match rustix::event::poll(&mut fds, None) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
@@ -165,17 +200,26 @@ fn collect(
             break;
         }
     }
-    let exit = session
-        .wait()
-        .map_err(|source| Error::Supervisor { verb: "wait for exec in container", id: id.to_owned(), source })?;
+    let exit = session.wait().map_err(|source| Error::Supervisor {
+        verb: "wait for exec in container",
+        id: id.to_owned(),
+        source,
+    })?;
     for stream in &mut streams {
         stream.drain()?;
     }
     if exit.timed_out {
-        return Err(Error::ExecTimeout { id: id.to_owned(), seconds: limit.unwrap_or_default().as_secs() });
+        return Err(Error::ExecTimeout {
+            id: id.to_owned(),
+            seconds: limit.unwrap_or_default().as_secs(),
+        });
     }
     let [stdout, stderr] = streams.map(|stream| stream.kept);
-    Ok(ExecOutput { stdout, stderr, exit_code: exit.code })
+    Ok(ExecOutput {
+        stdout,
+        stderr,
+        exit_code: exit.code,
+    })
 }
 
 struct Stream {
@@ -186,7 +230,11 @@ struct Stream {
 
 impl Stream {
     fn new(source: OwnedFd) -> Self {
-        Self { source: source.into(), kept: Vec::new(), open: true }
+        Self {
+            source: source.into(),
+            kept: Vec::new(),
+            open: true,
+        }
     }
 
     /// Reads what is there now.

@@ -21,10 +21,18 @@ impl Engine {
             return Err(state_error("start", &container));
         }
         let mut supervisor = self.supervisor(&container.pod_id)?;
-        supervisor.start(&container.id).map_err(|source| match source {
-            supervisor::Error::Start { message, exit_code } => start_error(&container.id, message, exit_code),
-            source => Error::Supervisor { verb: "start container", id: container.id.clone(), source },
-        })
+        supervisor
+            .start(&container.id)
+            .map_err(|source| match source {
+                supervisor::Error::Start { message, exit_code } => {
+                    start_error(&container.id, message, exit_code)
+                }
+                source => Error::Supervisor {
+                    verb: "start container",
+                    id: container.id.clone(),
+                    source,
+                },
+            })
     }
 
     /// Asks the container to end and kills it after `grace`. A container that has ended or does
@@ -33,15 +41,22 @@ impl Engine {
     /// # Errors
     /// An ambiguous id, or a supervisor that does not answer.
     pub fn stop_container(&self, id: &str, grace: Duration) -> Result<()> {
-        let Some(container) = self.container_if_any(id)? else { return Ok(()) };
-        if matches!(container.state, ContainerState::Exited { .. } | ContainerState::Unknown) {
+        let Some(container) = self.container_if_any(id)? else {
+            return Ok(());
+        };
+        if matches!(
+            container.state,
+            ContainerState::Exited { .. } | ContainerState::Unknown
+        ) {
             return Ok(());
         }
         let mut supervisor = self.supervisor(&container.pod_id)?;
         match supervisor.stop(&container.id, container.stop_signal, grace) {
-            Err(error) if !error.is_not_found() => {
-                Err(Error::Supervisor { verb: "stop container", id: container.id, source: error })
-            }
+            Err(error) if !error.is_not_found() => Err(Error::Supervisor {
+                verb: "stop container",
+                id: container.id,
+                source: error,
+            }),
             _ => Ok(()),
         }
     }
@@ -52,9 +67,13 @@ impl Engine {
     /// An unknown container or one that does not run.
     pub fn signal_container(&self, id: &str, signal: i32) -> Result<()> {
         let container = self.running_container("signal", id)?;
-        self.supervisor(&container.pod_id)?.signal(&container.id, signal, false).map_err(|source| {
-            Error::Supervisor { verb: "signal container", id: container.id, source }
-        })
+        self.supervisor(&container.pod_id)?
+            .signal(&container.id, signal, false)
+            .map_err(|source| Error::Supervisor {
+                verb: "signal container",
+                id: container.id,
+                source,
+            })
     }
 
     /// Kills the container if it runs and removes all of it but its log. A container that does
@@ -63,7 +82,9 @@ impl Engine {
     /// # Errors
     /// An ambiguous id, or a step that failed; it may be asked again.
     pub fn remove_container(&self, id: &str) -> Result<()> {
-        let Some(container) = self.container_if_any(id)? else { return Ok(()) };
+        let Some(container) = self.container_if_any(id)? else {
+            return Ok(());
+        };
         let _pod_stays = Lock::shared(&self.layout().pod(&container.pod_id).join("lock"))?;
         self.discard_container(&container.pod_id, &container.id)
     }
@@ -74,11 +95,13 @@ impl Engine {
     /// An unknown container or one that does not run; no file is made then.
     pub fn reopen_log(&self, id: &str) -> Result<()> {
         let container = self.running_container("reopen the log of", id)?;
-        self.supervisor(&container.pod_id)?.reopen_log(&container.id).map_err(|source| Error::Supervisor {
-            verb: "reopen the log of container",
-            id: container.id,
-            source,
-        })
+        self.supervisor(&container.pod_id)?
+            .reopen_log(&container.id)
+            .map_err(|source| Error::Supervisor {
+                verb: "reopen the log of container",
+                id: container.id,
+                source,
+            })
     }
 
     pub(crate) fn running_container(&self, verb: &'static str, id: &str) -> Result<Container> {
@@ -97,5 +120,10 @@ fn state_error(verb: &'static str, container: &Container) -> Error {
         ContainerState::Exited { exit_code, .. } => format!("exited with code {exit_code}"),
         ContainerState::Unknown => "without a supervisor".to_owned(),
     };
-    Error::State { verb, what: "container", id: container.id.clone(), state }
+    Error::State {
+        verb,
+        what: "container",
+        id: container.id.clone(),
+        state,
+    }
 }

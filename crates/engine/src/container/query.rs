@@ -13,7 +13,10 @@ impl Engine {
     /// # Errors
     /// `NotFound`, or an ambiguous beginning.
     pub fn container(&self, id: &str) -> Result<Container> {
-        self.container_if_any(id)?.ok_or_else(|| Error::NotFound { what: "container", name: id.to_owned() })
+        self.container_if_any(id)?.ok_or_else(|| Error::NotFound {
+            what: "container",
+            name: id.to_owned(),
+        })
     }
 
     pub(crate) fn container_if_any(&self, prefix: &str) -> Result<Option<Container>> {
@@ -29,10 +32,16 @@ impl Engine {
             }
         }
         let ids = places.iter().map(|(_, id)| id.clone()).collect();
-        let Some(id) = resolve_prefix("container", prefix, ids)? else { return Ok(None) };
-        let Some((pod, id)) = places.into_iter().find(|(_, candidate)| *candidate == id) else { return Ok(None) };
+        let Some(id) = resolve_prefix("container", prefix, ids)? else {
+            return Ok(None);
+        };
+        let Some((pod, id)) = places.into_iter().find(|(_, candidate)| *candidate == id) else {
+            return Ok(None);
+        };
         let bundle = self.layout().container(&pod, &id);
-        let Some(record) = ContainerRecord::read(&bundle)? else { return Ok(None) };
+        let Some(record) = ContainerRecord::read(&bundle)? else {
+            return Ok(None);
+        };
         let supervised = live_supervisor(&pod, &self.layout().pod(&pod))?.is_some();
         record.view(bundle, supervised).map(Some)
     }
@@ -44,26 +53,44 @@ impl Engine {
     pub fn containers(&self, filter: &ContainerFilter) -> Result<Vec<Container>> {
         let mut containers = Vec::new();
         for pod in disk::entries(&self.layout().pods())? {
-            if !filter.pod_id.as_deref().is_none_or(|prefix| pod.starts_with(prefix)) {
+            if !filter
+                .pod_id
+                .as_deref()
+                .is_none_or(|prefix| pod.starts_with(prefix))
+            {
                 continue;
             }
             let dir = self.layout().pod(&pod);
-            let Some(pod_record) = PodRecord::read(&dir)? else { continue };
-            if !filter.origin.is_none_or(|origin| origin == pod_record.spec.origin) {
+            let Some(pod_record) = PodRecord::read(&dir)? else {
+                continue;
+            };
+            if !filter
+                .origin
+                .is_none_or(|origin| origin == pod_record.spec.origin)
+            {
                 continue;
             }
             let supervised = live_supervisor(&pod, &dir)?.is_some();
             for id in disk::entries(&dir.join("containers"))? {
-                if !filter.id.as_deref().is_none_or(|prefix| id.starts_with(prefix)) {
+                if !filter
+                    .id
+                    .as_deref()
+                    .is_none_or(|prefix| id.starts_with(prefix))
+                {
                     continue;
                 }
                 let bundle = self.layout().container(&pod, &id);
-                let Some(record) = ContainerRecord::read(&bundle)? else { continue };
+                let Some(record) = ContainerRecord::read(&bundle)? else {
+                    continue;
+                };
                 if !has_labels(&record.spec.labels, &filter.labels) {
                     continue;
                 }
                 let container = record.view(bundle, supervised)?;
-                if filter.state.is_none_or(|state| state == container.state.kind()) {
+                if filter
+                    .state
+                    .is_none_or(|state| state == container.state.kind())
+                {
                     containers.push(container);
                 }
             }

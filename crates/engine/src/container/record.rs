@@ -38,7 +38,12 @@ impl ContainerRecord {
 
     /// The parts of the name that is unique among the pod's containers.
     pub(crate) fn name_parts(pod: &str, spec: &ContainerSpec) -> [String; 4] {
-        ["container".into(), pod.to_owned(), spec.name.clone(), spec.attempt.to_string()]
+        [
+            "container".into(),
+            pod.to_owned(),
+            spec.name.clone(),
+            spec.attempt.to_string(),
+        ]
     }
 
     /// The cgroup of a container: CRI-O's name for it, by which cAdvisor and kubelet know it.
@@ -48,13 +53,19 @@ impl ContainerRecord {
 
     /// The container as callers see it. `supervised`: does the pod's supervisor live?
     pub(crate) fn view(self, bundle: PathBuf, supervised: bool) -> Result<Container> {
-        let recorded = supervisor::ContainerState::read(&bundle).map_err(|source| Error::Supervisor {
-            verb: "read the state of container",
-            id: self.id.clone(),
-            source,
-        })?;
-        let pid = recorded.as_ref().and_then(|state| state.pid).filter(|_| supervised);
-        let state = recorded.map_or(ContainerState::Unknown, |state| state_of(state.status, supervised));
+        let recorded =
+            supervisor::ContainerState::read(&bundle).map_err(|source| Error::Supervisor {
+                verb: "read the state of container",
+                id: self.id.clone(),
+                source,
+            })?;
+        let pid = recorded
+            .as_ref()
+            .and_then(|state| state.pid)
+            .filter(|_| supervised);
+        let state = recorded.map_or(ContainerState::Unknown, |state| {
+            state_of(state.status, supervised)
+        });
         Ok(Container {
             id: self.id,
             pod_id: self.pod_id,
@@ -75,7 +86,13 @@ impl ContainerRecord {
 
 fn state_of(status: Status, supervised: bool) -> ContainerState {
     match status {
-        Status::Exited { started_at, finished_at, exit_code, oom_killed, message } => {
+        Status::Exited {
+            started_at,
+            finished_at,
+            exit_code,
+            oom_killed,
+            message,
+        } => {
             let reason = match (&message, exit_code) {
                 _ if oom_killed => "OOMKilled",
                 (Some(_), _) if started_at.is_none() => "StartError",
@@ -92,6 +109,8 @@ fn state_of(status: Status, supervised: bool) -> ContainerState {
         }
         _ if !supervised => ContainerState::Unknown,
         Status::Created => ContainerState::Created,
-        Status::Running { started_at } | Status::Paused { started_at } => ContainerState::Running { started_at },
+        Status::Running { started_at } | Status::Paused { started_at } => {
+            ContainerState::Running { started_at }
+        }
     }
 }

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use image::{
-    AuthFiles, Client, ClientConfig, Credentials, Descriptor, Digest, Fetched, ImageConfig, ImageManifest, Platform,
-    Policy, Reference, Registries, RegistriesPaths, Source,
+    AuthFiles, Client, ClientConfig, Credentials, Descriptor, Digest, Fetched, ImageConfig,
+    ImageManifest, Platform, Policy, Reference, Registries, RegistriesPaths, Source,
 };
 use store::{Document, Lease, NewImage, Store};
 use tokio::sync::{Mutex as AsyncMutex, Semaphore, mpsc};
@@ -40,7 +40,10 @@ pub(crate) struct Fetcher {
 
 impl Fetcher {
     pub(crate) fn new(config: &Config) -> Result<Self> {
-        let failed = |e: image::Error| Error::Config { origin: "crio.image".into(), reason: e.to_string() };
+        let failed = |e: image::Error| Error::Config {
+            origin: "crio.image".into(),
+            reason: e.to_string(),
+        };
         let settings = &config.image;
         let registries = Registries::load(&RegistriesPaths {
             file: settings.registries_conf.clone(),
@@ -48,7 +51,8 @@ impl Fetcher {
             ..RegistriesPaths::system()
         })
         .map_err(failed)?;
-        let policy = Policy::load(std::slice::from_ref(&settings.signature_policy)).map_err(failed)?;
+        let policy =
+            Policy::load(std::slice::from_ref(&settings.signature_policy)).map_err(failed)?;
         let auth = match settings.global_auth_file.as_os_str() {
             empty if empty.is_empty() => AuthFiles::from_env(|name| std::env::var_os(name)),
             _ => AuthFiles::only(settings.global_auth_file.clone()),
@@ -59,7 +63,12 @@ impl Fetcher {
             certs_dirs: vec![settings.certs_dir.clone()],
             ..ClientConfig::default()
         });
-        Ok(Self { client, registries, policy, busy: Mutex::default() })
+        Ok(Self {
+            client,
+            registries,
+            policy,
+            busy: Mutex::default(),
+        })
     }
 
     /// The full references that a name may mean, best first; none if it is not a name.
@@ -90,23 +99,48 @@ impl Engine {
             .map_err(|e| Error::invalid("image", e.to_string()))?;
         let mut last = None;
         for reference in candidates.into_iter().map(Reference::or_latest) {
-            match self.pull_reference(&reference, request.credentials.clone()).await {
+            match self
+                .pull_reference(&reference, request.credentials.clone())
+                .await
+            {
                 Ok(id) => return Ok(id),
                 Err(error) => last = Some(error),
             }
         }
         Err(last.unwrap_or_else(|| {
-            Error::invalid("image", format!("{:?} names no registry and none is configured for short names", request.image))
+            Error::invalid(
+                "image",
+                format!(
+                    "{:?} names no registry and none is configured for short names",
+                    request.image
+                ),
+            )
         }))
     }
 
-    async fn pull_reference(&self, reference: &Reference, credentials: Option<Credentials>) -> Result<String> {
+    async fn pull_reference(
+        &self,
+        reference: &Reference,
+        credentials: Option<Credentials>,
+    ) -> Result<String> {
         let fetcher = self.images_fetcher();
-        fetcher.policy.check(reference).map_err(|source| Error::Pull { image: reference.to_string(), source })?;
+        fetcher
+            .policy
+            .check(reference)
+            .map_err(|source| Error::Pull {
+                image: reference.to_string(),
+                source,
+            })?;
         let turn = fetcher.turn(&reference.to_string());
         let _turn = turn.lock().await;
         let credentials = credentials.unwrap_or(Credentials::Stored);
-        Pull { engine: self.clone(), reference: reference.clone(), credentials }.run().await
+        Pull {
+            engine: self.clone(),
+            reference: reference.clone(),
+            credentials,
+        }
+        .run()
+        .await
     }
 }
 
@@ -127,19 +161,31 @@ impl Pull {
         let lease = Arc::new(blocking(pull.engine.store().clone(), Store::lease).await?);
         let config = pull.config(&chosen).await?;
         pull.layers(&chosen, &config, &lease).await?;
-        let document = |fetched: &Fetched| Document { descriptor: fetched.descriptor(), bytes: fetched.bytes.to_vec() };
+        let document = |fetched: &Fetched| Document {
+            descriptor: fetched.descriptor(),
+            bytes: fetched.bytes.to_vec(),
+        };
         let new = NewImage {
             manifest: document(&chosen.fetched),
-            config: Document { descriptor: chosen.manifest.config.clone(), bytes: config.to_vec() },
+            config: Document {
+                descriptor: chosen.manifest.config.clone(),
+                bytes: config.to_vec(),
+            },
             index: chosen.index.as_ref().map(document),
             names: pull.names(&chosen),
         };
-        let record = blocking(pull.engine.store().clone(), move |store| store.put_image(&lease, new)).await?;
+        let record = blocking(pull.engine.store().clone(), move |store| {
+            store.put_image(&lease, new)
+        })
+        .await?;
         Ok(record.id)
     }
 
     fn error(&self, source: image::Error) -> Error {
-        Error::Pull { image: self.reference.to_string(), source }
+        Error::Pull {
+            image: self.reference.to_string(),
+            source,
+        }
     }
 
     fn client(&self) -> &Client {
@@ -151,7 +197,10 @@ impl Pull {
         if descriptor.size > MAX_CONFIG {
             return Err(Error::invalid(
                 "image",
-                format!("{}: its configuration has {} bytes, more than {MAX_CONFIG}", self.reference, descriptor.size),
+                format!(
+                    "{}: its configuration has {} bytes, more than {MAX_CONFIG}",
+                    self.reference, descriptor.size
+                ),
             ));
         }
         let mut stream = self
@@ -167,7 +216,12 @@ impl Pull {
     }
 
     /// All layers that the store lacks, some at a time.
-    async fn layers(self: &Arc<Self>, chosen: &ImageManifest, config: &[u8], lease: &Arc<Lease>) -> Result<()> {
+    async fn layers(
+        self: &Arc<Self>,
+        chosen: &ImageManifest,
+        config: &[u8],
+        lease: &Arc<Lease>,
+    ) -> Result<()> {
         let parsed = ImageConfig::parse(config).map_err(|e| self.error(e))?;
         let diff_ids = parsed.rootfs.diff_ids;
         if diff_ids.len() != chosen.manifest.layers.len() {
@@ -204,8 +258,14 @@ impl Pull {
         diff_id: Digest,
         lease: Arc<Lease>,
     ) -> Result<()> {
-        let (held, wanted, blob) = (Arc::clone(&lease), diff_id.clone(), descriptor.digest.clone());
-        let there = move |store: &Store| Ok(store.hold_layer(&held, &wanted)? && store.hold_blob(&held, &blob)?);
+        let (held, wanted, blob) = (
+            Arc::clone(&lease),
+            diff_id.clone(),
+            descriptor.digest.clone(),
+        );
+        let there = move |store: &Store| {
+            Ok(store.hold_layer(&held, &wanted)? && store.hold_blob(&held, &blob)?)
+        };
         if blocking(self.engine.store().clone(), there).await? {
             return Ok(());
         }
@@ -217,7 +277,15 @@ impl Pull {
         let (sender, receiver) = mpsc::channel(CHUNKS_IN_FLIGHT);
         let store = self.engine.store().clone();
         let unpack = tokio::task::spawn_blocking(move || {
-            store.add_layer(&lease, &descriptor, &diff_id, ChunkReader { receiver, chunk: Bytes::new() })
+            store.add_layer(
+                &lease,
+                &descriptor,
+                &diff_id,
+                ChunkReader {
+                    receiver,
+                    chunk: Bytes::new(),
+                },
+            )
         });
         let mut download = None;
         while let Some(chunk) = stream.next().await {
@@ -232,7 +300,9 @@ impl Pull {
             }
         }
         drop(sender);
-        let unpacked = unpack.await.map_err(|e| Error::io("join", "unpack task")(std::io::Error::other(e)))?;
+        let unpacked = unpack
+            .await
+            .map_err(|e| Error::io("join", "unpack task")(std::io::Error::other(e)))?;
         match download {
             Some(error) => Err(self.error(error)),
             None => Ok(unpacked?),

@@ -39,8 +39,10 @@ impl Engine {
     /// # Errors
     /// `NotFound`, and those of [`Engine::find_image`].
     pub fn image(&self, query: &str) -> Result<ImageRecord> {
-        self.find_image(query)?
-            .ok_or_else(|| Error::NotFound { what: "image", name: query.to_owned() })
+        self.find_image(query)?.ok_or_else(|| Error::NotFound {
+            what: "image",
+            name: query.to_owned(),
+        })
     }
 
     /// Removes the image with all its names and what nothing else uses. An image that is not
@@ -49,10 +51,18 @@ impl Engine {
     /// # Errors
     /// An image that a container uses, or a store that cannot be changed.
     pub fn remove_image(&self, query: &str) -> Result<()> {
-        let Some(record) = self.find_image(query)? else { return Ok(()) };
+        let Some(record) = self.find_image(query)? else {
+            return Ok(());
+        };
         let used = self.containers(&ContainerFilter::default())?;
-        if let Some(user) = used.into_iter().find(|container| container.image_id == record.id) {
-            return Err(Error::ImageInUse { image: query.to_owned(), container: user.id });
+        if let Some(user) = used
+            .into_iter()
+            .find(|container| container.image_id == record.id)
+        {
+            return Err(Error::ImageInUse {
+                image: query.to_owned(),
+                container: user.id,
+            });
         }
         self.store().remove(&record.id)?;
         self.store().gc()?;

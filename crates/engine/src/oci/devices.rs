@@ -26,13 +26,21 @@ pub(super) fn nodes(inputs: &Inputs<'_>) -> Result<Vec<spec::Device>> {
 /// Rules of the device controller: everything for a privileged container; else what the request
 /// names, on top of the runtime's defaults, after a denial of all.
 pub(super) fn rules(inputs: &Inputs<'_>) -> Result<Vec<spec::DeviceCgroup>> {
-    let any = |allow: bool| spec::DeviceCgroup { allow, access: Some("rwm".into()), ..spec::DeviceCgroup::default() };
+    let any = |allow: bool| spec::DeviceCgroup {
+        allow,
+        access: Some("rwm".into()),
+        ..spec::DeviceCgroup::default()
+    };
     if inputs.privileged() {
         return Ok(vec![any(true)]);
     }
     let mut all = vec![any(false)];
     for device in &inputs.container.spec.devices {
-        let access = if device.permissions.is_empty() { "rwm" } else { &device.permissions };
+        let access = if device.permissions.is_empty() {
+            "rwm"
+        } else {
+            &device.permissions
+        };
         if let Some(bad) = access.chars().find(|c| !"rwm".contains(*c)) {
             return Err(Error::invalid(
                 format!("devices[{}].permissions", device.host_path.display()),
@@ -55,7 +63,10 @@ pub(super) fn rules(inputs: &Inputs<'_>) -> Result<Vec<spec::DeviceCgroup>> {
 /// One device, or all devices below a directory.
 fn add_request(device: &Device, all: &mut Vec<spec::Device>) -> Result<()> {
     let field = || format!("devices[{}]", device.host_path.display());
-    let source = device.host_path.canonicalize().map_err(|e| Error::invalid(field(), e.to_string()))?;
+    let source = device
+        .host_path
+        .canonicalize()
+        .map_err(|e| Error::invalid(field(), e.to_string()))?;
     if source.is_dir() {
         for name in disk::entries(&source)? {
             let inner = Device {
@@ -63,8 +74,11 @@ fn add_request(device: &Device, all: &mut Vec<spec::Device>) -> Result<()> {
                 host_path: source.join(&name),
                 permissions: device.permissions.clone(),
             };
-            let is_device = std::fs::metadata(&inner.host_path)
-                .is_ok_and(|meta| meta.is_dir() || meta.file_type().is_char_device() || meta.file_type().is_block_device());
+            let is_device = std::fs::metadata(&inner.host_path).is_ok_and(|meta| {
+                meta.is_dir()
+                    || meta.file_type().is_char_device()
+                    || meta.file_type().is_block_device()
+            });
             if is_device {
                 add_request(&inner, all)?;
             }
@@ -86,7 +100,9 @@ fn host_devices(dir: &Path, all: &mut Vec<spec::Device>) -> Result<()> {
         if (dir == Path::new("/dev") && OWN.contains(&name.as_str())) || name == "console" {
             continue;
         }
-        let Ok(meta) = std::fs::symlink_metadata(&path) else { continue };
+        let Ok(meta) = std::fs::symlink_metadata(&path) else {
+            continue;
+        };
         if meta.is_dir() {
             host_devices(&path, all)?;
         } else if let Some(node) = node(&path, &path) {

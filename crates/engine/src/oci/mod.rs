@@ -42,8 +42,14 @@ impl Inputs<'_> {
 /// A field of the request that cannot be accepted, named.
 pub(crate) fn build(inputs: &Inputs<'_>) -> Result<spec::Spec> {
     let security = &inputs.container.spec.security;
-    if security.privileged && !inputs.pod.spec.privileged && inputs.pod.spec.origin == crate::pod::Origin::Cri {
-        return Err(Error::invalid("security_context.privileged", "the pod is not privileged"));
+    if security.privileged
+        && !inputs.pod.spec.privileged
+        && inputs.pod.spec.origin == crate::pod::Origin::Cri
+    {
+        return Err(Error::invalid(
+            "security_context.privileged",
+            "the pod is not privileged",
+        ));
     }
     let process = process::build(inputs)?;
     let confinement = security::build(inputs, process.capabilities.as_ref())?;
@@ -83,7 +89,10 @@ fn namespaces(inputs: &Inputs<'_>) -> Result<Vec<spec::Namespace>> {
         state: "not ready: its supervisor has ended".into(),
     })?;
     let new = |kind| spec::Namespace { kind, path: None };
-    let join = |kind, pid: i32, name: &str| spec::Namespace { kind, path: Some(namespace(pid, name)) };
+    let join = |kind, pid: i32, name: &str| spec::Namespace {
+        kind,
+        path: Some(namespace(pid, name)),
+    };
     let mut all = vec![new(spec::NamespaceKind::Mount)];
     if pod.network != NamespaceMode::Node {
         all.push(join(spec::NamespaceKind::Network, supervisor.pid, "net"));
@@ -98,16 +107,28 @@ fn namespaces(inputs: &Inputs<'_>) -> Result<Vec<spec::Namespace>> {
         NamespaceMode::Container => all.push(new(spec::NamespaceKind::Pid)),
         NamespaceMode::Pod => {
             let init = supervisor.pod_init.ok_or_else(|| {
-                Error::invalid("namespace_options.pid", "POD, but the pod was made without a shared PID namespace")
+                Error::invalid(
+                    "namespace_options.pid",
+                    "POD, but the pod was made without a shared PID namespace",
+                )
             })?;
             all.push(join(spec::NamespaceKind::Pid, init, "pid"));
         }
         NamespaceMode::Target => {
-            let target = inputs.engine.running_container("share the processes of", &own.target_id)?;
+            let target = inputs
+                .engine
+                .running_container("share the processes of", &own.target_id)?;
             if target.pod_id != inputs.pod.id {
-                return Err(Error::invalid("namespace_options.target_id", "is a container of another pod"));
+                return Err(Error::invalid(
+                    "namespace_options.target_id",
+                    "is a container of another pod",
+                ));
             }
-            all.extend(target.pid.map(|pid| join(spec::NamespaceKind::Pid, pid, "pid")));
+            all.extend(
+                target
+                    .pid
+                    .map(|pid| join(spec::NamespaceKind::Pid, pid, "pid")),
+            );
         }
     }
     // On v2 only: programs of v1 times look for their cgroup's path as the node sees it.

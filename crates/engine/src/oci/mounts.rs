@@ -13,10 +13,18 @@ use crate::pod::NamespaceMode;
 pub(super) fn build(inputs: &Inputs<'_>) -> Result<Vec<spec::Mount>> {
     let mut all = system(inputs);
     let requested = &inputs.container.spec.mounts;
-    let taken = |path: &str| requested.iter().any(|mount| mount.container_path == Path::new(path));
+    let taken = |path: &str| {
+        requested
+            .iter()
+            .any(|mount| mount.container_path == Path::new(path))
+    };
     let pod_dir = inputs.engine.layout().pod(&inputs.pod.id);
     let read_only = inputs.container.spec.security.readonly_rootfs;
-    for (name, target) in [("resolv.conf", "/etc/resolv.conf"), ("hostname", "/etc/hostname"), ("hosts", "/etc/hosts")] {
+    for (name, target) in [
+        ("resolv.conf", "/etc/resolv.conf"),
+        ("hostname", "/etc/hostname"),
+        ("hosts", "/etc/hosts"),
+    ] {
         let source = pod_dir.join(name);
         if !taken(target) && source.exists() {
             all.push(bind(&source, target, if read_only { "ro" } else { "rw" }));
@@ -24,11 +32,19 @@ pub(super) fn build(inputs: &Inputs<'_>) -> Result<Vec<spec::Mount>> {
     }
     if !taken("/dev/shm") {
         let node = inputs.pod.spec.namespaces.ipc == NamespaceMode::Node;
-        let source = if node { PathBuf::from("/dev/shm") } else { pod_dir.join("shm") };
+        let source = if node {
+            PathBuf::from("/dev/shm")
+        } else {
+            pod_dir.join("shm")
+        };
         all.push(bind(&source, "/dev/shm", "rw"));
     }
     // A mount over one of the system's own replaces it.
-    all.retain(|mount| !requested.iter().any(|asked| asked.container_path == mount.destination));
+    all.retain(|mount| {
+        !requested
+            .iter()
+            .any(|asked| asked.container_path == mount.destination)
+    });
     for mount in requested {
         all.push(request(mount)?);
     }
@@ -37,11 +53,17 @@ pub(super) fn build(inputs: &Inputs<'_>) -> Result<Vec<spec::Mount>> {
 
 /// Mounts with rshared or rslave need a root that lets events through.
 pub(super) fn root_propagation(inputs: &Inputs<'_>) -> Option<String> {
-    let strongest = inputs.container.spec.mounts.iter().map(|mount| mount.propagation).max_by_key(|p| match p {
-        Propagation::Private => 0,
-        Propagation::HostToContainer => 1,
-        Propagation::Bidirectional => 2,
-    })?;
+    let strongest = inputs
+        .container
+        .spec
+        .mounts
+        .iter()
+        .map(|mount| mount.propagation)
+        .max_by_key(|p| match p {
+            Propagation::Private => 0,
+            Propagation::HostToContainer => 1,
+            Propagation::Bidirectional => 2,
+        })?;
     match strongest {
         Propagation::Private => None,
         Propagation::HostToContainer => Some("rslave".into()),
@@ -53,16 +75,52 @@ fn system(inputs: &Inputs<'_>) -> Vec<spec::Mount> {
     let sys = if inputs.privileged() { "rw" } else { "ro" };
     let mut all = vec![
         mount("proc", "proc", "/proc", &["nosuid", "noexec", "nodev"]),
-        mount("tmpfs", "tmpfs", "/dev", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
-        mount("devpts", "devpts", "/dev/pts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
-        mount("mqueue", "mqueue", "/dev/mqueue", &["nosuid", "noexec", "nodev"]),
+        mount(
+            "tmpfs",
+            "tmpfs",
+            "/dev",
+            &["nosuid", "strictatime", "mode=755", "size=65536k"],
+        ),
+        mount(
+            "devpts",
+            "devpts",
+            "/dev/pts",
+            &[
+                "nosuid",
+                "noexec",
+                "newinstance",
+                "ptmxmode=0666",
+                "mode=0620",
+                "gid=5",
+            ],
+        ),
+        mount(
+            "mqueue",
+            "mqueue",
+            "/dev/mqueue",
+            &["nosuid", "noexec", "nodev"],
+        ),
     ];
     all.push(match inputs.pod.spec.namespaces.network {
         // sysfs shows the network namespace it was mounted in, which its owner may forbid to mount anew.
-        NamespaceMode::Node => bind_with("/sys", "/sys", &["rbind", "nosuid", "noexec", "nodev", sys, "rprivate"]),
-        _ => mount("sysfs", "sysfs", "/sys", &["nosuid", "noexec", "nodev", sys]),
+        NamespaceMode::Node => bind_with(
+            "/sys",
+            "/sys",
+            &["rbind", "nosuid", "noexec", "nodev", sys, "rprivate"],
+        ),
+        _ => mount(
+            "sysfs",
+            "sysfs",
+            "/sys",
+            &["nosuid", "noexec", "nodev", sys],
+        ),
     });
-    all.push(mount("cgroup", "cgroup", "/sys/fs/cgroup", &["nosuid", "noexec", "nodev", "relatime", sys]));
+    all.push(mount(
+        "cgroup",
+        "cgroup",
+        "/sys/fs/cgroup",
+        &["nosuid", "noexec", "nodev", "relatime", sys],
+    ));
     all
 }
 
@@ -90,7 +148,8 @@ fn bind_with(source: &str, target: &str, options: &[&str]) -> spec::Mount {
 /// followed on the node.
 fn request(asked: &Mount) -> Result<spec::Mount> {
     let field = || format!("mounts[{}].host_path", asked.container_path.display());
-    let unusable = |e: std::io::Error| Error::invalid(field(), format!("{}: {e}", asked.host_path.display()));
+    let unusable =
+        |e: std::io::Error| Error::invalid(field(), format!("{}: {e}", asked.host_path.display()));
     let source = match asked.host_path.canonicalize() {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
             std::fs::create_dir_all(&asked.host_path).map_err(unusable)?;
@@ -105,7 +164,10 @@ fn request(asked: &Mount) -> Result<spec::Mount> {
             if !is_shared(&source)? {
                 return Err(Error::invalid(
                     field(),
-                    format!("{} is not on a shared mount, as PROPAGATION_BIDIRECTIONAL needs", source.display()),
+                    format!(
+                        "{} is not on a shared mount, as PROPAGATION_BIDIRECTIONAL needs",
+                        source.display()
+                    ),
                 ));
             }
             "rshared"
@@ -127,14 +189,18 @@ fn request(asked: &Mount) -> Result<spec::Mount> {
 
 /// Is the mount that holds `path` shared on the node? (proc_pid_mountinfo(5), optional fields)
 fn is_shared(path: &Path) -> Result<bool> {
-    let table = std::fs::read_to_string("/proc/self/mountinfo").map_err(Error::io("read", "/proc/self/mountinfo"))?;
+    let table = std::fs::read_to_string("/proc/self/mountinfo")
+        .map_err(Error::io("read", "/proc/self/mountinfo"))?;
     Ok(table
         .lines()
         .filter_map(|line| {
             let fields: Vec<&str> = line.split(' ').collect();
             let target = PathBuf::from(fields.get(4)?.replace("\\040", " "));
             path.starts_with(&target).then(|| {
-                let shared = fields[6..].iter().take_while(|field| **field != "-").any(|f| f.starts_with("shared:"));
+                let shared = fields[6..]
+                    .iter()
+                    .take_while(|field| **field != "-")
+                    .any(|f| f.starts_with("shared:"));
                 (target.as_os_str().len(), shared)
             })
         })

@@ -36,8 +36,10 @@ pub(super) fn build(inputs: &Inputs<'_>) -> Result<spec::Process> {
 /// A process for an exec: the container's own with another command.
 pub(crate) fn exec_process(container: &Container, command: &[String]) -> Result<spec::Process> {
     let path = container.bundle.join("config.json");
-    let config: spec::Spec = crate::disk::read_json(&path)?
-        .ok_or_else(|| Error::NotFound { what: "container", name: container.id.clone() })?;
+    let config: spec::Spec = crate::disk::read_json(&path)?.ok_or_else(|| Error::NotFound {
+        what: "container",
+        name: container.id.clone(),
+    })?;
     let mut process = config.process.unwrap_or_default();
     process.args = command.to_vec();
     process.terminal = false;
@@ -58,7 +60,10 @@ fn arguments(container: &ContainerSpec, image: &ImageRecord) -> Result<Vec<Strin
         all.extend(config.cmd.iter().cloned());
     }
     if all.is_empty() {
-        return Err(Error::invalid("command", "neither the request nor the image names a command"));
+        return Err(Error::invalid(
+            "command",
+            "neither the request nor the image names a command",
+        ));
     }
     Ok(all)
 }
@@ -78,9 +83,26 @@ fn environment(inputs: &Inputs<'_>) -> Vec<String> {
     if container.tty {
         set("TERM=xterm".into());
     }
-    set(format!("HOSTNAME={}", crate::pod::files::hostname(&inputs.pod.id, &inputs.pod.spec)));
-    inputs.engine.config().runtime.default_env.iter().cloned().for_each(&mut set);
-    inputs.image.config.config.env.iter().cloned().for_each(&mut set);
+    set(format!(
+        "HOSTNAME={}",
+        crate::pod::files::hostname(&inputs.pod.id, &inputs.pod.spec)
+    ));
+    inputs
+        .engine
+        .config()
+        .runtime
+        .default_env
+        .iter()
+        .cloned()
+        .for_each(&mut set);
+    inputs
+        .image
+        .config
+        .config
+        .env
+        .iter()
+        .cloned()
+        .for_each(&mut set);
     for (name, value) in &container.env {
         set(format!("{name}={value}"));
     }
@@ -119,9 +141,19 @@ pub(crate) fn stop_signal(container: &ContainerSpec, image: &ImageRecord) -> Res
     if let Some(signal) = container.stop_signal {
         return Ok(signal);
     }
-    match image.config.config.stop_signal.as_deref().unwrap_or_default() {
+    match image
+        .config
+        .config
+        .stop_signal
+        .as_deref()
+        .unwrap_or_default()
+    {
         "" => Ok(libc::SIGTERM),
-        text => crate::signal::parse(text)
-            .ok_or_else(|| Error::invalid("image config StopSignal", format!("{text:?} is not a signal"))),
+        text => crate::signal::parse(text).ok_or_else(|| {
+            Error::invalid(
+                "image config StopSignal",
+                format!("{text:?} is not a signal"),
+            )
+        }),
     }
 }

@@ -11,7 +11,9 @@ pub(super) fn build(inputs: &Inputs<'_>) -> Result<spec::Resources> {
     built.devices = devices::rules(inputs)?;
     if built.pids.is_none() {
         let default = inputs.engine.config().runtime.pids_limit;
-        built.pids = (default > 0).then_some(spec::Pids { limit: Some(default) });
+        built.pids = (default > 0).then_some(spec::Pids {
+            limit: Some(default),
+        });
     }
     Ok(built)
 }
@@ -22,12 +24,18 @@ fn limits(asked: &Resources) -> Result<spec::Resources> {
     let set = |value: i64| Some(value).filter(|value| *value != 0);
     let text = |value: &str| Some(value.to_owned()).filter(|value| !value.is_empty());
     if asked.memory_limit < 0 {
-        return Err(Error::invalid("resources.memory_limit_in_bytes", format!("{} is negative", asked.memory_limit)));
+        return Err(Error::invalid(
+            "resources.memory_limit_in_bytes",
+            format!("{} is negative", asked.memory_limit),
+        ));
     }
     if asked.memory_swap_limit > 0 && asked.memory_limit > asked.memory_swap_limit {
         return Err(Error::invalid(
             "resources.memory_swap_limit_in_bytes",
-            format!("{} is below the memory limit {}", asked.memory_swap_limit, asked.memory_limit),
+            format!(
+                "{} is below the memory limit {}",
+                asked.memory_swap_limit, asked.memory_limit
+            ),
         ));
     }
     Ok(spec::Resources {
@@ -48,7 +56,10 @@ fn limits(asked: &Resources) -> Result<spec::Resources> {
         hugepage_limits: asked
             .hugepage_limits
             .iter()
-            .map(|(page_size, limit)| spec::HugepageLimit { page_size: page_size.clone(), limit: *limit })
+            .map(|(page_size, limit)| spec::HugepageLimit {
+                page_size: page_size.clone(),
+                limit: *limit,
+            })
             .collect(),
         unified: asked.unified.clone(),
         ..spec::Resources::default()

@@ -16,14 +16,23 @@ pub(super) struct Confinement {
     pub(super) readonly_paths: Vec<String>,
 }
 
-pub(super) fn build(inputs: &Inputs<'_>, capabilities: Option<&spec::Capabilities>) -> Result<Confinement> {
+pub(super) fn build(
+    inputs: &Inputs<'_>,
+    capabilities: Option<&spec::Capabilities>,
+) -> Result<Confinement> {
     let security = &inputs.container.spec.security;
     if security.privileged {
-        return Ok(Confinement { seccomp: None, masked_paths: Vec::new(), readonly_paths: Vec::new() });
+        return Ok(Confinement {
+            seccomp: None,
+            masked_paths: Vec::new(),
+            readonly_paths: Vec::new(),
+        });
     }
     apparmor(&security.apparmor)?;
     if security.selinux.is_some() && Path::new("/sys/fs/selinux/enforce").exists() {
-        return Err(Error::Unsupported("selinux_options on a node with SELinux".into()));
+        return Err(Error::Unsupported(
+            "selinux_options on a node with SELinux".into(),
+        ));
     }
     Ok(Confinement {
         seccomp: seccomp(inputs, capabilities)?,
@@ -37,15 +46,20 @@ pub(super) fn build(inputs: &Inputs<'_>, capabilities: Option<&spec::Capabilitie
 fn apparmor(profile: &Profile) -> Result<()> {
     match profile {
         Profile::Unconfined | Profile::RuntimeDefault => Ok(()),
-        Profile::Localhost(name) if !Path::new("/sys/kernel/security/apparmor").exists() => Err(Error::invalid(
-            "security_context.apparmor",
-            format!("profile {name:?} cannot be used: this node has no AppArmor"),
-        )),
+        Profile::Localhost(name) if !Path::new("/sys/kernel/security/apparmor").exists() => {
+            Err(Error::invalid(
+                "security_context.apparmor",
+                format!("profile {name:?} cannot be used: this node has no AppArmor"),
+            ))
+        }
         Profile::Localhost(_) => Err(Error::Unsupported("an AppArmor profile".into())),
     }
 }
 
-fn seccomp(inputs: &Inputs<'_>, capabilities: Option<&spec::Capabilities>) -> Result<Option<spec::Seccomp>> {
+fn seccomp(
+    inputs: &Inputs<'_>,
+    capabilities: Option<&spec::Capabilities>,
+) -> Result<Option<spec::Seccomp>> {
     match &inputs.container.spec.security.seccomp {
         Profile::Unconfined => Ok(None),
         Profile::Localhost(path) => read_profile(path).map(Some),
@@ -54,7 +68,9 @@ fn seccomp(inputs: &Inputs<'_>, capabilities: Option<&spec::Capabilities>) -> Re
             if !configured.is_empty() {
                 return read_profile(configured).map(Some);
             }
-            let bounding = capabilities.map(|caps| caps.bounding.clone()).unwrap_or_default();
+            let bounding = capabilities
+                .map(|caps| caps.bounding.clone())
+                .unwrap_or_default();
             Ok(Some(runtime::seccomp::default_profile(&bounding)))
         }
     }
@@ -63,7 +79,10 @@ fn seccomp(inputs: &Inputs<'_>, capabilities: Option<&spec::Capabilities>) -> Re
 fn read_profile(path: &str) -> Result<spec::Seccomp> {
     let field = "security_context.seccomp";
     if !Path::new(path).is_absolute() {
-        return Err(Error::invalid(field, format!("localhost profile {path:?} is not an absolute path")));
+        return Err(Error::invalid(
+            field,
+            format!("localhost profile {path:?} is not an absolute path"),
+        ));
     }
     let text = std::fs::read(path)
         .map_err(|e| Error::invalid(field, format!("cannot read seccomp profile {path:?}: {e}")))?;
@@ -87,10 +106,21 @@ pub(super) fn capabilities(inputs: &Inputs<'_>) -> Result<spec::Capabilities> {
     if security.privileged {
         return Ok(all_capabilities());
     }
-    let names = bounding(&inputs.engine.config().runtime.default_capabilities, security)?;
-    let ambient = security.add_ambient_capabilities.iter().map(|name| canonical(name)).collect::<Result<Vec<_>>>()?;
+    let names = bounding(
+        &inputs.engine.config().runtime.default_capabilities,
+        security,
+    )?;
+    let ambient = security
+        .add_ambient_capabilities
+        .iter()
+        .map(|name| canonical(name))
+        .collect::<Result<Vec<_>>>()?;
     // The kernel gives a user other than root its effective set from the ambient one alone.
-    let held = if inputs.container.user.uid == 0 { names.clone() } else { ambient.clone() };
+    let held = if inputs.container.user.uid == 0 {
+        names.clone()
+    } else {
+        ambient.clone()
+    };
     Ok(spec::Capabilities {
         bounding: names.clone(),
         effective: held,
@@ -103,20 +133,32 @@ pub(super) fn capabilities(inputs: &Inputs<'_>) -> Result<spec::Capabilities> {
 /// The defaults with what the request adds and drops; a single name wins over `ALL`.
 fn bounding(defaults: &[String], security: &Security) -> Result<Vec<String>> {
     let is_all = |name: &String| name.eq_ignore_ascii_case("ALL");
-    let mut names = defaults.iter().map(|name| canonical(name)).collect::<Result<Vec<_>>>()?;
+    let mut names = defaults
+        .iter()
+        .map(|name| canonical(name))
+        .collect::<Result<Vec<_>>>()?;
     if security.add_capabilities.iter().any(is_all) {
         names = everything();
     }
     if security.drop_capabilities.iter().any(is_all) {
         names.clear();
     }
-    for name in security.add_capabilities.iter().chain(&security.add_ambient_capabilities).filter(|n| !is_all(n)) {
+    for name in security
+        .add_capabilities
+        .iter()
+        .chain(&security.add_ambient_capabilities)
+        .filter(|n| !is_all(n))
+    {
         let name = canonical(name)?;
         if !names.contains(&name) {
             names.push(name);
         }
     }
-    for name in security.drop_capabilities.iter().filter(|name| !is_all(name)) {
+    for name in security
+        .drop_capabilities
+        .iter()
+        .filter(|name| !is_all(name))
+    {
         let name = canonical(name)?;
         names.retain(|have| *have != name);
     }
@@ -127,11 +169,19 @@ fn canonical(name: &str) -> Result<String> {
     runtime::capability::number(name)
         .and_then(runtime::capability::name)
         .map(str::to_owned)
-        .ok_or_else(|| Error::invalid("security_context.capabilities", format!("unknown capability {name:?}")))
+        .ok_or_else(|| {
+            Error::invalid(
+                "security_context.capabilities",
+                format!("unknown capability {name:?}"),
+            )
+        })
 }
 
 fn everything() -> Vec<String> {
-    (0..=runtime::capability::last()).filter_map(runtime::capability::name).map(str::to_owned).collect()
+    (0..=runtime::capability::last())
+        .filter_map(runtime::capability::name)
+        .map(str::to_owned)
+        .collect()
 }
 
 #[cfg(test)]
@@ -140,15 +190,21 @@ mod tests {
 
     fn names(add: &[&str], drop: &[&str]) -> Vec<String> {
         let owned = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect();
-        let security =
-            Security { add_capabilities: owned(add), drop_capabilities: owned(drop), ..Security::default() };
+        let security = Security {
+            add_capabilities: owned(add),
+            drop_capabilities: owned(drop),
+            ..Security::default()
+        };
         bounding(&["CHOWN".to_owned(), "KILL".to_owned()], &security).unwrap()
     }
 
     #[test]
     fn adding_and_dropping_start_from_the_defaults() {
         assert_eq!(names(&[], &[]), ["CAP_CHOWN", "CAP_KILL"]);
-        assert_eq!(names(&["net_admin"], &["CAP_KILL"]), ["CAP_CHOWN", "CAP_NET_ADMIN"]);
+        assert_eq!(
+            names(&["net_admin"], &["CAP_KILL"]),
+            ["CAP_CHOWN", "CAP_NET_ADMIN"]
+        );
     }
 
     #[test]
@@ -160,7 +216,15 @@ mod tests {
 
     #[test]
     fn an_unknown_capability_is_refused_by_name() {
-        let security = Security { add_capabilities: vec!["FLY".into()], ..Security::default() };
-        assert!(bounding(&[], &security).unwrap_err().to_string().contains("FLY"));
+        let security = Security {
+            add_capabilities: vec!["FLY".into()],
+            ..Security::default()
+        };
+        assert!(
+            bounding(&[], &security)
+                .unwrap_err()
+                .to_string()
+                .contains("FLY")
+        );
     }
 }

@@ -15,7 +15,11 @@ pub(crate) fn write(dir: &Path, id: &str, spec: &PodSpec) -> Result<()> {
         None => node_resolv_conf()?,
     };
     disk::write_file(&dir.join("resolv.conf"), resolv.as_bytes(), 0o644)?;
-    disk::write_file(&dir.join("hostname"), format!("{}\n", hostname(id, spec)).as_bytes(), 0o644)
+    disk::write_file(
+        &dir.join("hostname"),
+        format!("{}\n", hostname(id, spec)).as_bytes(),
+        0o644,
+    )
 }
 
 /// Writes /etc/hosts for a pod that has no kubelet to do it.
@@ -23,7 +27,8 @@ pub(crate) fn write_hosts(dir: &Path, id: &str, spec: &PodSpec, ips: &[IpAddr]) 
     if spec.origin != Origin::Cli {
         return Ok(());
     }
-    let mut text = String::from("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
+    let mut text =
+        String::from("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
     for ip in ips {
         let _ = writeln!(text, "{ip}\t{} {}", hostname(id, spec), spec.name);
     }
@@ -36,7 +41,10 @@ pub(crate) fn hostname(id: &str, spec: &PodSpec) -> String {
         return spec.hostname.clone();
     }
     if spec.namespaces.network == NamespaceMode::Node {
-        return rustix::system::uname().nodename().to_string_lossy().into_owned();
+        return rustix::system::uname()
+            .nodename()
+            .to_string_lossy()
+            .into_owned();
     }
     id.chars().take(12).collect()
 }
@@ -75,7 +83,10 @@ mod tests {
             searches: vec!["a.b".into(), "c".into()],
             options: vec!["ndots:5".into()],
         };
-        assert_eq!(resolv_conf(&dns), "search a.b c\nnameserver 10.0.0.1\nnameserver fd00::1\noptions ndots:5\n");
+        assert_eq!(
+            resolv_conf(&dns),
+            "search a.b c\nnameserver 10.0.0.1\nnameserver fd00::1\noptions ndots:5\n"
+        );
         assert_eq!(resolv_conf(&DnsConfig::default()), "");
     }
 }

@@ -12,7 +12,10 @@ impl Engine {
     /// # Errors
     /// `NotFound`, or an ambiguous beginning.
     pub fn pod(&self, id: &str) -> Result<Pod> {
-        let missing = || Error::NotFound { what: "pod", name: id.to_owned() };
+        let missing = || Error::NotFound {
+            what: "pod",
+            name: id.to_owned(),
+        };
         let full = self.find_pod_id(id)?.ok_or_else(missing)?;
         let dir = self.layout().pod(&full);
         let record = PodRecord::read(&dir)?.ok_or_else(missing)?;
@@ -26,20 +29,28 @@ impl Engine {
     pub fn pods(&self, filter: &PodFilter) -> Result<Vec<Pod>> {
         let mut pods = Vec::new();
         for id in disk::entries(&self.layout().pods())? {
-            if !filter.id.as_deref().is_none_or(|prefix| id.starts_with(prefix)) {
+            if !filter
+                .id
+                .as_deref()
+                .is_none_or(|prefix| id.starts_with(prefix))
+            {
                 continue;
             }
             let dir = self.layout().pod(&id);
-            let Some(record) = PodRecord::read(&dir)? else { continue };
+            let Some(record) = PodRecord::read(&dir)? else {
+                continue;
+            };
             let fits = has_labels(&record.spec.labels, &filter.labels)
-                && filter.origin.is_none_or(|origin| origin == record.spec.origin);
+                && filter
+                    .origin
+                    .is_none_or(|origin| origin == record.spec.origin);
             if !fits {
                 continue;
             }
-            if let Some(pod) = record.view(&dir)? {
-                if filter.state.is_none_or(|state| state == pod.state) {
-                    pods.push(pod);
-                }
+            if let Some(pod) = record.view(&dir)?
+                && filter.state.is_none_or(|state| state == pod.state)
+            {
+                pods.push(pod);
             }
         }
         pods.sort_by_key(|pod| std::cmp::Reverse(pod.created_at));

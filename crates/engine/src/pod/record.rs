@@ -49,7 +49,13 @@ impl PodRecord {
     /// The parts of the name that is unique among pods.
     pub(crate) fn name_parts(spec: &PodSpec) -> [String; 5] {
         let attempt = spec.attempt.to_string();
-        ["pod".into(), spec.namespace.clone(), spec.name.clone(), spec.uid.clone(), attempt]
+        [
+            "pod".into(),
+            spec.namespace.clone(),
+            spec.name.clone(),
+            spec.uid.clone(),
+            attempt,
+        ]
     }
 
     /// The pod as callers see it; `None` while it is being made.
@@ -63,10 +69,17 @@ impl PodRecord {
         Ok(Some(Pod {
             id: self.id.clone(),
             spec: self.spec.clone(),
-            state: if alive.is_some() { PodState::Ready } else { PodState::NotReady },
+            state: if alive.is_some() {
+                PodState::Ready
+            } else {
+                PodState::NotReady
+            },
             created_at: self.created_at,
             ips,
-            netns: alive.as_ref().filter(|_| own_network).map(|info| namespace(info.pid, "net")),
+            netns: alive
+                .as_ref()
+                .filter(|_| own_network)
+                .map(|info| namespace(info.pid, "net")),
             supervisor_pid: alive.map(|info| info.pid),
             cgroup_parent: self.cgroup.clone(),
         }))
@@ -75,8 +88,11 @@ impl PodRecord {
 
 /// The pod's supervisor, if it lives.
 pub(crate) fn live_supervisor(id: &str, pod_dir: &Path) -> Result<Option<SupervisorInfo>> {
-    let info = SupervisorInfo::read(pod_dir)
-        .map_err(|source| Error::Supervisor { verb: "look for the supervisor of pod", id: id.to_owned(), source })?;
+    let info = SupervisorInfo::read(pod_dir).map_err(|source| Error::Supervisor {
+        verb: "look for the supervisor of pod",
+        id: id.to_owned(),
+        source,
+    })?;
     Ok(info.filter(SupervisorInfo::is_alive))
 }
 

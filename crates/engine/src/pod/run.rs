@@ -24,10 +24,10 @@ impl Engine {
         self.validate_pod(&spec)?;
         let parts = PodRecord::name_parts(&spec);
         let mut name = Reservation::lock(&self.layout().names(), &parts)?;
-        if let Some(holder) = name.holder()? {
-            if let Some(id) = self.ready_pod_or_clear(&holder, &spec)? {
-                return Ok(id);
-            }
+        if let Some(holder) = name.holder()?
+            && let Some(id) = self.ready_pod_or_clear(&holder, &spec)?
+        {
+            return Ok(id);
         }
         let id = disk::new_id()?;
         name.hold(&id)?;
@@ -41,12 +41,20 @@ impl Engine {
     /// What has the name: a ready pod is the answer, a half-made one is cleared away.
     fn ready_pod_or_clear(&self, holder: &str, spec: &PodSpec) -> Result<Option<String>> {
         let dir = self.layout().pod(holder);
-        let Some(record) = PodRecord::read(&dir)? else { return Ok(None) };
+        let Some(record) = PodRecord::read(&dir)? else {
+            return Ok(None);
+        };
         match record.view(&dir)? {
             None => self.destroy_pod(&record).map(|()| None),
             // kubelet asks again for what it has asked for; a person's second pod is another one.
-            Some(pod) if pod.state == PodState::Ready && spec.origin == Origin::Cri => Ok(Some(pod.id)),
-            Some(pod) => Err(Error::NameTaken { what: "pod", name: spec.name.clone(), holder: format!("pod {}", pod.id) }),
+            Some(pod) if pod.state == PodState::Ready && spec.origin == Origin::Cri => {
+                Ok(Some(pod.id))
+            }
+            Some(pod) => Err(Error::NameTaken {
+                what: "pod",
+                name: spec.name.clone(),
+                holder: format!("pod {}", pod.id),
+            }),
         }
     }
 
@@ -54,27 +62,48 @@ impl Engine {
         if !matches!(spec.runtime_handler.as_str(), "" | "floe") {
             return Err(Error::invalid(
                 "runtime_handler",
-                format!("no runtime handler {:?} is configured; known: \"floe\"", spec.runtime_handler),
+                format!(
+                    "no runtime handler {:?} is configured; known: \"floe\"",
+                    spec.runtime_handler
+                ),
             ));
         }
         if spec.namespaces.user_pod {
-            return Err(Error::Unsupported("a user namespace for a pod (userns_options.mode POD)".into()));
+            return Err(Error::Unsupported(
+                "a user namespace for a pod (userns_options.mode POD)".into(),
+            ));
         }
-        if spec.log_directory.as_ref().is_some_and(|dir| !dir.is_absolute()) {
+        if spec
+            .log_directory
+            .as_ref()
+            .is_some_and(|dir| !dir.is_absolute())
+        {
             return Err(Error::invalid("log_directory", "must be an absolute path"));
         }
-        for (field, mode) in [("network", spec.namespaces.network), ("ipc", spec.namespaces.ipc)] {
+        for (field, mode) in [
+            ("network", spec.namespaces.network),
+            ("ipc", spec.namespaces.ipc),
+        ] {
             if !matches!(mode, NamespaceMode::Pod | NamespaceMode::Node) {
-                return Err(Error::invalid(format!("namespace_options.{field}"), "must be POD or NODE"));
+                return Err(Error::invalid(
+                    format!("namespace_options.{field}"),
+                    "must be POD or NODE",
+                ));
             }
         }
         for key in spec.sysctls.keys() {
             let node = NamespaceMode::Node;
             if key.starts_with("net.") && spec.namespaces.network == node {
-                return Err(Error::invalid(format!("sysctls[{key}]"), "the pod uses the node's network namespace"));
+                return Err(Error::invalid(
+                    format!("sysctls[{key}]"),
+                    "the pod uses the node's network namespace",
+                ));
             }
             if !key.starts_with("net.") && spec.namespaces.ipc == node {
-                return Err(Error::invalid(format!("sysctls[{key}]"), "the pod uses the node's IPC namespace"));
+                return Err(Error::invalid(
+                    format!("sysctls[{key}]"),
+                    "the pod uses the node's IPC namespace",
+                ));
             }
         }
         Ok(())
@@ -92,12 +121,31 @@ struct Making<'a> {
 impl<'a> Making<'a> {
     fn begin(engine: &'a Engine, name: Reservation, id: String, spec: PodSpec) -> Result<Self> {
         let dir = engine.layout().pod(&id);
-        let (cgroup, owns_cgroup) = match spec.cgroup_parent.as_deref().filter(|parent| !parent.is_empty()) {
+        let (cgroup, owns_cgroup) = match spec
+            .cgroup_parent
+            .as_deref()
+            .filter(|parent| !parent.is_empty())
+        {
             Some(parent) => (parent.to_owned(), false),
-            None => (format!("{}/pod-{id}", engine.config().runtime.cgroup_parent), true),
+            None => (
+                format!("{}/pod-{id}", engine.config().runtime.cgroup_parent),
+                true,
+            ),
         };
-        let record = PodRecord { id, created_at: disk::now_ns(), stage: Stage::Creating, cgroup, owns_cgroup, spec };
-        let making = Self { engine, dir, record, name: Some(name) };
+        let record = PodRecord {
+            id,
+            created_at: disk::now_ns(),
+            stage: Stage::Creating,
+            cgroup,
+            owns_cgroup,
+            spec,
+        };
+        let making = Self {
+            engine,
+            dir,
+            record,
+            name: Some(name),
+        };
         disk::make_dir(&making.dir.join("containers"))?;
         making.record.write(&making.dir)?;
         Ok(making)
@@ -119,9 +167,14 @@ impl<'a> Making<'a> {
             shm_size: self.engine.config().runtime.shm_size,
             cgroup: Some(format!("{}/crio-{}", self.record.cgroup, self.record.id)),
         };
-        let (_client, info) = supervisor::launch(self.engine.runtime_program(), &setup).map_err(|source| {
-            Error::Supervisor { verb: "start the supervisor of pod", id: self.record.id.clone(), source }
-        })?;
+        let (_client, info) =
+            supervisor::launch(self.engine.runtime_program(), &setup).map_err(|source| {
+                Error::Supervisor {
+                    verb: "start the supervisor of pod",
+                    id: self.record.id.clone(),
+                    source,
+                }
+            })?;
         Ok(info)
     }
 
@@ -132,7 +185,11 @@ impl<'a> Making<'a> {
         let mut all = std::collections::BTreeMap::new();
         for entry in &self.engine.config().runtime.default_sysctls {
             if let Some((key, value)) = entry.split_once('=') {
-                let of_node = if key.starts_with("net.") { spec.namespaces.network } else { spec.namespaces.ipc } == node;
+                let of_node = if key.starts_with("net.") {
+                    spec.namespaces.network
+                } else {
+                    spec.namespaces.ipc
+                } == node;
                 if !of_node {
                     all.insert(key.trim().to_owned(), value.trim().to_owned());
                 }

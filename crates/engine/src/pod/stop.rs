@@ -18,7 +18,9 @@ impl Engine {
     /// # Errors
     /// An empty or ambiguous id, or a step that failed; it may be asked again.
     pub fn stop_pod(&self, id: &str) -> Result<()> {
-        let Some((mut record, _lock)) = self.pod_for_change(id)? else { return Ok(()) };
+        let Some((mut record, _lock)) = self.pod_for_change(id)? else {
+            return Ok(());
+        };
         if matches!(record.stage, Stage::Stopped) {
             return Ok(());
         }
@@ -32,7 +34,9 @@ impl Engine {
     /// # Errors
     /// As [`Engine::stop_pod`].
     pub fn remove_pod(&self, id: &str) -> Result<()> {
-        let Some((record, _lock)) = self.pod_for_change(id)? else { return Ok(()) };
+        let Some((record, _lock)) = self.pod_for_change(id)? else {
+            return Ok(());
+        };
         let parts = PodRecord::name_parts(&record.spec);
         self.destroy_pod(&record)?;
         let mut name = Reservation::lock(&self.layout().names(), &parts)?;
@@ -47,10 +51,14 @@ impl Engine {
         if id.is_empty() {
             return Err(Error::invalid("pod_sandbox_id", "must not be empty"));
         }
-        let Some(id) = self.find_pod_id(id)? else { return Ok(None) };
+        let Some(id) = self.find_pod_id(id)? else {
+            return Ok(None);
+        };
         let dir = self.layout().pod(&id);
         let lock = match Lock::exclusive(&dir.join("lock")) {
-            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(None);
+            }
             other => other?,
         };
         Ok(PodRecord::read(&dir)?.map(|record| (record, lock)))
@@ -95,7 +103,13 @@ impl Engine {
             match client.stop(&id, libc::SIGKILL, Duration::ZERO) {
                 Ok(_) => {}
                 Err(error) if error.is_not_found() => {}
-                Err(source) => return Err(Error::Supervisor { verb: "stop container", id, source }),
+                Err(source) => {
+                    return Err(Error::Supervisor {
+                        verb: "stop container",
+                        id,
+                        source,
+                    });
+                }
             }
         }
         Ok(())
@@ -118,7 +132,9 @@ impl Engine {
     /// The supervisor was killed: its containers' processes are orphans of ours.
     fn clear_after_dead_supervisor(&self, record: &PodRecord, dir: &Path) -> Result<()> {
         for id in disk::entries(&dir.join("containers"))? {
-            if let Some(container) = ContainerRecord::read(&self.layout().container(&record.id, &id))? {
+            if let Some(container) =
+                ContainerRecord::read(&self.layout().container(&record.id, &id))?
+            {
                 remove_cgroup(&id, &container.cgroup)?;
             } else {
                 remove_cgroup(&id, &ContainerRecord::cgroup_of(record, &id))?;
@@ -134,7 +150,10 @@ impl Engine {
 
 /// Kills what is in a cgroup and removes it; one that is not there is fine.
 pub(crate) fn remove_cgroup(id: &str, path: &str) -> Result<()> {
-    let failed = |source| Error::Cgroup { id: id.to_owned(), source };
+    let failed = |source| Error::Cgroup {
+        id: id.to_owned(),
+        source,
+    };
     let cgroup = match runtime::cgroup::Cgroup::open(path) {
         Err(error) if error.is_not_found() => return Ok(()),
         other => other.map_err(failed)?,

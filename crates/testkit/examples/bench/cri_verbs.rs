@@ -23,13 +23,23 @@ const VERBS: [&str; 9] = [
 
 type Samples = BTreeMap<&'static str, Vec<Duration>>;
 
-pub(crate) async fn compare(registry: &Registry, image: &str, pause: &str) -> Result<Section, Error> {
-    let node = Node::start(&NodeOptions { insecure: vec![registry.host()], ..NodeOptions::default() })?;
+pub(crate) async fn compare(
+    registry: &Registry,
+    image: &str,
+    pause: &str,
+) -> Result<Section, Error> {
+    let node = Node::start(&NodeOptions {
+        insecure: vec![registry.host()],
+        ..NodeOptions::default()
+    })?;
     let containerd = Containerd::start(pause)?;
     let mut floe = (node.clients().await?, Samples::new());
     let mut peer = (containerd.clients().await?, Samples::new());
     for side in [&mut floe, &mut peer] {
-        let request = PullImageRequest { image: Some(spec(image)), ..Default::default() };
+        let request = PullImageRequest {
+            image: Some(spec(image)),
+            ..Default::default()
+        };
         side.0.images.pull_image(request).await?;
     }
     for round in 0..=ROUNDS {
@@ -59,60 +69,131 @@ pub(crate) async fn compare(registry: &Registry, image: &str, pause: &str) -> Re
     })
 }
 
-async fn life(cri: &mut Clients, samples: &mut Samples, image: &str, round: u32) -> Result<(), Error> {
-    let mut note = |verb: usize, begin: Instant| samples.entry(VERBS[verb]).or_default().push(begin.elapsed());
+async fn life(
+    cri: &mut Clients,
+    samples: &mut Samples,
+    image: &str,
+    round: u32,
+) -> Result<(), Error> {
+    let mut note = |verb: usize, begin: Instant| {
+        samples
+            .entry(VERBS[verb])
+            .or_default()
+            .push(begin.elapsed())
+    };
     let pod = pod_config("bench", round);
     let begin = Instant::now();
-    let run = RunPodSandboxRequest { config: Some(pod.clone()), ..Default::default() };
-    let pod_id = cri.runtime.run_pod_sandbox(run).await?.into_inner().pod_sandbox_id;
+    let run = RunPodSandboxRequest {
+        config: Some(pod.clone()),
+        ..Default::default()
+    };
+    let pod_id = cri
+        .runtime
+        .run_pod_sandbox(run)
+        .await?
+        .into_inner()
+        .pod_sandbox_id;
     note(0, begin);
     let begin = Instant::now();
     let id = create(cri, &pod_id, &pod, image).await?;
     note(1, begin);
     let begin = Instant::now();
-    cri.runtime.start_container(StartContainerRequest { container_id: id.clone() }).await?;
+    cri.runtime
+        .start_container(StartContainerRequest {
+            container_id: id.clone(),
+        })
+        .await?;
     note(2, begin);
     let begin = Instant::now();
-    let exec = ExecSyncRequest { container_id: id.clone(), cmd: vec!["/bin/true".into()], timeout: 10 };
+    let exec = ExecSyncRequest {
+        container_id: id.clone(),
+        cmd: vec!["/bin/true".into()],
+        timeout: 10,
+    };
     cri.runtime.exec_sync(exec).await?;
     note(3, begin);
     let begin = Instant::now();
-    cri.runtime.list_containers(ListContainersRequest::default()).await?;
+    cri.runtime
+        .list_containers(ListContainersRequest::default())
+        .await?;
     note(4, begin);
     let begin = Instant::now();
-    cri.runtime.stop_container(StopContainerRequest { container_id: id.clone(), timeout: 10 }).await?;
+    cri.runtime
+        .stop_container(StopContainerRequest {
+            container_id: id.clone(),
+            timeout: 10,
+        })
+        .await?;
     note(5, begin);
     let begin = Instant::now();
-    cri.runtime.remove_container(RemoveContainerRequest { container_id: id }).await?;
+    cri.runtime
+        .remove_container(RemoveContainerRequest { container_id: id })
+        .await?;
     note(6, begin);
     let begin = Instant::now();
-    cri.runtime.stop_pod_sandbox(StopPodSandboxRequest { pod_sandbox_id: pod_id.clone() }).await?;
+    cri.runtime
+        .stop_pod_sandbox(StopPodSandboxRequest {
+            pod_sandbox_id: pod_id.clone(),
+        })
+        .await?;
     note(7, begin);
     let begin = Instant::now();
-    cri.runtime.remove_pod_sandbox(RemovePodSandboxRequest { pod_sandbox_id: pod_id }).await?;
+    cri.runtime
+        .remove_pod_sandbox(RemovePodSandboxRequest {
+            pod_sandbox_id: pod_id,
+        })
+        .await?;
     note(8, begin);
     Ok(())
 }
 
 pub(crate) fn pod_config(name: &str, attempt: u32) -> PodSandboxConfig {
     PodSandboxConfig {
-        metadata: Some(PodSandboxMetadata { name: name.into(), uid: name.into(), namespace: "bench".into(), attempt }),
+        metadata: Some(PodSandboxMetadata {
+            name: name.into(),
+            uid: name.into(),
+            namespace: "bench".into(),
+            attempt,
+        }),
         ..Default::default()
     }
 }
 
 /// A container that ends at once on SIGTERM, with the default seccomp profile.
-pub(crate) async fn create(cri: &mut Clients, pod: &str, config: &PodSandboxConfig, image: &str) -> Result<String, Error> {
+pub(crate) async fn create(
+    cri: &mut Clients,
+    pod: &str,
+    config: &PodSandboxConfig,
+    image: &str,
+) -> Result<String, Error> {
     let security = LinuxContainerSecurityContext {
-        namespace_options: Some(NamespaceOption { pid: NamespaceMode::Container.into(), ..Default::default() }),
-        seccomp: Some(SecurityProfile { profile_type: 0, ..Default::default() }),
+        namespace_options: Some(NamespaceOption {
+            pid: NamespaceMode::Container.into(),
+            ..Default::default()
+        }),
+        seccomp: Some(SecurityProfile {
+            profile_type: 0,
+            ..Default::default()
+        }),
         ..Default::default()
     };
     let container = ContainerConfig {
-        metadata: Some(ContainerMetadata { name: "main".into(), attempt: 0 }),
+        metadata: Some(ContainerMetadata {
+            name: "main".into(),
+            attempt: 0,
+        }),
         image: Some(spec(image)),
-        command: ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 1000 & wait; done"].map(String::from).to_vec(),
-        linux: Some(LinuxContainerConfig { security_context: Some(security), ..Default::default() }),
+        command: [
+            "sh",
+            "-c",
+            "trap 'exit 0' TERM; while :; do sleep 1000 & wait; done",
+        ]
+        .map(String::from)
+        .to_vec(),
+        linux: Some(LinuxContainerConfig {
+            security_context: Some(security),
+            ..Default::default()
+        }),
         ..Default::default()
     };
     let request = CreateContainerRequest {
@@ -120,9 +201,17 @@ pub(crate) async fn create(cri: &mut Clients, pod: &str, config: &PodSandboxConf
         config: Some(container),
         sandbox_config: Some(config.clone()),
     };
-    Ok(cri.runtime.create_container(request).await?.into_inner().container_id)
+    Ok(cri
+        .runtime
+        .create_container(request)
+        .await?
+        .into_inner()
+        .container_id)
 }
 
 fn spec(image: &str) -> ImageSpec {
-    ImageSpec { image: image.into(), ..Default::default() }
+    ImageSpec {
+        image: image.into(),
+        ..Default::default()
+    }
 }

@@ -13,7 +13,9 @@ mod table;
 use testkit::{Error, Registry, images, net};
 
 fn main() {
-    let done = net::isolate().and_then(|()| net::without_hybrid_cgroups()).and_then(|()| run());
+    let done = net::isolate()
+        .and_then(|()| net::without_hybrid_cgroups())
+        .and_then(|()| run());
     if let Err(error) = done {
         eprintln!("bench failed: {error}");
         std::process::exit(1);
@@ -24,7 +26,9 @@ fn run() -> Result<(), Error> {
     let registry = Registry::start()?;
     let image = format!("{}/bench/busybox:1", registry.host());
     let pause = format!("{}/bench/pause:1", registry.host());
-    let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let tokio = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     tokio.block_on(push(&registry, &image, &pause))?;
     let mut page = table::Page::new()?;
     page.section(runtimes::compare()?);

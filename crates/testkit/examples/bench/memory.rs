@@ -9,14 +9,29 @@ use crate::table::Section;
 
 const PODS: u32 = 10;
 
-pub(crate) async fn compare(registry: &Registry, image: &str, pause: &str) -> Result<Section, Error> {
+pub(crate) async fn compare(
+    registry: &Registry,
+    image: &str,
+    pause: &str,
+) -> Result<Section, Error> {
     let floe = {
-        let node = Node::start(&NodeOptions { insecure: vec![registry.host()], ..NodeOptions::default() })?;
+        let node = Node::start(&NodeOptions {
+            insecure: vec![registry.host()],
+            ..NodeOptions::default()
+        })?;
         let mut cri = node.clients().await?;
         let pods = fill(&mut cri, image).await?;
         let engine = node.engine_pid().and_then(pss);
         let supervisors = leftovers::processes(&node.dir().display().to_string());
-        let figures = (engine, mean(supervisors.iter().filter(|(_, line)| line.contains("supervise")).map(|(pid, _)| *pid)));
+        let figures = (
+            engine,
+            mean(
+                supervisors
+                    .iter()
+                    .filter(|(_, line)| line.contains("supervise"))
+                    .map(|(pid, _)| *pid),
+            ),
+        );
         empty(&mut cri, pods).await?;
         figures
     };
@@ -26,32 +41,63 @@ pub(crate) async fn compare(registry: &Registry, image: &str, pause: &str) -> Re
         let pods = fill(&mut cri, image).await?;
         let engine = pss(containerd.pid());
         let shims = leftovers::processes(&containerd.dir().display().to_string());
-        let figures = (engine, mean(shims.iter().filter(|(_, line)| line.contains("shim")).map(|(pid, _)| *pid)));
+        let figures = (
+            engine,
+            mean(
+                shims
+                    .iter()
+                    .filter(|(_, line)| line.contains("shim"))
+                    .map(|(pid, _)| *pid),
+            ),
+        );
         empty(&mut cri, pods).await?;
         figures
     };
     Ok(Section {
         title: "Memory".into(),
-        about: format!("Pss with {PODS} pods of one container each. A pod's own processes are not counted."),
+        about: format!(
+            "Pss with {PODS} pods of one container each. A pod's own processes are not counted."
+        ),
         who: ["floe", "containerd"].map(String::from).to_vec(),
         unit: "MiB",
         rows: vec![
             ("engine".into(), vec![floe.0, peer.0]),
-            ("per pod: supervisor, or shim (without the pause process)".into(), vec![floe.1, peer.1]),
+            (
+                "per pod: supervisor, or shim (without the pause process)".into(),
+                vec![floe.1, peer.1],
+            ),
         ],
     })
 }
 
 async fn fill(cri: &mut Clients, image: &str) -> Result<Vec<String>, Error> {
-    let image_spec = ImageSpec { image: image.into(), ..Default::default() };
-    cri.images.pull_image(PullImageRequest { image: Some(image_spec), ..Default::default() }).await?;
+    let image_spec = ImageSpec {
+        image: image.into(),
+        ..Default::default()
+    };
+    cri.images
+        .pull_image(PullImageRequest {
+            image: Some(image_spec),
+            ..Default::default()
+        })
+        .await?;
     let mut pods = Vec::new();
     for number in 0..PODS {
         let config = pod_config(&format!("memory-{number}"), 0);
-        let run = RunPodSandboxRequest { config: Some(config.clone()), ..Default::default() };
-        let pod = cri.runtime.run_pod_sandbox(run).await?.into_inner().pod_sandbox_id;
+        let run = RunPodSandboxRequest {
+            config: Some(config.clone()),
+            ..Default::default()
+        };
+        let pod = cri
+            .runtime
+            .run_pod_sandbox(run)
+            .await?
+            .into_inner()
+            .pod_sandbox_id;
         let container_id = create(cri, &pod, &config, image).await?;
-        cri.runtime.start_container(StartContainerRequest { container_id }).await?;
+        cri.runtime
+            .start_container(StartContainerRequest { container_id })
+            .await?;
         pods.push(pod);
     }
     Ok(pods)
@@ -59,8 +105,14 @@ async fn fill(cri: &mut Clients, image: &str) -> Result<Vec<String>, Error> {
 
 async fn empty(cri: &mut Clients, pods: Vec<String>) -> Result<(), Error> {
     for pod_sandbox_id in pods {
-        cri.runtime.stop_pod_sandbox(StopPodSandboxRequest { pod_sandbox_id: pod_sandbox_id.clone() }).await?;
-        cri.runtime.remove_pod_sandbox(RemovePodSandboxRequest { pod_sandbox_id }).await?;
+        cri.runtime
+            .stop_pod_sandbox(StopPodSandboxRequest {
+                pod_sandbox_id: pod_sandbox_id.clone(),
+            })
+            .await?;
+        cri.runtime
+            .remove_pod_sandbox(RemovePodSandboxRequest { pod_sandbox_id })
+            .await?;
     }
     Ok(())
 }

@@ -10,18 +10,33 @@ use crate::table::{Section, median};
 const ROUNDS: usize = 12;
 
 pub(crate) fn compare(registry: &Registry, image: &str) -> Result<Section, Error> {
-    let node = Node::prepare(&NodeOptions { insecure: vec![registry.host()], ..NodeOptions::default() })?;
-    let dir = tempfile::Builder::new().prefix("floe-bench-podman-").tempdir()?;
+    let node = Node::prepare(&NodeOptions {
+        insecure: vec![registry.host()],
+        ..NodeOptions::default()
+    })?;
+    let dir = tempfile::Builder::new()
+        .prefix("floe-bench-podman-")
+        .tempdir()?;
     ok(node.floe(&["pull", image])?)?;
     ok(podman(dir.path(), &["pull", "--tls-verify=false", image]))?;
     let mut rows = Vec::new();
     for network in ["none", "bridge"] {
         let mut samples = [Vec::new(), Vec::new()];
         for _ in 0..ROUNDS {
-            samples[0].push(timed(|| ok(node.floe(&["run", "--rm", "--network", network, image, "true"])?))?);
-            samples[1].push(timed(|| ok(podman(dir.path(), &["run", "--rm", "--network", network, image, "true"])))?);
+            samples[0].push(timed(|| {
+                ok(node.floe(&["run", "--rm", "--network", network, image, "true"])?)
+            })?);
+            samples[1].push(timed(|| {
+                ok(podman(
+                    dir.path(),
+                    &["run", "--rm", "--network", network, image, "true"],
+                ))
+            })?);
         }
-        rows.push((format!("run --rm --network {network} busybox true"), samples.into_iter().map(median).collect()));
+        rows.push((
+            format!("run --rm --network {network} busybox true"),
+            samples.into_iter().map(median).collect(),
+        ));
     }
     ok(podman(dir.path(), &["system", "reset", "--force"]))?;
     Ok(Section {
@@ -54,5 +69,10 @@ fn ok(mut command: Command) -> Result<(), Error> {
     if output.status.success() {
         return Ok(());
     }
-    Err(format!("{command:?}: {}: {}", output.status, String::from_utf8_lossy(&output.stderr)).into())
+    Err(format!(
+        "{command:?}: {}: {}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    )
+    .into())
 }

@@ -15,7 +15,11 @@ pub(crate) fn compare() -> Result<Section, Error> {
     let bundle = dir.path();
     tar::Archive::new(images::busybox()?.as_slice()).unpack(bundle.join("rootfs"))?;
     write_config(bundle)?;
-    let programs = [program("floe-runtime")?, "/usr/bin/crun".into(), "/usr/sbin/runc".into()];
+    let programs = [
+        program("floe-runtime")?,
+        "/usr/bin/crun".into(),
+        "/usr/sbin/runc".into(),
+    ];
     let mut run = [Vec::new(), Vec::new(), Vec::new()];
     let mut steps = [Vec::new(), Vec::new(), Vec::new()];
     for round in 0..ROUNDS {
@@ -30,7 +34,9 @@ pub(crate) fn compare() -> Result<Section, Error> {
             })?);
         }
     }
-    let row = |what: &str, samples: [Vec<Duration>; 3]| (what.to_owned(), samples.into_iter().map(median).collect());
+    let row = |what: &str, samples: [Vec<Duration>; 3]| {
+        (what.to_owned(), samples.into_iter().map(median).collect())
+    };
     Ok(Section {
         title: "OCI runtime".into(),
         about: format!("`true` of a static busybox, the bundle of `runc spec`, {ROUNDS} rounds."),
@@ -42,7 +48,10 @@ pub(crate) fn compare() -> Result<Section, Error> {
 
 /// runc's own default configuration, with another command and without a terminal.
 fn write_config(bundle: &Path) -> Result<(), Error> {
-    let made = Command::new("/usr/sbin/runc").arg("spec").current_dir(bundle).status()?;
+    let made = Command::new("/usr/sbin/runc")
+        .arg("spec")
+        .current_dir(bundle)
+        .status()?;
     if !made.success() {
         return Err("runc spec failed".into());
     }
@@ -62,7 +71,11 @@ fn call(program: &Path, state: &Path, bundle: &Path, arguments: &[&str]) -> Resu
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .status()?;
-    if status.success() { Ok(()) } else { Err(format!("{} {arguments:?}: {status}", program.display()).into()) }
+    if status.success() {
+        Ok(())
+    } else {
+        Err(format!("{} {arguments:?}: {status}", program.display()).into())
+    }
 }
 
 pub(crate) fn timed(act: impl FnOnce() -> Result<(), Error>) -> Result<Duration, Error> {

@@ -24,14 +24,19 @@ pub(crate) struct Section {
 impl Page {
     pub(crate) fn new() -> Result<Self, Error> {
         let cpu = std::fs::read_to_string("/proc/cpuinfo")?;
-        let cpu = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or(": unknown processor");
+        let cpu = cpu
+            .lines()
+            .find_map(|line| line.strip_prefix("model name"))
+            .unwrap_or(": unknown processor");
         let cores = std::thread::available_parallelism()?;
         let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
         let text = format!(
             "# Benchmarks\n\nWritten by `make bench`: floe beside Debian's packages of its peers, alternating in one run. \
              Medians; a ratio is peer : floe, so 10× means that floe takes a tenth. Read the ratios: the absolute \
              figures are this machine's ({cores} cores,{}, Linux {}).\n",
-            cpu.trim_start_matches(['\t', ' ', ':']).split_whitespace().fold(String::new(), |s, w| s + " " + w),
+            cpu.trim_start_matches(['\t', ' ', ':'])
+                .split_whitespace()
+                .fold(String::new(), |s, w| s + " " + w),
             kernel.trim()
         );
         Ok(Self { text })
@@ -44,7 +49,11 @@ impl Page {
         for who in &section.who {
             let _ = write!(self.text, " {who} |");
         }
-        let _ = write!(self.text, "\n| --- |{}\n", " ---: |".repeat(section.who.len()));
+        let _ = write!(
+            self.text,
+            "\n| --- |{}\n",
+            " ---: |".repeat(section.who.len())
+        );
         for (what, figures) in &section.rows {
             let _ = write!(self.text, "| {what} |");
             let floe = figures.first().copied().flatten();
@@ -52,7 +61,9 @@ impl Page {
                 let cell = match (figure, floe) {
                     (None, _) => "–".to_owned(),
                     (Some(own), _) if column == 0 => number(*own),
-                    (Some(peer), Some(floe)) if floe > 0.0 => format!("{} ({:.1}×)", number(*peer), peer / floe),
+                    (Some(peer), Some(floe)) if floe > 0.0 => {
+                        format!("{} ({:.1}×)", number(*peer), peer / floe)
+                    }
                     (Some(peer), _) => number(*peer),
                 };
                 let _ = write!(self.text, " {cell} |");
@@ -67,11 +78,17 @@ impl Page {
 }
 
 fn number(value: f64) -> String {
-    if value < 100.0 { format!("{value:.2}") } else { format!("{value:.0}") }
+    if value < 100.0 {
+        format!("{value:.2}")
+    } else {
+        format!("{value:.0}")
+    }
 }
 
 /// The median in milliseconds.
 pub(crate) fn median(mut samples: Vec<Duration>) -> Option<f64> {
     samples.sort();
-    samples.get(samples.len() / 2).map(|middle| middle.as_secs_f64() * 1e3)
+    samples
+        .get(samples.len() / 2)
+        .map(|middle| middle.as_secs_f64() * 1e3)
 }
