@@ -2,6 +2,11 @@
 //! (`supervise`). Parse, dispatch, and the one place where an error becomes a log line and an
 //! exit code. Single-threaded: the runtime library clones processes.
 
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")
+)]
+
 mod cli;
 mod cmd;
 mod log;
@@ -15,6 +20,8 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
+    // Executed by descriptor, it would be named after that. A name that is not set is no harm.
+    let _ = rustix::thread::set_name(c"floe-runtime");
     let mut arguments = std::env::args_os();
     // A supervisor starts once for every pod: it does not go through the parser.
     if arguments.nth(1).is_some_and(|word| word == "supervise") {

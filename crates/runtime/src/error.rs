@@ -29,7 +29,7 @@ pub enum Error {
         field: String,
     },
     /// A system call failed.
-    #[error("{operation} {}: {source}", .path.display())]
+    #[error("{operation} {}: {}", .path.display(), io_text(.source))]
     Io {
         /// What was tried.
         operation: &'static str,
@@ -89,9 +89,8 @@ impl std::fmt::Display for InitFailure {
 impl InitFailure {
     /// A step that failed with an errno.
     pub(crate) fn new(what: impl std::fmt::Display, errno: Errno) -> Self {
-        let cause = io::Error::from(errno);
         Self {
-            message: format!("{what}: {}", words(&cause)),
+            message: format!("{what}: {}", errno_text(errno.raw_os_error())),
             errno: Some(errno.raw_os_error()),
         }
     }
@@ -145,13 +144,21 @@ impl Error {
     }
 }
 
-/// An I/O error without Rust's trailing "(os error N)", in lower case as C programs say it.
-fn words(error: &io::Error) -> String {
-    let text = error.to_string();
+/// What an errno means, as C programs say it: without a number, in lower case.
+#[must_use]
+pub fn errno_text(number: i32) -> String {
+    let text = io::Error::from_raw_os_error(number).to_string();
     let text = text.split(" (os error").next().unwrap_or(&text);
     let mut characters = text.chars();
-    characters
+    let first = characters
         .next()
-        .map(|first| first.to_lowercase().collect::<String>() + characters.as_str())
-        .unwrap_or_default()
+        .map(|first| first.to_lowercase().collect::<String>());
+    first.unwrap_or_default() + characters.as_str()
+}
+
+/// The same of an I/O error; its own words if it is none of the kernel's.
+fn io_text(error: &io::Error) -> String {
+    error
+        .raw_os_error()
+        .map_or_else(|| error.to_string(), errno_text)
 }

@@ -57,8 +57,18 @@ impl HookState {
 /// # Errors
 /// [`Error::Hook`] with kind and number.
 pub fn run(kind: &'static str, hooks: &[Hook], state: &HookState) -> Result<()> {
+    run_with(kind, hooks, state, &[])
+}
+
+/// As `run`; a hook that names no environment gets this one.
+pub(crate) fn run_with(
+    kind: &'static str,
+    hooks: &[Hook],
+    state: &HookState,
+    usual: &[String],
+) -> Result<()> {
     for (index, hook) in hooks.iter().enumerate() {
-        call(hook, state).map_err(|reason| Error::Hook {
+        call(hook, state, usual).map_err(|reason| Error::Hook {
             kind,
             number: index + 1,
             reason,
@@ -67,7 +77,7 @@ pub fn run(kind: &'static str, hooks: &[Hook], state: &HookState) -> Result<()> 
     Ok(())
 }
 
-fn call(hook: &Hook, state: &HookState) -> Result<(), String> {
+fn call(hook: &Hook, state: &HookState, usual: &[String]) -> Result<(), String> {
     let told = |what: &'static str| move |error: std::io::Error| format!("{what}: {error}");
     let input = serde_json::to_vec(state).map_err(|e| e.to_string())?;
     // Files and no pipes: a hook need not read its state, and may say as much as it likes.
@@ -81,14 +91,20 @@ fn call(hook: &Hook, state: &HookState) -> Result<(), String> {
     if let Some((first, rest)) = hook.args.split_first() {
         command.arg0(first).args(rest);
     }
-    let environment = hook.env.iter().filter_map(|entry| entry.split_once('='));
+    let environment = if hook.env.is_empty() {
+        usual
+    } else {
+        &hook.env
+    };
+    let environment = environment.iter().filter_map(|entry| entry.split_once('='));
     command.env_clear().envs(environment);
     let stderr = said.try_clone().map_err(told("duplicate"))?;
     command.stdin(stdin).stdout(Stdio::null()).stderr(stderr);
     let mut child = command
         .spawn()
         .map_err(|e| format!("{}: {e}", hook.path.display()))?;
-    let status = wait(&mut child, hook.timeout)?;
+    let status = wait(&mut child, hook.timeout)
+        .map_err(|reason| format!("{}: {reason}", hook.path.display()))?;
     if status.success() {
         return Ok(());
     }

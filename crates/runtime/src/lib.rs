@@ -29,6 +29,6 @@ mod sys;
 mod validate;
 
 pub use container::{Created, Gate, GateKind, NewContainer, Rootfs, Stdio};
-pub use error::{Error, InitFailure, Result};
+pub use error::{Error, InitFailure, Result, errno_text};
 pub use exec::{NewExec, Started};
 pub use own_program::{protect_own_program, read_only_program};

@@ -26,9 +26,12 @@ impl Failure {
         Self(message.into())
     }
 
-    /// For `map_err` on I/O.
+    /// For `map_err` on I/O. Without Rust's number, in lower case, as runc says it.
     pub(crate) fn at(what: impl std::fmt::Display) -> impl FnOnce(std::io::Error) -> Self {
-        move |error| Self(format!("{what}: {error}"))
+        move |error| match error.raw_os_error() {
+            Some(number) => Self(format!("{what}: {}", runtime::errno_text(number))),
+            None => Self(format!("{what}: {error}")),
+        }
     }
 }
 

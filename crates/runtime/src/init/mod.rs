@@ -209,24 +209,23 @@ impl<'a> Init<'a> {
             .send(&FromInit::Mounted, None)
             .map_err(InitFailure::at("report mounts"))?;
         expect(channel, ToInit::HooksDone)?;
-        self.hooks("createContainer", &hooks.create_container, "creating")
+        hooks::run(
+            "createContainer",
+            &hooks.create_container,
+            &self.hook_state("creating"),
+        )
+        .map_err(|error| InitFailure::because(error.to_string()))
     }
 
-    fn hooks(
-        &self,
-        kind: &'static str,
-        hooks: &[crate::spec::Hook],
-        status: &'static str,
-    ) -> Result<(), InitFailure> {
+    fn hook_state(&self, status: &'static str) -> HookState {
         let pid = rustix::process::getpid().as_raw_nonzero().get();
-        let state = HookState::new(
+        HookState::new(
             self.new.id,
             status,
             Some(pid),
             self.new.bundle,
             self.new.spec,
-        );
-        hooks::run(kind, hooks, &state).map_err(|error| InitFailure::because(error.to_string()))
+        )
     }
 
     fn connect_stdio(&self, terminal: Option<console::Terminal>) -> Result<(), InitFailure> {
@@ -252,9 +251,6 @@ impl<'a> Init<'a> {
     fn finish(mut self, channel: &mut Channel) -> Result<Infallible, Stop> {
         sys::cloexec_from(3 + self.new.preserve_fds);
         let process = self.process();
-        if let Some(hooks) = &self.new.spec.hooks {
-            self.hooks("startContainer", &hooks.start_container, "created")?;
-        }
         self.warnings.extend(identity::limits(process)?);
         let program = identity::assume(process, self.filter, &mut self.warnings)?;
         if self.new.check_program {
@@ -265,6 +261,16 @@ impl<'a> Init<'a> {
             .send(&FromInit::Ready { warnings }, None)
             .map_err(InitFailure::at("report ready"))?;
         self.wait_at_gate(channel)?;
+        if let Some(hooks) = &self.new.spec.hooks {
+            let state = self.hook_state("created");
+            hooks::run_with(
+                "startContainer",
+                &hooks.start_container,
+                &state,
+                &process.env,
+            )
+            .map_err(|error| InitFailure::because(error.to_string()))?;
+        }
         program.execute(self.filter)
     }
 

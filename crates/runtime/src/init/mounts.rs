@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags, MoveMountFlags, mount, move_mount};
 
 use super::options::Options;
-use super::rootfs::Root;
+use super::rootfs::{self, Root, Source};
 use super::target::{self, Missing};
 use crate::cgroup::Cgroup;
 use crate::container::NewContainer;
@@ -31,15 +31,17 @@ pub(super) fn perform(
             )
         };
         let options = Options::parse(asked)?;
+        let bound = |clone: &OwnedFd| {
+            bind(root.fd(), asked, clone, &options).map_err(|errno| failed("bind", errno))
+        };
         match source {
-            Some(source) => {
-                bind(root.fd(), asked, source, &options).map_err(|errno| failed("bind", errno))?
-            }
-            None if asked.kind.as_deref() == Some("cgroup") => {
+            Source::Clone(clone) => bound(clone)?,
+            Source::Inside(path) => bound(&rootfs::clone_source(asked, path, &options)?)?,
+            Source::Kind if asked.kind.as_deref() == Some("cgroup") => {
                 cgroups(root.fd(), asked, &options, cgroup)
                     .map_err(|errno| failed("cgroup", errno))?;
             }
-            None => file_system(root.fd(), asked, &options)?,
+            Source::Kind => file_system(root.fd(), asked, &options)?,
         }
     }
     Ok(())
@@ -104,21 +106,18 @@ fn file_system(root: BorrowedFd<'_>, asked: &Mount, options: &Options) -> Result
             path.display()
         )));
     }
+    let covered = target::open(root, path, OFlags::PATH | OFlags::DIRECTORY).ok();
     let place = target::open_or_make(root, path, Missing::Directory)
         .map_err(|errno| failed("open target", errno))?;
     let mut data = options.data.clone();
     if kind == "tmpfs" && !data.split(',').any(|word| word.starts_with("mode=")) {
-        // A tmpfs takes over the mode of what it covers.
-        let mode = fstat(&place)
-            .map_err(|errno| failed("stat target", errno))?
-            .st_mode
-            & 0o7777;
-        data = [data.as_str(), &format!("mode={mode:o}")]
-            .iter()
-            .filter(|part| !part.is_empty())
-            .copied()
-            .collect::<Vec<_>>()
-            .join(",");
+        // The mode of the directory it covers; everybody's if there was none.
+        let mode = covered.map_or(Ok(0o1777), |covered| {
+            fstat(&covered).map(|stat| stat.st_mode & 0o7777)
+        });
+        let mode = mode.map_err(|errno| failed("stat target", errno))?;
+        let comma = if data.is_empty() { "" } else { "," };
+        data.push_str(&format!("{comma}mode={mode:o}"));
     }
     let text =
         CString::new(data).map_err(|_| InitFailure::because("a mount option holds a NUL byte"))?;
@@ -165,13 +164,16 @@ fn copy_tree(from: &Path, to: &Path) -> std::io::Result<()> {
         } else if meta.is_dir() {
             std::fs::create_dir(&copy)?;
             copy_tree(&source, &copy)?;
-            std::fs::set_permissions(&copy, meta.permissions())?;
         } else if meta.is_file() {
             std::fs::copy(&source, &copy)?;
         } else {
             continue;
         }
         std::os::unix::fs::lchown(&copy, Some(meta.uid()), Some(meta.gid()))?;
+        if !meta.is_symlink() {
+            // After the change of owner, which takes setuid bits away.
+            std::fs::set_permissions(&copy, meta.permissions())?;
+        }
     }
     Ok(())
 }

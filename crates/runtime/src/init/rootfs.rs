@@ -20,18 +20,29 @@ use super::mounts::propagate;
 use super::options::Options;
 use crate::container::{NewContainer, Rootfs};
 use crate::error::InitFailure;
-use crate::spec::Linux;
+use crate::spec::{Linux, Mount};
 use crate::sys::{self, MountAttr};
 
 /// Longer data does not fit into mount(2)'s page; then layers are named relative to their directory.
 const MOUNT_DATA: usize = 4000;
 const MOUNT_ATTR_RDONLY: u64 = 1;
 
+/// What a mount of config.json takes its tree from.
+pub(super) enum Source {
+    /// A file system type.
+    Kind,
+    /// A bind of this clone.
+    Clone(OwnedFd),
+    /// A bind of a place in the root file system itself, where an earlier mount may be: cloned when
+    /// its turn comes.
+    Inside(PathBuf),
+}
+
 /// The root file system, mounted but not yet switched to, and the cloned sources of bind mounts.
 pub(crate) struct Root {
     fd: OwnedFd,
-    /// One for each mount of config.json that is a bind, by index.
-    pub(super) sources: Vec<Option<OwnedFd>>,
+    /// One for each mount of config.json, by index.
+    pub(super) sources: Vec<Source>,
     /// The host's /dev/null, to hide files with.
     pub(super) null: OwnedFd,
 }
@@ -96,24 +107,30 @@ fn default_propagation(linux: Option<&Linux>) -> MountPropagationFlags {
 }
 
 /// The source of a bind mount, as the host has it.
-fn source(
-    new: &NewContainer<'_>,
-    asked: &crate::spec::Mount,
-) -> Result<Option<OwnedFd>, InitFailure> {
+fn source(new: &NewContainer<'_>, asked: &Mount) -> Result<Source, InitFailure> {
     let options = Options::parse(asked)?;
     if !options.bind {
-        return Ok(None);
+        return Ok(Source::Kind);
     }
     let path = new
         .bundle
         .join(asked.source.as_deref().unwrap_or(Path::new("")));
-    clone_tree(&path, options.recursive_bind)
-        .map(Some)
-        .map_err(InitFailure::at(format_args!(
-            "mount {}: open source {}",
-            asked.destination.display(),
-            path.display()
-        )))
+    match &new.rootfs {
+        Rootfs::Path(root) if path.starts_with(new.bundle.join(root)) => Ok(Source::Inside(path)),
+        _ => clone_source(asked, &path, &options).map(Source::Clone),
+    }
+}
+
+pub(super) fn clone_source(
+    asked: &Mount,
+    path: &Path,
+    options: &Options,
+) -> Result<OwnedFd, InitFailure> {
+    clone_tree(path, options.recursive_bind).map_err(InitFailure::at(format_args!(
+        "mount {}: open source {}",
+        asked.destination.display(),
+        path.display()
+    )))
 }
 
 fn clone_tree(path: &Path, recursive: bool) -> rustix::io::Result<OwnedFd> {

@@ -102,17 +102,33 @@ pub(crate) fn exit(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
-/// Default actions for all signals and none blocked, as a new program expects them.
+/// Default actions for all signals and none blocked, as a new program expects them. By the system
+/// calls themselves: the C library keeps two signals to itself, and a caller may have ignored them.
 pub(crate) fn forget_signals() {
-    // SAFETY: an all-zero sigset is valid storage, and sigemptyset initialises it.
-    let mut none: libc::sigset_t = unsafe { std::mem::zeroed() };
-    // SAFETY: `none` outlives both calls; signal numbers that cannot be changed are refused by the kernel.
+    // struct sigaction of the kernel (handler, flags, restorer, mask) and its sigset_t, all zero:
+    // the default action, no flag, no signal.
+    let default = [0_u64; 4];
+    let none = 0_u64;
+    let set = size_of_val(&none);
+    // SAFETY: both structures outlive the calls and have the kernel's layout and size; the default
+    // action needs no handler or restorer; signals that cannot be changed are refused.
     unsafe {
-        libc::sigemptyset(&raw mut none);
         for signal in 1..=64 {
-            libc::signal(signal, libc::SIG_DFL);
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default.as_ptr(),
+                std::ptr::null_mut::<u64>(),
+                set,
+            );
         }
-        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            libc::SIG_SETMASK,
+            &raw const none,
+            std::ptr::null_mut::<u64>(),
+            set,
+        );
     }
 }
 

@@ -1,0 +1,233 @@
+//! config.md, hooks: each at its point, in its namespaces, in order; what happens when one fails.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod support;
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+use support::Lab;
+
+/// A hook that runs a shell script of the host.
+fn host(script: &str) -> Value {
+    json!({ "path": "/bin/sh", "args": ["sh", "-c", script] })
+}
+
+/// A hook at every point that notes its name; startContainer's is of the image.
+fn noting(lab: &Lab, kinds: &[&str]) -> Value {
+    let log = lab.dir.join("log");
+    let note = |kind: &str| {
+        let place = if kind == "startContainer" {
+            "/log".to_owned()
+        } else {
+            log.display().to_string()
+        };
+        host(&format!("echo {kind} >>{place}"))
+    };
+    kinds
+        .iter()
+        .map(|kind| ((*kind).to_owned(), json!([note(kind)])))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
+}
+
+const ALL: [&str; 6] = [
+    "prestart",
+    "createRuntime",
+    "createContainer",
+    "startContainer",
+    "poststart",
+    "poststop",
+];
+
+fn log(lab: &Lab) -> Vec<String> {
+    let text = std::fs::read_to_string(lab.dir.join("log")).unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn hooks_run_at_their_points_in_order() {
+    needs_host!();
+    let mut lab = Lab::new();
+    lab.config["hooks"] = noting(&lab, &ALL);
+    lab.config["process"]["args"] = json!(["sh", "-c", "cat /log"]);
+    lab.call(&["create", "c"]).ok();
+    assert_eq!(log(&lab), ["prestart", "createRuntime", "createContainer"]);
+    lab.call(&["start", "c"]).ok();
+    assert_eq!(log(&lab).last().unwrap(), "poststart");
+    assert_eq!(
+        std::fs::read_to_string(lab.rootfs("log")).unwrap(),
+        "startContainer\n"
+    );
+    lab.call(&["delete", "--force", "c"]).ok();
+    assert_eq!(
+        log(&lab),
+        [
+            "prestart",
+            "createRuntime",
+            "createContainer",
+            "poststart",
+            "poststop"
+        ]
+    );
+}
+
+#[test]
+fn start_container_hooks_run_at_start_and_not_before() {
+    needs_host!();
+    let mut lab = Lab::new();
+    lab.config["hooks"] = noting(&lab, &["startContainer"]);
+    lab.call(&["create", "c"]).ok();
+    assert!(!lab.rootfs("log").exists());
+    lab.call(&["start", "c"]).ok();
+    assert!(lab.rootfs("log").exists());
+}
+
+#[test]
+fn each_point_has_its_namespaces() {
+    needs_host!();
+    let mut lab = Lab::new();
+    let note = |kind: &str| {
+        let dir = lab.dir.display();
+        host(&format!(
+            "for n in mnt net pid; do readlink /proc/self/ns/$n; done >{dir}/{kind}"
+        ))
+    };
+    lab.config["hooks"] = json!({
+        "createRuntime": [note("runtime")],
+        "createContainer": [note("container")],
+        "startContainer": [{ "path": "/bin/sh", "args": ["sh", "-c", "readlink /proc/self/ns/mnt >/start; ls /bin/busybox >>/start"] }],
+    });
+    let program = lab.prints(
+        "readlink /proc/self/ns/mnt; readlink /proc/self/ns/net; readlink /proc/self/ns/pid",
+    );
+    let read = |kind: &str| std::fs::read_to_string(lab.dir.join(kind)).unwrap();
+    let own: Vec<String> = ["mnt", "net", "pid"]
+        .iter()
+        .map(|kind| {
+            std::fs::read_link(format!("/proc/self/ns/{kind}"))
+                .unwrap()
+                .to_str()
+                .unwrap()
+                .to_owned()
+        })
+        .collect();
+    assert_eq!(read("runtime").lines().collect::<Vec<_>>(), own);
+    let inside: Vec<&str> = program.lines().collect();
+    // The host's /proc, seen from the new PID namespace, has no self: only the others can be told.
+    assert!(
+        read("container").is_empty() || read("container").starts_with(inside[0]),
+        "{}",
+        read("container")
+    );
+    let start = std::fs::read_to_string(lab.rootfs("start")).unwrap();
+    assert_eq!(
+        start.lines().collect::<Vec<_>>(),
+        [inside[0], "/bin/busybox"]
+    );
+}
+
+#[test]
+fn a_hook_gets_the_state_its_own_arguments_and_only_its_own_environment() {
+    needs_host!();
+    let mut lab = Lab::new();
+    let out = lab.dir.join("got");
+    let script = format!("{{ cat; echo; echo \"$0 $1\"; env; }} >{}", out.display());
+    lab.config["annotations"] = json!({ "a": "b" });
+    lab.config["hooks"] = json!({ "createRuntime": [{
+        "path": "/bin/sh", "args": ["my-name", "-c", script, "zero", "one"], "env": ["ONLY=this", "X=a=b"],
+    }] });
+    lab.call(&["create", "c"]).ok();
+    let got = std::fs::read_to_string(out).unwrap();
+    let mut lines = got.lines();
+    let state: Value = serde_json::from_str(lines.next().unwrap()).unwrap();
+    assert_eq!(state["id"], "c");
+    assert_eq!(state["status"], "creating");
+    assert_eq!(state["pid"], lab.pid("c"));
+    assert_eq!(state["bundle"], lab.dir.join("bundle").to_str().unwrap());
+    assert_eq!(state["annotations"], json!({ "a": "b" }));
+    assert_eq!(lines.next(), Some("zero one"));
+    let environment: Vec<&str> = lines
+        .filter(|line| !line.starts_with("PWD=") && !line.starts_with("_="))
+        .collect();
+    assert_eq!(environment.len(), 2, "{environment:?}");
+    assert!(environment.contains(&"ONLY=this") && environment.contains(&"X=a=b"));
+}
+
+#[test]
+fn a_hook_that_fails_before_start_names_itself_and_the_container_never_is() {
+    needs_host!();
+    for kind in ["prestart", "createRuntime", "createContainer"] {
+        let mut lab = Lab::sh("touch /ran");
+        lab.config["hooks"] =
+            json!({ kind: [host("true"), host("echo why >&2; exit 3"), host("touch /never")] });
+        lab.call(&["create", "c"]).fails(&format!(
+            "{kind} hook #2: /bin/sh: exit status 3, stderr: \"why\""
+        ));
+        lab.is_clean().unwrap();
+        lab.run().fails(&format!("{kind} hook #2"));
+        assert!(!lab.rootfs("ran").exists() && !Path::new("/never").exists());
+        lab.is_clean().unwrap();
+    }
+}
+
+#[test]
+fn a_start_container_hook_that_fails_keeps_the_program_from_running() {
+    needs_host!();
+    let mut lab = Lab::sh("touch /ran");
+    lab.config["hooks"] = json!({ "startContainer": [host("exit 4")] });
+    lab.run()
+        .fails("startContainer hook #1: /bin/sh: exit status 4");
+    assert!(!lab.rootfs("ran").exists());
+    lab.is_clean().unwrap();
+}
+
+#[test]
+fn poststart_and_poststop_that_fail_are_warnings() {
+    needs_host!();
+    for kind in ["poststart", "poststop"] {
+        let mut lab = Lab::sh("exit 5");
+        lab.config["hooks"] = json!({ kind: [host("exit 1")] });
+        let done = lab.run();
+        assert_eq!(done.code, 5);
+        assert!(
+            done.err.contains("level=warning") && done.err.contains(&format!("{kind} hook #1")),
+            "{}",
+            done.err
+        );
+        lab.is_clean().unwrap();
+    }
+}
+
+#[test]
+fn a_hook_that_takes_too_long_is_killed() {
+    needs_host!();
+    let mut lab = Lab::new();
+    lab.config["hooks"] = json!({ "createRuntime": [{ "path": "/bin/sleep", "args": ["sleep", "1000"], "timeout": 1 }] });
+    lab.run()
+        .fails("createRuntime hook #1: /bin/sleep: no end within 1 s");
+    lab.config["hooks"] = json!({ "createRuntime": [{ "path": "/bin/sleep", "args": ["sleep", "0"], "timeout": 1 }] });
+    lab.run().ok();
+    lab.is_clean().unwrap();
+}
+
+#[test]
+fn a_hook_that_is_not_there_dies_or_says_too_much_is_told_in_short() {
+    needs_host!();
+    let mut lab = Lab::new();
+    let mut fails = |hook: Value, words: &str| {
+        lab.config["hooks"] = json!({ "createContainer": [hook] });
+        lab.run().fails(words)
+    };
+    fails(
+        json!({ "path": "/no/such" }),
+        "createContainer hook #1: /no/such: ",
+    );
+    fails(host("kill -9 $$"), "killed by signal 9");
+    let said = fails(
+        host("head -c 1000000 /dev/zero | tr '\\0' x >&2; exit 1"),
+        "exit status 1",
+    );
+    assert!(said.len() < 6000, "{}", said.len());
+}
