@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 pub(crate) use tables::parse_ulimit;
 pub use tables::{Api, CgroupManager, Config, Image, Network, Root, Runtime};
 
+use serde::de::DeserializeOwned;
+
 use crate::error::{Error, Result};
 
 /// Where the main file is looked for when none is named.
@@ -65,9 +67,9 @@ impl Config {
             .unwrap_or(Path::new(DEFAULT_FILE))
             .display()
             .to_string();
-        let config = Self::deserialize_from(merged).map_err(|e| Error::Config {
+        let config = Self::from_table(&merged).map_err(|reason| Error::Config {
             origin: origin.clone(),
-            reason: e.message().to_owned(),
+            reason,
         })?;
         config
             .validate()
@@ -75,13 +77,22 @@ impl Config {
         Ok((config, unknown))
     }
 
-    fn deserialize_from(table: toml::Table) -> Result<Self, toml::de::Error> {
-        use serde::Deserialize;
-        let root = table
+    /// The tables below `[crio]`; an error names the key.
+    fn from_table(whole: &toml::Table) -> Result<Self, String> {
+        let empty = toml::Table::new();
+        let crio = whole
             .get("crio")
-            .cloned()
-            .unwrap_or_else(|| toml::Table::new().into());
-        Self::deserialize(root)
+            .and_then(toml::Value::as_table)
+            .unwrap_or(&empty);
+        let mut own = crio.clone();
+        own.retain(|_, value| !value.is_table());
+        Ok(Self {
+            root_table: section("crio", own.into())?,
+            api: subsection(crio, "api")?,
+            runtime: subsection(crio, "runtime")?,
+            image: subsection(crio, "image")?,
+            network: subsection(crio, "network")?,
+        })
     }
 
     /// Every dotted key below the root table, taken from the defaults written out.
@@ -89,6 +100,27 @@ impl Config {
         let defaults = toml::Table::try_from(Self::default()).unwrap_or_default();
         leaf_keys(&defaults).into_iter().collect()
     }
+}
+
+fn subsection<T: DeserializeOwned>(crio: &toml::Table, name: &str) -> Result<T, String> {
+    let value = crio
+        .get(name)
+        .cloned()
+        .unwrap_or_else(|| toml::Table::new().into());
+    section(&format!("crio.{name}"), value)
+}
+
+/// One table, each of whose keys is tried alone if the whole cannot be read, to name the culprit.
+fn section<T: DeserializeOwned>(name: &str, value: toml::Value) -> Result<T, String> {
+    let keys = value.as_table().cloned().unwrap_or_default();
+    T::deserialize(value).map_err(|whole| {
+        let alone = keys.into_iter().find_map(|(key, value)| {
+            let table = toml::Table::from_iter([(key.clone(), value)]);
+            let error = T::deserialize(toml::Value::from(table)).err()?;
+            Some(format!("{name}.{key}: {}", error.message()))
+        });
+        alone.unwrap_or_else(|| format!("{name}: {}", whole.message()))
+    })
 }
 
 struct Layer {
@@ -231,10 +263,7 @@ mod tests {
         let error = load("[crio.runtime]\npids_limit = \"many\"\n")
             .unwrap_err()
             .to_string();
-        assert!(
-            error.contains("pids_limit") || error.contains("integer"),
-            "{error}"
-        );
+        assert!(error.contains("crio.runtime.pids_limit"), "{error}");
         let error = load("[crio.runtime]\ncgroup_manager = \"magic\"\n")
             .unwrap_err()
             .to_string();

@@ -168,7 +168,7 @@ fn bounding(defaults: &[String], security: &Security) -> Result<Vec<String>> {
 fn canonical(name: &str) -> Result<String> {
     runtime::capability::number(name)
         .and_then(runtime::capability::name)
-        .map(str::to_owned)
+        .map(|name| format!("CAP_{name}"))
         .ok_or_else(|| {
             Error::invalid(
                 "security_context.capabilities",
@@ -180,7 +180,7 @@ fn canonical(name: &str) -> Result<String> {
 fn everything() -> Vec<String> {
     (0..=runtime::capability::last())
         .filter_map(runtime::capability::name)
-        .map(str::to_owned)
+        .map(|name| format!("CAP_{name}"))
         .collect()
 }
 
