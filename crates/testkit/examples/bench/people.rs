@@ -29,7 +29,17 @@ pub(crate) fn compare(registry: &Registry, image: &str) -> Result<Section, Error
             samples[1].push(timed(|| {
                 ok(podman(
                     dir.path(),
-                    &["run", "--rm", "--network", network, image, "true"],
+                    // Without CAP_SYS_RESOURCE podman's own default limits cannot be set.
+                    &[
+                        "run",
+                        "--rm",
+                        "--ulimit",
+                        "host",
+                        "--network",
+                        network,
+                        image,
+                        "true",
+                    ],
                 ))
             })?);
         }
