@@ -25,8 +25,17 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    pub(crate) fn open(engine: &Engine, container: &str, interactive: bool, tty: bool) -> Result<Self, Failure> {
-        let options = AttachOptions { stdin: interactive, stdout: true, stderr: true };
+    pub(crate) fn open(
+        engine: &Engine,
+        container: &str,
+        interactive: bool,
+        tty: bool,
+    ) -> Result<Self, Failure> {
+        let options = AttachOptions {
+            stdin: interactive,
+            stdout: true,
+            stderr: true,
+        };
         let (output, input) = engine.attach(container, options)?.split();
         Ok(Self {
             engine: engine.clone(),
@@ -40,7 +49,11 @@ impl Session {
 
     /// Copies until the container has ended; returns its exit code.
     pub(crate) fn run(mut self) -> Result<u8, Failure> {
-        let raw = if self.tty { terminal::Raw::enter()? } else { None };
+        let raw = if self.tty {
+            terminal::Raw::enter()?
+        } else {
+            None
+        };
         self.follow_signals()?;
         if self.tty {
             self.resize();
@@ -55,10 +68,16 @@ impl Session {
 
     fn copy(&mut self) -> Result<u8, Failure> {
         loop {
-            match self.output.read().map_err(|e| Failure::new(e.to_string()))? {
+            match self
+                .output
+                .read()
+                .map_err(|e| Failure::new(e.to_string()))?
+            {
                 AttachEvent::Output(Stream::Stdout, bytes) => write(std::io::stdout(), &bytes)?,
                 AttachEvent::Output(Stream::Stderr, bytes) => write(std::io::stderr(), &bytes)?,
-                AttachEvent::Exit(state) => return Ok(engine::exit_code(&state).unwrap_or(crate::FAILED)),
+                AttachEvent::Exit(state) => {
+                    return Ok(engine::exit_code(&state).unwrap_or(crate::FAILED));
+                }
             }
         }
     }
@@ -88,7 +107,8 @@ impl Session {
     }
 
     fn follow_signals(&self) -> Result<(), Failure> {
-        let mut signals = Signals::new([SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH])?;
+        let mut signals =
+            Signals::new([SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH])?;
         let (engine, container) = (self.engine.clone(), self.container.clone());
         let (input, tty) = (Arc::clone(&self.input), self.tty);
         std::thread::spawn(move || {
@@ -111,16 +131,22 @@ impl Session {
 
 fn resize(input: &Mutex<AttachInput>) {
     if let Some((rows, columns)) = terminal::size() {
-        let _ = input.lock().unwrap_or_else(PoisonError::into_inner).resize(rows, columns);
+        let _ = input
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .resize(rows, columns);
     }
 }
 
 /// Waits for an exec'd command, copying its terminal if it has one; returns its exit code.
 pub(crate) fn exec(mut session: ExecSession, interactive: bool) -> Result<u8, Failure> {
-    let Some(console) = session.console.take() else { return code(&session) };
+    let Some(console) = session.console.take() else {
+        return code(&session);
+    };
     let raw = terminal::Raw::enter()?;
     let console = File::from(console);
-    rustix::fs::fcntl_setfl(&console, rustix::fs::OFlags::NONBLOCK).map_err(std::io::Error::from)?;
+    rustix::fs::fcntl_setfl(&console, rustix::fs::OFlags::NONBLOCK)
+        .map_err(std::io::Error::from)?;
     follow_size(&console)?;
     if interactive {
         let mut to = console.try_clone()?;
@@ -145,7 +171,12 @@ fn follow_size(console: &File) -> Result<(), Failure> {
     std::thread::spawn(move || {
         for _ in &mut signals {
             if let Some((ws_row, ws_col)) = terminal::size() {
-                let size = rustix::termios::Winsize { ws_row, ws_col, ws_xpixel: 0, ws_ypixel: 0 };
+                let size = rustix::termios::Winsize {
+                    ws_row,
+                    ws_col,
+                    ws_xpixel: 0,
+                    ws_ypixel: 0,
+                };
                 let _ = rustix::termios::tcsetwinsize(&console, size);
             }
         }

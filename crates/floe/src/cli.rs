@@ -22,7 +22,13 @@ pub(crate) struct Cli {
 #[derive(Debug, Args)]
 pub(crate) struct Global {
     /// Configuration file (crio.conf's tables and keys) [default: /etc/floe/floe.toml, if it exists]
-    #[arg(long, short = 'c', global = true, env = "FLOE_CONFIG", value_name = "FILE")]
+    #[arg(
+        long,
+        short = 'c',
+        global = true,
+        env = "FLOE_CONFIG",
+        value_name = "FILE"
+    )]
     pub(crate) config: Option<PathBuf>,
     /// Directory of the image store, instead of the configuration's
     #[arg(long, global = true, value_name = "DIR")]
@@ -62,7 +68,12 @@ impl Global {
     pub(crate) fn config(&self) -> Result<Config, Failure> {
         let (mut config, unknown) = Config::load(self.config.as_deref())?;
         for key in unknown {
-            eprintln!("Warning: {}:{}: floe does not use the key {}", key.file.display(), key.line, key.key);
+            eprintln!(
+                "Warning: {}:{}: floe does not use the key {}",
+                key.file.display(),
+                key.line,
+                key.key
+            );
         }
         if let Some(root) = &self.root {
             config.root_table.root.clone_from(root);
@@ -75,7 +86,9 @@ impl Global {
 
     pub(crate) fn open(&self) -> Result<Engine, Failure> {
         if !rustix::process::geteuid().is_root() {
-            return Err(Failure::new("floe needs root: rootless containers are not supported yet"));
+            return Err(Failure::new(
+                "floe needs root: rootless containers are not supported yet",
+            ));
         }
         Ok(Engine::open(self.config()?)?)
     }

@@ -56,7 +56,10 @@ pub(crate) struct Failure {
 
 impl Failure {
     pub(crate) fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), code: FAILED }
+        Self {
+            message: message.into(),
+            code: FAILED,
+        }
     }
 
     pub(crate) fn with_code(mut self, code: u8) -> Self {

@@ -13,11 +13,18 @@ pub(crate) fn find(engine: &Engine, text: &str) -> Result<Container, Failure> {
         .collect();
     match named.len() {
         0 => engine.container(text).map_err(|error| match error.kind() {
-            engine::Kind::NotFound => Failure::new(format!("no container with name or id {text:?} found: no such container")),
+            engine::Kind::NotFound => Failure::new(format!(
+                "no container with name or id {text:?} found: no such container"
+            )),
             _ => error.into(),
         }),
-        1 => Ok(named.into_iter().next().ok_or_else(|| Failure::new("no such container"))?),
-        count => Err(Failure::new(format!("{count} containers are named {text:?}: use an id"))),
+        1 => Ok(named
+            .into_iter()
+            .next()
+            .ok_or_else(|| Failure::new("no such container"))?),
+        count => Err(Failure::new(format!(
+            "{count} containers are named {text:?}: use an id"
+        ))),
     }
 }
 
@@ -33,18 +40,20 @@ pub(crate) fn invent() -> Result<String, Failure> {
 }
 
 const QUALITIES: &[&str] = &[
-    "arctic", "bold", "bright", "brisk", "calm", "clear", "cold", "crisp", "deep", "distant", "drifting", "early",
-    "fair", "fast", "fine", "firm", "fresh", "frosty", "gentle", "glassy", "grand", "keen", "late", "light", "lone",
-    "long", "lucid", "mild", "neat", "new", "north", "pale", "plain", "polar", "proud", "pure", "quick", "quiet",
-    "rapid", "rare", "sharp", "silent", "silver", "slow", "smooth", "snowy", "solid", "steady", "still", "swift",
-    "tidy", "vast", "warm", "white", "wide", "wild", "windy", "wise",
+    "arctic", "bold", "bright", "brisk", "calm", "clear", "cold", "crisp", "deep", "distant",
+    "drifting", "early", "fair", "fast", "fine", "firm", "fresh", "frosty", "gentle", "glassy",
+    "grand", "keen", "late", "light", "lone", "long", "lucid", "mild", "neat", "new", "north",
+    "pale", "plain", "polar", "proud", "pure", "quick", "quiet", "rapid", "rare", "sharp",
+    "silent", "silver", "slow", "smooth", "snowy", "solid", "steady", "still", "swift", "tidy",
+    "vast", "warm", "white", "wide", "wild", "windy", "wise",
 ];
 
 const THINGS: &[&str] = &[
-    "bay", "beacon", "berg", "brook", "cape", "cliff", "cloud", "coast", "comet", "cove", "creek", "crest", "current",
-    "delta", "drift", "dune", "fjord", "floe", "fog", "ford", "forest", "gale", "glacier", "glade", "grove", "gull",
-    "gulf", "harbour", "haven", "heron", "hill", "inlet", "island", "isle", "lagoon", "lake", "ledge", "lichen",
-    "meadow", "mist", "moon", "moor", "moss", "otter", "peak", "pine", "plain", "puffin", "rain", "reef", "ridge",
-    "river", "seal", "shoal", "shore", "sound", "spring", "star", "stone", "storm", "strait", "tern", "tide", "tundra",
-    "valley", "wave", "whale", "wind",
+    "bay", "beacon", "berg", "brook", "cape", "cliff", "cloud", "coast", "comet", "cove", "creek",
+    "crest", "current", "delta", "drift", "dune", "fjord", "floe", "fog", "ford", "forest", "gale",
+    "glacier", "glade", "grove", "gull", "gulf", "harbour", "haven", "heron", "hill", "inlet",
+    "island", "isle", "lagoon", "lake", "ledge", "lichen", "meadow", "mist", "moon", "moor",
+    "moss", "otter", "peak", "pine", "plain", "puffin", "rain", "reef", "ridge", "river", "seal",
+    "shoal", "shore", "sound", "spring", "star", "stone", "storm", "strait", "tern", "tide",
+    "tundra", "valley", "wave", "whale", "wind",
 ];

@@ -5,7 +5,10 @@ use std::fmt::Write;
 /// Columns padded to their widest cell, three spaces between, as podman prints them.
 pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     let width = |column: usize| {
-        let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
+        let cells = rows
+            .iter()
+            .filter_map(|row| row.get(column))
+            .map(|cell| cell.chars().count());
         cells.chain([header[column].len()]).max().unwrap_or(0)
     };
     let widths: Vec<usize> = (0..header.len()).map(width).collect();
@@ -23,13 +26,28 @@ pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
 
 /// `3 minutes ago`, from nanoseconds since 1970.
 pub(crate) fn ago(then_ns: i64) -> String {
-    format!("{} ago", duration(now().saturating_sub(then_ns / 1_000_000_000)))
+    format!(
+        "{} ago",
+        duration(now().saturating_sub(then_ns / 1_000_000_000))
+    )
 }
 
 /// `3 minutes`, `2 hours`, from seconds.
 pub(crate) fn duration(seconds: i64) -> String {
-    let units = [(1, "second"), (60, "minute"), (3600, "hour"), (86_400, "day"), (604_800, "week"), (2_592_000, "month"), (31_536_000, "year")];
-    let (size, unit) = units.into_iter().rev().find(|(size, _)| seconds >= *size).unwrap_or(units[0]);
+    let units = [
+        (1, "second"),
+        (60, "minute"),
+        (3600, "hour"),
+        (86_400, "day"),
+        (604_800, "week"),
+        (2_592_000, "month"),
+        (31_536_000, "year"),
+    ];
+    let (size, unit) = units
+        .into_iter()
+        .rev()
+        .find(|(size, _)| seconds >= *size)
+        .unwrap_or(units[0]);
     let count = seconds.max(0) / size;
     match (unit, count) {
         ("second", 0) => "Less than a second".into(),
@@ -47,7 +65,11 @@ pub(crate) fn size(bytes: u64) -> String {
         value /= 1000.0;
         unit += 1;
     }
-    if unit == 0 { format!("{bytes} B") } else { format!("{value:.3} {}", units[unit]).replace(".000", "") }
+    if unit == 0 {
+        format!("{bytes} B")
+    } else {
+        format!("{value:.3} {}", units[unit]).replace(".000", "")
+    }
 }
 
 /// The first 12 characters of an id.
@@ -65,7 +87,10 @@ mod tests {
 
     #[test]
     fn columns_line_up_and_lines_have_no_trailing_space() {
-        let rows = vec![vec!["a".into(), "bbb".into()], vec!["cccc".into(), String::new()]];
+        let rows = vec![
+            vec!["a".into(), "bbb".into()],
+            vec!["cccc".into(), String::new()],
+        ];
         assert_eq!(table(&["X", "Y"], &rows), "X     Y\na     bbb\ncccc\n");
     }
 

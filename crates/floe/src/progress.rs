@@ -13,6 +13,9 @@ pub(crate) fn pull(engine: &Engine, image: &str, quiet: bool) -> Result<String, 
         .enable_all()
         .build()
         .map_err(|e| Failure::new(format!("start the async runtime: {e}")))?;
-    let request = PullRequest { image: image.to_owned(), ..PullRequest::default() };
+    let request = PullRequest {
+        image: image.to_owned(),
+        ..PullRequest::default()
+    };
     Ok(runtime.block_on(engine.pull_image(request))?)
 }

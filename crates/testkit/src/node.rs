@@ -223,7 +223,7 @@ impl Node {
     /// What could not be removed, and what remains.
     pub fn clean(&mut self) -> Result<(), Error> {
         let removed = self
-            .floe(&["rm", "--force", "--time", "0", "--all"])?
+            .floe(&["rm", "--force", "--time", "0", "--all", "--pods"])?
             .output()?;
         if self.process.is_some() {
             self.terminate()?;

@@ -45,11 +45,21 @@ pub(crate) fn run(engine: &Engine, args: &Args) -> Result<ExitCode, Failure> {
         privileged: args.privileged,
         user: args.user.clone(),
     };
-    let stdio = if args.tty { ExecStdio::Terminal(terminal::size()) } else { own_streams(args.interactive)? };
-    let session = engine.exec(&container.id, &args.command, None, &options, stdio).map_err(|error| {
-        let code = if let engine::Error::Start { exit_code, .. } = &error { *exit_code } else { crate::FAILED };
-        Failure::from(error).with_code(code)
-    })?;
+    let stdio = if args.tty {
+        ExecStdio::Terminal(terminal::size())
+    } else {
+        own_streams(args.interactive)?
+    };
+    let session = engine
+        .exec(&container.id, &args.command, None, &options, stdio)
+        .map_err(|error| {
+            let code = if let engine::Error::Start { exit_code, .. } = &error {
+                *exit_code
+            } else {
+                crate::FAILED
+            };
+            Failure::from(error).with_code(code)
+        })?;
     attach::exec(session, args.interactive).map(ExitCode::from)
 }
 

@@ -29,10 +29,15 @@ pub(crate) struct Args {
 pub(crate) fn run(engine: &Engine, args: &Args) -> Result<ExitCode, Failure> {
     let images = engine.images(args.image.as_deref())?;
     if args.quiet {
-        images.iter().for_each(|image| println!("{}", id(image, args)));
+        images
+            .iter()
+            .for_each(|image| println!("{}", id(image, args)));
     } else if args.format == "json" {
         let list: Vec<_> = images.iter().map(json).collect();
-        println!("{}", serde_json::to_string_pretty(&list).unwrap_or_default());
+        println!(
+            "{}",
+            serde_json::to_string_pretty(&list).unwrap_or_default()
+        );
     } else {
         print!("{}", table(&images, args));
     }
@@ -40,7 +45,11 @@ pub(crate) fn run(engine: &Engine, args: &Args) -> Result<ExitCode, Failure> {
 }
 
 fn id(image: &ImageRecord, args: &Args) -> String {
-    if args.no_trunc { format!("sha256:{}", image.id) } else { output::short(&image.id) }
+    if args.no_trunc {
+        format!("sha256:{}", image.id)
+    } else {
+        output::short(&image.id)
+    }
 }
 
 fn json(image: &ImageRecord) -> serde_json::Value {
@@ -62,7 +71,11 @@ fn table(images: &[ImageRecord], args: &Args) -> String {
     let mut rows = Vec::new();
     for image in images {
         let unnamed = vec!["<none>:<none>".to_owned()];
-        for name in if image.names.is_empty() { &unnamed } else { &image.names } {
+        for name in if image.names.is_empty() {
+            &unnamed
+        } else {
+            &image.names
+        } {
             let (repository, tag) = name.rsplit_once(':').unwrap_or((name, "<none>"));
             let mut row = vec![
                 repository.to_owned(),

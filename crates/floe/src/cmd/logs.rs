@@ -30,7 +30,10 @@ pub(crate) struct Args {
 
 pub(crate) fn run(engine: &Engine, args: &Args) -> Result<ExitCode, Failure> {
     let container = names::find(engine, &args.container)?;
-    let path = container.log_path.clone().ok_or_else(|| Failure::new(format!("container {} keeps no log", args.container)))?;
+    let path = container
+        .log_path
+        .clone()
+        .ok_or_else(|| Failure::new(format!("container {} keeps no log", args.container)))?;
     let mut log = Log::open(&path)?;
     let mut lines = log.read_all()?;
     if let Some(tail) = args.tail {
@@ -40,7 +43,9 @@ pub(crate) fn run(engine: &Engine, args: &Args) -> Result<ExitCode, Failure> {
     while args.follow {
         let ended = has_ended(engine, &container);
         // The end was seen before this reading, so nothing can come after it.
-        log.read_all()?.iter().try_for_each(|line| line.print(args))?;
+        log.read_all()?
+            .iter()
+            .try_for_each(|line| line.print(args))?;
         if ended {
             break;
         }
@@ -51,7 +56,10 @@ pub(crate) fn run(engine: &Engine, args: &Args) -> Result<ExitCode, Failure> {
 
 fn has_ended(engine: &Engine, container: &Container) -> bool {
     match engine.container(&container.id) {
-        Ok(now) => matches!(now.state, ContainerState::Exited { .. } | ContainerState::Unknown),
+        Ok(now) => matches!(
+            now.state,
+            ContainerState::Exited { .. } | ContainerState::Unknown
+        ),
         Err(_) => true,
     }
 }
@@ -64,8 +72,12 @@ struct Log {
 
 impl Log {
     fn open(path: &std::path::Path) -> Result<Self, Failure> {
-        let file = File::open(path).map_err(|e| Failure::new(format!("open log {}: {e}", path.display())))?;
-        Ok(Self { file: BufReader::new(file), pending: Vec::new() })
+        let file = File::open(path)
+            .map_err(|e| Failure::new(format!("open log {}: {e}", path.display())))?;
+        Ok(Self {
+            file: BufReader::new(file),
+            pending: Vec::new(),
+        })
     }
 
     /// The whole lines that have been written since the last call.
@@ -99,7 +111,12 @@ impl Line {
         let time = String::from_utf8_lossy(parts.next()?).into_owned();
         let stderr = parts.next()? == b"stderr";
         let partial = parts.next()?.starts_with(b"P");
-        Some(Self { time, stderr, partial, text: parts.next().unwrap_or_default().to_vec() })
+        Some(Self {
+            time,
+            stderr,
+            partial,
+            text: parts.next().unwrap_or_default().to_vec(),
+        })
     }
 
     fn print(&self, args: &Args) -> std::io::Result<()> {
@@ -112,7 +129,11 @@ impl Line {
         if !self.partial {
             out.push(b'\n');
         }
-        if self.stderr { std::io::stderr().write_all(&out) } else { std::io::stdout().write_all(&out) }
+        if self.stderr {
+            std::io::stderr().write_all(&out)
+        } else {
+            std::io::stdout().write_all(&out)
+        }
     }
 }
 

@@ -16,7 +16,10 @@ use std::process::ExitCode;
 use crate::Failure;
 
 /// Does `act` for each name, goes on past failures, reports each, and fails if one did.
-fn for_each(names: &[String], mut act: impl FnMut(&str) -> Result<(), Failure>) -> Result<ExitCode, Failure> {
+fn for_each(
+    names: &[String],
+    mut act: impl FnMut(&str) -> Result<(), Failure>,
+) -> Result<ExitCode, Failure> {
     let mut failed = None;
     for name in names {
         if let Err(error) = act(name) {

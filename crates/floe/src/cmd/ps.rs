@@ -30,18 +30,32 @@ pub(crate) struct Args {
 
 pub(crate) fn run(engine: &Engine, args: &Args) -> Result<ExitCode, Failure> {
     let origin = (!args.pod).then_some(Origin::Cli);
-    let pods = engine.pods(&PodFilter { origin, ..PodFilter::default() })?;
+    let pods = engine.pods(&PodFilter {
+        origin,
+        ..PodFilter::default()
+    })?;
     let pods: HashMap<&str, &Pod> = pods.iter().map(|pod| (pod.id.as_str(), pod)).collect();
     let containers: Vec<Container> = engine
-        .containers(&ContainerFilter { origin, ..ContainerFilter::default() })?
+        .containers(&ContainerFilter {
+            origin,
+            ..ContainerFilter::default()
+        })?
         .into_iter()
         .filter(|container| args.all || matches!(container.state, ContainerState::Running { .. }))
         .collect();
     if args.quiet {
-        containers.iter().for_each(|container| println!("{}", id(&container.id, args)));
+        containers
+            .iter()
+            .for_each(|container| println!("{}", id(&container.id, args)));
     } else if args.format == "json" {
-        let list: Vec<_> = containers.iter().map(|c| json(c, pods.get(c.pod_id.as_str()).copied())).collect();
-        println!("{}", serde_json::to_string_pretty(&list).unwrap_or_default());
+        let list: Vec<_> = containers
+            .iter()
+            .map(|c| json(c, pods.get(c.pod_id.as_str()).copied()))
+            .collect();
+        println!(
+            "{}",
+            serde_json::to_string_pretty(&list).unwrap_or_default()
+        );
     } else {
         print!("{}", table(&containers, &pods, args));
     }
@@ -49,11 +63,23 @@ pub(crate) fn run(engine: &Engine, args: &Args) -> Result<ExitCode, Failure> {
 }
 
 fn id(id: &str, args: &Args) -> String {
-    if args.no_trunc { id.to_owned() } else { output::short(id) }
+    if args.no_trunc {
+        id.to_owned()
+    } else {
+        output::short(id)
+    }
 }
 
 fn table(containers: &[Container], pods: &HashMap<&str, &Pod>, args: &Args) -> String {
-    let mut header = vec!["CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NAMES"];
+    let mut header = vec![
+        "CONTAINER ID",
+        "IMAGE",
+        "COMMAND",
+        "CREATED",
+        "STATUS",
+        "PORTS",
+        "NAMES",
+    ];
     if args.pod {
         header.extend(["POD ID", "PODNAME"]);
     }
@@ -81,7 +107,14 @@ fn table(containers: &[Container], pods: &HashMap<&str, &Pod>, args: &Args) -> S
 }
 
 fn command(container: &Container, args: &Args) -> String {
-    let text = container.spec.command.iter().chain(&container.spec.args).cloned().collect::<Vec<_>>().join(" ");
+    let text = container
+        .spec
+        .command
+        .iter()
+        .chain(&container.spec.args)
+        .cloned()
+        .collect::<Vec<_>>()
+        .join(" ");
     if args.no_trunc || text.chars().count() <= 20 {
         return text;
     }
@@ -94,7 +127,11 @@ fn status(state: &ContainerState) -> String {
         ContainerState::Running { started_at } => {
             format!("Up {}", output::ago(*started_at).trim_end_matches(" ago"))
         }
-        ContainerState::Exited { exit_code, finished_at, .. } => {
+        ContainerState::Exited {
+            exit_code,
+            finished_at,
+            ..
+        } => {
             format!("Exited ({exit_code}) {}", output::ago(*finished_at))
         }
         ContainerState::Unknown => "Unknown".into(),
@@ -108,10 +145,21 @@ fn ports(pod: &Pod) -> String {
             Protocol::Udp => "udp",
             Protocol::Sctp => "sctp",
         };
-        let host = mapping.host_ip.map_or_else(|| "0.0.0.0".to_owned(), |ip| ip.to_string());
-        format!("{host}:{}->{}/{protocol}", mapping.host_port, mapping.container_port)
+        let host = mapping
+            .host_ip
+            .map_or_else(|| "0.0.0.0".to_owned(), |ip| ip.to_string());
+        format!(
+            "{host}:{}->{}/{protocol}",
+            mapping.host_port, mapping.container_port
+        )
     };
-    pod.spec.port_mappings.iter().filter(|m| m.host_port != 0).map(port).collect::<Vec<_>>().join(", ")
+    pod.spec
+        .port_mappings
+        .iter()
+        .filter(|m| m.host_port != 0)
+        .map(port)
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 fn json(container: &Container, pod: Option<&Pod>) -> serde_json::Value {

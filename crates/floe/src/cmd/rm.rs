@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use engine::pod::Origin;
-use engine::{Container, ContainerFilter, ContainerState, Engine};
+use engine::{Container, ContainerFilter, ContainerState, Engine, PodFilter};
 
 use crate::{Failure, names};
 
@@ -20,6 +20,9 @@ pub(crate) struct Args {
     /// All containers that people made
     #[arg(long, short)]
     all: bool,
+    /// With --all: kubelet's pods too, also those without containers
+    #[arg(long, requires = "all")]
+    pods: bool,
     /// Names or ids
     #[arg(required_unless_present = "all", value_name = "CONTAINER")]
     containers: Vec<String>,
@@ -28,8 +31,25 @@ pub(crate) struct Args {
 pub(crate) fn run(engine: &Engine, args: &Args) -> Result<ExitCode, Failure> {
     let mut names = args.containers.clone();
     if args.all {
-        let filter = ContainerFilter { origin: Some(Origin::Cli), ..ContainerFilter::default() };
-        names.extend(engine.containers(&filter)?.into_iter().map(|container| container.id));
+        let filter = ContainerFilter {
+            origin: Some(Origin::Cli),
+            ..ContainerFilter::default()
+        };
+        names.extend(
+            engine
+                .containers(&filter)?
+                .into_iter()
+                .map(|container| container.id),
+        );
+    }
+    if args.pods {
+        for pod in engine.pods(&PodFilter {
+            origin: Some(Origin::Cri),
+            ..PodFilter::default()
+        })? {
+            engine.remove_pod(&pod.id)?;
+            println!("{}", pod.id);
+        }
     }
     super::for_each(&names, |name| {
         let container = match names::find(engine, name) {

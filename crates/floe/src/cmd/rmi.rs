@@ -30,7 +30,10 @@ pub(crate) fn run(engine: &Engine, args: &Args) -> Result<ExitCode, Failure> {
             }
         }
         engine.remove_image(&image.id)?;
-        image.names.iter().for_each(|name| println!("Untagged: {name}"));
+        image
+            .names
+            .iter()
+            .for_each(|name| println!("Untagged: {name}"));
         println!("Deleted: {}", image.id);
         Ok(())
     })

@@ -43,7 +43,10 @@ pub(crate) struct Args {
 
 pub(crate) fn run(engine: &Engine, args: Args) -> Result<ExitCode, Failure> {
     let name = args.name.clone().map_or_else(names::invent, Ok)?;
-    let taken = engine.pods(&engine::PodFilter::default())?.into_iter().any(|pod| pod.spec.name == name && pod.spec.origin == engine::pod::Origin::Cli);
+    let taken = engine
+        .pods(&engine::PodFilter::default())?
+        .into_iter()
+        .any(|pod| pod.spec.name == name && pod.spec.origin == engine::pod::Origin::Cli);
     if taken {
         return Err(Failure::new(format!(
             "the container name {name:?} is already in use: remove that container first or choose another name"
@@ -57,15 +60,25 @@ pub(crate) fn run(engine: &Engine, args: Args) -> Result<ExitCode, Failure> {
     container.tty = args.tty;
     container.image = image(engine, &args)?;
     let made = Made::new(engine, pod, container)?;
-    if args.detach { made.detached(args.rm) } else { made.foreground(&args) }
+    if args.detach {
+        made.detached(args.rm)
+    } else {
+        made.foreground(&args)
+    }
 }
 
 /// The id of the image, pulled if need be.
 fn image(engine: &Engine, args: &Args) -> Result<String, Failure> {
-    let stored = if args.pull == "always" { None } else { engine.find_image(&args.image)? };
+    let stored = if args.pull == "always" {
+        None
+    } else {
+        engine.find_image(&args.image)?
+    };
     match stored {
         Some(image) => Ok(image.id),
-        None if args.pull == "never" => Err(Failure::new(format!("{}: image not known", args.image))),
+        None if args.pull == "never" => {
+            Err(Failure::new(format!("{}: image not known", args.image)))
+        }
         None => progress::pull(engine, &args.image, false),
     }
 }
@@ -79,26 +92,46 @@ struct Made<'a> {
 }
 
 impl<'a> Made<'a> {
-    fn new(engine: &'a Engine, pod: engine::PodSpec, container: engine::ContainerSpec) -> Result<Self, Failure> {
+    fn new(
+        engine: &'a Engine,
+        pod: engine::PodSpec,
+        container: engine::ContainerSpec,
+    ) -> Result<Self, Failure> {
         let pod = engine.run_pod(pod)?;
-        let mut made = Self { engine, pod, container: String::new(), keep: false };
+        let mut made = Self {
+            engine,
+            pod,
+            container: String::new(),
+            keep: false,
+        };
         made.container = engine.create_container(&made.pod, container)?;
         Ok(made)
     }
 
     fn start(&self) -> Result<(), Failure> {
-        self.engine.start_container(&self.container).map_err(|error| {
-            let code = match self.engine.container(&self.container).map(|container| container.state) {
-                Ok(ContainerState::Exited { exit_code: code @ (126 | 127), .. }) => code as u8,
-                _ => crate::FAILED,
-            };
-            Failure::from(error).with_code(code)
-        })
+        self.engine
+            .start_container(&self.container)
+            .map_err(|error| {
+                let code = match self
+                    .engine
+                    .container(&self.container)
+                    .map(|container| container.state)
+                {
+                    Ok(ContainerState::Exited {
+                        exit_code: code @ (126 | 127),
+                        ..
+                    }) => code as u8,
+                    _ => crate::FAILED,
+                };
+                Failure::from(error).with_code(code)
+            })
     }
 
     fn detached(mut self, rm: bool) -> Result<ExitCode, Failure> {
         if rm {
-            return Err(Failure::new("--rm with --detach is not supported yet: remove it with floe rm -f"));
+            return Err(Failure::new(
+                "--rm with --detach is not supported yet: remove it with floe rm -f",
+            ));
         }
         self.start()?;
         self.keep = true;
@@ -110,7 +143,8 @@ impl<'a> Made<'a> {
         if args.tty && args.interactive && !std::io::stdin().is_terminal() {
             eprintln!("Warning: the input device is not a terminal");
         }
-        let session = attach::Session::open(self.engine, &self.container, args.interactive, args.tty)?;
+        let session =
+            attach::Session::open(self.engine, &self.container, args.interactive, args.tty)?;
         self.start()?;
         let code = session.run()?;
         self.keep = !args.rm;

@@ -34,7 +34,12 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let options = ServeOptions::from_config(&config);
     let engine = Engine::open(config)?;
     let found = engine.recover()?;
-    info!(running = found.running, dead = found.dead, cleared = found.cleared, "state of the last run");
+    info!(
+        running = found.running,
+        dead = found.dead,
+        cleared = found.cleared,
+        "state of the last run"
+    );
     if let Err(reason) = engine.network_status() {
         warn!(%reason, "pods cannot get a network yet");
     }
@@ -47,12 +52,17 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let served = runtime.block_on(server::serve(engine, options, shutdown()));
     // Work whose client has left is given up here: it is found half made at the next start.
     runtime.shutdown_timeout(std::time::Duration::from_secs(5));
-    served.map(|()| ExitCode::SUCCESS).map_err(|e| Failure::new(e.to_string()))
+    served
+        .map(|()| ExitCode::SUCCESS)
+        .map_err(|e| Failure::new(e.to_string()))
 }
 
 async fn shutdown() {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut term), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+    let (Ok(mut term), Ok(mut interrupt)) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    ) else {
         warn!("signals cannot be caught: end this process with SIGKILL");
         return std::future::pending().await;
     };
@@ -65,10 +75,15 @@ async fn shutdown() {
 fn start_log(args: &Args) -> Result<(), Failure> {
     let filter = tracing_subscriber::EnvFilter::try_new(&args.log_level)
         .map_err(|e| Failure::new(format!("--log-level {:?}: {e}", args.log_level)))?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     match args.log_format.as_str() {
         "json" => log.json().init(),
-        _ => log.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).with_target(false).init(),
+        _ => log
+            .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+            .with_target(false)
+            .init(),
     }
     Ok(())
 }

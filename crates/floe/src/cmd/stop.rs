@@ -25,8 +25,16 @@ pub(crate) struct Args {
 pub(crate) fn run(engine: &Engine, args: &Args) -> Result<ExitCode, Failure> {
     let mut names = args.containers.clone();
     if args.all {
-        let filter = ContainerFilter { origin: Some(Origin::Cli), ..ContainerFilter::default() };
-        names.extend(engine.containers(&filter)?.into_iter().map(|container| container.id));
+        let filter = ContainerFilter {
+            origin: Some(Origin::Cli),
+            ..ContainerFilter::default()
+        };
+        names.extend(
+            engine
+                .containers(&filter)?
+                .into_iter()
+                .map(|container| container.id),
+        );
     }
     super::for_each(&names, |name| {
         let container = names::find(engine, name)?;

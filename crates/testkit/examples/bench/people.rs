@@ -8,6 +8,13 @@ use crate::runtimes::timed;
 use crate::table::{Section, median};
 
 const ROUNDS: usize = 12;
+/// podman's own defaults cannot be set without CAP_SYS_RESOURCE.
+const LIMITS: [&str; 4] = [
+    "--ulimit",
+    "nofile=1024:1024",
+    "--ulimit",
+    "nproc=1000:1000",
+];
 
 pub(crate) fn compare(registry: &Registry, image: &str) -> Result<Section, Error> {
     let node = Node::prepare(&NodeOptions {
@@ -29,17 +36,12 @@ pub(crate) fn compare(registry: &Registry, image: &str) -> Result<Section, Error
             samples[1].push(timed(|| {
                 ok(podman(
                     dir.path(),
-                    // Without CAP_SYS_RESOURCE podman's own default limits cannot be set.
                     &[
-                        "run",
-                        "--rm",
-                        "--ulimit",
-                        "host",
-                        "--network",
-                        network,
-                        image,
-                        "true",
-                    ],
+                        &["run", "--rm", "--network", network][..],
+                        &LIMITS,
+                        &[image, "true"],
+                    ]
+                    .concat(),
                 ))
             })?);
         }

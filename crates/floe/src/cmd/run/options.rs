@@ -11,10 +11,24 @@ use crate::Failure;
 
 /// Paths under /proc and /sys that tell or change too much of the node.
 const MASKED: [&str; 10] = [
-    "/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/scsi",
-    "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/sys/firmware",
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/sched_debug",
+    "/sys/firmware",
 ];
-const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+const READ_ONLY: [&str; 5] = [
+    "/proc/bus",
+    "/proc/fs",
+    "/proc/irq",
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+];
 /// podman's default.
 const PIDS_LIMIT: i64 = 2048;
 
@@ -89,15 +103,31 @@ pub(crate) struct Options {
 impl Options {
     /// The words of `--entrypoint`.
     pub(crate) fn entrypoint_words(&self) -> Vec<String> {
-        self.entrypoint.iter().filter(|word| !word.is_empty()).cloned().collect()
+        self.entrypoint
+            .iter()
+            .filter(|word| !word.is_empty())
+            .cloned()
+            .collect()
     }
 
     /// The pod and the container that these options describe.
-    pub(crate) fn specs(&self, name: &str, image: &str) -> Result<(PodSpec, ContainerSpec), Failure> {
+    pub(crate) fn specs(
+        &self,
+        name: &str,
+        image: &str,
+    ) -> Result<(PodSpec, ContainerSpec), Failure> {
         let labels = pairs("--label", &self.label, true)?.into_iter().collect();
         let namespaces = NamespaceModes {
-            network: if self.network == "host" { NamespaceMode::Node } else { NamespaceMode::Pod },
-            pid: if self.pid == "host" { NamespaceMode::Node } else { NamespaceMode::Container },
+            network: if self.network == "host" {
+                NamespaceMode::Node
+            } else {
+                NamespaceMode::Pod
+            },
+            pid: if self.pid == "host" {
+                NamespaceMode::Node
+            } else {
+                NamespaceMode::Container
+            },
             ..NamespaceModes::default()
         };
         let pod = PodSpec {
@@ -106,9 +136,15 @@ impl Options {
             origin: Origin::Cli,
             hostname: self.hostname.clone().unwrap_or_default(),
             dns: self.dns(),
-            port_mappings: self.publish.iter().map(|text| port(text)).collect::<Result<_, _>>()?,
+            port_mappings: self
+                .publish
+                .iter()
+                .map(|text| port(text))
+                .collect::<Result<_, _>>()?,
             namespaces: namespaces.clone(),
-            sysctls: pairs("--sysctl", &self.sysctl, false)?.into_iter().collect(),
+            sysctls: pairs("--sysctl", &self.sysctl, false)?
+                .into_iter()
+                .collect(),
             privileged: self.privileged,
             network_none: self.network == "none",
             ..PodSpec::default()
@@ -118,7 +154,11 @@ impl Options {
             user_specified_image: image.to_owned(),
             working_dir: self.workdir.clone().unwrap_or_default(),
             env: self.environment()?,
-            mounts: self.volume.iter().map(|text| volume(text)).collect::<Result<_, _>>()?,
+            mounts: self
+                .volume
+                .iter()
+                .map(|text| volume(text))
+                .collect::<Result<_, _>>()?,
             labels,
             log_path: Some(PathBuf::from("ctr.log")),
             resources: self.resources()?,
@@ -130,7 +170,10 @@ impl Options {
     }
 
     fn dns(&self) -> Option<DnsConfig> {
-        (!self.dns.is_empty()).then(|| DnsConfig { servers: self.dns.clone(), ..DnsConfig::default() })
+        (!self.dns.is_empty()).then(|| DnsConfig {
+            servers: self.dns.clone(),
+            ..DnsConfig::default()
+        })
     }
 
     fn environment(&self) -> Result<Vec<(String, String)>, Failure> {
@@ -139,7 +182,9 @@ impl Options {
             .iter()
             .filter_map(|entry| match entry.contains('=') {
                 true => Some(entry.clone()),
-                false => std::env::var(entry).ok().map(|value| format!("{entry}={value}")),
+                false => std::env::var(entry)
+                    .ok()
+                    .map(|value| format!("{entry}={value}")),
             })
             .collect();
         pairs("--env", &given, false)
@@ -147,7 +192,8 @@ impl Options {
 
     fn stop_signal(&self) -> Result<Option<i32>, Failure> {
         let parse = |text: &String| {
-            engine::signal::parse(text).ok_or_else(|| Failure::new(format!("--stop-signal {text:?} is not a signal")))
+            engine::signal::parse(text)
+                .ok_or_else(|| Failure::new(format!("--stop-signal {text:?} is not a signal")))
         };
         self.stop_signal.as_ref().map(parse).transpose()
     }
@@ -156,8 +202,14 @@ impl Options {
         const PERIOD: i64 = 100_000;
         let quota = match self.cpus {
             None => 0,
-            Some(cpus) if cpus.is_finite() && cpus > 0.0 && cpus < 10_000.0 => (cpus * PERIOD as f64) as i64,
-            Some(cpus) => return Err(Failure::new(format!("--cpus {cpus} is not a number of CPUs"))),
+            Some(cpus) if cpus.is_finite() && cpus > 0.0 && cpus < 10_000.0 => {
+                (cpus * PERIOD as f64) as i64
+            }
+            Some(cpus) => {
+                return Err(Failure::new(format!(
+                    "--cpus {cpus} is not a number of CPUs"
+                )));
+            }
         };
         Ok(Resources {
             cpu_period: if quota > 0 { PERIOD } else { 0 },
@@ -185,8 +237,14 @@ impl Options {
             match option.split_once('=').unwrap_or((option, "")) {
                 ("no-new-privileges", "" | "true") => security.no_new_privs = true,
                 ("seccomp", "unconfined") => security.seccomp = Profile::Unconfined,
-                ("seccomp", file) if !file.is_empty() => security.seccomp = Profile::Localhost(absolute(file)?),
-                _ => return Err(Failure::new(format!("--security-opt {option:?} is not supported"))),
+                ("seccomp", file) if !file.is_empty() => {
+                    security.seccomp = Profile::Localhost(absolute(file)?)
+                }
+                _ => {
+                    return Err(Failure::new(format!(
+                        "--security-opt {option:?} is not supported"
+                    )));
+                }
             }
         }
         Ok(security)
@@ -207,7 +265,9 @@ fn pairs(flag: &str, entries: &[String], bare: bool) -> Result<Vec<(String, Stri
 
 fn absolute(path: &str) -> Result<String, Failure> {
     let full = std::fs::canonicalize(path).map_err(|e| Failure::new(format!("{path}: {e}")))?;
-    full.into_os_string().into_string().map_err(|_| Failure::new(format!("{path}: not UTF-8")))
+    full.into_os_string()
+        .into_string()
+        .map_err(|_| Failure::new(format!("{path}: not UTF-8")))
 }
 
 /// SOURCE:TARGET[:OPTIONS]
@@ -215,17 +275,30 @@ fn volume(text: &str) -> Result<Mount, Failure> {
     let wrong = |why: &str| Failure::new(format!("--volume {text:?}: {why}"));
     let mut parts = text.splitn(3, ':');
     let (Some(source), Some(target)) = (parts.next(), parts.next()) else {
-        return Err(wrong("anonymous volumes are not supported yet: give SOURCE:TARGET"));
+        return Err(wrong(
+            "anonymous volumes are not supported yet: give SOURCE:TARGET",
+        ));
     };
     if !source.starts_with(['/', '.', '~']) {
-        return Err(wrong("named volumes are not supported yet: give a path, such as ./name"));
+        return Err(wrong(
+            "named volumes are not supported yet: give a path, such as ./name",
+        ));
     }
     if !Path::new(target).is_absolute() {
         return Err(wrong("the target must be an absolute path"));
     }
     let host_path = std::fs::canonicalize(source).map_err(|e| wrong(&format!("{source}: {e}")))?;
-    let mut mount = Mount { container_path: target.into(), host_path, ..Mount::default() };
-    for option in parts.next().unwrap_or_default().split(',').filter(|option| !option.is_empty()) {
+    let mut mount = Mount {
+        container_path: target.into(),
+        host_path,
+        ..Mount::default()
+    };
+    for option in parts
+        .next()
+        .unwrap_or_default()
+        .split(',')
+        .filter(|option| !option.is_empty())
+    {
         match option {
             "ro" => mount.readonly = true,
             "rw" | "rprivate" | "private" | "rbind" | "bind" | "exec" | "suid" | "dev" => {}
@@ -241,14 +314,21 @@ fn volume(text: &str) -> Result<Mount, Failure> {
 /// [[IP:]HOSTPORT:]PORT[/PROTOCOL]
 fn port(text: &str) -> Result<PortMapping, Failure> {
     let wrong = |why: &str| Failure::new(format!("--publish {text:?}: {why}"));
-    let number = |text: &str| text.parse::<u16>().ok().filter(|n| *n != 0).ok_or_else(|| wrong("not a port"));
+    let number = |text: &str| {
+        text.parse::<u16>()
+            .ok()
+            .filter(|n| *n != 0)
+            .ok_or_else(|| wrong("not a port"))
+    };
     let (rest, protocol) = match text.split_once('/') {
         None | Some((_, "tcp")) => (text.split('/').next().unwrap_or_default(), Protocol::Tcp),
         Some((rest, "udp")) => (rest, Protocol::Udp),
         Some((rest, "sctp")) => (rest, Protocol::Sctp),
         Some(_) => return Err(wrong("the protocol must be tcp, udp or sctp")),
     };
-    let (rest, container) = rest.rsplit_once(':').map_or((None, rest), |(rest, container)| (Some(rest), container));
+    let (rest, container) = rest
+        .rsplit_once(':')
+        .map_or((None, rest), |(rest, container)| (Some(rest), container));
     let (host_ip, host) = match rest.map(|rest| rest.rsplit_once(':').unwrap_or(("", rest))) {
         None => ("", ""),
         Some(both) => both,
@@ -257,10 +337,17 @@ fn port(text: &str) -> Result<PortMapping, Failure> {
     Ok(PortMapping {
         protocol,
         container_port: number(container)?,
-        host_port: if host.is_empty() { free_port(protocol)? } else { number(host)? },
+        host_port: if host.is_empty() {
+            free_port(protocol)?
+        } else {
+            number(host)?
+        },
         host_ip: match ip {
             "" => None,
-            ip => Some(ip.parse::<IpAddr>().map_err(|_| wrong("not an IP address"))?),
+            ip => Some(
+                ip.parse::<IpAddr>()
+                    .map_err(|_| wrong("not an IP address"))?,
+            ),
         },
     })
 }
@@ -300,7 +387,10 @@ mod tests {
     #[test]
     fn ports_are_read_with_and_without_address_and_protocol() {
         let full = port("127.0.0.1:8080:80/udp").unwrap();
-        assert_eq!((full.host_port, full.container_port, full.protocol), (8080, 80, Protocol::Udp));
+        assert_eq!(
+            (full.host_port, full.container_port, full.protocol),
+            (8080, 80, Protocol::Udp)
+        );
         assert_eq!(full.host_ip, Some("127.0.0.1".parse().unwrap()));
         let six = port("[::1]:8080:80").unwrap();
         assert_eq!(six.host_ip, Some("::1".parse().unwrap()));
@@ -315,7 +405,13 @@ mod tests {
         let mount = volume("/tmp:/data:ro,rslave").unwrap();
         assert!(mount.readonly);
         assert_eq!(mount.propagation, Propagation::HostToContainer);
-        for bad in ["/tmp", "name:/data", "/tmp:data", "/tmp:/data:fly", "/no/such/dir:/data"] {
+        for bad in [
+            "/tmp",
+            "name:/data",
+            "/tmp:data",
+            "/tmp:/data:fly",
+            "/no/such/dir:/data",
+        ] {
             assert!(volume(bad).is_err(), "{bad}");
         }
     }
