@@ -67,6 +67,8 @@ pub(crate) enum Command {
     Pause(cmd::pause::Args),
     /// Resume all processes of a container
     Resume(cmd::pause::Args),
+    /// Print what this runtime can do
+    Features(cmd::features::Args),
     /// Not built yet
     #[command(hide = true)]
     Checkpoint(Unbuilt),
@@ -79,9 +81,6 @@ pub(crate) enum Command {
     /// Not built yet
     #[command(hide = true)]
     Update(Unbuilt),
-    /// Not built yet
-    #[command(hide = true)]
-    Features(Unbuilt),
 }
 
 /// Takes whatever comes, to answer with a clear error.

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use runtime::cgroup::Cgroup;
@@ -67,11 +68,17 @@ pub(crate) struct NewDir {
 impl NewDir {
     pub(crate) fn make(global: &Global, id: &str) -> Result<Self, Failure> {
         let path = dir(global, id)?;
-        std::fs::create_dir_all(&global.root).map_err(Failure::at(format_args!(
-            "create {}",
-            global.root.display()
-        )))?;
-        match std::fs::create_dir(&path) {
+        // What is kept of a container holds its environment: nobody else's business.
+        let mut private = std::fs::DirBuilder::new();
+        private.mode(0o700);
+        private
+            .recursive(true)
+            .create(&global.root)
+            .map_err(Failure::at(format_args!(
+                "create {}",
+                global.root.display()
+            )))?;
+        match private.recursive(false).create(&path) {
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Err(Failure::new(format!(
                 "container with given ID already exists: {id}"
             ))),

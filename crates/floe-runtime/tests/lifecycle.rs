@@ -388,6 +388,47 @@ fn options_may_stand_after_the_id_and_help_is_no_error() {
 }
 
 #[test]
+fn features_tells_only_of_what_is_built() {
+    needs_host!();
+    let mut lab = Lab::new();
+    let features: Value = serde_json::from_str(&lab.call(&["features"]).ok()).unwrap();
+    assert_eq!(features["ociVersionMin"], "1.0.0");
+    let list = |value: &Value| -> Vec<String> { serde_json::from_value(value.clone()).unwrap() };
+    let linux = &features["linux"];
+    assert!(list(&linux["capabilities"]).contains(&"CAP_SYS_ADMIN".into()));
+    assert!(list(&features["mountOptions"]).contains(&"rro".into()));
+    for kind in ["user", "time"] {
+        assert!(!list(&linux["namespaces"]).contains(&kind.into()));
+        lab.namespace(kind, None);
+    }
+    for kind in list(&linux["namespaces"]) {
+        lab.namespace(&kind, None);
+        lab.config["linux"]["namespaces"]
+            .as_array_mut()
+            .unwrap()
+            .push(json!({ "type": kind }));
+    }
+    for action in list(&linux["seccomp"]["actions"]) {
+        lab.config["linux"]["seccomp"] = json!({
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "syscalls": [{ "names": ["acct"], "action": action }],
+        });
+        assert_eq!(lab.run().code, 0, "{action}");
+    }
+}
+
+#[test]
+fn what_is_kept_of_a_container_is_for_the_owner_only() {
+    needs_host!();
+    let mut lab = Lab::new();
+    lab.sleeper("c");
+    for dir in ["state", "state/c"] {
+        let mode = lab.dir.join(dir).metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o700, "{dir}");
+    }
+}
+
+#[test]
 fn a_paused_container_says_so_and_goes_on_when_resumed() {
     needs_host!();
     let mut lab = Lab::new();

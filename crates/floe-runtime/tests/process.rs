@@ -113,6 +113,19 @@ fn resource_limits_are_set_and_an_unknown_one_is_refused() {
 }
 
 #[test]
+fn of_a_limit_that_may_not_be_raised_as_much_is_set_as_may_be_and_told() {
+    needs_host!();
+    let mut lab = Lab::new();
+    let before = lab.prints("ulimit -H -n");
+    // Above fs.nr_open, which nobody may.
+    lab.config["process"]["rlimits"] =
+        json!([{ "type": "RLIMIT_NOFILE", "soft": 100, "hard": 1_u64 << 40 }]);
+    let done = lab.script("ulimit -S -n; ulimit -H -n").run();
+    assert_eq!(done.out, format!("100\n{before}"));
+    assert!(done.err.contains("level=warning") && done.err.contains("RLIMIT_NOFILE 100:"));
+}
+
+#[test]
 fn oom_score_adj_is_set_where_it_may_be() {
     needs_host!();
     let mut lab = Lab::new();

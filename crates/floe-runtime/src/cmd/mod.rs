@@ -3,6 +3,7 @@
 pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod exec;
+pub(crate) mod features;
 pub(crate) mod kill;
 pub(crate) mod list;
 pub(crate) mod pause;
@@ -73,11 +74,11 @@ pub(crate) fn dispatch(cli: &Cli) -> Outcome {
         Command::Ps(args) => ps::run(global, args),
         Command::Pause(args) => pause::pause(global, args),
         Command::Resume(args) => pause::resume(global, args),
+        Command::Features(_) => features::run(),
         Command::Checkpoint(_) => unbuilt("checkpoint"),
         Command::Restore(_) => unbuilt("restore"),
         Command::Events(_) => unbuilt("events"),
         Command::Update(_) => unbuilt("update"),
-        Command::Features(_) => unbuilt("features"),
     }
 }
 

@@ -49,8 +49,8 @@ pub(crate) fn oom_score_adj(process: &Process) -> Result<Option<String>, InitFai
     }
 }
 
-/// Sets the rlimits. Without CAP_SYS_RESOURCE a hard limit cannot be raised: a warning, the
-/// stricter limit stays.
+/// Sets the rlimits. Without CAP_SYS_RESOURCE a hard limit cannot be raised: a warning, and as much
+/// of what was asked for as the present one allows.
 pub(crate) fn limits(process: &Process) -> Result<Vec<String>, InitFailure> {
     let mut warnings = Vec::new();
     for limit in &process.rlimits {
@@ -62,11 +62,26 @@ pub(crate) fn limits(process: &Process) -> Result<Vec<String>, InitFailure> {
             })?;
         match sys::set_rlimit(*number, limit.soft, limit.hard) {
             Ok(()) => {}
-            Err(Errno::PERM) => warnings.push(format!(
-                "process.rlimits: {} {}:{} is not allowed here (needs CAP_SYS_RESOURCE): left as it is",
-                limit.kind, limit.soft, limit.hard
-            )),
-            Err(errno) => return Err(InitFailure::new(format_args!("process.rlimits: {}", limit.kind), errno)),
+            Err(Errno::PERM) => {
+                let hard = sys::hard_limit(*number)
+                    .map_err(InitFailure::at(format_args!("read {}", limit.kind)))?
+                    .min(limit.hard);
+                let soft = limit.soft.min(hard);
+                sys::set_rlimit(*number, soft, hard).map_err(InitFailure::at(format_args!(
+                    "process.rlimits: {}",
+                    limit.kind
+                )))?;
+                warnings.push(format!(
+                    "process.rlimits: {} {}:{} is not allowed here (needs CAP_SYS_RESOURCE): {soft}:{hard} instead",
+                    limit.kind, limit.soft, limit.hard
+                ));
+            }
+            Err(errno) => {
+                return Err(InitFailure::new(
+                    format_args!("process.rlimits: {}", limit.kind),
+                    errno,
+                ));
+            }
         }
     }
     Ok(warnings)

@@ -310,4 +310,5 @@ pub(crate) fn expect(channel: &Channel, wanted: ToInit) -> Result<(), InitFailur
 
 pub(crate) use console::{Terminal, open as open_terminal};
 pub(crate) use identity::{assume, limits, oom_score_adj, own_stdio};
+pub(crate) use options::words as mount_options;
 pub(crate) use program::replace_stdio;

@@ -49,7 +49,16 @@ const WORDS: &[(&str, u64, u64, bool)] = &[
     ("noiversion", libc::MS_I_VERSION, 0, true),
     ("silent", libc::MS_SILENT, 0, false),
     ("loud", libc::MS_SILENT, 0, true),
+    ("lazytime", libc::MS_LAZYTIME, 0, false),
+    ("nolazytime", libc::MS_LAZYTIME, 0, true),
+    ("acl", libc::MS_POSIXACL, 0, false),
+    ("noacl", libc::MS_POSIXACL, 0, true),
 ];
+
+/// Words that are no flag of one mount.
+const OTHERS: [&str; 5] = ["bind", "rbind", "tmpcopyup", "defaults", "remount"];
+
+const PROPAGATIONS: [&str; 4] = ["shared", "slave", "private", "unbindable"];
 
 /// (word, mount(2) flag, access time attribute)
 const ATIMES: &[(&str, u64, u64)] = &[
@@ -145,6 +154,22 @@ fn apply(word: &str, attr: &mut MountAttr) {
     }
 }
 
+/// All words that are understood and not left to the file system, sorted.
+pub(crate) fn words() -> Vec<String> {
+    let plain = WORDS.iter().map(|(word, ..)| *word);
+    let plain = plain.chain(ATIMES.iter().map(|(word, ..)| *word));
+    let recursive = plain.clone().filter(|word| is_attribute(word));
+    let recursive = recursive.chain(PROPAGATIONS).map(|word| format!("r{word}"));
+    let mut all: Vec<String> = plain
+        .chain(PROPAGATIONS)
+        .chain(OTHERS)
+        .map(str::to_owned)
+        .chain(recursive)
+        .collect();
+    all.sort_unstable();
+    all
+}
+
 /// `rslave` and its like.
 pub(super) fn propagation(word: &str) -> Option<MountPropagationFlags> {
     let (word, recursive) = match word.strip_prefix('r') {
@@ -185,6 +210,13 @@ mod tests {
             }
         );
         assert_eq!(parse(&["suid", "nosuid"]).flags, libc::MS_NOSUID);
+    }
+
+    #[test]
+    fn every_word_that_is_told_of_is_understood() {
+        for word in words() {
+            assert_eq!(parse(&[&word]).data, "", "{word}");
+        }
     }
 
     #[test]

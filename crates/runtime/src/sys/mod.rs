@@ -8,6 +8,7 @@ mod process;
 pub(crate) use fd::{cloexec_from, close_all_but, receive, send};
 pub(crate) use mount::{MountAttr, mount_setattr, open_tree_fd};
 pub(crate) use process::{
-    Forked, clone_process, execve, execveat, exit, forget_signals, join_session_keyring,
-    keep_capabilities, no_new_privs, not_dumpable, set_controlling_terminal, set_rlimit, setns,
+    Forked, clone_process, execve, execveat, exit, forget_signals, hard_limit,
+    join_session_keyring, keep_capabilities, no_new_privs, not_dumpable, set_controlling_terminal,
+    set_rlimit, setns,
 };

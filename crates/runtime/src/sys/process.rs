@@ -175,6 +175,17 @@ pub(crate) fn set_rlimit(resource: u32, soft: u64, hard: u64) -> Result<(), Errn
     check(unsafe { libc::setrlimit(resource, &raw const limit) })
 }
 
+/// getrlimit(2) by number of the resource: the hard limit.
+pub(crate) fn hard_limit(resource: u32) -> Result<u64, Errno> {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: `limit` is initialised and outlives the call; an unknown resource is refused.
+    check(unsafe { libc::getrlimit(resource, &raw mut limit) })?;
+    Ok(limit.rlim_max)
+}
+
 fn check(result: i32) -> Result<(), Errno> {
     if result < 0 { Err(last()) } else { Ok(()) }
 }

@@ -1,0 +1,124 @@
+//! features.md: what this runtime can do, as engines ask for it before they write a config.json.
+//!
+//! Says only what is built: each list comes from the code that does the work, less what that code
+//! refuses. Promises nothing about the kernel it runs on.
+
+use serde::Serialize;
+
+use crate::capability;
+use crate::init::mount_options;
+use crate::seccomp;
+
+/// The points of a life cycle at which hooks are called, as config.md names them.
+const HOOKS: [&str; 6] = [
+    "prestart",
+    "createRuntime",
+    "createContainer",
+    "startContainer",
+    "poststart",
+    "poststop",
+];
+
+/// What can be made or joined; user and time namespaces are refused.
+const NAMESPACES: [&str; 6] = ["cgroup", "ipc", "mount", "network", "pid", "uts"];
+
+/// Needs an agent that takes the listener, to which it is not passed on yet.
+const UNBUILT_ACTION: &str = "SCMP_ACT_NOTIFY";
+
+/// The document of the verb `features`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Features {
+    oci_version_min: &'static str,
+    oci_version_max: &'static str,
+    hooks: [&'static str; 6],
+    mount_options: Vec<String>,
+    linux: Linux,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Linux {
+    namespaces: [&'static str; 6],
+    capabilities: Vec<String>,
+    cgroup: Cgroup,
+    seccomp: Seccomp,
+    apparmor: Enabled,
+    selinux: Enabled,
+    intel_rdt: Enabled,
+    mount_extensions: MountExtensions,
+    net_devices: Enabled,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Cgroup {
+    v1: bool,
+    v2: bool,
+    systemd: bool,
+    systemd_user: bool,
+    rdma: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Seccomp {
+    enabled: bool,
+    actions: Vec<&'static str>,
+    operators: [&'static str; seccomp::OPERATORS.len()],
+    archs: Vec<&'static str>,
+    known_flags: [&'static str; seccomp::FLAGS.len()],
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Enabled {
+    enabled: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct MountExtensions {
+    idmap: Enabled,
+}
+
+impl Features {
+    /// Of this build.
+    #[must_use]
+    pub fn of_this_build() -> Self {
+        let no = || Enabled { enabled: false };
+        Self {
+            oci_version_min: "1.0.0",
+            oci_version_max: "1.3.0",
+            hooks: HOOKS,
+            mount_options: mount_options(),
+            linux: Linux {
+                namespaces: NAMESPACES,
+                capabilities: (0..=capability::last())
+                    .filter_map(capability::name)
+                    .map(|name| format!("CAP_{name}"))
+                    .collect(),
+                cgroup: Cgroup {
+                    v1: true,
+                    v2: true,
+                    systemd: false,
+                    systemd_user: false,
+                    rdma: true,
+                },
+                seccomp: Seccomp {
+                    enabled: true,
+                    actions: seccomp::ACTIONS
+                        .into_iter()
+                        .filter(|action| *action != UNBUILT_ACTION)
+                        .collect(),
+                    operators: seccomp::OPERATORS,
+                    archs: seccomp::architectures().collect(),
+                    known_flags: seccomp::FLAGS,
+                },
+                apparmor: no(),
+                selinux: no(),
+                intel_rdt: no(),
+                mount_extensions: MountExtensions { idmap: no() },
+                net_devices: no(),
+            },
+        }
+    }
+}
