@@ -175,7 +175,7 @@ pub enum Error {
         /// The reference as the user wrote it.
         image: String,
         /// The cause.
-        source: image::Error,
+        source: Box<image::Error>,
     },
 }
 

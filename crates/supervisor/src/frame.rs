@@ -232,7 +232,10 @@ mod tests {
         let bytes = encode(&"hello").unwrap();
         assert_eq!(inbox(&[]).missing(), HEADER);
         assert_eq!(inbox(&bytes[..HEADER]).missing(), bytes.len() - HEADER);
-        assert_eq!(inbox(&bytes[..HEADER + 3]).missing(), bytes.len() - HEADER - 3);
+        assert_eq!(
+            inbox(&bytes[..HEADER + 3]).missing(),
+            bytes.len() - HEADER - 3
+        );
     }
 
     #[test]

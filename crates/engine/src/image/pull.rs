@@ -129,7 +129,7 @@ impl Engine {
             .check(reference)
             .map_err(|source| Error::Pull {
                 image: reference.to_string(),
-                source,
+                source: Box::new(source),
             })?;
         let turn = fetcher.turn(&reference.to_string());
         let _turn = turn.lock().await;
@@ -184,7 +184,7 @@ impl Pull {
     fn error(&self, source: image::Error) -> Error {
         Error::Pull {
             image: self.reference.to_string(),
-            source,
+            source: Box::new(source),
         }
     }
 

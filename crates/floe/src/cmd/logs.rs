@@ -40,18 +40,30 @@ pub(crate) fn run(engine: &Engine, args: &Args) -> Result<ExitCode, Failure> {
         lines.drain(..lines.len().saturating_sub(tail));
     }
     lines.iter().try_for_each(|line| line.print(args))?;
-    while args.follow {
-        let ended = has_ended(engine, &container);
+    if args.follow {
+        follow(engine, &container, &mut log, args)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints what is written from now on, until the container has ended.
+fn follow(
+    engine: &Engine,
+    container: &Container,
+    log: &mut Log,
+    args: &Args,
+) -> Result<(), Failure> {
+    loop {
+        let ended = has_ended(engine, container);
         // The end was seen before this reading, so nothing can come after it.
         log.read_all()?
             .iter()
             .try_for_each(|line| line.print(args))?;
         if ended {
-            break;
+            return Ok(());
         }
         std::thread::sleep(LOOK);
     }
-    Ok(ExitCode::SUCCESS)
 }
 
 fn has_ended(engine: &Engine, container: &Container) -> bool {

@@ -22,10 +22,10 @@ fn for_each(
 ) -> Result<ExitCode, Failure> {
     let mut failed = None;
     for name in names {
-        if let Err(error) = act(name) {
-            if let Some(earlier) = failed.replace(error) {
-                eprintln!("Error: {earlier}");
-            }
+        if let Err(error) = act(name)
+            && let Some(earlier) = failed.replace(error)
+        {
+            eprintln!("Error: {earlier}");
         }
     }
     failed.map_or(Ok(ExitCode::SUCCESS), Err)

@@ -329,10 +329,9 @@ fn port(text: &str) -> Result<PortMapping, Failure> {
     let (rest, container) = rest
         .rsplit_once(':')
         .map_or((None, rest), |(rest, container)| (Some(rest), container));
-    let (host_ip, host) = match rest.map(|rest| rest.rsplit_once(':').unwrap_or(("", rest))) {
-        None => ("", ""),
-        Some(both) => both,
-    };
+    let (host_ip, host) = rest
+        .map(|rest| rest.rsplit_once(':').unwrap_or(("", rest)))
+        .unwrap_or_default();
     let ip = host_ip.trim_matches(['[', ']']);
     Ok(PortMapping {
         protocol,
