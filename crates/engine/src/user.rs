@@ -25,21 +25,11 @@ pub(crate) fn resolve(
         "" => image.config.config.user.clone(),
         user => user.to_owned(),
     };
-    if plain_root(security, &image_user) && security.strict_groups {
-        return Ok(ResolvedUser {
-            groups: groups_of_request(security)?,
-            ..ResolvedUser::default()
-        });
-    }
     Files {
         passwd: read("/etc/passwd")?,
         group: read("/etc/group")?,
     }
     .resolve(security, &image_user)
-}
-
-fn plain_root(security: &Security, image_user: &str) -> bool {
-    security.run_as_user.is_none() && security.run_as_username.is_empty() && image_user.is_empty()
 }
 
 struct Files {
@@ -62,7 +52,10 @@ impl Files {
             (None, Some(group)) => self.gid(group)?,
             (None, None) => entry.gid,
         };
-        let mut groups = groups_of_request(security)?;
+        // The primary group is always one of the supplementary ones: else a process could leave it
+        // by setgid and pass a file that denies that group (CVE-2022-36109).
+        let mut groups = vec![gid];
+        groups.extend(groups_of_request(security)?);
         if !security.strict_groups {
             groups.extend(self.memberships(entry.name));
         }
@@ -197,11 +190,11 @@ mod tests {
     #[test]
     fn the_image_user_may_be_a_name_or_number_with_a_group_of_either_kind() {
         let none = Security::default();
-        assert_eq!(resolve(&none, ""), (0, 0, vec![]));
-        assert_eq!(resolve(&none, "www"), (33, 34, vec![40, 41]));
-        assert_eq!(resolve(&none, "1002"), (1002, 0, vec![]));
-        assert_eq!(resolve(&none, "1003:users"), (1003, 100, vec![]));
-        assert_eq!(resolve(&none, "www:100"), (33, 100, vec![40, 41]));
+        assert_eq!(resolve(&none, ""), (0, 0, vec![0]));
+        assert_eq!(resolve(&none, "www"), (33, 34, vec![34, 40, 41]));
+        assert_eq!(resolve(&none, "1002"), (1002, 0, vec![0]));
+        assert_eq!(resolve(&none, "1003:users"), (1003, 100, vec![100]));
+        assert_eq!(resolve(&none, "www:100"), (33, 100, vec![100, 40, 41]));
     }
 
     #[test]
@@ -211,13 +204,13 @@ mod tests {
             supplemental_groups: vec![5, 5],
             ..Security::default()
         };
-        assert_eq!(resolve(&request, "www:users"), (7, 0, vec![5]));
+        assert_eq!(resolve(&request, "www:users"), (7, 0, vec![0, 5]));
         let request = Security {
             run_as_username: "www".into(),
             run_as_group: Some(9),
             ..Security::default()
         };
-        assert_eq!(resolve(&request, "1"), (33, 9, vec![40, 41]));
+        assert_eq!(resolve(&request, "1"), (33, 9, vec![9, 40, 41]));
     }
 
     #[test]
@@ -227,7 +220,7 @@ mod tests {
             supplemental_groups: vec![1],
             ..Security::default()
         };
-        assert_eq!(resolve(&request, "www"), (33, 34, vec![1]));
+        assert_eq!(resolve(&request, "www"), (33, 34, vec![34, 1]));
     }
 
     #[test]

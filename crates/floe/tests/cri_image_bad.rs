@@ -250,7 +250,7 @@ fn a_layer_that_reaches_out_of_its_root_is_refused_or_kept_inside() {
 }
 
 #[test]
-fn a_device_node_in_a_layer_is_refused() {
+fn a_device_node_of_the_host_in_a_layer_is_refused() {
     run(async |world| {
         let mut tar = tar::Builder::new(Vec::new());
         raw_entry(&mut tar, "disk", tar::EntryType::Block, "", b"");

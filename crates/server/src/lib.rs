@@ -23,6 +23,7 @@
 
 mod chunks;
 mod convert;
+mod deadline;
 mod image_service;
 mod node;
 mod notify;
@@ -44,6 +45,7 @@ use tracing::{info, warn};
 
 pub use socket::Error as SocketError;
 
+use deadline::Deadline;
 use image_service::ImageServer;
 use runtime_service::RuntimeServer;
 use socket::Socket;
@@ -124,8 +126,8 @@ pub async fn serve(
     info!(socket = %options.listen.display(), "serving CRI");
     notify::send("READY=1");
     let served = Server::builder()
-        .add_service(runtime)
-        .add_service(images)
+        .add_service(Deadline(runtime))
+        .add_service(Deadline(images))
         .serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop);
     tokio::select! {
         served = served => served.map_err(|source| Error::Serve { listen: options.listen, source }),

@@ -87,6 +87,8 @@ pub(crate) struct Entry {
     pub mode: u32,
     pub uid: u32,
     pub gid: u32,
+    /// Major and minor number of a device node, otherwise zeros.
+    pub device: (u32, u32),
     /// Seconds since 1970 and nanoseconds.
     pub mtime: (i64, u32),
     /// The file's size in bytes, holes included.
@@ -222,6 +224,10 @@ impl<R: BufRead> Archive<R> {
             uid: pax.uid.map_or_else(|| header.uid(), Ok).map_err(at)?,
             gid: pax.gid.map_or_else(|| header.gid(), Ok).map_err(at)?,
             mtime: pax.mtime.map_or_else(|| header.mtime(), Ok).map_err(at)?,
+            device: match kind {
+                Kind::CharacterDevice | Kind::BlockDevice => header.device().map_err(at)?,
+                _ => (0, 0),
+            },
             size: 0,
             sparse: None,
             xattrs: Vec::new(),

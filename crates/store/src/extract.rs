@@ -5,9 +5,9 @@
 //! archive to a call that could follow it elsewhere.
 //!
 //! Whiteouts become overlayfs's own: `.wh.x` a character device 0:0, `.wh..wh..opq` the xattr
-//! `trusted.overlay.opaque`. Device nodes in the archive are refused: an image has no use for them
-//! (a container's /dev is made by the runtime), and they would be the host's devices. Parents that
-//! the archive does not mention are made with mode 0755, owned by root.
+//! `trusted.overlay.opaque`. Of device nodes only those are made that every container has
+//! anyway; any other would be the host's device, and is refused. Parents that the archive does not
+//! mention are made with mode 0755, owned by root.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -15,8 +15,8 @@ use std::io::{BufRead, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, Stat, linkat, mkdirat, mkfifoat, mknodat, openat, statat,
-    symlinkat,
+    AtFlags, FileType, Mode, OFlags, Stat, linkat, makedev, mkdirat, mkfifoat, mknodat, openat,
+    statat, symlinkat,
 };
 use rustix::io::Errno;
 
@@ -26,6 +26,7 @@ use crate::layout::{DIRECTORY, Layout};
 use crate::limits::Limits;
 use crate::{Usage, tree};
 
+mod devices;
 mod directories;
 mod flaw;
 mod metadata;
@@ -176,8 +177,7 @@ impl<'a> Extractor<'a> {
 
     fn add<R: BufRead>(&mut self, archive: &mut Archive<R>, entry: &Entry) -> Result<(), Stop> {
         match entry.kind {
-            Kind::CharacterDevice => return Err(EntryFlaw::Device("character").into()),
-            Kind::BlockDevice => return Err(EntryFlaw::Device("block").into()),
+            Kind::CharacterDevice | Kind::BlockDevice => devices::check(entry)?,
             Kind::Other(flag) => return Err(EntryFlaw::Type(char::from(flag)).into()),
             Kind::File | Kind::Directory | Kind::Symlink | Kind::HardLink | Kind::Fifo => {}
         }
@@ -201,6 +201,7 @@ impl<'a> Extractor<'a> {
             Kind::Directory => self.directory(entry, &name, dir.as_fd(), last)?,
             Kind::HardLink => self.hard_link(entry, dir.as_fd(), last)?,
             Kind::Symlink => self.symlink(entry, dir.as_fd(), last)?,
+            Kind::CharacterDevice => self.device(entry, dir.as_fd(), last)?,
             _ => self.fifo(entry, dir.as_fd(), last)?,
         }
         Ok(())
@@ -289,6 +290,22 @@ impl<'a> Extractor<'a> {
     ) -> Result<(), EntryFlaw> {
         let mode = Mode::from_raw_mode(0o600);
         self.make(parent, last, "mkfifo", || mkfifoat(parent, last, mode))?;
+        metadata::set_node(parent, last, entry)?;
+        self.count(0);
+        Ok(())
+    }
+
+    fn device(
+        &mut self,
+        entry: &Entry,
+        parent: BorrowedFd<'_>,
+        last: &[u8],
+    ) -> Result<(), EntryFlaw> {
+        let mode = Mode::from_raw_mode(0o600);
+        let number = makedev(entry.device.0, entry.device.1);
+        self.make(parent, last, "mknod", || {
+            mknodat(parent, last, FileType::CharacterDevice, mode, number)
+        })?;
         metadata::set_node(parent, last, entry)?;
         self.count(0);
         Ok(())

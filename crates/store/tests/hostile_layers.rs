@@ -111,7 +111,7 @@ fn hard_links_reach_only_files_of_the_layer() {
 }
 
 #[test]
-fn device_nodes_are_refused() {
+fn device_nodes_of_the_host_are_refused() {
     // Overlayfs's own whiteout, a character device 0:0, is one too.
     for (flag, kind) in [(b'3', "character"), (b'4', "block")] {
         for numbers in [(b"0000010\0", b"0000000\0"), (b"0000000\0", b"0000000\0")] {

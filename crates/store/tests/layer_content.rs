@@ -398,3 +398,25 @@ fn what_follows_the_end_of_the_archive_counts_for_its_digest() {
     let layer = unpack(&sandbox.store, &[]);
     assert_eq!(fs::read_dir(layer).unwrap().count(), 0);
 }
+
+#[test]
+fn the_device_nodes_of_every_container_are_made_with_their_numbers() {
+    let sandbox = Sandbox::new();
+    let node = |name: &str, major: &[u8], minor: &[u8]| {
+        Entry::new(b'3', name)
+            .mode(0o666)
+            .patch(329, major)
+            .patch(337, minor)
+    };
+    let archive = Tar::new()
+        .dir("dev")
+        .entry(&node("dev/null", b"0000001\0", b"0000003\0"))
+        .entry(&node("dev/console", b"0000005\0", b"0000001\0"))
+        .finish();
+    let layer = unpack(&sandbox.store, &archive);
+    for (name, number) in [("dev/null", 0x103), ("dev/console", 0x501)] {
+        let metadata = layer.join(name).symlink_metadata().unwrap();
+        assert!(metadata.file_type().is_char_device(), "{name}");
+        assert_eq!((metadata.rdev(), metadata.mode() & 0o7777), (number, 0o666));
+    }
+}

@@ -245,7 +245,7 @@ pub struct ResolvedUser {
     pub uid: u32,
     /// Group.
     pub gid: u32,
-    /// Further groups.
+    /// Supplementary groups, the primary one first.
     pub groups: Vec<u32>,
 }
 

@@ -100,6 +100,16 @@ impl Header {
         identity(self.field(116, 8)).ok_or(TarFlaw::Number("gid"))
     }
 
+    /// Major and minor number of a device node.
+    pub(super) fn device(&self) -> Result<(u32, u32), TarFlaw> {
+        let part = |start| {
+            number(self.field(start, 8))
+                .and_then(|number| u32::try_from(number).ok())
+                .ok_or(TarFlaw::Number("device number"))
+        };
+        Ok((part(329)?, part(337)?))
+    }
+
     pub(super) fn size(&self) -> Result<u64, TarFlaw> {
         size(self.field(124, 12))
     }

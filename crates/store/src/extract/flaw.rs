@@ -22,9 +22,18 @@ pub enum EntryFlaw {
     /// The root of the layer is not a directory.
     #[error("the root must be a directory")]
     Root,
-    /// A device node.
-    #[error("it is a {0} device: device nodes in layers are refused")]
-    Device(&'static str),
+    /// A device node other than those of [`super::devices`].
+    #[error(
+        "it is a {kind} device, {major}:{minor}: of device nodes a layer may hold only those of every container"
+    )]
+    Device {
+        /// `character` or `block`.
+        kind: &'static str,
+        /// The device's major number.
+        major: u32,
+        /// The device's minor number.
+        minor: u32,
+    },
     /// A type of entry that has no meaning in a layer.
     #[error("entries of type {0:?} are not supported")]
     Type(char),

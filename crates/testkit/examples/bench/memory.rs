@@ -21,17 +21,7 @@ pub(crate) async fn compare(
         })?;
         let mut cri = node.clients().await?;
         let pods = fill(&mut cri, image).await?;
-        let engine = node.engine_pid().and_then(pss);
-        let supervisors = leftovers::processes(&node.dir().display().to_string());
-        let figures = (
-            engine,
-            mean(
-                supervisors
-                    .iter()
-                    .filter(|(_, line)| line.contains("supervise"))
-                    .map(|(pid, _)| *pid),
-            ),
-        );
+        let figures = measure(node.engine_pid(), &pods);
         empty(&mut cri, pods).await?;
         figures
     };
@@ -39,35 +29,64 @@ pub(crate) async fn compare(
         let containerd = Containerd::start(pause)?;
         let mut cri = containerd.clients().await?;
         let pods = fill(&mut cri, image).await?;
-        let engine = pss(containerd.pid());
-        let shims = leftovers::processes(&containerd.dir().display().to_string());
-        let figures = (
-            engine,
-            mean(
-                shims
-                    .iter()
-                    .filter(|(_, line)| line.contains("shim"))
-                    .map(|(pid, _)| *pid),
-            ),
-        );
+        let figures = measure(Some(containerd.pid()), &pods);
         empty(&mut cri, pods).await?;
         figures
     };
     Ok(Section {
         title: "Memory".into(),
         about: format!(
-            "Pss with {PODS} pods of one container each. A pod's own processes are not counted."
+            "Pss with {PODS} pods of one container each. The container's own processes are not counted."
         ),
         who: ["floe", "containerd"].map(String::from).to_vec(),
         unit: "MiB",
         rows: vec![
-            ("engine".into(), vec![floe.0, peer.0]),
+            ("engine".into(), vec![floe.engine, peer.engine]),
             (
-                "per pod: supervisor, or shim (without the pause process)".into(),
-                vec![floe.1, peer.1],
+                "a pod's supervisor, or shim".into(),
+                vec![floe.keeper, peer.keeper],
+            ),
+            (
+                "a pod's first process, or pause".into(),
+                vec![floe.first, peer.first],
             ),
         ],
     })
+}
+
+/// MiB.
+struct Figures {
+    engine: Option<f64>,
+    keeper: Option<f64>,
+    first: Option<f64>,
+}
+
+/// On both sides a pod has one process named by its id, which outlives the engine, and that one's
+/// oldest child holds the pod's namespaces.
+fn measure(engine: Option<u32>, pods: &[String]) -> Figures {
+    let mut keepers = Vec::new();
+    let mut firsts = Vec::new();
+    for pod in pods {
+        let named = leftovers::processes(pod);
+        let Some(keeper) = named.iter().map(|(pid, _)| *pid).min() else {
+            continue;
+        };
+        keepers.push(keeper);
+        firsts.extend(children(keeper).into_iter().min());
+    }
+    Figures {
+        engine: engine.and_then(pss),
+        keeper: mean(keepers.into_iter()),
+        first: mean(firsts.into_iter()),
+    }
+}
+
+fn children(pid: u32) -> Vec<u32> {
+    std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))
+        .unwrap_or_default()
+        .split_whitespace()
+        .filter_map(|child| child.parse().ok())
+        .collect()
 }
 
 async fn fill(cri: &mut Clients, image: &str) -> Result<Vec<String>, Error> {

@@ -1,0 +1,137 @@
+//! The client's deadline (`grpc-timeout` of gRPC over HTTP/2), answered as DEADLINE_EXCEEDED.
+//!
+//! tonic keeps that deadline too, but answers CANCELLED, which clients take for their own doing.
+//! This stands inside of it and so is asked first when both are over. It ends the wait, never the
+//! work: what an RPC has begun goes on in [`crate::work`].
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tonic::Status;
+use tonic::codegen::{Body, Service, StdError, http};
+use tonic::server::NamedService;
+
+/// A service that keeps its client's deadlines.
+#[derive(Debug, Clone)]
+pub(crate) struct Deadline<S>(pub S);
+
+impl<S: NamedService> NamedService for Deadline<S> {
+    const NAME: &'static str = S::NAME;
+}
+
+type Answer = http::Response<tonic::body::Body>;
+
+impl<S, B> Service<http::Request<B>> for Deadline<S>
+where
+    S: Service<http::Request<B>, Response = Answer, Error = Infallible>,
+    S::Future: Send + 'static,
+    B: Body + Send + 'static,
+    B::Error: Into<StdError>,
+{
+    type Response = Answer;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Answer, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: http::Request<B>) -> Self::Future {
+        let limit = request
+            .headers()
+            .get("grpc-timeout")
+            .and_then(|value| timeout(value.to_str().ok()?));
+        let Some(limit) = limit else {
+            return Box::pin(self.0.call(request));
+        };
+        let over = tokio::time::sleep(limit);
+        let answer = self.0.call(request);
+        Box::pin(async move {
+            tokio::select! {
+                biased;
+                answer = answer => answer,
+                () = over => Ok(Status::deadline_exceeded(format!(
+                    "the client's deadline of {limit:?} is over"
+                ))
+                .into_http()),
+            }
+        })
+    }
+}
+
+/// At most eight digits and a unit. Anything else is no deadline, as for tonic.
+fn timeout(text: &str) -> Option<Duration> {
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let number: u64 = Some(digits)
+        .filter(|digits| digits.len() <= 8 && digits.bytes().all(|byte| byte.is_ascii_digit()))?
+        .parse()
+        .ok()?;
+    match unit {
+        "H" => Some(Duration::from_secs(number * 3600)),
+        "M" => Some(Duration::from_secs(number * 60)),
+        "S" => Some(Duration::from_secs(number)),
+        "m" => Some(Duration::from_millis(number)),
+        "u" => Some(Duration::from_micros(number)),
+        "n" => Some(Duration::from_nanos(number)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Answers after a while.
+    struct Slow(Duration);
+
+    impl Service<http::Request<String>> for Slow {
+        type Response = Answer;
+        type Error = Infallible;
+        type Future = Pin<Box<dyn Future<Output = Result<Answer, Infallible>> + Send>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, _: http::Request<String>) -> Self::Future {
+            let answer = tokio::time::sleep(self.0);
+            Box::pin(async move {
+                answer.await;
+                Ok(Status::ok("").into_http())
+            })
+        }
+    }
+
+    async fn status(answers_after: Duration, timeout: &str) -> String {
+        let request = http::Request::builder()
+            .header("grpc-timeout", timeout)
+            .body(String::new())
+            .unwrap();
+        let answer = Deadline(Slow(answers_after)).call(request).await.unwrap();
+        answer.headers()["grpc-status"].to_str().unwrap().to_owned()
+    }
+
+    #[tokio::test]
+    async fn what_takes_longer_than_the_client_waits_is_deadline_exceeded() {
+        let never = Duration::from_secs(3600);
+        assert_eq!(status(never, "1m").await, "4");
+        assert_eq!(status(Duration::ZERO, "1H").await, "0");
+        assert_eq!(status(Duration::from_millis(5), "no deadline").await, "0");
+    }
+
+    #[test]
+    fn a_deadline_is_at_most_eight_digits_and_a_unit() {
+        assert_eq!(timeout("1H"), Some(Duration::from_secs(3600)));
+        assert_eq!(timeout("2M"), Some(Duration::from_secs(120)));
+        assert_eq!(timeout("99999999S"), Some(Duration::from_secs(99_999_999)));
+        assert_eq!(timeout("15m"), Some(Duration::from_millis(15)));
+        assert_eq!(timeout("999u"), Some(Duration::from_micros(999)));
+        assert_eq!(timeout("7n"), Some(Duration::from_nanos(7)));
+        for bad in ["", "S", "100000000S", "-1S", "+1S", "1", "1s", "1 S", "é"] {
+            assert_eq!(timeout(bad), None, "{bad:?}");
+        }
+    }
+}
