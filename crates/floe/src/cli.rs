@@ -22,13 +22,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Args)]
 pub(crate) struct Global {
     /// Configuration file (crio.conf's tables and keys) [default: /etc/floe/floe.toml, if it exists]
-    #[arg(
-        long,
-        short = 'c',
-        global = true,
-        env = "FLOE_CONFIG",
-        value_name = "FILE"
-    )]
+    #[arg(long, short = 'c', env = "FLOE_CONFIG", value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// Directory of the image store, instead of the configuration's
     #[arg(long, global = true, value_name = "DIR")]
@@ -43,12 +37,15 @@ pub(crate) struct Global {
 pub(crate) enum Command {
     /// Serve the Kubernetes CRI on a unix socket
     Serve(cmd::serve::Args),
-    /// Fetch images from registries
-    Pull(cmd::pull::Args),
-    /// List images
-    Images(cmd::images::Args),
-    /// Remove images
-    Rmi(cmd::rmi::Args),
+    #[command(flatten)]
+    Node(NodeCommand),
+    #[command(flatten)]
+    Move(MoveCommand),
+}
+
+/// What is done to the node's containers and images.
+#[derive(Debug, Subcommand)]
+pub(crate) enum NodeCommand {
     /// Run a command in a new container
     Run(Box<cmd::run::Args>),
     /// List containers
@@ -61,6 +58,41 @@ pub(crate) enum Command {
     Stop(cmd::stop::Args),
     /// Remove containers
     Rm(cmd::rm::Args),
+    /// Fetch images from registries
+    Pull(cmd::pull::Args),
+    /// List images
+    Images(cmd::images::Args),
+    /// Give an image further names
+    Tag(cmd::stored::TagArgs),
+    /// Send an image to a registry
+    Push(cmd::stored::PushArgs),
+    /// Write an image to an archive
+    Save(cmd::stored::SaveArgs),
+    /// Remove images
+    Rmi(cmd::rmi::Args),
+}
+
+/// What is done to images wherever they are: needs no engine, and no root but for floe's store.
+#[derive(Debug, Subcommand)]
+pub(crate) enum MoveCommand {
+    /// Read images from an archive into the store
+    Load(cmd::stored::LoadArgs),
+    /// Copy an image from one place to another
+    Copy(Box<cmd::copy::Args>),
+    /// Show what an image is, without copying it
+    Inspect(cmd::inspect::Args),
+    /// List the tags of a repository
+    #[command(name = "list-tags")]
+    ListTags(cmd::list_tags::Args),
+    /// Delete an image from a registry
+    Delete(cmd::delete::Args),
+    /// Print the digest of a manifest in a file
+    #[command(name = "manifest-digest")]
+    ManifestDigest(cmd::manifest_digest::Args),
+    /// Store a login for a registry
+    Login(cmd::login::LoginArgs),
+    /// Forget a login for a registry
+    Logout(cmd::login::LogoutArgs),
 }
 
 impl Global {

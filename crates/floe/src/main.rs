@@ -7,18 +7,28 @@ mod cmd;
 mod names;
 mod output;
 mod progress;
+mod remote;
+mod template;
 mod terminal;
 
 use std::process::ExitCode;
 
 use clap::Parser;
-use cli::{Cli, Command};
+use cli::{Cli, Command, Global, MoveCommand, NodeCommand};
 
 /// floe itself failed (podman's code for that).
 const FAILED: u8 = 125;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let code = if error.use_stderr() { FAILED } else { 0 };
+            // Nobody is left to be told that standard output is closed.
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
     match dispatch(cli) {
         Ok(code) => code,
         Err(error) => {
@@ -28,22 +38,45 @@ fn main() -> ExitCode {
     }
 }
 
-fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
-    if let Command::Serve(args) = cli.command {
-        return cmd::serve::run(&cli.global, &args);
-    }
-    let engine = cli.global.open()?;
+fn dispatch(mut cli: Cli) -> Result<ExitCode, Failure> {
     match cli.command {
-        Command::Serve(_) => unreachable!("handled above"),
-        Command::Pull(args) => cmd::pull::run(&engine, &args),
-        Command::Images(args) => cmd::images::run(&engine, &args),
-        Command::Rmi(args) => cmd::rmi::run(&engine, &args),
-        Command::Run(args) => cmd::run::run(&engine, *args),
-        Command::Ps(args) => cmd::ps::run(&engine, &args),
-        Command::Logs(args) => cmd::logs::run(&engine, &args),
-        Command::Exec(args) => cmd::exec::run(&engine, &args),
-        Command::Stop(args) => cmd::stop::run(&engine, &args),
-        Command::Rm(args) => cmd::rm::run(&engine, &args),
+        Command::Serve(mut args) => {
+            cli.global.config = args.config.take().or(cli.global.config);
+            cmd::serve::run(&cli.global, &args)
+        }
+        Command::Node(command) => on_node(&cli.global, command),
+        Command::Move(command) => move_images(&cli.global, command),
+    }
+}
+
+fn on_node(global: &Global, command: NodeCommand) -> Result<ExitCode, Failure> {
+    let engine = global.open()?;
+    match command {
+        NodeCommand::Pull(args) => cmd::pull::run(&engine, &args),
+        NodeCommand::Images(args) => cmd::images::run(&engine, &args),
+        NodeCommand::Rmi(args) => cmd::rmi::run(&engine, &args),
+        NodeCommand::Run(args) => cmd::run::run(&engine, *args),
+        NodeCommand::Ps(args) => cmd::ps::run(&engine, &args),
+        NodeCommand::Logs(args) => cmd::logs::run(&engine, &args),
+        NodeCommand::Exec(args) => cmd::exec::run(&engine, &args),
+        NodeCommand::Stop(args) => cmd::stop::run(&engine, &args),
+        NodeCommand::Rm(args) => cmd::rm::run(&engine, &args),
+        NodeCommand::Tag(args) => cmd::stored::tag(&engine, &args),
+        NodeCommand::Push(args) => cmd::stored::push(global, &engine, &args),
+        NodeCommand::Save(args) => cmd::stored::save(global, &engine, &args),
+    }
+}
+
+fn move_images(global: &Global, command: MoveCommand) -> Result<ExitCode, Failure> {
+    match command {
+        MoveCommand::Load(args) => cmd::stored::load(global, &args),
+        MoveCommand::Copy(args) => cmd::copy::run(global, *args),
+        MoveCommand::Inspect(args) => cmd::inspect::run(global, &args),
+        MoveCommand::ListTags(args) => cmd::list_tags::run(global, &args),
+        MoveCommand::Delete(args) => cmd::delete::run(global, &args),
+        MoveCommand::ManifestDigest(args) => cmd::manifest_digest::run(&args),
+        MoveCommand::Login(args) => cmd::login::login(global, &args),
+        MoveCommand::Logout(args) => cmd::login::logout(&args),
     }
 }
 
@@ -76,6 +109,24 @@ impl std::fmt::Display for Failure {
 
 impl From<engine::Error> for Failure {
     fn from(error: engine::Error) -> Self {
+        Self::new(error.to_string())
+    }
+}
+
+impl From<image::Error> for Failure {
+    fn from(error: image::Error) -> Self {
+        Self::new(error.to_string())
+    }
+}
+
+impl From<store::Error> for Failure {
+    fn from(error: store::Error) -> Self {
+        Self::new(error.to_string())
+    }
+}
+
+impl From<transfer::Error> for Failure {
+    fn from(error: transfer::Error) -> Self {
         Self::new(error.to_string())
     }
 }

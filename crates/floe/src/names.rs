@@ -28,6 +28,22 @@ pub(crate) fn find(engine: &Engine, text: &str) -> Result<Container, Failure> {
     }
 }
 
+/// Checks a name that a person chose: podman's rule, `[a-zA-Z0-9][a-zA-Z0-9_.-]*`.
+pub(crate) fn check(name: &str) -> Result<(), Failure> {
+    let further = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    let valid = name
+        .as_bytes()
+        .first()
+        .is_some_and(u8::is_ascii_alphanumeric)
+        && name.bytes().all(further);
+    if valid {
+        return Ok(());
+    }
+    Err(Failure::new(format!(
+        "the name {name:?} is invalid: names consist of letters, digits, \"_\", \".\" and \"-\" and begin with a letter or digit"
+    )))
+}
+
 /// Two words, chosen by the random bytes of an id so that a clash is rare.
 pub(crate) fn invent() -> Result<String, Failure> {
     let mut bytes = [0_u8; 4];

@@ -2,6 +2,10 @@
 //!
 //! Secrets must never reach a log or an error: [`Credentials`] prints without them.
 
+mod write;
+
+pub use write::{forget, forget_all, store};
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;

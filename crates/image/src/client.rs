@@ -128,6 +128,11 @@ struct Inner {
     schemes: Mutex<HashMap<String, Scheme>>,
 }
 
+/// What tokens are asked for.
+const PULL: &str = "pull";
+const PUSH: &str = "pull,push";
+const ALL: &str = "*";
+
 impl Client {
     /// A client. Nothing is read or connected yet.
     pub fn new(config: ClientConfig) -> Client {
@@ -173,7 +178,7 @@ impl Inner {
 
     /// Who to be at a source. Credentials that were given are the registry's own: a mirror gets
     /// only what is stored for it.
-    fn repo(&self, source: &Source, given: &Credentials, push: bool) -> Result<Repo> {
+    fn repo(&self, source: &Source, given: &Credentials, actions: &'static str) -> Result<Repo> {
         let stored = *given == Credentials::Stored || source.mirror;
         let credentials = match stored {
             true if *given == Credentials::Anonymous => Credentials::Anonymous,
@@ -183,13 +188,13 @@ impl Inner {
         Ok(Repo {
             source: source.clone(),
             credentials,
-            push,
+            actions,
         })
     }
 
     fn push_repo(&self, reference: &Reference, given: &Credentials) -> Result<Repo> {
         let source = self.config.registries.push_target(reference)?;
-        self.repo(&source, given, true)
+        self.repo(&source, given, PUSH)
     }
 }
 

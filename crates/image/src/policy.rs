@@ -168,30 +168,49 @@ impl Policy {
     /// must be met. Errors with [`Error::PolicyRejected`] or [`Error::SignatureUnsupported`].
     pub fn check(&self, reference: &Reference) -> Result<()> {
         let (scope, list) = self.find(reference);
+        self.require(&reference.to_string(), &scope, list)
+    }
+
+    fn require(&self, image: &str, scope: &str, list: &[Requirement]) -> Result<()> {
         for requirement in list {
             let requirement = match requirement {
                 Requirement::InsecureAcceptAnything => continue,
                 Requirement::Reject => {
-                    let reference = reference.to_string();
                     return Err(Error::PolicyRejected {
-                        reference,
+                        reference: image.to_owned(),
                         path: self.path.clone(),
-                        scope,
+                        scope: scope.to_owned(),
                     });
                 }
                 Requirement::SignedBy(_) => "signedBy",
                 Requirement::SignedBaseLayer(_) => "signedBaseLayer",
                 Requirement::SigstoreSigned(_) => "sigstoreSigned",
             };
-            let reference = reference.to_string();
             return Err(Error::SignatureUnsupported {
-                reference,
+                reference: image.to_owned(),
                 path: self.path.clone(),
-                scope,
+                scope: scope.to_owned(),
                 requirement,
             });
         }
         Ok(())
+    }
+
+    /// The same for an image at a path, under a transport other than `docker`, by the scopes that
+    /// containers-policy.json(5) gives paths: the path itself and each directory above it.
+    pub fn check_path(&self, transport: &str, path: &Path) -> Result<()> {
+        let scopes = self.transports.get(transport);
+        let above = path.ancestors().map(|scope| scope.display().to_string());
+        let found = scopes.and_then(|scopes| {
+            let mut names = above.chain([String::new()]);
+            names.find_map(|scope| Some((scope.clone(), scopes.get(&scope)?)))
+        });
+        let (scope, list) = match &found {
+            Some((scope, list)) => (scope.as_str(), list.as_slice()),
+            None => ("default", self.default.as_slice()),
+        };
+        let image = format!("{transport}:{}", path.display());
+        self.require(&image, scope, list)
     }
 
     fn find(&self, reference: &Reference) -> (String, &[Requirement]) {

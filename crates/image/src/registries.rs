@@ -231,6 +231,32 @@ impl Registries {
         Ok(all)
     }
 
+    /// Lets `host[:port]` speak plain HTTP and show any certificate, besides what the files say.
+    pub fn allow_insecure(&mut self, host: &str) {
+        let own = |prefix: &str| prefix == host || prefix.starts_with(&format!("{host}/"));
+        let named = self.registries.values_mut().filter(|r| own(&r.prefix));
+        named.for_each(|registry| registry.insecure = true);
+        if self.registries.contains_key(host) {
+            return;
+        }
+        // What a wildcard says about the host, such as that it is blocked, still holds.
+        let any = Reference::parse(&format!("{host}/x")).ok();
+        let wild = any.and_then(|any| self.find(&any).cloned());
+        let whole = Registry {
+            prefix: host.to_owned(),
+            insecure: true,
+            ..wild.unwrap_or(Registry {
+                prefix: String::new(),
+                location: None,
+                insecure: true,
+                blocked: false,
+                mirror_by_digest_only: false,
+                mirrors: Vec::new(),
+            })
+        };
+        self.registries.insert(host.to_owned(), whole);
+    }
+
     /// The registries that short names are searched in, in order.
     pub fn search(&self) -> &[String] {
         &self.search

@@ -2,12 +2,16 @@
 
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use tempfile::TempDir;
 
 use crate::Error;
+
+/// bcrypt of `secret`.
+const SECRET: &str = "$2b$04$l7ehwwnP93K9r9E19eIBe.dudrHKD.nOApuV2j5NO1DLmby9EYiiG";
 
 /// A running registry; ended and removed when dropped.
 #[derive(Debug)]
@@ -23,6 +27,25 @@ impl Registry {
     /// # Errors
     /// docker-registry is not installed or does not come up within 10 s.
     pub fn start() -> Result<Self, Error> {
+        Self::start_with(|_| Ok(String::new()))
+    }
+
+    /// As [`Registry::start`], for the user `floe` with the password `secret` only.
+    ///
+    /// # Errors
+    /// As [`Registry::start`].
+    pub fn start_private() -> Result<Self, Error> {
+        Self::start_with(|dir| {
+            let users = dir.join("htpasswd");
+            std::fs::write(&users, format!("floe:{SECRET}\n"))?;
+            let users = users.display();
+            Ok(format!(
+                "auth: {{htpasswd: {{realm: floe, path: {users}}}}}\n"
+            ))
+        })
+    }
+
+    fn start_with(more: impl FnOnce(&Path) -> Result<String, Error>) -> Result<Self, Error> {
         let dir = tempfile::Builder::new()
             .prefix("floe-registry-")
             .tempdir()?;
@@ -31,8 +54,9 @@ impl Registry {
         std::fs::write(
             &config,
             format!(
-                "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}, delete: {{enabled: true}}}}\nhttp: {{addr: \"127.0.0.1:{port}\"}}\n",
-                dir.path().join("data").display()
+                "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}, delete: {{enabled: true}}}}\nhttp: {{addr: \"127.0.0.1:{port}\"}}\n{}",
+                dir.path().join("data").display(),
+                more(dir.path())?
             ),
         )?;
         let mut command = Command::new("docker-registry");

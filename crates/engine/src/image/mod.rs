@@ -4,6 +4,7 @@ mod pull;
 mod query;
 
 pub(crate) use pull::Fetcher;
+pub use pull::{client_config, policy};
 
 /// How to authenticate at a registry.
 pub use image::Credentials;

@@ -40,33 +40,11 @@ pub(crate) struct Fetcher {
 
 impl Fetcher {
     pub(crate) fn new(config: &Config) -> Result<Self> {
-        let failed = |e: image::Error| Error::Config {
-            origin: "crio.image".into(),
-            reason: e.to_string(),
-        };
-        let settings = &config.image;
-        let registries = Registries::load(&RegistriesPaths {
-            file: settings.registries_conf.clone(),
-            dropin_dirs: vec![settings.registries_conf_dir.clone()],
-            ..RegistriesPaths::system()
-        })
-        .map_err(failed)?;
-        let policy =
-            Policy::load(std::slice::from_ref(&settings.signature_policy)).map_err(failed)?;
-        let auth = match settings.global_auth_file.as_os_str() {
-            empty if empty.is_empty() => AuthFiles::from_env(|name| std::env::var_os(name)),
-            _ => AuthFiles::only(settings.global_auth_file.clone()),
-        };
-        let client = Client::new(ClientConfig {
-            registries: registries.clone(),
-            auth,
-            certs_dirs: vec![settings.certs_dir.clone()],
-            ..ClientConfig::default()
-        });
+        let settings = client_config(config)?;
         Ok(Self {
-            client,
-            registries,
-            policy,
+            registries: settings.registries.clone(),
+            client: Client::new(settings),
+            policy: policy(config)?,
             busy: Mutex::default(),
         })
     }
@@ -81,6 +59,45 @@ impl Fetcher {
         let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
         busy.retain(|_, turn| Arc::strong_count(turn) > 1);
         Arc::clone(busy.entry(reference.to_owned()).or_default())
+    }
+}
+
+/// How to talk to registries: the files that the configuration names.
+///
+/// # Errors
+/// A registries.conf that cannot be used.
+pub fn client_config(config: &Config) -> Result<ClientConfig> {
+    let settings = &config.image;
+    let registries = Registries::load(&RegistriesPaths {
+        file: settings.registries_conf.clone(),
+        dropin_dirs: vec![settings.registries_conf_dir.clone()],
+        ..RegistriesPaths::system()
+    })
+    .map_err(failed)?;
+    let auth = match settings.global_auth_file.as_os_str() {
+        empty if empty.is_empty() => AuthFiles::from_env(|name| std::env::var_os(name)),
+        _ => AuthFiles::only(settings.global_auth_file.clone()),
+    };
+    Ok(ClientConfig {
+        registries,
+        auth,
+        certs_dirs: vec![settings.certs_dir.clone()],
+        ..ClientConfig::default()
+    })
+}
+
+/// Which images are trusted: the policy.json that the configuration names.
+///
+/// # Errors
+/// A policy that cannot be used.
+pub fn policy(config: &Config) -> Result<Policy> {
+    Policy::load(std::slice::from_ref(&config.image.signature_policy)).map_err(failed)
+}
+
+fn failed(error: image::Error) -> Error {
+    Error::Config {
+        origin: "crio.image".into(),
+        reason: error.to_string(),
     }
 }
 

@@ -1,5 +1,7 @@
 //! ListImages, ImageStatus, RemoveImage: what is in the store.
 
+use image::Reference;
+
 use super::ImageRecord;
 use crate::container::ContainerFilter;
 use crate::engine::Engine;
@@ -43,6 +45,35 @@ impl Engine {
             what: "image",
             name: query.to_owned(),
         })
+    }
+
+    /// The tag of `image` that `query` means; `None` when it means the image by an id or digest.
+    pub fn tag_meant(&self, image: &ImageRecord, query: &str) -> Option<String> {
+        // Short names as the store finds them: Docker Hub's and localhost's, too.
+        let also = [query.to_owned(), format!("localhost/{query}")];
+        let also = also.iter().filter_map(|name| Reference::parse(name).ok());
+        let candidates = self.images_fetcher().candidates(query).into_iter();
+        candidates
+            .chain(also.map(Reference::or_latest))
+            .map(|reference| reference.to_string())
+            .find(|name| image.names.contains(name))
+    }
+
+    /// Gives the image that `query` names a further name; another image with that name loses it.
+    ///
+    /// # Errors
+    /// No such image, or a name that is no reference with a tag.
+    pub fn tag_image(&self, query: &str, name: &str) -> Result<()> {
+        let image = self.image(query)?;
+        Ok(self.store().tag(&image.id, name)?)
+    }
+
+    /// Takes a tag from its image, which stays; `false` when no image has it.
+    ///
+    /// # Errors
+    /// What is no reference with a tag.
+    pub fn untag_image(&self, name: &str) -> Result<bool> {
+        Ok(self.store().untag(name)?)
     }
 
     /// Removes the image with all its names and what nothing else uses. An image that is not

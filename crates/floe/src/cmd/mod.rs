@@ -1,8 +1,14 @@
 //! One file per command: its options and what it does.
 
+pub(crate) mod copy;
+pub(crate) mod delete;
 pub(crate) mod exec;
 pub(crate) mod images;
+pub(crate) mod inspect;
+pub(crate) mod list_tags;
+pub(crate) mod login;
 pub(crate) mod logs;
+pub(crate) mod manifest_digest;
 pub(crate) mod ps;
 pub(crate) mod pull;
 pub(crate) mod rm;
@@ -10,6 +16,7 @@ pub(crate) mod rmi;
 pub(crate) mod run;
 pub(crate) mod serve;
 pub(crate) mod stop;
+pub(crate) mod stored;
 
 use std::process::ExitCode;
 

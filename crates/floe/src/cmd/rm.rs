@@ -54,7 +54,8 @@ pub(crate) fn run(engine: &Engine, args: &Args) -> Result<ExitCode, Failure> {
     super::for_each(&names, |name| {
         let container = match names::find(engine, name) {
             Err(_) if args.force => return Ok(()),
-            other => other?,
+            // podman's exit code for a container that is not there.
+            other => other.map_err(|failure| failure.with_code(1))?,
         };
         if matches!(container.state, ContainerState::Running { .. }) {
             if !args.force {

@@ -43,6 +43,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(engine: &Engine, args: Args) -> Result<ExitCode, Failure> {
     let name = args.name.clone().map_or_else(names::invent, Ok)?;
+    names::check(&name)?;
     let taken = engine
         .pods(&engine::PodFilter::default())?
         .into_iter()

@@ -14,6 +14,9 @@ use crate::cli::Global;
 /// Options of `floe serve`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
+    /// Configuration file (crio.conf's tables and keys) [default: /etc/floe/floe.toml, if it exists]
+    #[arg(long, short = 'c', value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
     /// Path of the CRI socket, instead of the configuration's
     #[arg(long, value_name = "SOCKET")]
     listen: Option<PathBuf>,

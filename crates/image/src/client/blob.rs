@@ -12,11 +12,11 @@ use futures_util::stream::{BoxStream, StreamExt, try_unfold};
 use reqwest::header::{CONTENT_RANGE, HeaderValue, RANGE};
 use reqwest::{Method, StatusCode};
 
-use super::Client;
 use super::answer::Answer;
 use super::exchange::{Ask, Repo, Target};
 use super::retry::Again;
 use super::transport::chain;
+use super::{Client, PULL};
 use crate::auth::Credentials;
 use crate::digest::Verifier;
 use crate::error::{At, Error, ProtocolFlaw, Result};
@@ -86,7 +86,7 @@ impl Client {
     ) -> Result<BlobStream> {
         let mut download = Download {
             client: self.clone(),
-            repo: self.inner.repo(source, credentials, false)?,
+            repo: self.inner.repo(source, credentials, PULL)?,
             path: format!("blobs/{}", descriptor.digest),
             subject: format!("blob {} of {}", descriptor.digest, source.reference.name()),
             size: descriptor.size,

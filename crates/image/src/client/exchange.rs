@@ -28,20 +28,26 @@ const MAX_REDIRECTS: usize = 5;
 pub(super) struct Repo {
     pub(super) source: Source,
     pub(super) credentials: Credentials,
-    pub(super) push: bool,
+    /// What is to be done there, as token services write it.
+    pub(super) actions: &'static str,
 }
 
 impl Repo {
-    /// What a token must permit.
+    /// What a token must permit; nothing in particular when there is nothing to be done.
     pub(super) fn scope(&self) -> String {
-        let actions = if self.push { "pull,push" } else { "pull" };
-        format!("repository:{}:{actions}", self.source.reference.path())
+        if self.actions.is_empty() {
+            return String::new();
+        }
+        let path = self.source.reference.path();
+        format!("repository:{path}:{}", self.actions)
     }
 }
 
 /// Where a request goes.
 #[derive(Debug, Clone)]
 pub(super) enum Target {
+    /// `/v2/` of the registry.
+    Root,
     /// Below `/v2/NAME/` of the repository.
     Api(String),
     /// Exactly here.
@@ -171,7 +177,11 @@ impl Inner {
         }
         let sent = match &ask.target {
             Target::Url(url) => self.logged_in(repo, ask, url.clone()).await?,
-            Target::Api(path) => self.by_scheme(repo, ask, path).await?,
+            Target::Root => self.by_scheme(repo, ask, "").await?,
+            Target::Api(path) => {
+                let path = format!("{}/{path}", repo.source.reference.path());
+                self.by_scheme(repo, ask, &path).await?
+            }
         };
         let answer = understand(ask.at(&sent.url), sent.response).await;
         answer.map_err(|failure| {
@@ -188,10 +198,7 @@ impl Inner {
         let domain = repo.source.reference.domain();
         let url = |scheme| {
             let root = endpoint::root(domain, scheme);
-            let url = root.and_then(|root| {
-                root.join(&format!("{}/{path}", repo.source.reference.path()))
-                    .ok()
-            });
+            let url = root.and_then(|root| root.join(path).ok());
             url.ok_or_else(|| {
                 let at = At {
                     subject: ask.subject.as_str().into(),

@@ -8,7 +8,7 @@ use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
 
 use super::answer::Document;
 use super::exchange::{Ask, Repo, Target};
-use super::{Client, Inner, Trail};
+use super::{Client, Inner, PULL, Trail};
 use crate::auth::Credentials;
 use crate::digest::Digest;
 use crate::error::{At, Error, ManifestFlaw, ProtocolFlaw, Result};
@@ -77,7 +77,7 @@ impl Client {
         let inner = &self.inner;
         let mut trail = Trail::new(&reference);
         for source in inner.config.registries.resolve(&reference)? {
-            let fetched = match inner.repo(&source, credentials, false) {
+            let fetched = match inner.repo(&source, credentials, PULL) {
                 Ok(repo) => inner.manifest_at(&repo).await,
                 Err(error) => Err(error),
             };
@@ -102,7 +102,7 @@ impl Client {
         let inner = &self.inner;
         let mut trail = Trail::new(&reference);
         for source in inner.config.registries.resolve(&reference)? {
-            let image = match inner.repo(&source, credentials, false) {
+            let image = match inner.repo(&source, credentials, PULL) {
                 Ok(repo) => inner.image_at(repo, platform).await,
                 Err(error) => Err(error),
             };

@@ -10,12 +10,12 @@ use std::sync::Mutex;
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::{Stream, try_unfold};
 use reqwest::header::{CONTENT_TYPE, HeaderValue, LOCATION};
-use reqwest::{Method, Url};
+use reqwest::{Method, StatusCode, Url};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::answer::Answer;
 use super::exchange::{Ask, Content, Repo, Target};
-use super::{Client, Inner};
+use super::{ALL, Client, Inner};
 use crate::auth::Credentials;
 use crate::digest::Digest;
 use crate::error::{Error, ProtocolFlaw, Result};
@@ -109,6 +109,48 @@ impl Client {
         };
         self.inner.ask(&repo, &put).await?;
         Ok(true)
+    }
+
+    /// Asks the registry to take a blob from `from`, another of its repositories. Returns whether it
+    /// did; one that does not may have opened an upload, which is ended.
+    pub async fn mount_blob(
+        &self,
+        reference: &Reference,
+        from: &Reference,
+        digest: &Digest,
+        credentials: &Credentials,
+    ) -> Result<bool> {
+        let repo = self.inner.push_repo(reference, credentials)?;
+        let subject = format!("blob {digest} from {} to {}", from.name(), reference.name());
+        let target = format!("blobs/uploads/?mount={digest}&from={}", from.path());
+        let ask = Ask::new(Method::POST, Target::Api(target), subject.clone());
+        let answer = self.inner.ask(&repo, &ask).await?;
+        if answer.response.status() == StatusCode::CREATED {
+            return Ok(true);
+        }
+        let end = Ask::new(Method::DELETE, Target::Url(upload_url(&answer)?), subject);
+        if let Err(error) = self.inner.ask(&repo, &end).await {
+            tracing::debug!("an upload that is not needed stays open: {error}");
+        }
+        Ok(false)
+    }
+
+    /// Deletes what `reference` names: the manifest that its tag means now, or that of its digest,
+    /// and with it every tag of the same. Errors with [`Error::NotFound`], and with what the
+    /// registry says when it does not allow it. Returns the manifest's digest.
+    pub async fn delete(&self, reference: &Reference, credentials: &Credentials) -> Result<Digest> {
+        let fetched = self.manifest(reference, credentials).await?;
+        let repo = Repo {
+            actions: ALL,
+            ..self.inner.push_repo(reference, credentials)?
+        };
+        let ask = Ask::new(
+            Method::DELETE,
+            Target::Api(format!("manifests/{}", fetched.digest)),
+            format!("manifest {reference}"),
+        );
+        self.inner.ask(&repo, &ask).await?;
+        Ok(fetched.digest)
     }
 
     /// Pushes a manifest or index under the tag of `reference`, or under its digest if it has no

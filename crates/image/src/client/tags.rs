@@ -6,8 +6,8 @@ use reqwest::header::LINK;
 use reqwest::{Method, Url};
 use serde::Deserialize;
 
-use super::exchange::{Ask, Target};
-use super::{Client, endpoint};
+use super::exchange::{Ask, Repo, Target};
+use super::{Client, PULL, endpoint};
 use crate::auth::Credentials;
 use crate::error::{Error, ProtocolFlaw, Result};
 use crate::manifest::null_default;
@@ -24,6 +24,20 @@ struct Page {
 }
 
 impl Client {
+    /// Whether the registry `host[:port]` lets these credentials in. Errors as any request does,
+    /// with [`Error::Unauthorized`] when it does not.
+    pub async fn log_in(&self, host: &str, credentials: &Credentials) -> Result<()> {
+        // Any repository of the registry does: none is asked for.
+        let reference = Reference::parse(&format!("{host}/x"))?;
+        let repo = Repo {
+            actions: "",
+            ..self.inner.push_repo(&reference, credentials)?
+        };
+        let ask = Ask::new(Method::GET, Target::Root, format!("login to {host}"));
+        self.inner.ask(&repo, &ask).await?;
+        Ok(())
+    }
+
     /// All tags of the repository of `reference`, from the registry itself and not a mirror.
     pub async fn tags(
         &self,
@@ -32,7 +46,7 @@ impl Client {
     ) -> Result<Vec<String>> {
         let sources = self.inner.config.registries.resolve(reference)?;
         let repo = match sources.last() {
-            Some(own) => self.inner.repo(own, credentials, false)?,
+            Some(own) => self.inner.repo(own, credentials, PULL)?,
             None => return Ok(Vec::new()),
         };
         let subject = format!("tags of {}", reference.name());

@@ -155,7 +155,10 @@ impl Inner {
 /// A GET with the password, or for identity tokens the OAuth2 form.
 fn token_request(key: &Key, mut realm: Url, subject: &str) -> (Ask, Url) {
     let subject = format!("token for {subject}");
-    let mut fields: Vec<(&str, &str)> = vec![("scope", &key.scope)];
+    let mut fields: Vec<(&str, &str)> = Vec::new();
+    if !key.scope.is_empty() {
+        fields.push(("scope", &key.scope));
+    }
     fields.extend(key.service.as_deref().map(|service| ("service", service)));
     if let Credentials::IdentityToken(token) = &key.credentials {
         fields.extend([

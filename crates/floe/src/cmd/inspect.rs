@@ -1,0 +1,187 @@
+//! `floe inspect`: what an image is, without copying it (skopeo inspect).
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::process::ExitCode;
+
+use image::{AnyManifest, Descriptor, ImageConfig, Manifest};
+use serde::Serialize;
+use transfer::{Document, Location, Source};
+
+use super::copy::PlatformFlags;
+use crate::cli::Global;
+use crate::remote::{self, Flags, Remote};
+use crate::{Failure, template};
+
+/// Options of `floe inspect`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Print the manifest, or with --config the config, byte for byte
+    #[arg(long)]
+    raw: bool,
+    /// Print the image's config
+    #[arg(long)]
+    config: bool,
+    /// Go template, such as '{{.Digest}}'
+    #[arg(long, short, value_name = "TEMPLATE")]
+    format: Option<String>,
+    /// Do not ask the registry for the repository's tags
+    #[arg(long, short = 'n')]
+    no_tags: bool,
+    #[command(flatten)]
+    platform: PlatformFlags,
+    #[command(flatten)]
+    flags: Flags,
+    /// docker://NAME, oci:DIR, oci-archive:FILE, docker-archive:FILE, dir:DIR, floe:IMAGE
+    image: String,
+}
+
+/// skopeo's description of an image.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Description {
+    #[serde(skip_serializing_if = "String::is_empty")]
+    name: String,
+    digest: String,
+    repo_tags: Vec<String>,
+    created: Option<String>,
+    docker_version: String,
+    labels: Option<BTreeMap<String, String>>,
+    architecture: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    variant: Option<String>,
+    os: String,
+    layers: Vec<String>,
+    layers_data: Vec<Layer>,
+    env: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Layer {
+    #[serde(rename = "MIMEType")]
+    mime_type: String,
+    #[serde(rename = "Digest")]
+    digest: String,
+    #[serde(rename = "Size")]
+    size: u64,
+    #[serde(rename = "Annotations")]
+    annotations: Option<BTreeMap<String, String>>,
+}
+
+pub(crate) fn run(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
+    let remote = Remote::new(global)?;
+    let location = Location::parse(&args.image)?;
+    let access = args.flags.access(&remote, &location)?;
+    remote::block_on(async {
+        let source = Source::open(&location, &access).await?;
+        let top = source.manifest(None).await?;
+        if args.raw && !args.config {
+            return bytes(&top.bytes);
+        }
+        let (document, manifest) = one(&source, &top, args).await?;
+        let config = source.config(&manifest.config).await?;
+        if args.raw {
+            return bytes(&config);
+        }
+        if args.config {
+            let value: serde_json::Value = serde_json::from_slice(&config)
+                .map_err(|e| Failure::new(format!("config {}: {e}", manifest.config.digest)))?;
+            return show(args, &value);
+        }
+        let tags = match &location {
+            Location::Registry(reference) if !args.no_tags => {
+                access.client.tags(reference, &access.credentials).await?
+            }
+            _ => Vec::new(),
+        };
+        // The digest of what the name means, as skopeo has it: that of an index, if it is one.
+        let digest = match &location {
+            Location::Registry(_) => &top.digest,
+            _ => &document.digest,
+        };
+        let about = describe(&location, digest.to_string(), &manifest, &config, tags)?;
+        let value = serde_json::to_value(&about)
+            .map_err(|e| Failure::new(format!("describe the image: {e}")))?;
+        match &args.format {
+            Some(_) => show(args, &value),
+            None => remote::print_json(&about),
+        }
+    })
+}
+
+fn show(args: &Args, value: &serde_json::Value) -> Result<ExitCode, Failure> {
+    match &args.format {
+        None => remote::print_json(value),
+        Some(text) => {
+            println!("{}", template::render(text, value)?);
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn bytes(bytes: &[u8]) -> Result<ExitCode, Failure> {
+    std::io::stdout().write_all(bytes)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The manifest for the platform.
+async fn one(
+    source: &Source,
+    top: &Document,
+    args: &Args,
+) -> Result<(Document, Manifest), Failure> {
+    let mut document = top.clone();
+    // An index of indexes is found in the wild; no deeper nesting is.
+    for _ in 0..3 {
+        match document.parse()? {
+            AnyManifest::Manifest(manifest) => return Ok((document, manifest)),
+            AnyManifest::Index(index) => {
+                let chosen: &Descriptor = index.choose(&args.platform.platform())?;
+                document = source.manifest(Some(&chosen.digest)).await?;
+            }
+        }
+    }
+    Err(Failure::new("the index points at indexes, too deep"))
+}
+
+fn describe(
+    location: &Location,
+    digest: String,
+    manifest: &Manifest,
+    config: &[u8],
+    tags: Vec<String>,
+) -> Result<Description, Failure> {
+    let parsed = ImageConfig::parse(config)?;
+    let docker_version = serde_json::from_slice::<serde_json::Value>(config)
+        .ok()
+        .and_then(|value| Some(value.get("docker_version")?.as_str()?.to_owned()));
+    let layers = manifest.layers.iter();
+    let platform = parsed.platform();
+    Ok(Description {
+        name: match location {
+            Location::Registry(reference) => reference.name(),
+            _ => String::new(),
+        },
+        digest,
+        repo_tags: tags,
+        created: parsed.created.clone(),
+        docker_version: docker_version.unwrap_or_default(),
+        labels: Some(parsed.config.labels.clone()).filter(|labels| !labels.is_empty()),
+        architecture: platform.architecture,
+        variant: platform.variant,
+        os: platform.os,
+        layers: layers
+            .clone()
+            .map(|layer| layer.digest.to_string())
+            .collect(),
+        layers_data: layers
+            .map(|layer| Layer {
+                mime_type: layer.media_type.to_string(),
+                digest: layer.digest.to_string(),
+                size: layer.size,
+                annotations: Some(layer.annotations.clone()).filter(|map| !map.is_empty()),
+            })
+            .collect(),
+        env: parsed.config.env.clone(),
+    })
+}

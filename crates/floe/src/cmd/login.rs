@@ -1,0 +1,161 @@
+//! `floe login` and `logout`: who to be at a registry (podman's and skopeo's words and file).
+
+use std::io::{IsTerminal, Read, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use image::{AuthFiles, Credentials, Reference, auth};
+use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+
+use crate::Failure;
+use crate::cli::Global;
+use crate::remote::{self, Flags, Remote};
+
+/// Options of `floe login`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct LoginArgs {
+    /// User
+    #[arg(long, short)]
+    username: Option<String>,
+    /// Password (others can see it in the list of processes: --password-stdin is better)
+    #[arg(long, short, conflicts_with = "password_stdin")]
+    password: Option<String>,
+    /// Read the password from standard input
+    #[arg(long)]
+    password_stdin: bool,
+    /// Print the user that is logged in
+    #[arg(long)]
+    get_login: bool,
+    #[command(flatten)]
+    flags: LoginFlags,
+    /// host[:port], or a namespace of it
+    registry: String,
+}
+
+/// Where the login is kept, and how the registry is asked.
+#[derive(Debug, clap::Args)]
+struct LoginFlags {
+    /// File with stored logins
+    #[arg(long, value_name = "FILE", env = "REGISTRY_AUTH_FILE")]
+    authfile: Option<PathBuf>,
+    /// Require HTTPS and check certificates [default: true, unless registries.conf says insecure]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    tls_verify: Option<bool>,
+    /// Directory with CA and client certificates
+    #[arg(long, value_name = "DIR")]
+    cert_dir: Option<PathBuf>,
+}
+
+/// Options of `floe logout`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct LogoutArgs {
+    /// File with stored logins
+    #[arg(long, value_name = "FILE", env = "REGISTRY_AUTH_FILE")]
+    authfile: Option<PathBuf>,
+    /// Forget every login
+    #[arg(long, short)]
+    all: bool,
+    /// host[:port], or a namespace of it
+    #[arg(required_unless_present = "all")]
+    registry: Option<String>,
+}
+
+/// The file that logins are written to: the one named, or the first that is read.
+fn file(named: Option<&PathBuf>) -> Result<PathBuf, Failure> {
+    if let Some(file) = named {
+        return Ok(file.clone());
+    }
+    let files = AuthFiles::from_env(|name| std::env::var_os(name));
+    let first = files.files().next().map(std::path::Path::to_path_buf);
+    first.ok_or_else(|| Failure::new("there is no place for logins: give --authfile"))
+}
+
+pub(crate) fn login(global: &Global, args: &LoginArgs) -> Result<ExitCode, Failure> {
+    let file = file(args.flags.authfile.as_ref())?;
+    let key = args.registry.trim_end_matches('/');
+    let host = key.split('/').next().unwrap_or(key);
+    if args.get_login {
+        return print_login(&file, key);
+    }
+    let username = match &args.username {
+        Some(username) => username.clone(),
+        None if args.password_stdin => {
+            return Err(Failure::new("--password-stdin needs --username"));
+        }
+        None => ask("Username: ", true)?,
+    };
+    let password = match &args.password {
+        Some(password) => password.clone(),
+        None if args.password_stdin => {
+            let mut text = String::new();
+            std::io::stdin().read_to_string(&mut text)?;
+            text.trim_end_matches(['\r', '\n']).to_owned()
+        }
+        None => ask("Password: ", false)?,
+    };
+    let flags = Flags::for_login(args.flags.tls_verify, args.flags.cert_dir.clone());
+    let client = flags.client(&Remote::new(global)?, host);
+    let credentials = Credentials::basic(&username, &password);
+    remote::block_on(async { Ok(client.log_in(host, &credentials).await?) })?;
+    auth::store(&file, key, &username, &password)?;
+    println!("Login Succeeded!");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print_login(file: &std::path::Path, key: &str) -> Result<ExitCode, Failure> {
+    let reference = match key.contains('/') {
+        true => Reference::parse(key)?,
+        false => Reference::parse(&format!("{key}/x"))?,
+    };
+    let stored = match file.exists() {
+        true => AuthFiles::only(file).lookup(&reference)?,
+        false => Credentials::Anonymous,
+    };
+    match stored {
+        Credentials::Basic { username, .. } => {
+            println!("{username}");
+            Ok(ExitCode::SUCCESS)
+        }
+        _ => Err(Failure::new(format!("not logged into {key}"))),
+    }
+}
+
+pub(crate) fn logout(args: &LogoutArgs) -> Result<ExitCode, Failure> {
+    let file = file(args.authfile.as_ref())?;
+    let Some(registry) = args.registry.as_ref().filter(|_| !args.all) else {
+        auth::forget_all(&file)?;
+        println!("Removed login credentials for all registries");
+        return Ok(ExitCode::SUCCESS);
+    };
+    if !auth::forget(&file, registry.trim_end_matches('/'))? {
+        return Err(Failure::new(format!("not logged into {registry}")));
+    }
+    println!("Removed login credentials for {registry}");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Asks on the terminal; a password is not shown.
+fn ask(prompt: &str, shown: bool) -> Result<String, Failure> {
+    let stdin = std::io::stdin();
+    if !stdin.is_terminal() {
+        return Err(Failure::new(
+            "standard input is no terminal to ask on: give --username and --password-stdin",
+        ));
+    }
+    print!("{prompt}");
+    std::io::stdout().flush()?;
+    let before = tcgetattr(&stdin).map_err(std::io::Error::from)?;
+    if !shown {
+        let mut silent = before.clone();
+        silent.local_modes.remove(LocalModes::ECHO);
+        tcsetattr(&stdin, OptionalActions::Now, &silent).map_err(std::io::Error::from)?;
+    }
+    let mut line = String::new();
+    let read = stdin.read_line(&mut line);
+    if !shown {
+        println!();
+        tcsetattr(&stdin, OptionalActions::Now, &before).map_err(std::io::Error::from)?;
+    }
+    read?;
+    Ok(line.trim_end_matches(['\r', '\n']).to_owned())
+}

@@ -1,0 +1,200 @@
+//! `floe push`, `save`, `load` and `tag`: podman's words for moving what is in the store.
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use engine::Engine;
+use image::{AnyManifest, Reference};
+use transfer::{ArchiveEntry, Format, Location, Options, Source, Target};
+
+use super::copy::watch;
+use crate::Failure;
+use crate::cli::Global;
+use crate::remote::{self, Flags, Remote};
+
+/// Options of `floe push`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct PushArgs {
+    /// Print nothing
+    #[arg(long, short)]
+    quiet: bool,
+    /// Type of the manifest to write: oci or v2s2 [default: as it is]
+    #[arg(long, short, value_parser = ["oci", "v2s2"])]
+    format: Option<String>,
+    #[command(flatten)]
+    flags: Flags,
+    /// Name or id
+    image: String,
+    /// Where to, with or without docker:// [default: the image's name]
+    destination: Option<String>,
+}
+
+/// Options of `floe save`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct SaveArgs {
+    /// File or directory to make [default: standard output]
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// docker-archive, oci-archive, oci-dir or docker-dir
+    #[arg(long, default_value = "docker-archive", value_parser = ["docker-archive", "oci-archive", "oci-dir", "docker-dir"])]
+    format: String,
+    /// Print nothing
+    #[arg(long, short)]
+    quiet: bool,
+    /// Name or id
+    image: String,
+}
+
+/// Options of `floe load`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct LoadArgs {
+    /// Archive or directory to read [default: standard input]
+    #[arg(long, short, value_name = "FILE")]
+    input: Option<PathBuf>,
+    /// Print only what was loaded
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+/// Options of `floe tag`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct TagArgs {
+    /// Name or id
+    image: String,
+    /// Further names
+    #[arg(required = true, value_name = "NAME")]
+    names: Vec<String>,
+}
+
+pub(crate) fn push(global: &Global, engine: &Engine, args: &PushArgs) -> Result<ExitCode, Failure> {
+    let image = engine.image(&args.image)?;
+    let destination = match &args.destination {
+        Some(text) if text.contains("://") || Location::parse(text).is_ok() => text.clone(),
+        Some(text) => format!("docker://{text}"),
+        None => {
+            let name = engine
+                .tag_meant(&image, &args.image)
+                .ok_or_else(|| Failure::new(format!("{}: say where to push it", args.image)))?;
+            format!("docker://{name}")
+        }
+    };
+    let to = Location::parse(&destination)?;
+    let options = Options {
+        format: args.format.as_deref().map(|format| match format {
+            "oci" => Format::Oci,
+            _ => Format::Docker,
+        }),
+        ..Options::default()
+    };
+    move_image(
+        global,
+        &args.flags,
+        (Location::Store(image.id), to),
+        &options,
+        args.quiet,
+    )?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) fn save(global: &Global, engine: &Engine, args: &SaveArgs) -> Result<ExitCode, Failure> {
+    let image = engine.image(&args.image)?;
+    let name = engine.tag_meant(&image, &args.image);
+    let spool = match &args.output {
+        Some(_) => None,
+        None if args.format.ends_with("-dir") => {
+            return Err(Failure::new("a directory needs a place: give --output"));
+        }
+        None => Some(tempfile::tempdir()?),
+    };
+    let path = match (&args.output, &spool) {
+        (Some(path), _) => path.clone(),
+        (None, Some(spool)) => spool.path().join("image.tar"),
+        (None, None) => return Err(Failure::new("there is no place for the archive")),
+    };
+    let to = match args.format.as_str() {
+        "oci-archive" => Location::LayoutArchive(path.clone(), name),
+        "oci-dir" => Location::Layout(path.clone(), name),
+        "docker-dir" => Location::Dir(path.clone()),
+        _ => {
+            let entry = match name {
+                Some(name) => ArchiveEntry::Named(Reference::parse(&name)?),
+                None => ArchiveEntry::Only,
+            };
+            Location::DockerArchive(path.clone(), entry)
+        }
+    };
+    let quiet = args.quiet || spool.is_some();
+    let from = Location::Store(image.id);
+    move_image(
+        global,
+        &Flags::default(),
+        (from, to),
+        &Options::default(),
+        quiet,
+    )?;
+    if spool.is_some() {
+        io::copy(&mut std::fs::File::open(path)?, &mut io::stdout())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) fn load(global: &Global, args: &LoadArgs) -> Result<ExitCode, Failure> {
+    let (path, _spool) = match &args.input {
+        Some(path) => (path.clone(), None),
+        None => {
+            let mut spool = tempfile::NamedTempFile::new()?;
+            io::copy(&mut io::stdin(), &mut spool)?;
+            (spool.path().to_owned(), Some(spool))
+        }
+    };
+    let store = Remote::new(global)?.store()?;
+    let mut loaded = Vec::new();
+    for content in transfer::contents(&path)? {
+        let first = content.names.first().cloned().unwrap_or_default();
+        let places = (content.location, Location::Store(first));
+        let options = Options::default();
+        let copied = move_image(global, &Flags::default(), places, &options, args.quiet)?;
+        let AnyManifest::Manifest(manifest) = copied.parse()? else {
+            return Err(Failure::new("what was loaded is not one image"));
+        };
+        let id = manifest.config.digest.hex();
+        for name in content.names.iter().skip(1) {
+            let name = Reference::parse(name)?.or_latest();
+            store.tag(id, &name.to_string())?;
+        }
+        if content.names.is_empty() {
+            loaded.push(format!("sha256:{id}"));
+        }
+        loaded.extend(content.names);
+    }
+    for name in loaded {
+        println!("Loaded image: {name}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) fn tag(engine: &Engine, args: &TagArgs) -> Result<ExitCode, Failure> {
+    for name in &args.names {
+        let reference = Reference::parse(name)?.or_latest();
+        engine.tag_image(&args.image, &reference.to_string())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn move_image(
+    global: &Global,
+    flags: &Flags,
+    (from, to): (Location, Location),
+    options: &Options,
+    quiet: bool,
+) -> Result<transfer::Document, Failure> {
+    let remote = Remote::new(global)?;
+    let (source_access, target_access) =
+        (flags.access(&remote, &from)?, flags.access(&remote, &to)?);
+    remote::block_on(async {
+        let source = Source::open(&from, &source_access).await?;
+        let target = Target::open(&to, &target_access).await?;
+        Ok(transfer::copy(&source, target, options, &watch(quiet)).await?)
+    })
+}

@@ -1,0 +1,245 @@
+//! What commands that move images share: the flags of each side (skopeo's), the client they make,
+//! and the runtime they run on.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use engine::Config;
+use image::{AuthFiles, Client, ClientConfig, Credentials, Policy};
+use store::Store;
+use transfer::{Access, Location};
+
+use crate::Failure;
+use crate::cli::Global;
+
+/// Flags of the only side.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct Flags {
+    /// User and password for the registry
+    #[arg(long, value_name = "USER[:PASSWORD]")]
+    creds: Option<String>,
+    /// Ask the registry as nobody, whatever is stored
+    #[arg(long)]
+    no_creds: bool,
+    /// Require HTTPS and check certificates [default: true, unless registries.conf says insecure]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    tls_verify: Option<bool>,
+    /// Directory with CA and client certificates
+    #[arg(long, value_name = "DIR")]
+    cert_dir: Option<PathBuf>,
+    /// File with stored logins
+    #[arg(long, value_name = "FILE", env = "REGISTRY_AUTH_FILE")]
+    authfile: Option<PathBuf>,
+}
+
+/// Flags of the side that an image comes from.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct SourceFlags {
+    /// User and password for the source
+    #[arg(long, value_name = "USER[:PASSWORD]")]
+    src_creds: Option<String>,
+    /// Ask the source as nobody
+    #[arg(long)]
+    src_no_creds: bool,
+    /// Require HTTPS and check certificates at the source
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    src_tls_verify: Option<bool>,
+    /// Directory with certificates for the source
+    #[arg(long, value_name = "DIR")]
+    src_cert_dir: Option<PathBuf>,
+    /// File with stored logins for the source
+    #[arg(long, value_name = "FILE")]
+    src_authfile: Option<PathBuf>,
+}
+
+/// Flags of the side that an image goes to.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct TargetFlags {
+    /// User and password for the destination
+    #[arg(long, value_name = "USER[:PASSWORD]")]
+    dest_creds: Option<String>,
+    /// Ask the destination as nobody
+    #[arg(long)]
+    dest_no_creds: bool,
+    /// Require HTTPS and check certificates at the destination
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    dest_tls_verify: Option<bool>,
+    /// Directory with certificates for the destination
+    #[arg(long, value_name = "DIR")]
+    dest_cert_dir: Option<PathBuf>,
+    /// File with stored logins for the destination
+    #[arg(long, value_name = "FILE")]
+    dest_authfile: Option<PathBuf>,
+}
+
+impl SourceFlags {
+    /// The same for one side; `both` are the flags for either.
+    pub(crate) fn with(self, both: &Flags) -> Flags {
+        Flags {
+            creds: self.src_creds,
+            no_creds: self.src_no_creds,
+            tls_verify: self.src_tls_verify,
+            cert_dir: self.src_cert_dir,
+            authfile: self.src_authfile,
+        }
+        .or(both)
+    }
+}
+
+impl TargetFlags {
+    /// The same for one side; `both` are the flags for either.
+    pub(crate) fn with(self, both: &Flags) -> Flags {
+        Flags {
+            creds: self.dest_creds,
+            no_creds: self.dest_no_creds,
+            tls_verify: self.dest_tls_verify,
+            cert_dir: self.dest_cert_dir,
+            authfile: self.dest_authfile,
+        }
+        .or(both)
+    }
+}
+
+impl Flags {
+    /// Those that matter for a login.
+    pub(crate) fn for_login(tls_verify: Option<bool>, cert_dir: Option<PathBuf>) -> Flags {
+        Flags {
+            tls_verify,
+            cert_dir,
+            ..Flags::default()
+        }
+    }
+
+    fn or(self, both: &Flags) -> Flags {
+        Flags {
+            creds: self.creds.or_else(|| both.creds.clone()),
+            no_creds: self.no_creds || both.no_creds,
+            tls_verify: self.tls_verify.or(both.tls_verify),
+            cert_dir: self.cert_dir.or_else(|| both.cert_dir.clone()),
+            authfile: self.authfile.or_else(|| both.authfile.clone()),
+        }
+    }
+
+    /// Who to be at a registry.
+    pub(crate) fn credentials(&self) -> Result<Credentials, Failure> {
+        match (&self.creds, self.no_creds) {
+            (Some(_), true) => Err(Failure::new("creds and no-creds exclude each other")),
+            (None, true) => Ok(Credentials::Anonymous),
+            (None, false) => Ok(Credentials::Stored),
+            (Some(text), false) => match text.split_once(':') {
+                Some((user, password)) => Ok(Credentials::basic(user, password)),
+                None => Err(Failure::new(format!(
+                    "creds {text:?} have no password: write USER:PASSWORD"
+                ))),
+            },
+        }
+    }
+
+    /// A client for the registry `host`.
+    pub(crate) fn client(&self, remote: &Remote, host: &str) -> Client {
+        let mut settings = remote.settings.clone();
+        if self.tls_verify == Some(false) {
+            settings.registries.allow_insecure(host);
+        }
+        if let Some(file) = &self.authfile {
+            settings.auth = AuthFiles::only(file);
+        }
+        if let Some(dir) = &self.cert_dir {
+            settings.certs_dirs.insert(0, dir.clone());
+        }
+        Client::new(settings)
+    }
+
+    /// What is needed to open `location`.
+    pub(crate) fn access(&self, remote: &Remote, location: &Location) -> Result<Access, Failure> {
+        let host = match location {
+            Location::Registry(reference) => reference.domain(),
+            _ => "",
+        };
+        let store = match location {
+            Location::Store(_) => Some(remote.store()?),
+            _ => None,
+        };
+        Ok(Access {
+            client: self.client(remote, host),
+            credentials: self.credentials()?,
+            store,
+        })
+    }
+}
+
+/// What the node's configuration says about registries and trust.
+pub(crate) struct Remote {
+    config: Config,
+    settings: ClientConfig,
+}
+
+impl Remote {
+    pub(crate) fn new(global: &Global) -> Result<Remote, Failure> {
+        let config = global.config()?;
+        let settings = engine::image::client_config(&config)?;
+        Ok(Remote { config, settings })
+    }
+
+    /// The node's image store.
+    pub(crate) fn store(&self) -> Result<Store, Failure> {
+        Ok(Store::open(&self.config.root_table.root)?)
+    }
+
+    /// Refuses an image that the node's policy.json does not let in.
+    pub(crate) fn check(&self, location: &Location, policy: &PolicyFlags) -> Result<(), Failure> {
+        if policy.insecure_policy {
+            return Ok(());
+        }
+        let rules = match &policy.policy {
+            Some(file) => Policy::open(file)?,
+            None => engine::image::policy(&self.config)?,
+        };
+        let transport = location.transport();
+        match location {
+            Location::Registry(reference) => Ok(rules.check(reference)?),
+            Location::Layout(path, _)
+            | Location::LayoutArchive(path, _)
+            | Location::DockerArchive(path, _)
+            | Location::Dir(path) => {
+                // Scopes are absolute paths; one that cannot be made so has only the default.
+                let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+                Ok(rules.check_path(transport, &path)?)
+            }
+            // It was let in when it was stored.
+            Location::Store(_) => Ok(()),
+        }
+    }
+}
+
+/// Whether to trust.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct PolicyFlags {
+    /// Do not check policy.json
+    #[arg(long, global = true)]
+    insecure_policy: bool,
+    /// Another policy.json
+    #[arg(long, global = true, value_name = "FILE")]
+    policy: Option<PathBuf>,
+}
+
+/// Runs what talks to registries.
+pub(crate) fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::new(format!("start the async runtime: {e}")))?
+        .block_on(work)
+}
+
+/// A document for a person: indented as skopeo prints it.
+pub(crate) fn print_json(value: &impl serde::Serialize) -> Result<ExitCode, Failure> {
+    let mut out = Vec::new();
+    let indent = serde_json::ser::PrettyFormatter::with_indent(b"    ");
+    let mut writer = serde_json::Serializer::with_formatter(&mut out, indent);
+    value
+        .serialize(&mut writer)
+        .map_err(|e| Failure::new(format!("write JSON: {e}")))?;
+    println!("{}", String::from_utf8_lossy(&out));
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,459 @@
+//! `floe copy`, `inspect`, `list-tags`, `delete`, `save`, `load`, `push`, `tag`: images between all
+//! places, beside Debian's skopeo.
+
+mod cli;
+
+use std::process::Command;
+
+use cli::{Machine, Said, machine};
+use serde_json::Value;
+
+/// skopeo on the test's registry.
+fn skopeo(arguments: &[&str]) -> Said {
+    let output = Command::new("skopeo")
+        .args(["--insecure-policy"])
+        .args(arguments)
+        .output();
+    output.expect("skopeo is installed").into()
+}
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).expect("JSON")
+}
+
+impl Machine {
+    fn docker(&self, name: &str) -> String {
+        format!("docker://{}/{name}", self.registry.host())
+    }
+
+    /// A file or directory of this machine under a transport.
+    fn at(&self, transport: &str, name: &str) -> String {
+        format!("{transport}:{}", self.node.path(name).display())
+    }
+
+    fn digest(&self, place: &str) -> String {
+        let format = ["inspect", "--no-tags", "--format", "{{.Digest}}", place];
+        self.floe(&format).ok()
+    }
+}
+
+#[test]
+fn every_transport_is_written_for_skopeo_and_read_back_from_it() {
+    machine(|floe| {
+        let original = format!("docker://{}", floe.image);
+        let layers = json(&floe.floe(&["inspect", &original]).ok())["Layers"].clone();
+        for (transport, name, kept) in [
+            ("oci", "layout:x/y:1", true),
+            ("dir", "dir", true),
+            ("oci-archive", "oci.tar:v1", true),
+            ("docker-archive", "docker.tar:example.com/x/y:1", false),
+        ] {
+            let ours = floe.at(transport, name);
+            floe.floe(&["copy", &original, &ours]).ok();
+            let theirs = floe.at("dir", &format!("theirs-{transport}"));
+            skopeo(&["copy", "-q", &ours, &theirs]).ok();
+            let seen = json(&skopeo(&["inspect", &ours]).ok());
+            assert_eq!(seen["Layers"] == layers, kept, "{transport}");
+
+            let by_skopeo = floe.at(transport, &format!("by-skopeo-{name}"));
+            skopeo(&[
+                "copy",
+                "-q",
+                "--src-tls-verify=false",
+                &original,
+                &by_skopeo,
+            ])
+            .ok();
+            let back = floe.docker(&format!("back/{transport}:1"));
+            floe.floe(&["copy", "-q", &by_skopeo, &back]).ok();
+            let seen = json(&skopeo(&["inspect", "--tls-verify=false", &back]).ok());
+            assert_eq!(seen["Os"], "linux", "{transport}");
+            if kept {
+                assert_eq!(seen["Layers"], layers, "{transport}");
+                assert_eq!(floe.digest(&back), floe.digest(&original), "{transport}");
+            }
+        }
+    });
+}
+
+#[test]
+fn copied_images_run_whatever_their_form() {
+    machine(|floe| {
+        let original = format!("docker://{}", floe.image);
+        for (number, options) in [
+            &[
+                "--dest-compress-format",
+                "zstd",
+                "--dest-force-compress-format",
+            ][..],
+            &["--dest-decompress"],
+            &["--format", "v2s2"],
+        ]
+        .iter()
+        .enumerate()
+        {
+            let dir = floe.at("dir", &format!("form-{number}"));
+            let mut arguments = vec!["copy", "-q"];
+            arguments.extend(*options);
+            arguments.extend([original.as_str(), &dir]);
+            floe.floe(&arguments).ok();
+            let name = format!("example.com/form:{number}");
+            floe.floe(&["copy", "-q", &dir, &format!("floe:{name}")])
+                .ok();
+            let said = floe.floe(&["run", "--rm", "--network", "none", &name]);
+            assert_eq!(said.ok(), "default", "{options:?}");
+        }
+    });
+}
+
+#[test]
+fn zstd_stays_oci_and_dockers_form_gets_gzip() {
+    machine(|floe| {
+        let original = format!("docker://{}", floe.image);
+        let zstd = floe.at("dir", "zstd");
+        let options = [
+            "--dest-compress-format",
+            "zstd",
+            "--dest-force-compress-format",
+        ];
+        let mut arguments = vec!["copy", "-q"];
+        arguments.extend(options);
+        arguments.extend([original.as_str(), &zstd]);
+        floe.floe(&arguments).ok();
+        let manifest = json(&floe.floe(&["inspect", "--raw", &zstd]).ok());
+        let layer = &manifest["layers"][0]["mediaType"];
+        assert_eq!(layer, "application/vnd.oci.image.layer.v1.tar+zstd");
+        let docker = floe.at("dir", "docker");
+        floe.floe(&["copy", "-q", "--format", "v2s2", &zstd, &docker])
+            .ok();
+        let manifest = json(&floe.floe(&["inspect", "--raw", &docker]).ok());
+        let layer = &manifest["layers"][0]["mediaType"];
+        assert_eq!(layer, "application/vnd.docker.image.rootfs.diff.tar.gzip");
+        skopeo(&["copy", "-q", &docker, &floe.at("oci", "again:x")]).ok();
+        let kept = floe.at("dir", "kept");
+        floe.floe(&[
+            "copy",
+            "-q",
+            "--preserve-digests",
+            "--format",
+            "v2s2",
+            &original,
+            &kept,
+        ])
+        .failed(125, &["digests cannot be preserved"]);
+    });
+}
+
+#[test]
+fn an_index_is_copied_for_one_platform_or_whole() {
+    machine(|floe| {
+        let index = floe.docker("multi:1");
+        push_index(floe);
+        let one = floe.at("dir", "one");
+        let other = ["copy", "-q", "--override-arch", "s390x", &index, &one];
+        floe.floe(&other).ok();
+        let config = json(&floe.floe(&["inspect", "--config", &one]).ok());
+        assert_eq!(config["architecture"], "s390x");
+        let missing = ["copy", "-q", "--override-arch", "mips", &index, &one];
+        floe.floe(&missing).failed(125, &["mips", "s390x"]);
+        for (transport, name) in [("oci", "all:x"), ("dir", "all-dir")] {
+            let all = floe.at(transport, name);
+            floe.floe(&["copy", "-q", "--all", &index, &all]).ok();
+            let raw = floe.floe(&["inspect", "--raw", &all]).ok();
+            assert_eq!(json(&raw)["manifests"].as_array().map(Vec::len), Some(2));
+            let whole = skopeo(&[
+                "copy",
+                "-q",
+                "--all",
+                &all,
+                &floe.at("dir", &format!("{transport}-2")),
+            ]);
+            whole.ok();
+            let back = floe.docker(&format!("back/{transport}:1"));
+            floe.floe(&["copy", "-q", "--all", "--preserve-digests", &all, &back])
+                .ok();
+            assert_eq!(floe.digest(&back), floe.digest(&index));
+        }
+        let archive = floe.at("docker-archive", "all.tar");
+        floe.floe(&["copy", "-q", "--all", &index, &archive])
+            .failed(125, &["cannot hold the images of an index"]);
+        let moved = floe.docker("multi:2");
+        floe.floe(&["copy", "-q", "--multi-arch", "index-only", &index, &moved])
+            .ok();
+        assert_eq!(floe.digest(&moved), floe.digest(&index));
+    });
+}
+
+/// Two images for two architectures under one name.
+fn push_index(floe: &Machine) {
+    let original = format!("docker://{}", floe.image);
+    let dir = floe.node.path("multi");
+    let place = format!("oci:{}", dir.display());
+    for architecture in ["amd64", "s390x"] {
+        // Only the statement differs; the layers need not fit it.
+        let made = floe.node.path(architecture);
+        floe.floe(&["copy", "-q", &original, &format!("dir:{}", made.display())])
+            .ok();
+        let manifest = std::fs::read(made.join("manifest.json")).expect("a manifest");
+        let mut manifest: Value = serde_json::from_slice(&manifest).expect("JSON");
+        let old = manifest["config"]["digest"].as_str().expect("a digest")[7..].to_owned();
+        let config = std::fs::read(made.join(old)).expect("a config");
+        let mut config: Value = serde_json::from_slice(&config).expect("JSON");
+        config["architecture"] = architecture.into();
+        let config = serde_json::to_vec(&config).expect("JSON");
+        let digest = image::Digest::of(&config);
+        std::fs::write(made.join(digest.hex()), &config).expect("write");
+        manifest["config"]["digest"] = digest.to_string().into();
+        manifest["config"]["size"] = config.len().into();
+        let manifest = serde_json::to_vec(&manifest).expect("JSON");
+        std::fs::write(made.join("manifest.json"), manifest).expect("write");
+        let named = format!("{place}:{architecture}");
+        floe.floe(&["copy", "-q", &format!("dir:{}", made.display()), &named])
+            .ok();
+    }
+    let listed = std::fs::read(dir.join("index.json")).expect("an index");
+    let mut index: Value = serde_json::from_slice(&listed).expect("JSON");
+    for entry in index["manifests"].as_array_mut().expect("a list") {
+        let name = entry["annotations"]["org.opencontainers.image.ref.name"].take();
+        entry["platform"] = serde_json::json!({ "os": "linux", "architecture": name });
+        entry
+            .as_object_mut()
+            .expect("an object")
+            .remove("annotations");
+    }
+    let index = serde_json::to_vec(&index).expect("JSON");
+    let digest = image::Digest::of(&index);
+    std::fs::write(dir.join("blobs/sha256").join(digest.hex()), &index).expect("write");
+    let top = serde_json::json!({ "schemaVersion": 2, "manifests": [{
+        "mediaType": "application/vnd.oci.image.index.v1+json",
+        "digest": digest.to_string(), "size": index.len(),
+    }]});
+    std::fs::write(dir.join("index.json"), top.to_string()).expect("write");
+    floe.floe(&["copy", "-q", "--all", &place, &floe.docker("multi:1")])
+        .ok();
+}
+
+#[test]
+fn inspect_says_what_skopeo_says() {
+    machine(|floe| {
+        let name = format!("docker://{}", floe.image);
+        let mut ours = json(&floe.floe(&["inspect", &name]).ok());
+        let theirs = json(&skopeo(&["inspect", "--tls-verify=false", &name]).ok());
+        // Newer than Debian's skopeo.
+        assert_eq!(ours["LayersData"][0]["Digest"], ours["Layers"][0]);
+        let object = ours.as_object_mut().expect("an object");
+        if theirs.get("LayersData").is_none() {
+            object.remove("LayersData");
+        }
+        assert_eq!(ours, theirs);
+        let raw = ["inspect", "--raw", &name];
+        let theirs = skopeo(&["inspect", "--tls-verify=false", "--raw", &name]);
+        assert_eq!(floe.floe(&raw).out, theirs.out);
+        let config = json(&floe.floe(&["inspect", "--config", &name]).ok());
+        assert_eq!(
+            config["config"]["Cmd"],
+            serde_json::json!(["echo", "default"])
+        );
+        let format = [
+            "inspect",
+            "--config",
+            "--format",
+            "{{.os}}/{{.architecture}}",
+            &name,
+        ];
+        assert!(floe.floe(&format).ok().starts_with("linux/"));
+        let manifest = floe.node.path("manifest");
+        std::fs::write(&manifest, floe.floe(&raw).out).expect("write");
+        let manifest = manifest.display().to_string();
+        assert_eq!(
+            floe.floe(&["manifest-digest", &manifest]).ok(),
+            floe.digest(&name)
+        );
+    });
+}
+
+#[test]
+fn tags_are_listed_and_images_deleted() {
+    machine(|floe| {
+        let second = floe.image.replace(":1", ":2");
+        floe.push(&second, &["echo", "other"]);
+        let repository = floe.docker("cli/busybox");
+        let tags = json(&floe.floe(&["list-tags", &repository]).ok());
+        // In the registry's own order.
+        let mut listed = tags["Tags"].as_array().cloned().unwrap_or_default();
+        listed.sort_by_key(Value::to_string);
+        assert_eq!(listed, ["1", "2"]);
+        floe.floe(&["delete", &format!("docker://{second}")]).ok();
+        let tags = json(&floe.floe(&["list-tags", &repository]).ok());
+        assert_eq!(tags["Tags"], serde_json::json!(["1"]));
+        floe.floe(&["delete", &format!("docker://{second}")])
+            .failed(125, &["busybox:2", "manifest unknown"]);
+        floe.floe(&["delete", "dir:/tmp"])
+            .failed(125, &["docker://"]);
+        floe.floe(&["list-tags", &format!("docker://{second}")])
+            .failed(125, &["without tag"]);
+    });
+}
+
+#[test]
+fn what_is_saved_is_loaded_again_with_its_name() {
+    machine(|floe| {
+        floe.floe(&["pull", "-q", &floe.image]).ok();
+        let name = "example.com/mine:3";
+        floe.floe(&["tag", &floe.image, name]).ok();
+        floe.floe(&["rmi", &floe.image]).ok();
+        let id = floe.floe(&["images", "-q"]).ok();
+        for format in ["docker-archive", "oci-archive", "oci-dir", "docker-dir"] {
+            let file = floe.node.path(format).display().to_string();
+            floe.floe(&["save", "-q", "--format", format, "-o", &file, name])
+                .ok();
+            floe.floe(&["rmi", name]).ok();
+            let loaded = floe.floe(&["load", "-q", "-i", &file]).ok();
+            assert_eq!(floe.floe(&["images", "-q"]).ok(), id, "{format}");
+            match format {
+                // Which keeps no names.
+                "docker-dir" => assert!(loaded.contains(&id), "{loaded}"),
+                _ => assert_eq!(loaded, format!("Loaded image: {name}"), "{format}"),
+            }
+        }
+        floe.floe(&["tag", &id, name]).ok();
+        let mut save = floe.command(&["save", name]);
+        let archive = save.output().expect("save").stdout;
+        floe.floe(&["rmi", name]).ok();
+        let archived = floe.node.path("archived.tar");
+        std::fs::write(&archived, archive).expect("write");
+        let mut load = floe.command(&["load", "-q"]);
+        load.stdin(std::fs::File::open(archived).expect("open"));
+        let said = Said::from(load.output().expect("load"));
+        assert_eq!(said.ok(), format!("Loaded image: {name}"));
+    });
+}
+
+#[test]
+fn push_sends_what_is_in_the_store() {
+    machine(|floe| {
+        let digest = floe.digest(&format!("docker://{}", floe.image));
+        floe.floe(&["pull", "-q", &floe.image]).ok();
+        let pushed = format!("{}/pushed:1", floe.registry.host());
+        floe.floe(&["push", "-q", &floe.image, &pushed]).ok();
+        assert_eq!(floe.digest(&format!("docker://{pushed}")), digest);
+        let second = pushed.replace(":1", ":2");
+        floe.floe(&["tag", &floe.image, &second]).ok();
+        floe.floe(&["push", "-q", &second]).ok();
+        assert_eq!(floe.digest(&format!("docker://{second}")), digest);
+        floe.floe(&["push", "nothing:1"])
+            .failed(125, &["nothing:1"]);
+    });
+}
+
+#[test]
+fn a_login_is_tried_kept_used_and_forgotten() {
+    machine(|floe| {
+        let private = testkit::Registry::start_private().expect("a registry");
+        let (host, file) = (private.host(), floe.node.path("auth.json"));
+        let file = file.display().to_string();
+        let login = |password: &str| {
+            let options = ["login", "--tls-verify=false", "--authfile", &file];
+            let mut arguments = options.to_vec();
+            arguments.extend(["-u", "floe", "-p", password, &host]);
+            floe.floe(&arguments)
+        };
+        login("wrong").failed(125, &[&host]);
+        assert!(!std::path::Path::new(&file).exists());
+        assert_eq!(login("secret").ok(), "Login Succeeded!");
+        let user = ["login", "--get-login", "--authfile", &file, &host];
+        assert_eq!(floe.floe(&user).ok(), "floe");
+        let (from, to) = (
+            format!("docker://{}", floe.image),
+            format!("docker://{host}/x:1"),
+        );
+        let copy = |authfile: &str| {
+            let tls = "--dest-tls-verify=false";
+            floe.floe(&["copy", "-q", tls, "--dest-authfile", authfile, &from, &to])
+        };
+        copy(&file).ok();
+        let creds = [
+            "inspect",
+            "--tls-verify=false",
+            "--creds",
+            "floe:secret",
+            &to,
+        ];
+        floe.floe(&creds).ok();
+        let nobody = ["inspect", "--tls-verify=false", "--no-creds", &to];
+        floe.floe(&nobody).failed(125, &[&host]);
+        let logout = ["logout", "--authfile", &file, &host];
+        floe.floe(&logout).ok();
+        floe.floe(&logout).failed(125, &["not logged into"]);
+        copy(&file).failed(125, &[&host]);
+    });
+}
+
+#[test]
+fn what_is_wrong_with_a_place_is_said_and_nothing_is_left_of_it() {
+    machine(|floe| {
+        let original = format!("docker://{}", floe.image);
+        floe.floe(&["copy", "busybox", "dir:/x"])
+            .failed(125, &["names no transport"]);
+        floe.floe(&["copy", &original, "ftp:x"])
+            .failed(125, &["no transport \"ftp\""]);
+        floe.floe(&["copy", "dir:/no/such", &floe.at("dir", "x")])
+            .failed(125, &["/no/such/manifest.json"]);
+        let full = floe.node.path("full");
+        std::fs::create_dir(&full).expect("create");
+        std::fs::write(full.join("mine"), "precious").expect("write");
+        floe.floe(&["copy", &original, &format!("dir:{}", full.display())])
+            .failed(125, &["not empty"]);
+        assert_eq!(std::fs::read_dir(&full).expect("read").count(), 1);
+        let damaged = floe.at("dir", "damaged");
+        floe.floe(&["copy", "-q", &original, &damaged]).ok();
+        let layers = json(&floe.floe(&["inspect", &damaged]).ok());
+        let layer = layers["Layers"][0].as_str().expect("a digest")[7..].to_owned();
+        let layer = floe.node.path("damaged").join(layer);
+        let mut bytes = std::fs::read(&layer).expect("read");
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(&layer, bytes).expect("write");
+        let archive = floe.node.path("never.tar");
+        for place in [
+            format!("docker-archive:{}", archive.display()),
+            format!("oci-archive:{}:x", archive.display()),
+            floe.at("oci", "never:x"),
+            floe.docker("never:1"),
+            "floe:never:1".to_owned(),
+        ] {
+            let said = floe.floe(&["copy", "-q", &damaged, &place]);
+            assert_eq!(said.code, 125, "{place}: {said:?}");
+        }
+        assert!(!archive.exists());
+        assert!(!floe.node.path("never/index.json").exists());
+        assert_eq!(floe.floe(&["images", "-q"]).ok(), "");
+    });
+}
+
+#[test]
+fn policy_json_decides_what_may_be_copied() {
+    machine(|floe| {
+        let host = floe.registry.host();
+        let policy = serde_json::json!({
+            "default": [{ "type": "insecureAcceptAnything" }],
+            "transports": { "docker": { host: [{ "type": "reject" }] } },
+        });
+        let file = floe.node.path("strict.json");
+        std::fs::write(&file, policy.to_string()).expect("write");
+        let file = file.display().to_string();
+        let (from, to) = (format!("docker://{}", floe.image), floe.at("dir", "x"));
+        floe.floe(&["copy", "--policy", &file, &from, &to])
+            .failed(125, &["strict.json"]);
+        floe.floe(&[
+            "copy",
+            "-q",
+            "--policy",
+            &file,
+            "--insecure-policy",
+            &from,
+            &to,
+        ])
+        .ok();
+    });
+}

@@ -1,0 +1,136 @@
+//! Writing logins to an auth.json (containers-auth.json(5)).
+//!
+//! What else the file holds stays as it is; the file is replaced at once or not at all, and only
+//! its owner can read it.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Map, Value, json};
+
+use super::AuthFlaw;
+use crate::error::{Error, Result};
+
+/// Stores the login of a registry or namespace (`host[:port][/path]`).
+pub fn store(file: &Path, key: &str, username: &str, password: &str) -> Result<()> {
+    let auth = STANDARD.encode(format!("{username}:{password}"));
+    change(file, |auths| {
+        auths.insert(key.to_owned(), json!({ "auth": auth }));
+        true
+    })
+    .map(drop)
+}
+
+/// Forgets the login of a registry or namespace; `false` when there is none.
+pub fn forget(file: &Path, key: &str) -> Result<bool> {
+    change(file, |auths| auths.remove(key).is_some())
+}
+
+/// Forgets every login of the file.
+pub fn forget_all(file: &Path) -> Result<bool> {
+    change(file, |auths| {
+        let any = !auths.is_empty();
+        auths.clear();
+        any
+    })
+}
+
+fn change(file: &Path, change: impl FnOnce(&mut Map<String, Value>) -> bool) -> Result<bool> {
+    let failed = |source| Error::Read {
+        path: file.to_owned(),
+        source,
+    };
+    let text = match fs::read(file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => b"{}".to_vec(),
+        Err(error) => return Err(failed(error)),
+    };
+    let flawed = |line, column| Error::Auth {
+        path: file.to_owned(),
+        flaw: AuthFlaw::Json { line, column },
+    };
+    let mut whole: Value = match text.iter().all(u8::is_ascii_whitespace) {
+        true => json!({}),
+        false => serde_json::from_slice(&text).map_err(|e| flawed(e.line(), e.column()))?,
+    };
+    let object = whole.as_object_mut().ok_or_else(|| flawed(1, 1))?;
+    let auths = object.entry("auths").or_insert_with(|| json!({}));
+    let auths = auths.as_object_mut().ok_or_else(|| flawed(1, 1))?;
+    let changed = change(auths);
+    if changed {
+        let text = serde_json::to_vec_pretty(&whole).map_err(|e| failed(e.into()))?;
+        replace(file, &text).map_err(failed)?;
+    }
+    Ok(changed)
+}
+
+fn replace(file: &Path, text: &[u8]) -> io::Result<()> {
+    if let Some(dir) = file.parent() {
+        fs::create_dir_all(dir)?;
+    }
+    let mut name = std::ffi::OsString::from(".");
+    name.push(file.file_name().unwrap_or_default());
+    name.push(format!(".{}.tmp", std::process::id()));
+    let temp = file.with_file_name(name);
+    let mut options = OpenOptions::new();
+    let written = options
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&temp)
+        .and_then(|mut out| out.write_all(text).and_then(|()| out.sync_data()))
+        .and_then(|()| fs::rename(&temp, file));
+    if written.is_err() {
+        // The error tells more than a file that may be left.
+        let _ = fs::remove_file(&temp);
+    }
+    written
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::auth::AuthFiles;
+    use crate::{Credentials, Reference};
+
+    #[test]
+    fn a_login_is_found_again_and_all_else_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("new/auth.json");
+        store(&file, "a.example", "me", "pass:word").unwrap();
+        let mode = fs::metadata(&file).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let found = AuthFiles::only(&file)
+            .lookup(&Reference::parse("a.example/x").unwrap())
+            .unwrap();
+        assert_eq!(found, Credentials::basic("me", "pass:word"));
+        let text = r#"{"auths":{"a":{"auth":"x"}},"credHelpers":{"b":"c"},"more":[1]}"#;
+        fs::write(&file, text).unwrap();
+        assert!(forget(&file, "a").unwrap());
+        assert!(!forget(&file, "a").unwrap());
+        store(&file, "d/e", "u", "p").unwrap();
+        let whole: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+        assert_eq!(whole["more"], json!([1]));
+        assert_eq!(whole["credHelpers"]["b"], "c");
+        assert_eq!(whole["auths"].as_object().unwrap().len(), 1);
+        assert!(forget_all(&file).unwrap());
+        assert_eq!(fs::read_dir(dir.path().join("new")).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_that_is_not_understood_is_not_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("auth.json");
+        for text in ["[]", "{", r#"{"auths": 1}"#] {
+            fs::write(&file, text).unwrap();
+            assert!(store(&file, "a", "u", "p").is_err());
+            assert_eq!(fs::read_to_string(&file).unwrap(), text);
+        }
+    }
+}

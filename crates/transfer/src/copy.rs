@@ -1,0 +1,361 @@
+//! Copying an image from a place to another: config and layers first, then the manifest, and the
+//! name last.
+//!
+//! The bytes of a manifest are kept whenever nothing in it must change. Must never name an image at
+//! the target before all of it is there, and never pass on a byte that was not checked.
+
+use std::sync::Arc;
+
+use futures_util::StreamExt;
+use futures_util::stream;
+use image::{
+    AnyManifest, Compression, Descriptor, Digest, ImageConfig, Index, Manifest, MediaType, Platform,
+};
+
+use crate::chunks;
+use crate::convert::{self, Format};
+use crate::document::Document;
+use crate::error::{Error, Result};
+use crate::recode::{self, Recoded};
+use crate::source::Source;
+use crate::target::{Target, Use};
+
+/// As many blobs move at the same time.
+const PARALLEL: usize = 6;
+/// An index may point at an index, but real ones do so once at most.
+const MAX_NESTING: usize = 2;
+
+/// Which images of an index to copy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Instances {
+    /// The one for a platform.
+    One(Platform),
+    /// All of them, and the index.
+    All,
+    /// The index alone; what it points at should be there already.
+    IndexOnly,
+}
+
+/// How to copy.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Which images of an index.
+    pub instances: Instances,
+    /// The family of manifest types to write; as it is when `None`.
+    pub format: Option<Format>,
+    /// How layers are to be compressed; `None`: as they are, but plain ones with gzip where they
+    /// go to a registry or layout.
+    pub compression: Option<Compression>,
+    /// The level for it; the format's own when `None`.
+    pub level: Option<i32>,
+    /// Compress layers again that are compressed in another way.
+    pub force_compression: bool,
+    /// Fail rather than change a digest.
+    pub preserve_digests: bool,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            instances: Instances::One(Platform::host()),
+            format: None,
+            compression: None,
+            level: None,
+            force_compression: false,
+            preserve_digests: false,
+        }
+    }
+}
+
+/// What happens, for whoever watches.
+#[derive(Debug, Clone, Copy)]
+pub enum Event<'a> {
+    /// A layer begins to move.
+    Layer(&'a Descriptor),
+    /// A layer was there already.
+    Skipped(&'a Descriptor),
+    /// The config begins to move.
+    Config(&'a Descriptor),
+    /// One image of an index begins: which one, from 1, and of how many.
+    Instance(&'a Digest, usize, usize),
+    /// The manifest is written.
+    Manifest,
+}
+
+/// Told about every [`Event`], from several tasks.
+pub type Watch = Arc<dyn Fn(Event<'_>) + Send + Sync>;
+
+/// Copies an image and returns the document that the target's name now means.
+///
+/// On an error the target may hold blobs that nothing names, but no name is changed.
+pub async fn copy(
+    source: &Source,
+    target: Target,
+    options: &Options,
+    watch: &Watch,
+) -> Result<Document> {
+    let copy = Copy {
+        source,
+        target: &target,
+        options,
+        watch,
+    };
+    let mut top = source.manifest(None).await?;
+    let (top, manifest) = match (top.parse()?, &options.instances) {
+        (AnyManifest::Manifest(manifest), _) => {
+            let (top, manifest) = copy.image(top, manifest).await?;
+            (top, Some(manifest))
+        }
+        (AnyManifest::Index(index), Instances::One(platform)) => {
+            let mut chosen = index.choose(platform)?.clone();
+            let mut left = MAX_NESTING;
+            let manifest = loop {
+                top = source.manifest(Some(&chosen.digest)).await?;
+                match top.parse()? {
+                    AnyManifest::Manifest(manifest) => break manifest,
+                    AnyManifest::Index(_) if left == 0 => return Err(nested(MAX_NESTING)),
+                    AnyManifest::Index(index) => chosen = index.choose(platform)?.clone(),
+                }
+                left -= 1;
+            };
+            let (top, manifest) = copy.image(top, manifest).await?;
+            (top, Some(manifest))
+        }
+        (AnyManifest::Index(index), which) => {
+            if !target.takes_index() {
+                return Err(Error::place(
+                    target.location(),
+                    "it cannot hold the images of an index: copy one of them",
+                ));
+            }
+            let whole = *which == Instances::All;
+            (Box::pin(copy.index(top, index, whole, 0)).await?, None)
+        }
+    };
+    watch(Event::Manifest);
+    target.commit(&top, manifest.as_ref()).await?;
+    Ok(top)
+}
+
+fn nested(depth: usize) -> Error {
+    let reason = image::ManifestFlaw::Nesting(depth);
+    image::Error::Manifest { reason }.into()
+}
+
+struct Copy<'a> {
+    source: &'a Source,
+    target: &'a Target,
+    options: &'a Options,
+    watch: &'a Watch,
+}
+
+/// What becomes of a layer.
+enum Plan {
+    Keep,
+    Recode(Compression),
+}
+
+impl Copy<'_> {
+    /// The family to write: what the target must have, or what was asked for, or what it is.
+    fn format(&self, media_type: &MediaType) -> Result<Format> {
+        match (self.target.format(), self.options.format) {
+            (Some(only), Some(wanted)) if only != wanted => Err(Error::place(
+                self.target.location(),
+                "this transport cannot hold the format that is asked for",
+            )),
+            (Some(format), _) | (None, Some(format)) => Ok(format),
+            (None, None) => Ok(Format::of(media_type)),
+        }
+    }
+
+    async fn index(
+        &self,
+        top: Document,
+        mut index: Index,
+        whole: bool,
+        depth: usize,
+    ) -> Result<Document> {
+        if depth > MAX_NESTING {
+            return Err(nested(MAX_NESTING));
+        }
+        let format = self.format(&top.media_type)?;
+        let mut changed = format != Format::of(&top.media_type);
+        let count = index.manifests.len();
+        for (number, entry) in index.manifests.iter_mut().enumerate().filter(|_| whole) {
+            (self.watch)(Event::Instance(&entry.digest, number + 1, count));
+            let document = self.source.manifest(Some(&entry.digest)).await?;
+            let copied = match document.parse()? {
+                AnyManifest::Manifest(manifest) => self.image(document, manifest).await?.0,
+                AnyManifest::Index(inner) => {
+                    Box::pin(self.index(document, inner, whole, depth + 1)).await?
+                }
+            };
+            self.target.put_manifest(&copied).await?;
+            changed |= copied.digest != entry.digest;
+            entry.digest = copied.digest;
+            entry.size = copied.bytes.len() as u64;
+            entry.media_type = copied.media_type;
+        }
+        if !changed {
+            return Ok(top);
+        }
+        self.may_change("its index must change with its images")?;
+        let index = convert::index(index, &top.media_type, format);
+        let any = AnyManifest::Index(index.clone());
+        Document::of(convert::media_type(&any, format), &index)
+    }
+
+    fn may_change(&self, why: &str) -> Result<()> {
+        match self.options.preserve_digests {
+            true => Err(Error::Digests(why.to_owned())),
+            false => Ok(()),
+        }
+    }
+
+    /// Moves config and layers; returns the manifest to be written, and the same read.
+    async fn image(&self, document: Document, manifest: Manifest) -> Result<(Document, Manifest)> {
+        let format = self.format(&document.media_type)?;
+        let diff_ids = self.diff_ids(&manifest).await?;
+        let diff_ids = Some(diff_ids).filter(|ids| ids.len() == manifest.layers.len());
+        let plans: Vec<Plan> = manifest
+            .layers
+            .iter()
+            .map(|layer| self.plan(layer, format))
+            .collect();
+        let kept = plans.iter().all(|plan| matches!(plan, Plan::Keep));
+        let same = kept && format == Format::of(&document.media_type);
+        if !kept {
+            self.may_change("its layers must be compressed in another way")?;
+        } else if !same {
+            self.may_change("its manifest must be converted")?;
+        }
+        self.blob(&manifest.config, Use::Config, &Plan::Keep)
+            .await?;
+        let diff_id = |number: usize| diff_ids.as_ref().and_then(|ids| ids.get(number));
+        let jobs = manifest.layers.iter().zip(&plans).enumerate();
+        let jobs = jobs.map(|(number, (layer, plan))| {
+            let layer_use = Use::Layer(diff_id(number));
+            async move {
+                let recoded = self.blob(layer, layer_use, plan).await?;
+                Ok::<_, Error>((number, recoded))
+            }
+        });
+        let mut moved = stream::iter(jobs).buffer_unordered(PARALLEL);
+        let mut edited = manifest.clone();
+        while let Some(done) = moved.next().await {
+            let (number, recoded) = done?;
+            if let Some(recoded) = recoded {
+                edited.layers[number] = recoded;
+            }
+        }
+        drop(moved);
+        if same {
+            return Ok((document, manifest));
+        }
+        let edited = convert::manifest(edited, &document.media_type, format)?;
+        let any = AnyManifest::Manifest(edited.clone());
+        let document = Document::of(convert::media_type(&any, format), &edited)?;
+        Ok((document, edited))
+    }
+
+    /// The digests of the layers' content, where there is an image's config that says them.
+    async fn diff_ids(&self, manifest: &Manifest) -> Result<Vec<Digest>> {
+        match manifest.config.media_type {
+            MediaType::OciConfig | MediaType::DockerConfig => {
+                let config = self.source.config(&manifest.config).await?;
+                Ok(ImageConfig::parse(&config)?.rootfs.diff_ids)
+            }
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    fn plan(&self, layer: &Descriptor, format: Format) -> Plan {
+        let Some(now) = layer.media_type.compression() else {
+            return Plan::Keep;
+        };
+        let compressible = match format {
+            // Docker's family knows no zstd: such a layer becomes what it knows.
+            Format::Docker if now == Compression::Zstd => Some(Compression::Gzip),
+            _ if now == Compression::None && self.target.compresses() => Some(Compression::Gzip),
+            _ => None,
+        };
+        let asked = self.options.compression.filter(|_| {
+            now == Compression::None
+                || self.options.force_compression
+                || self.options.compression == Some(Compression::None)
+        });
+        match self
+            .target
+            .required_compression()
+            .or(asked)
+            .or(compressible)
+        {
+            Some(wanted) if wanted != now => Plan::Recode(wanted),
+            _ => Plan::Keep,
+        }
+    }
+
+    /// Moves one blob; the new descriptor when it is not what it was.
+    async fn blob(
+        &self,
+        descriptor: &Descriptor,
+        for_what: Use<'_>,
+        plan: &Plan,
+    ) -> Result<Option<Descriptor>> {
+        let event = |there: bool| match (for_what, there) {
+            (Use::Config, _) => Event::Config(descriptor),
+            (_, true) => Event::Skipped(descriptor),
+            (_, false) => Event::Layer(descriptor),
+        };
+        match plan {
+            Plan::Keep => {
+                let from = self.source.repository();
+                if self.target.has_blob(descriptor, for_what, from).await? {
+                    (self.watch)(event(true));
+                    return Ok(None);
+                }
+                (self.watch)(event(false));
+                let chunks = chunks::verified(self.source.blob(descriptor).await?, descriptor);
+                self.target.put_blob(descriptor, for_what, chunks).await?;
+                Ok(None)
+            }
+            Plan::Recode(to) => {
+                (self.watch)(event(false));
+                self.recoded(descriptor, for_what, *to).await.map(Some)
+            }
+        }
+    }
+
+    async fn recoded(
+        &self,
+        layer: &Descriptor,
+        for_what: Use<'_>,
+        to: Compression,
+    ) -> Result<Descriptor> {
+        let diff_id = match for_what {
+            Use::Layer(diff_id) => diff_id.cloned(),
+            Use::Config => None,
+        };
+        let chunks = chunks::verified(self.source.blob(layer).await?, layer);
+        let digest = layer.digest.clone();
+        let recoded: Recoded =
+            recode::recode(chunks, digest, diff_id, to, self.options.level).await?;
+        let family = match layer.media_type.as_str().contains(".docker.") {
+            true if to != Compression::Zstd => Format::Docker,
+            _ => Format::Oci,
+        };
+        let media_type = family.layer(to).unwrap_or(MediaType::OciLayer);
+        let descriptor = Descriptor {
+            media_type,
+            digest: recoded.digest.clone(),
+            size: recoded.size,
+            urls: Vec::new(),
+            ..layer.clone()
+        };
+        if !self.target.has_blob(&descriptor, for_what, None).await? {
+            let chunks = recoded.chunks().await?;
+            self.target.put_blob(&descriptor, for_what, chunks).await?;
+        }
+        Ok(descriptor)
+    }
+}

@@ -1,0 +1,351 @@
+//! `docker-archive:`: the tar file of `docker save` (`manifest.json`, configs and plain layers; Docker
+//! image-spec v1.2), read as an image of Docker's schema 2.
+//!
+//! Must never believe a name or size of the archive: contents are found by the tar's own headers
+//! and checked against the config's diff_ids.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use image::{Compression, Descriptor, Digest, ImageConfig, Manifest, MediaType, Reference};
+use serde::{Deserialize, Serialize};
+use tempfile::TempDir;
+
+use crate::chunks::{self, Chunks};
+use crate::document::{Document, MAX_CONFIG, MAX_MANIFEST};
+use crate::error::{Error, Result};
+use crate::name::ArchiveEntry;
+use crate::{layout, recode, temporary};
+
+pub(crate) const INDEX: &str = "manifest.json";
+/// Links from one name of the archive to another are followed this often.
+const MAX_LINKS: usize = 8;
+
+/// One image of `manifest.json`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Item {
+    config: String,
+    #[serde(default)]
+    repo_tags: Option<Vec<String>>,
+    layers: Vec<String>,
+}
+
+/// Where an entry's bytes are in the archive.
+#[derive(Debug, Clone)]
+enum Entry {
+    File { offset: u64, size: u64 },
+    Link(String),
+}
+
+/// An image in an archive.
+#[derive(Debug)]
+pub(crate) struct ArchiveSource {
+    file: File,
+    manifest: Document,
+    config: Bytes,
+    /// Offset and size by digest.
+    layers: HashMap<Digest, (u64, u64)>,
+}
+
+impl ArchiveSource {
+    /// Reads the archive's headers, and the digests of layers that are compressed.
+    pub(crate) fn open(path: &Path, which: &ArchiveEntry) -> Result<ArchiveSource> {
+        let archive = Archive::open(path)?;
+        let item = archive.choose(which)?;
+        let config = Bytes::from(archive.read(&item.config, MAX_CONFIG)?);
+        let parsed = ImageConfig::parse(&config)?;
+        if parsed.rootfs.diff_ids.len() != item.layers.len() {
+            return Err(Error::place(
+                path.display(),
+                format!(
+                    "{} layers but {} diff_ids",
+                    item.layers.len(),
+                    parsed.rootfs.diff_ids.len()
+                ),
+            ));
+        }
+        let mut layers = HashMap::new();
+        let mut descriptors = Vec::new();
+        for (name, diff_id) in item.layers.iter().zip(&parsed.rootfs.diff_ids) {
+            let (offset, size) = archive.find(name)?;
+            let descriptor = archive.layer(offset, size, diff_id)?;
+            layers.insert(descriptor.digest.clone(), (offset, size));
+            descriptors.push(descriptor);
+        }
+        let manifest = Manifest::new(
+            MediaType::DockerManifest,
+            Descriptor::of(MediaType::DockerConfig, &config),
+            descriptors,
+        );
+        Ok(ArchiveSource {
+            file: archive.file,
+            manifest: Document::of(MediaType::DockerManifest, &manifest)?,
+            config,
+            layers,
+        })
+    }
+
+    pub(crate) fn manifest(&self) -> Document {
+        self.manifest.clone()
+    }
+
+    pub(crate) async fn blob(&self, descriptor: &Descriptor) -> Result<Chunks> {
+        match self.layers.get(&descriptor.digest) {
+            // A compressed archive was spooled to a file without a name.
+            Some((offset, size)) => {
+                let path = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+                chunks::from_file(Path::new(&path), *offset, *size).await
+            }
+            None => Ok(chunks::from_bytes(self.config.clone())),
+        }
+    }
+}
+
+/// The names in a `docker save` file, image by image.
+pub fn docker_archive_names(path: &Path) -> Result<Vec<Vec<String>>> {
+    Archive::open(path)?.names()
+}
+
+/// A tar file and where its entries are.
+pub(crate) struct Archive {
+    path: PathBuf,
+    file: File,
+    entries: HashMap<String, Entry>,
+}
+
+impl Archive {
+    pub(crate) fn open(path: &Path) -> Result<Archive> {
+        let failed = |e| Error::io("read", path)(e);
+        let mut file = temporary::uncompressed(path)?;
+        let mut entries = HashMap::new();
+        let mut tar = tar::Archive::new(&file);
+        for entry in tar.entries_with_seek().map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let name = plain(&entry.path().map_err(failed)?.to_string_lossy());
+            let kind = entry.header().entry_type();
+            if kind.is_file() {
+                let (offset, size) = (entry.raw_file_position(), entry.size());
+                entries.insert(name, Entry::File { offset, size });
+            } else if kind.is_symlink() || kind.is_hard_link() {
+                let target = entry.link_name().map_err(failed)?.unwrap_or_default();
+                let target = match kind.is_symlink() {
+                    true => Path::new(&name)
+                        .parent()
+                        .unwrap_or(Path::new(""))
+                        .join(target),
+                    false => target.into_owned(),
+                };
+                entries.insert(name, Entry::Link(plain(&target.to_string_lossy())));
+            }
+        }
+        file.rewind().map_err(failed)?;
+        Ok(Archive {
+            path: path.to_owned(),
+            file,
+            entries,
+        })
+    }
+
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.entries.contains_key(name)
+    }
+
+    /// The names in `manifest.json`, image by image.
+    pub(crate) fn names(&self) -> Result<Vec<Vec<String>>> {
+        let items = self.items()?.into_iter();
+        Ok(items
+            .map(|item| item.repo_tags.unwrap_or_default())
+            .collect())
+    }
+
+    fn items(&self) -> Result<Vec<Item>> {
+        let bytes = self.read(INDEX, MAX_MANIFEST)?;
+        serde_json::from_slice(&bytes)
+            .map_err(Error::json(format!("{INDEX} of {}", self.path.display())))
+    }
+
+    fn choose(&self, which: &ArchiveEntry) -> Result<Item> {
+        let items = self.items()?;
+        let flawed = |why: String| Error::place(self.path.display(), why);
+        let has = |item: &Item, name: &Reference| {
+            let tags = item.repo_tags.iter().flatten();
+            tags.filter_map(|tag| Reference::parse(tag).ok())
+                .any(|tag| tag == *name)
+        };
+        let found = match which {
+            ArchiveEntry::Only if items.len() > 1 => {
+                return Err(flawed(format!(
+                    "there are {} images in it: name one, or its place as :@0",
+                    items.len()
+                )));
+            }
+            ArchiveEntry::Only => items.into_iter().next(),
+            ArchiveEntry::At(index) => items.into_iter().nth(*index),
+            ArchiveEntry::Named(name) => items.into_iter().find(|item| has(item, name)),
+        };
+        found.ok_or_else(|| flawed("there is no such image in it".into()))
+    }
+
+    fn find(&self, name: &str) -> Result<(u64, u64)> {
+        let mut name = plain(name);
+        for _ in 0..MAX_LINKS {
+            match self.entries.get(&name) {
+                Some(Entry::File { offset, size }) => return Ok((*offset, *size)),
+                Some(Entry::Link(target)) => name.clone_from(target),
+                None => break,
+            }
+        }
+        Err(Error::place(
+            self.path.display(),
+            format!("there is no file {name:?} in it"),
+        ))
+    }
+
+    pub(crate) fn read(&self, name: &str, max: u64) -> Result<Vec<u8>> {
+        let (offset, size) = self.find(name)?;
+        if size > max {
+            return Err(Error::place(
+                self.path.display(),
+                format!("{name} has more than {max} bytes"),
+            ));
+        }
+        let mut bytes = Vec::new();
+        self.section(offset, size)
+            .and_then(|mut section| section.read_to_end(&mut bytes))
+            .map_err(Error::io("read", &self.path))?;
+        Ok(bytes)
+    }
+
+    fn section(&self, offset: u64, size: u64) -> io::Result<impl Read + use<'_>> {
+        let mut file = &self.file;
+        file.seek(SeekFrom::Start(offset))?;
+        Ok(file.take(size))
+    }
+
+    /// The descriptor of a layer. Plain ones have their diff_id for a digest, which the copy checks.
+    fn layer(&self, offset: u64, size: u64, diff_id: &Digest) -> Result<Descriptor> {
+        let failed = |e| Error::io("read", &self.path)(e);
+        let mut section = BufReader::new(self.section(offset, size).map_err(failed)?);
+        let media_type = match recode::detect(&mut section).map_err(failed)? {
+            Compression::None => {
+                return Ok(Descriptor::new(
+                    MediaType::DockerLayer,
+                    diff_id.clone(),
+                    size,
+                ));
+            }
+            Compression::Gzip => MediaType::DockerLayerGzip,
+            Compression::Zstd => MediaType::DockerLayerZstd,
+        };
+        let mut hasher = Digest::hasher();
+        let mut chunk = vec![0; 128 << 10];
+        loop {
+            match section.read(&mut chunk).map_err(failed)? {
+                0 => return Ok(Descriptor::new(media_type, hasher.finish(), size)),
+                length => hasher.update(&chunk[..length]),
+            }
+        }
+    }
+}
+
+/// A name without `./`, and with `a/../b` resolved by words alone.
+fn plain(name: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in name.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    parts.join("/")
+}
+
+/// An archive that gets an image.
+#[derive(Debug)]
+pub(crate) struct ArchiveTarget {
+    path: PathBuf,
+    name: Option<String>,
+    blobs: TempDir,
+}
+
+impl ArchiveTarget {
+    pub(crate) fn open(path: &Path, name: Option<String>) -> Result<ArchiveTarget> {
+        if fs::metadata(path).is_ok_and(|metadata| metadata.len() > 0) {
+            return Err(Error::place(
+                path.display(),
+                "it exists, and an archive cannot be added to",
+            ));
+        }
+        Ok(ArchiveTarget {
+            path: path.to_owned(),
+            name,
+            blobs: temporary::dir()?,
+        })
+    }
+
+    pub(crate) fn has_blob(&self, digest: &Digest) -> bool {
+        self.blobs.path().join(digest.hex()).exists()
+    }
+
+    pub(crate) async fn put_blob(&self, descriptor: &Descriptor, chunks: Chunks) -> Result<()> {
+        let path = self.blobs.path().join(descriptor.digest.hex());
+        layout::put_file(&path, descriptor, chunks).await
+    }
+
+    pub(crate) fn commit(self, manifest: &Manifest) -> Result<()> {
+        let config = format!("{}.json", manifest.config.digest.hex());
+        let layers: Vec<&Digest> = manifest.layers.iter().map(|layer| &layer.digest).collect();
+        let item = Item {
+            config: config.clone(),
+            repo_tags: Some(self.name.iter().cloned().collect()),
+            layers: layers.iter().map(|digest| layer_name(digest)).collect(),
+        };
+        let index = serde_json::to_vec(&[item]).map_err(Error::json(INDEX))?;
+        let temp = temporary::beside(&self.path);
+        let _undo = temporary::Removed(&temp);
+        let out = File::create_new(&temp).map_err(Error::io("create", &temp))?;
+        let mut tar = tar::Builder::new(io::BufWriter::new(out));
+        tar.mode(tar::HeaderMode::Deterministic);
+        let mut written = std::collections::HashSet::new();
+        let blobs = self.blobs.path();
+        let write = |tar: &mut tar::Builder<_>| -> io::Result<()> {
+            for digest in layers {
+                if written.insert(digest) {
+                    tar.append_path_with_name(blobs.join(digest.hex()), layer_name(digest))?;
+                }
+            }
+            tar.append_path_with_name(blobs.join(manifest.config.digest.hex()), config)?;
+            let mut header = tar::Header::new_gnu();
+            header.set_size(index.len() as u64);
+            header.set_mode(0o644);
+            tar.append_data(&mut header, INDEX, index.as_slice())
+        };
+        write(&mut tar)
+            .and_then(|()| tar.into_inner())
+            .and_then(|out| out.into_inner().map_err(io::IntoInnerError::into_error))
+            .and_then(|out| out.sync_all())
+            .map_err(Error::io("write", &temp))?;
+        fs::rename(&temp, &self.path).map_err(Error::io("rename", &self.path))
+    }
+}
+
+fn layer_name(digest: &Digest) -> String {
+    format!("{}.tar", digest.hex())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_an_archive_are_words_only() {
+        assert_eq!(plain("./a//b/../c"), "a/c");
+        assert_eq!(plain("/../../etc"), "etc");
+    }
+}

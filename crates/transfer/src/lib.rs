@@ -1,0 +1,43 @@
+//! Moving images between places: registries, image layouts, archives, directories and floe's store
+//! (containers-transports(5)).
+//!
+//! ```text
+//! Location::parse ──▶ Source::open ─┐
+//!                                   ├─▶ copy ──▶ the target's new manifest
+//! Location::parse ──▶ Target::open ─┘
+//! ```
+//!
+//! One file per transport, with its reading and its writing half. This crate knows nothing of
+//! containers, and must never hold a layer in memory.
+
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, reason = "a test that unwraps fails as it should")
+)]
+
+mod chunks;
+mod contents;
+mod convert;
+mod copy;
+mod dir;
+mod docker_archive;
+mod document;
+mod error;
+mod layout;
+mod name;
+mod recode;
+mod registry;
+mod source;
+mod stored;
+mod target;
+mod temporary;
+
+pub use contents::{Content, contents};
+pub use convert::Format;
+pub use copy::{Event, Instances, Options, Watch, copy};
+pub use docker_archive::docker_archive_names;
+pub use document::Document;
+pub use error::{Error, Result};
+pub use name::{ArchiveEntry, Location};
+pub use source::{Access, Source};
+pub use target::Target;

@@ -1,0 +1,141 @@
+//! `docker://`: an image in a registry.
+//!
+//! Asks the places that registries.conf names; pushes only to the registry itself.
+
+use futures_util::StreamExt;
+use image::{BlobBody, Client, Credentials, Descriptor, Digest, Reference, Source};
+use std::io;
+use tokio::sync::OnceCell;
+
+use crate::chunks::Chunks;
+use crate::document::Document;
+use crate::error::Result;
+
+/// An image in a registry.
+#[derive(Debug)]
+pub(crate) struct RegistrySource {
+    client: Client,
+    reference: Reference,
+    credentials: Credentials,
+    /// The manifest, and who had it: blobs are asked for there.
+    top: OnceCell<(Document, Source)>,
+}
+
+impl RegistrySource {
+    pub(crate) fn new(client: Client, reference: Reference, credentials: Credentials) -> Self {
+        RegistrySource {
+            client,
+            reference,
+            credentials,
+            top: OnceCell::new(),
+        }
+    }
+
+    async fn top(&self) -> Result<&(Document, Source)> {
+        self.top
+            .get_or_try_init(|| self.fetch(&self.reference))
+            .await
+    }
+
+    async fn fetch(&self, reference: &Reference) -> Result<(Document, Source)> {
+        let fetched = self.client.manifest(reference, &self.credentials).await?;
+        let document = Document {
+            media_type: fetched.media_type,
+            digest: fetched.digest,
+            bytes: fetched.bytes,
+        };
+        Ok((document, fetched.source))
+    }
+
+    pub(crate) async fn manifest(&self, digest: Option<&Digest>) -> Result<Document> {
+        match digest {
+            None => Ok(self.top().await?.0.clone()),
+            Some(digest) => {
+                let reference = self.reference.repository().with_digest(digest.clone());
+                Ok(self.fetch(&reference).await?.0)
+            }
+        }
+    }
+
+    pub(crate) async fn blob(&self, descriptor: &Descriptor) -> Result<Chunks> {
+        let (_, source) = self.top().await?;
+        let blob = self
+            .client
+            .blob_unverified(source, descriptor, &self.credentials)
+            .await?;
+        Ok(blob.map(|chunk| chunk.map_err(io::Error::other)).boxed())
+    }
+
+    pub(crate) fn reference(&self) -> &Reference {
+        &self.reference
+    }
+}
+
+/// A repository of a registry that gets an image.
+#[derive(Debug)]
+pub(crate) struct RegistryTarget {
+    client: Client,
+    reference: Reference,
+    credentials: Credentials,
+}
+
+impl RegistryTarget {
+    pub(crate) fn new(client: Client, reference: Reference, credentials: Credentials) -> Self {
+        RegistryTarget {
+            client,
+            reference,
+            credentials,
+        }
+    }
+
+    pub(crate) async fn has_blob(&self, digest: &Digest) -> Result<bool> {
+        Ok(self
+            .client
+            .blob_exists(&self.reference, digest, &self.credentials)
+            .await?)
+    }
+
+    /// Whether the registry took the blob from another of its repositories, without a copy.
+    pub(crate) async fn mount(&self, from: &Reference, digest: &Digest) -> Result<bool> {
+        let same = from.domain() == self.reference.domain() && from.path() != self.reference.path();
+        if !same {
+            return Ok(false);
+        }
+        Ok(self
+            .client
+            .mount_blob(&self.reference, from, digest, &self.credentials)
+            .await?)
+    }
+
+    pub(crate) async fn put_blob(&self, descriptor: &Descriptor, chunks: Chunks) -> Result<()> {
+        let body = BlobBody::stream(chunks);
+        self.client
+            .push_blob(&self.reference, descriptor, body, &self.credentials)
+            .await?;
+        Ok(())
+    }
+
+    pub(crate) async fn put_manifest(&self, document: &Document) -> Result<()> {
+        let reference = self
+            .reference
+            .repository()
+            .with_digest(document.digest.clone());
+        self.push(&reference, document).await
+    }
+
+    pub(crate) async fn commit(self, top: &Document) -> Result<()> {
+        self.push(&self.reference, top).await
+    }
+
+    async fn push(&self, reference: &Reference, document: &Document) -> Result<()> {
+        self.client
+            .push_manifest(
+                reference,
+                &document.media_type,
+                document.bytes.clone(),
+                &self.credentials,
+            )
+            .await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,159 @@
+//! `floe:`: an image in floe's own store.
+//!
+//! The store holds images for one platform; what it is made of is held by a lease while it moves.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::BytesMut;
+use futures_util::StreamExt;
+use futures_util::stream::try_unfold;
+use image::{Descriptor, Digest, Manifest, Reference};
+use store::{ImageRecord, Lease, NewImage, Store};
+use tokio::io::AsyncReadExt;
+
+use crate::chunks::{self, Chunks};
+use crate::document::{Document, MAX_CONFIG, MAX_MANIFEST};
+use crate::error::{Error, Result};
+
+/// An image in the store.
+#[derive(Debug)]
+pub(crate) struct StoredSource {
+    store: Store,
+    record: ImageRecord,
+    _lease: Lease,
+}
+
+impl StoredSource {
+    pub(crate) async fn open(store: &Store, name: &str) -> Result<StoredSource> {
+        let (store, name) = (store.clone(), name.to_owned());
+        blocking(move || {
+            let gone = || Error::place(format!("floe:{name}"), "there is no such image");
+            let lease = store.lease()?;
+            let record = store.find(&name)?.ok_or_else(gone)?;
+            if !store.hold_image(&lease, &record)? {
+                return Err(gone());
+            }
+            Ok(StoredSource {
+                store,
+                record,
+                _lease: lease,
+            })
+        })
+        .await
+    }
+
+    pub(crate) fn manifest(&self, digest: Option<&Digest>) -> Result<Document> {
+        let digest = digest.unwrap_or(&self.record.manifest_digest);
+        let bytes = self.store.read_blob(digest, MAX_MANIFEST)?;
+        let bytes = bytes.ok_or_else(|| self.lost(digest))?;
+        let untyped = Document::untyped(bytes)?;
+        Document::checked(untyped.media_type, digest, untyped.bytes.to_vec())
+    }
+
+    pub(crate) fn blob(&self, descriptor: &Descriptor) -> Result<Chunks> {
+        let digest = &descriptor.digest;
+        let (file, _) = self
+            .store
+            .open_blob(digest)?
+            .ok_or_else(|| self.lost(digest))?;
+        let file = tokio::fs::File::from_std(file);
+        Ok(try_unfold(file, |mut file| async move {
+            let mut chunk = BytesMut::with_capacity(128 << 10);
+            let length = file.read_buf(&mut chunk).await?;
+            Ok((length > 0).then(|| (chunk.freeze(), file)))
+        })
+        .boxed())
+    }
+
+    fn lost(&self, digest: &Digest) -> Error {
+        Error::place(
+            format!("floe:{}", self.record.id),
+            format!("blob {digest} is not in the store"),
+        )
+    }
+}
+
+/// The store, which gets an image.
+#[derive(Debug)]
+pub(crate) struct StoredTarget {
+    store: Store,
+    lease: Arc<Lease>,
+    name: Option<Reference>,
+    config: Mutex<Vec<u8>>,
+}
+
+impl StoredTarget {
+    /// An empty name: the image gets none.
+    pub(crate) async fn open(store: &Store, name: &str) -> Result<StoredTarget> {
+        let name = match name {
+            "" => None,
+            name => Some(Reference::parse(name)?.or_latest()),
+        };
+        let store = store.clone();
+        blocking(move || {
+            Ok(StoredTarget {
+                lease: Arc::new(store.lease()?),
+                store,
+                name,
+                config: Mutex::default(),
+            })
+        })
+        .await
+    }
+
+    pub(crate) async fn has_layer(&self, digest: &Digest, diff_id: &Digest) -> Result<bool> {
+        let (store, lease) = (self.store.clone(), Arc::clone(&self.lease));
+        let (digest, diff_id) = (digest.clone(), diff_id.clone());
+        blocking(move || {
+            Ok(store.hold_layer(&lease, &diff_id)? && store.hold_blob(&lease, &digest)?)
+        })
+        .await
+    }
+
+    pub(crate) async fn put_config(&self, chunks: Chunks) -> Result<()> {
+        let bytes = chunks::collect(chunks, MAX_CONFIG).await;
+        let bytes = bytes.map_err(Error::io("read", "the image's config"))?;
+        *self.config.lock().unwrap_or_else(PoisonError::into_inner) = bytes;
+        Ok(())
+    }
+
+    /// The store checks size, digest and content itself.
+    pub(crate) async fn put_layer(
+        &self,
+        layer: &Descriptor,
+        diff_id: &Digest,
+        chunks: Chunks,
+    ) -> Result<()> {
+        let (store, lease) = (self.store.clone(), Arc::clone(&self.lease));
+        let (layer, diff_id) = (layer.clone(), diff_id.clone());
+        let reader = chunks::reader(chunks);
+        blocking(move || Ok(store.add_layer(&lease, &layer, &diff_id, reader)?)).await
+    }
+
+    pub(crate) async fn commit(self, top: &Document, manifest: &Manifest) -> Result<()> {
+        let new = NewImage {
+            manifest: store::Document {
+                descriptor: top.descriptor(),
+                bytes: top.bytes.to_vec(),
+            },
+            config: store::Document {
+                descriptor: manifest.config.clone(),
+                bytes: self
+                    .config
+                    .into_inner()
+                    .unwrap_or_else(PoisonError::into_inner),
+            },
+            index: None,
+            names: self.name.iter().map(Reference::to_string).collect(),
+        };
+        let (store, lease) = (self.store, self.lease);
+        blocking(move || Ok(store.put_image(&lease, new).map(drop)?)).await
+    }
+}
+
+/// Runs what may wait for the disk on a thread for it.
+async fn blocking<T: Send + 'static>(
+    call: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    tokio::task::spawn_blocking(call).await?
+}

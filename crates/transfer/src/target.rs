@@ -1,0 +1,181 @@
+//! Where an image goes: one interface over the transports.
+//!
+//! Nothing at the place names the image before [`Target::commit`].
+
+use image::{Compression, Descriptor, Digest, Manifest, Reference};
+
+use crate::chunks::Chunks;
+use crate::convert::Format;
+use crate::dir::DirTarget;
+use crate::docker_archive::ArchiveTarget;
+use crate::document::Document;
+use crate::error::{Error, Result};
+use crate::layout::LayoutTarget;
+use crate::name::{ArchiveEntry, Location};
+use crate::registry::RegistryTarget;
+use crate::source::Access;
+use crate::stored::StoredTarget;
+
+/// A place that gets an image.
+#[derive(Debug)]
+pub struct Target {
+    location: Location,
+    kind: Kind,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Registry(RegistryTarget),
+    Layout(LayoutTarget),
+    DockerArchive(ArchiveTarget),
+    Dir(DirTarget),
+    Store(StoredTarget),
+}
+
+/// What a blob is for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Use<'a> {
+    Config,
+    /// With the digest of its content, where the config says so.
+    Layer(Option<&'a Digest>),
+}
+
+impl Target {
+    /// Opens a place for writing; directories are made.
+    pub async fn open(location: &Location, access: &Access) -> Result<Target> {
+        let kind = match location {
+            Location::Registry(reference) => Kind::Registry(RegistryTarget::new(
+                access.client.clone(),
+                reference.clone(),
+                access.credentials.clone(),
+            )),
+            Location::Layout(dir, name) => Kind::Layout(LayoutTarget::open(dir, name.as_deref())?),
+            Location::LayoutArchive(file, name) => {
+                Kind::Layout(LayoutTarget::open_archive(file, name.as_deref())?)
+            }
+            Location::DockerArchive(file, entry) => {
+                let name = match entry {
+                    ArchiveEntry::Only => None,
+                    ArchiveEntry::Named(name) => Some(name.to_string()),
+                    ArchiveEntry::At(_) => {
+                        return Err(Error::place(
+                            location,
+                            "an archive to be made has no places",
+                        ));
+                    }
+                };
+                Kind::DockerArchive(ArchiveTarget::open(file, name)?)
+            }
+            Location::Dir(dir) => Kind::Dir(DirTarget::open(dir)?),
+            Location::Store(name) => {
+                Kind::Store(StoredTarget::open(access.store(location)?, name).await?)
+            }
+        };
+        Ok(Target {
+            location: location.clone(),
+            kind,
+        })
+    }
+
+    /// The place.
+    pub fn location(&self) -> &Location {
+        &self.location
+    }
+
+    /// The only format that it can hold, if there is but one.
+    pub(crate) fn format(&self) -> Option<Format> {
+        match self.kind {
+            Kind::Layout(_) => Some(Format::Oci),
+            Kind::DockerArchive(_) => Some(Format::Docker),
+            Kind::Registry(_) | Kind::Dir(_) | Kind::Store(_) => None,
+        }
+    }
+
+    /// The compression that all layers must have, if there is but one.
+    pub(crate) fn required_compression(&self) -> Option<Compression> {
+        matches!(self.kind, Kind::DockerArchive(_)).then_some(Compression::None)
+    }
+
+    /// Whether plain layers are compressed on the way, as they will be kept or sent on.
+    pub(crate) fn compresses(&self) -> bool {
+        matches!(self.kind, Kind::Registry(_) | Kind::Layout(_))
+    }
+
+    /// Whether it can hold an index with several images.
+    pub(crate) fn takes_index(&self) -> bool {
+        !matches!(self.kind, Kind::DockerArchive(_) | Kind::Store(_))
+    }
+
+    /// Whether the blob is there already, or could be had without sending it.
+    pub(crate) async fn has_blob(
+        &self,
+        descriptor: &Descriptor,
+        for_what: Use<'_>,
+        from: Option<&Reference>,
+    ) -> Result<bool> {
+        let digest = &descriptor.digest;
+        match (&self.kind, for_what) {
+            (Kind::Registry(target), _) => Ok(target.has_blob(digest).await?
+                || match from {
+                    Some(from) => target.mount(from, digest).await?,
+                    None => false,
+                }),
+            (Kind::Layout(target), _) => Ok(target.has_blob(digest)),
+            (Kind::DockerArchive(target), _) => Ok(target.has_blob(digest)),
+            (Kind::Dir(target), _) => Ok(target.has_blob(digest)),
+            (Kind::Store(target), Use::Layer(Some(diff_id))) => {
+                target.has_layer(digest, diff_id).await
+            }
+            (Kind::Store(_), _) => Ok(false),
+        }
+    }
+
+    /// Takes a blob. `chunks` fail at the end unless they are what the descriptor says.
+    pub(crate) async fn put_blob(
+        &self,
+        descriptor: &Descriptor,
+        for_what: Use<'_>,
+        chunks: Chunks,
+    ) -> Result<()> {
+        match (&self.kind, for_what) {
+            (Kind::Registry(target), _) => target.put_blob(descriptor, chunks).await,
+            (Kind::Layout(target), _) => target.put_blob(descriptor, chunks).await,
+            (Kind::DockerArchive(target), _) => target.put_blob(descriptor, chunks).await,
+            (Kind::Dir(target), _) => target.put_blob(descriptor, chunks).await,
+            (Kind::Store(target), Use::Config) => target.put_config(chunks).await,
+            (Kind::Store(target), Use::Layer(Some(diff_id))) => {
+                target.put_layer(descriptor, diff_id, chunks).await
+            }
+            (Kind::Store(_), Use::Layer(None)) => Err(Error::place(
+                &self.location,
+                "it holds images of containers, and this artifact has no diff_ids",
+            )),
+        }
+    }
+
+    /// Takes a manifest that an index points at.
+    pub(crate) async fn put_manifest(&self, document: &Document) -> Result<()> {
+        match &self.kind {
+            Kind::Registry(target) => target.put_manifest(document).await,
+            Kind::Layout(target) => target.put_manifest(document),
+            Kind::Dir(target) => target.put_manifest(document),
+            Kind::DockerArchive(_) | Kind::Store(_) => Ok(()),
+        }
+    }
+
+    /// Names the image: `top` is its manifest (then also given read) or index.
+    pub(crate) async fn commit(self, top: &Document, manifest: Option<&Manifest>) -> Result<()> {
+        let single =
+            || manifest.ok_or_else(|| Error::place(&self.location, "it cannot hold an index"));
+        match self.kind {
+            Kind::Registry(target) => target.commit(top).await,
+            Kind::Layout(target) => {
+                target.put_manifest(top)?;
+                target.commit(top)
+            }
+            Kind::Dir(target) => target.commit(top),
+            Kind::DockerArchive(target) => target.commit(single()?),
+            Kind::Store(target) => target.commit(top, single()?).await,
+        }
+    }
+}
