@@ -69,18 +69,16 @@ pub(crate) enum Command {
     Resume(cmd::pause::Args),
     /// Print what this runtime can do
     Features(cmd::features::Args),
+    /// Change the limits of a container
+    Update(Box<cmd::update::Args>),
+    /// Print what a container uses, and that it ran out of memory
+    Events(cmd::events::Args),
     /// Not built yet
     #[command(hide = true)]
     Checkpoint(Unbuilt),
     /// Not built yet
     #[command(hide = true)]
     Restore(Unbuilt),
-    /// Not built yet
-    #[command(hide = true)]
-    Events(Unbuilt),
-    /// Not built yet
-    #[command(hide = true)]
-    Update(Unbuilt),
 }
 
 /// Takes whatever comes, to answer with a clear error.

@@ -179,6 +179,11 @@ impl State {
         Ok(runtime::Gate::connect(socket).open()?)
     }
 
+    /// Keeps what has changed.
+    pub(crate) fn save(&self, global: &Global) -> Result<(), Failure> {
+        write(&dir(global, &self.id)?, self)
+    }
+
     pub(crate) fn remove(&self, global: &Global) -> Result<(), Failure> {
         remove(global, &self.id)
     }

@@ -8,6 +8,7 @@ mod names;
 mod output;
 mod progress;
 mod remote;
+mod skopeo;
 mod template;
 mod terminal;
 
@@ -20,16 +21,26 @@ use cli::{Cli, Command, Global, MoveCommand, NodeCommand};
 const FAILED: u8 = 125;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
+    if skopeo::is_meant() {
+        return parsed::<skopeo::Skopeo>(skopeo::FAILED, |cli| {
+            skopeo::run(cli).map_err(|failure| failure.with_code(skopeo::FAILED))
+        });
+    }
+    parsed(FAILED, dispatch)
+}
+
+/// Parses the command line and does what it says; what cannot be parsed ends with `failed`.
+fn parsed<C: Parser>(failed: u8, run: impl FnOnce(C) -> Result<ExitCode, Failure>) -> ExitCode {
+    let outcome = match C::try_parse() {
+        Ok(cli) => run(cli),
         Err(error) => {
-            let code = if error.use_stderr() { FAILED } else { 0 };
+            let code = if error.use_stderr() { failed } else { 0 };
             // Nobody is left to be told that standard output is closed.
             let _ = error.print();
             return ExitCode::from(code);
         }
     };
-    match dispatch(cli) {
+    match outcome {
         Ok(code) => code,
         Err(error) => {
             eprintln!("Error: {error}");

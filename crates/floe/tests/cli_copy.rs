@@ -457,3 +457,33 @@ fn policy_json_decides_what_may_be_copied() {
         .ok();
     });
 }
+
+#[test]
+fn under_the_name_skopeo_it_takes_skopeos_command_line() {
+    machine(|floe| {
+        let link = floe.node.path("skopeo");
+        let program = testkit::program("floe").expect("floe is built");
+        std::os::unix::fs::symlink(program, &link).expect("link");
+        let as_skopeo = |arguments: &[&str]| -> Said {
+            let mut command = Command::new(&link);
+            command.env("FLOE_CONFIG", floe.node.config());
+            command.args(arguments).output().expect("run").into()
+        };
+        let (from, to) = (format!("docker://{}", floe.image), floe.at("dir", "x"));
+        let policy = floe.node.path("reject.json");
+        std::fs::write(&policy, r#"{"default":[{"type":"reject"}]}"#).expect("write");
+        let policy = policy.display().to_string();
+        as_skopeo(&["--policy", &policy, "copy", &from, &to]).failed(1, &["reject.json"]);
+        as_skopeo(&["--policy", &policy, "--insecure-policy", "copy", &from, &to]).ok();
+        let told = as_skopeo(&["inspect", &to]).ok();
+        assert_eq!(json(&told)["Os"], "linux");
+        let other = ["--override-arch", "mips", "inspect", "--config", &from];
+        assert_eq!(
+            as_skopeo(&other).code,
+            0,
+            "not an index: there is no choice"
+        );
+        as_skopeo(&["ps"]).failed(1, &["ps"]);
+        as_skopeo(&["inspect", "dir:/no/such"]).failed(1, &["/no/such"]);
+    });
+}

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
@@ -203,8 +203,18 @@ impl Database {
             connection.pragma_update(None, "cache_size", -512)?;
             connection.pragma_update(None, "synchronous", "NORMAL")
         };
-        set_up().map_err(Error::db("set up a connection"))?;
-        Ok(connection)
+        // Two that make a new database at the same time stand in each other's way: SQLite tells one
+        // of them to give up at once, whatever the busy timeout, as waiting would be a deadlock.
+        let begin = Instant::now();
+        loop {
+            match set_up() {
+                Ok(()) => return Ok(connection),
+                Err(error) if is_busy(&error) && begin.elapsed() < BUSY => {
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+                Err(error) => return Err(Error::db("set up a connection")(error)),
+            }
+        }
     }
 
     fn migrate(&self, connection: &mut Connection) -> Result<()> {
@@ -235,6 +245,10 @@ impl Database {
         }
         Ok(found)
     }
+}
+
+fn is_busy(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy)
 }
 
 fn in_transaction<T>(

@@ -41,3 +41,4 @@ pub use error::{Error, Result};
 pub use name::{ArchiveEntry, Location};
 pub use source::{Access, Source};
 pub use target::Target;
+pub use temporary::set_temporary_dir;

@@ -5,14 +5,27 @@ use std::env;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tempfile::TempDir;
 
 use crate::error::{Error, Result};
 
-/// Large things go here, as images do not fit on many a tmpfs: `$TMPDIR`, or else `/var/tmp`.
+static CHOSEN: OnceLock<PathBuf> = OnceLock::new();
+
+/// Chooses where large temporary files of this process go. Only the first choice counts.
+pub fn set_temporary_dir(dir: PathBuf) {
+    // A second choice is not taken, as its files would be in two places.
+    let _ = CHOSEN.set(dir);
+}
+
+/// Large things go here, as images do not fit on many a tmpfs: the place that was chosen,
+/// `$TMPDIR`, or else `/var/tmp`.
 pub(crate) fn place() -> PathBuf {
+    if let Some(dir) = CHOSEN.get() {
+        return dir.clone();
+    }
     env::var_os("TMPDIR")
         .filter(|dir| !dir.is_empty())
         .map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from)

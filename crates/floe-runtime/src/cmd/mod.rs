@@ -2,6 +2,7 @@
 
 pub(crate) mod create;
 pub(crate) mod delete;
+pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod features;
 pub(crate) mod kill;
@@ -12,6 +13,7 @@ pub(crate) mod run;
 pub(crate) mod spec;
 pub(crate) mod start;
 pub(crate) mod state;
+pub(crate) mod update;
 
 use crate::cli::{Cli, Command};
 
@@ -77,8 +79,8 @@ pub(crate) fn dispatch(cli: &Cli) -> Outcome {
         Command::Features(_) => features::run(),
         Command::Checkpoint(_) => unbuilt("checkpoint"),
         Command::Restore(_) => unbuilt("restore"),
-        Command::Events(_) => unbuilt("events"),
-        Command::Update(_) => unbuilt("update"),
+        Command::Events(args) => events::run(global, args),
+        Command::Update(args) => update::run(global, args),
     }
 }
 
