@@ -352,6 +352,23 @@ impl RuntimeService for RuntimeServer {
         }))
     }
 
+    async fn update_container_resources(
+        &self,
+        request: Request<cri::UpdateContainerResourcesRequest>,
+    ) -> Result<Response<cri::UpdateContainerResourcesResponse>, Status> {
+        let request = request.into_inner();
+        let of = id("container_id", request.container_id)?;
+        let limits = request.linux.unwrap_or_default();
+        let change = convert::resources(limits).map_err(status::of)?;
+        let update = {
+            let id = of.clone();
+            move |engine: &Engine| engine.update_container(&id, &change)
+        };
+        let verb = "UpdateContainerResources";
+        self.work.change(verb, of, update).await?;
+        Ok(Response::new(cri::UpdateContainerResourcesResponse {}))
+    }
+
     // --- Not built yet. A client that sees UNIMPLEMENTED does without. ---
 
     async fn update_pod_sandbox_resources(
@@ -359,13 +376,6 @@ impl RuntimeService for RuntimeServer {
         _: Request<cri::UpdatePodSandboxResourcesRequest>,
     ) -> Result<Response<cri::UpdatePodSandboxResourcesResponse>, Status> {
         Err(status::unimplemented("UpdatePodSandboxResources"))
-    }
-
-    async fn update_container_resources(
-        &self,
-        _: Request<cri::UpdateContainerResourcesRequest>,
-    ) -> Result<Response<cri::UpdateContainerResourcesResponse>, Status> {
-        Err(status::unimplemented("UpdateContainerResources"))
     }
 
     async fn checkpoint_container(

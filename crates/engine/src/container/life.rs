@@ -113,7 +113,7 @@ impl Engine {
     }
 }
 
-fn state_error(verb: &'static str, container: &Container) -> Error {
+pub(super) fn state_error(verb: &'static str, container: &Container) -> Error {
     let state = match &container.state {
         ContainerState::Created => "created, not started".to_owned(),
         ContainerState::Running { .. } => "running".to_owned(),

@@ -7,6 +7,7 @@ mod exec;
 mod life;
 mod query;
 pub(crate) mod record;
+mod update;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

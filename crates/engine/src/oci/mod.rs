@@ -8,6 +8,7 @@ mod process;
 mod resources;
 mod security;
 
+pub(crate) use resources::limits;
 use std::path::Path;
 
 use runtime::spec;

@@ -19,7 +19,7 @@ pub(super) fn build(inputs: &Inputs<'_>) -> Result<spec::Resources> {
 }
 
 /// The limits alone: also what an update sends.
-fn limits(asked: &Resources) -> Result<spec::Resources> {
+pub(crate) fn limits(asked: &Resources) -> Result<spec::Resources> {
     let positive = |value: i64| u64::try_from(value).ok().filter(|value| *value > 0);
     let set = |value: i64| Some(value).filter(|value| *value != 0);
     let text = |value: &str| Some(value.to_owned()).filter(|value| !value.is_empty());

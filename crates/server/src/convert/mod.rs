@@ -11,6 +11,8 @@ pub(crate) mod security;
 pub(crate) mod signal;
 pub(crate) mod stats;
 
+pub(crate) use security::resources;
+
 use engine::Error;
 
 /// A request whose `field` cannot be accepted.

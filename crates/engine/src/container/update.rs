@@ -1,0 +1,107 @@
+//! UpdateContainerResources: other limits for a container that is there.
+//!
+//! The cgroup first, then the record, so that a status never shows what the kernel refused.
+
+use runtime::cgroup::Cgroup;
+
+use super::record::ContainerRecord;
+use super::{ContainerState, Resources};
+use crate::disk::Lock;
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::oci;
+
+impl Engine {
+    /// Changes the limits that `change` sets; zero and empty leave what is.
+    ///
+    /// # Errors
+    /// An unknown container or one that has ended, limits that do not fit together, or what the
+    /// kernel refuses; limits before the refused one hold then, and the record tells the old ones.
+    pub fn update_container(&self, id: &str, change: &Resources) -> Result<()> {
+        let container = self.container(id)?;
+        if !matches!(
+            container.state,
+            ContainerState::Created | ContainerState::Running { .. }
+        ) {
+            return Err(super::life::state_error("update", &container));
+        }
+        // Two updates of one pod come one after the other.
+        let _turn = Lock::exclusive(&self.layout().pod(&container.pod_id).join("lock"))?;
+        let bundle = self.layout().container(&container.pod_id, &container.id);
+        let mut record = ContainerRecord::read(&bundle)?.ok_or_else(|| Error::NotFound {
+            what: "container",
+            name: container.id.clone(),
+        })?;
+        let merged = record.spec.resources.with(change);
+        // What does not fit together is refused before the kernel is asked.
+        oci::limits(&merged)?;
+        let failed = |source| Error::Cgroup {
+            id: container.id.clone(),
+            source,
+        };
+        Cgroup::open(&record.cgroup)
+            .map_err(failed)?
+            .update(&oci::limits(change)?)
+            .map_err(failed)?;
+        record.spec.resources = merged;
+        record.write(&bundle)
+    }
+}
+
+impl Resources {
+    /// These limits, with what `change` sets instead.
+    fn with(&self, change: &Resources) -> Resources {
+        let number = |old: i64, new: i64| if new == 0 { old } else { new };
+        let text = |old: &String, new: &String| match new.is_empty() {
+            true => old.clone(),
+            false => new.clone(),
+        };
+        let mut merged = Resources {
+            cpu_period: number(self.cpu_period, change.cpu_period),
+            cpu_quota: number(self.cpu_quota, change.cpu_quota),
+            cpu_shares: number(self.cpu_shares, change.cpu_shares),
+            memory_limit: number(self.memory_limit, change.memory_limit),
+            memory_swap_limit: number(self.memory_swap_limit, change.memory_swap_limit),
+            oom_score_adj: self.oom_score_adj,
+            cpuset_cpus: text(&self.cpuset_cpus, &change.cpuset_cpus),
+            cpuset_mems: text(&self.cpuset_mems, &change.cpuset_mems),
+            hugepage_limits: self.hugepage_limits.clone(),
+            unified: self.unified.clone(),
+            pids_limit: number(self.pids_limit, change.pids_limit),
+        };
+        for (size, limit) in &change.hugepage_limits {
+            merged.hugepage_limits.retain(|(other, _)| other != size);
+            merged.hugepage_limits.push((size.clone(), *limit));
+        }
+        merged.unified.extend(change.unified.clone());
+        merged
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_set_stays() {
+        let old = Resources {
+            memory_limit: 10,
+            cpu_shares: 5,
+            cpuset_cpus: "0".into(),
+            hugepage_limits: vec![("2MB".into(), 1), ("1GB".into(), 2)],
+            ..Resources::default()
+        };
+        let change = Resources {
+            memory_limit: 20,
+            hugepage_limits: vec![("2MB".into(), 3)],
+            ..Resources::default()
+        };
+        let merged = old.with(&change);
+        assert_eq!((merged.memory_limit, merged.cpu_shares), (20, 5));
+        assert_eq!(merged.cpuset_cpus, "0");
+        assert_eq!(
+            merged.hugepage_limits,
+            [("1GB".to_owned(), 2), ("2MB".to_owned(), 3)]
+        );
+    }
+}
