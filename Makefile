@@ -4,7 +4,7 @@
 CARGO ?= cargo
 TARGET := target/$(shell rustc -vV | sed -n 's/^host: //p')
 
-.PHONY: help quickstart test lint bench build deps
+.PHONY: help quickstart test test-vm lint bench build deps
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -20,6 +20,10 @@ test: deps ## The whole test suite
 	scripts/install-deps.sh nextest
 	$(CARGO) build --locked --workspace --bins
 	$(CARGO) nextest run --locked --workspace
+
+test-vm: deps ## The runtime's tests on cgroup v2: Debian's kernel in a virtual machine
+	scripts/install-deps.sh vm
+	scripts/test-vm.sh
 
 lint: deps ## Formatting and lints, as CI runs them
 	$(CARGO) fmt --all --check

@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
 # Installs what a make target needs and the machine lacks: Debian packages (as root), cargo-nextest.
-# Usage: install-deps.sh build|nextest|peers
+# Usage: install-deps.sh build|nextest|peers|vm
 set -euo pipefail
 
 # build: a C compiler for bundled SQLite and zstd; what tests and quickstart drive.
 build="gcc libc6-dev make busybox-static docker-registry containernetworking-plugins iproute2 nftables skopeo umoci"
 # peers: what the benchmarks compare with.
 peers="runc crun containerd podman conmon"
+# vm: the machine that cgroup v2 is tested in; its kernel is unpacked from its package.
+vm="qemu-system-x86 cpio binutils"
 
 install() {
     local missing=()
@@ -29,6 +31,7 @@ install() {
 case "${1:-}" in
     build) install $build ;;
     peers) install $build $peers ;;
+    vm) install $build $vm && apt-get update -qq ;;
     nextest) cargo nextest --version >/dev/null 2>&1 || cargo install --quiet --locked cargo-nextest ;;
-    *) echo "usage: $0 build|nextest|peers" >&2; exit 2 ;;
+    *) echo "usage: $0 build|nextest|peers|vm" >&2; exit 2 ;;
 esac

@@ -90,9 +90,14 @@ fn refuse_in(hierarchies: &'static Hierarchies) {
 fn processes_are_found_in_sub_cgroups_and_by_their_own_joining() {
     let scratch = Scratch::new();
     let cgroup = Cgroup::create(&scratch.0, None).expect("create");
-    let below = Cgroup::create(&format!("{}/below", scratch.0), None).expect("create");
+    // v2 wants processes in leaves only, if a controller is enabled.
+    let leaf = |name: &str| Cgroup::create(&format!("{}/{name}", scratch.0), None);
+    let (beside, below) = (
+        leaf("beside").expect("create"),
+        leaf("below").expect("create"),
+    );
     let (inside, deeper) = (
-        Process::start(&cgroup, "read line"),
+        Process::start(&beside, "read line"),
         Process::start(&below, "read line"),
     );
     let mut pids = cgroup.processes().expect("processes");
@@ -105,7 +110,7 @@ fn processes_are_found_in_sub_cgroups_and_by_their_own_joining() {
         // The kernel shows paths as seen from our own cgroup root, so only the end is sure.
         assert!(line.ends_with(&format!("/{}/below", scratch.0)), "{line}");
     }
-    cgroup.add(deeper.pid()).expect("add");
+    beside.add(deeper.pid()).expect("add");
     assert_eq!(below.processes().expect("processes"), [] as [i32; 0]);
 }
 

@@ -1,0 +1,111 @@
+#!/usr/bin/env bash
+# `make test-vm`: the runtime's and supervisor's own tests on cgroup v2, in a virtual machine with
+# Debian's kernel. The machine has nothing but busybox, the static programs and the test programs,
+# in memory; it leaves nothing on the host but a kernel below target/vm.
+# Usage: test-vm.sh [FILTER]   (FILTER: only test programs whose name contains it)
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+filter="${1:-}"
+work=target/vm
+mkdir -p $work
+root=$(mktemp -d)
+trap 'rm -rf "$root"' EXIT
+
+# Debian's kernel, unpacked and not installed.
+if [ ! -e $work/vmlinuz ]; then
+    package=$(apt-cache depends linux-image-cloud-amd64 | awk '/Depends: linux-image/ { print $2; exit }')
+    [ -n "$package" ] || { echo "apt knows no linux-image-cloud-amd64: run apt-get update" >&2; exit 1; }
+    echo "fetching $package"
+    (cd "$root" && apt-get download -qq "$package" 2>/dev/null && dpkg -x "$package"_*.deb kernel)
+    find "$root/kernel" -name overlay.ko -exec cp {} $work/overlay.ko \;
+    cp "$root"/kernel/boot/vmlinuz-* $work/vmlinuz
+    rm -rf "${root:?}"/*
+fi
+
+# The test programs, and what they drive, under the names that they were built with.
+packages="-p runtime -p supervisor -p floe-runtime"
+cargo build --locked -p floe-runtime --bins
+cargo test --locked --no-run $packages 2>&1 | tee "$root/build.log" | grep -E '^(warning|error)' || true
+mkdir -p "$root"/{bin,tests,proc,sys,dev,tmp,etc,root,run,new}
+cp /bin/busybox "$root/bin/busybox"
+# The shell of hooks: busybox goes by the name that it is called by.
+for file in /bin/dash $(ldd /bin/dash | grep -o '/[^ ]*'); do
+    install -D "$file" "$root$file"
+done
+cp $work/overlay.ko "$root/overlay.ko"
+sed -n 's/^ *Executable .*(\(.*\))$/\1/p' "$root/build.log" | while read -r program; do
+    name=$(basename "$program")
+    case "$name" in *"$filter"*) strip --strip-debug -o "$root/tests/$name" "$program" ;; esac
+done
+# Beside the test programs' directory, as cargo lays them out.
+mkdir "$root/examples"
+strip --strip-debug -o "$root/examples/floe-supervise" "$(find target -path '*/debug/examples/floe-supervise' -type f | head -1)"
+driven=$(find target -path '*/debug/floe-runtime' -type f -perm -u+x | head -1)
+mkdir -p "$root$PWD/$(dirname "$driven")"
+strip --strip-debug -o "$root$PWD/$driven" "$driven"
+rm "$root/build.log"
+ls "$root/tests" | grep -q . || { echo "no test program is named like $filter" >&2; exit 1; }
+
+cat >"$root/init" <<'INIT'
+#!/bin/busybox sh
+# The root of a kernel's first file system cannot be pivoted away: go on in a tmpfs.
+export PATH=/bin
+/bin/busybox --install -s /bin
+ln -sf dash /bin/sh
+if [ ! -e /moved ]; then
+    mount -t tmpfs -o mode=755 none /new
+    for each in /*; do
+        [ $each = /new ] || cp -a $each /new/
+    done
+    touch /new/moved
+    exec switch_root /new /init
+fi
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs dev /dev
+mkdir -p /dev/pts /dev/shm
+mount -t devpts -o ptmxmode=666 pts /dev/pts
+mount -t tmpfs shm /dev/shm
+mount -t tmpfs -o mode=1777 tmp /tmp
+mount -t cgroup2 cgroup2 /sys/fs/cgroup
+for controller in $(cat /sys/fs/cgroup/cgroup.controllers); do
+    echo "+$controller" >/sys/fs/cgroup/cgroup.subtree_control
+done
+insmod /overlay.ko
+ip link set lo up
+hostname vm
+echo "root:x:0:0:root:/root:/bin/sh" >/etc/passwd
+echo "root:x:0:" >/etc/group
+echo "vm: $(uname -r), cgroup v2 with: $(cat /sys/fs/cgroup/cgroup.controllers)"
+passed=0
+failed=0
+for test in /tests/*; do
+    name=$(basename $test)
+    echo "vm: running ${name%-*}"
+    timeout 600 $test --test-threads 2 >/tmp/out 2>&1
+    code=$?
+    line=$(grep '^test result:' /tmp/out | tail -1)
+    passed=$((passed + $(echo "$line" | sed -n 's/.* \([0-9]*\) passed.*/\1/p;t;s/.*/0/p')))
+    if [ $code -ne 0 ]; then
+        cat /tmp/out
+        failed=$((failed + 1))
+        grep '^test .* FAILED' /tmp/out | sed "s/^/vm: ${name%-*}: /"
+    fi
+    echo "vm: ${name%-*}: ${line:-no result} (exit code $code)"
+done
+left=$(find /sys/fs/cgroup -mindepth 1 -type d | wc -l)
+[ "$left" -eq 0 ] || { echo "vm: cgroups left behind:"; find /sys/fs/cgroup -mindepth 1 -type d; failed=$((failed + 1)); }
+echo "vm: $passed tests passed, $failed test programs failed"
+poweroff -f
+INIT
+chmod 755 "$root/init"
+(cd "$root" && find . | cpio --quiet -o -H newc -R 0:0) >$work/initramfs
+
+# Hardware acceleration where there is any, or else software.
+accel="-accel tcg,thread=multi -cpu max"
+timeout 3000 qemu-system-x86_64 $accel -smp 2 -m 3072 -nodefaults -no-reboot -display none \
+    -serial stdio -kernel $work/vmlinuz -initrd $work/initramfs \
+    -append "console=ttyS0 quiet panic=-1 rdinit=/init random.trust_cpu=on" </dev/null | tee $work/log | sed 's/\r$//'
+rm -f $work/initramfs
+grep -q '^vm: [0-9]* tests passed, 0 test programs failed' $work/log
