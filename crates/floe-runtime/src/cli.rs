@@ -67,12 +67,12 @@ pub(crate) enum Command {
     Pause(cmd::pause::Args),
     /// Resume all processes of a container
     Resume(cmd::pause::Args),
-    /// Print what this runtime can do
-    Features(cmd::features::Args),
     /// Change the limits of a container
     Update(Box<cmd::update::Args>),
-    /// Print what a container uses, and that it ran out of memory
+    /// Print statistics, and when memory ran out
     Events(cmd::events::Args),
+    /// Print what this runtime can do
+    Features(cmd::features::Args),
     /// Not built yet
     #[command(hide = true)]
     Checkpoint(Unbuilt),

@@ -7,7 +7,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use runtime::cgroup::Cgroup;
-use runtime::spec::Spec;
+use runtime::spec::{Resources, Spec};
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
@@ -179,7 +179,19 @@ impl State {
         Ok(runtime::Gate::connect(socket).open()?)
     }
 
-    /// Keeps what has changed.
+    /// The limits it was made with, or got since.
+    pub(crate) fn resources(&self) -> Resources {
+        let linux = self.spec.linux.as_ref();
+        linux
+            .and_then(|linux| linux.resources.clone())
+            .unwrap_or_default()
+    }
+
+    pub(crate) fn set_resources(&mut self, resources: Resources) {
+        self.spec.linux.get_or_insert_default().resources = Some(resources);
+    }
+
+    /// Writes what has changed of a container that exists.
     pub(crate) fn save(&self, global: &Global) -> Result<(), Failure> {
         write(&dir(global, &self.id)?, self)
     }

@@ -1,26 +1,28 @@
-//! `events`: what a container uses, again and again, and that it ran out of memory; one JSON
-//! document per line, in runc's form.
+//! `events`: statistics of a container at an interval, and a line whenever memory ran out, each
+//! as one line of JSON; ends with the container. `--stats` prints once. Changes nothing.
 
 use std::io::Write;
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use runtime::cgroup::{Cgroup, HugetlbStats, IoStats, OomWatch, Stats};
+use runtime::cgroup::{Cgroup, OomWatch};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde_json::{Value, json};
 
+use super::events_data::data;
 use super::{Failure, Outcome};
 use crate::cli::Global;
+use crate::log;
 use crate::state::{State, Status};
 
 /// Options of `events`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Time between two lines of statistics, such as 500ms, 5s, 1m
-    #[arg(long, default_value = "5s", value_name = "TIME", value_parser = interval)]
+    /// How often statistics come, such as 500ms or 1m30s
+    #[arg(long, default_value = "5s", value_name = "DURATION", value_parser = duration)]
     interval: Duration,
-    /// Print the statistics once and end
+    /// Print statistics once
     #[arg(long)]
     stats: bool,
     /// Container id
@@ -29,7 +31,10 @@ pub(crate) struct Args {
 
 pub(crate) fn run(global: &Global, args: &Args) -> Outcome {
     let state = State::load(global, &args.id)?;
-    if matches!(state.status(global), Status::Stopped | Status::Creating) {
+    if args.interval.is_zero() {
+        return Err(Failure::new("duration interval must be greater than 0"));
+    }
+    if matches!(state.status(global), Status::Creating | Status::Stopped) {
         return Err(Failure::new(format!(
             "container with id {} is not running",
             args.id
@@ -37,152 +42,121 @@ pub(crate) fn run(global: &Global, args: &Args) -> Outcome {
     }
     let cgroup = Cgroup::open(&state.cgroup)?;
     if args.stats {
-        print(&args.id, "stats", Some(stats(&cgroup.stats()?)))?;
-        return Ok(0);
+        print("stats", &args.id, Some(data(&cgroup)?))?;
+    } else {
+        follow(global, args, &state, &cgroup)?;
     }
-    follow(&state, &cgroup, args)
+    Ok(0)
 }
 
-/// Prints until the container's first process has ended.
-fn follow(state: &State, cgroup: &Cgroup, args: &Args) -> Outcome {
-    let failed = |errno: Errno| Failure::new(format!("watch container {}: {errno}", args.id));
+/// Until the container ends.
+fn follow(global: &Global, args: &Args, state: &State, cgroup: &Cgroup) -> Result<(), Failure> {
+    let failed = |errno: rustix::io::Errno| Failure::new(format!("watch {}: {errno}", state.id));
     let pid = Pid::from_raw(state.init_process_pid)
         .ok_or_else(|| Failure::new("container not running"))?;
-    let process = pidfd_open(pid, PidfdFlags::empty()).map_err(failed)?;
-    let oom: OomWatch = cgroup.oom_events()?;
-    let mut told = false;
+    let init = pidfd_open(pid, PidfdFlags::empty()).map_err(failed)?;
+    let watch = cgroup
+        .oom_events()
+        .map_err(|error| log::warn(global, &error.to_string()))
+        .ok();
+    let mut told = watch.as_ref().map_or(0, OomWatch::kills);
     let mut next = Instant::now() + args.interval;
+    // v1 tells before it kills and counts: after news, the count is read again for a while.
+    let mut alert = Instant::now();
     loop {
-        let left = next.saturating_duration_since(Instant::now());
-        let left =
-            Timespec::try_from(left).map_err(|_| Failure::new("the interval is too long"))?;
-        let mut fds = [
-            PollFd::new(&process, PollFlags::IN),
-            PollFd::new(&oom, PollFlags::IN),
-        ];
-        match poll(&mut fds, Some(&left)) {
-            Err(Errno::INTR) => continue,
-            other => other.map_err(failed)?,
-        };
-        let (ended, news) = (!fds[0].revents().is_empty(), !fds[1].revents().is_empty());
-        if news {
-            oom.clear();
+        let mut fds = vec![PollFd::from_borrowed_fd(init.as_fd(), PollFlags::IN)];
+        fds.extend(
+            watch
+                .as_ref()
+                .map(|watch| PollFd::from_borrowed_fd(watch.as_fd(), PollFlags::IN)),
+        );
+        let mut left = next.saturating_duration_since(Instant::now());
+        if Instant::now() < alert {
+            left = left.min(Duration::from_millis(20));
         }
-        // The descriptor also tells of kills further up; only the container's own are counted.
-        if !told && oom.oom_killed() {
-            told = true;
-            print(&args.id, "oom", None)?;
+        let left = Timespec::try_from(left).map_err(|e| Failure::new(e.to_string()))?;
+        match poll(&mut fds, Some(&left)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(errno) => return Err(failed(errno)),
+        }
+        let ended = !fds[0].revents().is_empty();
+        if let Some(watch) = &watch {
+            if fds.get(1).is_some_and(|fd| !fd.revents().is_empty()) {
+                alert = Instant::now() + Duration::from_secs(1);
+                watch.clear();
+            }
+            let kills = watch.kills();
+            (told..kills).try_for_each(|_| print("oom", &args.id, None))?;
+            told = kills;
         }
         if ended {
-            return Ok(0);
+            return Ok(());
         }
         if Instant::now() >= next {
             next += args.interval;
-            print(&args.id, "stats", Some(stats(&cgroup.stats()?)))?;
+            match data(cgroup) {
+                Ok(data) => print("stats", &args.id, Some(data))?,
+                // It may be going at this moment.
+                Err(error) => log::warn(global, &error.to_string()),
+            }
         }
     }
 }
 
-fn print(id: &str, kind: &str, data: Option<Value>) -> Result<(), Failure> {
+/// One line. Fails if nobody reads any more.
+fn print(kind: &str, id: &str, data: Option<Value>) -> Result<(), Failure> {
     let mut event = json!({ "type": kind, "id": id });
     if let Some(data) = data {
         event["data"] = data;
     }
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{event}")
-        .and_then(|()| out.flush())
-        .map_err(Failure::at("write"))
+    writeln!(std::io::stdout(), "{event}").map_err(Failure::at("write to standard output"))
 }
 
-/// runc's form of the statistics. No limit is the greatest number, as there.
-fn stats(stats: &Stats) -> Value {
-    let cpu = stats.cpu.unwrap_or_default();
-    let memory = stats.memory.unwrap_or_default();
-    let pids = stats.pids.unwrap_or_default();
-    json!({
-        "cpu": {
-            "usage": { "total": cpu.usage, "user": cpu.user, "kernel": cpu.system },
-            "throttling": {
-                "periods": cpu.periods,
-                "throttledPeriods": cpu.throttled_periods,
-                "throttledTime": cpu.throttled,
-            },
-        },
-        "memory": {
-            "cache": memory.cache,
-            "usage": {
-                "limit": memory.limit.unwrap_or(u64::MAX),
-                "usage": memory.usage,
-                "max": memory.peak,
-                "failcnt": memory.limit_hits,
-            },
-            "swap": {
-                "limit": memory.swap_limit.unwrap_or(u64::MAX),
-                "usage": memory.swap.unwrap_or(0),
-            },
-            "raw": {
-                "rss": memory.rss,
-                "cache": memory.cache,
-                "mapped_file": memory.mapped_file,
-                "pgfault": memory.page_faults,
-                "pgmajfault": memory.major_page_faults,
-            },
-        },
-        "pids": { "current": pids.current, "limit": pids.limit.unwrap_or(0) },
-        "blkio": {
-            "ioServiceBytesRecursive": operations(stats, |io| [io.read_bytes, io.write_bytes, io.discard_bytes]),
-            "ioServicedRecursive": operations(stats, |io| [io.reads, io.writes, io.discards]),
-        },
-        "hugetlb": stats.hugetlb.iter().map(huge).collect::<serde_json::Map<_, _>>(),
-    })
-}
-
-fn operations(stats: &Stats, values: impl Fn(&IoStats) -> [u64; 3]) -> Vec<Value> {
-    let line = |(&(major, minor), io): (&(u32, u32), &IoStats)| {
-        let named = ["Read", "Write", "Discard"].into_iter().zip(values(io));
-        named
-            .map(|(op, value)| json!({ "major": major, "minor": minor, "op": op, "value": value }))
-            .collect::<Vec<_>>()
-    };
-    stats.io.iter().flat_map(line).collect()
-}
-
-fn huge((size, stats): (&String, &HugetlbStats)) -> (String, Value) {
-    let value = json!({ "usage": stats.usage, "max": stats.peak, "failcnt": stats.limit_hits });
-    (size.clone(), value)
-}
-
-/// `500ms`, `5s`, `1m`, `1h`.
-fn interval(text: &str) -> Result<Duration, String> {
-    let flawed = || format!("{text:?} is not a time such as 5s");
-    let unit = text.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
-    let number: f64 = text[..text.len() - unit.len()]
-        .parse()
-        .map_err(|_| flawed())?;
-    let seconds = match unit {
-        "ms" => number / 1000.0,
-        "s" => number,
-        "m" => number * 60.0,
-        "h" => number * 3600.0,
-        _ => return Err(flawed()),
-    };
-    Duration::try_from_secs_f64(seconds)
-        .ok()
-        .filter(|time| !time.is_zero())
-        .ok_or_else(|| "the interval must be greater than 0".to_owned())
+/// Go's durations: `300ms`, `1.5h`, `2h45m`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("invalid duration {text:?}");
+    let mut rest = text;
+    let mut seconds = 0.0;
+    while !rest.is_empty() && rest != "0" {
+        let digits = rest
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .ok_or_else(wrong)?;
+        let (number, unit) = rest.split_at(digits);
+        let end = unit
+            .find(|c: char| c.is_ascii_digit() || c == '.')
+            .unwrap_or(unit.len());
+        let scale = match &unit[..end] {
+            "ns" => 1e-9,
+            "us" | "µs" => 1e-6,
+            "ms" => 1e-3,
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            _ => return Err(wrong()),
+        };
+        seconds += number.parse::<f64>().map_err(|_| wrong())? * scale;
+        rest = &unit[end..];
+    }
+    if text.is_empty() {
+        return Err(wrong());
+    }
+    Duration::try_from_secs_f64(seconds).map_err(|_| wrong())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::duration;
 
     #[test]
-    fn intervals_are_gos() {
-        assert_eq!(interval("500ms"), Ok(Duration::from_millis(500)));
-        assert_eq!(interval("1.5s"), Ok(Duration::from_millis(1500)));
-        assert_eq!(interval("1m"), Ok(Duration::from_secs(60)));
-        for bad in ["", "5", "0s", "-1s", "1d", "s"] {
-            assert!(interval(bad).is_err(), "{bad}");
+    fn durations_are_read_as_go_writes_them() {
+        let millis = |text: &str| duration(text).map(|d| d.as_millis());
+        assert_eq!(millis("5s"), Ok(5000));
+        assert_eq!(millis("1m30s"), Ok(90_000));
+        assert_eq!(millis("1.5h"), Ok(5_400_000));
+        assert_eq!(millis("500ms"), Ok(500));
+        assert_eq!(millis("0"), Ok(0));
+        for wrong in ["", "5", "s", "-5s", "5x"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -1,71 +1,71 @@
-//! `update`: other limits for a container that runs, by runc's flags or a document of resources.
-//!
-//! Only what is named changes, in the cgroup first and then in the state, so that the state never
-//! says what the kernel refused.
+//! `update`: new limits for a container that exists, from options or a file. What is not given
+//! stays; what the kernel refuses leaves the limits as they were, or says which could not be put
+//! back. Never touches device rules: engines hand over the whole resources with every update.
 
 use std::io::Read;
-use std::path::{Path, PathBuf};
 
 use runtime::cgroup::Cgroup;
-use runtime::spec::{BlockIo, Cpu, Memory, Pids, Resources};
-use serde_json::Value;
+use runtime::spec::Resources;
+use serde_json::{Map, Value, json};
 
 use super::{Failure, Outcome};
 use crate::cli::Global;
+use crate::log;
 use crate::state::{State, Status};
 
 /// Options of `update`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Read the limits from a file in JSON (- for standard input); all other options are ignored
+    /// File of limits as JSON (linux.resources of config.json), - is standard input; it stands
+    /// instead of all other options
     #[arg(long, short, value_name = "FILE")]
-    resources: Option<PathBuf>,
+    resources: Option<String>,
     /// Weight of block I/O, 10 to 1000
-    #[arg(long, value_name = "WEIGHT")]
-    blkio_weight: Option<u16>,
-    /// Length of a period of CPU time in µs
-    #[arg(long, value_name = "US")]
-    cpu_period: Option<u64>,
-    /// CPU time per period in µs; -1 for no limit
-    #[arg(long, value_name = "US", allow_negative_numbers = true)]
-    cpu_quota: Option<i64>,
-    /// CPU time that may be saved up in µs
-    #[arg(long, value_name = "US")]
-    cpu_burst: Option<u64>,
-    /// Weight of CPU time
-    #[arg(long, value_name = "SHARES")]
-    cpu_share: Option<u64>,
-    /// Length of a period of real-time scheduling in µs
-    #[arg(long, value_name = "US")]
-    cpu_rt_period: Option<u64>,
-    /// Real-time scheduling per period in µs
-    #[arg(long, value_name = "US", allow_negative_numbers = true)]
-    cpu_rt_runtime: Option<i64>,
-    /// 1: run only when nothing else does
-    #[arg(long, value_name = "0|1")]
-    cpu_idle: Option<i64>,
-    /// CPUs to run on, such as 0-3,7
+    #[arg(long, value_name = "NUMBER")]
+    blkio_weight: Option<String>,
+    /// Period of the CPU quota, in µs
+    #[arg(long, value_name = "NUMBER")]
+    cpu_period: Option<String>,
+    /// CPU time per period, in µs; -1 is no limit
+    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
+    cpu_quota: Option<String>,
+    /// CPU time that may be saved up, in µs
+    #[arg(long, value_name = "NUMBER")]
+    cpu_burst: Option<String>,
+    /// Weight of CPU time against other containers
+    #[arg(long, value_name = "NUMBER")]
+    cpu_share: Option<String>,
+    /// Period of real-time scheduling, in µs
+    #[arg(long, value_name = "NUMBER")]
+    cpu_rt_period: Option<String>,
+    /// Real-time scheduling per period, in µs
+    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
+    cpu_rt_runtime: Option<String>,
+    /// 1: only CPU time that nobody else wants
+    #[arg(long, value_name = "NUMBER")]
+    cpu_idle: Option<String>,
+    /// CPUs, such as 0-3,7
     #[arg(long, value_name = "LIST")]
     cpuset_cpus: Option<String>,
-    /// Memory nodes to use, a list
+    /// NUMA nodes, such as 0-1
     #[arg(long, value_name = "LIST")]
     cpuset_mems: Option<String>,
-    /// Greatest memory, with b, k, m, g; -1 for no limit
-    #[arg(long, short, value_name = "SIZE", value_parser = size, allow_negative_numbers = true)]
-    memory: Option<i64>,
-    /// Soft limit of memory
-    #[arg(long, value_name = "SIZE", value_parser = size, allow_negative_numbers = true)]
-    memory_reservation: Option<i64>,
-    /// Memory and swap together; -1 for no limit
-    #[arg(long, value_name = "SIZE", value_parser = size, allow_negative_numbers = true)]
-    memory_swap: Option<i64>,
-    /// Greatest number of processes; -1 for no limit
-    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
-    pids_limit: Option<i64>,
-    /// Intel RDT's share of the cache (not supported yet)
+    /// Memory (bytes, or with k, m, g, t); -1 is no limit
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
+    memory: Option<String>,
+    /// Memory that is protected or a soft limit
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
+    memory_reservation: Option<String>,
+    /// Memory and swap together; -1 is no limit
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
+    memory_swap: Option<String>,
+    /// Processes; negative is no limit
+    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
+    pids_limit: Option<String>,
+    /// Intel RDT (not supported yet)
     #[arg(long, value_name = "SCHEMA")]
     l3_cache_schema: Option<String>,
-    /// Intel RDT's memory bandwidth (not supported yet)
+    /// Intel RDT (not supported yet)
     #[arg(long, value_name = "SCHEMA")]
     mem_bw_schema: Option<String>,
     /// Container id
@@ -74,162 +74,218 @@ pub(crate) struct Args {
 
 pub(crate) fn run(global: &Global, args: &Args) -> Outcome {
     let mut state = State::load(global, &args.id)?;
-    if args.l3_cache_schema.is_some() || args.mem_bw_schema.is_some() {
-        return Err(Failure::new(
-            "Intel RDT is not supported by this version of floe-runtime",
-        ));
-    }
-    if matches!(state.status(global), Status::Stopped | Status::Creating) {
+    if matches!(state.status(global), Status::Creating | Status::Stopped) {
         return Err(Failure::new("container not running"));
     }
-    let change = match &args.resources {
-        Some(file) => read(file)?,
-        None => args.resources(),
+    let given = match &args.resources {
+        Some(file) => from_file(file)?,
+        None => from_options(args)?,
     };
-    Cgroup::open(&state.cgroup)?.update(&change)?;
-    let linux = state.spec.linux.get_or_insert_default();
-    linux.resources = Some(merged(linux.resources.as_ref(), &change)?);
+    let wanted = as_value(&typed(given)?)?;
+    let old = as_value(&state.resources())?;
+    let cgroup = Cgroup::open(&state.cgroup)?;
+    if let Err(error) = cgroup.update(&typed(wanted.clone())?) {
+        put_back(global, &cgroup, &old, &wanted);
+        return Err(error.into());
+    }
+    let mut all = old;
+    merge(&mut all, &wanted);
+    state.set_resources(typed(all)?);
     state.save(global)?;
     Ok(0)
 }
 
-impl Args {
-    fn resources(&self) -> Resources {
-        let memory = Memory {
-            limit: self.memory,
-            reservation: self.memory_reservation,
-            // Memory without limit and swap with one would not fit together.
-            swap: self
-                .memory_swap
-                .or(self.memory.filter(|limit| *limit == -1)),
-            ..Memory::default()
-        };
-        let cpu = Cpu {
-            shares: self.cpu_share,
-            quota: self.cpu_quota,
-            burst: self.cpu_burst,
-            period: self.cpu_period,
-            realtime_runtime: self.cpu_rt_runtime,
-            realtime_period: self.cpu_rt_period,
-            cpus: self.cpuset_cpus.clone(),
-            mems: self.cpuset_mems.clone(),
-            idle: self.cpu_idle,
-        };
-        Resources {
-            memory: Some(memory).filter(|memory| *memory != Memory::default()),
-            cpu: Some(cpu).filter(|cpu| *cpu != Cpu::default()),
-            pids: self.pids_limit.map(|limit| Pids { limit: Some(limit) }),
-            block_io: self.blkio_weight.map(|weight| BlockIo {
-                weight: Some(weight),
-                ..BlockIo::default()
-            }),
-            ..Resources::default()
-        }
-    }
-}
-
-fn read(file: &Path) -> Result<Resources, Failure> {
-    let shown = file.display();
+fn from_file(file: &str) -> Result<Value, Failure> {
     let mut text = Vec::new();
-    if file == Path::new("-") {
+    if file == "-" {
         std::io::stdin()
             .read_to_end(&mut text)
             .map_err(Failure::at("read standard input"))?;
     } else {
-        text = std::fs::read(file).map_err(Failure::at(format_args!("open {shown}")))?;
+        text = std::fs::read(file).map_err(Failure::at(format_args!("open {file}")))?;
     }
-    serde_json::from_slice(&text).map_err(|e| Failure::new(format!("resources of {shown}: {e}")))
+    let mut value: Value =
+        serde_json::from_slice(&text).map_err(|e| Failure::new(format!("{file}: {e}")))?;
+    if let Some(fields) = value.as_object_mut() {
+        fields.remove("devices");
+    }
+    if value.pointer("/pids/limit") == Some(&json!(0)) {
+        // In this file, as runc reads it, 0 is "unchanged".
+        value["pids"] = json!({});
+    }
+    Ok(value)
 }
 
-/// What is there, with what changes.
-fn merged(old: Option<&Resources>, change: &Resources) -> Result<Resources, Failure> {
-    let failed = |e: serde_json::Error| Failure::new(format!("merge the resources: {e}"));
-    let mut whole = serde_json::to_value(old.cloned().unwrap_or_default()).map_err(failed)?;
-    lay_over(&mut whole, serde_json::to_value(change).map_err(failed)?);
-    serde_json::from_value(whole).map_err(failed)
-}
-
-fn lay_over(below: &mut Value, above: Value) {
-    match (below, above) {
-        (Value::Object(below), Value::Object(above)) => {
-            for (key, value) in above {
-                lay_over(below.entry(key).or_insert(Value::Null), value);
-            }
+fn from_options(args: &Args) -> Result<Value, Failure> {
+    let refused = [
+        ("--l3-cache-schema", &args.l3_cache_schema),
+        ("--mem-bw-schema", &args.mem_bw_schema),
+    ];
+    if let Some((name, _)) = refused.iter().find(|(_, value)| value.is_some()) {
+        return Err(Failure::new(format!(
+            "{name} (Intel RDT) is not supported by this version of floe-runtime"
+        )));
+    }
+    let mut fields = json!({});
+    let numbers = [
+        ("blockIO", "weight", "blkio-weight", &args.blkio_weight),
+        ("cpu", "period", "cpu-period", &args.cpu_period),
+        ("cpu", "quota", "cpu-quota", &args.cpu_quota),
+        ("cpu", "burst", "cpu-burst", &args.cpu_burst),
+        ("cpu", "shares", "cpu-share", &args.cpu_share),
+        (
+            "cpu",
+            "realtimePeriod",
+            "cpu-rt-period",
+            &args.cpu_rt_period,
+        ),
+        (
+            "cpu",
+            "realtimeRuntime",
+            "cpu-rt-runtime",
+            &args.cpu_rt_runtime,
+        ),
+        ("cpu", "idle", "cpu-idle", &args.cpu_idle),
+        ("pids", "limit", "pids-limit", &args.pids_limit),
+    ];
+    for (group, field, option, text) in numbers {
+        if let Some(text) = text.as_ref().filter(|text| !text.is_empty()) {
+            let number: i64 = text.parse().map_err(|_| {
+                Failure::new(format!(
+                    "invalid value for {option}: {text:?} is not a number"
+                ))
+            })?;
+            fields[group][field] = json!(number);
         }
-        (below, above) => *below = above,
     }
+    let sizes = [
+        ("limit", "memory", &args.memory),
+        (
+            "reservation",
+            "memory-reservation",
+            &args.memory_reservation,
+        ),
+        ("swap", "memory-swap", &args.memory_swap),
+    ];
+    for (field, option, text) in sizes {
+        if let Some(text) = text.as_ref().filter(|text| !text.is_empty()) {
+            let bytes = size(text).ok_or_else(|| {
+                Failure::new(format!(
+                    "invalid value for {option}: invalid size: '{text}'"
+                ))
+            })?;
+            fields["memory"][field] = json!(bytes);
+        }
+    }
+    for (field, text) in [("cpus", &args.cpuset_cpus), ("mems", &args.cpuset_mems)] {
+        if let Some(text) = text.as_ref().filter(|text| !text.is_empty()) {
+            fields["cpu"][field] = json!(text);
+        }
+    }
+    Ok(fields)
 }
 
-/// Bytes from a number with a unit, in powers of 1024 (Docker's way): `512`, `64k`, `1.5g`, `-1`.
-fn size(text: &str) -> Result<i64, String> {
-    let flawed = || format!("{text:?} is not a size such as 64m");
+/// `-1`, `1048576`, `64m`, `1.5GiB`: bytes, units by 1024.
+fn size(text: &str) -> Option<i64> {
     if text == "-1" {
-        return Ok(-1);
+        return Some(-1);
     }
     let lower = text.trim().to_ascii_lowercase();
-    let number = lower.trim_end_matches('b').trim_end_matches('i');
-    let unit = number.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
-    let shift = match unit.trim() {
+    let digits = lower.find(|c: char| !c.is_ascii_digit() && c != '.');
+    let (number, unit) = lower.split_at(digits.unwrap_or(lower.len()));
+    let unit = unit.trim_start();
+    let unit = unit
+        .strip_suffix("ib")
+        .or(unit.strip_suffix('b'))
+        .unwrap_or(unit);
+    let power = match unit {
         "" => 0,
-        "k" => 10,
-        "m" => 20,
-        "g" => 30,
-        "t" => 40,
-        "p" => 50,
-        _ => return Err(flawed()),
+        "k" => 1,
+        "m" => 2,
+        "g" => 3,
+        "t" => 4,
+        "p" => 5,
+        _ => return None,
     };
-    let number = &number[..number.len() - unit.len()];
-    let value: f64 = number.trim().parse().map_err(|_| flawed())?;
-    let bytes = value * (1_i64 << shift) as f64;
-    match bytes <= i64::MAX as f64 {
-        true => Ok(bytes as i64),
-        false => Err(flawed()),
+    let bytes = number.parse::<f64>().ok()? * 1024f64.powi(power);
+    (bytes < i64::MAX as f64).then_some(bytes as i64)
+}
+
+/// Sets the limits that were wanted back to what they were. What was never configured goes to the
+/// kernel's default; a cpuset has none, so that is said.
+fn put_back(global: &Global, cgroup: &Cgroup, old: &Value, wanted: &Value) {
+    let mut before = json!({
+        "memory": { "limit": -1, "swap": -1, "reservation": -1 },
+        "cpu": { "shares": 1024, "quota": -1, "period": 100_000, "burst": 0, "idle": 0 },
+        "pids": { "limit": -1 },
+    });
+    merge(&mut before, old);
+    let (mut touched, mut unknown) = (json!({}), Vec::new());
+    for (group, fields) in wanted.as_object().unwrap_or(&Map::new()) {
+        for name in fields.as_object().unwrap_or(&Map::new()).keys() {
+            match before[group].get(name) {
+                Some(value) => touched[group][name] = value.clone(),
+                None => unknown.push(format!("{group}.{name}")),
+            }
+        }
+    }
+    if !unknown.is_empty() {
+        log::warn(
+            global,
+            &format!(
+                "limits that may have changed and have no former value: {}",
+                unknown.join(", ")
+            ),
+        );
+    }
+    let result = typed(touched).and_then(|limits| Ok(cgroup.update(&limits)?));
+    if let Err(error) = result {
+        log::warn(
+            global,
+            &format!("the former limits could not be set again: {error}"),
+        );
+    }
+}
+
+fn typed(value: Value) -> Result<Resources, Failure> {
+    serde_json::from_value(value).map_err(|e| Failure::new(format!("resources: {e}")))
+}
+
+fn as_value(resources: &Resources) -> Result<Value, Failure> {
+    serde_json::to_value(resources).map_err(|e| Failure::new(format!("resources: {e}")))
+}
+
+/// Objects field by field; anything else is replaced.
+fn merge(into: &mut Value, from: &Value) {
+    match (into, from) {
+        (Value::Object(into), Value::Object(from)) => {
+            for (name, value) in from {
+                merge(into.entry(name.clone()).or_insert(Value::Null), value);
+            }
+        }
+        (into, from) => into.clone_from(from),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::size;
 
     #[test]
-    fn sizes_are_dockers() {
+    fn sizes_are_read_as_by_runc() {
         for (text, bytes) in [
             ("-1", -1),
             ("0", 0),
-            ("512", 512),
-            ("512b", 512),
-            ("64k", 65536),
-            ("64KiB", 65536),
-            ("1.5M", 1_572_864),
-            ("2gb", 2_147_483_648),
+            ("1048576", 1 << 20),
+            ("64m", 64 << 20),
+            ("64MB", 64 << 20),
+            ("1.5GiB", 3 << 29),
+            ("2 k", 2048),
         ] {
-            assert_eq!(size(text), Ok(bytes), "{text}");
+            assert_eq!(size(text), Some(bytes), "{text}");
         }
-        for bad in ["", "x", "-2", "1x", "1.2.3k", "9999999p"] {
-            assert!(size(bad).is_err(), "{bad}");
+        for text in ["abc", "", "1x", "-2", "1..2m"] {
+            assert_eq!(size(text), None, "{text}");
         }
-    }
-
-    #[test]
-    fn a_change_lies_over_what_was_there() {
-        let old = Resources {
-            memory: Some(Memory {
-                limit: Some(1),
-                swap: Some(2),
-                ..Memory::default()
-            }),
-            pids: Some(Pids { limit: Some(7) }),
-            ..Resources::default()
-        };
-        let change = Resources {
-            memory: Some(Memory {
-                limit: Some(3),
-                ..Memory::default()
-            }),
-            ..Resources::default()
-        };
-        let memory = merged(Some(&old), &change).unwrap().memory.unwrap();
-        assert_eq!((memory.limit, memory.swap), (Some(3), Some(2)));
-        assert_eq!(merged(Some(&old), &change).unwrap().pids, old.pids);
     }
 }

@@ -31,8 +31,8 @@ pub use hierarchy::Controller;
 pub use oom::OomWatch;
 pub use resources::devices::default_rules as default_device_rules;
 pub use stats::{
-    CpuStats, HugetlbStats, IoStats, MemoryStats, PidsStats, Pressure, PressureLine, PressureStats,
-    Stats,
+    CpuStats, DetailedStats, HugetlbStats, IoStats, MemoryStats, MemoryUse, PidsStats, Pressure,
+    PressureLine, PressureStats, Stats,
 };
 
 use crate::spec::Resources;
@@ -216,6 +216,11 @@ impl Cgroup {
     /// What the cgroup uses and may use. Parts whose controller is missing are zero or `None`.
     pub fn stats(&self) -> Result<Stats, Error> {
         stats::read(self)
+    }
+
+    /// What [`Cgroup::stats`] leaves out: by CPU, the cpuset, all of memory.stat.
+    pub fn detailed_stats(&self) -> Result<DetailedStats, Error> {
+        stats::detail::read(self)
     }
 
     /// Starts watching for processes killed because memory ran out.

@@ -50,11 +50,17 @@ impl OomWatch {
     /// Whether a process of the cgroup was ever killed for lack of memory. Ask before the cgroup
     /// is deleted; afterwards this is the answer given last.
     pub fn oom_killed(&self) -> bool {
+        self.kills() > 0
+    }
+
+    /// How many processes of the cgroup were killed for lack of memory so far; after the removal
+    /// of the cgroup, the count read last.
+    pub fn kills(&self) -> u64 {
         let count = read_all(&self.counter).ok().and_then(|text| count(&text));
         if let Some(count) = count {
             self.seen.set(count);
         }
-        self.seen.get() > 0
+        self.seen.get()
     }
 
     /// Takes the pending events, so that the descriptor polls readable only for new ones.

@@ -6,6 +6,7 @@
 
 mod blkio;
 mod cpu;
+pub(super) mod detail;
 mod hugetlb;
 mod memory;
 mod pids;
@@ -19,6 +20,7 @@ use super::error::Error;
 
 pub use blkio::IoStats;
 pub use cpu::CpuStats;
+pub use detail::{DetailedStats, MemoryUse};
 pub use hugetlb::HugetlbStats;
 pub use memory::MemoryStats;
 pub use pids::PidsStats;
