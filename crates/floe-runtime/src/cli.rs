@@ -35,9 +35,12 @@ pub(crate) struct Global {
     /// systemd's cgroups (not supported yet)
     #[arg(long)]
     pub(crate) systemd_cgroup: bool,
-    /// Ignore cgroup permission errors: true, false or auto
-    #[arg(long, default_value = "auto", value_name = "VALUE")]
+    /// Ignore cgroup permission errors (true is not supported yet)
+    #[arg(long, default_value = "auto", value_name = "VALUE", value_parser = ["true", "false", "auto"])]
     pub(crate) rootless: String,
+    /// The program of checkpoint and restore (which are not supported yet)
+    #[arg(long, hide = true, value_name = "FILE")]
+    pub(crate) criu: Option<PathBuf>,
 }
 
 /// The verbs.

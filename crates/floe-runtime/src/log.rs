@@ -13,6 +13,13 @@ pub(crate) fn fatal(global: &Global, message: &str) {
     }
 }
 
+/// What is going on, with `--debug`.
+pub(crate) fn debug(global: &Global, message: &str) {
+    if global.debug {
+        line(global, "debug", message);
+    }
+}
+
 /// Something was degraded.
 pub(crate) fn warn(global: &Global, message: &str) {
     line(global, "warning", message);
@@ -34,6 +41,16 @@ fn line(global: &Global, level: &str, message: &str) {
     };
     if let Err(error) = written {
         eprintln!("{message} (and the log cannot be written: {error})");
+    }
+}
+
+/// The same with a fraction of a second, without zeros at its end.
+pub(crate) fn rfc3339_nanos(time: rustix::time::Timespec) -> String {
+    let whole = rfc3339(time.tv_sec);
+    let fraction = format!("{:09}", time.tv_nsec);
+    match fraction.trim_end_matches('0') {
+        "" => whole,
+        digits => format!("{}.{digits}Z", whole.trim_end_matches('Z')),
     }
 }
 

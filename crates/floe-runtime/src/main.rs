@@ -7,6 +7,7 @@
     allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")
 )]
 
+mod activation;
 mod cli;
 mod cmd;
 mod log;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
             };
         }
     };
+    log::debug(&cli.global, &format!("{:?}", cli.command));
     let code = match &cli.command {
         cli::Command::Exec(_) => 255,
         _ => 1,

@@ -216,7 +216,7 @@ pub(crate) fn remove(global: &Global, id: &str) -> Result<(), Failure> {
 pub(crate) fn dir(global: &Global, id: &str) -> Result<PathBuf, Failure> {
     let safe = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '+' | '-' | '.');
     if id.is_empty() || id.len() > 1024 || !id.chars().all(safe) || id == "." || id == ".." {
-        return Err(Failure::new(format!("invalid container id format: {id:?}")));
+        return Err(Failure::new(format!("invalid container ID format: {id:?}")));
     }
     Ok(global.root.join(id))
 }

@@ -27,8 +27,20 @@ pub(crate) fn size() -> Option<(u16, u16)> {
 
 /// Sends the master side to whoever listens at `socket` (runc's --console-socket).
 pub(crate) fn send(socket: &Path, master: &OwnedFd) -> Result<(), Failure> {
-    let failed =
-        |errno: Errno| Failure::new(format!("console socket {}: {errno}", socket.display()));
+    let name = format!("/proc/self/fd/{}", master.as_raw_fd());
+    send_fd("console socket", socket, master, &name)
+}
+
+/// Sends a pidfd to whoever listens at `socket` (--pidfd-socket).
+pub(crate) fn send_pidfd(socket: &Path, pidfd: &OwnedFd) -> Result<(), Failure> {
+    send_fd("pidfd socket", socket, pidfd, "pidfd")
+}
+
+fn send_fd(what: &str, socket: &Path, fd: &OwnedFd, name: &str) -> Result<(), Failure> {
+    let failed = |errno: Errno| {
+        let errno = runtime::errno_text(errno.raw_os_error());
+        Failure::new(format!("{what} {}: {errno}", socket.display()))
+    };
     let stream = socket_with(
         AddressFamily::UNIX,
         SocketType::STREAM,
@@ -39,9 +51,8 @@ pub(crate) fn send(socket: &Path, master: &OwnedFd) -> Result<(), Failure> {
     connect(&stream, &SocketAddrUnix::new(socket).map_err(failed)?).map_err(failed)?;
     let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    let fds = [master.as_fd()];
+    let fds = [fd.as_fd()];
     control.push(SendAncillaryMessage::ScmRights(&fds));
-    let name = format!("/proc/self/fd/{}", master.as_raw_fd());
     sendmsg(
         &stream,
         &[std::io::IoSlice::new(name.as_bytes())],

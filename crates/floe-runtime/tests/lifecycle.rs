@@ -166,9 +166,9 @@ fn unknown_taken_and_unsafe_ids_are_refused() {
     assert_eq!(lab.pid("c"), pid);
     for id in ["../c", "a/b", "", ".", "..", "a b", "ü"] {
         lab.call(&["create", id])
-            .fails("invalid container id format");
+            .fails("invalid container ID format");
         lab.call(&["delete", "--force", id])
-            .fails("invalid container id format");
+            .fails("invalid container ID format");
     }
 }
 

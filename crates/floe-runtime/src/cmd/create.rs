@@ -9,6 +9,7 @@ use runtime::spec::Spec;
 use runtime::{Created, GateKind, NewContainer, Rootfs, Stdio};
 
 use super::{Failure, Outcome};
+use crate::activation::Activation;
 use crate::cli::Global;
 use crate::state::{NewDir, State, start_time};
 use crate::{log, terminal};
@@ -34,6 +35,9 @@ pub(crate) struct Options {
     /// Where to write the process id
     #[arg(long, value_name = "FILE")]
     pub(crate) pid_file: Option<PathBuf>,
+    /// Socket that receives a pidfd of the container's first process
+    #[arg(long, value_name = "SOCKET")]
+    pub(crate) pidfd_socket: Option<PathBuf>,
     /// Do not use pivot_root
     #[arg(long)]
     pub(crate) no_pivot: bool,
@@ -86,10 +90,12 @@ impl Made {
         let dir = NewDir::make(global, id)?;
         let mut state = planned(id, &bundle, spec)?;
         dir.note(&state)?;
+        let activation = Activation::of_caller();
+        let told = activation.tell_spec(&state.spec);
         let created = NewContainer {
             id,
             bundle: &bundle,
-            spec: &state.spec,
+            spec: &told,
             rootfs: Rootfs::Path(state.rootfs.clone()),
             stdio: if terminal {
                 Stdio::Terminal {
@@ -101,7 +107,7 @@ impl Made {
             gate: GateKind::Listening(dir.gate()?),
             no_pivot: options.no_pivot,
             no_new_keyring: options.no_new_keyring,
-            preserve_fds: options.preserve_fds,
+            preserve_fds: options.preserve_fds + activation.fds,
             check_program: true,
         }
         .create()?;
@@ -127,6 +133,9 @@ impl Made {
             }
             (_, console) => console,
         };
+        if let Some(socket) = &options.pidfd_socket {
+            self.or_undo(terminal::send_pidfd(socket, &self.created.pidfd))?;
+        }
         if let Some(path) = &options.pid_file {
             self.or_undo(write_pid(path, pid))?;
         }
@@ -177,7 +186,7 @@ fn planned(id: &str, bundle: &Path, spec: Spec) -> Result<State, Failure> {
         id: id.to_owned(),
         init_process_pid: 0,
         init_process_start: 0,
-        created: log::rfc3339(rustix::time::clock_gettime(rustix::time::ClockId::Realtime).tv_sec),
+        created: log::rfc3339_nanos(rustix::time::clock_gettime(rustix::time::ClockId::Realtime)),
         bundle: bundle.to_owned(),
         rootfs: spec
             .root

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use runtime::cgroup::{Cgroup, OomWatch};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::events_data::data;
 use super::{Failure, Outcome};
@@ -103,13 +103,21 @@ fn follow(global: &Global, args: &Args, state: &State, cgroup: &Cgroup) -> Resul
     }
 }
 
+/// What is printed, in runc's order.
+#[derive(serde::Serialize)]
+struct Event<'a> {
+    #[serde(rename = "type")]
+    kind: &'a str,
+    id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<Value>,
+}
+
 /// One line. Fails if nobody reads any more.
 fn print(kind: &str, id: &str, data: Option<Value>) -> Result<(), Failure> {
-    let mut event = json!({ "type": kind, "id": id });
-    if let Some(data) = data {
-        event["data"] = data;
-    }
-    writeln!(std::io::stdout(), "{event}").map_err(Failure::at("write to standard output"))
+    let event = Event { kind, id, data };
+    let text = serde_json::to_string(&event).map_err(|e| Failure::new(e.to_string()))?;
+    writeln!(std::io::stdout(), "{text}").map_err(Failure::at("write to standard output"))
 }
 
 /// Go's durations: `300ms`, `1.5h`, `2h45m`.

@@ -1,13 +1,15 @@
 //! `exec`: a further process in a container. 255 if it cannot be started.
 
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use runtime::cgroup::Cgroup;
 use runtime::spec::{Capabilities, Process};
-use runtime::{NewExec, Stdio};
+use runtime::{NewExec, Started, Stdio};
 
 use super::create::write_pid;
 use super::{Failure, Outcome, run};
+use crate::activation::Activation;
 use crate::cli::Global;
 use crate::signals::Signals;
 use crate::state::{State, Status};
@@ -52,6 +54,21 @@ pub(crate) struct Args {
     /// How many descriptors after 2 it gets
     #[arg(long, default_value_t = 0, value_name = "NUMBER")]
     preserve_fds: u32,
+    /// Socket that receives a pidfd of the process
+    #[arg(long, value_name = "SOCKET")]
+    pidfd_socket: Option<PathBuf>,
+    /// Run in this cgroup below the container's, which must exist
+    #[arg(long, value_name = "PATH")]
+    cgroup: Option<String>,
+    /// Exec in a paused container: the process runs once it is resumed
+    #[arg(long)]
+    ignore_paused: bool,
+    /// Profile of AppArmor (not supported yet)
+    #[arg(long, value_name = "PROFILE")]
+    apparmor: Option<String>,
+    /// Label of SELinux (not supported yet)
+    #[arg(long, value_name = "LABEL")]
+    process_label: Option<String>,
     /// Container id
     id: String,
     /// Command and arguments
@@ -68,10 +85,23 @@ pub(crate) fn run(global: &Global, args: &Args) -> Outcome {
                 "cannot exec in a container that is being created",
             ));
         }
-        Status::Paused => return Err(Failure::new("cannot exec in a paused container")),
+        Status::Paused if args.ignore_paused => {}
+        Status::Paused => {
+            return Err(Failure::new(
+                "cannot exec in a paused container (use --ignore-paused to override)",
+            ));
+        }
         Status::Stopped => return Err(Failure::new("cannot exec in a stopped container")),
     }
-    let process = process(args, &state)?;
+    let mut process = process(args, &state)?;
+    if args.apparmor.is_some() {
+        process.apparmor_profile.clone_from(&args.apparmor);
+    }
+    if args.process_label.is_some() {
+        process.selinux_label.clone_from(&args.process_label);
+    }
+    let activation = Activation::of_caller();
+    activation.tell(&mut process);
     if process.terminal && args.detach && args.console_socket.is_none() {
         return Err(Failure::new(
             "cannot allocate tty if runc will detach without setting console socket",
@@ -86,7 +116,7 @@ pub(crate) fn run(global: &Global, args: &Args) -> Outcome {
         container_pid: state.init_process_pid,
         spec: &state.spec,
         process: &process,
-        cgroup: &Cgroup::open(&state.cgroup)?,
+        cgroup: &cgroup(&state, args.cgroup.as_deref())?,
         stdio: if process.terminal {
             Stdio::Terminal {
                 size: terminal::size(),
@@ -94,31 +124,59 @@ pub(crate) fn run(global: &Global, args: &Args) -> Outcome {
         } else {
             Stdio::Inherit
         },
-        preserve_fds: args.preserve_fds,
+        preserve_fds: args.preserve_fds + activation.fds,
     }
     .start()?;
     started
         .warnings
         .iter()
         .for_each(|warning| log::warn(global, warning));
+    let pid = started.pid;
+    let console = hand_over(args, started).inspect_err(|_| {
+        // Nobody could find it. What led here is what the caller hears of.
+        let _ = run::kill(pid);
+    })?;
+    match signals {
+        Some(signals) => Ok(run::exit_code(terminal::accompany(pid, console, &signals)?)),
+        None => Ok(0),
+    }
+}
+
+/// Tells whoever wants to know of the process; returns the terminal if nobody took it.
+fn hand_over(args: &Args, started: Started) -> Result<Option<OwnedFd>, Failure> {
+    if let Some(socket) = &args.pidfd_socket {
+        terminal::send_pidfd(socket, &started.pidfd)?;
+    }
     if let Some(path) = &args.pid_file {
         write_pid(path, started.pid)?;
     }
-    let console = match (&args.console_socket, started.console) {
-        (Some(socket), Some(master)) => {
-            terminal::send(socket, &master)?;
-            None
-        }
-        (_, console) => console,
-    };
-    match signals {
-        Some(signals) => Ok(run::exit_code(terminal::accompany(
-            started.pid,
-            console,
-            &signals,
-        )?)),
-        None => Ok(0),
+    match (&args.console_socket, started.console) {
+        (Some(socket), Some(master)) => terminal::send(socket, &master).map(|()| None),
+        (_, console) => Ok(console),
     }
+}
+
+/// The container's cgroup, or one below it that is there in all its hierarchies.
+fn cgroup(state: &State, below: Option<&str>) -> Result<Cgroup, Failure> {
+    let own = Cgroup::open(&state.cgroup)?;
+    let Some(below) = below else {
+        return Ok(own);
+    };
+    if below.contains(':') {
+        return Err(Failure::new(format!(
+            "--cgroup {below:?}: a cgroup of one controller is not supported by this version of floe-runtime"
+        )));
+    }
+    let failed = |reason: &str| Failure::new(format!("--cgroup {below:?}: {reason}"));
+    if below.split('/').any(|name| name == "..") {
+        return Err(failed("is not below the container's cgroup"));
+    }
+    let sub = Cgroup::open(&format!("{}/{below}", state.cgroup))
+        .map_err(|error| failed(&error.to_string()))?;
+    if sub.directories().len() < own.directories().len() {
+        return Err(failed("does not exist in every hierarchy"));
+    }
+    Ok(sub)
 }
 
 /// The container's own process with what the options change, or the one in a file.

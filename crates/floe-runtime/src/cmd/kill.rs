@@ -25,8 +25,12 @@ pub(crate) fn run(global: &Global, args: &Args) -> Outcome {
     let signal = signals::parse(&args.signal)
         .ok_or_else(|| Failure::new(format!("unknown signal {:?}", args.signal)))?;
     if args.all {
-        Cgroup::open(&state.cgroup)?.signal_all(signal)?;
-        return Ok(0);
+        return match Cgroup::open(&state.cgroup) {
+            Ok(cgroup) => cgroup.signal_all(signal).map(|()| 0).map_err(Failure::from),
+            // Its processes have gone with it.
+            Err(error) if error.is_not_found() => Err(Failure::new("container not running")),
+            Err(error) => Err(error.into()),
+        };
     }
     if matches!(state.status(global), Status::Creating | Status::Stopped) {
         return Err(Failure::new("container not running"));

@@ -1,6 +1,7 @@
 //! `list`: the containers below `--root`.
 
-use super::{Outcome, state};
+use super::state::{self, Document};
+use super::{Failure, Outcome};
 use crate::cli::Global;
 use crate::state::State;
 
@@ -17,47 +18,48 @@ pub(crate) struct Args {
 
 pub(crate) fn run(global: &Global, args: &Args) -> Outcome {
     let all = State::all(global)?;
+    // Only root makes containers: a state directory is its maker's alone.
+    let documents: Vec<Document<'_>> = all
+        .iter()
+        .map(|container| state::document(global, container, "root"))
+        .collect();
     if args.quiet {
         all.iter()
             .for_each(|container| println!("{}", container.id));
     } else if args.format == "json" {
-        let documents = all
-            .iter()
-            .map(|container| state::document(global, container))
-            .collect();
-        state::print(&serde_json::Value::Array(documents))?;
+        // An empty list is null, as Go writes it.
+        let some = (!documents.is_empty()).then_some(&documents);
+        let text = serde_json::to_string(&some).map_err(|e| Failure::new(e.to_string()))?;
+        println!("{text}");
     } else {
-        table(global, &all);
+        table(&all, &documents);
     }
     Ok(0)
 }
 
-fn table(global: &Global, all: &[State]) {
+/// Columns are at least 12 wide, with three spaces between them.
+fn table(all: &[State], documents: &[Document<'_>]) {
     let header = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(String::from);
-    let rows = all.iter().map(|container| {
-        let status = container.status(global);
-        let pid = if status == crate::state::Status::Stopped {
-            0
-        } else {
-            container.init_process_pid
-        };
-        let bundle = container.bundle.display().to_string();
+    let rows = all.iter().zip(documents).map(|(container, document)| {
         [
             container.id.clone(),
-            pid.to_string(),
-            status.word().into(),
-            bundle,
+            document.pid.to_string(),
+            document.status.to_owned(),
+            container.bundle.display().to_string(),
             container.created.clone(),
-            "root".into(),
+            "root".to_owned(),
         ]
     });
     let rows: Vec<[String; 6]> = std::iter::once(header).chain(rows).collect();
-    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
+    let width = |column: usize| {
+        let longest = rows.iter().map(|row| row[column].chars().count()).max();
+        (longest.unwrap_or(0) + 3).max(12)
+    };
     for row in &rows {
         let line: String = row
             .iter()
             .enumerate()
-            .map(|(column, cell)| format!("{cell:<width$}", width = width(column) + 5))
+            .map(|(column, cell)| format!("{cell:<width$}", width = width(column)))
             .collect();
         println!("{}", line.trim_end());
     }

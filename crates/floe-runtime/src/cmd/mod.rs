@@ -64,6 +64,11 @@ pub(crate) fn dispatch(cli: &Cli) -> Outcome {
             "--systemd-cgroup is not supported by this version of floe-runtime",
         ));
     }
+    if global.rootless == "true" {
+        return Err(Failure::new(
+            "--rootless true is not supported by this version of floe-runtime",
+        ));
+    }
     match &cli.command {
         Command::Create(args) => create::run(global, args),
         Command::Start(args) => start::run(global, args),

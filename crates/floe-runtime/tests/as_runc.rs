@@ -1,0 +1,327 @@
+//! What engines and scripts read and pass: output formats equal to those of Debian's runc, the
+//! error log, and the options that only engines use.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod support;
+
+use std::io::IoSliceMut;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
+use std::process::{Command, Stdio};
+
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use serde_json::{Value, json};
+use support::{Lab, soon};
+
+/// Debian's runc on the lab's bundle; its standard output.
+fn runc(lab: &Lab, arguments: &[&str]) -> String {
+    drop(lab.command(&[]));
+    let out = lab.dir.join("out/runc");
+    let status = Command::new("runc")
+        .arg("--root")
+        .arg(lab.dir.join("runc"))
+        .args(arguments)
+        .current_dir(lab.dir.join("bundle"))
+        .stdin(Stdio::null())
+        .stdout(std::fs::File::create(&out).unwrap())
+        .stderr(Stdio::null())
+        .status()
+        .unwrap();
+    let text = std::fs::read_to_string(out).unwrap();
+    assert!(status.success(), "runc {arguments:?}: {text}");
+    text
+}
+
+/// Replaces what differs between any two containers.
+fn plain(text: &str, state: &Value) -> String {
+    let mut text = text.to_owned();
+    let pid = state["pid"].to_string();
+    let (created, version) = (&state["created"], &state["ociVersion"]);
+    for (value, name) in [
+        (created.as_str().unwrap(), "CREATED_AT"),
+        (version.as_str().unwrap(), "VERSION"),
+        (pid.as_str(), "PID_NUMBER"),
+    ] {
+        text = text.replace(value, name);
+    }
+    // Columns are as wide as the longest cell.
+    let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    text.lines().map(words).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn state_list_and_ps_print_what_runc_prints() {
+    needs_host!();
+    if Command::new("runc").arg("-v").output().is_err() {
+        eprintln!("SKIP: needs runc (Debian: runc)");
+        return;
+    }
+    let mut lab = Lab::new();
+    lab.config["annotations"] = json!({ "org.example.key": "value" });
+    assert_eq!(lab.call(&["list", "-f", "json"]).code, 1, "no root yet");
+    lab.sleeper("c");
+    lab.config["linux"]["cgroupsPath"] =
+        json!(format!("/floe-runtime-test-runc-{}", std::process::id()));
+    runc(&lab, &["run", "-d", "c"]);
+    let theirs: Value = serde_json::from_str(&runc(&lab, &["state", "c"])).unwrap();
+    let ours = lab.state("c");
+    let verbs: [&[&str]; 5] = [
+        &["state", "c"],
+        &["list", "-f", "json"],
+        &["list"],
+        &["list", "-q"],
+        &["ps", "-f", "json", "c"],
+    ];
+    let pairs: Vec<(String, String)> = verbs
+        .iter()
+        .map(|verb| (lab.call(verb).ok(), runc(&lab, verb)))
+        .collect();
+    runc(&lab, &["delete", "-f", "c"]);
+    for (our, their) in &pairs {
+        assert_eq!(plain(our, &ours), plain(their, &theirs));
+    }
+    // The widths too: a short and a long cell.
+    let header = |text: &str| text.lines().next().unwrap().to_owned();
+    assert_eq!(header(&pairs[2].0).find("BUNDLE"), Some(36));
+    assert_eq!(
+        header(&pairs[2].0).find("CREATED"),
+        header(&pairs[2].1).find("CREATED")
+    );
+    lab.call(&["delete", "-f", "c"]).ok();
+    assert_eq!(
+        lab.call(&["list", "-f", "json"]).ok(),
+        runc(&lab, &["list", "-f", "json"])
+    );
+}
+
+/// The descriptor that somebody sends to a listening socket.
+fn receive(listener: &UnixListener) -> (String, OwnedFd) {
+    let (stream, _) = listener.accept().unwrap();
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut name = [0_u8; 64];
+    let message = recvmsg(
+        &stream,
+        &mut [IoSliceMut::new(&mut name)],
+        &mut control,
+        RecvFlags::CMSG_CLOEXEC,
+    )
+    .unwrap();
+    let fd = control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+        _ => None,
+    });
+    let name = String::from_utf8_lossy(&name[..message.bytes]).into_owned();
+    (name, fd.unwrap())
+}
+
+fn pid_of(pidfd: &OwnedFd) -> i32 {
+    use std::os::fd::AsRawFd;
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd())).unwrap();
+    let line = info.lines().find_map(|line| line.strip_prefix("Pid:"));
+    line.unwrap().trim().parse().unwrap()
+}
+
+#[test]
+fn a_pidfd_goes_to_the_pidfd_socket() {
+    needs_host!();
+    let mut lab = Lab::new();
+    lab.config["process"]["args"] = json!(["sleep", "1000"]);
+    let path = lab.dir.join("pidfd.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    let socket = path.to_str().unwrap();
+    lab.call(&["create", "--pidfd-socket", socket, "c"]).ok();
+    let (name, pidfd) = receive(&listener);
+    assert_eq!((name.as_str(), pid_of(&pidfd)), ("pidfd", lab.pid("c")));
+    lab.call(&[
+        "exec",
+        "-d",
+        "--pid-file",
+        "pid",
+        "--pidfd-socket",
+        socket,
+        "c",
+        "sleep",
+        "1000",
+    ])
+    .ok();
+    let pid = std::fs::read_to_string(lab.dir.join("bundle/pid")).unwrap();
+    assert_eq!(pid_of(&receive(&listener).1).to_string(), pid);
+    drop(listener);
+    let failed = lab.call(&["exec", "--pidfd-socket", socket, "c", "sleep", "1000"]);
+    assert_eq!(failed.code, 255);
+    failed.fails("pidfd socket");
+    soon("the end of the exec that nobody knows", || {
+        lab.call(&["ps", "-f", "json", "c"])
+            .ok()
+            .matches(',')
+            .count()
+            == 1
+    });
+}
+
+#[test]
+fn sockets_of_systemd_reach_the_container_with_their_variables() {
+    needs_host!();
+    let mut lab = Lab::sh("echo $LISTEN_FDS $LISTEN_PID; cat <&3; ls /proc/self/fd");
+    std::fs::write(lab.dir.join("given"), "given\n").unwrap();
+    let script = format!(
+        "exec 3<{dir}/given 4<{dir}/given; export LISTEN_FDS=1 LISTEN_PID=${{WHOSE:-$$}}; \
+         exec {program} --root {dir}/state run -b {dir}/bundle c",
+        dir = lab.dir.display(),
+        program = env!("CARGO_BIN_EXE_floe-runtime"),
+    );
+    let run = |whose: &str| {
+        drop(lab.command(&[]));
+        let output = Command::new("sh")
+            .args(["-c", &script])
+            .env("WHOSE", whose)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    // 3 is the socket; 4, which ls opens for the directory, was free.
+    assert_eq!(run(""), "1 1\ngiven\n0\n1\n2\n3\n4\n");
+    // Meant for somebody else: neither variable nor descriptor.
+    let other = run("1");
+    assert!(
+        other.starts_with("\n") && !other.contains("given"),
+        "{other}"
+    );
+    lab.script("true").run().ok();
+}
+
+#[test]
+fn exec_runs_in_a_cgroup_below_the_containers() {
+    needs_host!();
+    let mut lab = Lab::new();
+    lab.sleeper("c");
+    lab.call(&["exec", "--cgroup", "sub", "c", "true"])
+        .fails("--cgroup \"sub\": ");
+    lab.call(&["exec", "--cgroup", "freezer:/sub", "c", "true"])
+        .fails("a cgroup of one controller is not supported");
+    lab.call(&["exec", "--cgroup", "../x", "c", "true"])
+        .fails("is not below the container's cgroup");
+    for dir in lab.cgroups("c") {
+        let sub = dir.join("sub");
+        std::fs::create_dir(&sub).unwrap();
+        for file in ["cpuset.cpus", "cpuset.mems"] {
+            if let Ok(value) = std::fs::read_to_string(dir.join(file))
+                && !dir.join("cgroup.controllers").exists()
+            {
+                std::fs::write(sub.join(file), value).unwrap();
+            }
+        }
+    }
+    lab.call(&[
+        "exec",
+        "-d",
+        "--pid-file",
+        "pid",
+        "--cgroup",
+        "/sub",
+        "c",
+        "sleep",
+        "1000",
+    ])
+    .ok();
+    let pid = std::fs::read_to_string(lab.dir.join("bundle/pid")).unwrap();
+    let mine = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    assert!(
+        mine.lines()
+            .filter(|line| line.contains("/c"))
+            .all(|line| line.ends_with("/c/sub")),
+        "{mine}"
+    );
+    assert!(mine.contains("/c/sub"), "{mine}");
+    lab.call(&["delete", "--force", "c"]).ok();
+}
+
+#[test]
+fn a_paused_container_takes_an_exec_only_when_told_so() {
+    needs_host!();
+    let mut lab = Lab::new();
+    lab.sleeper("c");
+    lab.call(&["pause", "c"]).ok();
+    let refused = lab.call(&["exec", "c", "true"]);
+    assert_eq!(refused.code, 255);
+    refused.fails("cannot exec in a paused container (use --ignore-paused to override)");
+    let (mut command, out, _) = lab.command(&["exec", "--ignore-paused", "c", "echo", "late"]);
+    let mut exec = command.spawn().unwrap();
+    lab.call(&["resume", "c"]).ok();
+    assert!(exec.wait().unwrap().success());
+    assert_eq!(std::fs::read_to_string(out).unwrap(), "late\n");
+}
+
+#[test]
+fn kill_all_reaches_every_process_and_a_stopped_container() {
+    needs_host!();
+    let mut lab = Lab::new();
+    lab.sleeper("c");
+    lab.call(&["exec", "-d", "c", "sleep", "1000"]).ok();
+    lab.call(&["kill", "--all", "c", "KILL"]).ok();
+    soon("its end", || lab.status("c") == "stopped");
+    soon("the end of all", || {
+        lab.call(&["ps", "-f", "json", "c"]).ok() == "[]\n"
+    });
+    lab.call(&["kill", "-a", "c", "TERM"]).ok();
+    lab.call(&["kill", "c", "TERM"])
+        .fails("container not running");
+}
+
+#[test]
+fn what_is_not_built_is_refused_by_name() {
+    needs_host!();
+    let mut lab = Lab::new();
+    lab.call(&["--systemd-cgroup", "run", "c"])
+        .fails("--systemd-cgroup is not supported");
+    lab.call(&["--rootless", "true", "run", "c"])
+        .fails("--rootless true is not supported");
+    lab.call(&["--rootless", "maybe", "run", "c"])
+        .fails("maybe");
+    for rootless in ["auto", "false"] {
+        lab.call(&["--rootless", rootless, "run", "c"]).ok();
+    }
+    for verb in ["checkpoint", "restore"] {
+        lab.call(&["--criu", "/usr/sbin/criu", verb, "--image-path", "x", "c"])
+            .fails(&format!("{verb} is not supported"));
+    }
+    lab.sleeper("c");
+    lab.call(&["exec", "--apparmor", "unconfined", "c", "true"])
+        .fails("apparmorProfile: not supported");
+    lab.call(&["exec", "--process-label", "a:b:c", "c", "true"])
+        .fails("selinuxLabel: not supported");
+}
+
+#[test]
+fn debug_lines_and_errors_go_to_the_log_as_json() {
+    needs_host!();
+    let lab = Lab::new();
+    let log = lab.dir.join("log");
+    let place = log.to_str().unwrap();
+    let done = lab.call(&[
+        "--debug",
+        "--log",
+        place,
+        "--log-format",
+        "json",
+        "state",
+        "nope",
+    ]);
+    assert_eq!(done.code, 1);
+    done.fails("container does not exist");
+    let text = std::fs::read_to_string(&log).unwrap();
+    let levels: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["level"].take())
+        .collect();
+    assert_eq!(levels, ["debug", "error"]);
+    lab.call(&["--log", place, "run", "c"]).ok();
+    assert_eq!(
+        std::fs::read_to_string(&log).unwrap(),
+        text,
+        "nothing without --debug"
+    );
+}
