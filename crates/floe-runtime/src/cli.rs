@@ -63,7 +63,7 @@ pub(crate) enum Command {
     /// Write a config.json to start from
     Spec(cmd::spec::Args),
     /// Run a further process in a container
-    Exec(cmd::exec::Args),
+    Exec(Box<cmd::exec::Args>),
     /// List the processes of a container
     Ps(cmd::ps::Args),
     /// Suspend all processes of a container
