@@ -121,6 +121,11 @@ impl Lab {
         Self { dir, config, name }
     }
 
+    /// Names its directory and its cgroup.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// One whose process is a shell with this script.
     pub fn sh(script: &str) -> Self {
         let mut lab = Self::new();
@@ -236,6 +241,20 @@ impl Lab {
 
     pub fn pid(&self, id: &str) -> i32 {
         i32::try_from(self.state(id)["pid"].as_i64().unwrap()).unwrap()
+    }
+
+    /// Processes of this lab's containers, wherever they are: known by their root or program.
+    pub fn processes(&self) -> Vec<String> {
+        let entries = std::fs::read_dir("/proc").unwrap().flatten();
+        let ours = |dir: &Path| {
+            let cgroup = std::fs::read_to_string(dir.join("cgroup")).unwrap_or_default();
+            let command = std::fs::read(dir.join("cmdline")).unwrap_or_default();
+            let command = String::from_utf8_lossy(&command).replace('\0', " ");
+            // A zombie has no command line any more; init(1) reaps it when it likes.
+            let known = cgroup.contains(&self.name) || command.contains(&self.name);
+            (known && !command.is_empty()).then_some(command)
+        };
+        entries.filter_map(|entry| ours(&entry.path())).collect()
     }
 
     /// Nothing may be left of containers: state, cgroup, mount.

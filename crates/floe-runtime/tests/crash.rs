@@ -1,0 +1,161 @@
+//! Crash safety: create, run and delete are stopped by ptrace(2) before and after their system
+//! calls and killed there. Whatever was half done: `list` works, `delete --force` takes it away,
+//! and the id can be used again.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod support;
+
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use serde_json::json;
+use support::{Lab, soon};
+
+/// How a call under the knife ended.
+#[derive(Debug, PartialEq, Eq)]
+enum End {
+    Killed,
+    /// There were no more stops than this.
+    Finished {
+        stops: usize,
+    },
+}
+
+/// Runs a command up to its n-th stop at a system call (each has two: entry and exit) and kills
+/// it there. Only the command itself is traced, not what it clones.
+fn kill_at(command: &mut Command, stop: usize) -> End {
+    // SAFETY: between fork and exec only ptrace(PTRACE_TRACEME) is called, which takes no memory.
+    unsafe {
+        command.pre_exec(
+            || match libc::ptrace(libc::PTRACE_TRACEME, 0, 0_usize, 0_usize) {
+                0 => Ok(()),
+                _ => Err(std::io::Error::last_os_error()),
+            },
+        );
+    }
+    // A child that stops at its execve is no failure of spawn: its pipe closes there.
+    let mut child = command.spawn().unwrap();
+    let pid = i32::try_from(child.id()).unwrap();
+    let mut signal = 0;
+    let mut count = 0;
+    let end = loop {
+        let mut status = 0;
+        // SAFETY: `status` outlives the call; `pid` is our child, which nobody else reaps.
+        let found = unsafe { libc::waitpid(pid, &raw mut status, libc::__WALL) };
+        assert_eq!(found, pid);
+        if libc::WIFEXITED(status) || libc::WIFSIGNALED(status) {
+            break End::Finished { stops: count };
+        }
+        if count == stop {
+            child.kill().unwrap();
+            break End::Killed;
+        }
+        let stopped_by = libc::WSTOPSIG(status);
+        // SIGTRAP is ptrace's own; what came from elsewhere goes on to the command.
+        if stopped_by != libc::SIGTRAP {
+            signal = stopped_by;
+        }
+        // SAFETY: the child is stopped and ours; the address is ignored.
+        unsafe { libc::ptrace(libc::PTRACE_SYSCALL, pid, 0_usize, signal as usize) };
+        signal = 0;
+        count += 1;
+    };
+    // One that has ended was reaped above.
+    let _ = child.wait();
+    end
+}
+
+/// After a kill: whatever it was, it goes.
+fn clears_up(lab: &Lab, stop: usize) {
+    for verb in [&["list"][..], &["list", "-f", "json"]] {
+        let listed = lab.call(verb);
+        // Killed before it made the state directory.
+        assert!(
+            listed.code == 0 || !lab.dir.join("state").exists(),
+            "{stop}: {listed:?}"
+        );
+    }
+    let deleted = lab.call(&["delete", "--force", "c"]);
+    assert_eq!(deleted.code, 0, "killed at stop {stop}: {deleted:?}");
+    // An init that was just born ends by itself when its maker is gone.
+    let mut left = Ok(());
+    for _ in 0..200 {
+        left = lab.is_clean();
+        if left.is_ok() && lab.processes().is_empty() {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    assert_eq!(
+        (left, lab.processes()),
+        (Ok(()), Vec::new()),
+        "killed at stop {stop}"
+    );
+}
+
+/// Kills a verb at every `stride`-th stop, until it gets through. `prepare` makes what it needs.
+fn killed_everywhere(arguments: &[&str], stride: usize, prepare: fn(&mut Lab)) {
+    needs_host!();
+    let mut lab = Lab::new();
+    lab.config["process"]["args"] = json!(["sleep", "1000"]);
+    let (mut stop, mut kills) = (0, 0);
+    loop {
+        prepare(&mut lab);
+        let (mut command, _, _) = lab.command(arguments);
+        let end = kill_at(&mut command, stop);
+        clears_up(&lab, stop);
+        match end {
+            End::Killed => kills += 1,
+            End::Finished { .. } => break,
+        }
+        // Different strides meet entries and exits alike.
+        stop += stride;
+    }
+    assert!(
+        kills > 20,
+        "only {kills} kills: {arguments:?} was hardly traced"
+    );
+    // And the id is free.
+    lab.call(&["run", "-d", "c"]).ok();
+    lab.call(&["delete", "-f", "c"]).ok();
+}
+
+#[test]
+fn create_killed_at_any_system_call_leaves_nothing_that_force_cannot_delete() {
+    killed_everywhere(&["create", "--pid-file", "pid", "c"], 3, |_| {});
+}
+
+#[test]
+fn run_killed_at_any_system_call_leaves_nothing_that_force_cannot_delete() {
+    killed_everywhere(&["run", "-d", "c"], 3, |_| {});
+}
+
+#[test]
+fn delete_killed_at_any_system_call_can_be_done_again() {
+    killed_everywhere(&["delete", "--force", "c"], 3, |lab| {
+        lab.call(&["run", "-d", "c"]).ok();
+    });
+}
+
+#[test]
+fn start_killed_at_any_system_call_leaves_a_container_that_can_be_deleted() {
+    killed_everywhere(&["start", "c"], 3, |lab| {
+        lab.call(&["create", "c"]).ok();
+    });
+}
+
+#[test]
+fn a_foreground_run_that_is_killed_leaves_its_container_to_delete() {
+    needs_host!();
+    let mut lab = Lab::new();
+    lab.config["process"]["args"] = json!(["sleep", "1000"]);
+    let mut run = lab.spawn(&["run", "c"]);
+    soon("it runs", || {
+        lab.dir.join("state/c/state.json").exists() && lab.status("c") == "running"
+    });
+    run.kill().unwrap();
+    run.wait().unwrap();
+    assert_eq!(lab.status("c"), "running");
+    clears_up(&lab, 0);
+}
