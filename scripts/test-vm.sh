@@ -36,6 +36,8 @@ done
 cp $work/overlay.ko "$root/overlay.ko"
 sed -n 's/^ *Executable .*(\(.*\))$/\1/p' "$root/build.log" | while read -r program; do
     name=$(basename "$program")
+    # They need engines that are not there, or kill thousands of processes one after the other.
+    case "$name" in engines-* | crash-*) continue ;; esac
     case "$name" in *"$filter"*) strip --strip-debug -o "$root/tests/$name" "$program" ;; esac
 done
 # Beside the test programs' directory, as cargo lays them out.
@@ -67,7 +69,7 @@ mount -t devtmpfs dev /dev
 mkdir -p /dev/pts /dev/shm
 mount -t devpts -o ptmxmode=666 pts /dev/pts
 mount -t tmpfs shm /dev/shm
-mount -t tmpfs -o mode=1777 tmp /tmp
+chmod 1777 /tmp
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 for controller in $(cat /sys/fs/cgroup/cgroup.controllers); do
     echo "+$controller" >/sys/fs/cgroup/cgroup.subtree_control
