@@ -325,3 +325,48 @@ fn debug_lines_and_errors_go_to_the_log_as_json() {
         "nothing without --debug"
     );
 }
+
+#[test]
+fn a_notify_socket_that_is_not_passed_on_is_told() {
+    needs_host!();
+    let mut lab = Lab::new();
+    lab.script("echo \"<$NOTIFY_SOCKET>\"");
+    let (mut command, out, err) = lab.command(&["run", "c"]);
+    let run = command.env("NOTIFY_SOCKET", "/run/notify");
+    assert!(run.status().unwrap().success());
+    assert_eq!(std::fs::read_to_string(out).unwrap(), "<>\n");
+    let told = std::fs::read_to_string(err).unwrap();
+    assert!(told.contains("NOTIFY_SOCKET is not passed on"), "{told}");
+}
+
+#[test]
+fn the_session_keyring_is_new_unless_the_callers_is_wanted() {
+    needs_host!();
+    let mut lab = Lab::new();
+    lab.script("cat /proc/keys");
+    // /proc/keys shows those of other containers too, for a while also of ended ones.
+    let (new, inherited) = (format!("{}-new", lab.name()), format!("{}-old", lab.name()));
+    let keyring = |arguments: &[&str], id: &str| {
+        let keys = lab.call(&[arguments, &[id]].concat()).ok();
+        keys.contains(&format!("_ses.{id}"))
+    };
+    assert!(keyring(&["run"], &new), "one named after the container");
+    assert!(!keyring(&["run", "--no-new-keyring"], &inherited));
+}
+
+#[test]
+fn an_exec_gets_the_descriptors_asked_for() {
+    needs_host!();
+    let mut lab = Lab::new();
+    lab.sleeper("c");
+    std::fs::write(lab.dir.join("given"), "given\n").unwrap();
+    let script = format!(
+        "exec 3<{dir}/given 4<{dir}/given; \
+         exec {program} --root {dir}/state exec --preserve-fds 1 c sh -c 'cat <&3; cat <&4'",
+        dir = lab.dir.display(),
+        program = env!("CARGO_BIN_EXE_floe-runtime"),
+    );
+    let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "given\n");
+    assert!(!output.status.success(), "the second one does not get in");
+}

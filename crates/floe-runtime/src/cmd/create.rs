@@ -91,6 +91,12 @@ impl Made {
         let mut state = planned(id, &bundle, spec)?;
         dir.note(&state)?;
         let activation = Activation::of_caller();
+        if std::env::var_os("NOTIFY_SOCKET").is_some() {
+            log::warn(
+                global,
+                "NOTIFY_SOCKET is not passed on to the container: not supported yet",
+            );
+        }
         let told = activation.tell_spec(&state.spec);
         let created = NewContainer {
             id,
