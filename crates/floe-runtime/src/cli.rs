@@ -7,9 +7,12 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::cmd;
 
+/// As Docker reads it: `NAME version NUMBER`, and the specification's version on its own line.
+const VERSION: &str = concat!("version ", env!("CARGO_PKG_VERSION"), "\nspec: 1.3.0");
+
 /// Open Container Initiative runtime of floe.
 #[derive(Debug, Parser)]
-#[command(name = "floe-runtime", version, disable_help_subcommand = false)]
+#[command(name = "floe-runtime", version = VERSION, disable_version_flag = true)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -20,6 +23,9 @@ pub(crate) struct Cli {
 /// Options of every verb.
 #[derive(Debug, Args)]
 pub(crate) struct Global {
+    /// Print the version
+    #[arg(short, long, action = clap::ArgAction::Version)]
+    version: (),
     /// Enable debug logging
     #[arg(long)]
     pub(crate) debug: bool,

@@ -370,3 +370,17 @@ fn an_exec_gets_the_descriptors_asked_for() {
     assert_eq!(String::from_utf8_lossy(&output.stdout), "given\n");
     assert!(!output.status.success(), "the second one does not get in");
 }
+
+#[test]
+fn the_version_is_in_the_form_that_docker_reads() {
+    needs_host!();
+    let lab = Lab::new();
+    let version = concat!(
+        "floe-runtime version ",
+        env!("CARGO_PKG_VERSION"),
+        "\nspec: 1.3.0\n"
+    );
+    for flag in ["--version", "-v"] {
+        assert_eq!(lab.call(&[flag]).ok(), version);
+    }
+}
