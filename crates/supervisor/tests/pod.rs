@@ -56,8 +56,10 @@ fn a_supervisor_is_no_child_of_its_starter_and_holds_nothing_of_it() {
         "floe-supervisor"
     );
     for fd in std::fs::read_dir(format!("{proc}/fd")).unwrap() {
-        let target = std::fs::read_link(fd.unwrap().path()).unwrap();
-        assert_ne!(target, Path::new("/etc/passwd"));
+        // It may close one meanwhile: the connection that it answered on.
+        if let Ok(target) = std::fs::read_link(fd.unwrap().path()) {
+            assert_ne!(target, Path::new("/etc/passwd"));
+        }
     }
 }
 
