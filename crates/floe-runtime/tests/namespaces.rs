@@ -104,15 +104,12 @@ fn a_namespace_that_is_not_there_or_of_another_kind_is_an_error() {
 #[test]
 fn a_namespace_that_does_not_exist_here_is_refused_by_name() {
     needs_host!();
-    for kind in ["user", "time"] {
-        let mut lab = Lab::new();
-        lab.config["linux"]["namespaces"]
-            .as_array_mut()
-            .unwrap()
-            .push(json!({ "type": kind }));
-        lab.run()
-            .fails(&format!("linux.namespaces[{kind}]: not supported"));
-    }
+    let mut lab = Lab::new();
+    lab.config["linux"]["namespaces"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({ "type": "user" }));
+    lab.run().fails("linux.namespaces[user]: not supported");
 }
 
 #[test]

@@ -308,8 +308,6 @@ fn the_streams_belong_to_the_user_but_dev_null_stays_everybodys() {
 fn what_is_not_built_is_refused_by_name() {
     needs_host!();
     for (field, value) in [
-        ("scheduler", json!({ "policy": "SCHED_BATCH" })),
-        ("ioPriority", json!({ "class": "IOPRIO_CLASS_IDLE" })),
         ("apparmorProfile", json!("some")),
         ("selinuxLabel", json!("some")),
     ] {

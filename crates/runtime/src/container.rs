@@ -16,7 +16,7 @@ use crate::error::{Error, InitFailure, Result};
 use crate::hooks::{self, HookState};
 use crate::init;
 use crate::message::{Channel, FromInit, ToInit};
-use crate::namespaces::{self, ParentPid};
+use crate::namespaces::{self, ParentPid, ParentTime};
 use crate::seccomp::Filter;
 use crate::spec::{DeviceCgroup, Resources, Spec};
 use crate::sys::{self, Forked};
@@ -172,6 +172,7 @@ impl NewContainer<'_> {
         let namespaces = namespaces::Plan::new(&linux)?;
         let (ours, theirs) = Channel::pair().map_err(Error::io("make", "socketpair"))?;
         let parent_pid = ParentPid::enter(&namespaces)?;
+        let parent_time = ParentTime::enter(&namespaces, &linux.time_offsets)?;
         let v2 = cgroup.get().v2_directory()?;
         let forked = sys::clone_process(namespaces.clone_flags(), v2.as_ref().map(AsFd::as_fd))
             .map_err(Error::io("clone", self.id))?;
@@ -187,6 +188,7 @@ impl NewContainer<'_> {
         };
         let child = ChildGuard { pid: Some(pid) };
         parent_pid.leave()?;
+        parent_time.leave()?;
         drop(theirs);
         let ready = self.accompany(&ours, pid)?;
         child.release();

@@ -15,6 +15,7 @@ use crate::error::{Error, InitFailure, Result};
 use crate::init::{self, Stop};
 use crate::message::{Channel, FromInit, ToInit};
 use crate::namespaces::ParentPid;
+use crate::scheduling;
 use crate::seccomp::Filter;
 use crate::spec::{NamespaceKind, Process, Spec};
 use crate::sys::{self, Forked};
@@ -119,6 +120,15 @@ impl NewExec<'_> {
         Ok(Some(file.into()))
     }
 
+    /// CLONE_NEWTIME if the container has a time namespace: not every kernel knows of them.
+    fn time_namespace(&self) -> i32 {
+        let mut namespaces = self.spec.linux.iter().flat_map(|linux| &linux.namespaces);
+        match namespaces.any(|namespace| namespace.kind == NamespaceKind::Time) {
+            true => sys::CLONE_NEWTIME,
+            false => 0,
+        }
+    }
+
     /// The child's side.
     fn run(
         &self,
@@ -126,8 +136,13 @@ impl NewExec<'_> {
         target: &OwnedFd,
         filter: Option<&Filter>,
     ) -> Result<Infallible, Stop> {
+        // One that is born in its cgroup has left the caller's CPUs already.
+        if self.cgroup.v2_directory().is_ok_and(|v2| v2.is_none()) {
+            scheduling::initial_affinity(self.process)?;
+        }
         // Before the hierarchies' descriptors are closed with the parent's others.
         init::join_cgroup(self.cgroup)?;
+        scheduling::final_affinity(self.process)?;
         sys::forget_signals();
         let mut keep = stdio_fds(&self.stdio);
         keep.extend([channel.as_fd().as_raw_fd(), target.as_raw_fd()]);
@@ -140,11 +155,13 @@ impl NewExec<'_> {
             | libc::CLONE_NEWNET
             | libc::CLONE_NEWIPC
             | libc::CLONE_NEWUTS
-            | libc::CLONE_NEWCGROUP;
+            | libc::CLONE_NEWCGROUP
+            | self.time_namespace();
         sys::setns(target, kinds).map_err(InitFailure::at("join the container's namespaces"))?;
         self.streams(channel)?;
         sys::cloexec_from(3 + self.preserve_fds);
         warnings.extend(init::limits(self.process)?);
+        scheduling::apply(self.process, self.spec.linux.as_ref())?;
         let program = init::assume(self.process, filter, &mut warnings)?;
         channel
             .send(&FromInit::Ready { warnings }, None)

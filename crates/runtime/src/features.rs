@@ -19,8 +19,8 @@ const HOOKS: [&str; 6] = [
     "poststop",
 ];
 
-/// What can be made or joined; user and time namespaces are refused.
-const NAMESPACES: [&str; 6] = ["cgroup", "ipc", "mount", "network", "pid", "uts"];
+/// What can be made or joined; user namespaces are refused.
+const NAMESPACES: [&str; 7] = ["cgroup", "ipc", "mount", "network", "pid", "time", "uts"];
 
 /// Needs an agent that takes the listener, to which it is not passed on yet.
 const UNBUILT_ACTION: &str = "SCMP_ACT_NOTIFY";
@@ -39,7 +39,7 @@ pub struct Features {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Linux {
-    namespaces: [&'static str; 6],
+    namespaces: [&'static str; NAMESPACES.len()],
     capabilities: Vec<String>,
     cgroup: Cgroup,
     seccomp: Seccomp,

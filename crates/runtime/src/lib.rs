@@ -26,6 +26,7 @@ mod init;
 mod message;
 mod namespaces;
 mod own_program;
+mod scheduling;
 mod sys;
 mod validate;
 

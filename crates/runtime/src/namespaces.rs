@@ -1,13 +1,14 @@
 //! config-linux.md, namespaces: which are new (clone flags), which are joined (setns), and the
 //! one that only children can be put into (PID).
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use rustix::io::Errno;
 
 use crate::error::{Error, InitFailure, Result};
-use crate::spec::{Linux, NamespaceKind};
+use crate::spec::{Linux, NamespaceKind, TimeOffset};
 use crate::sys;
 
 /// The namespaces of one container.
@@ -57,12 +58,11 @@ impl Plan {
         self.join.iter().map(|(_, fd)| fd.as_raw_fd())
     }
 
-    /// CLONE_NEW* of what the clone makes. A cgroup namespace is made later, in the cgroup.
+    /// CLONE_NEW* of what the clone makes. A cgroup namespace is made later, in the cgroup, and a
+    /// time namespace before, by [`ParentTime`].
     pub(crate) fn clone_flags(&self) -> u64 {
-        let new = self
-            .new
-            .iter()
-            .filter(|kind| **kind != NamespaceKind::Cgroup);
+        let by_others = [NamespaceKind::Cgroup, NamespaceKind::Time];
+        let new = self.new.iter().filter(|kind| !by_others.contains(kind));
         new.fold(0, |flags, kind| flags | flag(*kind) as u64)
     }
 
@@ -90,7 +90,7 @@ pub(crate) fn flag(kind: NamespaceKind) -> i32 {
         NamespaceKind::Uts => libc::CLONE_NEWUTS,
         NamespaceKind::User => libc::CLONE_NEWUSER,
         NamespaceKind::Cgroup => libc::CLONE_NEWCGROUP,
-        NamespaceKind::Time => 0x80,
+        NamespaceKind::Time => sys::CLONE_NEWTIME,
     }
 }
 
@@ -132,6 +132,61 @@ impl ParentPid {
             Some(own) => sys::setns(own, libc::CLONE_NEWPID),
             None => Ok(()),
         }
+    }
+}
+
+/// The caller's children go into a new time namespace until this is left. Its clocks can only be
+/// set while nobody is in it.
+pub(crate) struct ParentTime {
+    own: Option<OwnedFd>,
+}
+
+impl ParentTime {
+    pub(crate) fn enter(plan: &Plan, offsets: &BTreeMap<String, TimeOffset>) -> Result<Self> {
+        if !plan.is_new(NamespaceKind::Time) {
+            return Ok(Self { own: None });
+        }
+        let path = "/proc/self/ns/time";
+        let own = File::open(path).map_err(|source| Error::Io {
+            operation: "open namespace",
+            path: path.into(),
+            source,
+        })?;
+        sys::unshare_time().map_err(Error::io("unshare", "time namespace"))?;
+        let entered = Self {
+            own: Some(own.into()),
+        };
+        let line = |(clock, offset): (&String, &TimeOffset)| {
+            format!("{clock} {} {}\n", offset.secs, offset.nanosecs)
+        };
+        let lines: String = offsets.iter().map(line).collect();
+        if !lines.is_empty() {
+            std::fs::write("/proc/self/timens_offsets", &lines).map_err(|error| {
+                let reason = format!("{:?} is refused: {error}", lines.trim_end());
+                Error::invalid("linux.timeOffsets", reason)
+            })?;
+        }
+        Ok(entered)
+    }
+
+    /// The caller's children are its own again.
+    pub(crate) fn leave(mut self) -> Result<()> {
+        self.restore()
+            .map_err(Error::io("return to", "time namespace"))
+    }
+
+    fn restore(&mut self) -> Result<(), Errno> {
+        match self.own.take() {
+            Some(own) => sys::setns(own, sys::CLONE_NEWTIME),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for ParentTime {
+    fn drop(&mut self) {
+        // Left already, or an error is on its way that says more.
+        let _ = self.restore();
     }
 }
 

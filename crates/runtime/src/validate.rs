@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use crate::error::{Error, Result};
+use crate::scheduling;
 use crate::spec::{Hooks, Linux, NamespaceKind, Process, Spec};
 
 /// Checks the whole configuration.
@@ -77,12 +78,6 @@ pub(crate) fn process(process: &Process) -> Result<()> {
                 .as_deref()
                 .is_some_and(|name| !name.is_empty()),
         ),
-        ("process.scheduler", process.scheduler.is_some()),
-        ("process.ioPriority", process.io_priority.is_some()),
-        (
-            "process.execCPUAffinity",
-            process.exec_cpu_affinity.is_some(),
-        ),
     ] {
         if set {
             return Err(Error::Unsupported {
@@ -90,7 +85,7 @@ pub(crate) fn process(process: &Process) -> Result<()> {
             });
         }
     }
-    Ok(())
+    scheduling::check_process(process)
 }
 
 fn hooks(hooks: Option<&Hooks>) -> Result<()> {
@@ -184,11 +179,8 @@ fn linux(spec: &Spec, linux: &Linux) -> Result<()> {
     }
     for (field, set) in [
         ("linux.namespaces[user]", has(NamespaceKind::User)),
-        ("linux.namespaces[time]", has(NamespaceKind::Time)),
         ("linux.netDevices", !linux.net_devices.is_empty()),
         ("linux.intelRdt", linux.intel_rdt.is_some()),
-        ("linux.memoryPolicy", linux.memory_policy.is_some()),
-        ("linux.personality", linux.personality.is_some()),
         (
             "linux.mountLabel",
             linux
@@ -203,6 +195,31 @@ fn linux(spec: &Spec, linux: &Linux) -> Result<()> {
             });
         }
     }
+    if !linux.time_offsets.is_empty() && !has(NamespaceKind::Time) {
+        return Err(Error::invalid(
+            "linux.timeOffsets",
+            "needs a time namespace",
+        ));
+    }
+    let joins_time = linux
+        .namespaces
+        .iter()
+        .any(|namespace| namespace.kind == NamespaceKind::Time && namespace.path.is_some());
+    if !linux.time_offsets.is_empty() && joins_time {
+        return Err(Error::invalid(
+            "linux.timeOffsets",
+            "are those of the joined time namespace already",
+        ));
+    }
+    for clock in linux.time_offsets.keys() {
+        if !["monotonic", "boottime"].contains(&clock.as_str()) {
+            return Err(Error::invalid(
+                "linux.timeOffsets",
+                format!("{clock:?} is not monotonic or boottime"),
+            ));
+        }
+    }
+    scheduling::check(linux)?;
     linux.sysctl.keys().try_for_each(|name| sysctl(name, &seen))
 }
 

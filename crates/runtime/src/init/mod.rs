@@ -26,6 +26,7 @@ use crate::error::InitFailure;
 use crate::hooks::{self, HookState};
 use crate::message::{Channel, FromInit, ToInit};
 use crate::namespaces::Plan;
+use crate::scheduling;
 use crate::seccomp::Filter;
 use crate::spec::{Linux, NamespaceKind, Process};
 use crate::sys;
@@ -252,6 +253,7 @@ impl<'a> Init<'a> {
         sys::cloexec_from(3 + self.new.preserve_fds);
         let process = self.process();
         self.warnings.extend(identity::limits(process)?);
+        scheduling::apply(process, Some(&self.linux))?;
         let program = identity::assume(process, self.filter, &mut self.warnings)?;
         if self.new.check_program {
             program.find().map_err(Stop::NotExecuted)?;

@@ -64,6 +64,15 @@ pub(crate) fn setns(fd: impl AsFd, kinds: i32) -> Result<(), Errno> {
     check(unsafe { libc::setns(fd.as_fd().as_raw_fd(), kinds) })
 }
 
+/// CLONE_NEWTIME, which libc lacks.
+pub(crate) const CLONE_NEWTIME: i32 = 0x80;
+
+/// unshare(CLONE_NEWTIME): the next children are in a new time namespace, the caller is not.
+pub(crate) fn unshare_time() -> Result<(), Errno> {
+    // SAFETY: takes an integer; the caller's own clocks stay as they are.
+    check(unsafe { libc::unshare(CLONE_NEWTIME) })
+}
+
 /// As execve(2) and its like want a list; valid as long as the strings are.
 fn pointers(list: &[CString]) -> Vec<*const libc::c_char> {
     let pointers = list.iter().map(|text| text.as_ptr());
