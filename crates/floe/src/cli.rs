@@ -68,15 +68,16 @@ pub(crate) enum NodeCommand {
     Push(cmd::stored::PushArgs),
     /// Write an image to an archive
     Save(cmd::stored::SaveArgs),
+    /// Read images from an archive
+    Load(cmd::stored::LoadArgs),
     /// Remove images
     Rmi(cmd::rmi::Args),
 }
 
-/// What is done to images wherever they are: needs no engine, and no root but for floe's store.
+/// What is done to images wherever they are, with skopeo's words: needs no engine, and no root but
+/// for floe's store.
 #[derive(Debug, Subcommand)]
 pub(crate) enum MoveCommand {
-    /// Read images from an archive into the store
-    Load(cmd::stored::LoadArgs),
     /// Copy an image from one place to another
     Copy(Box<cmd::copy::Args>),
     /// Show what an image is, without copying it

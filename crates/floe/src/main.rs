@@ -75,12 +75,12 @@ fn on_node(global: &Global, command: NodeCommand) -> Result<ExitCode, Failure> {
         NodeCommand::Tag(args) => cmd::stored::tag(&engine, &args),
         NodeCommand::Push(args) => cmd::stored::push(global, &engine, &args),
         NodeCommand::Save(args) => cmd::stored::save(global, &engine, &args),
+        NodeCommand::Load(args) => cmd::stored::load(global, &engine, &args),
     }
 }
 
 fn move_images(global: &Global, command: MoveCommand) -> Result<ExitCode, Failure> {
     match command {
-        MoveCommand::Load(args) => cmd::stored::load(global, &args),
         MoveCommand::Copy(args) => cmd::copy::run(global, *args),
         MoveCommand::Inspect(args) => cmd::inspect::run(global, &args),
         MoveCommand::ListTags(args) => cmd::list_tags::run(global, &args),

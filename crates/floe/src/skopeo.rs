@@ -4,12 +4,12 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::Parser;
 
-use crate::cli::Global;
+use crate::cli::{Global, MoveCommand};
 use crate::cmd::copy::PlatformFlags;
 use crate::remote::PolicyFlags;
-use crate::{Failure, cmd};
+use crate::{Failure, move_images};
 
 /// skopeo's exit code for every failure.
 pub(crate) const FAILED: u8 = 1;
@@ -32,27 +32,7 @@ pub(crate) struct Skopeo {
     #[arg(long, env = "FLOE_CONFIG", value_name = "FILE", hide = true)]
     floe_config: Option<PathBuf>,
     #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Copy an image from one place to another
-    Copy(Box<cmd::copy::Args>),
-    /// Show what an image is, without copying it
-    Inspect(cmd::inspect::Args),
-    /// List the tags of a repository
-    #[command(name = "list-tags")]
-    ListTags(cmd::list_tags::Args),
-    /// Delete an image from a registry
-    Delete(cmd::delete::Args),
-    /// Print the digest of a manifest in a file
-    #[command(name = "manifest-digest")]
-    ManifestDigest(cmd::manifest_digest::Args),
-    /// Store a login for a registry
-    Login(cmd::login::LoginArgs),
-    /// Forget a login for a registry
-    Logout(cmd::login::LogoutArgs),
+    command: MoveCommand,
 }
 
 /// Whether the program goes by the name `skopeo`.
@@ -69,13 +49,5 @@ pub(crate) fn run(cli: Skopeo) -> Result<ExitCode, Failure> {
         config: cli.floe_config,
         ..Global::default()
     };
-    match cli.command {
-        Command::Copy(args) => cmd::copy::run(&global, *args),
-        Command::Inspect(args) => cmd::inspect::run(&global, &args),
-        Command::ListTags(args) => cmd::list_tags::run(&global, &args),
-        Command::Delete(args) => cmd::delete::run(&global, &args),
-        Command::ManifestDigest(args) => cmd::manifest_digest::run(&args),
-        Command::Login(args) => cmd::login::login(&global, &args),
-        Command::Logout(args) => cmd::login::logout(&args),
-    }
+    move_images(&global, cli.command)
 }

@@ -195,32 +195,30 @@ fn linux(spec: &Spec, linux: &Linux) -> Result<()> {
             });
         }
     }
-    if !linux.time_offsets.is_empty() && !has(NamespaceKind::Time) {
-        return Err(Error::invalid(
-            "linux.timeOffsets",
-            "needs a time namespace",
-        ));
-    }
-    let joins_time = linux
-        .namespaces
-        .iter()
-        .any(|namespace| namespace.kind == NamespaceKind::Time && namespace.path.is_some());
-    if !linux.time_offsets.is_empty() && joins_time {
-        return Err(Error::invalid(
-            "linux.timeOffsets",
-            "are those of the joined time namespace already",
-        ));
-    }
-    for clock in linux.time_offsets.keys() {
-        if !["monotonic", "boottime"].contains(&clock.as_str()) {
-            return Err(Error::invalid(
-                "linux.timeOffsets",
-                format!("{clock:?} is not monotonic or boottime"),
-            ));
-        }
-    }
+    time_offsets(linux)?;
     scheduling::check(linux)?;
     linux.sysctl.keys().try_for_each(|name| sysctl(name, &seen))
+}
+
+/// Clocks are set of a new time namespace only.
+fn time_offsets(linux: &Linux) -> Result<()> {
+    let refused = |reason: String| Err(Error::invalid("linux.timeOffsets", reason));
+    let Some(clock) = linux.time_offsets.keys().next() else {
+        return Ok(());
+    };
+    let mut namespaces = linux.namespaces.iter();
+    match namespaces.find(|namespace| namespace.kind == NamespaceKind::Time) {
+        None => return refused(format!("{clock:?} needs a time namespace")),
+        Some(joined) if joined.path.is_some() => {
+            return refused("are those of the joined time namespace already".into());
+        }
+        Some(_) => {}
+    }
+    let known = |clock: &&String| ["monotonic", "boottime"].contains(&clock.as_str());
+    match linux.time_offsets.keys().find(|clock| !known(clock)) {
+        Some(clock) => refused(format!("{clock:?} is not monotonic or boottime")),
+        None => Ok(()),
+    }
 }
 
 /// Only parameters that belong to a namespace of the container may be set.

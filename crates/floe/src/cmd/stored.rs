@@ -139,7 +139,7 @@ pub(crate) fn save(global: &Global, engine: &Engine, args: &SaveArgs) -> Result<
     Ok(ExitCode::SUCCESS)
 }
 
-pub(crate) fn load(global: &Global, args: &LoadArgs) -> Result<ExitCode, Failure> {
+pub(crate) fn load(global: &Global, engine: &Engine, args: &LoadArgs) -> Result<ExitCode, Failure> {
     let (path, _spool) = match &args.input {
         Some(path) => (path.clone(), None),
         None => {
@@ -148,7 +148,6 @@ pub(crate) fn load(global: &Global, args: &LoadArgs) -> Result<ExitCode, Failure
             (spool.path().to_owned(), Some(spool))
         }
     };
-    let store = Remote::new(global)?.store()?;
     let mut loaded = Vec::new();
     for content in transfer::contents(&path)? {
         let first = content.names.first().cloned().unwrap_or_default();
@@ -161,7 +160,7 @@ pub(crate) fn load(global: &Global, args: &LoadArgs) -> Result<ExitCode, Failure
         let id = manifest.config.digest.hex();
         for name in content.names.iter().skip(1) {
             let name = Reference::parse(name)?.or_latest();
-            store.tag(id, &name.to_string())?;
+            engine.tag_image(id, &name.to_string())?;
         }
         if content.names.is_empty() {
             loaded.push(format!("sha256:{id}"));
