@@ -96,8 +96,11 @@ pub(crate) fn accompany(
     let mut ended = None;
     loop {
         wait_for_any(signals, console.as_ref())?;
-        while let Some(signal) = signals.next() {
-            ended = handle(signal, pid, console.as_ref())?.or(ended);
+        // Once it is reaped, nothing that comes is for it: not even a second SIGCHLD.
+        while ended.is_none()
+            && let Some(signal) = signals.next()
+        {
+            ended = handle(signal, pid, console.as_ref())?;
         }
         if let Some(open) = &mut console
             && !open.copy()

@@ -351,6 +351,9 @@ fn a_mount_that_fails_names_the_place_and_the_cause() {
     lab.run().fails("mount /x (tmpfs): mount: invalid argument");
     lab.config["mounts"].as_array_mut().unwrap().pop();
     lab.mount("/x", "bind", "/tmp", &["bind", "idmap"]);
-    lab.run().fails("option idmap is not supported");
+    lab.run().fails("an idmapped mount needs mappings");
+    lab.config["mounts"].as_array_mut().unwrap().pop();
+    lab.mount("/x", "tmpfs", "tmpfs", &["idmap"]);
+    lab.run().fails("only bind mounts can be idmapped");
     lab.is_clean().unwrap();
 }

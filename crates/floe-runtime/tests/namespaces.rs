@@ -102,17 +102,6 @@ fn a_namespace_that_is_not_there_or_of_another_kind_is_an_error() {
 }
 
 #[test]
-fn a_namespace_that_does_not_exist_here_is_refused_by_name() {
-    needs_host!();
-    let mut lab = Lab::new();
-    lab.config["linux"]["namespaces"]
-        .as_array_mut()
-        .unwrap()
-        .push(json!({ "type": "user" }));
-    lab.run().fails("linux.namespaces[user]: not supported");
-}
-
-#[test]
 fn the_container_is_process_1_of_its_pid_namespace_and_sees_only_itself() {
     needs_host!();
     let mut lab = Lab::new();

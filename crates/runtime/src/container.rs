@@ -11,15 +11,18 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions};
 
+use crate::between;
 use crate::cgroup::Cgroup;
 use crate::error::{Error, InitFailure, Result};
 use crate::hooks::{self, HookState};
 use crate::init;
 use crate::message::{Channel, FromInit, ToInit};
 use crate::namespaces::{self, ParentPid, ParentTime};
+use crate::notify;
 use crate::seccomp::Filter;
-use crate::spec::{DeviceCgroup, Resources, Spec};
+use crate::spec::{DeviceCgroup, Linux, Resources, Spec};
 use crate::sys::{self, Forked};
+use crate::users::{self, Ids};
 use crate::validate;
 
 /// Where the root file system comes from.
@@ -148,9 +151,7 @@ pub(crate) fn executed(channel: &Channel) -> Result<()> {
         Ok(None) | Err(Errno::CONNRESET) => Ok(()),
         Ok(Some((FromInit::NotExecuted(failure), _))) => Err(Error::Exec(failure)),
         Ok(Some((FromInit::Failed(failure), _))) => Err(Error::Init(failure)),
-        Ok(Some(_)) => Err(Error::Init(InitFailure::because(
-            "init said what nobody asked",
-        ))),
+        Ok(Some(_)) => Err(unasked()),
         Err(errno) => Err(Error::io("read", "gate")(errno)),
     }
 }
@@ -163,7 +164,7 @@ impl NewContainer<'_> {
     pub fn create(self) -> Result<Created> {
         validate::spec(self.spec)?;
         let linux = self.spec.linux.clone().unwrap_or_default();
-        let filter = linux.seccomp.as_ref().map(Filter::compile).transpose()?;
+        let filter = compile(&linux)?;
         let path = linux
             .cgroups_path
             .clone()
@@ -173,24 +174,36 @@ impl NewContainer<'_> {
         let (ours, theirs) = Channel::pair().map_err(Error::io("make", "socketpair"))?;
         let parent_pid = ParentPid::enter(&namespaces)?;
         let parent_time = ParentTime::enter(&namespaces, &linux.time_offsets)?;
+        let idmaps = users::of_mounts(self.spec)?;
         let v2 = cgroup.get().v2_directory()?;
-        let forked = sys::clone_process(namespaces.clone_flags(), v2.as_ref().map(AsFd::as_fd))
+        let users = namespaces.has_users();
+        let flags = if users { 0 } else { namespaces.clone_flags() };
+        let forked = sys::clone_process(flags, v2.as_ref().map(AsFd::as_fd))
             .map_err(Error::io("clone", self.id))?;
-        let (pid, pidfd) = match forked {
+        let (mut child, mut pidfd) = match forked {
             Forked::Child => init::container(init::Inputs {
                 new: self,
                 namespaces,
                 filter,
                 cgroup: cgroup.commit(),
                 channel: theirs,
+                idmaps,
             }),
-            Forked::Parent { pid, pidfd } => (pid, pidfd),
+            Forked::Parent { pid, pidfd } => (ChildGuard::of(pid), pidfd),
         };
-        let child = ChildGuard { pid: Some(pid) };
         parent_pid.leave()?;
         parent_time.leave()?;
         drop(theirs);
-        let ready = self.accompany(&ours, pid)?;
+        if users {
+            (child, pidfd) = between::successor(&ours, child)?;
+            if let Some(ids) = Ids::of_container(self.spec) {
+                ids.write(child.pid())?;
+            }
+            ours.send(&ToInit::UsersMapped, None)
+                .map_err(Error::io("write to", "init"))?;
+        }
+        let pid = child.pid();
+        let ready = self.accompany(&ours, pid, &pidfd)?;
         child.release();
         Ok(Created {
             pid,
@@ -203,7 +216,7 @@ impl NewContainer<'_> {
     }
 
     /// Answers init until it is ready.
-    fn accompany(&self, channel: &Channel, pid: i32) -> Result<Ready> {
+    fn accompany(&self, channel: &Channel, pid: i32, pidfd: &OwnedFd) -> Result<Ready> {
         let send = |message| {
             channel
                 .send(&message, None)
@@ -221,11 +234,16 @@ impl NewContainer<'_> {
                     });
                 }
                 Some((FromInit::Console, fd)) => console = fd,
+                Some((FromInit::Listener(number), _)) => {
+                    let state = self.hook_state(pid);
+                    notify::hand_over(self.spec, &state, (pid, pidfd), number)?;
+                }
                 Some((FromInit::Mounted, _)) => {
                     self.runtime_hooks(pid)?;
                     send(ToInit::HooksDone)?;
                 }
                 Some((FromInit::Ready { warnings }, _)) => return Ok(Ready { console, warnings }),
+                Some((FromInit::Born, _)) => return Err(unasked()),
                 Some((FromInit::Failed(failure), _)) => return Err(Error::Init(failure)),
                 Some((FromInit::NotExecuted(failure), _)) => return Err(Error::Exec(failure)),
             }
@@ -237,10 +255,29 @@ impl NewContainer<'_> {
         let Some(hooks) = &self.spec.hooks else {
             return Ok(());
         };
-        let state = HookState::new(self.id, "creating", Some(pid), self.bundle, self.spec);
+        let state = self.hook_state(pid);
         hooks::run("prestart", &hooks.prestart, &state)?;
         hooks::run("createRuntime", &hooks.create_runtime, &state)
     }
+
+    fn hook_state(&self, pid: i32) -> HookState {
+        HookState::new(self.id, "creating", Some(pid), self.bundle, self.spec)
+    }
+}
+
+/// A message that has no place where it came.
+pub(crate) fn unasked() -> Error {
+    Error::Init(InitFailure::because("init said what nobody asked"))
+}
+
+/// The filter of the configuration, if it has one.
+pub(crate) fn compile(linux: &Linux) -> Result<Option<Filter>> {
+    let Some(seccomp) = &linux.seccomp else {
+        return Ok(None);
+    };
+    let filter = Filter::compile(seccomp)?;
+    notify::check(seccomp, filter.notifies())?;
+    Ok(Some(filter))
 }
 
 struct Ready {
@@ -312,19 +349,27 @@ impl Drop for CgroupGuard {
 }
 
 /// A child that is killed and reaped unless it is released.
-pub(crate) struct ChildGuard {
-    pub(crate) pid: Option<i32>,
-}
+pub(crate) struct ChildGuard(Option<i32>);
 
 impl ChildGuard {
+    /// Guards a child that was just made.
+    pub(crate) fn of(pid: i32) -> Self {
+        Self(Some(pid))
+    }
+
+    /// Its process id; 0, which is nobody's, once it is released.
+    pub(crate) fn pid(&self) -> i32 {
+        self.0.unwrap_or(0)
+    }
+
     pub(crate) fn release(mut self) {
-        self.pid = None;
+        self.0 = None;
     }
 }
 
 impl Drop for ChildGuard {
     fn drop(&mut self) {
-        if let Some(pid) = self.pid.and_then(Pid::from_raw) {
+        if let Some(pid) = self.0.and_then(Pid::from_raw) {
             // It is our child and not reaped yet, so the number is still its own.
             let _ = rustix::process::kill_process(pid, Signal::KILL);
             let _ = rustix::io::retry_on_intr(|| {

@@ -3,27 +3,35 @@
 //! The same rules as for [`crate::NewContainer::create`] hold for the caller.
 
 use std::convert::Infallible;
-use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
+use crate::between;
 use crate::cgroup::Cgroup;
-use crate::container::{ChildGuard, Stdio, executed, stdio_fds};
+use crate::container::{ChildGuard, Stdio, compile, executed, stdio_fds, unasked};
 use crate::error::{Error, InitFailure, Result};
-use crate::init::{self, Stop};
+use crate::hooks::HookState;
+use crate::init::{self, Identity, Stop};
 use crate::message::{Channel, FromInit, ToInit};
-use crate::namespaces::ParentPid;
+use crate::namespaces::{self, ParentPid};
+use crate::notify;
 use crate::scheduling;
 use crate::seccomp::Filter;
 use crate::spec::{NamespaceKind, Process, Spec};
 use crate::sys::{self, Forked};
+use crate::users;
 use crate::validate;
 
 /// A process to be run in a container.
 #[derive(Debug)]
 pub struct NewExec<'a> {
+    /// The container's id.
+    pub id: &'a str,
+    /// Directory of its config.json.
+    pub bundle: &'a Path,
     /// The container's first process.
     pub container_pid: i32,
     /// The container's config.json.
@@ -60,10 +68,7 @@ impl NewExec<'_> {
     pub fn start(self) -> Result<Started> {
         validate::process(self.process)?;
         let linux = self.spec.linux.as_ref();
-        let filter = linux
-            .and_then(|linux| linux.seccomp.as_ref())
-            .map(Filter::compile)
-            .transpose()?;
+        let filter = linux.map(compile).transpose()?.flatten();
         let gone = |_| Error::Vanished {
             doing: "joined by an exec",
         };
@@ -71,25 +76,32 @@ impl NewExec<'_> {
             .ok_or_else(|| Error::invalid("pid", "is not a process id"))?;
         let target = pidfd_open(target, PidfdFlags::empty()).map_err(gone)?;
         let (ours, theirs) = Channel::pair().map_err(Error::io("make", "socketpair"))?;
-        let pid_namespace = self.pid_namespace()?;
-        let parent_pid = pid_namespace
-            .as_ref()
-            .map(ParentPid::enter_fd)
-            .transpose()?;
+        let users = self.has_own(NamespaceKind::User);
+        // With a user namespace it is the process between that joins.
+        let parent_pid = match self.has_own(NamespaceKind::Pid) && !users {
+            true => Some(ParentPid::enter_fd(&namespaces::open(
+                self.container_pid,
+                "pid",
+            )?)?),
+            false => None,
+        };
         let v2 = self.cgroup.v2_directory()?;
         let forked = sys::clone_process(0, v2.as_ref().map(AsFd::as_fd))
             .map_err(Error::io("clone", "exec"))?;
-        let (pid, pidfd) = match forked {
+        let (mut child, mut pidfd) = match forked {
             Forked::Child => {
                 let Err(stop) = self.run(&theirs, &target, filter.as_ref());
                 init::end(&theirs, stop)
             }
-            Forked::Parent { pid, pidfd } => (pid, pidfd),
+            Forked::Parent { pid, pidfd } => (ChildGuard::of(pid), pidfd),
         };
-        let child = ChildGuard { pid: Some(pid) };
         parent_pid.map(ParentPid::leave).transpose()?;
         drop(theirs);
-        let (console, warnings) = accompany(&ours)?;
+        if users {
+            (child, pidfd) = between::successor(&ours, child)?;
+        }
+        let pid = child.pid();
+        let (console, warnings) = self.accompany(&ours, pid, &pidfd)?;
         executed(&ours)?;
         child.release();
         Ok(Started {
@@ -100,33 +112,31 @@ impl NewExec<'_> {
         })
     }
 
-    /// The container's PID namespace, if it is not the caller's own.
-    fn pid_namespace(&self) -> Result<Option<OwnedFd>> {
-        let own = self
-            .spec
-            .linux
-            .iter()
-            .flat_map(|linux| &linux.namespaces)
-            .any(|n| n.kind == NamespaceKind::Pid);
-        if !own {
-            return Ok(None);
-        }
-        let path = format!("/proc/{}/ns/pid", self.container_pid);
-        let file = File::open(&path).map_err(|source| Error::Io {
-            operation: "open namespace",
-            path: path.into(),
-            source,
-        })?;
-        Ok(Some(file.into()))
+    /// Has the container a namespace of this kind that config.json names?
+    fn has_own(&self, kind: NamespaceKind) -> bool {
+        let mut namespaces = self.spec.linux.iter().flat_map(|linux| &linux.namespaces);
+        namespaces.any(|namespace| namespace.kind == kind)
     }
 
-    /// CLONE_NEWTIME if the container has a time namespace: not every kernel knows of them.
-    fn time_namespace(&self) -> i32 {
-        let mut namespaces = self.spec.linux.iter().flat_map(|linux| &linux.namespaces);
-        match namespaces.any(|namespace| namespace.kind == NamespaceKind::Time) {
-            true => sys::CLONE_NEWTIME,
-            false => 0,
-        }
+    /// The kinds of namespaces to join, CLONE_NEW*. Not every kernel knows of time namespaces, and
+    /// nobody may join a user namespace that is his own already.
+    fn kinds(&self) -> i32 {
+        let always = libc::CLONE_NEWNS
+            | libc::CLONE_NEWNET
+            | libc::CLONE_NEWIPC
+            | libc::CLONE_NEWUTS
+            | libc::CLONE_NEWCGROUP;
+        let time = if self.has_own(NamespaceKind::Time) {
+            sys::CLONE_NEWTIME
+        } else {
+            0
+        };
+        let users = if self.has_own(NamespaceKind::User) {
+            libc::CLONE_NEWUSER | libc::CLONE_NEWPID
+        } else {
+            0
+        };
+        always | time | users
     }
 
     /// The child's side.
@@ -149,20 +159,30 @@ impl NewExec<'_> {
         keep.extend((0..self.preserve_fds).filter_map(|number| i32::try_from(number + 3).ok()));
         sys::close_all_but(&keep);
         sys::not_dumpable().map_err(InitFailure::at("prctl PR_SET_DUMPABLE"))?;
-        rustix::process::setsid().map_err(InitFailure::at("setsid"))?;
         let mut warnings: Vec<String> = init::oom_score_adj(self.process)?.into_iter().collect();
-        let kinds = libc::CLONE_NEWNS
-            | libc::CLONE_NEWNET
-            | libc::CLONE_NEWIPC
-            | libc::CLONE_NEWUTS
-            | libc::CLONE_NEWCGROUP
-            | self.time_namespace();
-        sys::setns(target, kinds).map_err(InitFailure::at("join the container's namespaces"))?;
+        let users = self.has_own(NamespaceKind::User);
+        let groups_denied = users && users::groups_denied(&self.container_pid.to_string());
+        if users {
+            init::raise_limits(self.process);
+        }
+        sys::setns(target, self.kinds())
+            .map_err(InitFailure::at("join the container's namespaces"))?;
+        if users {
+            between::succeed(channel, 0)?;
+            users::become_root(groups_denied)?;
+        }
+        rustix::process::setsid().map_err(InitFailure::at("setsid"))?;
         self.streams(channel)?;
         sys::cloexec_from(3 + self.preserve_fds);
         warnings.extend(init::limits(self.process)?);
         scheduling::apply(self.process, self.spec.linux.as_ref())?;
-        let program = init::assume(self.process, filter, &mut warnings)?;
+        let identity = Identity {
+            process: self.process,
+            filter,
+            groups_denied,
+            channel,
+        };
+        let program = init::assume(&identity, &mut warnings)?;
         channel
             .send(&FromInit::Ready { warnings }, None)
             .map_err(InitFailure::at("report ready"))?;
@@ -195,29 +215,40 @@ impl NewExec<'_> {
             }
         }
     }
-}
 
-/// Lets the child go through its set-up and its gate.
-fn accompany(channel: &Channel) -> Result<(Option<OwnedFd>, Vec<String>)> {
-    let mut console = None;
-    loop {
-        match channel
-            .receive::<FromInit>()
-            .map_err(Error::io("read from", "exec"))?
-        {
-            Some((FromInit::Console, fd)) => console = fd,
-            Some((FromInit::Ready { warnings }, _)) => {
-                channel
-                    .send(&ToInit::Start, None)
-                    .map_err(Error::io("write to", "exec"))?;
-                return Ok((console, warnings));
-            }
-            Some((FromInit::Failed(failure), _)) => return Err(Error::Init(failure)),
-            Some((FromInit::NotExecuted(failure), _)) => return Err(Error::Exec(failure)),
-            Some((FromInit::Mounted, _)) | None => {
-                return Err(Error::Vanished {
-                    doing: "preparing an exec",
-                });
+    /// Lets the child go through its set-up and its gate.
+    fn accompany(
+        &self,
+        channel: &Channel,
+        pid: i32,
+        pidfd: &OwnedFd,
+    ) -> Result<(Option<OwnedFd>, Vec<String>)> {
+        let mut console = None;
+        loop {
+            match channel
+                .receive::<FromInit>()
+                .map_err(Error::io("read from", "exec"))?
+            {
+                Some((FromInit::Console, fd)) => console = fd,
+                Some((FromInit::Listener(number), _)) => {
+                    let first = Some(self.container_pid);
+                    let state = HookState::new(self.id, "running", first, self.bundle, self.spec);
+                    notify::hand_over(self.spec, &state, (pid, pidfd), number)?;
+                }
+                Some((FromInit::Ready { warnings }, _)) => {
+                    channel
+                        .send(&ToInit::Start, None)
+                        .map_err(Error::io("write to", "exec"))?;
+                    return Ok((console, warnings));
+                }
+                Some((FromInit::Failed(failure), _)) => return Err(Error::Init(failure)),
+                Some((FromInit::NotExecuted(failure), _)) => return Err(Error::Exec(failure)),
+                Some((FromInit::Mounted | FromInit::Born, _)) => return Err(unasked()),
+                None => {
+                    return Err(Error::Vanished {
+                        doing: "preparing an exec",
+                    });
+                }
             }
         }
     }

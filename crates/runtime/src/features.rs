@@ -19,11 +19,10 @@ const HOOKS: [&str; 6] = [
     "poststop",
 ];
 
-/// What can be made or joined; user namespaces are refused.
-const NAMESPACES: [&str; 7] = ["cgroup", "ipc", "mount", "network", "pid", "time", "uts"];
-
-/// Needs an agent that takes the listener, to which it is not passed on yet.
-const UNBUILT_ACTION: &str = "SCMP_ACT_NOTIFY";
+/// What can be made or joined.
+const NAMESPACES: [&str; 8] = [
+    "cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts",
+];
 
 /// The document of the verb `features`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -64,7 +63,7 @@ struct Cgroup {
 #[serde(rename_all = "camelCase")]
 struct Seccomp {
     enabled: bool,
-    actions: Vec<&'static str>,
+    actions: [&'static str; seccomp::ACTIONS.len()],
     operators: [&'static str; seccomp::OPERATORS.len()],
     archs: Vec<&'static str>,
     known_flags: [&'static str; seccomp::FLAGS.len()],
@@ -105,10 +104,7 @@ impl Features {
                 },
                 seccomp: Seccomp {
                     enabled: true,
-                    actions: seccomp::ACTIONS
-                        .into_iter()
-                        .filter(|action| *action != UNBUILT_ACTION)
-                        .collect(),
+                    actions: seccomp::ACTIONS,
                     operators: seccomp::OPERATORS,
                     archs: seccomp::architectures().collect(),
                     known_flags: seccomp::FLAGS,
@@ -116,7 +112,9 @@ impl Features {
                 apparmor: no(),
                 selinux: no(),
                 intel_rdt: no(),
-                mount_extensions: MountExtensions { idmap: no() },
+                mount_extensions: MountExtensions {
+                    idmap: Enabled { enabled: true },
+                },
                 net_devices: no(),
             },
         }

@@ -18,6 +18,7 @@ pub mod hooks;
 pub mod seccomp;
 pub mod spec;
 
+mod between;
 mod container;
 mod error;
 mod exec;
@@ -25,9 +26,11 @@ mod features;
 mod init;
 mod message;
 mod namespaces;
+mod notify;
 mod own_program;
 mod scheduling;
 mod sys;
+mod users;
 mod validate;
 
 pub use container::{Created, Gate, GateKind, NewContainer, Rootfs, Stdio};

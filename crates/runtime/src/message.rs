@@ -16,6 +16,8 @@ use crate::sys;
 pub(crate) enum ToInit {
     /// The hooks of the runtime's side have run.
     HooksDone,
+    /// The ids of the user namespace are known.
+    UsersMapped,
     /// Execute the program.
     Start,
 }
@@ -23,6 +25,10 @@ pub(crate) enum ToInit {
 /// From init.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum FromInit {
+    /// A pidfd of the successor of the process between comes with this packet.
+    Born,
+    /// The filter is loaded; its listener is this descriptor of the sender.
+    Listener(i32),
     /// The master side of the terminal comes with this packet.
     Console,
     /// Namespaces and mounts stand; the root is not switched yet.
@@ -60,6 +66,12 @@ impl Channel {
     ) -> Result<(), Errno> {
         let bytes = serde_json::to_vec(message).map_err(|_| Errno::INVAL)?;
         sys::send(&self.0, &bytes, fd)
+    }
+
+    /// Sends by write(2), the one call that no filter hands to an agent ([`crate::seccomp`]).
+    pub(crate) fn write<T: Serialize>(&self, message: &T) -> Result<(), Errno> {
+        let bytes = serde_json::to_vec(message).map_err(|_| Errno::INVAL)?;
+        rustix::io::retry_on_intr(|| rustix::io::write(&self.0, &bytes)).map(drop)
     }
 
     /// The next message; `None` when the other side is closed.

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::path::PathBuf;
 
 use rustix::io::Errno;
 
@@ -28,14 +29,7 @@ impl Plan {
         for namespace in &linux.namespaces {
             match &namespace.path {
                 None => plan.new.push(namespace.kind),
-                Some(path) => {
-                    let file = File::open(path).map_err(|source| Error::Io {
-                        operation: "open namespace",
-                        path: path.clone(),
-                        source,
-                    })?;
-                    plan.join.push((namespace.kind, file.into()));
-                }
+                Some(path) => plan.join.push((namespace.kind, open_file(path.clone())?)),
             }
         }
         Ok(plan)
@@ -53,6 +47,11 @@ impl Plan {
             .map(|(_, fd)| fd)
     }
 
+    /// Is the container's user namespace another than the runtime's?
+    pub(crate) fn has_users(&self) -> bool {
+        self.is_new(NamespaceKind::User) || self.joined(NamespaceKind::User).is_some()
+    }
+
     /// The descriptors of what is to be joined.
     pub(crate) fn fds(&self) -> impl Iterator<Item = RawFd> {
         self.join.iter().map(|(_, fd)| fd.as_raw_fd())
@@ -68,15 +67,58 @@ impl Plan {
 
     /// Joins all that can be joined by the process itself.
     pub(crate) fn join(&self) -> Result<(), InitFailure> {
-        for (kind, fd) in self
+        let itself = self
             .join
             .iter()
-            .filter(|(kind, _)| *kind != NamespaceKind::Pid)
-        {
-            sys::setns(fd, flag(*kind))
-                .map_err(InitFailure::at(format_args!("join {kind:?} namespace")))?;
+            .filter(|(kind, _)| *kind != NamespaceKind::Pid);
+        itself.into_iter().try_for_each(join_one)
+    }
+
+    /// Joins all, the user namespace last; the PID namespace is that of later children. With the
+    /// rights of the host first, and what those do not open with the rights in the user namespace.
+    pub(crate) fn join_as_parent(&self) -> Result<(), InitFailure> {
+        let others = self
+            .join
+            .iter()
+            .filter(|(kind, _)| *kind != NamespaceKind::User);
+        let mut later = Vec::new();
+        for one in others {
+            match (join_one(one), self.joined(NamespaceKind::User)) {
+                (Err(failure), Some(_)) if failure.errno == Some(libc::EPERM) => later.push(one),
+                (other, _) => other?,
+            }
         }
-        Ok(())
+        let users = self
+            .join
+            .iter()
+            .filter(|(kind, _)| *kind == NamespaceKind::User);
+        users.chain(later).try_for_each(join_one)
+    }
+}
+
+fn join_one((kind, fd): &(NamespaceKind, OwnedFd)) -> Result<(), InitFailure> {
+    sys::setns(fd, flag(*kind)).map_err(InitFailure::at(format_args!("join {kind:?} namespace")))
+}
+
+/// A namespace of a process, by its file's name in /proc.
+pub(crate) fn open(pid: i32, file: &str) -> Result<OwnedFd> {
+    open_file(format!("/proc/{pid}/ns/{file}").into())
+}
+
+/// As [`open`], of the caller.
+fn own(file: &str) -> Result<OwnedFd> {
+    open_file(format!("/proc/self/ns/{file}").into())
+}
+
+/// A namespace by the path of its file.
+pub(crate) fn open_file(path: PathBuf) -> Result<OwnedFd> {
+    match File::open(&path) {
+        Ok(file) => Ok(file.into()),
+        Err(source) => Err(Error::Io {
+            operation: "open namespace",
+            path,
+            source,
+        }),
     }
 }
 
@@ -102,23 +144,17 @@ pub(crate) struct ParentPid {
 impl ParentPid {
     pub(crate) fn enter(plan: &Plan) -> Result<Self> {
         match plan.joined(NamespaceKind::Pid) {
-            Some(pid) => Self::enter_fd(pid),
-            None => Ok(Self { own: None }),
+            // With a user namespace it is the process between that joins.
+            Some(pid) if !plan.has_users() => Self::enter_fd(pid),
+            _ => Ok(Self { own: None }),
         }
     }
 
     /// As `enter`, for a namespace that is open.
     pub(crate) fn enter_fd(pid: &OwnedFd) -> Result<Self> {
-        let path = "/proc/self/ns/pid";
-        let own = File::open(path).map_err(|source| Error::Io {
-            operation: "open namespace",
-            path: path.into(),
-            source,
-        })?;
+        let own = own("pid")?;
         sys::setns(pid, libc::CLONE_NEWPID).map_err(Error::io("join", "PID namespace"))?;
-        Ok(Self {
-            own: Some(own.into()),
-        })
+        Ok(Self { own: Some(own) })
     }
 
     /// The caller's children are its own again.
@@ -146,16 +182,9 @@ impl ParentTime {
         if !plan.is_new(NamespaceKind::Time) {
             return Ok(Self { own: None });
         }
-        let path = "/proc/self/ns/time";
-        let own = File::open(path).map_err(|source| Error::Io {
-            operation: "open namespace",
-            path: path.into(),
-            source,
-        })?;
+        let own = own("time")?;
         sys::unshare_time().map_err(Error::io("unshare", "time namespace"))?;
-        let entered = Self {
-            own: Some(own.into()),
-        };
+        let entered = Self { own: Some(own) };
         let line = |(clock, offset): (&String, &TimeOffset)| {
             format!("{clock} {} {}\n", offset.secs, offset.nanosecs)
         };

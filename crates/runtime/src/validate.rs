@@ -6,6 +6,7 @@ use std::path::Path;
 use crate::error::{Error, Result};
 use crate::scheduling;
 use crate::spec::{Hooks, Linux, NamespaceKind, Process, Spec};
+use crate::users;
 
 /// Checks the whole configuration.
 pub(crate) fn spec(spec: &Spec) -> Result<()> {
@@ -28,12 +29,8 @@ pub(crate) fn spec(spec: &Spec) -> Result<()> {
                 "is empty",
             ));
         }
-        if !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty() {
-            return Err(Error::Unsupported {
-                field: format!("mounts[{index}].uidMappings"),
-            });
-        }
     }
+    users::check(spec)?;
     hooks(spec.hooks.as_ref())?;
     match &spec.linux {
         Some(linux) => self::linux(spec, linux),
@@ -178,7 +175,6 @@ fn linux(spec: &Spec, linux: &Linux) -> Result<()> {
         }
     }
     for (field, set) in [
-        ("linux.namespaces[user]", has(NamespaceKind::User)),
         ("linux.netDevices", !linux.net_devices.is_empty()),
         ("linux.intelRdt", linux.intel_rdt.is_some()),
         (

@@ -113,6 +113,8 @@ pub(crate) fn run(global: &Global, args: &Args) -> Outcome {
         Some(Signals::catch()?)
     };
     let started = NewExec {
+        id: &state.id,
+        bundle: &state.bundle,
         container_pid: state.init_process_pid,
         spec: &state.spec,
         process: &process,

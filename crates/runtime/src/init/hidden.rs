@@ -23,7 +23,7 @@ const READ_ONLY: MountAttr = MountAttr {
     userns_fd: 0,
 };
 
-pub(super) fn perform(root: &Root, linux: &Linux) -> Result<(), InitFailure> {
+pub(super) fn perform(root: &Root<'_>, linux: &Linux) -> Result<(), InitFailure> {
     for path in &linux.readonly_paths {
         read_only(root, path).map_err(InitFailure::at(format_args!("make {path} read-only")))?;
     }
@@ -36,7 +36,7 @@ pub(super) fn perform(root: &Root, linux: &Linux) -> Result<(), InitFailure> {
     Ok(())
 }
 
-fn place(root: &Root, path: &str) -> Result<Option<OwnedFd>, Errno> {
+fn place(root: &Root<'_>, path: &str) -> Result<Option<OwnedFd>, Errno> {
     match target::open(root.fd(), Path::new(path), OFlags::PATH) {
         Ok(fd) => Ok(Some(fd)),
         Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
@@ -44,7 +44,7 @@ fn place(root: &Root, path: &str) -> Result<Option<OwnedFd>, Errno> {
     }
 }
 
-fn read_only(root: &Root, path: &str) -> Result<(), Errno> {
+fn read_only(root: &Root<'_>, path: &str) -> Result<(), Errno> {
     let Some(place) = place(root, path)? else {
         return Ok(());
     };
@@ -53,7 +53,7 @@ fn read_only(root: &Root, path: &str) -> Result<(), Errno> {
     attach(tree, place)
 }
 
-fn mask(root: &Root, path: &str) -> Result<(), Errno> {
+fn mask(root: &Root<'_>, path: &str) -> Result<(), Errno> {
     let Some(place) = place(root, path)? else {
         return Ok(());
     };

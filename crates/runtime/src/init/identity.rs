@@ -1,12 +1,15 @@
 //! config.md, process: user, groups, capabilities, limits, no_new_privs and where in that order
 //! the seccomp filter comes. After [`assume`] the process is what the container asked for.
 
+use std::os::fd::IntoRawFd;
+
 use rustix::fs::{FileType, Gid, Mode, Uid, fchown, fstat, makedev};
 use rustix::io::Errno;
 
 use super::program::Program;
 use crate::capability::Sets;
 use crate::error::InitFailure;
+use crate::message::{Channel, FromInit};
 use crate::seccomp::Filter;
 use crate::spec::{Capabilities, Process};
 use crate::sys;
@@ -63,9 +66,9 @@ pub(crate) fn limits(process: &Process) -> Result<Vec<String>, InitFailure> {
         match sys::set_rlimit(*number, limit.soft, limit.hard) {
             Ok(()) => {}
             Err(Errno::PERM) => {
-                let hard = sys::hard_limit(*number)
-                    .map_err(InitFailure::at(format_args!("read {}", limit.kind)))?
-                    .min(limit.hard);
+                let (_, hard) = sys::rlimit(*number)
+                    .map_err(InitFailure::at(format_args!("read {}", limit.kind)))?;
+                let hard = hard.min(limit.hard);
                 let soft = limit.soft.min(hard);
                 sys::set_rlimit(*number, soft, hard).map_err(InitFailure::at(format_args!(
                     "process.rlimits: {}",
@@ -116,17 +119,43 @@ pub(crate) fn own_stdio(uid: u32) -> Result<(), InitFailure> {
     Ok(())
 }
 
+/// Raises hard limits as far as `process` asks, for a process that will not be allowed to any more
+/// in its user namespace; [`limits`] tells of those that could not be raised.
+pub(crate) fn raise_limits(process: &Process) {
+    for limit in &process.rlimits {
+        let Some((_, number)) = RLIMITS.iter().find(|(name, _)| *name == limit.kind) else {
+            continue;
+        };
+        if let Ok((soft, hard)) = sys::rlimit(*number)
+            && limit.hard > hard
+        {
+            let _ = sys::set_rlimit(*number, soft, limit.hard);
+        }
+    }
+}
+
+/// Who a process becomes, and how.
+pub(crate) struct Identity<'a> {
+    pub(crate) process: &'a Process,
+    pub(crate) filter: Option<&'a Filter>,
+    /// May it not change its groups?
+    pub(crate) groups_denied: bool,
+    /// To the runtime, which passes a listener on.
+    pub(crate) channel: &'a Channel,
+}
+
 /// Becomes the user of `process` with its capabilities; returns the program to execute. Without
-/// no_new_privs the filter is loaded here, while that is still allowed; with it, at the very end.
+/// no_new_privs the filter is loaded here, while that is still allowed; with it, at the very end,
+/// but for one with a listener: the runtime passes that on before the process is at its gate.
 pub(crate) fn assume(
-    process: &Process,
-    filter: Option<&Filter>,
+    identity: &Identity<'_>,
     warnings: &mut Vec<String>,
 ) -> Result<Program, InitFailure> {
+    let process = identity.process;
     if process.no_new_privileges {
         sys::no_new_privs().map_err(InitFailure::at("set no_new_privs"))?;
-    } else if let Some(filter) = filter {
-        load(filter)?;
+    } else if let Some(filter) = identity.filter {
+        load(filter, identity.channel)?;
     }
     let none = Capabilities::default();
     let (sets, unknown) = Sets::parse(process.capabilities.as_ref().unwrap_or(&none));
@@ -145,7 +174,7 @@ pub(crate) fn assume(
             .map(|warning| format!("process.capabilities: {warning}")),
     );
     sys::keep_capabilities(true).map_err(InitFailure::at("keep capabilities"))?;
-    become_user(process)?;
+    become_user(process, identity.groups_denied)?;
     sys::keep_capabilities(false).map_err(InitFailure::at("keep capabilities"))?;
     let early = enter_directory(process);
     // Those that the bounding set lacks are told of already.
@@ -156,23 +185,36 @@ pub(crate) fn assume(
     rustix::process::umask(Mode::from_raw_mode(
         process.user.umask.unwrap_or(0o022) & 0o777,
     ));
+    if let Some(filter) = identity.filter
+        && process.no_new_privileges
+        && filter.notifies()
+    {
+        load(filter, identity.channel)?;
+    }
     Program::new(process)
 }
 
-/// Loads the filter; a listener for an agent is not passed on yet.
-pub(super) fn load(filter: &Filter) -> Result<(), InitFailure> {
-    if filter.notifies() {
-        return Err(InitFailure::because(
-            "linux.seccomp: SCMP_ACT_NOTIFY is not supported by this version of floe-runtime",
-        ));
-    }
-    filter
-        .load()
-        .map(drop)
-        .map_err(|error| InitFailure::because(format!("linux.seccomp: {error}")))
+/// Loads the filter. Its listener, if it has one, stays open until execve: the runtime fetches it.
+fn load(filter: &Filter, channel: &Channel) -> Result<(), InitFailure> {
+    let Some(listener) = filter.load().map_err(refused)? else {
+        return Ok(());
+    };
+    let number = listener.into_raw_fd();
+    channel
+        .write(&FromInit::Listener(number))
+        .map_err(InitFailure::at("tell of the seccomp listener"))
 }
 
-fn become_user(process: &Process) -> Result<(), InitFailure> {
+/// Loads a filter that has no listener.
+pub(super) fn load_last(filter: &Filter) -> Result<(), InitFailure> {
+    filter.load().map(drop).map_err(refused)
+}
+
+fn refused(error: crate::seccomp::Error) -> InitFailure {
+    InitFailure::because(format!("linux.seccomp: {error}"))
+}
+
+fn become_user(process: &Process, groups_denied: bool) -> Result<(), InitFailure> {
     let user = &process.user;
     let groups: Vec<Gid> = user
         .additional_gids
@@ -181,7 +223,14 @@ fn become_user(process: &Process) -> Result<(), InitFailure> {
         .collect();
     let gid = Gid::from_raw(user.gid);
     let uid = Uid::from_raw(user.uid);
-    rustix::thread::set_thread_groups(&groups).map_err(InitFailure::at("setgroups"))?;
+    if groups_denied && !groups.is_empty() {
+        return Err(InitFailure::because(
+            "process.user.additionalGids: the user namespace does not let processes set their groups",
+        ));
+    }
+    if !groups_denied {
+        rustix::thread::set_thread_groups(&groups).map_err(InitFailure::at("setgroups"))?;
+    }
     rustix::thread::set_thread_res_gid(gid, gid, gid)
         .map_err(InitFailure::at(format_args!("setgid {}", user.gid)))?;
     rustix::thread::set_thread_res_uid(uid, uid, uid)

@@ -14,12 +14,13 @@ mod target;
 
 use std::convert::Infallible;
 use std::ffi::CString;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use rustix::io::Errno;
 use rustix::net::SocketFlags;
 use rustix::thread::UnshareFlags;
 
+use crate::between;
 use crate::cgroup::Cgroup;
 use crate::container::{GateKind, NewContainer, Stdio, stdio_fds};
 use crate::error::InitFailure;
@@ -30,6 +31,7 @@ use crate::scheduling;
 use crate::seccomp::Filter;
 use crate::spec::{Linux, NamespaceKind, Process};
 use crate::sys;
+use crate::users;
 
 /// What init needs of its parent, as it was at the clone.
 pub(crate) struct Inputs<'a> {
@@ -38,6 +40,8 @@ pub(crate) struct Inputs<'a> {
     pub(crate) filter: Option<Filter>,
     pub(crate) cgroup: Cgroup,
     pub(crate) channel: Channel,
+    /// The user namespace of each mount of config.json that is idmapped.
+    pub(crate) idmaps: Vec<Option<OwnedFd>>,
 }
 
 /// Why init ends.
@@ -57,9 +61,17 @@ impl From<InitFailure> for Stop {
 /// Runs the container's first process.
 pub(crate) fn container(inputs: Inputs<'_>) -> ! {
     let mut channel = inputs.channel;
-    let (new, namespaces, filter, cgroup) =
-        (inputs.new, inputs.namespaces, inputs.filter, inputs.cgroup);
-    let Err(stop) = Init::new(&new, &namespaces, filter.as_ref(), &cgroup).run(&mut channel);
+    let init = Init {
+        new: &inputs.new,
+        namespaces: &inputs.namespaces,
+        filter: inputs.filter.as_ref(),
+        cgroup: &inputs.cgroup,
+        idmaps: &inputs.idmaps,
+        linux: inputs.new.spec.linux.clone().unwrap_or_default(),
+        groups_denied: false,
+        warnings: Vec::new(),
+    };
+    let Err(stop) = init.run(&mut channel);
     end(&channel, stop)
 }
 
@@ -79,27 +91,13 @@ struct Init<'a> {
     namespaces: &'a Plan,
     filter: Option<&'a Filter>,
     cgroup: &'a Cgroup,
+    idmaps: &'a [Option<OwnedFd>],
     linux: Linux,
+    groups_denied: bool,
     warnings: Vec<String>,
 }
 
 impl<'a> Init<'a> {
-    fn new(
-        new: &'a NewContainer<'a>,
-        namespaces: &'a Plan,
-        filter: Option<&'a Filter>,
-        cgroup: &'a Cgroup,
-    ) -> Self {
-        Self {
-            new,
-            namespaces,
-            filter,
-            cgroup,
-            linux: new.spec.linux.clone().unwrap_or_default(),
-            warnings: Vec::new(),
-        }
-    }
-
     fn process(&self) -> &'a Process {
         static NONE: std::sync::LazyLock<Process> = std::sync::LazyLock::new(Process::default);
         self.new.spec.process.as_ref().unwrap_or(&NONE)
@@ -109,15 +107,21 @@ impl<'a> Init<'a> {
         // Before the hierarchies' descriptors are closed with the parent's others.
         join_cgroup(self.cgroup)?;
         self.leave_the_parent(channel);
-        sys::not_dumpable().map_err(InitFailure::at("prctl PR_SET_DUMPABLE"))?;
-        rustix::process::setsid().map_err(InitFailure::at("setsid"))?;
         self.warnings
             .extend(identity::oom_score_adj(self.process())?);
-        self.enter_namespaces()?;
-        let root = rootfs::prepare(self.new)?;
+        let opened = if self.namespaces.has_users() {
+            self.enter_users(channel)?
+        } else {
+            sys::not_dumpable().map_err(InitFailure::at("prctl PR_SET_DUMPABLE"))?;
+            self.namespaces.join()?;
+            None
+        };
+        rustix::process::setsid().map_err(InitFailure::at("setsid"))?;
+        self.name_namespaces()?;
+        let root = rootfs::prepare(self.new, self.opened_or_open(opened)?)?;
         let terminal = self.build(&root, channel)?;
         self.container_hooks(channel)?;
-        rootfs::switch(&root, self.new.no_pivot)?;
+        rootfs::switch(&root, &self.new.rootfs, self.new.no_pivot)?;
         drop(root);
         rootfs::propagation(&self.linux)?;
         self.connect_stdio(terminal)?;
@@ -131,6 +135,7 @@ impl<'a> Init<'a> {
         let mut keep = stdio_fds(&self.new.stdio);
         keep.push(channel.as_fd().as_raw_fd());
         keep.extend(self.namespaces.fds());
+        keep.extend(self.idmaps.iter().flatten().map(AsRawFd::as_raw_fd));
         if let GateKind::Listening(listener) = &self.new.gate {
             keep.push(listener.as_raw_fd());
         }
@@ -138,8 +143,42 @@ impl<'a> Init<'a> {
         sys::close_all_but(&keep);
     }
 
-    fn enter_namespaces(&self) -> Result<(), InitFailure> {
-        self.namespaces.join()?;
+    /// Into the user namespace, as its root; see [`between`]. Returns what only the host's root
+    /// could open.
+    fn enter_users(
+        &mut self,
+        channel: &Channel,
+    ) -> Result<Option<rootfs::Opened<'a>>, InitFailure> {
+        identity::raise_limits(self.process());
+        let privileged = rustix::process::geteuid().is_root();
+        let opened = match privileged {
+            true => Some(rootfs::open(self.new, self.idmaps)?),
+            false => None,
+        };
+        if privileged {
+            // Without privileges the runtime could not write the ids of one it may not look into.
+            sys::not_dumpable().map_err(InitFailure::at("prctl PR_SET_DUMPABLE"))?;
+        }
+        self.namespaces.join_as_parent()?;
+        between::succeed(channel, self.namespaces.clone_flags())?;
+        expect(channel, ToInit::UsersMapped)?;
+        self.groups_denied = users::groups_denied("self");
+        users::become_root(self.groups_denied)?;
+        Ok(opened)
+    }
+
+    fn opened_or_open(
+        &self,
+        opened: Option<rootfs::Opened<'a>>,
+    ) -> Result<rootfs::Opened<'a>, InitFailure> {
+        match opened {
+            Some(opened) => Ok(opened),
+            None => rootfs::open(self.new, self.idmaps),
+        }
+    }
+
+    /// What the namespaces are called and how they behave.
+    fn name_namespaces(&self) -> Result<(), InitFailure> {
         if self.namespaces.is_new(NamespaceKind::Cgroup) {
             // SAFETY: a new cgroup namespace changes only how this process sees cgroup paths.
             unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWCGROUP) }
@@ -172,7 +211,7 @@ impl<'a> Init<'a> {
     /// Everything in the root file system, all by descriptor below `root`.
     fn build(
         &mut self,
-        root: &rootfs::Root,
+        root: &rootfs::Root<'_>,
         channel: &Channel,
     ) -> Result<Option<console::Terminal>, InitFailure> {
         mounts::perform(root, self.new, self.cgroup)?;
@@ -254,7 +293,13 @@ impl<'a> Init<'a> {
         let process = self.process();
         self.warnings.extend(identity::limits(process)?);
         scheduling::apply(process, Some(&self.linux))?;
-        let program = identity::assume(process, self.filter, &mut self.warnings)?;
+        let identity = Identity {
+            process,
+            filter: self.filter,
+            groups_denied: self.groups_denied,
+            channel,
+        };
+        let program = identity::assume(&identity, &mut self.warnings)?;
         if self.new.check_program {
             program.find().map_err(Stop::NotExecuted)?;
         }
@@ -311,6 +356,6 @@ pub(crate) fn expect(channel: &Channel, wanted: ToInit) -> Result<(), InitFailur
 }
 
 pub(crate) use console::{Terminal, open as open_terminal};
-pub(crate) use identity::{assume, limits, oom_score_adj, own_stdio};
+pub(crate) use identity::{Identity, assume, limits, oom_score_adj, own_stdio, raise_limits};
 pub(crate) use options::words as mount_options;
 pub(crate) use program::replace_stdio;

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags, MoveMountFlags, mount, move_mount};
 
 use super::options::Options;
-use super::rootfs::{self, Root, Source};
+use super::rootfs::{Root, Source};
 use super::target::{self, Missing};
 use crate::cgroup::Cgroup;
 use crate::container::NewContainer;
@@ -17,9 +17,12 @@ use crate::error::InitFailure;
 use crate::spec::Mount;
 use crate::sys::{self, MountAttr};
 
+/// MOUNT_ATTR_IDMAP of mount_setattr(2).
+const MOUNT_ATTR_IDMAP: u64 = 0x10_0000;
+
 /// Performs all mounts of config.json.
 pub(super) fn perform(
-    root: &Root,
+    root: &Root<'_>,
     new: &NewContainer<'_>,
     cgroup: &Cgroup,
 ) -> Result<(), InitFailure> {
@@ -30,18 +33,47 @@ pub(super) fn perform(
                 errno,
             )
         };
-        let options = Options::parse(asked)?;
+        let options = Options::parse(asked);
         let bound = |clone: &OwnedFd| {
             bind(root.fd(), asked, clone, &options).map_err(|errno| failed("bind", errno))
         };
         match source {
             Source::Clone(clone) => bound(clone)?,
-            Source::Inside(path) => bound(&rootfs::clone_source(asked, path, &options)?)?,
+            Source::Inside { path, users } => {
+                let clone = target::open(root.fd(), path, OFlags::PATH)
+                    .and_then(|place| sys::open_tree_fd(place, options.recursive_bind))
+                    .map_err(|errno| failed("open source", errno))?;
+                set_attributes(&clone, &options, *users)
+                    .map_err(|errno| failed("set attributes", errno))?;
+                bound(&clone)?;
+            }
             Source::Kind if asked.kind.as_deref() == Some("cgroup") => {
                 cgroups(root.fd(), asked, &options, cgroup)
                     .map_err(|errno| failed("cgroup", errno))?;
             }
             Source::Kind => file_system(root.fd(), asked, &options)?,
+        }
+    }
+    Ok(())
+}
+
+/// What the options ask of a cloned source, and its ids.
+pub(super) fn set_attributes(
+    source: &OwnedFd,
+    options: &Options,
+    users: Option<BorrowedFd<'_>>,
+) -> Result<(), Errno> {
+    if let Some(users) = users {
+        let attr = MountAttr {
+            set: MOUNT_ATTR_IDMAP,
+            userns_fd: u64::try_from(users.as_raw_fd()).unwrap_or(u64::MAX),
+            ..MountAttr::default()
+        };
+        sys::mount_setattr(source, options.recursive_idmap, &attr)?;
+    }
+    for (attr, recursive) in [(&options.attr, false), (&options.recursive_attr, true)] {
+        if *attr != MountAttr::default() {
+            sys::mount_setattr(source, recursive, attr)?;
         }
     }
     Ok(())
@@ -61,11 +93,6 @@ fn bind(
         Missing::File
     };
     let place = target::open_or_make(root, &asked.destination, missing)?;
-    for (attr, recursive) in [(&options.attr, false), (&options.recursive_attr, true)] {
-        if *attr != MountAttr::default() {
-            sys::mount_setattr(source, recursive, attr)?;
-        }
-    }
     propagate(
         source,
         options

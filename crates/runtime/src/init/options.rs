@@ -2,7 +2,6 @@
 
 use rustix::mount::{MountFlags, MountPropagationFlags};
 
-use crate::error::InitFailure;
 use crate::spec::Mount;
 use crate::sys::MountAttr;
 
@@ -20,6 +19,8 @@ pub(super) struct Options {
     /// For the mount and everything below it.
     pub(super) recursive_attr: MountAttr,
     pub(super) propagation: Option<MountPropagationFlags>,
+    /// Are the mounts below it idmapped as well?
+    pub(super) recursive_idmap: bool,
     /// Copy what the mount hides into it.
     pub(super) copy_up: bool,
     /// What the file system understands, comma separated.
@@ -56,7 +57,15 @@ const WORDS: &[(&str, u64, u64, bool)] = &[
 ];
 
 /// Words that are no flag of one mount.
-const OTHERS: [&str; 5] = ["bind", "rbind", "tmpcopyup", "defaults", "remount"];
+const OTHERS: [&str; 7] = [
+    "bind",
+    "rbind",
+    "tmpcopyup",
+    "defaults",
+    "remount",
+    "idmap",
+    "ridmap",
+];
 
 const PROPAGATIONS: [&str; 4] = ["shared", "slave", "private", "unbindable"];
 
@@ -71,7 +80,7 @@ const ATIMES: &[(&str, u64, u64)] = &[
 ];
 
 impl Options {
-    pub(super) fn parse(mount: &Mount) -> Result<Self, InitFailure> {
+    pub(super) fn parse(mount: &Mount) -> Self {
         let mut parsed = Self {
             bind: mount.kind.as_deref() == Some("bind"),
             ..Self::default()
@@ -79,17 +88,11 @@ impl Options {
         let mut data: Vec<&str> = Vec::new();
         for word in &mount.options {
             if !parsed.word(word) {
-                if matches!(word.as_str(), "idmap" | "ridmap") {
-                    return Err(InitFailure::because(format!(
-                        "mount {}: option {word} is not supported by this version of floe-runtime",
-                        mount.destination.display()
-                    )));
-                }
                 data.push(word);
             }
         }
         parsed.data = data.join(",");
-        Ok(parsed)
+        parsed
     }
 
     /// Takes one word; false if it is the file system's.
@@ -98,6 +101,8 @@ impl Options {
             "bind" => self.bind = true,
             "rbind" => (self.bind, self.recursive_bind) = (true, true),
             "tmpcopyup" => self.copy_up = true,
+            "idmap" => self.recursive_idmap = false,
+            "ridmap" => self.recursive_idmap = true,
             "defaults" | "remount" => {}
             _ => {
                 if let Some(flags) = propagation(word) {
@@ -197,7 +202,6 @@ mod tests {
             options,
             ..Mount::default()
         })
-        .unwrap()
     }
 
     #[test]

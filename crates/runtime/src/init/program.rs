@@ -94,8 +94,10 @@ impl Program {
     pub(crate) fn execute(&self, filter: Option<&Filter>) -> Result<Infallible, Stop> {
         let path = self.find().map_err(Stop::NotExecuted)?;
         let file = CString::new(path.as_str()).unwrap_or_default();
-        if let Some(filter) = filter.filter(|_| rustix::thread::no_new_privs().unwrap_or(false)) {
-            identity::load(filter)?;
+        let last = |_: &&Filter| rustix::thread::no_new_privs().unwrap_or(false);
+        // One with a listener is loaded already.
+        if let Some(filter) = filter.filter(last).filter(|filter| !filter.notifies()) {
+            identity::load_last(filter)?;
         }
         let errno = sys::execve(&file, &self.arguments, &self.environment);
         Err(Stop::NotExecuted(InitFailure::new(

@@ -16,7 +16,7 @@ use rustix::mount::{
     mount_change, mount_move, move_mount, open_tree, unmount,
 };
 
-use super::mounts::propagate;
+use super::mounts::{propagate, set_attributes};
 use super::options::Options;
 use crate::container::{NewContainer, Rootfs};
 use crate::error::InitFailure;
@@ -28,26 +28,40 @@ const MOUNT_DATA: usize = 4000;
 const MOUNT_ATTR_RDONLY: u64 = 1;
 
 /// What a mount of config.json takes its tree from.
-pub(super) enum Source {
+pub(super) enum Source<'a> {
     /// A file system type.
     Kind,
     /// A bind of this clone.
     Clone(OwnedFd),
     /// A bind of a place in the root file system itself, where an earlier mount may be: cloned when
     /// its turn comes.
-    Inside(PathBuf),
+    Inside {
+        /// From the root on.
+        path: PathBuf,
+        /// Its user namespace, if it is idmapped.
+        users: Option<BorrowedFd<'a>>,
+    },
+}
+
+/// What is taken from the host's tree. Whoever takes it needs rights over that tree, which the root
+/// of a user namespace does not have.
+pub(super) struct Opened<'a> {
+    /// One for each mount of config.json, by index.
+    sources: Vec<Source<'a>>,
+    /// The host's /dev/null, to hide files with.
+    null: OwnedFd,
+    /// A clone of the root file system; an overlay has none yet.
+    tree: Option<OwnedFd>,
 }
 
 /// The root file system, mounted but not yet switched to, and the cloned sources of bind mounts.
-pub(crate) struct Root {
+pub(crate) struct Root<'a> {
     fd: OwnedFd,
-    /// One for each mount of config.json, by index.
-    pub(super) sources: Vec<Source>,
-    /// The host's /dev/null, to hide files with.
+    pub(super) sources: Vec<Source<'a>>,
     pub(super) null: OwnedFd,
 }
 
-impl Root {
+impl Root<'_> {
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
@@ -62,36 +76,68 @@ impl Root {
     }
 }
 
-/// Mounts the root file system in this process's mount namespace.
-pub(super) fn prepare(new: &NewContainer<'_>) -> Result<Root, InitFailure> {
-    let sources = new
+/// Takes everything from the host's tree. `idmaps` holds the user namespaces of idmapped mounts.
+pub(super) fn open<'a>(
+    new: &NewContainer<'_>,
+    idmaps: &'a [Option<OwnedFd>],
+) -> Result<Opened<'a>, InitFailure> {
+    let users = idmaps.iter().map(|users| users.as_ref().map(AsFd::as_fd));
+    let mounts = new
         .spec
         .mounts
         .iter()
-        .map(|mount| source(new, mount))
+        .zip(users.chain(std::iter::repeat(None)));
+    let sources = mounts
+        .map(|(mount, users)| source(new, mount, users))
         .collect::<Result<_, _>>()?;
     let null = rustix::fs::open("/dev/null", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
         .map_err(InitFailure::at("open /dev/null"))?;
-    let fd = match &new.rootfs {
+    let tree = match &new.rootfs {
         Rootfs::Path(path) => {
             let path = new.bundle.join(path);
-            let recursive = clone_tree(&path, true).map_err(InitFailure::at(format_args!(
+            let tree = clone_tree(&path, true).map_err(InitFailure::at(format_args!(
                 "open rootfs {}",
                 path.display()
             )))?;
-            make_private()?;
-            // The clone is of the host's peer group still: what is mounted in it must not get out.
-            propagate(&recursive, default_propagation(new.spec.linux.as_ref()))
-                .map_err(InitFailure::at("set the rootfs's propagation"))?;
-            attach(&recursive, &path)?;
-            recursive
+            Some(tree)
         }
-        Rootfs::Overlay { lower, upper, work } => {
-            make_private()?;
-            overlay(new.bundle, lower, upper, work)?
+        Rootfs::Overlay { .. } => None,
+    };
+    Ok(Opened {
+        sources,
+        null,
+        tree,
+    })
+}
+
+/// Mounts the root file system in this process's mount namespace: over `/`, below which nothing is
+/// looked up any more but what the host's tree has.
+pub(super) fn prepare<'a>(
+    new: &NewContainer<'_>,
+    opened: Opened<'a>,
+) -> Result<Root<'a>, InitFailure> {
+    make_private()?;
+    let fd = match (&new.rootfs, opened.tree) {
+        (Rootfs::Overlay { lower, upper, work }, _) => overlay(new.bundle, lower, upper, work)?,
+        (Rootfs::Path(_), Some(tree)) => {
+            // The clone is of the host's peer group still: what is mounted in it must not get out.
+            propagate(&tree, default_propagation(new.spec.linux.as_ref()))
+                .map_err(InitFailure::at("set the rootfs's propagation"))?;
+            attach(&tree)?;
+            tree
+        }
+        (Rootfs::Path(path), None) => {
+            return Err(InitFailure::because(format!(
+                "rootfs {} is not open",
+                path.display()
+            )));
         }
     };
-    Ok(Root { fd, sources, null })
+    Ok(Root {
+        fd,
+        sources: opened.sources,
+        null: opened.null,
+    })
 }
 
 /// Mounts of the host below the rootfs come in later only where rootfsPropagation says so.
@@ -106,31 +152,38 @@ fn default_propagation(linux: Option<&Linux>) -> MountPropagationFlags {
     kind | MountPropagationFlags::REC
 }
 
-/// The source of a bind mount, as the host has it.
-fn source(new: &NewContainer<'_>, asked: &Mount) -> Result<Source, InitFailure> {
-    let options = Options::parse(asked)?;
+/// The source of a bind mount, as the host has it, with its attributes.
+fn source<'a>(
+    new: &NewContainer<'_>,
+    asked: &Mount,
+    users: Option<BorrowedFd<'a>>,
+) -> Result<Source<'a>, InitFailure> {
+    let options = Options::parse(asked);
     if !options.bind {
         return Ok(Source::Kind);
     }
     let path = new
         .bundle
         .join(asked.source.as_deref().unwrap_or(Path::new("")));
-    match &new.rootfs {
-        Rootfs::Path(root) if path.starts_with(new.bundle.join(root)) => Ok(Source::Inside(path)),
-        _ => clone_source(asked, &path, &options).map(Source::Clone),
+    if let Rootfs::Path(root) = &new.rootfs
+        && let Ok(inside) = path.strip_prefix(new.bundle.join(root))
+    {
+        let path = Path::new("/").join(inside);
+        return Ok(Source::Inside { path, users });
     }
-}
-
-pub(super) fn clone_source(
-    asked: &Mount,
-    path: &Path,
-    options: &Options,
-) -> Result<OwnedFd, InitFailure> {
-    clone_tree(path, options.recursive_bind).map_err(InitFailure::at(format_args!(
-        "mount {}: open source {}",
-        asked.destination.display(),
-        path.display()
-    )))
+    let failed = |what: &str, errno| {
+        InitFailure::new(
+            format_args!(
+                "mount {}: {what} source {}",
+                asked.destination.display(),
+                path.display()
+            ),
+            errno,
+        )
+    };
+    let clone = clone_tree(&path, options.recursive_bind).map_err(|errno| failed("open", errno))?;
+    set_attributes(&clone, &options, users).map_err(|errno| failed("set attributes of", errno))?;
+    Ok(Source::Clone(clone))
 }
 
 fn clone_tree(path: &Path, recursive: bool) -> rustix::io::Result<OwnedFd> {
@@ -150,18 +203,9 @@ fn make_private() -> Result<(), InitFailure> {
     .map_err(InitFailure::at("make mounts private"))
 }
 
-fn attach(tree: &OwnedFd, path: &Path) -> Result<(), InitFailure> {
-    move_mount(
-        tree,
-        c"",
-        CWD,
-        path,
-        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
-    )
-    .map_err(InitFailure::at(format_args!(
-        "mount rootfs on {}",
-        path.display()
-    )))
+fn attach(tree: &OwnedFd) -> Result<(), InitFailure> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    move_mount(tree, c"", CWD, "/", flags).map_err(InitFailure::at("mount the rootfs"))
 }
 
 /// Mounts the overlay over the bundle directory: nothing of it is needed any more.
@@ -229,10 +273,12 @@ fn escape(path: &Path, data: &mut Vec<u8>) {
 }
 
 /// The root file system becomes `/`, and the host's tree goes out of reach.
-pub(super) fn switch(root: &Root, no_pivot: bool) -> Result<(), InitFailure> {
+pub(super) fn switch(root: &Root<'_>, rootfs: &Rootfs, no_pivot: bool) -> Result<(), InitFailure> {
     rustix::process::fchdir(root.fd()).map_err(InitFailure::at("chdir to the root"))?;
     if no_pivot {
-        mount_move(".", "/").map_err(InitFailure::at("move the root"))?;
+        if let Rootfs::Overlay { .. } = rootfs {
+            mount_move(".", "/").map_err(InitFailure::at("move the root"))?;
+        }
         rustix::process::chroot(".").map_err(InitFailure::at("chroot"))?;
     } else {
         // The old root is stacked below the new one; "." still is the old one afterwards.

@@ -23,13 +23,23 @@ pub(crate) enum Forked {
 /// The caller must have one thread: a lock that another thread holds stays locked for ever in
 /// the child, the allocator's too.
 pub(crate) fn clone_process(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Forked, Errno> {
+    clone(flags, libc::SIGCHLD, cgroup)
+}
+
+/// As [`clone_process`], but the new process is a child of the caller's parent, which learns of its
+/// end as it learns of the caller's.
+pub(crate) fn clone_sibling(flags: u64) -> Result<Forked, Errno> {
+    clone(flags | libc::CLONE_PARENT as u64, 0, None)
+}
+
+fn clone(flags: u64, signal: i32, cgroup: Option<BorrowedFd<'_>>) -> Result<Forked, Errno> {
     let mut pidfd: i32 = -1;
     let arguments = libc::clone_args {
         flags: flags | libc::CLONE_PIDFD as u64 | cgroup.map_or(0, |_| CLONE_INTO_CGROUP),
         pidfd: (&raw mut pidfd).addr() as u64,
         child_tid: 0,
         parent_tid: 0,
-        exit_signal: libc::SIGCHLD as u64,
+        exit_signal: u64::try_from(signal).unwrap_or(0),
         stack: 0,
         stack_size: 0,
         tls: 0,
@@ -184,15 +194,15 @@ pub(crate) fn set_rlimit(resource: u32, soft: u64, hard: u64) -> Result<(), Errn
     check(unsafe { libc::setrlimit(resource, &raw const limit) })
 }
 
-/// getrlimit(2) by number of the resource: the hard limit.
-pub(crate) fn hard_limit(resource: u32) -> Result<u64, Errno> {
+/// getrlimit(2) by number of the resource: the soft limit and the hard one.
+pub(crate) fn rlimit(resource: u32) -> Result<(u64, u64), Errno> {
     let mut limit = libc::rlimit {
         rlim_cur: 0,
         rlim_max: 0,
     };
     // SAFETY: `limit` is initialised and outlives the call; an unknown resource is refused.
     check(unsafe { libc::getrlimit(resource, &raw mut limit) })?;
-    Ok(limit.rlim_max)
+    Ok((limit.rlim_cur, limit.rlim_max))
 }
 
 fn check(result: i32) -> Result<(), Errno> {

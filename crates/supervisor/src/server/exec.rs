@@ -58,6 +58,8 @@ impl Supervisor {
         let spec = read_spec(&container.dir)?;
         let stdio = stdio(wire, fds)?;
         let exec = NewExec {
+            id,
+            bundle: &container.dir,
             container_pid,
             spec: &spec,
             process: &process,
