@@ -1,16 +1,50 @@
 //! The command line: runc's global options, and the list of verbs. Each verb's own options stand
 //! in its file under `cmd/`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use clap::{Args, Parser, Subcommand};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::cmd;
 
 /// As Docker reads it: `NAME version NUMBER`, and the specification's version on its own line.
 const VERSION: &str = concat!("version ", env!("CARGO_PKG_VERSION"), "\nspec: 1.3.0");
 
-/// Open Container Initiative runtime of floe.
+/// As runc's, whose first lines programs look at.
+fn help(name: &str) -> String {
+    format!("NAME:\n   {name} - {{about}}\n\nUSAGE:\n   {{usage}}\n\n{{all-args}}")
+}
+
+/// Reads the command line. Under the name `runc` the program answers by that name.
+pub(crate) fn parse() -> Result<Cli, clap::Error> {
+    let program = std::env::args_os().next().unwrap_or_default();
+    let runc = Path::new(&program)
+        .file_name()
+        .is_some_and(|name| name == "runc");
+    let name = if runc { "runc" } else { "floe-runtime" };
+    let command = Cli::command()
+        .name(name)
+        .help_template(help(name))
+        .mut_subcommands(|verb| {
+            let template = help(&format!("{name} {}", verb.get_name()));
+            verb.help_template(template)
+        });
+    Cli::from_arg_matches(&command.try_get_matches()?)
+}
+
+/// Prints what [`parse`] answered instead of a command line.
+pub(crate) fn print(error: &clap::Error) {
+    if let (ErrorKind::InvalidSubcommand, Some(ContextValue::String(verb))) =
+        (error.kind(), error.get(ContextKind::InvalidSubcommand))
+    {
+        eprintln!("No help topic for '{verb}'");
+    }
+    // Nobody is left to tell that standard error is closed.
+    let _ = error.print();
+}
+
+/// Open Container Initiative runtime
 #[derive(Debug, Parser)]
 #[command(name = "floe-runtime", version = VERSION, disable_version_flag = true)]
 pub(crate) struct Cli {

@@ -18,8 +18,6 @@ mod terminal;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 fn main() -> ExitCode {
     // Executed by descriptor, it would be named after that. A name that is not set is no harm.
     let _ = rustix::thread::set_name(c"floe-runtime");
@@ -35,10 +33,10 @@ fn main() -> ExitCode {
         eprintln!("{error}");
         return ExitCode::FAILURE;
     }
-    let cli = match cli::Cli::try_parse() {
+    let cli = match cli::parse() {
         Ok(cli) => cli,
         Err(error) => {
-            let _ = error.print();
+            cli::print(&error);
             return if error.use_stderr() {
                 ExitCode::FAILURE
             } else {

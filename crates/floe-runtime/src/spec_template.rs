@@ -4,8 +4,14 @@ use serde_json::{Value, json};
 
 pub(crate) fn document() -> Value {
     let capabilities = ["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"];
-    let namespaces =
-        ["pid", "network", "ipc", "uts", "mount", "cgroup"].map(|kind| json!({ "type": kind }));
+    // Programs that look for themselves in v1's many hierarchies expect the host's view of them.
+    let kinds = ["pid", "network", "ipc", "uts", "mount", "cgroup"];
+    let unified = runtime::cgroup::is_unified();
+    let namespaces: Vec<Value> = kinds
+        .into_iter()
+        .filter(|kind| unified || *kind != "cgroup")
+        .map(|kind| json!({ "type": kind }))
+        .collect();
     json!({
         "ociVersion": "1.2.0",
         "process": {

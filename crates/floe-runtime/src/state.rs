@@ -7,7 +7,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use runtime::cgroup::Cgroup;
-use runtime::spec::{Resources, Spec};
+use runtime::spec::{NamespaceKind, Resources, Spec};
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
@@ -177,6 +177,12 @@ impl State {
         with_gate(&dir, |address| connect(&socket, address)).map_err(failed)?;
         std::fs::remove_file(dir.join(GATE)).map_err(Failure::at(format_args!("remove {GATE}")))?;
         Ok(runtime::Gate::connect(socket).open()?)
+    }
+
+    /// Has it made a PID namespace, whose processes end with its first one?
+    pub(crate) fn has_own_pids(&self) -> bool {
+        let mut namespaces = self.spec.linux.iter().flat_map(|linux| &linux.namespaces);
+        namespaces.any(|one| one.kind == NamespaceKind::Pid && one.path.is_none())
     }
 
     /// The limits it was made with, or got since.

@@ -199,11 +199,11 @@ fn exec_runs_in_a_cgroup_below_the_containers() {
     let mut lab = Lab::new();
     lab.sleeper("c");
     lab.call(&["exec", "--cgroup", "sub", "c", "true"])
-        .fails("--cgroup \"sub\": ");
-    lab.call(&["exec", "--cgroup", "freezer:/sub", "c", "true"])
-        .fails("a cgroup of one controller is not supported");
+        .fails("/sub: No such file or directory");
+    lab.call(&["exec", "--cgroup", "whatever:/sub", "c", "true"])
+        .fails("unknown controller whatever");
     lab.call(&["exec", "--cgroup", "../x", "c", "true"])
-        .fails("is not below the container's cgroup");
+        .fails("bad sub cgroup path: ../x");
     for dir in lab.cgroups("c") {
         let sub = dir.join("sub");
         std::fs::create_dir(&sub).unwrap();

@@ -176,7 +176,7 @@ fn unknown_taken_and_unsafe_ids_are_refused() {
 fn a_bundle_that_cannot_be_used_is_refused_with_its_reason_and_nothing_is_left() {
     needs_host!();
     type Change = fn(&mut Value);
-    let broken: [(&str, Change); 12] = [
+    let broken: [(&str, Change); 13] = [
         ("root: is missing", |c| c["root"] = Value::Null),
         ("process.args: is empty", |c| {
             c["process"]["args"] = json!([])
@@ -186,7 +186,12 @@ fn a_bundle_that_cannot_be_used_is_refused_with_its_reason_and_nothing_is_left()
         ("ociVersion", |c| c["ociVersion"] = json!("")),
         ("open rootfs", |c| c["root"]["path"] = json!("no-such")),
         ("linux.namespaces", |c| {
-            c["linux"]["namespaces"] = json!([{ "type": "pid" }])
+            c["linux"]["namespaces"] = json!([{ "type": "pid", "path": "relative" }])
+        }),
+        ("linux.maskedPaths: unable to restrict", |c| {
+            c.as_object_mut().unwrap().remove("hostname");
+            c["linux"]["namespaces"] = json!([{ "type": "pid" }]);
+            c["linux"]["maskedPaths"] = json!(["/proc/kcore"]);
         }),
         ("Pid is there twice", |c| {
             c["linux"]["namespaces"]
@@ -458,7 +463,7 @@ fn a_container_cannot_overwrite_the_runtimes_program() {
     std::fs::set_permissions(lab.rootfs("bin/trap"), PermissionsExt::from_mode(0o755)).unwrap();
     lab.config["process"]["args"] = json!(["trap"]);
     assert!(
-        lab.run().ok().contains("Usage"),
+        lab.run().ok().contains("USAGE"),
         "/proc/self/exe was not the runtime"
     );
     // Held open at the gate: init still is the runtime.
@@ -478,4 +483,27 @@ fn a_container_cannot_overwrite_the_runtimes_program() {
     );
     let after = std::fs::read(env!("CARGO_BIN_EXE_floe-runtime")).unwrap();
     assert!(before == after);
+}
+
+#[test]
+fn a_kill_reaches_all_of_a_container_in_the_hosts_pid_namespace() {
+    needs_host!();
+    let mut lab = Lab::new();
+    lab.namespace("pid", None);
+    lab.sleeper("c");
+    lab.call(&["exec", "-d", "c", "sleep", "1000"]).ok();
+    let cgroup = lab.cgroups("c").remove(0);
+    let pids = || std::fs::read_to_string(cgroup.join("cgroup.procs")).unwrap();
+    assert_eq!(pids().lines().count(), 2);
+    lab.call(&["kill", "c", "KILL"]).ok();
+    support::soon("the end of both", || pids().is_empty());
+}
+
+#[test]
+fn a_created_container_ends_when_it_is_asked_to() {
+    needs_host!();
+    let lab = Lab::new();
+    lab.call(&["create", "c"]).ok();
+    lab.call(&["kill", "c", "TERM"]).ok();
+    support::soon("its end", || lab.status("c") == "stopped");
 }

@@ -269,7 +269,7 @@ fn proc_and_sys_behind_a_link_of_the_image_are_refused() {
     std::fs::remove_dir(lab.rootfs("proc")).unwrap();
     symlink("/tmp", lab.rootfs("proc")).unwrap();
     lab.run()
-        .fails("mount /proc (proc): the image has a symbolic link there");
+        .fails("mount /proc (proc): must be mounted on ordinary directory");
     lab.is_clean().unwrap();
 }
 
@@ -355,5 +355,87 @@ fn a_mount_that_fails_names_the_place_and_the_cause() {
     lab.config["mounts"].as_array_mut().unwrap().pop();
     lab.mount("/x", "tmpfs", "tmpfs", &["idmap"]);
     lab.run().fails("only bind mounts can be idmapped");
+    lab.is_clean().unwrap();
+}
+
+#[test]
+fn a_bind_with_a_flag_has_only_what_it_asks_for_and_without_one_what_its_source_has() {
+    needs_host!();
+    let mut lab = Lab::new();
+    let source = lab.dir.join("source");
+    std::fs::create_dir(&source).unwrap();
+    // A mount of the container's own, with flags, as the source of others.
+    lab.mount("/mnt", "tmpfs", "tmpfs", &["noexec", "nosuid", "noatime"]);
+    let inside = lab.rootfs("mnt");
+    let inside = inside.to_str().unwrap().to_owned();
+    lab.mount("/kept", "bind", &inside, &["bind"]);
+    lab.mount("/changed", "bind", &inside, &["bind", "nodev"]);
+    let out = lab.prints("grep -E ' /(kept|changed) ' /proc/mounts | cut -d' ' -f2,4");
+    let flags = |place: &str| {
+        let line = out.lines().find(|line| line.starts_with(place)).unwrap();
+        line.split_once(' ')
+            .unwrap()
+            .1
+            .split(',')
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    for kept in ["noexec", "nosuid", "noatime"] {
+        assert!(flags("/kept").contains(&kept.to_owned()), "{out}");
+    }
+    let changed = flags("/changed");
+    assert!(
+        changed.contains(&"nodev".into()) && changed.contains(&"noatime".into()),
+        "{out}"
+    );
+    assert!(
+        !changed.contains(&"noexec".into()) && !changed.contains(&"nosuid".into()),
+        "{out}"
+    );
+}
+
+#[test]
+fn a_read_only_dev_still_gets_its_devices() {
+    needs_host!();
+    let mut lab = Lab::new();
+    lab.config["mounts"][1]["options"] = serde_json::json!(["nosuid", "mode=755", "ro"]);
+    let out = lab.prints("echo x > /dev/null && touch /dev/x 2>/dev/null || echo refused");
+    assert_eq!(out, "refused\n");
+}
+
+#[test]
+fn destinations_may_be_named_by_the_hosts_path_of_the_rootfs() {
+    needs_host!();
+    let mut lab = Lab::new();
+    let inside = lab.rootfs("mnt/x");
+    lab.mount(inside.to_str().unwrap(), "tmpfs", "tmpfs", &["size=64k"]);
+    let out = lab.prints("grep -c ' /mnt/x tmpfs ' /proc/mounts");
+    assert_eq!(out, "1\n");
+}
+
+#[test]
+fn masked_directories_share_one_file_system_and_a_path_given_twice_is_masked_once() {
+    needs_host!();
+    let mut lab = Lab::new();
+    for dir in ["a", "b"] {
+        std::fs::create_dir(lab.rootfs(dir)).unwrap();
+    }
+    lab.config["linux"]["maskedPaths"] = serde_json::json!(["/a", "/b", "/a"]);
+    let out =
+        lab.prints("[ $(stat -c %d /a) = $(stat -c %d /b) ] && grep -c -E ' /[ab] ' /proc/mounts");
+    assert_eq!(out, "2\n");
+}
+
+#[test]
+fn without_a_mount_namespace_nothing_stays_mounted_on_the_host() {
+    needs_host!();
+    let mut lab = Lab::new();
+    lab.namespace("mount", None);
+    assert_eq!(
+        lab.prints("ls /bin/busybox; ls -d /etc/passwd 2>/dev/null || echo none"),
+        "/bin/busybox\nnone\n"
+    );
+    lab.config["process"]["args"] = serde_json::json!(["/no/such"]);
+    lab.run().fails("no such file");
     lab.is_clean().unwrap();
 }

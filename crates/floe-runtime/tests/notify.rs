@@ -134,7 +134,7 @@ fn an_exec_has_a_listener_of_its_own() {
 fn without_an_agent_nothing_runs() {
     needs_host!();
     let mut lab = lab();
-    lab.run().fails("linux.seccomp.listenerPath: the agent at");
+    lab.run().fails("failed to connect with seccomp agent");
     lab.config["linux"]["seccomp"]["listenerPath"] = json!("");
     lab.run().fails("SCMP_ACT_NOTIFY needs an agent");
     lab.config["linux"]["seccomp"]["syscalls"][0]["names"] = json!(["write"]);

@@ -142,3 +142,22 @@ fn a_time_namespace_has_its_own_clocks_also_for_execs() {
     );
     lab.call(&["delete", "--force", "c"]).ok();
 }
+
+#[test]
+fn a_container_has_all_cpus_of_its_cgroup_whatever_its_caller_has() {
+    needs_host!();
+    let mut lab = Lab::new();
+    lab.script("grep Cpus_allowed_list /proc/self/status");
+    let all = lab.run().ok();
+    let (mut command, out, _) = lab.command(&["run", "c"]);
+    let program = command.get_program().to_owned();
+    let arguments: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
+    command = std::process::Command::new("taskset");
+    command.args(["-c", "0"]).arg(program).args(arguments);
+    command
+        .current_dir(lab.dir.join("bundle"))
+        .stdin(std::process::Stdio::null());
+    command.stdout(std::fs::File::create(&out).unwrap());
+    assert!(command.status().unwrap().success());
+    assert_eq!(std::fs::read_to_string(out).unwrap(), all);
+}

@@ -111,10 +111,7 @@ fn a_foreground_terminal_works_without_a_terminal_outside() {
     needs_host!();
     let lab = with_terminal("tty; echo some; exit 3");
     let done = lab.run();
-    assert_eq!(
-        (done.code, done.out.as_str()),
-        (3, "/dev/pts/0\r\nsome\r\n")
-    );
+    assert_eq!((done.code, done.out.as_str()), (3, "/dev/pts/0\nsome\n"));
     lab.is_clean().unwrap();
 }
 
@@ -171,7 +168,7 @@ fn exec_with_a_terminal_has_one_of_the_containers() {
     let mut lab = Lab::new();
     lab.sleeper("c");
     let done = lab.call(&["exec", "-t", "c", "sh", "-c", "tty; exit 8"]);
-    assert_eq!((done.code, done.out.as_str()), (8, "/dev/pts/0\r\n"));
+    assert_eq!((done.code, done.out.as_str()), (8, "/dev/pts/0\n"));
     let path = lab.dir.join("console.sock");
     let listener = UnixListener::bind(&path).unwrap();
     lab.call(&[
@@ -195,5 +192,5 @@ fn much_output_comes_through_whole() {
     let lab = with_terminal("seq 1 20000");
     let out = lab.run().ok();
     assert_eq!(out.lines().count(), 20_000);
-    assert!(out.ends_with("20000\r\n"));
+    assert!(out.ends_with("20000\n"));
 }

@@ -123,10 +123,31 @@ pub enum Warning {
     },
 }
 
+impl Warning {
+    /// Is it of the ambient set, which can lack what the others have?
+    pub(crate) fn is_ambient(&self) -> bool {
+        matches!(
+            self,
+            Warning::Unavailable {
+                kind: Kind::Ambient,
+                ..
+            }
+        )
+    }
+}
+
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Warning::Unknown { name } => write!(f, "ignoring unknown capability {name:?}"),
+            Warning::Unavailable {
+                kind: Kind::Ambient,
+                number,
+            } => write!(
+                f,
+                "can't raise ambient capability {}: it is not both permitted and inheritable",
+                Shown(*number)
+            ),
             Warning::Unavailable { kind, number } => write!(
                 f,
                 "{} is not available here and is left out of the {kind} set",

@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
+use rustix::mount::{UnmountFlags, unmount};
 use rustix::process::{Pid, Signal, WaitOptions};
 
 use crate::between;
@@ -20,7 +21,7 @@ use crate::message::{Channel, FromInit, ToInit};
 use crate::namespaces::{self, ParentPid, ParentTime};
 use crate::notify;
 use crate::seccomp::Filter;
-use crate::spec::{DeviceCgroup, Linux, Resources, Spec};
+use crate::spec::{DeviceCgroup, Linux, NamespaceKind, Resources, Spec};
 use crate::sys::{self, Forked};
 use crate::users::{self, Ids};
 use crate::validate;
@@ -59,6 +60,8 @@ pub enum Stdio {
     Terminal {
         /// Rows and columns, if known.
         size: Option<(u16, u16)>,
+        /// A line break is no carriage return: whoever shows the output adds what it needs.
+        raw_output: bool,
     },
 }
 
@@ -175,6 +178,7 @@ impl NewContainer<'_> {
         let parent_pid = ParentPid::enter(&namespaces)?;
         let parent_time = ParentTime::enter(&namespaces, &linux.time_offsets)?;
         let idmaps = users::of_mounts(self.spec)?;
+        let mounts = MountGuard::of(self.bundle, self.spec);
         let v2 = cgroup.get().v2_directory()?;
         let users = namespaces.has_users();
         let flags = if users { 0 } else { namespaces.clone_flags() };
@@ -203,8 +207,9 @@ impl NewContainer<'_> {
                 .map_err(Error::io("write to", "init"))?;
         }
         let pid = child.pid();
-        let ready = self.accompany(&ours, pid, &pidfd)?;
+        let ready = self.accompany(&ours, (pid, &pidfd), &idmaps)?;
         child.release();
+        mounts.release();
         Ok(Created {
             pid,
             pidfd,
@@ -216,7 +221,12 @@ impl NewContainer<'_> {
     }
 
     /// Answers init until it is ready.
-    fn accompany(&self, channel: &Channel, pid: i32, pidfd: &OwnedFd) -> Result<Ready> {
+    fn accompany(
+        &self,
+        channel: &Channel,
+        (pid, pidfd): (i32, &OwnedFd),
+        idmaps: &[Option<OwnedFd>],
+    ) -> Result<Ready> {
         let send = |message| {
             channel
                 .send(&message, None)
@@ -238,12 +248,16 @@ impl NewContainer<'_> {
                     let state = self.hook_state(pid);
                     notify::hand_over(self.spec, &state, (pid, pidfd), number)?;
                 }
+                Some((FromInit::SetIds(index), Some(clone))) => {
+                    self.set_ids(index, &clone, idmaps)?;
+                    send(ToInit::IdsSet)?;
+                }
                 Some((FromInit::Mounted, _)) => {
                     self.runtime_hooks(pid)?;
                     send(ToInit::HooksDone)?;
                 }
                 Some((FromInit::Ready { warnings }, _)) => return Ok(Ready { console, warnings }),
-                Some((FromInit::Born, _)) => return Err(unasked()),
+                Some((FromInit::Born | FromInit::SetIds(_), _)) => return Err(unasked()),
                 Some((FromInit::Failed(failure), _)) => return Err(Error::Init(failure)),
                 Some((FromInit::NotExecuted(failure), _)) => return Err(Error::Exec(failure)),
             }
@@ -258,6 +272,16 @@ impl NewContainer<'_> {
         let state = self.hook_state(pid);
         hooks::run("prestart", &hooks.prestart, &state)?;
         hooks::run("createRuntime", &hooks.create_runtime, &state)
+    }
+
+    /// Gives the clone of a mount the ids that its container may not give it.
+    fn set_ids(&self, index: usize, clone: &OwnedFd, idmaps: &[Option<OwnedFd>]) -> Result<()> {
+        let users = idmaps.get(index).and_then(Option::as_ref);
+        let (Some(mount), Some(users)) = (self.spec.mounts.get(index), users) else {
+            return Err(unasked());
+        };
+        init::set_ids(clone, mount, users.as_fd())
+            .map_err(Error::io("set the ids of mount", &mount.destination))
     }
 
     fn hook_state(&self, pid: i32) -> HookState {
@@ -344,6 +368,45 @@ impl Drop for CgroupGuard {
             // The failure that led here is what the caller hears of.
             let _ = cgroup.kill_all();
             let _ = cgroup.delete();
+        }
+    }
+}
+
+/// Unmounts the root file system of a container in the runtime's own mount namespace.
+///
+/// # Errors
+/// What the kernel says, but not that nothing is mounted there.
+pub fn unmount_shared(bundle: &Path, spec: &Spec) -> Result<()> {
+    let mut namespaces = spec.linux.iter().flat_map(|linux| &linux.namespaces);
+    let own = namespaces.any(|namespace| namespace.kind == NamespaceKind::Mount);
+    let (false, Some(root)) = (own, &spec.root) else {
+        return Ok(());
+    };
+    let path = bundle.join(&root.path);
+    match unmount(&path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
+        Ok(()) | Err(Errno::INVAL | Errno::NOENT) => Ok(()),
+        Err(errno) => Err(Error::io("unmount", path)(errno)),
+    }
+}
+
+/// Calls [`unmount_shared`] unless it is released.
+struct MountGuard<'a>(Option<(&'a Path, &'a Spec)>);
+
+impl<'a> MountGuard<'a> {
+    fn of(bundle: &'a Path, spec: &'a Spec) -> Self {
+        Self(Some((bundle, spec)))
+    }
+
+    fn release(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for MountGuard<'_> {
+    fn drop(&mut self) {
+        if let Some((bundle, spec)) = self.0 {
+            // The failure that led here is what the caller hears of.
+            let _ = unmount_shared(bundle, spec);
         }
     }
 }

@@ -51,11 +51,11 @@ pub enum Error {
     #[error("{0}")]
     Exec(InitFailure),
     /// A hook failed; the container was not made.
-    #[error("{kind} hook #{number}: {reason}")]
+    #[error("error running {kind} hook #{number}: {reason}")]
     Hook {
         /// `createRuntime`, …
         kind: &'static str,
-        /// From 1.
+        /// From 0.
         number: usize,
         /// Why.
         reason: String,

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::between;
@@ -85,9 +86,7 @@ impl NewExec<'_> {
             )?)?),
             false => None,
         };
-        let v2 = self.cgroup.v2_directory()?;
-        let forked = sys::clone_process(0, v2.as_ref().map(AsFd::as_fd))
-            .map_err(Error::io("clone", "exec"))?;
+        let forked = self.clone_into_cgroup()?;
         let (mut child, mut pidfd) = match forked {
             Forked::Child => {
                 let Err(stop) = self.run(&theirs, &target, filter.as_ref());
@@ -109,6 +108,27 @@ impl NewExec<'_> {
             pidfd,
             console,
             warnings,
+        })
+    }
+
+    /// A container may have moved its processes to a cgroup of its own making, to use controllers
+    /// there: then nobody may join the one above it any more, and an exec joins where its first
+    /// process is.
+    fn clone_into_cgroup(&self) -> Result<Forked> {
+        let clone = |cgroup: &Cgroup| -> Result<std::result::Result<Forked, Errno>> {
+            let v2 = cgroup.v2_directory()?;
+            Ok(sys::clone_process(0, v2.as_ref().map(AsFd::as_fd)))
+        };
+        let mut forked = clone(self.cgroup)?;
+        if matches!(forked, Err(Errno::BUSY)) && self.cgroup.is_whole() {
+            forked = clone(&Cgroup::of_process(self.container_pid)?)?;
+        }
+        forked.map_err(|errno| match errno {
+            Errno::BUSY => Error::Init(InitFailure::new(
+                "exec: adding pid of the process to cgroups",
+                errno,
+            )),
+            errno => Error::io("clone", "exec")(errno),
         })
     }
 
@@ -201,7 +221,7 @@ impl NewExec<'_> {
                 init::replace_stdio([stdin.as_fd(), stdout.as_fd(), stderr.as_fd()])?;
                 init::own_stdio(self.process.user.uid)
             }
-            Stdio::Terminal { size } => {
+            Stdio::Terminal { size, raw_output } => {
                 let root = rustix::fs::open(
                     "/",
                     OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
@@ -209,7 +229,7 @@ impl NewExec<'_> {
                 )
                 .map_err(InitFailure::at("open /"))?;
                 let terminal: init::Terminal =
-                    init::open_terminal(root.as_fd(), self.process, *size)?;
+                    init::open_terminal(root.as_fd(), self.process, *size, *raw_output)?;
                 terminal.send(channel)?;
                 terminal.take_over()
             }
@@ -243,7 +263,9 @@ impl NewExec<'_> {
                 }
                 Some((FromInit::Failed(failure), _)) => return Err(Error::Init(failure)),
                 Some((FromInit::NotExecuted(failure), _)) => return Err(Error::Exec(failure)),
-                Some((FromInit::Mounted | FromInit::Born, _)) => return Err(unasked()),
+                Some((FromInit::Mounted | FromInit::Born | FromInit::SetIds(_), _)) => {
+                    return Err(unasked());
+                }
                 None => {
                     return Err(Error::Vanished {
                         doing: "preparing an exec",

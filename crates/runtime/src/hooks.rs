@@ -70,7 +70,7 @@ pub(crate) fn run_with(
     for (index, hook) in hooks.iter().enumerate() {
         call(hook, state, usual).map_err(|reason| Error::Hook {
             kind,
-            number: index + 1,
+            number: index,
             reason,
         })?;
     }
@@ -114,7 +114,7 @@ fn call(hook: &Hook, state: &HookState, usual: &[String]) -> Result<(), String> 
         .map_err(told("read its stderr"))?;
     let how = match (status.code(), status.signal()) {
         (Some(code), _) => format!("exit status {code}"),
-        (None, signal) => format!("killed by signal {}", signal.unwrap_or(0)),
+        (None, signal) => format!("signal: {}", signal_text(signal.unwrap_or(0))),
     };
     let text = String::from_utf8_lossy(&text);
     Err(format!(
@@ -122,6 +122,17 @@ fn call(hook: &Hook, state: &HookState, usual: &[String]) -> Result<(), String> 
         hook.path.display(),
         text.trim()
     ))
+}
+
+fn signal_text(number: i32) -> String {
+    match number {
+        libc::SIGABRT => "aborted".into(),
+        libc::SIGKILL => "killed".into(),
+        libc::SIGSEGV => "segmentation fault".into(),
+        libc::SIGSYS => "bad system call".into(),
+        libc::SIGTERM => "terminated".into(),
+        other => format!("signal {other}"),
+    }
 }
 
 /// A file without a name that takes no part in execve.

@@ -33,7 +33,7 @@ mod sys;
 mod users;
 mod validate;
 
-pub use container::{Created, Gate, GateKind, NewContainer, Rootfs, Stdio};
+pub use container::{Created, Gate, GateKind, NewContainer, Rootfs, Stdio, unmount_shared};
 pub use error::{Error, InitFailure, Result, errno_text};
 pub use exec::{NewExec, Started};
 pub use features::Features;

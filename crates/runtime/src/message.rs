@@ -18,6 +18,8 @@ pub(crate) enum ToInit {
     HooksDone,
     /// The ids of the user namespace are known.
     UsersMapped,
+    /// The clone has its ids.
+    IdsSet,
     /// Execute the program.
     Start,
 }
@@ -31,6 +33,8 @@ pub(crate) enum FromInit {
     Listener(i32),
     /// The master side of the terminal comes with this packet.
     Console,
+    /// The clone of the mount of this index in config.json comes with this packet: give it its ids.
+    SetIds(usize),
     /// Namespaces and mounts stand; the root is not switched yet.
     Mounted,
     /// Everything stands; waiting for [`ToInit::Start`].

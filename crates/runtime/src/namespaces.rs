@@ -47,9 +47,14 @@ impl Plan {
             .map(|(_, fd)| fd)
     }
 
+    /// Is one of that kind new or joined?
+    pub(crate) fn has(&self, kind: NamespaceKind) -> bool {
+        self.is_new(kind) || self.joined(kind).is_some()
+    }
+
     /// Is the container's user namespace another than the runtime's?
     pub(crate) fn has_users(&self) -> bool {
-        self.is_new(NamespaceKind::User) || self.joined(NamespaceKind::User).is_some()
+        self.has(NamespaceKind::User)
     }
 
     /// The descriptors of what is to be joined.

@@ -58,7 +58,7 @@ pub(crate) fn hand_over(
         Error::invalid(
             "linux.seccomp.listenerPath",
             format!(
-                "the agent at {:?} does not take the listener: {reason}",
+                "failed to connect with seccomp agent {:?}: {reason}",
                 seccomp.listener_path
             ),
         )

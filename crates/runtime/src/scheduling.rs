@@ -102,11 +102,23 @@ fn domain(personality: &Personality) -> Result<u64> {
 }
 
 fn memory_policy(policy: &MemoryPolicy) -> Result<(i32, Mask)> {
-    let field = "linux.memoryPolicy";
-    let flags = policy.flags.iter();
-    let flags = flags.map(|flag| named(field, &MEMORY_FLAGS, flag));
-    let mode = named(field, &MEMORY_MODES, &policy.mode)? | flags.sum::<Result<i32>>()?;
-    Ok((mode, list(field, &policy.nodes)?))
+    let invalid = |what: &str, value: &str| {
+        let reason = format!("invalid memory policy {what} {value:?}");
+        Error::invalid("linux.memoryPolicy", reason)
+    };
+    let mut mode =
+        named("", &MEMORY_MODES, &policy.mode).map_err(|_| invalid("mode", &policy.mode))?;
+    let takes_none = ["MPOL_DEFAULT", "MPOL_LOCAL"].contains(&policy.mode.as_str());
+    for flag in &policy.flags {
+        mode |= named("", &MEMORY_FLAGS, flag).map_err(|_| invalid("flag", flag))?;
+    }
+    let nodes = list("", &policy.nodes).map_err(|_| invalid("node list", &policy.nodes))?;
+    let count: u32 = nodes.iter().map(|word| word.count_ones()).sum();
+    if takes_none && count > 0 {
+        let reason = format!("{} mode requires 0 nodes but got {count}", policy.mode);
+        return Err(Error::invalid("linux.memoryPolicy", reason));
+    }
+    Ok((mode, nodes))
 }
 
 /// `0-3,7` as a mask; nothing is the empty mask.
@@ -186,9 +198,19 @@ pub(crate) fn initial_affinity(process: &Process) -> Result<(), InitFailure> {
     affinity(process, |affinity| affinity.initial.as_deref())
 }
 
-/// The CPUs of an exec from then on.
+/// The CPUs of an exec from then on: without a word in the configuration all of its cgroup.
 pub(crate) fn final_affinity(process: &Process) -> Result<(), InitFailure> {
+    if process.exec_cpu_affinity.is_none() {
+        all_cpus();
+    }
     affinity(process, |affinity| affinity.final_.as_deref())
+}
+
+/// All CPUs that the cgroup has, whichever the caller was confined to.
+pub(crate) fn all_cpus() {
+    const ALL: [u64; 128] = [u64::MAX; 128];
+    // A filter of the caller's own may forbid it: then it keeps those of the caller.
+    let _ = sys::set_affinity(&ALL);
 }
 
 fn affinity<'a>(

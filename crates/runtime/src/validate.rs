@@ -161,10 +161,15 @@ fn linux(spec: &Spec, linux: &Linux) -> Result<()> {
     }
     let has = |kind| seen.contains(&kind);
     if !has(NamespaceKind::Mount) {
-        return Err(Error::invalid(
-            "linux.namespaces",
-            "a mount namespace is needed",
-        ));
+        for (field, list) in [
+            ("linux.maskedPaths", &linux.masked_paths),
+            ("linux.readonlyPaths", &linux.readonly_paths),
+        ] {
+            if !list.is_empty() {
+                let reason = "unable to restrict sys entries without a private mount namespace";
+                return Err(Error::invalid(field, reason));
+            }
+        }
     }
     for (field, set, kind) in [
         ("hostname", spec.hostname.is_some(), NamespaceKind::Uts),

@@ -352,7 +352,7 @@ fn limits_can_be_changed_while_a_container_runs() {
 }
 
 #[test]
-fn hooks_after_the_fact_are_called_with_the_state_and_their_failure_harms_nothing() {
+fn hooks_after_the_fact_are_called_with_the_state() {
     needs_host!();
     let pod = Pod::new();
     let mut container = pod.container("c", "exit 3");
@@ -361,7 +361,7 @@ fn hooks_after_the_fact_are_called_with_the_state_and_their_failure_harms_nothin
         json!([{"path": "/bin/sh", "args": ["sh", "-c", script]}])
     };
     container.config["hooks"] =
-        json!({"poststart": hook("started", 1), "poststop": hook("stopped", 0)});
+        json!({"poststart": hook("started", 0), "poststop": hook("stopped", 1)});
     container.create(&pod);
     pod.client().start("c").unwrap();
     assert_eq!(code(&pod.client().wait("c").unwrap()), 3);
@@ -374,7 +374,20 @@ fn hooks_after_the_fact_are_called_with_the_state_and_their_failure_harms_nothin
         let told = std::fs::read_to_string(container.dir.join(file)).unwrap();
         assert!(told.contains(status), "{told}");
     }
-    assert!(pod.log().contains("poststart hook #1"), "{}", pod.log());
+    assert!(pod.log().contains("poststop hook #0"), "{}", pod.log());
+}
+
+#[test]
+fn a_poststart_hook_that_fails_ends_the_container_and_is_what_start_answers() {
+    needs_host!();
+    let pod = Pod::new();
+    let mut container = pod.container("c", "sleep 1000");
+    container.config["hooks"] =
+        json!({"poststart": [{"path": "/bin/sh", "args": ["sh", "-c", "exit 1"]}]});
+    container.create(&pod);
+    let error = pod.client().start("c").unwrap_err().to_string();
+    assert!(error.contains("error running poststart hook #0"), "{error}");
+    assert!(container.state().status.is_exited());
 }
 
 #[test]

@@ -106,6 +106,7 @@ impl Made {
             stdio: if terminal {
                 Stdio::Terminal {
                     size: terminal::size(),
+                    raw_output: options.console_socket.is_none(),
                 }
             } else {
                 Stdio::Inherit
@@ -183,7 +184,7 @@ fn planned(id: &str, bundle: &Path, spec: Spec) -> Result<State, Failure> {
         let found = old.processes()?.len();
         if found > 0 {
             return Err(Failure::new(format!(
-                "container's cgroup {cgroup} is not empty: {found} process(es) found"
+                "container's cgroup is not empty: {found} process(es) found in {cgroup}"
             )));
         }
     }

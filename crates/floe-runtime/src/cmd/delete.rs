@@ -50,6 +50,7 @@ pub(crate) fn delete(global: &Global, state: &State) -> Result<(), Failure> {
         Err(error) if error.is_not_found() => {}
         Err(error) => return Err(error.into()),
     }
+    runtime::unmount_shared(&state.bundle, &state.spec)?;
     state.remove(global)?;
     if let Some(hooks) = &state.spec.hooks {
         let stopped = HookState::new(&state.id, "stopped", None, &state.bundle, &state.spec);

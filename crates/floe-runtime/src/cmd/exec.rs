@@ -57,9 +57,9 @@ pub(crate) struct Args {
     /// Socket that receives a pidfd of the process
     #[arg(long, value_name = "SOCKET")]
     pidfd_socket: Option<PathBuf>,
-    /// Run in this cgroup below the container's, which must exist
-    #[arg(long, value_name = "PATH")]
-    cgroup: Option<String>,
+    /// Run in this cgroup below the container's, which must exist; on v1 also for some controllers
+    #[arg(long, value_name = "[CONTROLLER[,…]:]PATH")]
+    cgroup: Vec<String>,
     /// Exec in a paused container: the process runs once it is resumed
     #[arg(long)]
     ignore_paused: bool,
@@ -118,10 +118,11 @@ pub(crate) fn run(global: &Global, args: &Args) -> Outcome {
         container_pid: state.init_process_pid,
         spec: &state.spec,
         process: &process,
-        cgroup: &cgroup(&state, args.cgroup.as_deref())?,
+        cgroup: &cgroup(&state, &args.cgroup)?,
         stdio: if process.terminal {
             Stdio::Terminal {
                 size: terminal::size(),
+                raw_output: args.console_socket.is_none(),
             }
         } else {
             Stdio::Inherit
@@ -158,27 +159,21 @@ fn hand_over(args: &Args, started: Started) -> Result<Option<OwnedFd>, Failure> 
     }
 }
 
-/// The container's cgroup, or one below it that is there in all its hierarchies.
-fn cgroup(state: &State, below: Option<&str>) -> Result<Cgroup, Failure> {
-    let own = Cgroup::open(&state.cgroup)?;
-    let Some(below) = below else {
-        return Ok(own);
-    };
-    if below.contains(':') {
-        return Err(Failure::new(format!(
-            "--cgroup {below:?}: a cgroup of one controller is not supported by this version of floe-runtime"
-        )));
+/// The container's cgroup, or those below it that are asked for.
+fn cgroup(state: &State, below: &[String]) -> Result<Cgroup, Failure> {
+    let mut cgroup = Cgroup::open(&state.cgroup)?;
+    for asked in below {
+        let (controllers, path) = asked.split_once(':').unwrap_or(("", asked));
+        if path.split('/').any(|name| name == "..") {
+            return Err(Failure::new(format!("bad sub cgroup path: {path}")));
+        }
+        let names: Vec<&str> = controllers
+            .split(',')
+            .filter(|name| !name.is_empty())
+            .collect();
+        cgroup = cgroup.below(&names, path)?;
     }
-    let failed = |reason: &str| Failure::new(format!("--cgroup {below:?}: {reason}"));
-    if below.split('/').any(|name| name == "..") {
-        return Err(failed("is not below the container's cgroup"));
-    }
-    let sub = Cgroup::open(&format!("{}/{below}", state.cgroup))
-        .map_err(|error| failed(&error.to_string()))?;
-    if sub.directories().len() < own.directories().len() {
-        return Err(failed("does not exist in every hierarchy"));
-    }
-    Ok(sub)
+    Ok(cgroup)
 }
 
 /// The container's own process with what the options change, or the one in a file.
@@ -218,15 +213,18 @@ fn process(args: &Args, state: &State) -> Result<Process, Failure> {
 }
 
 fn add_capabilities(capabilities: &mut Capabilities, names: &[String]) {
-    for set in [
-        &mut capabilities.bounding,
-        &mut capabilities.effective,
-        &mut capabilities.permitted,
-    ] {
-        for name in names {
-            if !set.contains(name) {
-                set.push(name.clone());
-            }
+    let add = |set: &mut Vec<String>, name: &String| {
+        if !set.contains(name) {
+            set.push(name.clone());
+        }
+    };
+    for name in names {
+        add(&mut capabilities.bounding, name);
+        add(&mut capabilities.effective, name);
+        add(&mut capabilities.permitted, name);
+        // Only what is inheritable can be ambient.
+        if capabilities.inheritable.contains(name) {
+            add(&mut capabilities.ambient, name);
         }
     }
 }

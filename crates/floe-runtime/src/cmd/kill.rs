@@ -24,7 +24,9 @@ pub(crate) fn run(global: &Global, args: &Args) -> Outcome {
     let state = State::load(global, &args.id)?;
     let signal = signals::parse(&args.signal)
         .ok_or_else(|| Failure::new(format!("unknown signal {:?}", args.signal)))?;
-    if args.all {
+    // In another's PID namespace nobody else kills what init leaves behind.
+    let shared = signal == libc::SIGKILL && !state.has_own_pids();
+    if args.all || shared {
         return match Cgroup::open(&state.cgroup) {
             Ok(cgroup) => cgroup.signal_all(signal).map(|()| 0).map_err(Failure::from),
             // Its processes have gone with it.

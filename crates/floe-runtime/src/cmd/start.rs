@@ -2,9 +2,8 @@
 
 use runtime::hooks::{self, HookState};
 
-use super::{Failure, Outcome};
+use super::{Failure, Outcome, run};
 use crate::cli::Global;
-use crate::log;
 use crate::state::{State, Status};
 
 /// Options of `start`.
@@ -28,15 +27,18 @@ pub(crate) fn run(global: &Global, args: &Args) -> Outcome {
     }
 }
 
-/// Opens the gate and runs the poststart hooks, whose failure is only a warning.
+/// Opens the gate and runs the poststart hooks, whose failure ends the container.
 pub(crate) fn start(global: &Global, state: &State) -> Result<(), Failure> {
     state.start(global)?;
     if let Some(hooks) = &state.spec.hooks {
         let pid = Some(state.init_process_pid);
         let running = HookState::new(&state.id, "running", pid, &state.bundle, &state.spec);
-        if let Err(error) = hooks::run("poststart", &hooks.poststart, &running) {
-            log::warn(global, &error.to_string());
-        }
+        hooks::run("poststart", &hooks.poststart, &running)
+            .map_err(Failure::from)
+            .inspect_err(|_| {
+                // What led here is what the caller hears of.
+                let _ = run::kill(state.init_process_pid);
+            })?;
     }
     Ok(())
 }

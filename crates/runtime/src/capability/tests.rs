@@ -157,6 +157,6 @@ fn ambient_needs_inheritable() {
     );
     assert_eq!(
         warnings[0].to_string(),
-        "CAP_KILL is not available here and is left out of the ambient set"
+        "can't raise ambient capability CAP_KILL: it is not both permitted and inheritable"
     );
 }

@@ -30,6 +30,12 @@ pub enum Error {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// No v1 hierarchy has this controller.
+    #[error("unknown controller {name}")]
+    UnknownController {
+        /// As given.
+        name: String,
+    },
     /// The cgroup exists in no hierarchy.
     #[error("cgroup {path:?} does not exist")]
     NotFound {
@@ -115,7 +121,10 @@ pub enum Error {
         text: String,
     },
     /// A new container must not share a cgroup with processes of others.
-    #[error("cgroup {path} is not empty: processes {pids:?} are in it", path = .path.display())]
+    #[error(
+        "container's cgroup is not empty: {path} holds processes {pids:?}",
+        path = .path.display()
+    )]
     Occupied {
         /// Its directory.
         path: PathBuf,
@@ -123,7 +132,7 @@ pub enum Error {
         pids: Vec<i32>,
     },
     /// A new container would never start.
-    #[error("cgroup {path} is frozen", path = .path.display())]
+    #[error("container's cgroup unexpectedly frozen: {path}", path = .path.display())]
     Frozen {
         /// Its directory.
         path: PathBuf,

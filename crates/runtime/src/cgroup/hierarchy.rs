@@ -121,6 +121,18 @@ struct Found {
     controllers: Vec<Controller>,
 }
 
+impl Hierarchy {
+    /// Is it the v1 hierarchy of this controller (`cpu`), or of this name (`name=systemd`)?
+    pub(crate) fn is_named(&self, name: &str) -> bool {
+        let by_name = name.strip_prefix("name=").is_some_and(|name| {
+            self.controllers.is_empty() && self.mount.file_name().is_some_and(|last| last == name)
+        });
+        let known = Controller::parse(name, Version::V1);
+        self.version == Version::V1
+            && (by_name || known.is_some_and(|known| self.controllers.contains(&known)))
+    }
+}
+
 impl Hierarchies {
     /// Those of this host, read at the first call. Children made by fork(2) or clone(2) share
     /// what the parent found, whatever their mount namespace.

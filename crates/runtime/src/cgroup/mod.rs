@@ -25,6 +25,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use rustix::fs::OFlags;
+use rustix::io::Errno;
 
 pub use error::Error;
 pub use hierarchy::Controller;
@@ -48,6 +49,8 @@ pub struct Cgroup {
     path: String,
     /// Which of the hierarchies have it, by index.
     present: Vec<bool>,
+    /// Where below `path` it is in a hierarchy, by index; empty for one that is there everywhere.
+    below: Vec<String>,
     manager: &'static dyn Manager,
 }
 
@@ -87,6 +90,7 @@ impl Cgroup {
             hierarchies,
             path,
             present: made.present.clone(),
+            below: Vec::new(),
             manager,
         };
         if let Some(resources) = resources {
@@ -118,8 +122,62 @@ impl Cgroup {
             hierarchies,
             path,
             present,
+            below: Vec::new(),
             manager: &manager::Fs,
         })
+    }
+
+    /// The same cgroup, but one below it in the hierarchies of these controllers (`cpu`, `name=x`);
+    /// without controllers, in all.
+    ///
+    /// # Errors
+    /// A controller that no hierarchy has, and a cgroup that does not exist there.
+    pub fn below(&self, controllers: &[&str], path: &str) -> Result<Cgroup, Error> {
+        let mut below = self.below.clone();
+        below.resize(self.hierarchies.all.len(), String::new());
+        let path = path.trim_matches('/');
+        let known = |name: &&str| self.hierarchies.all.iter().any(|one| one.is_named(name));
+        if let Some(unknown) = controllers.iter().find(|name| !known(name)) {
+            return Err(Error::UnknownController {
+                name: (*unknown).to_owned(),
+            });
+        }
+        for (hierarchy, below) in self.hierarchies.all.iter().zip(&mut below) {
+            if controllers.is_empty() || controllers.iter().any(|name| hierarchy.is_named(name)) {
+                path.clone_into(below);
+            }
+        }
+        let sub = Cgroup {
+            below,
+            ..self.clone()
+        };
+        let missing = sub.dirs().find(|dir| !dir.exists());
+        match missing {
+            Some(missing) => Err(missing.error("exec: adding pid to cgroup", "", Errno::NOENT)),
+            None => Ok(sub),
+        }
+    }
+
+    /// The v2 cgroup that a process is in now: it may have moved itself below its own.
+    ///
+    /// # Errors
+    /// A process that is gone, or is in the root.
+    pub fn of_process(pid: i32) -> Result<Cgroup, Error> {
+        let path = PathBuf::from(format!("/proc/{pid}/cgroup"));
+        let text = std::fs::read_to_string(&path).map_err(|e| Error::Io {
+            operation: "read".into(),
+            path: path.clone(),
+            errno: Errno::from_io_error(&e).unwrap_or(Errno::IO),
+        })?;
+        match text.lines().find_map(|line| line.strip_prefix("0::")) {
+            Some(unified) => Cgroup::open(unified),
+            None => Err(Error::Parse { path, text }),
+        }
+    }
+
+    /// Is it the same path in all hierarchies, as it was made?
+    pub fn is_whole(&self) -> bool {
+        self.below.is_empty()
     }
 
     /// The path below the hierarchies' roots, without leading slash.
@@ -242,9 +300,14 @@ impl Cgroup {
     }
 
     fn dir_in(&self, hierarchy: &'static hierarchy::Hierarchy) -> Dir<'static> {
+        let all = self.hierarchies.all.iter().zip(&self.below);
+        let below = all
+            .filter(|(one, below)| std::ptr::eq(*one, hierarchy) && !below.is_empty())
+            .map(|(_, below)| format!("{}/{below}", self.path))
+            .next();
         Dir {
             hierarchy,
-            path: self.path.clone(),
+            path: below.unwrap_or_else(|| self.path.clone()),
         }
     }
 
@@ -263,6 +326,11 @@ impl Cgroup {
             .or_else(|| self.dir_of(Controller::Freezer))
             .or_else(|| self.dirs().next())
     }
+}
+
+/// Does this host have the unified hierarchy alone?
+pub fn is_unified() -> bool {
+    Hierarchies::of_host().is_ok_and(Hierarchies::only_unified)
 }
 
 /// A path that stays below a root: its names, joined by single slashes.

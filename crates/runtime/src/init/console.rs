@@ -6,7 +6,7 @@ use std::path::Path;
 
 use rustix::fs::{FileType, Gid, OFlags, Uid, fchown, fstat};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
-use rustix::termios::{Winsize, tcsetwinsize};
+use rustix::termios::{OptionalActions, OutputModes, Winsize, tcgetattr, tcsetattr, tcsetwinsize};
 
 use super::mounts::attach;
 use super::program::replace_stdio;
@@ -27,6 +27,7 @@ pub(crate) fn open(
     root: BorrowedFd<'_>,
     process: &Process,
     size: Option<(u16, u16)>,
+    raw_output: bool,
 ) -> Result<Terminal, InitFailure> {
     let master = target::open(
         root,
@@ -43,6 +44,12 @@ pub(crate) fn open(
     let slave = ioctl_tiocgptpeer(&master, flags).map_err(InitFailure::at("open terminal"))?;
     fchown(&slave, Some(Uid::from_raw(process.user.uid)), None::<Gid>)
         .map_err(InitFailure::at("change the terminal's owner"))?;
+    if raw_output {
+        let failed = || InitFailure::at("set the terminal's modes");
+        let mut modes = tcgetattr(&slave).map_err(failed())?;
+        modes.output_modes.remove(OutputModes::ONLCR);
+        tcsetattr(&slave, OptionalActions::Now, &modes).map_err(failed())?;
+    }
     let of_config = process.console_size.map(|size| (size.height, size.width));
     if let Some((rows, columns)) = of_config.or(size) {
         let size = Winsize {

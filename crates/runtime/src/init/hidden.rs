@@ -30,10 +30,25 @@ pub(super) fn perform(root: &Root<'_>, linux: &Linux) -> Result<(), InitFailure>
     if !linux.masked_paths.is_empty() {
         check_null(&root.null)?;
     }
+    let mut empty = None;
+    let mut done: Vec<&String> = Vec::new();
     for path in &linux.masked_paths {
-        mask(root, path).map_err(InitFailure::at(format_args!("mask {path}")))?;
+        if !done.contains(&path) {
+            mask(root, path, &mut empty).map_err(InitFailure::at(format_args!("mask {path}")))?;
+            done.push(path);
+        }
     }
     Ok(())
+}
+
+/// Makes the mount at this place read-only.
+pub(super) fn make_read_only(root: &Root<'_>, path: &Path) -> Result<(), InitFailure> {
+    target::open(root.fd(), path, OFlags::PATH)
+        .and_then(|mount| sys::mount_setattr(mount, false, &READ_ONLY))
+        .map_err(InitFailure::at(format_args!(
+            "make {} read-only",
+            path.display()
+        )))
 }
 
 fn place(root: &Root<'_>, path: &str) -> Result<Option<OwnedFd>, Errno> {
@@ -53,21 +68,22 @@ fn read_only(root: &Root<'_>, path: &str) -> Result<(), Errno> {
     attach(tree, place)
 }
 
-fn mask(root: &Root<'_>, path: &str) -> Result<(), Errno> {
+/// All masked directories show the same `empty` one, made for the first of them.
+fn mask(root: &Root<'_>, path: &str, empty: &mut Option<OwnedFd>) -> Result<(), Errno> {
     let Some(place) = place(root, path)? else {
         return Ok(());
     };
-    if FileType::from_raw_mode(fstat(&place)?.st_mode) == FileType::Directory {
-        let target = format!("/proc/self/fd/{}", place.as_raw_fd());
-        return mount(
-            "tmpfs",
-            target,
-            "tmpfs",
-            MountFlags::RDONLY,
-            c"nr_blocks=1,nr_inodes=1",
-        );
+    if FileType::from_raw_mode(fstat(&place)?.st_mode) != FileType::Directory {
+        return attach(sys::open_tree_fd(root.null.as_fd(), false)?, place);
     }
-    attach(sys::open_tree_fd(root.null.as_fd(), false)?, place)
+    if let Some(empty) = empty {
+        return attach(sys::open_tree_fd(&*empty, false)?, place);
+    }
+    let target = format!("/proc/self/fd/{}", place.as_raw_fd());
+    let data = c"nr_blocks=1,nr_inodes=1";
+    mount("tmpfs", target, "tmpfs", MountFlags::RDONLY, data)?;
+    *empty = Some(target::open(root.fd(), Path::new(path), OFlags::PATH)?);
+    Ok(())
 }
 
 fn check_null(null: &OwnedFd) -> Result<(), InitFailure> {

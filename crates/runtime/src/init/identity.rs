@@ -173,13 +173,19 @@ pub(crate) fn assume(
             .iter()
             .map(|warning| format!("process.capabilities: {warning}")),
     );
+    // As root where the user may not go; else as the user, who may be the only one let in.
+    let mut entered = enter_directory(process);
     sys::keep_capabilities(true).map_err(InitFailure::at("keep capabilities"))?;
     become_user(process, identity.groups_denied)?;
     sys::keep_capabilities(false).map_err(InitFailure::at("keep capabilities"))?;
-    let early = enter_directory(process);
+    if entered.is_err() {
+        entered = enter_directory(process);
+    }
     // Those that the bounding set lacks are told of already.
-    sets.apply().map_err(failed)?;
-    if early.is_err() {
+    let applied = sets.apply().map_err(failed)?;
+    let ambient = applied.iter().filter(|warning| warning.is_ambient());
+    warnings.extend(ambient.map(|warning| format!("process.capabilities: {warning}")));
+    if entered.is_err() {
         enter_directory(process)?;
     }
     rustix::process::umask(Mode::from_raw_mode(
@@ -237,7 +243,7 @@ fn become_user(process: &Process, groups_denied: bool) -> Result<(), InitFailure
         .map_err(InitFailure::at(format_args!("setuid {}", user.uid)))
 }
 
-/// The working directory, made if missing; as the user, who may be the only one let in.
+/// The working directory, made if missing.
 fn enter_directory(process: &Process) -> Result<(), InitFailure> {
     let failed = |errno| {
         InitFailure::new(

@@ -32,6 +32,7 @@ use crate::seccomp::Filter;
 use crate::spec::{Linux, NamespaceKind, Process};
 use crate::sys;
 use crate::users;
+use mounts::Mounts;
 
 /// What init needs of its parent, as it was at the clone.
 pub(crate) struct Inputs<'a> {
@@ -106,6 +107,7 @@ impl<'a> Init<'a> {
     fn run(mut self, channel: &mut Channel) -> Result<Infallible, Stop> {
         // Before the hierarchies' descriptors are closed with the parent's others.
         join_cgroup(self.cgroup)?;
+        scheduling::all_cpus();
         self.leave_the_parent(channel);
         self.warnings
             .extend(identity::oom_score_adj(self.process())?);
@@ -118,10 +120,13 @@ impl<'a> Init<'a> {
         };
         rustix::process::setsid().map_err(InitFailure::at("setsid"))?;
         self.name_namespaces()?;
-        let root = rootfs::prepare(self.new, self.opened_or_open(opened)?)?;
+        let own = self.namespaces.has(NamespaceKind::Mount);
+        let root = rootfs::prepare(self.new, self.opened_or_open(opened)?, own)?;
         let terminal = self.build(&root, channel)?;
+        rustix::process::fchdir(root.fd()).map_err(InitFailure::at("chdir to the root"))?;
         self.container_hooks(channel)?;
-        rootfs::switch(&root, &self.new.rootfs, self.new.no_pivot)?;
+        let own = self.namespaces.has(NamespaceKind::Mount);
+        rootfs::switch(&root, own, self.new.no_pivot)?;
         drop(root);
         rootfs::propagation(&self.linux)?;
         self.connect_stdio(terminal)?;
@@ -214,13 +219,19 @@ impl<'a> Init<'a> {
         root: &rootfs::Root<'_>,
         channel: &Channel,
     ) -> Result<Option<console::Terminal>, InitFailure> {
-        mounts::perform(root, self.new, self.cgroup)?;
+        let read_only = Mounts {
+            root,
+            new: self.new,
+            cgroup: self.cgroup,
+            runtime: self.namespaces.has_users().then_some(channel),
+        }
+        .perform()?;
         if !devices::is_bound(&self.new.spec.mounts) {
             devices::create(root.fd(), &self.linux)?;
         }
         let terminal = match &self.new.stdio {
-            Stdio::Terminal { size } => {
-                let terminal = console::open(root.fd(), self.process(), *size)?;
+            Stdio::Terminal { size, raw_output } => {
+                let terminal = console::open(root.fd(), self.process(), *size, *raw_output)?;
                 terminal.bind(root.fd())?;
                 terminal.send(channel)?;
                 Some(terminal)
@@ -228,6 +239,9 @@ impl<'a> Init<'a> {
             Stdio::Inherit | Stdio::Fds { .. } => None,
         };
         hidden::perform(root, &self.linux)?;
+        read_only
+            .iter()
+            .try_for_each(|place| hidden::make_read_only(root, place))?;
         if self
             .new
             .spec
@@ -304,21 +318,27 @@ impl<'a> Init<'a> {
             program.find().map_err(Stop::NotExecuted)?;
         }
         let warnings = std::mem::take(&mut self.warnings);
+        sys::end_on_signals();
         channel
             .send(&FromInit::Ready { warnings }, None)
             .map_err(InitFailure::at("report ready"))?;
         self.wait_at_gate(channel)?;
-        if let Some(hooks) = &self.new.spec.hooks {
+        let mut filter = self.filter;
+        if let Some(hooks) = &self.new.spec.hooks
+            && !hooks.start_container.is_empty()
+        {
+            // These are of the container, so its filter is theirs.
+            program.load_filter(filter.take())?;
             let state = self.hook_state("created");
             hooks::run_with(
                 "startContainer",
                 &hooks.start_container,
                 &state,
-                &process.env,
+                program.environment(),
             )
             .map_err(|error| InitFailure::because(error.to_string()))?;
         }
-        program.execute(self.filter)
+        program.execute(filter)
     }
 
     fn wait_at_gate(&self, channel: &mut Channel) -> Result<(), InitFailure> {
@@ -357,5 +377,6 @@ pub(crate) fn expect(channel: &Channel, wanted: ToInit) -> Result<(), InitFailur
 
 pub(crate) use console::{Terminal, open as open_terminal};
 pub(crate) use identity::{Identity, assume, limits, oom_score_adj, own_stdio, raise_limits};
+pub(crate) use mounts::set_ids;
 pub(crate) use options::words as mount_options;
 pub(crate) use program::replace_stdio;

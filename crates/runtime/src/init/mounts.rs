@@ -12,69 +12,129 @@ use super::options::Options;
 use super::rootfs::{Root, Source};
 use super::target::{self, Missing};
 use crate::cgroup::Cgroup;
-use crate::container::NewContainer;
+use crate::container::{NewContainer, Rootfs};
 use crate::error::InitFailure;
+use crate::message::{Channel, FromInit, ToInit};
 use crate::spec::Mount;
 use crate::sys::{self, MountAttr};
 
 /// MOUNT_ATTR_IDMAP of mount_setattr(2).
 const MOUNT_ATTR_IDMAP: u64 = 0x10_0000;
 
-/// Performs all mounts of config.json.
-pub(super) fn perform(
-    root: &Root<'_>,
-    new: &NewContainer<'_>,
-    cgroup: &Cgroup,
-) -> Result<(), InitFailure> {
-    for (asked, source) in new.spec.mounts.iter().zip(&root.sources) {
+/// All mounts of config.json.
+pub(super) struct Mounts<'a> {
+    pub(super) root: &'a Root<'a>,
+    pub(super) new: &'a NewContainer<'a>,
+    pub(super) cgroup: &'a Cgroup,
+    /// To the runtime, if this process has not the right to give a mount its ids.
+    pub(super) runtime: Option<&'a Channel>,
+}
+
+impl Mounts<'_> {
+    /// Performs them; returns the places that are to be read-only once everything is in them.
+    pub(super) fn perform(&self) -> Result<Vec<PathBuf>, InitFailure> {
+        let mut read_only = Vec::new();
+        for (index, source) in self.root.sources.iter().enumerate() {
+            let Some(asked) = self.new.spec.mounts.get(index) else {
+                continue;
+            };
+            let asked = &self.below_root(asked);
+            let mut options = Options::parse(asked);
+            if asked.kind.as_deref() == Some("tmpfs")
+                && options.mount_flags().contains(MountFlags::RDONLY)
+            {
+                options.flags &= !libc::MS_RDONLY;
+                read_only.push(asked.destination.clone());
+            }
+            self.one(index, asked, source, &options)?;
+        }
+        Ok(read_only)
+    }
+
+    /// Some name places by the host's path of the root file system.
+    fn below_root(&self, asked: &Mount) -> Mount {
+        let mut asked = asked.clone();
+        if let Rootfs::Path(root) = &self.new.rootfs
+            && let Ok(inside) = asked.destination.strip_prefix(self.new.bundle.join(root))
+        {
+            asked.destination = Path::new("/").join(inside);
+        }
+        asked
+    }
+
+    fn one(
+        &self,
+        index: usize,
+        asked: &Mount,
+        source: &Source<'_>,
+        options: &Options,
+    ) -> Result<(), InitFailure> {
         let failed = |what: &str, errno: Errno| {
             InitFailure::new(
                 format_args!("mount {}: {what}", asked.destination.display()),
                 errno,
             )
         };
-        let options = Options::parse(asked);
+        let root = self.root.fd();
         let bound = |clone: &OwnedFd| {
-            bind(root.fd(), asked, clone, &options).map_err(|errno| failed("bind", errno))
+            bind(root, asked, clone, options).map_err(|errno| failed("bind", errno))
         };
         match source {
-            Source::Clone(clone) => bound(clone)?,
+            Source::Clone(clone) => bound(clone),
             Source::Inside { path, users } => {
-                let clone = target::open(root.fd(), path, OFlags::PATH)
+                let clone = target::open(root, path, OFlags::PATH)
                     .and_then(|place| sys::open_tree_fd(place, options.recursive_bind))
                     .map_err(|errno| failed("open source", errno))?;
-                set_attributes(&clone, &options, *users)
+                let mut users = *users;
+                if let (Some(runtime), Some(_)) = (self.runtime, users) {
+                    runtime
+                        .send(&FromInit::SetIds(index), Some(clone.as_fd()))
+                        .map_err(|errno| failed("ask for ids", errno))?;
+                    super::expect(runtime, ToInit::IdsSet)?;
+                    users = None;
+                }
+                set_attributes(&clone, asked, users)
                     .map_err(|errno| failed("set attributes", errno))?;
-                bound(&clone)?;
+                bound(&clone)
             }
             Source::Kind if asked.kind.as_deref() == Some("cgroup") => {
-                cgroups(root.fd(), asked, &options, cgroup)
-                    .map_err(|errno| failed("cgroup", errno))?;
+                cgroups(root, asked, options, self.cgroup).map_err(|errno| failed("cgroup", errno))
             }
-            Source::Kind => file_system(root.fd(), asked, &options)?,
+            Source::Kind => file_system(root, asked, options),
         }
     }
-    Ok(())
+}
+
+/// Gives a mount that is a clone, and attached nowhere yet, the ids of a user namespace.
+pub(crate) fn set_ids(clone: &OwnedFd, asked: &Mount, users: BorrowedFd<'_>) -> Result<(), Errno> {
+    let attr = MountAttr {
+        set: MOUNT_ATTR_IDMAP,
+        userns_fd: u64::try_from(users.as_raw_fd()).unwrap_or(u64::MAX),
+        ..MountAttr::default()
+    };
+    sys::mount_setattr(clone, Options::parse(asked).recursive_idmap, &attr)
 }
 
 /// What the options ask of a cloned source, and its ids.
 pub(super) fn set_attributes(
     source: &OwnedFd,
-    options: &Options,
+    asked: &Mount,
     users: Option<BorrowedFd<'_>>,
 ) -> Result<(), Errno> {
     if let Some(users) = users {
-        let attr = MountAttr {
-            set: MOUNT_ATTR_IDMAP,
-            userns_fd: u64::try_from(users.as_raw_fd()).unwrap_or(u64::MAX),
-            ..MountAttr::default()
-        };
-        sys::mount_setattr(source, options.recursive_idmap, &attr)?;
+        set_ids(source, asked, users)?;
     }
-    for (attr, recursive) in [(&options.attr, false), (&options.recursive_attr, true)] {
-        if *attr != MountAttr::default() {
-            sys::mount_setattr(source, recursive, attr)?;
+    let options = Options::parse(asked);
+    let attr = options.bind_attributes();
+    if attr != MountAttr::default() {
+        match sys::mount_setattr(source, false, &attr) {
+            // In a user namespace some of the source's are locked: they stay, unless they were to go.
+            Err(Errno::PERM) => sys::mount_setattr(source, false, &options.attr)?,
+            other => other?,
         }
+    }
+    if options.recursive_attr != MountAttr::default() {
+        sys::mount_setattr(source, true, &options.recursive_attr)?;
     }
     Ok(())
 }
@@ -129,7 +189,7 @@ fn file_system(root: BorrowedFd<'_>, asked: &Mount, options: &Options) -> Result
     };
     if matches!(kind, "proc" | "sysfs") && target::is_link(root, path) {
         return Err(InitFailure::because(format!(
-            "mount {} ({kind}): the image has a symbolic link there",
+            "mount {} ({kind}): must be mounted on ordinary directory, not on a symbolic link of the image",
             path.display()
         )));
     }

@@ -79,7 +79,30 @@ const ATIMES: &[(&str, u64, u64)] = &[
     ("nostrictatime", 0, 0),
 ];
 
+/// What a bind with any flag at all does not have unless it says so (mount(8), `remount,bind`).
+const BASIC: u64 = 0x1 | 0x2 | 0x4 | 0x8 | 0x20_0000;
+const NODIRATIME: u64 = 0x80;
+
 impl Options {
+    /// The attributes of a bind mount. Without any flag it keeps those of its source. With one it
+    /// has what is asked for and nothing else, except that access times are kept unless they are
+    /// named.
+    pub(super) fn bind_attributes(&self) -> MountAttr {
+        let mut attr = self.attr;
+        if attr == MountAttr::default() {
+            return attr;
+        }
+        attr.clear |= BASIC & !attr.set;
+        let times =
+            libc::MS_RELATIME | libc::MS_NOATIME | libc::MS_STRICTATIME | libc::MS_NODIRATIME;
+        if self.flags & times != 0 {
+            attr.clear |= ATIME_MASK | (NODIRATIME & !attr.set);
+        } else {
+            attr.clear &= !(ATIME_MASK | NODIRATIME);
+        }
+        attr
+    }
+
     pub(super) fn parse(mount: &Mount) -> Self {
         let mut parsed = Self {
             bind: mount.kind.as_deref() == Some("bind"),
@@ -214,6 +237,25 @@ mod tests {
             }
         );
         assert_eq!(parse(&["suid", "nosuid"]).flags, libc::MS_NOSUID);
+    }
+
+    #[test]
+    fn a_bind_with_a_flag_has_no_other_and_keeps_its_access_times() {
+        assert_eq!(
+            parse(&["bind", "rprivate"]).bind_attributes(),
+            MountAttr::default()
+        );
+        let read_only = parse(&["ro"]).bind_attributes();
+        assert_eq!((read_only.set, read_only.clear), (1, BASIC & !1));
+        let executable = parse(&["exec", "atime"]).bind_attributes();
+        assert_eq!((executable.set, executable.clear), (0, BASIC));
+        let timed = parse(&["noatime"]).bind_attributes();
+        assert_eq!(
+            (timed.set, timed.clear),
+            (0x10, BASIC | ATIME_MASK | NODIRATIME)
+        );
+        let plain = parse(&["nodiratime"]).bind_attributes();
+        assert_eq!((plain.set, plain.clear), (NODIRATIME, BASIC | ATIME_MASK));
     }
 
     #[test]

@@ -20,6 +20,7 @@ pub(crate) struct Program {
     name: String,
     arguments: Vec<CString>,
     environment: Vec<CString>,
+    words: Vec<String>,
     path: String,
 }
 
@@ -47,8 +48,14 @@ impl Program {
             name: process.args.first().cloned().unwrap_or_default(),
             arguments: process.args.iter().map(text).collect::<Result<_, _>>()?,
             environment: environment.iter().map(text).collect::<Result<_, _>>()?,
+            words: environment,
             path,
         })
+    }
+
+    /// With which environment, HOME included.
+    pub(super) fn environment(&self) -> &[String] {
+        &self.words
     }
 
     /// The file to execute.
@@ -90,15 +97,20 @@ impl Program {
         }
     }
 
+    /// Loads the filter that waited for the very end: with no_new_privs, and without a listener.
+    pub(super) fn load_filter(&self, filter: Option<&Filter>) -> Result<(), InitFailure> {
+        let last = |_: &&Filter| rustix::thread::no_new_privs().unwrap_or(false);
+        match filter.filter(last).filter(|filter| !filter.notifies()) {
+            Some(filter) => identity::load_last(filter),
+            None => Ok(()),
+        }
+    }
+
     /// Becomes the program.
     pub(crate) fn execute(&self, filter: Option<&Filter>) -> Result<Infallible, Stop> {
         let path = self.find().map_err(Stop::NotExecuted)?;
         let file = CString::new(path.as_str()).unwrap_or_default();
-        let last = |_: &&Filter| rustix::thread::no_new_privs().unwrap_or(false);
-        // One with a listener is loaded already.
-        if let Some(filter) = filter.filter(last).filter(|filter| !filter.notifies()) {
-            identity::load_last(filter)?;
-        }
+        self.load_filter(filter)?;
         let errno = sys::execve(&file, &self.arguments, &self.environment);
         Err(Stop::NotExecuted(InitFailure::new(
             format_args!("exec {path}"),

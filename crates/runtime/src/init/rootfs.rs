@@ -11,6 +11,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
 use rustix::mount::{
     MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount,
     mount_change, mount_move, move_mount, open_tree, unmount,
@@ -48,8 +49,6 @@ pub(super) enum Source<'a> {
 pub(super) struct Opened<'a> {
     /// One for each mount of config.json, by index.
     sources: Vec<Source<'a>>,
-    /// The host's /dev/null, to hide files with.
-    null: OwnedFd,
     /// A clone of the root file system; an overlay has none yet.
     tree: Option<OwnedFd>,
 }
@@ -58,6 +57,7 @@ pub(super) struct Opened<'a> {
 pub(crate) struct Root<'a> {
     fd: OwnedFd,
     pub(super) sources: Vec<Source<'a>>,
+    /// The host's /dev/null, to hide files with.
     pub(super) null: OwnedFd,
 }
 
@@ -90,8 +90,6 @@ pub(super) fn open<'a>(
     let sources = mounts
         .map(|(mount, users)| source(new, mount, users))
         .collect::<Result<_, _>>()?;
-    let null = rustix::fs::open("/dev/null", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
-        .map_err(InitFailure::at("open /dev/null"))?;
     let tree = match &new.rootfs {
         Rootfs::Path(path) => {
             let path = new.bundle.join(path);
@@ -103,27 +101,28 @@ pub(super) fn open<'a>(
         }
         Rootfs::Overlay { .. } => None,
     };
-    Ok(Opened {
-        sources,
-        null,
-        tree,
-    })
+    Ok(Opened { sources, tree })
 }
 
-/// Mounts the root file system in this process's mount namespace: over `/`, below which nothing is
-/// looked up any more but what the host's tree has.
+/// Mounts the root file system in this process's mount namespace. If that is the runtime's (`own` is
+/// false), nothing else of it is touched.
 pub(super) fn prepare<'a>(
     new: &NewContainer<'_>,
     opened: Opened<'a>,
+    own: bool,
 ) -> Result<Root<'a>, InitFailure> {
-    make_private()?;
+    if own {
+        make_private()?;
+    }
+    let null = rustix::fs::open("/dev/null", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+        .map_err(InitFailure::at("open /dev/null"))?;
     let fd = match (&new.rootfs, opened.tree) {
         (Rootfs::Overlay { lower, upper, work }, _) => overlay(new.bundle, lower, upper, work)?,
-        (Rootfs::Path(_), Some(tree)) => {
+        (Rootfs::Path(path), Some(tree)) => {
             // The clone is of the host's peer group still: what is mounted in it must not get out.
             propagate(&tree, default_propagation(new.spec.linux.as_ref()))
                 .map_err(InitFailure::at("set the rootfs's propagation"))?;
-            attach(&tree)?;
+            attach(&tree, &new.bundle.join(path))?;
             tree
         }
         (Rootfs::Path(path), None) => {
@@ -136,7 +135,7 @@ pub(super) fn prepare<'a>(
     Ok(Root {
         fd,
         sources: opened.sources,
-        null: opened.null,
+        null,
     })
 }
 
@@ -182,7 +181,7 @@ fn source<'a>(
         )
     };
     let clone = clone_tree(&path, options.recursive_bind).map_err(|errno| failed("open", errno))?;
-    set_attributes(&clone, &options, users).map_err(|errno| failed("set attributes of", errno))?;
+    set_attributes(&clone, asked, users).map_err(|errno| failed("set attributes of", errno))?;
     Ok(Source::Clone(clone))
 }
 
@@ -203,9 +202,18 @@ fn make_private() -> Result<(), InitFailure> {
     .map_err(InitFailure::at("make mounts private"))
 }
 
-fn attach(tree: &OwnedFd) -> Result<(), InitFailure> {
+/// Mounts the tree where it was taken from: hooks find it there. The root of a user namespace may
+/// not get there; then hooks have to do without.
+fn attach(tree: &OwnedFd, path: &Path) -> Result<(), InitFailure> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
-    move_mount(tree, c"", CWD, "/", flags).map_err(InitFailure::at("mount the rootfs"))
+    match move_mount(tree, c"", CWD, path, flags) {
+        Err(Errno::ACCESS) => move_mount(tree, c"", CWD, "/", flags),
+        other => other,
+    }
+    .map_err(InitFailure::at(format_args!(
+        "mount rootfs on {}",
+        path.display()
+    )))
 }
 
 /// Mounts the overlay over the bundle directory: nothing of it is needed any more.
@@ -272,13 +280,15 @@ fn escape(path: &Path, data: &mut Vec<u8>) {
     }
 }
 
-/// The root file system becomes `/`, and the host's tree goes out of reach.
-pub(super) fn switch(root: &Root<'_>, rootfs: &Rootfs, no_pivot: bool) -> Result<(), InitFailure> {
+/// The root file system becomes `/`, and the host's tree goes out of reach; in the runtime's own
+/// mount namespace it only goes out of sight.
+pub(super) fn switch(root: &Root<'_>, own: bool, no_pivot: bool) -> Result<(), InitFailure> {
     rustix::process::fchdir(root.fd()).map_err(InitFailure::at("chdir to the root"))?;
-    if no_pivot {
-        if let Rootfs::Overlay { .. } = rootfs {
-            mount_move(".", "/").map_err(InitFailure::at("move the root"))?;
-        }
+    if !own {
+        rustix::process::chroot(".").map_err(InitFailure::at("chroot"))?;
+    } else if no_pivot {
+        cover_host_proc()?;
+        mount_move(".", "/").map_err(InitFailure::at("move the root"))?;
         rustix::process::chroot(".").map_err(InitFailure::at("chroot"))?;
     } else {
         // The old root is stacked below the new one; "." still is the old one afterwards.
@@ -286,6 +296,43 @@ pub(super) fn switch(root: &Root<'_>, rootfs: &Rootfs, no_pivot: bool) -> Result
         unmount(".", UnmountFlags::DETACH).map_err(InitFailure::at("unmount the old root"))?;
     }
     rustix::process::chdir("/").map_err(InitFailure::at("chdir /"))
+}
+
+/// Without pivot_root(2) the host's tree stays below the new root. A /proc or /sys of it that is
+/// wholly visible would let a user namespace inside mount one of its own: away with them. One that
+/// this process may not unmount is covered.
+fn cover_host_proc() -> Result<(), InitFailure> {
+    let failed = || InitFailure::at("unmount the host's /proc and /sys");
+    let text = std::fs::read_to_string("/proc/self/mountinfo")
+        .map_err(|e| InitFailure::because(format!("read /proc/self/mountinfo: {e}")))?;
+    let here = rustix::process::getcwd(Vec::new()).map_err(failed())?;
+    let here = here.to_string_lossy().into_owned();
+    let mut places: Vec<&str> = Vec::new();
+    for line in text.lines() {
+        let Some((mount, kind)) = line.split_once(" - ") else {
+            continue;
+        };
+        let Some(place) = mount.split(' ').nth(4) else {
+            continue;
+        };
+        let own = Path::new(place).starts_with(&here);
+        if !own && (kind.starts_with("proc ") || kind.starts_with("sysfs ")) {
+            places.push(place);
+        }
+    }
+    for place in places {
+        match unmount(place, UnmountFlags::DETACH) {
+            // What was mounted on another that is gone by now is gone too.
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(Errno::INVAL | Errno::PERM) => {
+                let flags = MountFlags::RDONLY;
+                mount("tmpfs", place, "tmpfs", flags, c"nr_blocks=1,nr_inodes=1")
+                    .map_err(failed())?;
+            }
+            Err(errno) => return Err(failed()(errno)),
+        }
+    }
+    Ok(())
 }
 
 /// config-linux.md, rootfsPropagation; private if it says nothing.

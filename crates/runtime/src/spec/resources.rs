@@ -223,6 +223,7 @@ pub struct ThrottleDevice {
 #[serde(rename_all = "camelCase", default)]
 pub struct HugepageLimit {
     /// `2MB`, `1GB`
+    #[serde(alias = "pagesize")]
     pub page_size: String,
     /// Bytes.
     pub limit: u64,

@@ -151,6 +151,23 @@ pub(crate) fn forget_signals() {
     }
 }
 
+/// Ends at signals that ask for it, although the first process of a PID namespace is spared those
+/// without a handler. Until execve, which makes them what they were.
+pub(crate) fn end_on_signals() {
+    extern "C" fn end(_: libc::c_int) {
+        exit(1)
+    }
+    // SAFETY: an all-zero sigaction is valid: no flag, an empty mask. The handler only calls _exit,
+    // which is async-signal-safe.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = (end as extern "C" fn(libc::c_int)) as usize;
+        for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM] {
+            libc::sigaction(signal, &raw const action, std::ptr::null_mut());
+        }
+    }
+}
+
 /// PR_SET_DUMPABLE 0: no other process may look into this one or open its /proc files.
 pub(crate) fn not_dumpable() -> Result<(), Errno> {
     // SAFETY: prctl with integer arguments.

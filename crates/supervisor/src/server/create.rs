@@ -135,6 +135,7 @@ fn streams(request: &CreateContainer, spec: &Spec) -> Result<(Ours, Stdio)> {
             Ours::default(),
             Stdio::Terminal {
                 size: size.map(|size| (size.height, size.width)),
+                raw_output: false,
             },
         ));
     }

@@ -170,7 +170,10 @@ fn may_exec(container: &Container) -> Result<i32> {
 
 fn stdio(wire: ExecWire, fds: Vec<OwnedFd>) -> Result<Stdio> {
     match wire {
-        ExecWire::Terminal { size } => Ok(Stdio::Terminal { size }),
+        ExecWire::Terminal { size } => Ok(Stdio::Terminal {
+            size,
+            raw_output: false,
+        }),
         ExecWire::Fds => {
             let [stdin, stdout, stderr] = <[OwnedFd; 3]>::try_from(fds).map_err(|fds| {
                 Error::protocol(format!(

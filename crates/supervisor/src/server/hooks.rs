@@ -1,5 +1,6 @@
 //! The hooks that run after the fact (OCI runtime-spec, config.md, "POSIX-platform Hooks"):
-//! poststart and poststop. Those before are the runtime's. Their failure is a warning.
+//! poststart and poststop. Those before are the runtime's. A poststart hook that fails ends the
+//! container; of poststop's it is a warning.
 //! A hook holds up the whole pod for as long as it takes; few containers have one.
 
 use runtime::hooks::{HookState, run};
@@ -16,21 +17,23 @@ pub(super) fn wanted(spec: &Spec) -> bool {
         .is_some_and(|hooks| !hooks.poststart.is_empty() || !hooks.poststop.is_empty())
 }
 
-/// Calls the hooks for a program that was just executed.
-pub(super) fn poststart(container: &Container) {
-    call(container, "poststart", "running");
+/// Calls the hooks for a program that was just executed; why one failed, if one did.
+pub(super) fn poststart(container: &Container) -> Result<(), String> {
+    call(container, "poststart", "running")
 }
 
 /// Calls the hooks for a container that was just removed.
 pub(super) fn poststop(container: &Container) {
-    call(container, "poststop", "stopped");
+    if let Err(reason) = call(container, "poststop", "stopped") {
+        diagnose(format_args!("container {}: {reason}", container.id()));
+    }
 }
 
-fn call(container: &Container, kind: &'static str, status: &'static str) {
+fn call(container: &Container, kind: &'static str, status: &'static str) -> Result<(), String> {
     if !container.hooks {
-        return;
+        return Ok(());
     }
-    let called = read_spec(&container.dir)
+    read_spec(&container.dir)
         .map_err(|error| error.to_string())
         .and_then(|spec| {
             let state = HookState::new(
@@ -49,8 +52,5 @@ fn call(container: &Container, kind: &'static str, status: &'static str) {
                 &hooks.poststop
             };
             run(kind, hooks, &state).map_err(|error| error.to_string())
-        });
-    if let Err(reason) = called {
-        diagnose(format_args!("container {}: {reason}", container.id()));
-    }
+        })
 }

@@ -14,6 +14,14 @@ use crate::error::{Error, Result};
 use crate::protocol::Response;
 use crate::state::{Status, now_ns};
 
+/// Ends a container that could not be started; the answer comes when its end is on disk.
+fn fail_start(container: &mut Container, client: Key, message: String, exit_code: i32) -> Reply {
+    container.start_failure = Some(StartFailure { message, exit_code });
+    container.waiting.push((client, Want::Start));
+    let _ = container.signal("kill", libc::SIGKILL);
+    Reply::Later
+}
+
 impl Supervisor {
     /// Opens the gate and waits until the program is executed, or cannot be.
     pub(super) fn start(&mut self, id: &str, client: Key) -> Result<Reply> {
@@ -27,18 +35,14 @@ impl Supervisor {
                 container.set_status(Status::Running {
                     started_at: now_ns(),
                 });
-                hooks::poststart(container);
-                Ok(Response::Done.into())
+                match hooks::poststart(container) {
+                    Ok(()) => Ok(Response::Done.into()),
+                    Err(message) => Ok(fail_start(container, client, message, 128)),
+                }
             }
             Err(error) => {
-                container.start_failure = Some(StartFailure {
-                    message: error.to_string(),
-                    exit_code: error.exit_code(),
-                });
-                // It is ending by itself; the answer comes when its end is on disk.
-                container.waiting.push((client, Want::Start));
-                let _ = container.signal("kill", libc::SIGKILL);
-                Ok(Reply::Later)
+                let code = error.exit_code();
+                Ok(fail_start(container, client, error.to_string(), code))
             }
         }
     }

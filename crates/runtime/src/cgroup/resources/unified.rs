@@ -31,7 +31,10 @@ pub(super) fn apply(cgroup: &Cgroup, files: &BTreeMap<String, String>) -> Result
             .then(|| cgroup.dirs().next())
             .flatten();
         let Some(dir) = unified else {
-            return Err(UNIFIED.unsupported(shown(name, value), "this host uses cgroup v1"));
+            return Err(UNIFIED.unsupported(
+                shown(name, value),
+                "this is an invalid configuration for a host that uses cgroup v1",
+            ));
         };
         if !dir.has(name) {
             let reason = "the kernel has no such file, or its controller is not enabled here";

@@ -48,6 +48,7 @@ impl Fake {
             all: vec![hierarchy],
         }));
         let cgroup = Cgroup {
+            below: Vec::new(),
             hierarchies,
             path: "group".into(),
             present: vec![true],

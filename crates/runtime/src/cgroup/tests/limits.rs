@@ -255,7 +255,7 @@ fn unified_settings_fail_where_v1_is_in_use() {
     let said = error.expect_err("v1").to_string();
     assert_eq!(
         said,
-        "linux.resources.unified is set to \"memory.max\": \"1\", but this host uses cgroup v1"
+        "linux.resources.unified is set to \"memory.max\": \"1\", but this is an invalid configuration for a host that uses cgroup v1"
     );
 }
 

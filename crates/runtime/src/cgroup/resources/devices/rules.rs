@@ -17,14 +17,13 @@ impl Access {
 
     pub(super) fn parse(text: &str) -> Option<Access> {
         let bit = |letter| match letter {
-            'm' => Some(Access::MKNOD.0),
-            'r' => Some(Access::READ.0),
-            'w' => Some(Access::WRITE.0),
-            _ => None,
+            'm' => Access::MKNOD.0,
+            'r' => Access::READ.0,
+            'w' => Access::WRITE.0,
+            _ => 0,
         };
-        text.chars()
-            .try_fold(0, |bits, letter| Some(bits | bit(letter)?))
-            .map(Access)
+        let bits = text.chars().fold(0, |bits, letter| bits | bit(letter));
+        (bits != 0).then_some(Access(bits))
     }
 
     /// The letters, in the order the kernel lists them.

@@ -202,8 +202,8 @@ fn a_rule_that_means_nothing_is_an_error_that_shows_it() {
             "allow x 1:3 r: the type must be a, b or c",
         ),
         (
-            rule(false, "c", 1, 3, "rx"),
-            "deny c 1:3 rx: the access must be some of r, w and m",
+            rule(false, "c", 1, 3, "x"),
+            "deny c 1:3 x: the access must be some of r, w and m",
         ),
         (
             rule(true, "c", -2, 3, "r"),
