@@ -174,6 +174,7 @@ impl NewExec<'_> {
         init::join_cgroup(self.cgroup)?;
         scheduling::final_affinity(self.process)?;
         sys::forget_signals();
+        sys::forget_environment();
         let mut keep = stdio_fds(&self.stdio);
         keep.extend([channel.as_fd().as_raw_fd(), target.as_raw_fd()]);
         keep.extend((0..self.preserve_fds).filter_map(|number| i32::try_from(number + 3).ok()));

@@ -137,6 +137,7 @@ impl<'a> Init<'a> {
     /// for the container.
     fn leave_the_parent(&self, channel: &Channel) {
         sys::forget_signals();
+        sys::forget_environment();
         let mut keep = stdio_fds(&self.new.stdio);
         keep.push(channel.as_fd().as_raw_fd());
         keep.extend(self.namespaces.fds());

@@ -151,6 +151,24 @@ pub(crate) fn forget_signals() {
     }
 }
 
+/// Overwrites the environment of the caller: a container that may trace its own processes could read
+/// it in `/proc/PID/environ` until execve. Only ever called in a process made by [`clone_process`].
+pub(crate) fn forget_environment() {
+    unsafe extern "C" {
+        static environ: *const *mut libc::c_char;
+    }
+    // SAFETY: this process has one thread and its own copy of the memory; `environ` is null or ends
+    // in null, and its strings are NUL-terminated and writable (environ(7)). They stay valid strings.
+    unsafe {
+        let mut entry = environ;
+        while !entry.is_null() && !(*entry).is_null() {
+            let length = libc::strlen(*entry);
+            std::ptr::write_bytes(*entry, 0, length);
+            entry = entry.add(1);
+        }
+    }
+}
+
 /// Ends at signals that ask for it, although the first process of a PID namespace is spared those
 /// without a handler. Until execve, which makes them what they were.
 pub(crate) fn end_on_signals() {

@@ -1,0 +1,150 @@
+//! Known ways out of a container, tried here, and seen to fail. The overwriting of the runtime's
+//! program (CVE-2019-5736) is tried in `lifecycle.rs`.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod support;
+
+use std::os::unix::fs::symlink;
+
+use serde_json::json;
+use support::Lab;
+
+/// CVE-2024-21626: a working directory behind a descriptor that leads to the host.
+#[test]
+fn no_descriptor_of_the_host_is_a_working_directory() {
+    needs_host!();
+    let mut lab = Lab::new();
+    for number in 3..16 {
+        lab.config["process"]["cwd"] = json!(format!("/proc/self/fd/{number}"));
+        let done = lab.script("ls; pwd").run();
+        assert_ne!(done.code, 0, "{done:#?}");
+    }
+    lab.config["process"]["cwd"] = json!("/");
+    lab.sleeper("c");
+    for number in 3..16 {
+        let cwd = format!("/proc/self/fd/{number}");
+        let done = lab.call(&["exec", "--cwd", &cwd, "c", "ls"]);
+        assert_eq!(done.code, 255, "{done:#?}");
+    }
+}
+
+/// The same from inside: what a program inherits.
+#[test]
+fn a_program_has_its_streams_and_no_other_descriptor() {
+    needs_host!();
+    let mut lab = Lab::new();
+    // 3 is the directory that ls itself reads.
+    assert_eq!(lab.prints("exec ls /proc/self/fd"), "0\n1\n2\n3\n");
+    lab.sleeper("c");
+    let seen = lab.call(&["exec", "c", "ls", "/proc/self/fd"]).ok();
+    assert_eq!(seen, "0\n1\n2\n3\n");
+}
+
+/// CVE-2022-29162: capabilities that a program with file capabilities would inherit.
+#[test]
+fn nothing_is_inheritable_unless_config_json_says_so() {
+    needs_host!();
+    let mut lab = Lab::new();
+    let inherited = "grep -E 'Cap(Inh|Amb)' /proc/self/status | cut -f2";
+    let none = "0000000000000000\n0000000000000000\n";
+    assert_eq!(lab.prints(inherited), none);
+    lab.sleeper("c");
+    let exec = ["exec", "--cap", "CAP_SYS_ADMIN", "c", "sh", "-c", inherited];
+    assert_eq!(lab.call(&exec).ok(), none);
+}
+
+/// CVE-2021-30465, CVE-2023-27561: links of the image where mounts are to be made.
+#[test]
+fn links_of_the_image_lead_no_mount_and_no_directory_outside() {
+    needs_host!();
+    let mut lab = Lab::new();
+    let outside = lab.dir.join("outside");
+    std::fs::create_dir(&outside).unwrap();
+    let up = format!("{}{}", "/..".repeat(12), outside.display());
+    symlink(&up, lab.rootfs("link")).unwrap();
+    symlink(&outside, lab.rootfs("absolute")).unwrap();
+    lab.mount("/link/made", "tmpfs", "tmpfs", &[]);
+    lab.mount("/absolute/made", "tmpfs", "tmpfs", &[]);
+    lab.config["linux"]["maskedPaths"] = json!(["/link", "/absolute/made"]);
+    lab.config["linux"]["devices"] =
+        json!([{ "path": "/link/node", "type": "c", "major": 1, "minor": 3 }]);
+    assert_eq!(lab.prints("echo ran"), "ran\n");
+    assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 0);
+}
+
+/// CVE-2025-31133: the image's own /dev/null, which is none, in the place of what is masked.
+#[test]
+fn what_is_masked_does_not_become_what_the_image_calls_dev_null() {
+    needs_host!();
+    let mut lab = Lab::new();
+    let mounts = lab.config["mounts"].as_array_mut().unwrap();
+    mounts.retain(|mount| mount["destination"] == "/proc");
+    symlink("/proc/sys/kernel/core_pattern", lab.rootfs("dev/null")).unwrap();
+    std::fs::write(lab.rootfs("secret"), "told").unwrap();
+    lab.config["linux"]["maskedPaths"] = json!(["/secret"]);
+    let before = std::fs::read("/proc/sys/kernel/core_pattern").unwrap();
+    // Refused, for /dev/null is there and is no device; or hidden behind the host's own.
+    let done = lab.script("echo x > /secret; cat /secret").run();
+    assert!(done.code != 0 || done.out.is_empty(), "{done:#?}");
+    assert_eq!(
+        std::fs::read("/proc/sys/kernel/core_pattern").unwrap(),
+        before
+    );
+}
+
+/// CVE-2022-0492 and its like: a hierarchy of v1 whose release_agent the host would run.
+#[test]
+fn no_hierarchy_can_be_mounted_or_written_to() {
+    needs_host!();
+    let mut lab = Lab::new();
+    let options = ["nosuid", "noexec", "nodev", "ro"];
+    lab.mount("/sys/fs/cgroup", "cgroup", "cgroup", &options);
+    let out = lab.prints(
+        "mount -t cgroup -o memory none /tmp 2>/dev/null || echo refused; \
+         for file in $(ls -d /sys/fs/cgroup/release_agent /sys/fs/cgroup/*/release_agent 2>/dev/null); do echo $file; done; \
+         mkdir /sys/fs/cgroup/x 2>/dev/null || echo refused",
+    );
+    assert_eq!(out, "refused\nrefused\n");
+}
+
+/// An exec goes where the container is, not where its first process went.
+#[test]
+fn an_exec_does_not_follow_the_container_into_a_root_of_its_own_making() {
+    needs_host!();
+    let mut lab = Lab::new();
+    std::fs::create_dir_all(lab.rootfs("jail/bin")).unwrap();
+    std::fs::copy("/bin/busybox", lab.rootfs("jail/bin/sleep")).unwrap();
+    std::fs::copy("/bin/busybox", lab.rootfs("bin/chroot")).unwrap();
+    lab.config["process"]["args"] = json!(["chroot", "/jail", "/bin/sleep", "1000"]);
+    lab.call(&["run", "-d", "c"]).ok();
+    let root = format!("/proc/{}/root", lab.pid("c"));
+    support::soon("its chroot", || {
+        std::fs::read_link(&root).is_ok_and(|root| root.ends_with("jail"))
+    });
+    assert_eq!(
+        lab.call(&["exec", "c", "ls", "-d", "/jail"]).ok(),
+        "/jail\n"
+    );
+}
+
+/// A container that may trace its processes sees its first one before it is its own program: then it
+/// must not hold the environment of whoever called the runtime.
+#[test]
+fn the_callers_environment_is_out_of_reach_even_with_the_right_to_trace() {
+    needs_host!();
+    let mut lab = Lab::new();
+    for set in ["effective", "permitted", "bounding"] {
+        lab.config["process"]["capabilities"][set] = json!(["CAP_SYS_PTRACE"]);
+    }
+    let look = "tr '\\0' '\\n' < /proc/1/environ > /tmp/seen; echo looked >> /tmp/seen";
+    lab.config["hooks"] = json!({ "startContainer": [{ "path": "/bin/sh", "args": ["sh", "-c", look], "env": ["PATH=/bin"] }] });
+    let (mut command, ..) = lab.command(&["run", "c"]);
+    let status = command.env("OF_THE_CALLER", "secret").status().unwrap();
+    assert!(status.success());
+    let seen = std::fs::read_to_string(lab.rootfs("tmp/seen")).unwrap();
+    assert!(
+        seen.ends_with("looked\n") && !seen.contains("OF_THE_CALLER"),
+        "{seen}"
+    );
+}
