@@ -29,6 +29,9 @@ fn namespaces_without_a_path_are_new_and_those_not_named_are_the_runtimes() {
         let inside = lab.prints(&format!("readlink /proc/self/ns/{file}"));
         assert_ne!(inside.trim_end(), inode("self", file), "{kind}");
     }
+    lab.namespace("uts", Some(""));
+    let inside = lab.prints("readlink /proc/self/ns/uts");
+    assert_ne!(inside.trim_end(), inode("self", "uts"), "an empty path");
     lab.config.as_object_mut().unwrap().remove("hostname");
     for kind in ["network", "ipc", "uts", "cgroup"] {
         lab.namespace(kind, None);

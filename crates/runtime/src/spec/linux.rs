@@ -111,9 +111,18 @@ pub struct Namespace {
     /// Which kind.
     #[serde(rename = "type")]
     pub kind: NamespaceKind,
-    /// The one to join; `None` makes a new one.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
+    /// The one to join; `None`, in JSON also an empty path, makes a new one.
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        default,
+        deserialize_with = "empty_is_none"
+    )]
     pub path: Option<PathBuf>,
+}
+
+fn empty_is_none<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<PathBuf>, D::Error> {
+    let path = Option::<PathBuf>::deserialize(from)?;
+    Ok(path.filter(|path| !path.as_os_str().is_empty()))
 }
 
 /// A kind of namespace (namespaces(7)).
