@@ -182,3 +182,25 @@ fn an_update_of_a_paused_container_leaves_it_paused() {
     assert_eq!(value(&lab, &["pids.max"]), "17");
     lab.call(&["resume", "c"]).ok();
 }
+
+#[test]
+fn a_shorter_real_time_period_is_set_after_the_runtime_that_fits_into_it() {
+    needs_host!();
+    let parent = std::path::Path::new("/sys/fs/cgroup/cpu");
+    if !parent.join("cpu.rt_period_us").exists() {
+        eprintln!("SKIP: no real-time bandwidth of cgroup v1 here");
+        return;
+    }
+    let mut lab = Lab::new();
+    lab.sleeper("c");
+    // The cgroup above has none to give at first.
+    std::fs::write(parent.join(lab.name()).join("cpu.rt_runtime_us"), "50000").unwrap();
+    let cgroup = parent.join(lab.name()).join("c");
+    let read = |file: &str| std::fs::read_to_string(cgroup.join(file)).unwrap();
+    for (period, runtime) in [("900001", "40001"), ("100000", "3000"), ("10000", "200")] {
+        let arguments = ["--cpu-rt-period", period, "--cpu-rt-runtime", runtime];
+        lab.call(&[&["update", "c"][..], &arguments].concat()).ok();
+        assert_eq!(read("cpu.rt_period_us").trim(), period);
+        assert_eq!(read("cpu.rt_runtime_us").trim(), runtime);
+    }
+}

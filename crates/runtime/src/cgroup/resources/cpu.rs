@@ -44,14 +44,25 @@ pub(super) fn apply(cgroup: &Cgroup, cpu: &Cpu) -> Result<(), Error> {
     bandwidth(cgroup, cpu)
 }
 
-/// v2 has no real-time bandwidth.
+/// v2 has no real-time bandwidth. The kernel wants the runtime to fit into the period at every
+/// moment: a period refused before the runtime is tried once more after it.
 fn realtime(cgroup: &Cgroup, cpu: &Cpu) -> Result<(), Error> {
+    const PERIOD_FILE: &str = "cpu.rt_period_us";
     let reason = "cgroup v2 has no real-time bandwidth";
+    let mut late = None;
     if let Some(period) = nonzero(cpu.realtime_period) {
         let dir = RT_PERIOD.dir(cgroup, period)?;
-        match dir.version() {
-            Version::V1 => RT_PERIOD.write(&dir, "cpu.rt_period_us", period)?,
-            Version::V2 => return Err(RT_PERIOD.unsupported(period, reason)),
+        if dir.version() == Version::V2 {
+            return Err(RT_PERIOD.unsupported(period, reason));
+        }
+        match dir.write(PERIOD_FILE, &period.to_string()) {
+            Ok(()) => {}
+            Err(Errno::INVAL) if nonzero(cpu.realtime_runtime).is_some() => {
+                late = Some((dir, period));
+            }
+            Err(errno) => {
+                return Err(RT_PERIOD.refused(&dir, PERIOD_FILE, period.to_string(), errno));
+            }
         }
     }
     if let Some(runtime) = nonzero(cpu.realtime_runtime) {
@@ -61,7 +72,10 @@ fn realtime(cgroup: &Cgroup, cpu: &Cpu) -> Result<(), Error> {
             Version::V2 => return Err(RT_RUNTIME.unsupported(runtime, reason)),
         }
     }
-    Ok(())
+    match late {
+        Some((dir, period)) => RT_PERIOD.write(&dir, PERIOD_FILE, period),
+        None => Ok(()),
+    }
 }
 
 /// Quota, period and burst. The kernel checks each write against the others as they are at that
