@@ -9,6 +9,9 @@ fn main() {
     if std::env::var("PROFILE").is_ok_and(|profile| profile == "release") {
         println!("cargo::rustc-link-arg-bins=-Wl,--strip-all");
         println!("cargo::rustc-link-arg-bins=-Wl,--no-eh-frame-hdr");
-        println!("cargo::rustc-link-arg-bins=-Wl,-T,{}/no-unwind.ld", std::env::var("CARGO_MANIFEST_DIR").unwrap_or_default());
+        println!(
+            "cargo::rustc-link-arg-bins=-Wl,-T,{}/no-unwind.ld",
+            std::env::var("CARGO_MANIFEST_DIR").unwrap_or_default()
+        );
     }
 }

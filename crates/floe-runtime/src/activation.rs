@@ -2,9 +2,7 @@
 //! its process, which learns of them by LISTEN_FDS and LISTEN_PID. Believed only if LISTEN_PID is
 //! this process: otherwise they were meant for somebody else.
 
-use std::borrow::Cow;
-
-use runtime::spec::{Process, Spec};
+use runtime::spec::Process;
 
 /// What the caller's environment says of open sockets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,18 +18,6 @@ impl Activation {
         Self {
             fds: number("LISTEN_FDS").filter(|_| ours).unwrap_or(0),
         }
-    }
-
-    /// The configuration with the variables, which are not kept: an exec later has no sockets.
-    pub(crate) fn tell_spec(self, spec: &Spec) -> Cow<'_, Spec> {
-        if self.fds == 0 {
-            return Cow::Borrowed(spec);
-        }
-        let mut told = spec.clone();
-        if let Some(process) = &mut told.process {
-            self.tell(process);
-        }
-        Cow::Owned(told)
     }
 
     pub(crate) fn tell(self, process: &mut Process) {

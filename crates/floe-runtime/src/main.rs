@@ -11,6 +11,7 @@ mod activation;
 mod cli;
 mod cmd;
 mod log;
+mod notify;
 mod signals;
 mod spec_template;
 mod state;

@@ -7,6 +7,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use runtime::cgroup::Cgroup;
+use runtime::resctrl::Group;
 use runtime::spec::{NamespaceKind, Resources, Spec};
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{
@@ -33,6 +34,9 @@ pub(crate) struct State {
     pub(crate) rootfs: PathBuf,
     pub(crate) cgroup: String,
     pub(crate) cgroup_paths: BTreeMap<String, String>,
+    /// Its group of resctrl, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) resctrl: Option<Group>,
     pub(crate) spec: Spec,
     /// Process id and start time of the `create` or `run` that made it.
     pub(crate) creator: (i32, u64),

@@ -17,6 +17,7 @@ use rustix::process::{Pid, WaitOptions, WaitStatus, waitpid};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
 
 use crate::cmd::Failure;
+use crate::notify::Listener;
 use crate::signals::{self, Signals};
 
 /// Rows and columns of our own terminal.
@@ -82,11 +83,13 @@ impl Drop for Raw {
     }
 }
 
-/// Waits for a child in the foreground: passes signals on, and copies its terminal.
+/// Waits for a child in the foreground: passes signals on, copies its terminal, and tells a manager
+/// when it is ready.
 pub(crate) fn accompany(
     pid: i32,
     console: Option<OwnedFd>,
     signals: &Signals,
+    mut notify: Option<Listener>,
 ) -> Result<WaitStatus, Failure> {
     let _raw = console
         .as_ref()
@@ -95,7 +98,13 @@ pub(crate) fn accompany(
     let mut console = console.map(Console::new).transpose()?;
     let mut ended = None;
     loop {
-        wait_for_any(signals, console.as_ref())?;
+        wait_for_any(signals, console.as_ref(), notify.as_ref())?;
+        if let Some(listener) = &notify
+            // It is this process that ends when the container does.
+            && listener.pass_on(rustix::process::getpid().as_raw_nonzero().get())?
+        {
+            notify = None;
+        }
         // Once it is reaped, nothing that comes is for it: not even a second SIGCHLD.
         while ended.is_none()
             && let Some(signal) = signals.next()
@@ -182,9 +191,16 @@ impl Console {
     }
 }
 
-fn wait_for_any(signals: &Signals, console: Option<&Console>) -> Result<(), Failure> {
+fn wait_for_any(
+    signals: &Signals,
+    console: Option<&Console>,
+    notify: Option<&Listener>,
+) -> Result<(), Failure> {
     let stdin = std::io::stdin();
     let mut fds = vec![PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN)];
+    if let Some(notify) = notify {
+        fds.push(PollFd::from_borrowed_fd(notify.as_fd(), PollFlags::IN));
+    }
     if let Some(console) = console {
         let full = if console.pending.is_empty() {
             PollFlags::empty()

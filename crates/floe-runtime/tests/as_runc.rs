@@ -274,7 +274,7 @@ fn kill_all_reaches_every_process_and_a_stopped_container() {
 #[test]
 fn what_is_not_built_is_refused_by_name() {
     needs_host!();
-    let mut lab = Lab::new();
+    let lab = Lab::new();
     lab.call(&["--systemd-cgroup", "run", "c"])
         .fails("--systemd-cgroup is not supported");
     lab.call(&["--rootless", "true", "run", "c"])
@@ -288,11 +288,6 @@ fn what_is_not_built_is_refused_by_name() {
         lab.call(&["--criu", "/usr/sbin/criu", verb, "--image-path", "x", "c"])
             .fails(&format!("{verb} is not supported"));
     }
-    lab.sleeper("c");
-    lab.call(&["exec", "--apparmor", "unconfined", "c", "true"])
-        .fails("apparmorProfile: not supported");
-    lab.call(&["exec", "--process-label", "a:b:c", "c", "true"])
-        .fails("selinuxLabel: not supported");
 }
 
 #[test]
@@ -324,19 +319,6 @@ fn debug_lines_and_errors_go_to_the_log_as_json() {
         text,
         "nothing without --debug"
     );
-}
-
-#[test]
-fn a_notify_socket_that_is_not_passed_on_is_told() {
-    needs_host!();
-    let mut lab = Lab::new();
-    lab.script("echo \"<$NOTIFY_SOCKET>\"");
-    let (mut command, out, err) = lab.command(&["run", "c"]);
-    let run = command.env("NOTIFY_SOCKET", "/run/notify");
-    assert!(run.status().unwrap().success());
-    assert_eq!(std::fs::read_to_string(out).unwrap(), "<>\n");
-    let told = std::fs::read_to_string(err).unwrap();
-    assert!(told.contains("NOTIFY_SOCKET is not passed on"), "{told}");
 }
 
 #[test]

@@ -97,10 +97,6 @@ fn a_namespace_that_is_not_there_or_of_another_kind_is_an_error() {
     lab.run().fails("join Network namespace: invalid argument");
     lab.namespace("network", Some("relative"));
     lab.run().fails("path must be absolute");
-    lab.namespace("network", None);
-    lab.namespace("mount", Some("/proc/self/ns/mnt"));
-    lab.run()
-        .fails("linux.namespaces[mount].path: not supported");
     lab.is_clean().unwrap();
 }
 
@@ -154,4 +150,38 @@ fn sysctls_of_the_node_are_refused() {
     lab.config["linux"]["sysctl"] = json!({ "net.ipv4.ip_forward": "1" });
     lab.run().fails("no Network namespace of its own");
     lab.is_clean().unwrap();
+}
+
+#[test]
+fn a_mount_namespace_can_be_joined_and_keeps_its_own_root() {
+    needs_host!();
+    let mut lab = Lab::new();
+    // Others live in this namespace; they see the file system that it has at a place of theirs.
+    let dir = lab.dir.clone();
+    let mut holder = std::process::Command::new("unshare")
+        .args(["--mount", "--propagation", "private", "sh", "-c"])
+        .arg("mount -t tmpfs none $0/out && touch $0/out/ready && exec sleep 1000")
+        .arg(&dir)
+        .spawn()
+        .unwrap();
+    let path = format!("/proc/{}/ns/mnt", holder.id());
+    let inside = format!("/proc/{}/root{}/out/ready", holder.id(), dir.display());
+    support::soon("the namespace", || std::path::Path::new(&inside).exists());
+    lab.namespace("mount", Some(&path));
+    lab.mount("/tmp", "bind", dir.join("out").to_str().unwrap(), &["bind"]);
+    lab.config["process"]["args"] = json!(["sleep", "1000"]);
+    let (mut run, ..) = lab.command(&["run", "-d", "c"]);
+    assert!(run.status().unwrap().success());
+    let pid = lab.pid("c");
+    assert_eq!(
+        inode(&pid.to_string(), "mnt"),
+        inode(&holder.id().to_string(), "mnt")
+    );
+    let seen = lab.call(&["exec", "c", "ls", "/", "/tmp"]).ok();
+    assert!(seen.contains("ready") && !seen.contains("boot"), "{seen}");
+    lab.call(&["delete", "--force", "c"]).ok();
+    let mounts = std::fs::read_to_string(format!("/proc/{}/mountinfo", holder.id())).unwrap();
+    assert!(!mounts.contains("rootfs"), "{mounts}");
+    holder.kill().unwrap();
+    holder.wait().unwrap();
 }

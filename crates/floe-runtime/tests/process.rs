@@ -302,16 +302,3 @@ fn the_streams_belong_to_the_user_but_dev_null_stays_everybodys() {
     );
     assert_eq!(owner(), before);
 }
-
-#[test]
-fn what_is_not_built_is_refused_by_name() {
-    needs_host!();
-    for (field, value) in [
-        ("apparmorProfile", json!("some")),
-        ("selinuxLabel", json!("some")),
-    ] {
-        let mut lab = Lab::new();
-        lab.config["process"][field] = value;
-        lab.run().fails(&format!("process.{field}: not supported"));
-    }
-}

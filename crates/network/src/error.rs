@@ -22,36 +22,9 @@ pub struct NotReady {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The kernel refused a netlink request.
-    #[error("{operation} {object}: {source}{}", Detail(.detail))]
-    Netlink {
-        /// What was asked, as a verb ("add address").
-        operation: &'static str,
-        /// What it was asked for ("10.87.0.2/16 on eth0").
-        object: String,
-        /// The kernel's errno.
-        source: io::Error,
-        /// The kernel's own explanation, where it gave one.
-        detail: Option<String>,
-    },
-    /// A netlink socket could not be opened or used.
-    #[error("netlink: {operation}: {source}")]
-    Socket {
-        /// The call that failed.
-        operation: &'static str,
-        /// The errno.
-        source: io::Error,
-    },
-    /// The kernel's answer could not be understood.
-    #[error("netlink: unexpected answer to {operation} {object}: {what}")]
-    Answer {
-        /// What was asked.
-        operation: &'static str,
-        /// For which object.
-        object: String,
-        /// What is wrong with the answer.
-        what: &'static str,
-    },
+    /// A netlink request failed.
+    #[error(transparent)]
+    Netlink(#[from] netlink::Error),
     /// A network namespace could not be opened or entered.
     #[error("network namespace {}: {operation}: {source}", .path.display())]
     Netns {
@@ -187,9 +160,22 @@ impl Error {
     /// The errno of a refused netlink request, for callers that take one of them as an answer.
     pub(crate) fn errno(&self) -> Option<i32> {
         match self {
-            Error::Netlink { source, .. } => source.raw_os_error(),
+            Error::Netlink(error) => error.errno(),
             _ => None,
         }
+    }
+
+    /// An answer of the kernel that lacks what was asked for.
+    pub(crate) fn answer(
+        operation: &'static str,
+        object: impl Into<String>,
+        what: &'static str,
+    ) -> Self {
+        Error::Netlink(netlink::Error::Answer {
+            operation,
+            object: object.into(),
+            what,
+        })
     }
 
     /// A [`Error::File`] for `map_err`.

@@ -11,10 +11,11 @@ use std::time::Duration;
 use ipnet::IpNet;
 use rustix::fs::{FlockOperation, flock};
 
-use crate::netlink::link::Link;
-use crate::netlink::{Borrowed, Pool, Socket, address, link};
 use crate::nft::Table;
+use crate::rtnetlink::link::Link;
+use crate::rtnetlink::{Borrowed, Pool, address, link};
 use crate::{Error, Mac, NetworkConfig, Result, sysctl};
+use netlink::Socket;
 
 /// What this process has made on the host.
 #[derive(Debug)]
@@ -185,8 +186,9 @@ impl Host {
         let retired = self.retired.clone();
         let delete = move || {
             thread::sleep(RETIRE);
-            let deleted =
-                Socket::route().and_then(|mut socket| delete_retired(&retired, &mut socket));
+            let deleted = Socket::route()
+                .map_err(Into::into)
+                .and_then(|mut socket| delete_retired(&retired, &mut socket));
             if let Err(error) = deleted {
                 tracing::warn!(%error, "a retired link could not be deleted");
             }

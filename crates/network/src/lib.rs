@@ -40,11 +40,11 @@ mod config;
 mod error;
 mod host;
 mod ipam;
-mod netlink;
 mod network;
 mod nft;
 mod plugins;
 mod pod;
+mod rtnetlink;
 mod sys;
 mod sysctl;
 

@@ -13,9 +13,9 @@ use crate::cni::record::{Memory, Record, Records};
 use crate::cni::{List, Loader};
 use crate::host::Host;
 use crate::ipam::store::LeaseDir;
-use crate::netlink::link;
 use crate::plugins::loopback;
 use crate::pod::Pod;
+use crate::rtnetlink::link;
 use crate::{Attached, Attachment, Error, InterfaceStats, NetworkConfig, NotReady, Result, sysctl};
 
 /// How long a plugin program may take: less than kubelet waits for a pod.

@@ -4,8 +4,8 @@ use std::cell::{RefCell, RefMut};
 use std::path::Path;
 
 use crate::Result;
-use crate::netlink::Socket;
 use crate::sys::netns::Netns;
+use netlink::Socket;
 
 /// A pod's open network namespace.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ impl Pod {
     pub(crate) fn socket(&self) -> Result<RefMut<'_, Socket>> {
         let mut socket = self.socket.borrow_mut();
         if socket.is_none() {
-            *socket = Some(Socket::route_in(&self.netns)?);
+            *socket = Some(self.netns.run(Socket::route)??);
         }
         Ok(RefMut::map(socket, |socket| match socket {
             Some(socket) => socket,

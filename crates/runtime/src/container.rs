@@ -19,7 +19,9 @@ use crate::hooks::{self, HookState};
 use crate::init;
 use crate::message::{Channel, FromInit, ToInit};
 use crate::namespaces::{self, ParentPid, ParentTime};
+use crate::net_devices::NetDevices;
 use crate::notify;
+use crate::resctrl::Group;
 use crate::seccomp::Filter;
 use crate::spec::{DeviceCgroup, Linux, NamespaceKind, Resources, Spec};
 use crate::sys::{self, Forked};
@@ -108,6 +110,8 @@ pub struct Created {
     pub pidfd: OwnedFd,
     /// Its cgroup.
     pub cgroup: Cgroup,
+    /// Its group of resctrl, if it asked for one.
+    pub resctrl: Option<Group>,
     /// The master side of its terminal, if it has one.
     pub console: Option<OwnedFd>,
     /// Opens the gate; of no use for [`GateKind::Listening`].
@@ -207,13 +211,17 @@ impl NewContainer<'_> {
                 .map_err(Error::io("write to", "init"))?;
         }
         let pid = child.pid();
+        let devices = NetDevices::give(&linux, &namespaces, pid)?;
+        let group = GroupGuard::of(self.id, &linux, pid)?;
         let ready = self.accompany(&ours, (pid, &pidfd), &idmaps)?;
         child.release();
         mounts.release();
+        devices.release();
         Ok(Created {
             pid,
             pidfd,
             cgroup: cgroup.commit(),
+            resctrl: group.commit(),
             console: ready.console,
             gate: Gate { channel: ours },
             warnings: ready.warnings,
@@ -372,20 +380,83 @@ impl Drop for CgroupGuard {
     }
 }
 
-/// Unmounts the root file system of a container in the runtime's own mount namespace.
+/// A resctrl group that goes unless it is kept.
+struct GroupGuard(Option<Group>);
+
+impl GroupGuard {
+    /// The group that config.json asks for, with the container's first process in it.
+    fn of(id: &str, linux: &Linux, pid: i32) -> Result<Self> {
+        let Some(rdt) = &linux.intel_rdt else {
+            return Ok(Self(None));
+        };
+        let guard = Self(Some(Group::make(id, rdt)?));
+        guard.0.iter().try_for_each(|group| group.add(pid))?;
+        Ok(guard)
+    }
+
+    fn commit(mut self) -> Option<Group> {
+        self.0.take()
+    }
+}
+
+impl Drop for GroupGuard {
+    fn drop(&mut self) {
+        if let Some(group) = self.0.take() {
+            // The failure that led here is what the caller hears of.
+            let _ = group.remove();
+        }
+    }
+}
+
+/// Unmounts the root file system of a container that has no mount namespace of its own: it is in the
+/// runtime's, or in one that it has joined.
 ///
 /// # Errors
-/// What the kernel says, but not that nothing is mounted there.
+/// What the kernel says, but not that nothing is mounted there, or that the namespace is gone.
 pub fn unmount_shared(bundle: &Path, spec: &Spec) -> Result<()> {
     let mut namespaces = spec.linux.iter().flat_map(|linux| &linux.namespaces);
-    let own = namespaces.any(|namespace| namespace.kind == NamespaceKind::Mount);
-    let (false, Some(root)) = (own, &spec.root) else {
+    let mount = namespaces.find(|namespace| namespace.kind == NamespaceKind::Mount);
+    let Some(root) = &spec.root else {
         return Ok(());
     };
     let path = bundle.join(&root.path);
-    match unmount(&path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
-        Ok(()) | Err(Errno::INVAL | Errno::NOENT) => Ok(()),
-        Err(errno) => Err(Error::io("unmount", path)(errno)),
+    let done = match mount.map(|namespace| &namespace.path) {
+        None => unmount_root(&path),
+        Some(Some(joined)) => match namespaces::open_file(joined.clone()) {
+            Ok(namespace) => unmount_in(&namespace, &path)?,
+            Err(_) => Ok(()),
+        },
+        Some(None) => Ok(()),
+    };
+    done.map_err(Error::io("unmount", path))
+}
+
+fn unmount_root(path: &Path) -> Result<(), Errno> {
+    match unmount(path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
+        Err(Errno::INVAL | Errno::NOENT) => Ok(()),
+        other => other,
+    }
+}
+
+/// As [`unmount_root`], by a child: whoever joins a mount namespace loses its working directory.
+fn unmount_in(namespace: &OwnedFd, path: &Path) -> Result<Result<(), Errno>> {
+    let forked = sys::clone_process(0, None).map_err(Error::io("clone", "a process to unmount"))?;
+    match forked {
+        Forked::Child => {
+            let done = sys::setns(namespace, libc::CLONE_NEWNS).and_then(|()| unmount_root(path));
+            sys::exit(done.map_or_else(Errno::raw_os_error, |()| 0))
+        }
+        Forked::Parent { pid, .. } => {
+            let child = Pid::from_raw(pid);
+            let waited = rustix::process::waitpid(child, WaitOptions::empty())
+                .map_err(Error::io("wait for", "a process that unmounts"))?;
+            let code = waited.and_then(|(_, status)| status.exit_status());
+            Ok(match code {
+                Some(0) => Ok(()),
+                Some(errno) => Err(Errno::from_raw_os_error(errno)),
+                None => Err(Errno::INTR),
+            })
+        }
     }
 }
 

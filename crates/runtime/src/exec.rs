@@ -16,9 +16,11 @@ use crate::container::{ChildGuard, Stdio, compile, executed, stdio_fds, unasked}
 use crate::error::{Error, InitFailure, Result};
 use crate::hooks::HookState;
 use crate::init::{self, Identity, Stop};
+use crate::labels::Labels;
 use crate::message::{Channel, FromInit, ToInit};
 use crate::namespaces::{self, ParentPid};
 use crate::notify;
+use crate::resctrl::Group;
 use crate::scheduling;
 use crate::seccomp::Filter;
 use crate::spec::{NamespaceKind, Process, Spec};
@@ -41,6 +43,8 @@ pub struct NewExec<'a> {
     pub process: &'a Process,
     /// The container's cgroup.
     pub cgroup: &'a Cgroup,
+    /// The container's group of resctrl, if it has one.
+    pub resctrl: Option<&'a Group>,
     /// The streams of the process.
     pub stdio: Stdio,
     /// How many descriptors after 2 the program keeps.
@@ -100,6 +104,7 @@ impl NewExec<'_> {
             (child, pidfd) = between::successor(&ours, child)?;
         }
         let pid = child.pid();
+        self.resctrl.map_or(Ok(()), |group| group.add(pid))?;
         let (console, warnings) = self.accompany(&ours, pid, &pidfd)?;
         executed(&ours)?;
         child.release();
@@ -159,6 +164,20 @@ impl NewExec<'_> {
         always | time | users
     }
 
+    /// The root directory of a container whose mount namespace others use too: joining that does not
+    /// lead there.
+    fn shared_root(&self) -> Result<Option<OwnedFd>, InitFailure> {
+        let mut namespaces = self.spec.linux.iter().flat_map(|linux| &linux.namespaces);
+        if namespaces.any(|one| one.kind == NamespaceKind::Mount && one.path.is_none()) {
+            return Ok(None);
+        }
+        let path = format!("/proc/{}/root", self.container_pid);
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::open(&path, flags, Mode::empty());
+        root.map(Some)
+            .map_err(InitFailure::at(format_args!("open {path}")))
+    }
+
     /// The child's side.
     fn run(
         &self,
@@ -181,6 +200,8 @@ impl NewExec<'_> {
         sys::close_all_but(&keep);
         sys::not_dumpable().map_err(InitFailure::at("prctl PR_SET_DUMPABLE"))?;
         let mut warnings: Vec<String> = init::oom_score_adj(self.process)?.into_iter().collect();
+        let labels = Labels::of(self.process)?;
+        let root = self.shared_root()?;
         let users = self.has_own(NamespaceKind::User);
         let groups_denied = users && users::groups_denied(&self.container_pid.to_string());
         if users {
@@ -192,6 +213,11 @@ impl NewExec<'_> {
             between::succeed(channel, 0)?;
             users::become_root(groups_denied)?;
         }
+        if let Some(root) = root {
+            rustix::process::fchdir(&root)
+                .and_then(|()| rustix::process::chroot("."))
+                .map_err(InitFailure::at("enter the container's root"))?;
+        }
         rustix::process::setsid().map_err(InitFailure::at("setsid"))?;
         self.streams(channel)?;
         sys::cloexec_from(3 + self.preserve_fds);
@@ -202,6 +228,7 @@ impl NewExec<'_> {
             filter,
             groups_denied,
             channel,
+            labels: &labels,
         };
         let program = init::assume(&identity, &mut warnings)?;
         channel

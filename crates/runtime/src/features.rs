@@ -83,7 +83,7 @@ impl Features {
     /// Of this build.
     #[must_use]
     pub fn of_this_build() -> Self {
-        let no = || Enabled { enabled: false };
+        let yes = || Enabled { enabled: true };
         Self {
             oci_version_min: "1.0.0",
             oci_version_max: "1.3.0",
@@ -109,13 +109,11 @@ impl Features {
                     archs: seccomp::architectures().collect(),
                     known_flags: seccomp::FLAGS,
                 },
-                apparmor: no(),
-                selinux: no(),
-                intel_rdt: no(),
-                mount_extensions: MountExtensions {
-                    idmap: Enabled { enabled: true },
-                },
-                net_devices: no(),
+                apparmor: yes(),
+                selinux: yes(),
+                intel_rdt: yes(),
+                mount_extensions: MountExtensions { idmap: yes() },
+                net_devices: yes(),
             },
         }
     }

@@ -15,6 +15,7 @@
 pub mod capability;
 pub mod cgroup;
 pub mod hooks;
+pub mod resctrl;
 pub mod seccomp;
 pub mod spec;
 
@@ -24,8 +25,10 @@ mod error;
 mod exec;
 mod features;
 mod init;
+mod labels;
 mod message;
 mod namespaces;
+mod net_devices;
 mod notify;
 mod own_program;
 mod scheduling;

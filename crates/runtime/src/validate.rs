@@ -4,6 +4,9 @@
 use std::path::Path;
 
 use crate::error::{Error, Result};
+use crate::labels;
+use crate::net_devices;
+use crate::resctrl;
 use crate::scheduling;
 use crate::spec::{Hooks, Linux, NamespaceKind, Process, Spec};
 use crate::users;
@@ -60,28 +63,7 @@ pub(crate) fn process(process: &Process) -> Result<()> {
             "args, env and cwd must not hold a NUL byte",
         ));
     }
-    for (field, set) in [
-        (
-            "process.apparmorProfile",
-            process
-                .apparmor_profile
-                .as_deref()
-                .is_some_and(|name| !name.is_empty()),
-        ),
-        (
-            "process.selinuxLabel",
-            process
-                .selinux_label
-                .as_deref()
-                .is_some_and(|name| !name.is_empty()),
-        ),
-    ] {
-        if set {
-            return Err(Error::Unsupported {
-                field: field.into(),
-            });
-        }
-    }
+    labels::check_process(process)?;
     scheduling::check_process(process)
 }
 
@@ -150,15 +132,6 @@ fn linux(spec: &Spec, linux: &Linux) -> Result<()> {
             ));
         }
     }
-    if linux
-        .namespaces
-        .iter()
-        .any(|namespace| namespace.kind == NamespaceKind::Mount && namespace.path.is_some())
-    {
-        return Err(Error::Unsupported {
-            field: "linux.namespaces[mount].path".into(),
-        });
-    }
     let has = |kind| seen.contains(&kind);
     if !has(NamespaceKind::Mount) {
         for (field, list) in [
@@ -179,23 +152,9 @@ fn linux(spec: &Spec, linux: &Linux) -> Result<()> {
             return Err(Error::invalid(field, "needs a UTS namespace"));
         }
     }
-    for (field, set) in [
-        ("linux.netDevices", !linux.net_devices.is_empty()),
-        ("linux.intelRdt", linux.intel_rdt.is_some()),
-        (
-            "linux.mountLabel",
-            linux
-                .mount_label
-                .as_deref()
-                .is_some_and(|label| !label.is_empty()),
-        ),
-    ] {
-        if set {
-            return Err(Error::Unsupported {
-                field: field.into(),
-            });
-        }
-    }
+    net_devices::check(linux)?;
+    linux.intel_rdt.as_ref().map_or(Ok(()), resctrl::check)?;
+    labels::check_mounts(linux)?;
     time_offsets(linux)?;
     scheduling::check(linux)?;
     linux.sysctl.keys().try_for_each(|name| sysctl(name, &seen))

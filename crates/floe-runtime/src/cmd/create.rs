@@ -1,5 +1,6 @@
 //! `create`: everything up to the gate. `run` shares it.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use runtime::{Created, GateKind, NewContainer, Rootfs, Stdio};
 use super::{Failure, Outcome};
 use crate::activation::Activation;
 use crate::cli::Global;
+use crate::notify::Notify;
 use crate::state::{NewDir, State, start_time};
 use crate::{log, terminal};
 
@@ -91,13 +93,8 @@ impl Made {
         let mut state = planned(id, &bundle, spec)?;
         dir.note(&state)?;
         let activation = Activation::of_caller();
-        if std::env::var_os("NOTIFY_SOCKET").is_some() {
-            log::warn(
-                global,
-                "NOTIFY_SOCKET is not passed on to the container: not supported yet",
-            );
-        }
-        let told = activation.tell_spec(&state.spec);
+        let notify = Notify::of_caller(dir.path());
+        let told = told(&state.spec, activation, notify.as_ref())?;
         let created = NewContainer {
             id,
             bundle: &bundle,
@@ -162,6 +159,27 @@ impl Made {
     }
 }
 
+/// The configuration with what the caller's environment gives the first process. It is not kept: an
+/// exec later gets none of it.
+fn told<'a>(
+    spec: &'a Spec,
+    activation: Activation,
+    notify: Option<&Notify>,
+) -> Result<Cow<'a, Spec>, Failure> {
+    if activation.fds == 0 && notify.is_none() {
+        return Ok(Cow::Borrowed(spec));
+    }
+    let mut told = spec.clone();
+    if let Some(process) = &mut told.process {
+        activation.tell(process);
+    }
+    if let Some(notify) = notify {
+        notify.make_directory()?;
+        notify.tell(&mut told);
+    }
+    Ok(Cow::Owned(told))
+}
+
 fn undo(created: &Created) {
     // What led here is what the caller hears of.
     let _ = created.cgroup.kill_all();
@@ -170,6 +188,10 @@ fn undo(created: &Created) {
         let _ = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty());
     }
     let _ = created.cgroup.delete();
+    let _ = created
+        .resctrl
+        .as_ref()
+        .map(runtime::resctrl::Group::remove);
 }
 
 /// A container of which nothing exists yet. Its cgroup must be empty already here: whatever is in
@@ -202,6 +224,7 @@ fn planned(id: &str, bundle: &Path, spec: Spec) -> Result<State, Failure> {
             .unwrap_or_default(),
         cgroup,
         cgroup_paths: BTreeMap::new(),
+        resctrl: None,
         spec,
         creator: (creator, start_time(creator).unwrap_or(0)),
     })
@@ -215,6 +238,7 @@ fn complete(state: &mut State, created: &Created) {
             .unwrap_or_default()
     };
     state.init_process_pid = created.pid;
+    state.resctrl.clone_from(&created.resctrl);
     state.init_process_start = start_time(created.pid).unwrap_or(0);
     created.cgroup.path().clone_into(&mut state.cgroup);
     state.cgroup_paths = created

@@ -50,6 +50,9 @@ pub(crate) fn delete(global: &Global, state: &State) -> Result<(), Failure> {
         Err(error) if error.is_not_found() => {}
         Err(error) => return Err(error.into()),
     }
+    if let Some(group) = &state.resctrl {
+        group.remove()?;
+    }
     runtime::unmount_shared(&state.bundle, &state.spec)?;
     state.remove(global)?;
     if let Some(hooks) = &state.spec.hooks {

@@ -63,10 +63,10 @@ pub(crate) struct Args {
     /// Exec in a paused container: the process runs once it is resumed
     #[arg(long)]
     ignore_paused: bool,
-    /// Profile of AppArmor (not supported yet)
+    /// Profile of AppArmor
     #[arg(long, value_name = "PROFILE")]
     apparmor: Option<String>,
-    /// Label of SELinux (not supported yet)
+    /// Label of SELinux
     #[arg(long, value_name = "LABEL")]
     process_label: Option<String>,
     /// Container id
@@ -119,6 +119,7 @@ pub(crate) fn run(global: &Global, args: &Args) -> Outcome {
         spec: &state.spec,
         process: &process,
         cgroup: &cgroup(&state, &args.cgroup)?,
+        resctrl: state.resctrl.as_ref(),
         stdio: if process.terminal {
             Stdio::Terminal {
                 size: terminal::size(),
@@ -140,7 +141,9 @@ pub(crate) fn run(global: &Global, args: &Args) -> Outcome {
         let _ = run::kill(pid);
     })?;
     match signals {
-        Some(signals) => Ok(run::exit_code(terminal::accompany(pid, console, &signals)?)),
+        Some(signals) => Ok(run::exit_code(terminal::accompany(
+            pid, console, &signals, None,
+        )?)),
         None => Ok(0),
     }
 }

@@ -35,12 +35,20 @@ pub(crate) fn run(global: &Global, args: &Args) -> Outcome {
     };
     let made = Made::new(global, &args.id, &args.options, args.detach)?;
     let (state, console) = made.commit(&args.options)?;
-    if let Err(error) = start::start(global, &state) {
-        delete::delete(global, &state)?;
-        return Err(error);
-    }
-    let Some(signals) = signals else { return Ok(0) };
-    let status = terminal::accompany(state.init_process_pid, console, &signals);
+    let notify = match start::listen(global, &state)
+        .and_then(|notify| start::start(global, &state).map(|()| notify))
+    {
+        Ok(notify) => notify,
+        Err(error) => {
+            delete::delete(global, &state)?;
+            return Err(error);
+        }
+    };
+    let Some(signals) = signals else {
+        notify.map_or(Ok(()), |notify| notify.wait(state.init_process_pid))?;
+        return Ok(0);
+    };
+    let status = terminal::accompany(state.init_process_pid, console, &signals, notify);
     if !args.keep {
         delete::delete(global, &state)?;
     }

@@ -4,7 +4,8 @@ use runtime::hooks::{self, HookState};
 
 use super::{Failure, Outcome, run};
 use crate::cli::Global;
-use crate::state::{State, Status};
+use crate::notify::{Listener, Notify};
+use crate::state::{self, State, Status};
 
 /// Options of `start`.
 #[derive(Debug, clap::Args)]
@@ -16,7 +17,12 @@ pub(crate) struct Args {
 pub(crate) fn run(global: &Global, args: &Args) -> Outcome {
     let state = State::load(global, &args.id)?;
     match state.status(global) {
-        Status::Created => start(global, &state).map(|()| 0),
+        Status::Created => {
+            let notify = listen(global, &state)?;
+            start(global, &state)?;
+            notify.map_or(Ok(()), |notify| notify.wait(state.init_process_pid))?;
+            Ok(0)
+        }
         Status::Creating => Err(Failure::new(
             "cannot start a container that is being created",
         )),
@@ -24,6 +30,14 @@ pub(crate) fn run(global: &Global, args: &Args) -> Outcome {
         Status::Running | Status::Paused => {
             Err(Failure::new("cannot start an already running container"))
         }
+    }
+}
+
+/// The socket at which the container says that it is ready, if the caller wants to hear of that.
+pub(crate) fn listen(global: &Global, state: &State) -> Result<Option<Listener>, Failure> {
+    match Notify::of_caller(&state::dir(global, &state.id)?) {
+        Some(notify) => notify.listen(),
+        None => Ok(None),
     }
 }
 

@@ -138,6 +138,11 @@ impl Lab {
         self
     }
 
+    /// A further one of busybox's programs.
+    pub fn applet(&self, name: &str) {
+        std::os::unix::fs::symlink("busybox", self.rootfs("bin").join(name)).unwrap();
+    }
+
     /// A place in the root file system.
     pub fn rootfs(&self, path: &str) -> PathBuf {
         self.dir.join("bundle/rootfs").join(path)

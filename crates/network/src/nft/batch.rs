@@ -3,7 +3,7 @@
 
 use super::expression::{Expression, write_rule};
 use crate::Result;
-use crate::netlink::{Message, Request, Socket};
+use netlink::{Message, Request, Socket};
 
 const SUBSYSTEM: u16 = 10;
 const NFPROTO_INET: u8 = 1;
@@ -238,6 +238,6 @@ impl<'a> Batch<'a> {
         let end = Message::silent(BATCH_END).header(&header(0, SUBSYSTEM));
         self.requests
             .push(Request::new("change nftables table", self.table, end));
-        socket.send(self.requests)
+        Ok(socket.send(self.requests)?)
     }
 }

@@ -3,9 +3,9 @@
 //! pod, counts as old. linux/netfilter/nfnetlink_conntrack.h.
 
 use super::batch::header;
-use crate::netlink::attribute::Attributes;
-use crate::netlink::{Message, Request, Socket};
 use crate::{PortMapping, Protocol, Result};
+use netlink::attribute::Attributes;
+use netlink::{Message, Request, Socket};
 
 const IPCTNL_MSG_CT_GET: u16 = (1 << 8) | 1;
 const IPCTNL_MSG_CT_DELETE: u16 = (1 << 8) | 2;
@@ -42,7 +42,7 @@ pub(crate) fn forget_udp(socket: &mut Socket, mappings: &[PortMapping]) -> Resul
             },
         )?;
     }
-    socket.send(requests)
+    Ok(socket.send(requests)?)
 }
 
 /// The destination port of a connection's first packet, if that is UDP.

@@ -1,7 +1,7 @@
 //! The expressions that floe's rules are made of, and how they are written. Each loads into, or
 //! compares, 32-bit registers; names and numbers as in linux/netfilter/nf_tables.h.
 
-use crate::netlink::Message;
+use netlink::Message;
 
 const NFTA_RULE_EXPRESSIONS: u16 = 4;
 const NFTA_LIST_ELEM: u16 = 1;

@@ -5,8 +5,8 @@ use super::batch::{
     header, kind,
 };
 use crate::Result;
-use crate::netlink::attribute::{Attributes, be32_of, text_of};
-use crate::netlink::{Message, Request, Socket};
+use netlink::attribute::{Attributes, be32_of, text_of};
+use netlink::{Message, Request, Socket};
 
 const NFTA_CHAIN_POLICY: u16 = 5;
 const NF_INET_FORWARD: u32 = 2;

@@ -7,7 +7,7 @@ use super::batch::{
     Element, Map, NFTA_DATA_VALUE, NFTA_SET_ELEM_DATA, NFTA_SET_ELEM_KEY, NFTA_SET_ELEM_USERDATA,
 };
 use crate::PortMapping;
-use crate::netlink::attribute::Attributes;
+use netlink::attribute::Attributes;
 
 /// nft(8) data type numbers.
 const IPV4: u32 = 7;

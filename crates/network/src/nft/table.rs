@@ -26,9 +26,9 @@ use super::batch::{
 };
 use super::expression::{Base, Expression, Meta};
 use super::forward::{Forward, MAPS, element, owner_of, read_element};
-use crate::netlink::attribute::Attributes;
-use crate::netlink::{Message, Request, Socket};
 use crate::{Error, Result};
+use netlink::attribute::Attributes;
+use netlink::{Message, Request, Socket};
 
 const NFPROTO_IPV4: u8 = 2;
 const NFPROTO_IPV6: u8 = 10;
@@ -87,7 +87,7 @@ impl Table {
         match socket.get(Request::new("look up chain", object, message), |_| Some(())) {
             Ok(()) => Ok(true),
             Err(error) if error.errno() == Some(libc::ENOENT) => Ok(false),
-            Err(error) => Err(error),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -105,7 +105,7 @@ impl Table {
         ) {
             Ok(()) => Ok(true),
             Err(error) if error.errno() == Some(libc::ENOENT) => Ok(false),
-            Err(error) => Err(error),
+            Err(error) => Err(error.into()),
         }
     }
 

@@ -10,8 +10,9 @@ use crate::cni::plugin::{Built, Call, Plugin, unknown_key};
 use crate::cni::result::CniResult;
 use crate::host::{BridgeWish, link_name};
 use crate::ipam::Ipam;
-use crate::netlink::{Socket, address, link, route};
+use crate::rtnetlink::{address, link, route, settle};
 use crate::{Dns, Error, Interface, Result};
+use netlink::Socket;
 
 /// The configuration keys that are built in.
 const KNOWN: [&str; 8] = [
@@ -137,8 +138,8 @@ impl Plugin for Bridge {
             requests.push(route::add(inside.index, &inside.name, &one));
         }
         call.pod()?.socket()?.send(requests)?;
-        host.settle(&name)?;
-        host.settle(&self.config.bridge)?;
+        settle(&host, &name)?;
+        settle(&host, &self.config.bridge)?;
 
         let sandbox = call.pod()?.path().to_string_lossy().into_owned();
         let on_host = |name: &str| Interface {

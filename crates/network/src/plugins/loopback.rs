@@ -5,8 +5,8 @@ use super::pod_link::LOOPBACK;
 use crate::Result;
 use crate::cni::plugin::{Built, Call, Plugin};
 use crate::cni::result::CniResult;
-use crate::netlink::link;
 use crate::pod::Pod;
+use crate::rtnetlink::link;
 
 /// Nothing to configure.
 #[derive(Debug)]
@@ -19,7 +19,9 @@ pub(crate) fn build() -> Built {
 
 /// Brings the pod's loopback link up; its addresses come by themselves.
 pub(crate) fn bring_up(pod: &Pod) -> Result<()> {
-    pod.socket()?.send_one(link::up(LOOPBACK, "lo in the pod"))
+    Ok(pod
+        .socket()?
+        .send_one(link::up(LOOPBACK, "lo in the pod"))?)
 }
 
 impl Plugin for Loopback {

@@ -8,10 +8,11 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::cni::plugin::Call;
 use crate::cni::result::{CniResult, IpConfig, RouteConfig};
-use crate::netlink::link::{Link, Veth};
-use crate::netlink::route::Route;
-use crate::netlink::{Socket, link};
+use crate::rtnetlink::link;
+use crate::rtnetlink::link::{Link, Veth};
+use crate::rtnetlink::route::Route;
 use crate::{Error, Result};
+use netlink::Socket;
 
 /// The host's end, as it is wished.
 #[derive(Debug, Clone, Copy)]
@@ -47,16 +48,18 @@ pub(super) fn create(call: &Call<'_>, host: &mut Socket, end: HostEnd<'_>) -> Re
     match host.send(requests()) {
         Err(error) if error.errno() == Some(libc::EEXIST) => {
             if !replace_left_over(call, host, name)? {
-                return Err(error);
+                return Err(error.into());
             }
             host.send(requests())?;
         }
         other => other?,
     }
-    link::by_name(&mut *pod.socket()?, peer)?.ok_or_else(|| Error::Answer {
-        operation: "create veth",
-        object: format!("{peer} in the pod"),
-        what: "it is not there",
+    link::by_name(&mut *pod.socket()?, peer)?.ok_or_else(|| {
+        Error::answer(
+            "create veth",
+            format!("{peer} in the pod"),
+            "it is not there",
+        )
     })
 }
 
@@ -65,7 +68,10 @@ pub(super) fn create(call: &Call<'_>, host: &mut Socket, end: HostEnd<'_>) -> Re
 fn replace_left_over(call: &Call<'_>, host: &mut Socket, name: &str) -> Result<bool> {
     let retired = call.host.delete_retired(host)?;
     match link::by_name(host, name)? {
-        Some(left) => host.send_one(link::delete(left.index, name)).map(|()| true),
+        Some(left) => {
+            host.send_one(link::delete(left.index, name))?;
+            Ok(true)
+        }
         None => Ok(retired),
     }
 }
@@ -126,10 +132,10 @@ pub(super) fn subnets(result: &CniResult) -> Vec<IpNet> {
 pub(super) fn must_exist(socket: &mut Socket, name: &str) -> Result<()> {
     match link::by_name(socket, name)? {
         Some(_) => Ok(()),
-        None => Err(Error::Answer {
-            operation: "look up link",
-            object: name.to_owned(),
-            what: "it is not there",
-        }),
+        None => Err(Error::answer(
+            "look up link",
+            name.to_owned(),
+            "it is not there",
+        )),
     }
 }

@@ -8,9 +8,9 @@ use serde_json::{Map, Value};
 use crate::cni::List;
 use crate::cni::plugin::{Built, Call, Plugin, unknown_key};
 use crate::cni::result::CniResult;
-use crate::netlink::{link, route};
 use crate::nft::table::explain_taken;
 use crate::nft::{Forward, conntrack};
+use crate::rtnetlink::{link, route};
 use crate::{Error, Result, sysctl};
 
 /// Keys that change nothing here: floe always uses nftables, and always masquerades what needs it.
@@ -136,11 +136,11 @@ impl Plugin for Portmap {
         let (table, mut socket) = call.host.existing_table()?;
         for forward in &forwards {
             if table.owner(&mut socket, forward)?.as_deref() != Some(call.attachment.id) {
-                return Err(Error::Answer {
-                    operation: "look up host port",
-                    object: forward.mapping.to_string(),
-                    what: "it does not lead to the pod",
-                });
+                return Err(Error::answer(
+                    "look up host port",
+                    forward.mapping.to_string(),
+                    "it does not lead to the pod",
+                ));
             }
         }
         Ok(())

@@ -13,10 +13,11 @@ use crate::cni::plugin::{Built, Call, Plugin, unknown_key};
 use crate::cni::result::{CniResult, IpConfig};
 use crate::host::{forwarding, link_name, link_settings};
 use crate::ipam::Ipam;
-use crate::netlink::link::Link;
-use crate::netlink::route::Route;
-use crate::netlink::{Request, address, link, route};
+use crate::rtnetlink::link::Link;
+use crate::rtnetlink::route::Route;
+use crate::rtnetlink::{address, link, route, settle};
 use crate::{Dns, Error, Interface, Result};
+use netlink::Request;
 
 /// The configuration keys that are built in.
 const KNOWN: [&str; 3] = ["ipMasq", "ipMasqBackend", "mtu"];
@@ -133,15 +134,12 @@ impl Plugin for Ptp {
             mtu: self.config.mtu,
         };
         let pod_end = pod_link::create(call, &mut host, end)?;
-        let host_end = link::by_name(&mut host, &name)?.ok_or_else(|| Error::Answer {
-            operation: "create veth",
-            object: name.clone(),
-            what: "it is not there",
-        })?;
+        let host_end = link::by_name(&mut host, &name)?
+            .ok_or_else(|| Error::answer("create veth", name.clone(), "it is not there"))?;
         link_settings(&name)?;
         host.send(outside(&host_end, &result))?;
         call.pod()?.socket()?.send(inside(&pod_end, &result))?;
-        host.settle(&name)?;
+        settle(&host, &name)?;
 
         let sandbox = call.pod()?.path().to_string_lossy().into_owned();
         result.interfaces = vec![

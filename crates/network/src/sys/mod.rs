@@ -2,5 +2,4 @@
 //! `unsafe`; nothing here knows about pods.
 
 pub(crate) mod ethtool;
-pub(crate) mod netlink;
 pub(crate) mod netns;

@@ -2,6 +2,7 @@
 //! (checked to be that device), a masked directory an empty read-only tmpfs. What is not in the
 //! image is fine.
 
+use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
@@ -13,6 +14,7 @@ use super::mounts::attach;
 use super::rootfs::Root;
 use super::target;
 use crate::error::InitFailure;
+use crate::labels;
 use crate::spec::Linux;
 use crate::sys::{self, MountAttr};
 
@@ -34,7 +36,8 @@ pub(super) fn perform(root: &Root<'_>, linux: &Linux) -> Result<(), InitFailure>
     let mut done: Vec<&String> = Vec::new();
     for path in &linux.masked_paths {
         if !done.contains(&path) {
-            mask(root, path, &mut empty).map_err(InitFailure::at(format_args!("mask {path}")))?;
+            mask(root, path, &mut empty, labels::mount_label(linux))
+                .map_err(InitFailure::at(format_args!("mask {path}")))?;
             done.push(path);
         }
     }
@@ -69,7 +72,12 @@ fn read_only(root: &Root<'_>, path: &str) -> Result<(), Errno> {
 }
 
 /// All masked directories show the same `empty` one, made for the first of them.
-fn mask(root: &Root<'_>, path: &str, empty: &mut Option<OwnedFd>) -> Result<(), Errno> {
+fn mask(
+    root: &Root<'_>,
+    path: &str,
+    empty: &mut Option<OwnedFd>,
+    label: Option<&str>,
+) -> Result<(), Errno> {
     let Some(place) = place(root, path)? else {
         return Ok(());
     };
@@ -80,8 +88,15 @@ fn mask(root: &Root<'_>, path: &str, empty: &mut Option<OwnedFd>) -> Result<(), 
         return attach(sys::open_tree_fd(&*empty, false)?, place);
     }
     let target = format!("/proc/self/fd/{}", place.as_raw_fd());
-    let data = c"nr_blocks=1,nr_inodes=1";
-    mount("tmpfs", target, "tmpfs", MountFlags::RDONLY, data)?;
+    let data = labels::with_label("nr_blocks=1,nr_inodes=1".into(), "tmpfs", label);
+    let data = CString::new(data).map_err(|_| Errno::INVAL)?;
+    mount(
+        "tmpfs",
+        target,
+        "tmpfs",
+        MountFlags::RDONLY,
+        data.as_c_str(),
+    )?;
     *empty = Some(target::open(root.fd(), Path::new(path), OFlags::PATH)?);
     Ok(())
 }

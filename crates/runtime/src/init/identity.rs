@@ -9,6 +9,7 @@ use rustix::io::Errno;
 use super::program::Program;
 use crate::capability::Sets;
 use crate::error::InitFailure;
+use crate::labels::Labels;
 use crate::message::{Channel, FromInit};
 use crate::seccomp::Filter;
 use crate::spec::{Capabilities, Process};
@@ -142,6 +143,8 @@ pub(crate) struct Identity<'a> {
     pub(crate) groups_denied: bool,
     /// To the runtime, which passes a listener on.
     pub(crate) channel: &'a Channel,
+    /// What security modules call it.
+    pub(crate) labels: &'a Labels<'a>,
 }
 
 /// Becomes the user of `process` with its capabilities; returns the program to execute. Without
@@ -152,6 +155,7 @@ pub(crate) fn assume(
     warnings: &mut Vec<String>,
 ) -> Result<Program, InitFailure> {
     let process = identity.process;
+    identity.labels.apply()?;
     if process.no_new_privileges {
         sys::no_new_privs().map_err(InitFailure::at("set no_new_privs"))?;
     } else if let Some(filter) = identity.filter {

@@ -25,6 +25,7 @@ use crate::cgroup::Cgroup;
 use crate::container::{GateKind, NewContainer, Stdio, stdio_fds};
 use crate::error::InitFailure;
 use crate::hooks::{self, HookState};
+use crate::labels::Labels;
 use crate::message::{Channel, FromInit, ToInit};
 use crate::namespaces::Plan;
 use crate::scheduling;
@@ -111,6 +112,8 @@ impl<'a> Init<'a> {
         self.leave_the_parent(channel);
         self.warnings
             .extend(identity::oom_score_adj(self.process())?);
+        // Before any namespace is joined: /proc still is the host's.
+        let labels = Labels::of(self.process())?;
         let opened = if self.namespaces.has_users() {
             self.enter_users(channel)?
         } else {
@@ -119,18 +122,17 @@ impl<'a> Init<'a> {
             None
         };
         rustix::process::setsid().map_err(InitFailure::at("setsid"))?;
-        self.name_namespaces()?;
-        let own = self.namespaces.has(NamespaceKind::Mount);
+        self.name_namespaces(&labels)?;
+        let own = self.namespaces.is_new(NamespaceKind::Mount);
         let root = rootfs::prepare(self.new, self.opened_or_open(opened)?, own)?;
         let terminal = self.build(&root, channel)?;
         rustix::process::fchdir(root.fd()).map_err(InitFailure::at("chdir to the root"))?;
         self.container_hooks(channel)?;
-        let own = self.namespaces.has(NamespaceKind::Mount);
         rootfs::switch(&root, own, self.new.no_pivot)?;
         drop(root);
         rootfs::propagation(&self.linux)?;
         self.connect_stdio(terminal)?;
-        self.finish(channel)
+        self.finish(channel, &labels)
     }
 
     /// Signals as a program expects them, and no descriptor of the parent but those that are meant
@@ -184,7 +186,7 @@ impl<'a> Init<'a> {
     }
 
     /// What the namespaces are called and how they behave.
-    fn name_namespaces(&self) -> Result<(), InitFailure> {
+    fn name_namespaces(&self, labels: &Labels<'_>) -> Result<(), InitFailure> {
         if self.namespaces.is_new(NamespaceKind::Cgroup) {
             // SAFETY: a new cgroup namespace changes only how this process sees cgroup paths.
             unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWCGROUP) }
@@ -205,11 +207,13 @@ impl<'a> Init<'a> {
         })?;
         if !self.new.no_new_keyring {
             let name = CString::new(format!("_ses.{}", self.new.id)).unwrap_or_default();
+            labels.of_keys(true)?;
             match sys::join_session_keyring(&name) {
                 // A kernel or filter without keyrings, or a quota used up: nothing to keep apart then.
                 Ok(()) | Err(Errno::NOSYS | Errno::PERM | Errno::ACCESS | Errno::DQUOT) => {}
                 Err(errno) => return Err(InitFailure::new("join session keyring", errno)),
             }
+            labels.of_keys(false)?;
         }
         Ok(())
     }
@@ -303,7 +307,7 @@ impl<'a> Init<'a> {
     }
 
     /// Identity, the gate, and the program.
-    fn finish(mut self, channel: &mut Channel) -> Result<Infallible, Stop> {
+    fn finish(mut self, channel: &mut Channel, labels: &Labels<'_>) -> Result<Infallible, Stop> {
         sys::cloexec_from(3 + self.new.preserve_fds);
         let process = self.process();
         self.warnings.extend(identity::limits(process)?);
@@ -313,6 +317,7 @@ impl<'a> Init<'a> {
             filter: self.filter,
             groups_denied: self.groups_denied,
             channel,
+            labels,
         };
         let program = identity::assume(&identity, &mut self.warnings)?;
         if self.new.check_program {

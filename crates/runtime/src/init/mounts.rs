@@ -14,6 +14,7 @@ use super::target::{self, Missing};
 use crate::cgroup::Cgroup;
 use crate::container::{NewContainer, Rootfs};
 use crate::error::InitFailure;
+use crate::labels;
 use crate::message::{Channel, FromInit, ToInit};
 use crate::spec::Mount;
 use crate::sys::{self, MountAttr};
@@ -100,7 +101,10 @@ impl Mounts<'_> {
             Source::Kind if asked.kind.as_deref() == Some("cgroup") => {
                 cgroups(root, asked, options, self.cgroup).map_err(|errno| failed("cgroup", errno))
             }
-            Source::Kind => file_system(root, asked, options),
+            Source::Kind => {
+                let linux = self.new.spec.linux.as_ref();
+                file_system(root, asked, options, linux.and_then(labels::mount_label))
+            }
         }
     }
 }
@@ -178,7 +182,12 @@ pub(super) fn attach(tree: impl AsFd, place: impl AsFd) -> Result<(), Errno> {
 }
 
 /// A mount of a file system by type.
-fn file_system(root: BorrowedFd<'_>, asked: &Mount, options: &Options) -> Result<(), InitFailure> {
+fn file_system(
+    root: BorrowedFd<'_>,
+    asked: &Mount,
+    options: &Options,
+    label: Option<&str>,
+) -> Result<(), InitFailure> {
     let path = &asked.destination;
     let kind = asked.kind.as_deref().unwrap_or_default();
     let failed = |what: &str, errno| {
@@ -206,6 +215,7 @@ fn file_system(root: BorrowedFd<'_>, asked: &Mount, options: &Options) -> Result
         let comma = if data.is_empty() { "" } else { "," };
         data.push_str(&format!("{comma}mode={mode:o}"));
     }
+    let data = labels::with_label(data, kind, label);
     let text =
         CString::new(data).map_err(|_| InitFailure::because("a mount option holds a NUL byte"))?;
     let source = asked.source.clone().unwrap_or_else(|| PathBuf::from(kind));

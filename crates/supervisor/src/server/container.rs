@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use runtime::Gate;
 use runtime::cgroup::{Cgroup, OomWatch};
+use runtime::resctrl::Group;
 
 use super::cri_log::CriLog;
 use super::diagnose;
@@ -34,6 +35,8 @@ pub(super) struct Container {
     /// Why start failed; its first process is ending.
     pub(super) start_failure: Option<StartFailure>,
     pub(super) cgroup: Cgroup,
+    /// Its group of resctrl, if it has one.
+    pub(super) resctrl: Option<Group>,
     pub(super) oom: Option<OomWatch>,
     /// With its first process the kernel kills all others.
     pub(super) own_pid_namespace: bool,

@@ -249,6 +249,7 @@ impl Made {
             gate: Some(created.gate),
             start_failure: None,
             cgroup: created.cgroup,
+            resctrl: created.resctrl,
             oom: oom.ok(),
             own_pid_namespace: owns_pid_namespace(spec),
             hooks: hooks::wanted(spec),

@@ -64,6 +64,7 @@ impl Supervisor {
             spec: &spec,
             process: &process,
             cgroup: &container.cgroup,
+            resctrl: container.resctrl.as_ref(),
             stdio,
             preserve_fds: 0,
         };

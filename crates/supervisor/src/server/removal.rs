@@ -138,7 +138,13 @@ fn remove_cgroup(container: &Container, execs: bool) -> Result<bool> {
         return Ok(false);
     }
     match container.cgroup.delete() {
-        Ok(()) => Ok(true),
+        Ok(()) => {
+            let group = container.resctrl.as_ref();
+            group
+                .map_or(Ok(()), runtime::resctrl::Group::remove)
+                .map_err(container.failed("delete"))?;
+            Ok(true)
+        }
         Err(_) if tries < TRIES => Ok(false),
         Err(error) => Err(container.failed("delete")(error)),
     }

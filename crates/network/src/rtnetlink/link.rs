@@ -3,47 +3,27 @@
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use super::attribute::{Attributes, text_of, u32_of};
-use super::{Message, Request, Socket};
 use crate::{Error, InterfaceStats, Mac, Result};
-
-const RTM_NEWLINK: u16 = 16;
-const RTM_DELLINK: u16 = 17;
-const RTM_GETLINK: u16 = 18;
-const RTM_SETLINK: u16 = 19;
+use netlink::attribute::{Attributes, text_of, u32_of};
+pub(crate) use netlink::link::up;
+use netlink::link::{
+    DELETE, EXT_MASK, GET, HEADER, NAME, NET_NS_FD, NEW, SET, SKIP_STATS, UP, header,
+};
+use netlink::{Message, Request, Socket};
 
 const IFLA_ADDRESS: u16 = 1;
-const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
 const IFLA_MASTER: u16 = 10;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_STATS64: u16 = 23;
-const IFLA_NET_NS_FD: u16 = 28;
-const IFLA_EXT_MASK: u16 = 29;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
 const IFLA_INFO_SLAVE_KIND: u16 = 4;
 const IFLA_INFO_SLAVE_DATA: u16 = 5;
 const VETH_INFO_PEER: u16 = 1;
 const IFLA_BRPORT_MODE: u16 = 4;
-/// RTEXT_FILTER_SKIP_STATS: look-ups need no counters.
-const SKIP_STATS: u32 = 1 << 3;
 
-const IFF_UP: u32 = 1;
 const IFF_LOOPBACK: u32 = 8;
-
-/// Length of `struct ifinfomsg`.
-const INFO: usize = 16;
-
-/// `struct ifinfomsg` with only these fields set.
-fn info(family: i32, index: u32, flags: u32, change: u32) -> [u8; INFO] {
-    let mut bytes = [0; INFO];
-    bytes[0] = family as u8;
-    bytes[4..8].copy_from_slice(&index.to_ne_bytes());
-    bytes[8..12].copy_from_slice(&flags.to_ne_bytes());
-    bytes[12..16].copy_from_slice(&change.to_ne_bytes());
-    bytes
-}
 
 /// What a look-up tells about a link.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,8 +57,8 @@ pub(crate) struct Veth<'a> {
 
 /// Makes a bridge with a fixed hardware address: the kernel would change it with every port.
 pub(crate) fn new_bridge(name: &str, mac: Mac, mtu: u32) -> Request {
-    let mut message = Message::create(RTM_NEWLINK).header(&info(libc::AF_UNSPEC, 0, 0, 0));
-    message.text(IFLA_IFNAME, name).bytes(IFLA_ADDRESS, &mac.0);
+    let mut message = Message::create(NEW).header(&header(0, 0, 0));
+    message.text(NAME, name).bytes(IFLA_ADDRESS, &mac.0);
     if mtu != 0 {
         message.u32(IFLA_MTU, mtu);
     }
@@ -90,9 +70,9 @@ pub(crate) fn new_bridge(name: &str, mac: Mac, mtu: u32) -> Request {
 
 /// Makes a veth pair in one go: the host's end in the bridge, the pod's end in the pod.
 pub(crate) fn new_veth(veth: &Veth<'_>) -> Request {
-    let up = if veth.master.is_some() { IFF_UP } else { 0 };
-    let mut message = Message::create(RTM_NEWLINK).header(&info(libc::AF_UNSPEC, 0, up, up));
-    message.text(IFLA_IFNAME, veth.name);
+    let up = if veth.master.is_some() { UP } else { 0 };
+    let mut message = Message::create(NEW).header(&header(0, up, up));
+    message.text(NAME, veth.name);
     if let Some(master) = veth.master {
         message.u32(IFLA_MASTER, master);
     }
@@ -103,13 +83,12 @@ pub(crate) fn new_veth(veth: &Veth<'_>) -> Request {
         link.text(IFLA_INFO_KIND, "veth")
             .nest(IFLA_INFO_DATA, |data| {
                 data.nest(VETH_INFO_PEER, |peer| {
-                    peer.raw(&info(libc::AF_UNSPEC, 0, 0, 0))
-                        .text(IFLA_IFNAME, veth.peer);
+                    peer.raw(&header(0, 0, 0)).text(NAME, veth.peer);
                     if veth.mtu != 0 {
                         peer.u32(IFLA_MTU, veth.mtu);
                     }
                     // The number is only read while the request is sent, within the borrow of the fd.
-                    peer.u32(IFLA_NET_NS_FD, veth.netns.as_raw_fd().cast_unsigned());
+                    peer.u32(NET_NS_FD, veth.netns.as_raw_fd().cast_unsigned());
                 });
             });
     });
@@ -120,25 +99,18 @@ pub(crate) fn new_veth(veth: &Veth<'_>) -> Request {
     )
 }
 
-/// Brings a link up.
-pub(crate) fn up(index: u32, name: &str) -> Request {
-    let message =
-        Message::change(RTM_SETLINK).header(&info(libc::AF_UNSPEC, index, IFF_UP, IFF_UP));
-    Request::new("bring up link", name, message)
-}
-
 /// Cuts a link off: nothing passes through a veth pair with one end down. Takes a tenth of a
 /// millisecond, where deleting the link takes many. One that is not there counts as cut off.
 pub(crate) fn cut_off(index: u32, name: &str) -> Request {
-    let message = Message::change(RTM_SETLINK).header(&info(libc::AF_UNSPEC, index, 0, IFF_UP));
+    let message = Message::change(SET).header(&header(index, 0, UP));
     Request::new("cut off link", name, message).accept(libc::ENODEV)
 }
 
 /// Lets the bridge send a frame back through the port it came from: what a pod sends to a host port
 /// of its own comes back so where the kernel passes bridged packets to nftables (br_netfilter).
 pub(crate) fn hairpin(name: &str) -> Request {
-    let mut message = Message::change(RTM_NEWLINK).header(&info(libc::AF_UNSPEC, 0, 0, 0));
-    message.text(IFLA_IFNAME, name).nest(IFLA_LINKINFO, |link| {
+    let mut message = Message::change(NEW).header(&header(0, 0, 0));
+    message.text(NAME, name).nest(IFLA_LINKINFO, |link| {
         link.text(IFLA_INFO_SLAVE_KIND, "bridge")
             .nest(IFLA_INFO_SLAVE_DATA, |port| {
                 port.u8(IFLA_BRPORT_MODE, 1);
@@ -150,42 +122,38 @@ pub(crate) fn hairpin(name: &str) -> Request {
 /// Deletes a link by its number, which is not given out again: a link made since under the same name
 /// is safe. One that is not there counts as deleted.
 pub(crate) fn delete(index: u32, name: &str) -> Request {
-    let message = Message::change(RTM_DELLINK).header(&info(libc::AF_UNSPEC, index, 0, 0));
+    let message = Message::change(DELETE).header(&header(index, 0, 0));
     Request::new("delete link", name, message).accept(libc::ENODEV)
 }
 
 /// Looks a link up by its name; `None` when there is none.
 pub(crate) fn by_name(socket: &mut Socket, name: &str) -> Result<Option<Link>> {
-    let mut message = Message::get(RTM_GETLINK).header(&info(libc::AF_UNSPEC, 0, 0, 0));
-    message
-        .text(IFLA_IFNAME, name)
-        .u32(IFLA_EXT_MASK, SKIP_STATS);
+    let mut message = Message::get(GET).header(&header(0, 0, 0));
+    message.text(NAME, name).u32(EXT_MASK, SKIP_STATS);
     match socket.get(Request::new("look up link", name, message), read) {
         Ok(link) => Ok(Some(link)),
         Err(error) if error.errno() == Some(libc::ENODEV) => Ok(None),
-        Err(error) => Err(error),
+        Err(error) => Err(error.into()),
     }
 }
 
 /// Looks a link up by its number.
 pub(crate) fn by_index(socket: &mut Socket, index: u32) -> Result<Link> {
-    let mut message = Message::get(RTM_GETLINK).header(&info(libc::AF_UNSPEC, index, 0, 0));
-    message.u32(IFLA_EXT_MASK, SKIP_STATS);
-    socket.get(
-        Request::new("look up link", format!("number {index}"), message),
-        read,
-    )
+    let mut message = Message::get(GET).header(&header(index, 0, 0));
+    message.u32(EXT_MASK, SKIP_STATS);
+    let request = Request::new("look up link", format!("number {index}"), message);
+    Ok(socket.get(request, read)?)
 }
 
 fn read(payload: &[u8]) -> Option<Link> {
-    let attributes = Attributes::after(payload, INFO);
+    let attributes = Attributes::after(payload, HEADER);
     let kind = attributes
         .get(IFLA_LINKINFO)
         .and_then(|link| Attributes::nested(link).get(IFLA_INFO_KIND))
         .map(text_of);
     Some(Link {
         index: u32_of(payload.get(4..8)?)?,
-        name: text_of(attributes.get(IFLA_IFNAME)?),
+        name: text_of(attributes.get(NAME)?),
         mac: attributes
             .get(IFLA_ADDRESS)
             .and_then(|mac| mac.try_into().ok())
@@ -197,7 +165,7 @@ fn read(payload: &[u8]) -> Option<Link> {
 
 /// Counters of all links but loopback ones.
 pub(crate) fn stats(socket: &mut Socket) -> Result<Vec<InterfaceStats>> {
-    let message = Message::dump(RTM_GETLINK).header(&info(libc::AF_UNSPEC, 0, 0, 0));
+    let message = Message::dump(GET).header(&header(0, 0, 0));
     let mut all = Vec::new();
     let mut malformed = false;
     socket.dump(Request::new("list", "links", message), |payload| {
@@ -211,18 +179,14 @@ pub(crate) fn stats(socket: &mut Socket) -> Result<Vec<InterfaceStats>> {
     })?;
     if malformed {
         let what = "counters are missing";
-        return Err(Error::Answer {
-            operation: "list",
-            object: "links".to_owned(),
-            what,
-        });
+        return Err(Error::answer("list", "links".to_owned(), what));
     }
     Ok(all)
 }
 
 /// The first eight of `struct rtnl_link_stats64`.
 fn read_stats(payload: &[u8]) -> Option<InterfaceStats> {
-    let attributes = Attributes::after(payload, INFO);
+    let attributes = Attributes::after(payload, HEADER);
     let counters = attributes.get(IFLA_STATS64)?;
     let counter = |index: usize| -> Option<u64> {
         Some(u64::from_ne_bytes(
@@ -230,7 +194,7 @@ fn read_stats(payload: &[u8]) -> Option<InterfaceStats> {
         ))
     };
     Some(InterfaceStats {
-        name: text_of(attributes.get(IFLA_IFNAME)?),
+        name: text_of(attributes.get(NAME)?),
         rx_packets: counter(0)?,
         tx_packets: counter(1)?,
         rx_bytes: counter(2)?,

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::{Message, Request};
+use netlink::{Message, Request};
 
 const RTM_NEWADDR: u16 = 20;
 const IFA_ADDRESS: u16 = 1;

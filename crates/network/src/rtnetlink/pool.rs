@@ -4,13 +4,13 @@
 use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, PoisonError};
 
-use super::Socket;
 use crate::Result;
+use netlink::Socket;
 
 /// Sockets of one protocol, all in the namespace of the threads that use the pool.
 #[derive(Debug)]
 pub(crate) struct Pool {
-    open: fn() -> Result<Socket>,
+    open: fn() -> netlink::Result<Socket>,
     idle: Mutex<Vec<Socket>>,
 }
 
@@ -24,7 +24,7 @@ pub(crate) struct Borrowed<'a> {
 
 impl Pool {
     /// An empty pool.
-    pub(crate) fn new(open: fn() -> Result<Socket>) -> Self {
+    pub(crate) fn new(open: fn() -> netlink::Result<Socket>) -> Self {
         Pool {
             open,
             idle: Mutex::default(),

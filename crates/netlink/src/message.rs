@@ -16,7 +16,7 @@ const NESTED: u16 = 0x8000;
 
 /// One netlink message under construction.
 #[derive(Debug)]
-pub(crate) struct Message {
+pub struct Message {
     bytes: Vec<u8>,
 }
 
@@ -31,49 +31,49 @@ impl Message {
     }
 
     /// Changes something that exists, or asks for one object; acknowledged.
-    pub(crate) fn change(kind: u16) -> Self {
+    pub fn change(kind: u16) -> Self {
         Self::with_flags(kind, F_ACK)
     }
 
     /// Asks for one object; the object itself is the answer.
-    pub(crate) fn get(kind: u16) -> Self {
+    pub fn get(kind: u16) -> Self {
         Self::with_flags(kind, 0)
     }
 
     /// Makes something new, and fails when it exists.
-    pub(crate) fn create(kind: u16) -> Self {
+    pub fn create(kind: u16) -> Self {
         Self::with_flags(kind, F_ACK | F_CREATE | F_EXCL)
     }
 
     /// Makes something, or accepts that it exists.
-    pub(crate) fn ensure(kind: u16) -> Self {
+    pub fn ensure(kind: u16) -> Self {
         Self::with_flags(kind, F_ACK | F_CREATE)
     }
 
     /// Makes something at the end of an ordered list.
-    pub(crate) fn append(kind: u16) -> Self {
+    pub fn append(kind: u16) -> Self {
         Self::with_flags(kind, F_ACK | F_CREATE | F_APPEND)
     }
 
     /// Asks for all objects of a kind.
-    pub(crate) fn dump(kind: u16) -> Self {
+    pub fn dump(kind: u16) -> Self {
         Self::with_flags(kind, F_DUMP)
     }
 
     /// A message that is not answered (the brackets of an nftables batch).
-    pub(crate) fn silent(kind: u16) -> Self {
+    pub fn silent(kind: u16) -> Self {
         Self::with_flags(kind, 0)
     }
 
     /// The family's fixed header; once, before any attribute.
-    pub(crate) fn header(mut self, bytes: &[u8]) -> Self {
+    pub fn header(mut self, bytes: &[u8]) -> Self {
         self.bytes.extend_from_slice(bytes);
         self.pad();
         self
     }
 
     /// An attribute.
-    pub(crate) fn bytes(&mut self, kind: u16, value: &[u8]) -> &mut Self {
+    pub fn bytes(&mut self, kind: u16, value: &[u8]) -> &mut Self {
         let length = u16::try_from(4 + value.len()).unwrap_or(u16::MAX);
         self.bytes.extend_from_slice(&length.to_ne_bytes());
         self.bytes.extend_from_slice(&kind.to_ne_bytes());
@@ -83,7 +83,7 @@ impl Message {
     }
 
     /// A NUL-terminated string attribute.
-    pub(crate) fn text(&mut self, kind: u16, value: &str) -> &mut Self {
+    pub fn text(&mut self, kind: u16, value: &str) -> &mut Self {
         let mut bytes = Vec::with_capacity(value.len() + 1);
         bytes.extend_from_slice(value.as_bytes());
         bytes.push(0);
@@ -91,22 +91,22 @@ impl Message {
     }
 
     /// A byte.
-    pub(crate) fn u8(&mut self, kind: u16, value: u8) -> &mut Self {
+    pub fn u8(&mut self, kind: u16, value: u8) -> &mut Self {
         self.bytes(kind, &[value])
     }
 
     /// A 32-bit number in the host's byte order.
-    pub(crate) fn u32(&mut self, kind: u16, value: u32) -> &mut Self {
+    pub fn u32(&mut self, kind: u16, value: u32) -> &mut Self {
         self.bytes(kind, &value.to_ne_bytes())
     }
 
     /// A 32-bit number in network byte order.
-    pub(crate) fn be32(&mut self, kind: u16, value: u32) -> &mut Self {
+    pub fn be32(&mut self, kind: u16, value: u32) -> &mut Self {
         self.bytes(kind, &value.to_be_bytes())
     }
 
     /// An IP address.
-    pub(crate) fn ip(&mut self, kind: u16, value: IpAddr) -> &mut Self {
+    pub fn ip(&mut self, kind: u16, value: IpAddr) -> &mut Self {
         match value {
             IpAddr::V4(ip) => self.bytes(kind, &ip.octets()),
             IpAddr::V6(ip) => self.bytes(kind, &ip.octets()),
@@ -114,7 +114,7 @@ impl Message {
     }
 
     /// An attribute that holds what `fill` writes: a fixed header, attributes, or both.
-    pub(crate) fn nest(&mut self, kind: u16, fill: impl FnOnce(&mut Self)) -> &mut Self {
+    pub fn nest(&mut self, kind: u16, fill: impl FnOnce(&mut Self)) -> &mut Self {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(&[0; 2]);
         self.bytes.extend_from_slice(&(kind | NESTED).to_ne_bytes());
@@ -125,7 +125,7 @@ impl Message {
     }
 
     /// A fixed header inside a nested attribute.
-    pub(crate) fn raw(&mut self, bytes: &[u8]) -> &mut Self {
+    pub fn raw(&mut self, bytes: &[u8]) -> &mut Self {
         self.bytes.extend_from_slice(bytes);
         self.pad();
         self
@@ -151,20 +151,16 @@ impl Message {
 
 /// A message with the words for its error.
 #[derive(Debug)]
-pub(crate) struct Request {
-    pub(super) message: Message,
-    pub(super) operation: &'static str,
-    pub(super) object: String,
-    pub(super) accepted: Option<i32>,
+pub struct Request {
+    pub(crate) message: Message,
+    pub(crate) operation: &'static str,
+    pub(crate) object: String,
+    pub(crate) accepted: Option<i32>,
 }
 
 impl Request {
     /// "OPERATION OBJECT: cause" is how a failure will read.
-    pub(crate) fn new(
-        operation: &'static str,
-        object: impl Into<String>,
-        message: Message,
-    ) -> Self {
+    pub fn new(operation: &'static str, object: impl Into<String>, message: Message) -> Self {
         Request {
             message,
             operation,
@@ -174,7 +170,7 @@ impl Request {
     }
 
     /// Takes this errno as success: the wanted state is there already.
-    pub(crate) fn accept(mut self, errno: i32) -> Self {
+    pub fn accept(mut self, errno: i32) -> Self {
         self.accepted = Some(errno);
         self
     }
@@ -182,8 +178,8 @@ impl Request {
 
 #[cfg(test)]
 mod tests {
-    use super::super::attribute::Attributes;
     use super::*;
+    use crate::attribute::Attributes;
 
     #[test]
     fn attributes_read_back_as_written() {

@@ -3,21 +3,21 @@
 
 /// Iterator over the attributes in a byte slice; ends at the first malformed one.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Attributes<'a>(&'a [u8]);
+pub struct Attributes<'a>(&'a [u8]);
 
 impl<'a> Attributes<'a> {
     /// The attributes after a fixed header of `header` bytes.
-    pub(crate) fn after(payload: &'a [u8], header: usize) -> Self {
+    pub fn after(payload: &'a [u8], header: usize) -> Self {
         Attributes(payload.get(header..).unwrap_or_default())
     }
 
     /// The attributes inside a nested one.
-    pub(crate) fn nested(value: &'a [u8]) -> Self {
+    pub fn nested(value: &'a [u8]) -> Self {
         Attributes(value)
     }
 
     /// The value of the first attribute of this type.
-    pub(crate) fn get(mut self, kind: u16) -> Option<&'a [u8]> {
+    pub fn get(mut self, kind: u16) -> Option<&'a [u8]> {
         self.find(|(found, _)| *found == kind)
             .map(|(_, value)| value)
     }
@@ -39,17 +39,17 @@ impl<'a> Iterator for Attributes<'a> {
 const TYPE_MASK: u16 = 0x3fff;
 
 /// A number in the host's byte order.
-pub(crate) fn u32_of(value: &[u8]) -> Option<u32> {
+pub fn u32_of(value: &[u8]) -> Option<u32> {
     Some(u32::from_ne_bytes(value.get(..4)?.try_into().ok()?))
 }
 
 /// A number in network byte order, as nftables writes them.
-pub(crate) fn be32_of(value: &[u8]) -> Option<u32> {
+pub fn be32_of(value: &[u8]) -> Option<u32> {
     Some(u32::from_be_bytes(value.get(..4)?.try_into().ok()?))
 }
 
 /// A string that ends at the first NUL.
-pub(crate) fn text_of(value: &[u8]) -> String {
+pub fn text_of(value: &[u8]) -> String {
     let end = value
         .iter()
         .position(|byte| *byte == 0)

@@ -2,14 +2,13 @@
 //! turns the kernel's refusals into errors that name the object.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, netlink as protocol, recv, send};
 
-use super::attribute::{Attributes, text_of};
-use super::message::{HEADER, Request};
-use crate::sys::netns::Netns;
+use crate::attribute::{Attributes, text_of};
+use crate::message::{HEADER, Request};
 use crate::{Error, Result, sys};
 
 const NLMSG_ERROR: u16 = 2;
@@ -23,10 +22,16 @@ const RECEIVE: usize = 32 << 10;
 
 /// A netlink socket of one protocol, bound for life to the namespace it was opened in.
 #[derive(Debug)]
-pub(crate) struct Socket {
+pub struct Socket {
     fd: OwnedFd,
     sequence: u32,
     buffer: Vec<u8>,
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
 }
 
 /// What is remembered of a sent request until it is answered.
@@ -52,37 +57,18 @@ impl Socket {
     }
 
     /// rtnetlink in the calling thread's namespace.
-    pub(crate) fn route() -> Result<Socket> {
-        Self::new(sys::netlink::open(None))
-    }
-
-    /// rtnetlink inside `netns`.
-    pub(crate) fn route_in(netns: &Netns) -> Result<Socket> {
-        Self::new(netns.run(|| sys::netlink::open(None))?)
+    pub fn route() -> Result<Socket> {
+        Self::new(sys::open(None))
     }
 
     /// Netfilter in the calling thread's namespace.
-    pub(crate) fn netfilter() -> Result<Socket> {
-        Self::new(sys::netlink::open(Some(protocol::NETFILTER)))
-    }
-
-    /// Makes a change of a link's carrier take effect now. The kernel leaves that to a worker, and
-    /// until it has run, packets are lost: the first one's loss costs the pod a second.
-    pub(crate) fn settle(&self, name: &str) -> Result<()> {
-        match sys::ethtool::has_carrier(self.fd.as_fd(), name) {
-            Ok(_) => Ok(()),
-            Err(source) => Err(Error::Netlink {
-                operation: "settle link",
-                object: name.to_owned(),
-                source,
-                detail: None,
-            }),
-        }
+    pub fn netfilter() -> Result<Socket> {
+        Self::new(sys::open(Some(protocol::NETFILTER)))
     }
 
     /// Sends all requests at once and waits for every acknowledgement. The kernel goes on after a
     /// refusal; the first one is returned.
-    pub(crate) fn send(&mut self, requests: Vec<Request>) -> Result<()> {
+    pub fn send(&mut self, requests: Vec<Request>) -> Result<()> {
         if requests.is_empty() {
             return Ok(());
         }
@@ -104,16 +90,12 @@ impl Socket {
     }
 
     /// Sends one request.
-    pub(crate) fn send_one(&mut self, request: Request) -> Result<()> {
+    pub fn send_one(&mut self, request: Request) -> Result<()> {
         self.send(vec![request])
     }
 
     /// Asks for one object and hands its payload (fixed header and attributes) to `read`.
-    pub(crate) fn get<T>(
-        &mut self,
-        request: Request,
-        read: impl FnOnce(&[u8]) -> Option<T>,
-    ) -> Result<T> {
+    pub fn get<T>(&mut self, request: Request, read: impl FnOnce(&[u8]) -> Option<T>) -> Result<T> {
         let mut read = Some(read);
         let (operation, object) = (request.operation, request.object.clone());
         let mut found = None;
@@ -130,7 +112,7 @@ impl Socket {
     }
 
     /// Asks for all objects of a kind and hands each one's payload to `each`.
-    pub(crate) fn dump(&mut self, request: Request, mut each: impl FnMut(&[u8])) -> Result<()> {
+    pub fn dump(&mut self, request: Request, mut each: impl FnMut(&[u8])) -> Result<()> {
         self.exchange(request, |payload| each(payload))
     }
 
@@ -160,7 +142,7 @@ impl Socket {
                     NLMSG_ERROR => {
                         return match part.refusal() {
                             None => Ok(()),
-                            Some((source, detail)) => Err(Error::Netlink {
+                            Some((source, detail)) => Err(Error::Refused {
                                 operation,
                                 object,
                                 source,
@@ -221,7 +203,7 @@ impl Socket {
                 if request.accepted.is_some() && source.raw_os_error() == request.accepted {
                     continue;
                 }
-                first.get_or_insert_with(|| Error::Netlink {
+                first.get_or_insert_with(|| Error::Refused {
                     operation: request.operation,
                     object: request.object.clone(),
                     source,

@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::address::family;
-use super::attribute::{Attributes, u32_of};
-use super::{Message, Request, Socket};
 use crate::Result;
+use netlink::attribute::{Attributes, u32_of};
+use netlink::{Message, Request, Socket};
 
 const RTM_NEWROUTE: u16 = 24;
 const RTM_DELROUTE: u16 = 25;
@@ -121,12 +121,10 @@ pub(crate) fn link_to(socket: &mut Socket, ip: IpAddr) -> Result<u32> {
     bytes[1] = if ip.is_ipv4() { 32 } else { 128 };
     let mut message = Message::get(RTM_GETROUTE).header(&bytes);
     message.ip(RTA_DST, ip);
-    socket.get(
-        Request::new("look up route", format!("to {ip}"), message),
-        |payload| {
-            Attributes::after(payload, ROUTE)
-                .get(RTA_OIF)
-                .and_then(u32_of)
-        },
-    )
+    let request = Request::new("look up route", format!("to {ip}"), message);
+    Ok(socket.get(request, |payload| {
+        Attributes::after(payload, ROUTE)
+            .get(RTA_OIF)
+            .and_then(u32_of)
+    })?)
 }
