@@ -2,6 +2,7 @@
 # (as root) and can be run again and again.
 
 CARGO ?= cargo
+export FLOE_COMMIT ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 TARGET := target/$(shell rustc -vV | sed -n 's/^host: //p')
 
 .PHONY: help quickstart test test-vm lint bench build deps

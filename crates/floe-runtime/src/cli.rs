@@ -9,7 +9,13 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::cmd;
 
 /// As Docker reads it: `NAME version NUMBER`, and the specification's version on its own line.
-const VERSION: &str = concat!("version ", env!("CARGO_PKG_VERSION"), "\nspec: 1.3.0");
+const VERSION: &str = concat!(
+    "version ",
+    env!("CARGO_PKG_VERSION"),
+    "\ncommit: ",
+    env!("FLOE_COMMIT"),
+    "\nspec: 1.3.0"
+);
 
 /// As runc's, whose first lines programs look at.
 fn help(name: &str) -> String {
@@ -54,6 +60,15 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
+/// Root of the host keeps to /run; an ordinary user, and root of a user namespace, may not be let in.
+fn state_root() -> PathBuf {
+    let own = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty());
+    match own {
+        Some(own) if runtime::is_rootless() => Path::new(&own).join("floe-runtime"),
+        _ => "/run/floe-runtime".into(),
+    }
+}
+
 /// Options of every verb.
 #[derive(Debug, Args)]
 pub(crate) struct Global {
@@ -69,8 +84,9 @@ pub(crate) struct Global {
     /// The format of the log
     #[arg(long, default_value = "text", value_parser = ["text", "json"])]
     pub(crate) log_format: String,
-    /// Directory for the state of containers
-    #[arg(long, default_value = "/run/floe-runtime", value_name = "DIR")]
+    /// Directory for the state of containers [default: /run/floe-runtime, or
+    /// $XDG_RUNTIME_DIR/floe-runtime for a user without root]
+    #[arg(long, value_name = "DIR", default_value_os_t = state_root(), hide_default_value = true)]
     pub(crate) root: PathBuf,
     /// systemd's cgroups (not supported yet)
     #[arg(long)]

@@ -1,6 +1,41 @@
-//! The config.json that `spec` writes: a shell with a terminal on a read-only root.
+//! The config.json that `spec` writes: a shell with a terminal on a read-only root, for root or for
+//! an ordinary user.
 
 use serde_json::{Value, json};
+
+/// As an ordinary user can run it: as root of a user namespace that knows nobody else, in the host's
+/// network, and without what only root may do.
+pub(crate) fn rootless() -> Value {
+    let mut all = document();
+    let own = |id: u32| json!([{ "containerID": 0, "hostID": id, "size": 1 }]);
+    let linux = &mut all["linux"];
+    linux["uidMappings"] = own(rustix::process::geteuid().as_raw());
+    linux["gidMappings"] = own(rustix::process::getegid().as_raw());
+    if let Some(fields) = linux.as_object_mut() {
+        fields.remove("resources");
+    }
+    if let Some(namespaces) = linux["namespaces"].as_array_mut() {
+        namespaces.retain(|namespace| namespace["type"] != "network");
+        namespaces.push(json!({ "type": "user" }));
+    }
+    for each in all["mounts"].as_array_mut().into_iter().flatten() {
+        // sysfs belongs to the network namespace, which stays the host's.
+        if each["destination"] == "/sys" {
+            *each = mount(
+                "/sys",
+                "none",
+                "/sys",
+                &["rbind", "nosuid", "noexec", "nodev", "ro"],
+            );
+        }
+        // A group that the user namespace does not know.
+        if let Some(options) = each["options"].as_array_mut() {
+            let id = |word: &Value| word.as_str().is_some_and(|word| word.starts_with("gid="));
+            options.retain(|word| !id(word));
+        }
+    }
+    all
+}
 
 pub(crate) fn document() -> Value {
     let capabilities = ["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"];

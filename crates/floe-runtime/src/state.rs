@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use runtime::cgroup::Cgroup;
@@ -181,6 +181,23 @@ impl State {
         with_gate(&dir, |address| connect(&socket, address)).map_err(failed)?;
         std::fs::remove_file(dir.join(GATE)).map_err(Failure::at(format_args!("remove {GATE}")))?;
         Ok(runtime::Gate::connect(socket).open()?)
+    }
+
+    /// Whose its state directory is, by name if there is one.
+    pub(crate) fn owner(&self, global: &Global) -> String {
+        let of = dir(global, &self.id).and_then(|dir| {
+            std::fs::metadata(&dir).map_err(Failure::at(format_args!("stat {}", dir.display())))
+        });
+        let Ok(stat) = of else {
+            return String::new();
+        };
+        let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+        let uid = stat.uid().to_string();
+        let named = users
+            .lines()
+            .find(|line| line.split(':').nth(2) == Some(uid.as_str()));
+        let name = named.and_then(|line| line.split(':').next());
+        name.map_or_else(|| format!("#{uid}"), str::to_owned)
     }
 
     /// Has it made a PID namespace, whose processes end with its first one?

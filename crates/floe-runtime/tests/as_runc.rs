@@ -357,12 +357,14 @@ fn an_exec_gets_the_descriptors_asked_for() {
 fn the_version_is_in_the_form_that_docker_reads() {
     needs_host!();
     let lab = Lab::new();
-    let version = concat!(
-        "floe-runtime version ",
-        env!("CARGO_PKG_VERSION"),
-        "\nspec: 1.3.0\n"
-    );
     for flag in ["--version", "-v"] {
-        assert_eq!(lab.call(&[flag]).ok(), version);
+        let said = lab.call(&[flag]).ok();
+        let lines: Vec<&str> = said.lines().collect();
+        let [name, commit, spec] = lines[..] else {
+            panic!("{said}");
+        };
+        let version = concat!("floe-runtime version ", env!("CARGO_PKG_VERSION"));
+        assert_eq!((name, spec), (version, "spec: 1.3.0"));
+        assert!(commit.starts_with("commit: "), "{said}");
     }
 }

@@ -21,11 +21,12 @@ use crate::message::{Channel, FromInit, ToInit};
 use crate::namespaces::{self, ParentPid};
 use crate::notify;
 use crate::resctrl::Group;
+use crate::rootless;
 use crate::scheduling;
 use crate::seccomp::Filter;
 use crate::spec::{NamespaceKind, Process, Spec};
 use crate::sys::{self, Forked};
-use crate::users;
+use crate::users::{self, Groups};
 use crate::validate;
 
 /// A process to be run in a container.
@@ -72,6 +73,7 @@ impl NewExec<'_> {
     /// left then.
     pub fn start(self) -> Result<Started> {
         validate::process(self.process)?;
+        rootless::check_process(self.process)?;
         let linux = self.spec.linux.as_ref();
         let filter = linux.map(compile).transpose()?.flatten();
         let gone = |_| Error::Vanished {
@@ -203,7 +205,7 @@ impl NewExec<'_> {
         let labels = Labels::of(self.process)?;
         let root = self.shared_root()?;
         let users = self.has_own(NamespaceKind::User);
-        let groups_denied = users && users::groups_denied(&self.container_pid.to_string());
+        let groups = Groups::of(self.spec, &self.container_pid.to_string());
         if users {
             init::raise_limits(self.process);
         }
@@ -211,7 +213,7 @@ impl NewExec<'_> {
             .map_err(InitFailure::at("join the container's namespaces"))?;
         if users {
             between::succeed(channel, 0)?;
-            users::become_root(groups_denied)?;
+            users::become_root(groups)?;
         }
         if let Some(root) = root {
             rustix::process::fchdir(&root)
@@ -226,7 +228,7 @@ impl NewExec<'_> {
         let identity = Identity {
             process: self.process,
             filter,
-            groups_denied,
+            groups,
             channel,
             labels: &labels,
         };

@@ -3,7 +3,8 @@
 //! could open that file by /proc/PID/exe and overwrite it. So that program runs from a detached,
 //! read-only clone of its file's mount, which no container can make writable.
 //!
-//! Never copies the file, and never leaves the clone reachable by a path.
+//! Who may not clone mounts (an ordinary user) runs from a sealed copy in memory instead, unless the
+//! file is none of the user's anyway. The clone is never reachable by a path.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -11,7 +12,10 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 
-use rustix::fs::{CWD, StatVfsMountFlags, fstatvfs};
+use rustix::fs::{
+    CWD, MemfdFlags, SealFlags, StatVfsMountFlags, fcntl_add_seals, fstat, fstatvfs, memfd_create,
+};
+use rustix::io::Errno;
 use rustix::mount::{OpenTreeFlags, open_tree};
 
 use crate::error::{Error, Result};
@@ -49,11 +53,18 @@ pub fn protect_own_program() -> Result<()> {
         source,
     };
     let own = File::open(SELF).map_err(failed)?;
-    let mount = fstatvfs(&own).map_err(Error::io("stat file system of", SELF))?;
-    if mount.f_flag.contains(StatVfsMountFlags::RDONLY) {
+    if is_protected(&own)? {
         return Ok(());
     }
-    let clone = read_only_program(Path::new(SELF))?;
+    let clone = match read_only_program(Path::new(SELF)) {
+        Err(Error::Io { source, .. }) if source.raw_os_error() == Some(libc::EPERM) => {
+            if belongs_to_others(&own)? {
+                return Ok(());
+            }
+            sealed_copy(own)?
+        }
+        other => other?,
+    };
     let arguments: Vec<CString> = std::env::args_os()
         .filter_map(|text| c_text(text.into_vec()))
         .collect();
@@ -62,6 +73,45 @@ pub fn protect_own_program() -> Result<()> {
     });
     let errno = sys::execveat(&clone, &arguments, &environment.collect::<Vec<_>>());
     Err(Error::io("execute a read-only clone of", SELF)(errno))
+}
+
+/// Can nobody write to this file as it was opened?
+fn is_protected(own: &File) -> Result<bool> {
+    let mount = fstatvfs(own).map_err(Error::io("stat file system of", SELF))?;
+    // Only files in memory have seals.
+    let sealed =
+        rustix::fs::fcntl_get_seals(own).is_ok_and(|seals| seals.contains(SealFlags::WRITE));
+    Ok(sealed || mount.f_flag.contains(StatVfsMountFlags::RDONLY))
+}
+
+/// A file of root's that the caller cannot write to: neither can a container, which has at most the
+/// rights of the caller and of ids that are given to him.
+fn belongs_to_others(own: &File) -> Result<bool> {
+    let stat = fstat(own).map_err(Error::io("stat", SELF))?;
+    let caller = rustix::process::geteuid();
+    let others = stat.st_uid == 0 && !caller.is_root() && stat.st_mode & 0o022 == 0;
+    Ok(others)
+}
+
+/// A copy of a file in memory that nobody can change any more.
+fn sealed_copy(mut file: File) -> Result<OwnedFd> {
+    let failed = |source| Error::Io {
+        operation: "copy",
+        path: SELF.into(),
+        source,
+    };
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let exec = MemfdFlags::EXEC;
+    let memory = match memfd_create("floe-runtime", flags | exec) {
+        // Before Linux 6.3 there is no flag, and all may be executed.
+        Err(Errno::INVAL) => memfd_create("floe-runtime", flags),
+        other => other,
+    };
+    let mut memory = File::from(memory.map_err(Error::io("make a copy of", SELF))?);
+    std::io::copy(&mut file, &mut memory).map_err(failed)?;
+    let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
+    fcntl_add_seals(&memory, seals).map_err(Error::io("seal a copy of", SELF))?;
+    Ok(memory.into())
 }
 
 /// None of what execve gave can hold a NUL byte.
@@ -73,6 +123,17 @@ fn c_text(bytes: Vec<u8>) -> Option<CString> {
 mod tests {
     use super::*;
     use std::os::fd::AsRawFd;
+
+    #[test]
+    fn a_copy_in_memory_cannot_be_opened_for_writing_and_is_known() {
+        let own = File::open(SELF).unwrap();
+        let copy = File::from(sealed_copy(own).unwrap());
+        assert!(is_protected(&copy).unwrap());
+        let magic = format!("/proc/self/fd/{}", copy.as_raw_fd());
+        let mut again = File::options().write(true).open(&magic).unwrap();
+        let refused = std::io::Write::write(&mut again, b"x").unwrap_err();
+        assert_eq!(refused.raw_os_error(), Some(libc::EPERM));
+    }
 
     #[test]
     fn a_program_opened_so_cannot_be_opened_for_writing() {

@@ -206,11 +206,36 @@ fn joined(spec: &Spec) -> Result<OwnedFd> {
     namespaces::open_file(path)
 }
 
+/// What is done with supplementary groups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Groups {
+    /// They become those of the process.
+    Free,
+    /// The user namespace does not let processes set theirs.
+    Denied,
+    /// The caller's stay, as the annotation that crun knows asks for: a user then keeps the access to
+    /// files that these give.
+    Kept,
+}
+
+impl Groups {
+    /// For a process of this container, in the user namespace that `process` (`self`, or a process id)
+    /// is in.
+    pub(crate) fn of(spec: &Spec, process: &str) -> Self {
+        let keep = spec.annotations.get("run.oci.keep_original_groups");
+        match keep.map(String::as_str) {
+            Some("1" | "true") => Self::Kept,
+            _ if groups_denied(process) => Self::Denied,
+            _ => Self::Free,
+        }
+    }
+}
+
 /// Becomes root of the user namespace this process is in, and of nothing else: without that,
 /// whatever it makes has an owner that the namespace does not know.
-pub(crate) fn become_root(groups_denied: bool) -> std::result::Result<(), InitFailure> {
+pub(crate) fn become_root(groups: Groups) -> std::result::Result<(), InitFailure> {
     let (uid, gid) = (rustix::fs::Uid::ROOT, rustix::fs::Gid::ROOT);
-    if !groups_denied {
+    if groups == Groups::Free {
         rustix::thread::set_thread_groups(&[]).map_err(InitFailure::at("drop groups"))?;
     }
     rustix::thread::set_thread_res_gid(gid, gid, gid)
@@ -223,7 +248,7 @@ pub(crate) fn become_root(groups_denied: bool) -> std::result::Result<(), InitFa
 
 /// May a process (`self`, or a process id) of a user namespace not change its groups? Kernels
 /// without `/proc/PID/setgroups` let it.
-pub(crate) fn groups_denied(process: &str) -> bool {
+fn groups_denied(process: &str) -> bool {
     std::fs::read_to_string(format!("/proc/{process}/setgroups"))
         .is_ok_and(|text| text.trim_end() == "deny")
 }

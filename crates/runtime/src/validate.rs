@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::labels;
 use crate::net_devices;
 use crate::resctrl;
+use crate::rootless;
 use crate::scheduling;
 use crate::spec::{Hooks, Linux, NamespaceKind, Process, Spec};
 use crate::users;
@@ -34,6 +35,7 @@ pub(crate) fn spec(spec: &Spec) -> Result<()> {
         }
     }
     users::check(spec)?;
+    rootless::check(spec)?;
     hooks(spec.hooks.as_ref())?;
     match &spec.linux {
         Some(linux) => self::linux(spec, linux),

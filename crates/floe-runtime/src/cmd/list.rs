@@ -18,10 +18,9 @@ pub(crate) struct Args {
 
 pub(crate) fn run(global: &Global, args: &Args) -> Outcome {
     let all = State::all(global)?;
-    // Only root makes containers: a state directory is its maker's alone.
     let documents: Vec<Document<'_>> = all
         .iter()
-        .map(|container| state::document(global, container, "root"))
+        .map(|container| state::document(global, container, container.owner(global)))
         .collect();
     if args.quiet {
         all.iter()
@@ -47,7 +46,7 @@ fn table(all: &[State], documents: &[Document<'_>]) {
             document.status.to_owned(),
             container.bundle.display().to_string(),
             container.created.clone(),
-            "root".to_owned(),
+            document.owner.clone(),
         ]
     });
     let rows: Vec<[String; 6]> = std::iter::once(header).chain(rows).collect();

@@ -31,19 +31,19 @@ pub(crate) struct Document<'a> {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     annotations: &'a BTreeMap<String, String>,
     /// Whose it is; `state` leaves it empty, as runc does.
-    owner: &'static str,
+    pub(crate) owner: String,
 }
 
 pub(crate) fn run(global: &Global, args: &Args) -> Outcome {
     let state = State::load(global, &args.id)?;
-    let document = document(global, &state, "");
+    let document = document(global, &state, String::new());
     let text = serde_json::to_string_pretty(&document).map_err(|e| Failure::new(e.to_string()))?;
     println!("{text}");
     Ok(0)
 }
 
 /// The state as `state` and `list` print it.
-pub(crate) fn document<'a>(global: &Global, state: &'a State, owner: &'static str) -> Document<'a> {
+pub(crate) fn document<'a>(global: &Global, state: &'a State, owner: String) -> Document<'a> {
     let status = state.status(global);
     Document {
         oci_version: &state.spec.oci_version,

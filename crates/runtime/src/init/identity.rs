@@ -14,6 +14,7 @@ use crate::message::{Channel, FromInit};
 use crate::seccomp::Filter;
 use crate::spec::{Capabilities, Process};
 use crate::sys;
+use crate::users::Groups;
 
 const RLIMITS: [(&str, u32); 16] = [
     ("RLIMIT_CPU", libc::RLIMIT_CPU),
@@ -139,8 +140,8 @@ pub(crate) fn raise_limits(process: &Process) {
 pub(crate) struct Identity<'a> {
     pub(crate) process: &'a Process,
     pub(crate) filter: Option<&'a Filter>,
-    /// May it not change its groups?
-    pub(crate) groups_denied: bool,
+    /// May it not change its groups, or is it to keep those of the caller?
+    pub(crate) groups: Groups,
     /// To the runtime, which passes a listener on.
     pub(crate) channel: &'a Channel,
     /// What security modules call it.
@@ -180,7 +181,7 @@ pub(crate) fn assume(
     // As root where the user may not go; else as the user, who may be the only one let in.
     let mut entered = enter_directory(process);
     sys::keep_capabilities(true).map_err(InitFailure::at("keep capabilities"))?;
-    become_user(process, identity.groups_denied)?;
+    become_user(process, identity.groups)?;
     sys::keep_capabilities(false).map_err(InitFailure::at("keep capabilities"))?;
     if entered.is_err() {
         entered = enter_directory(process);
@@ -224,7 +225,7 @@ fn refused(error: crate::seccomp::Error) -> InitFailure {
     InitFailure::because(format!("linux.seccomp: {error}"))
 }
 
-fn become_user(process: &Process, groups_denied: bool) -> Result<(), InitFailure> {
+fn become_user(process: &Process, kind: Groups) -> Result<(), InitFailure> {
     let user = &process.user;
     let groups: Vec<Gid> = user
         .additional_gids
@@ -233,12 +234,12 @@ fn become_user(process: &Process, groups_denied: bool) -> Result<(), InitFailure
         .collect();
     let gid = Gid::from_raw(user.gid);
     let uid = Uid::from_raw(user.uid);
-    if groups_denied && !groups.is_empty() {
+    if kind == Groups::Denied && !groups.is_empty() {
         return Err(InitFailure::because(
             "process.user.additionalGids: the user namespace does not let processes set their groups",
         ));
     }
-    if !groups_denied {
+    if kind == Groups::Free {
         rustix::thread::set_thread_groups(&groups).map_err(InitFailure::at("setgroups"))?;
     }
     rustix::thread::set_thread_res_gid(gid, gid, gid)

@@ -32,7 +32,7 @@ use crate::scheduling;
 use crate::seccomp::Filter;
 use crate::spec::{Linux, NamespaceKind, Process};
 use crate::sys;
-use crate::users;
+use crate::users::{self, Groups};
 use mounts::Mounts;
 
 /// What init needs of its parent, as it was at the clone.
@@ -70,7 +70,7 @@ pub(crate) fn container(inputs: Inputs<'_>) -> ! {
         cgroup: &inputs.cgroup,
         idmaps: &inputs.idmaps,
         linux: inputs.new.spec.linux.clone().unwrap_or_default(),
-        groups_denied: false,
+        groups: Groups::of(inputs.new.spec, "self"),
         warnings: Vec::new(),
     };
     let Err(stop) = init.run(&mut channel);
@@ -95,7 +95,7 @@ struct Init<'a> {
     cgroup: &'a Cgroup,
     idmaps: &'a [Option<OwnedFd>],
     linux: Linux,
-    groups_denied: bool,
+    groups: Groups,
     warnings: Vec<String>,
 }
 
@@ -170,8 +170,8 @@ impl<'a> Init<'a> {
         self.namespaces.join_as_parent()?;
         between::succeed(channel, self.namespaces.clone_flags())?;
         expect(channel, ToInit::UsersMapped)?;
-        self.groups_denied = users::groups_denied("self");
-        users::become_root(self.groups_denied)?;
+        self.groups = Groups::of(self.new.spec, "self");
+        users::become_root(self.groups)?;
         Ok(opened)
     }
 
@@ -315,7 +315,7 @@ impl<'a> Init<'a> {
         let identity = Identity {
             process,
             filter: self.filter,
-            groups_denied: self.groups_denied,
+            groups: self.groups,
             channel,
             labels,
         };
