@@ -33,6 +33,7 @@ lint: deps ## Formatting and lints, as CI runs them
 bench: deps ## Side by side with Debian's containerd, crun, runc and podman; writes docs/benchmarks.md
 	scripts/install-deps.sh peers
 	$(CARGO) build --release --locked -p floe -p floe-runtime -p testkit --bins --examples
+	$(CARGO) build --release --locked -p runtime --example instructions
 	@$(TARGET)/release/examples/bench docs/benchmarks.md
 
 deps:

@@ -148,3 +148,89 @@ fn the_callers_environment_is_out_of_reach_even_with_the_right_to_trace() {
         "{seen}"
     );
 }
+
+/// CVE-2025-52565: the image's /dev/console is a link, and the terminal is mounted on it.
+#[test]
+fn the_terminal_is_mounted_inside_whatever_the_image_calls_dev_console() {
+    needs_host!();
+    let mut lab = Lab::new();
+    let outside = lab.dir.join("outside");
+    std::fs::write(&outside, "the host's").unwrap();
+    // /dev is the image's own.
+    let mounts = lab.config["mounts"].as_array_mut().unwrap();
+    mounts.retain(|mount| mount["destination"] != "/dev" && mount["destination"] != "/dev/shm");
+    std::fs::create_dir(lab.rootfs("dev/pts")).unwrap();
+    symlink("pts/ptmx", lab.rootfs("dev/ptmx")).unwrap();
+    symlink(&outside, lab.rootfs("dev/console")).unwrap();
+    lab.config["process"]["terminal"] = json!(true);
+    lab.script("stat -Lc %F /dev/console");
+    let (mut run, out, err) = lab.command(&["run", "c"]);
+    let status = run.status().unwrap();
+    let seen = std::fs::read_to_string(out).unwrap();
+    assert_eq!(std::fs::read_to_string(&outside).unwrap(), "the host's");
+    // Refused, or mounted on a file that was made inside.
+    match status.success() {
+        true => assert!(seen.starts_with("character special file"), "{seen}"),
+        false => {
+            let told = std::fs::read_to_string(err).unwrap();
+            assert!(told.contains("console"), "{told}");
+        }
+    }
+}
+
+/// CVE-2025-52881: parameters and labels are written to the host's /proc, not to what the image or a
+/// mount puts in its place.
+#[test]
+fn parameters_are_set_in_the_real_proc_whatever_is_mounted_there() {
+    needs_host!();
+    let mut lab = Lab::new();
+    let name = "net/ipv4/ip_default_ttl";
+    let host = std::fs::read_to_string(format!("/proc/sys/{name}")).unwrap();
+    lab.config["linux"]["sysctl"] = json!({ "net.ipv4.ip_default_ttl": "77" });
+    // A false /proc of the image, which has the file.
+    let fake = lab.rootfs("fake/sys/net/ipv4");
+    std::fs::create_dir_all(&fake).unwrap();
+    std::fs::write(fake.join("ip_default_ttl"), "fake").unwrap();
+    std::fs::create_dir(lab.rootfs("real")).unwrap();
+    let source = lab.rootfs("fake").to_str().unwrap().to_owned();
+    let mounts = lab.config["mounts"].as_array_mut().unwrap();
+    mounts.retain(|mount| mount["destination"] != "/proc");
+    lab.mount("/real", "proc", "proc", &[]);
+    lab.mount("/proc", "bind", &source, &["bind"]);
+    let seen = lab.prints(&format!("cat /real/sys/{name} /proc/sys/{name}"));
+    assert_eq!(seen, "77\nfake");
+    assert_eq!(
+        std::fs::read_to_string(format!("/proc/sys/{name}")).unwrap(),
+        host
+    );
+}
+
+/// A process of the container that may trace reads what joins it.
+#[test]
+fn the_memory_of_a_process_that_joins_is_out_of_reach() {
+    needs_host!();
+    let mut lab = Lab::new();
+    let capabilities = &mut lab.config["process"]["capabilities"];
+    for set in ["bounding", "effective", "permitted"] {
+        capabilities[set]
+            .as_array_mut()
+            .unwrap()
+            .push(json!("CAP_SYS_PTRACE"));
+    }
+    // Every program of the image is busybox: what is mapped first of anything else is the runtime's.
+    lab.script(
+        "touch /tmp/ready; while [ ! -e /tmp/stop ]; do for p in /proc/[0-9]*; do
+            first=$(head -n 1 $p/maps)
+            case $first in '' | */busybox) ;; *) echo $first >>/tmp/read ;; esac
+         done; done 2>/dev/null",
+    );
+    lab.call(&["run", "-d", "c"]).ok();
+    support::soon("the reader", || lab.rootfs("tmp/ready").exists());
+    for _ in 0..40 {
+        lab.call(&["exec", "c", "true"]).ok();
+    }
+    std::fs::write(lab.rootfs("tmp/stop"), "").unwrap();
+    support::soon("its end", || lab.status("c") == "stopped");
+    let read = std::fs::read_to_string(lab.rootfs("tmp/read")).unwrap_or_default();
+    assert_eq!(read, "", "a process of the runtime was read");
+}

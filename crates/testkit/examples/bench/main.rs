@@ -4,6 +4,7 @@
 //!
 //! Usage: bench [PAGE.md]
 
+mod counts;
 mod cri_verbs;
 mod memory;
 mod people;
@@ -32,6 +33,7 @@ fn run() -> Result<(), Error> {
     tokio.block_on(push(&registry, &image, &pause))?;
     let mut page = table::Page::new()?;
     page.section(runtimes::compare()?);
+    page.section(counts::compare()?);
     page.section(tokio.block_on(cri_verbs::compare(&registry, &image, &pause))?);
     page.section(tokio.block_on(memory::compare(&registry, &image, &pause))?);
     page.section(people::compare(&registry, &image)?);
