@@ -4,7 +4,7 @@
 set -euo pipefail
 
 # build: a C compiler for bundled SQLite and zstd; what tests and quickstart drive.
-build="gcc libc6-dev make busybox-static docker-registry containernetworking-plugins iproute2 nftables skopeo umoci"
+build="gcc libc6-dev make busybox-static uidmap docker-registry containernetworking-plugins iproute2 nftables skopeo umoci"
 # peers: what the benchmarks compare with.
 peers="runc crun containerd podman conmon golang-github-containers-common valgrind strace"
 # vm: the machine that cgroup v2 is tested in; its kernel is unpacked from its package.

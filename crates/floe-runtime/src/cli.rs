@@ -91,7 +91,7 @@ pub(crate) struct Global {
     /// systemd's cgroups (not supported yet)
     #[arg(long)]
     pub(crate) systemd_cgroup: bool,
-    /// Ignore cgroup permission errors (true is not supported yet)
+    /// Do without a cgroup where none may be made: as an ordinary user, or never, or always
     #[arg(long, default_value = "auto", value_name = "VALUE", value_parser = ["true", "false", "auto"])]
     pub(crate) rootless: String,
     /// The program of checkpoint and restore (which are not supported yet)

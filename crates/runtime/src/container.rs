@@ -13,7 +13,7 @@ use rustix::mount::{UnmountFlags, unmount};
 use rustix::process::{Pid, Signal, WaitOptions};
 
 use crate::between;
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, default_path};
 use crate::error::{Error, InitFailure, Result};
 use crate::hooks::{self, HookState};
 use crate::init;
@@ -175,7 +175,7 @@ impl NewContainer<'_> {
         let path = linux
             .cgroups_path
             .clone()
-            .unwrap_or_else(|| format!("/{}", self.id));
+            .unwrap_or_else(|| default_path(self.id));
         let cgroup = CgroupGuard::create(&path, &limits(linux.resources.as_ref()))?;
         let namespaces = namespaces::Plan::new(&linux)?;
         let (ours, theirs) = Channel::pair().map_err(Error::io("make", "socketpair"))?;

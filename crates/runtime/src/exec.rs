@@ -148,22 +148,30 @@ impl NewExec<'_> {
     /// The kinds of namespaces to join, CLONE_NEW*. Not every kernel knows of time namespaces, and
     /// nobody may join a user namespace that is his own already.
     fn kinds(&self) -> i32 {
-        let always = libc::CLONE_NEWNS
-            | libc::CLONE_NEWNET
-            | libc::CLONE_NEWIPC
-            | libc::CLONE_NEWUTS
-            | libc::CLONE_NEWCGROUP;
-        let time = if self.has_own(NamespaceKind::Time) {
-            sys::CLONE_NEWTIME
-        } else {
-            0
-        };
-        let users = if self.has_own(NamespaceKind::User) {
-            libc::CLONE_NEWUSER | libc::CLONE_NEWPID
-        } else {
-            0
-        };
-        always | time | users
+        let mut all = vec![
+            (libc::CLONE_NEWNS, "mnt"),
+            (libc::CLONE_NEWNET, "net"),
+            (libc::CLONE_NEWIPC, "ipc"),
+            (libc::CLONE_NEWUTS, "uts"),
+            (libc::CLONE_NEWCGROUP, "cgroup"),
+        ];
+        if self.has_own(NamespaceKind::Time) {
+            all.push((sys::CLONE_NEWTIME, "time"));
+        }
+        if self.has_own(NamespaceKind::User) {
+            all.extend([(libc::CLONE_NEWUSER, "user"), (libc::CLONE_NEWPID, "pid")]);
+        }
+        let root = rustix::process::geteuid().is_root();
+        let wanted = all.iter().filter(|(_, file)| root || !self.shares(file));
+        wanted.fold(0, |kinds, (kind, _)| kinds | kind)
+    }
+
+    /// Is the caller in the container's namespace of this kind? An ordinary user may not join one of the
+    /// host's, not even where he is.
+    fn shares(&self, file: &str) -> bool {
+        let of = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/{file}")).ok();
+        let theirs = of(&self.container_pid.to_string());
+        theirs.is_some() && theirs == of("self")
     }
 
     /// The root directory of a container whose mount namespace others use too: joining that does not

@@ -42,4 +42,4 @@ pub use error::{Error, InitFailure, Result, errno_text};
 pub use exec::{NewExec, Started};
 pub use features::Features;
 pub use own_program::{protect_own_program, read_only_program};
-pub use rootless::is_rootless;
+pub use rootless::{is_rootless, set_optional_cgroups};

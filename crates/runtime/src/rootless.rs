@@ -3,6 +3,8 @@
 //!
 //! Decides nothing for root. What the kernel lets an ordinary user do is not forbidden here.
 
+use std::sync::OnceLock;
+
 use crate::error::{Error, Result};
 use crate::spec::{IdMapping, NamespaceKind, Process, Spec};
 
@@ -10,6 +12,21 @@ use crate::spec::{IdMapping, NamespaceKind, Process, Spec};
 #[must_use]
 pub fn is_rootless() -> bool {
     !rustix::process::geteuid().is_root() || !knows_all_users()
+}
+
+/// What the caller of the program said of cgroups, if he said it.
+static OPTIONAL_CGROUPS: OnceLock<bool> = OnceLock::new();
+
+/// May a container be without a cgroup where none may be made? For the whole process, and once: else it
+/// is so without root of the host.
+pub fn set_optional_cgroups(optional: bool) {
+    // The first word counts: the program says it before it does anything.
+    let _ = OPTIONAL_CGROUPS.set(optional);
+}
+
+/// See [`set_optional_cgroups`].
+pub(crate) fn optional_cgroups() -> bool {
+    *OPTIONAL_CGROUPS.get_or_init(is_rootless)
 }
 
 /// Is the user namespace of this process the first one, which alone maps all ids to themselves?

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use runtime::cgroup::Cgroup;
+use runtime::cgroup::{Cgroup, default_path};
 use runtime::spec::Spec;
 use runtime::{Created, GateKind, NewContainer, Rootfs, Stdio};
 
@@ -201,7 +201,7 @@ fn planned(id: &str, bundle: &Path, spec: Spec) -> Result<State, Failure> {
         .linux
         .as_ref()
         .and_then(|linux| linux.cgroups_path.clone());
-    let cgroup = named.unwrap_or_else(|| format!("/{id}"));
+    let cgroup = named.unwrap_or_else(|| default_path(id));
     if let Ok(old) = Cgroup::open(&cgroup) {
         let found = old.processes()?.len();
         if found > 0 {

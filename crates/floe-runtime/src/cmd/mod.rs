@@ -64,10 +64,10 @@ pub(crate) fn dispatch(cli: &Cli) -> Outcome {
             "--systemd-cgroup is not supported by this version of floe-runtime",
         ));
     }
-    if global.rootless == "true" {
-        return Err(Failure::new(
-            "--rootless true is not supported by this version of floe-runtime",
-        ));
+    match global.rootless.as_str() {
+        "true" => runtime::set_optional_cgroups(true),
+        "false" => runtime::set_optional_cgroups(false),
+        _ => {}
     }
     match &cli.command {
         Command::Create(args) => create::run(global, args),

@@ -23,6 +23,11 @@ pub(crate) struct Args {
 
 pub(crate) fn run(global: &Global, args: &Args) -> Outcome {
     let state = State::load(global, &args.id)?;
+    if state.cgroup.is_empty() {
+        return Err(Failure::new(
+            "the container has no cgroup that would tell its processes",
+        ));
+    }
     let mut pids = Cgroup::open(&state.cgroup)?.processes()?;
     pids.sort_unstable();
     if args.format == "json" {

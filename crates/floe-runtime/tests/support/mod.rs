@@ -207,7 +207,13 @@ impl Lab {
 
     /// Calls the program.
     pub fn call(&self, arguments: &[&str]) -> Done {
+        self.call_as(arguments, |_| {})
+    }
+
+    /// Calls the program with a change of how it is called.
+    pub fn call_as(&self, arguments: &[&str], change: impl FnOnce(&mut Command)) -> Done {
         let (mut command, out, err) = self.command(arguments);
+        change(&mut command);
         let status = command.status().unwrap();
         done(status.code().unwrap_or(-1), out, &err)
     }

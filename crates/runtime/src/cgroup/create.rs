@@ -9,7 +9,7 @@ use super::dir::Dir;
 use super::error::Error;
 use super::freeze;
 use super::hierarchy::{Controller, Hierarchies, Version};
-use crate::rootless::is_rootless;
+use crate::rootless::optional_cgroups;
 use crate::spec::Resources;
 
 /// A cgroup just made. Dropped uncommitted, it removes the directories that it made.
@@ -76,7 +76,7 @@ pub(super) fn make(
     }
     match refused {
         // Without root of the host a container may do without a cgroup: a limit then fails by name.
-        Some(error) if !made.present.contains(&true) && !is_rootless() => Err(error),
+        Some(error) if !made.present.contains(&true) && !optional_cgroups() => Err(error),
         _ => Ok(made),
     }
 }

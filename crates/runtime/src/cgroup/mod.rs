@@ -36,6 +36,7 @@ pub use stats::{
     PressureLine, PressureStats, Stats,
 };
 
+use crate::rootless::is_rootless;
 use crate::spec::Resources;
 use dir::Dir;
 use hierarchy::{Hierarchies, Version};
@@ -73,7 +74,8 @@ impl Cgroup {
     ///
     /// Fails, leaving nothing behind, if the cgroup holds processes or is frozen, or if a limit
     /// cannot be set. A hierarchy that may not be written to is left out, as long as no limit
-    /// needs it; see [`Cgroup::missing`].
+    /// needs it; see [`Cgroup::missing`]. Without root of the host that may be all of them: then the
+    /// path is empty, and nobody is tracked.
     pub fn create(path: &str, resources: Option<&Resources>) -> Result<Cgroup, Error> {
         Cgroup::create_in(Hierarchies::of_host()?, path, resources)
     }
@@ -97,15 +99,32 @@ impl Cgroup {
             cgroup.manager.apply(&cgroup, resources)?;
         }
         made.commit();
-        Ok(cgroup)
+        match cgroup.present.contains(&true) {
+            true => Ok(cgroup),
+            false => Ok(Cgroup::none(hierarchies)),
+        }
     }
 
-    /// An existing cgroup.
+    /// An existing cgroup; an empty path is that of a container without one.
     pub fn open(path: &str) -> Result<Cgroup, Error> {
         Cgroup::open_in(Hierarchies::of_host()?, path)
     }
 
+    /// What a container has that could not be given a cgroup.
+    fn none(hierarchies: &'static Hierarchies) -> Cgroup {
+        Cgroup {
+            hierarchies,
+            path: String::new(),
+            present: vec![false; hierarchies.all.len()],
+            below: Vec::new(),
+            manager: &manager::Fs,
+        }
+    }
+
     fn open_in(hierarchies: &'static Hierarchies, path: &str) -> Result<Cgroup, Error> {
+        if path.is_empty() {
+            return Ok(Cgroup::none(hierarchies));
+        }
         let path = checked(path)?;
         let exists = |hierarchy| {
             Dir {
@@ -331,6 +350,21 @@ impl Cgroup {
 /// Does this host have the unified hierarchy alone?
 pub fn is_unified() -> bool {
     Hierarchies::of_host().is_ok_and(Hierarchies::only_unified)
+}
+
+/// The path of a container that names none: its id. An ordinary user's is beside his own cgroup, which
+/// may have been delegated to him.
+pub fn default_path(id: &str) -> String {
+    let beside = || {
+        let text = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+        let own = text.lines().find_map(|line| line.strip_prefix("0::"))?;
+        let (above, _) = own.rsplit_once('/')?;
+        Some(format!("{above}/{id}"))
+    };
+    match is_rootless() && is_unified() {
+        true => beside().unwrap_or_else(|| format!("/{id}")),
+        false => format!("/{id}"),
+    }
 }
 
 /// A path that stays below a root: its names, joined by single slashes.

@@ -18,7 +18,7 @@ use crate::cgroup::dir::Dir;
 use crate::cgroup::error::Error;
 use crate::cgroup::hierarchy::{Controller, Version};
 use crate::cgroup::sys;
-use crate::rootless::is_rootless;
+use crate::rootless::optional_cgroups;
 use crate::spec::DeviceCgroup;
 use rules::Policy;
 
@@ -57,7 +57,7 @@ pub(super) fn apply(cgroup: &Cgroup, rules: &[DeviceCgroup]) -> Result<(), Error
     match cgroup.dir_of(DEVICES.controller) {
         None if policy.allows_everything() => Ok(()),
         // Nor can such a container make a device node, or open one that its caller could not.
-        None if is_rootless() => Ok(()),
+        None if optional_cgroups() => Ok(()),
         None => Err(DEVICES.missing(format!("{} rules", rules.len()))),
         Some(dir) => match dir.version() {
             Version::V1 => v1::apply(&dir, &policy),
