@@ -164,7 +164,7 @@ fn wrong_values_and_containers_are_named() {
     lab.call(&["update", "--cpu-period", "x", "c"])
         .fails("invalid value for cpu-period");
     lab.call(&["update", "--l3-cache-schema", "L3:0=f", "c"])
-        .fails("--l3-cache-schema (Intel RDT) is not supported");
+        .fails("Intel RDT is not supported or enabled");
     lab.call(&["kill", "c", "KILL"]).ok();
     soon("its end", || lab.status("c") == "stopped");
     lab.call(&["update", "--pids-limit", "5", "c"])

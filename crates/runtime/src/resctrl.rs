@@ -90,6 +90,16 @@ impl Group {
         Ok(group)
     }
 
+    /// Changes the schemata that are given.
+    ///
+    /// # Errors
+    /// No resctrl on this host, or what the kernel says.
+    pub fn update(&self, rdt: &IntelRdt) -> Result<()> {
+        check(rdt)?;
+        let root = root().unwrap_or_default();
+        self.set(&root, &schemata(rdt))
+    }
+
     fn set(&self, root: &Path, schemata: &[&str]) -> Result<()> {
         if schemata.is_empty() {
             return Ok(());

@@ -5,7 +5,8 @@
 use std::io::Read;
 
 use runtime::cgroup::Cgroup;
-use runtime::spec::Resources;
+use runtime::resctrl::Group;
+use runtime::spec::{IntelRdt, Resources};
 use serde_json::{Map, Value, json};
 
 use super::{Failure, Outcome};
@@ -62,10 +63,10 @@ pub(crate) struct Args {
     /// Processes; negative is no limit
     #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
     pids_limit: Option<String>,
-    /// Intel RDT (not supported yet)
+    /// Share of the L3 cache (Intel RDT), such as L3:0=f;1=f
     #[arg(long, value_name = "SCHEMA")]
     l3_cache_schema: Option<String>,
-    /// Intel RDT (not supported yet)
+    /// Share of memory bandwidth (Intel RDT), such as MB:0=50;1=70
     #[arg(long, value_name = "SCHEMA")]
     mem_bw_schema: Option<String>,
     /// Container id
@@ -76,6 +77,9 @@ pub(crate) fn run(global: &Global, args: &Args) -> Outcome {
     let mut state = State::load(global, &args.id)?;
     if matches!(state.status(global), Status::Creating | Status::Stopped) {
         return Err(Failure::new("container not running"));
+    }
+    if args.l3_cache_schema.is_some() || args.mem_bw_schema.is_some() {
+        resctrl(args, &mut state)?;
     }
     let given = match &args.resources {
         Some(file) => from_file(file)?,
@@ -93,6 +97,27 @@ pub(crate) fn run(global: &Global, args: &Args) -> Outcome {
     state.set_resources(typed(all)?);
     state.save(global)?;
     Ok(0)
+}
+
+/// Shares of cache and memory bandwidth: a container that has none of its own gets a group now.
+fn resctrl(args: &Args, state: &mut State) -> Result<(), Failure> {
+    let rdt = IntelRdt {
+        l3_cache_schema: args.l3_cache_schema.clone(),
+        mem_bw_schema: args.mem_bw_schema.clone(),
+        ..IntelRdt::default()
+    };
+    if let Some(group) = &state.resctrl {
+        return Ok(group.update(&rdt)?);
+    }
+    let group = Group::make(&state.id, &rdt)?;
+    let pids = Cgroup::open(&state.cgroup)?.processes()?;
+    if let Err(error) = pids.into_iter().try_for_each(|pid| group.add(pid)) {
+        // Why it could not be used is what the caller hears of.
+        let _ = group.remove();
+        return Err(error.into());
+    }
+    state.resctrl = Some(group);
+    Ok(())
 }
 
 fn from_file(file: &str) -> Result<Value, Failure> {
@@ -117,15 +142,6 @@ fn from_file(file: &str) -> Result<Value, Failure> {
 }
 
 fn from_options(args: &Args) -> Result<Value, Failure> {
-    let refused = [
-        ("--l3-cache-schema", &args.l3_cache_schema),
-        ("--mem-bw-schema", &args.mem_bw_schema),
-    ];
-    if let Some((name, _)) = refused.iter().find(|(_, value)| value.is_some()) {
-        return Err(Failure::new(format!(
-            "{name} (Intel RDT) is not supported by this version of floe-runtime"
-        )));
-    }
     let mut fields = json!({});
     let numbers = [
         ("blockIO", "weight", "blkio-weight", &args.blkio_weight),
