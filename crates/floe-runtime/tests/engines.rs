@@ -100,6 +100,24 @@ fn podman_execs_pauses_counts_and_removes() {
 }
 
 #[test]
+fn podman_checks_the_health_of_a_container() {
+    needs_host!();
+    needs_program!("podman", "conmon");
+    let lab = Lab::new();
+    // Without an interval podman asks for no timer of systemd's.
+    let out = podman(
+        &lab,
+        "$run -d --name h --health-cmd 'test -e /tmp/well' --health-interval disable --health-retries 1 \
+         lab:1 sleep 1000 >/dev/null || exit 1\n\
+         $podman healthcheck run h >/dev/null; echo code $?\n\
+         $podman exec h touch /tmp/well; $podman healthcheck run h; echo code $?\n\
+         $podman inspect -f '{{.State.Healthcheck.Status}}' h 2>/dev/null || \
+         $podman inspect -f '{{.State.Health.Status}}' h",
+    );
+    assert_eq!(out, "code 1\ncode 0\nhealthy\n");
+}
+
+#[test]
 fn podman_gives_a_container_a_terminal() {
     needs_host!();
     needs_program!("podman", "conmon", "script");
