@@ -6,12 +6,13 @@
 
 mod counts;
 mod cri_verbs;
+mod images;
 mod memory;
 mod people;
 mod runtimes;
 mod table;
 
-use testkit::{Error, Registry, images, net};
+use testkit::{Error, Registry, net};
 
 fn main() {
     let done = net::isolate()
@@ -36,6 +37,7 @@ fn run() -> Result<(), Error> {
     page.section(counts::compare()?);
     page.section(tokio.block_on(cri_verbs::compare(&registry, &image, &pause))?);
     page.section(tokio.block_on(memory::compare(&registry, &image, &pause))?);
+    page.section(tokio.block_on(images::compare(&registry, &pause))?);
     page.section(people::compare(&registry, &image)?);
     print!("{}", page.text());
     match std::env::args().nth(1) {
@@ -45,10 +47,10 @@ fn run() -> Result<(), Error> {
 }
 
 async fn push(registry: &Registry, image: &str, pause: &str) -> Result<(), Error> {
-    let client = images::client(&[&registry.host()])?;
-    let layer = [images::busybox()?];
+    let client = testkit::images::client(&[&registry.host()])?;
+    let layer = [testkit::images::busybox()?];
     let config = |words: &[&str]| serde_json::json!({ "Cmd": words, "Env": ["PATH=/bin"] });
-    images::push(&client, image, &layer, config(&["sh"])).await?;
-    images::push(&client, pause, &layer, config(&["sleep", "2147483647"])).await?;
+    testkit::images::push(&client, image, &layer, config(&["sh"])).await?;
+    testkit::images::push(&client, pause, &layer, config(&["sleep", "2147483647"])).await?;
     Ok(())
 }

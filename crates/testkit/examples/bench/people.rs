@@ -60,7 +60,7 @@ pub(crate) fn compare(registry: &Registry, image: &str) -> Result<Section, Error
     })
 }
 
-fn podman(dir: &std::path::Path, arguments: &[&str]) -> Command {
+pub(crate) fn podman(dir: &std::path::Path, arguments: &[&str]) -> Command {
     let mut command = Command::new("podman");
     command
         .arg("--root")
@@ -76,7 +76,7 @@ fn podman(dir: &std::path::Path, arguments: &[&str]) -> Command {
     command
 }
 
-fn ok(mut command: Command) -> Result<(), Error> {
+pub(crate) fn ok(mut command: Command) -> Result<(), Error> {
     let output = command.stdin(Stdio::null()).output()?;
     if output.status.success() {
         return Ok(());

@@ -151,7 +151,7 @@ fn wait_until_running(program: &Path, state: &Path, bundle: &Path, id: &str) -> 
     Err(format!("{}: {id} does not run", program.display()).into())
 }
 
-fn peak_of(run: &Child) -> Result<f64, Error> {
+pub(crate) fn peak_of(run: &Child) -> Result<f64, Error> {
     let status = std::fs::read_to_string(format!("/proc/{}/status", run.id()))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let words = line.ok_or("no VmHWM")?;

@@ -1,0 +1,209 @@
+//! Images on the move: pulled into a store beside containerd and podman, copied, pushed and inspected
+//! beside skopeo. One image has one large layer, the other many small ones.
+
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use testkit::images::{self, Entry, Layer};
+use testkit::{Clients, Containerd, Error, Node, NodeOptions, Registry};
+
+use crate::people::{ok, podman};
+use crate::runtimes::timed;
+use crate::table::{Section, median};
+
+const ROUNDS: usize = 5;
+const WHO: [&str; 4] = ["floe", "containerd", "podman", "skopeo"];
+const MEGABYTE: usize = 1_000_000;
+
+/// The samples of one row, in the order of [`WHO`]; empty for who cannot do it.
+type Samples = [Vec<Duration>; 4];
+
+struct Lab {
+    node: Node,
+    containerd: Containerd,
+    clients: Clients,
+    dir: tempfile::TempDir,
+}
+
+pub(crate) async fn compare(registry: &Registry, pause: &str) -> Result<Section, Error> {
+    let (one, many) = push(registry).await?;
+    let containerd = Containerd::start(pause)?;
+    let mut lab = Lab {
+        node: Node::prepare(&NodeOptions {
+            insecure: vec![registry.host()],
+            ..NodeOptions::default()
+        })?,
+        clients: containerd.clients().await?,
+        containerd,
+        dir: tempfile::Builder::new()
+            .prefix("floe-bench-images-")
+            .tempdir()?,
+    };
+    let mut rows = Vec::new();
+    let mut row = |what: &str, samples: Samples| {
+        rows.push((what.to_owned(), samples.map(median).to_vec()));
+    };
+    row("pull, one layer of 255 MB", pulls(&mut lab, &one).await?);
+    row("pull, 20 layers of 5 MB", pulls(&mut lab, &many).await?);
+    row("copy to a directory, one layer", copies(&lab, &one)?);
+    row("push to another name, 20 layers", pushes(&lab, &many)?);
+    row("inspect", inspects(&lab, &many)?);
+    let peak = peak_of_pull(&lab, &one)?;
+    rows.push((
+        "peak memory of that pull, MiB".to_owned(),
+        vec![Some(peak), None, None, None],
+    ));
+    ok(podman(lab.dir.path(), &["system", "reset", "--force"]))?;
+    drop(lab.containerd);
+    Ok(Section {
+        title: "Images".into(),
+        about: format!(
+            "A registry on loopback, gzip layers, {ROUNDS} rounds; a pull ends with the layers unpacked."
+        ),
+        who: WHO.map(String::from).to_vec(),
+        unit: "ms",
+        rows,
+    })
+}
+
+/// Pushes both images.
+async fn push(registry: &Registry) -> Result<(String, String), Error> {
+    let client = images::client(&[&registry.host()])?;
+    let config = serde_json::json!({ "Cmd": ["sh"] });
+    let one = format!("{}/bench/one:1", registry.host());
+    images::push(&client, &one, &[files(1, 255)?], config.clone()).await?;
+    let many = format!("{}/bench/many:1", registry.host());
+    let layers: Vec<Layer> = (2..22)
+        .map(|seed| files(seed, 5))
+        .collect::<Result<_, _>>()?;
+    images::push(&client, &many, &layers, config).await?;
+    Ok((one, many))
+}
+
+/// Files of mixed sizes that gzip makes about a third of, as it does of programs and libraries.
+fn files(seed: u64, megabytes: usize) -> Result<Layer, Error> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut random = move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    let mut contents = Vec::new();
+    let mut left = megabytes * MEGABYTE;
+    while left > 0 {
+        let size = (4096 + random() as usize % 400_000).min(left);
+        let mut content = Vec::with_capacity(size);
+        while content.len() < size {
+            content.extend_from_slice(&random().to_le_bytes()[..3]);
+            content.extend_from_slice(b"\0\0\0\0\x48\x8b");
+        }
+        content.truncate(size);
+        left -= size;
+        contents.push((format!("usr/lib/{seed}/{}", contents.len()), content));
+    }
+    let entries: Vec<Entry<'_>> = contents
+        .iter()
+        .map(|(name, content)| Entry::File(name, 0o644, content))
+        .collect();
+    images::layer(&entries)
+}
+
+async fn pulls(lab: &mut Lab, image: &str) -> Result<Samples, Error> {
+    let mut samples = Samples::default();
+    for _ in 0..ROUNDS {
+        samples[0].push(timed(|| ok(lab.node.floe(&["pull", "-q", image])?))?);
+        ok(lab.node.floe(&["rmi", image])?)?;
+        let begin = std::time::Instant::now();
+        let spec = cri::ImageSpec {
+            image: image.to_owned(),
+            ..Default::default()
+        };
+        let request = cri::PullImageRequest {
+            image: Some(spec.clone()),
+            ..Default::default()
+        };
+        lab.clients.images.pull_image(request).await?;
+        samples[1].push(begin.elapsed());
+        let request = cri::RemoveImageRequest { image: Some(spec) };
+        lab.clients.images.remove_image(request).await?;
+        let dir = lab.dir.path();
+        let pull = ["pull", "-q", "--tls-verify=false", image];
+        samples[2].push(timed(|| ok(podman(dir, &pull)))?);
+        ok(podman(dir, &["rmi", "-f", image]))?;
+    }
+    Ok(samples)
+}
+
+fn skopeo(arguments: &[&str]) -> Command {
+    let mut command = Command::new("skopeo");
+    command.arg("--insecure-policy").args(arguments);
+    command
+}
+
+fn copies(lab: &Lab, image: &str) -> Result<Samples, Error> {
+    let mut samples = Samples::default();
+    let source = format!("docker://{image}");
+    for round in 0..ROUNDS {
+        let target = |who: &str| format!("dir:{}/{who}-{round}", lab.dir.path().display());
+        let floe = target("floe");
+        samples[0].push(timed(|| ok(lab.node.floe(&["copy", &source, &floe])?))?);
+        let peer = target("skopeo");
+        let copy = ["copy", "-q", "--src-tls-verify=false", &source, &peer];
+        samples[3].push(timed(|| ok(skopeo(&copy)))?);
+        for target in [floe, peer] {
+            std::fs::remove_dir_all(target.trim_start_matches("dir:"))?;
+        }
+    }
+    Ok(samples)
+}
+
+fn pushes(lab: &Lab, image: &str) -> Result<Samples, Error> {
+    let mut samples = Samples::default();
+    let local = format!("dir:{}/local", lab.dir.path().display());
+    let source = format!("docker://{image}");
+    ok(skopeo(&[
+        "copy",
+        "-q",
+        "--src-tls-verify=false",
+        &source,
+        &local,
+    ]))?;
+    let registry = image.split('/').next().unwrap_or_default();
+    for round in 0..ROUNDS {
+        // Repositories of their own: nothing is there that could be mounted.
+        let target = |who: &str| format!("docker://{registry}/{who}/{round}:1");
+        let floe = target("floe");
+        samples[0].push(timed(|| ok(lab.node.floe(&["copy", &local, &floe])?))?);
+        let peer = target("skopeo");
+        let copy = ["copy", "-q", "--dest-tls-verify=false", &local, &peer];
+        samples[3].push(timed(|| ok(skopeo(&copy)))?);
+    }
+    Ok(samples)
+}
+
+fn inspects(lab: &Lab, image: &str) -> Result<Samples, Error> {
+    let mut samples = Samples::default();
+    let source = format!("docker://{image}");
+    for _ in 0..ROUNDS * 4 {
+        samples[0].push(timed(|| ok(lab.node.floe(&["inspect", &source])?))?);
+        let inspect = ["inspect", "--tls-verify=false", &source];
+        samples[3].push(timed(|| ok(skopeo(&inspect)))?);
+    }
+    Ok(samples)
+}
+
+/// The most memory that a pull holds (VmHWM), looked at until it ends.
+fn peak_of_pull(lab: &Lab, image: &str) -> Result<f64, Error> {
+    let mut pull = lab.node.floe(&["pull", "-q", image])?;
+    let mut pull = pull.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
+    let mut peak = 0.0_f64;
+    while pull.try_wait()?.is_none() {
+        // Between its end and our look it has no memory any more.
+        if let Ok(now) = crate::runtimes::peak_of(&pull) {
+            peak = peak.max(now);
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    Ok(peak)
+}
