@@ -12,13 +12,18 @@ mkdir -p $work
 root=$(mktemp -d)
 trap 'rm -rf "$root"' EXIT
 
-# Debian's kernel, unpacked and not installed.
-if [ ! -e $work/vmlinuz ]; then
+# Debian's kernel, unpacked and not installed, and the modules that the tests (and criu) need of it.
+modules="overlay inet_diag tcp_diag udp_diag raw_diag unix_diag af_packet_diag netlink_diag tun \
+    veth nfnetlink libcrc32c nf_tables nf_defrag_ipv6 nf_defrag_ipv4 nf_conntrack nf_conntrack_netlink"
+if [ ! -e $work/vmlinuz ] || [ ! -e $work/modules ]; then
     package=$(apt-cache depends linux-image-cloud-amd64 | awk '/Depends: linux-image/ { print $2; exit }')
     [ -n "$package" ] || { echo "apt knows no linux-image-cloud-amd64: run apt-get update" >&2; exit 1; }
     echo "fetching $package"
     (cd "$root" && apt-get download -qq "$package" 2>/dev/null && dpkg -x "$package"_*.deb kernel)
-    find "$root/kernel" -name overlay.ko -exec cp {} $work/overlay.ko \;
+    mkdir -p $work/modules
+    for module in $modules; do
+        find "$root/kernel" -name "$module.ko" -exec cp {} $work/modules/ \;
+    done
     cp "$root"/kernel/boot/vmlinuz-* $work/vmlinuz
     rm -rf "${root:?}"/*
 fi
@@ -29,11 +34,13 @@ cargo build --locked -p floe-runtime --bins
 cargo test --locked --no-run $packages 2>&1 | tee "$root/build.log" | grep -E '^(warning|error)' || true
 mkdir -p "$root"/{bin,tests,proc,sys,dev,tmp,etc,root,run,new}
 cp /bin/busybox "$root/bin/busybox"
-# The shell of hooks: busybox goes by the name that it is called by.
-for file in /bin/dash $(ldd /bin/dash | grep -o '/[^ ]*'); do
-    install -D "$file" "$root$file"
+# The shell of hooks (busybox goes by the name that it is called by); criu, and what it calls.
+for program in /bin/dash /usr/sbin/criu /usr/bin/tar /usr/bin/gzip; do
+    for file in $program $(ldd $program | grep -o '/[^ ]*'); do
+        install -D "$file" "$root$file"
+    done
 done
-cp $work/overlay.ko "$root/overlay.ko"
+cp -r $work/modules "$root/modules"
 sed -n 's/^ *Executable .*(\(.*\))$/\1/p' "$root/build.log" | while read -r program; do
     name=$(basename "$program")
     # They need engines that are not there, or kill thousands of processes one after the other.
@@ -52,7 +59,7 @@ ls "$root/tests" | grep -q . || { echo "no test program is named like $filter" >
 cat >"$root/init" <<'INIT'
 #!/bin/busybox sh
 # The root of a kernel's first file system cannot be pivoted away: go on in a tmpfs.
-export PATH=/bin
+export PATH=/usr/sbin:/usr/bin:/bin
 /bin/busybox --install -s /bin
 ln -sf dash /bin/sh
 if [ ! -e /moved ]; then
@@ -74,7 +81,12 @@ mount -t cgroup2 cgroup2 /sys/fs/cgroup
 for controller in $(cat /sys/fs/cgroup/cgroup.controllers); do
     echo "+$controller" >/sys/fs/cgroup/cgroup.subtree_control
 done
-insmod /overlay.ko
+for module in MODULES; do
+    insmod /modules/$module.ko
+done
+# criu stops a network with iptables, which are not here, unless it is told otherwise.
+mkdir -p /etc/criu
+echo "network-lock nftables" >/etc/criu/default.conf
 ip link set lo up
 hostname vm
 echo "root:x:0:0:root:/root:/bin/sh" >/etc/passwd
@@ -101,6 +113,7 @@ left=$(find /sys/fs/cgroup -mindepth 1 -type d | wc -l)
 echo "vm: $passed tests passed, $failed test programs failed"
 poweroff -f
 INIT
+sed -i "s/MODULES/$modules/" "$root/init"
 chmod 755 "$root/init"
 (cd "$root" && find . | cpio --quiet -o -H newc -R 0:0) >$work/initramfs
 

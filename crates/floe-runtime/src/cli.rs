@@ -94,9 +94,9 @@ pub(crate) struct Global {
     /// Do without a cgroup where none may be made: as an ordinary user, or never, or always
     #[arg(long, default_value = "auto", value_name = "VALUE", value_parser = ["true", "false", "auto"])]
     pub(crate) rootless: String,
-    /// The program of checkpoint and restore (which are not supported yet)
-    #[arg(long, hide = true, value_name = "FILE")]
-    pub(crate) criu: Option<PathBuf>,
+    /// The program of checkpoint and restore
+    #[arg(long, default_value = "criu", value_name = "FILE")]
+    pub(crate) criu: PathBuf,
 }
 
 /// The verbs.
@@ -132,17 +132,8 @@ pub(crate) enum Command {
     Events(cmd::events::Args),
     /// Print what this runtime can do
     Features(cmd::features::Args),
-    /// Not built yet
-    #[command(hide = true)]
-    Checkpoint(Unbuilt),
-    /// Not built yet
-    #[command(hide = true)]
-    Restore(Unbuilt),
-}
-
-/// Takes whatever comes, to answer with a clear error.
-#[derive(Debug, Args)]
-pub(crate) struct Unbuilt {
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    _rest: Vec<String>,
+    /// Write a running container to images (criu)
+    Checkpoint(Box<cmd::checkpoint::Args>),
+    /// Run a container from its images (criu)
+    Restore(Box<cmd::restore::Args>),
 }

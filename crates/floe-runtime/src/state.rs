@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use runtime::cgroup::Cgroup;
 use runtime::resctrl::Group;
-use runtime::spec::{NamespaceKind, Resources, Spec};
+use runtime::spec::{Namespace, NamespaceKind, Resources, Spec};
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
@@ -38,6 +38,10 @@ pub(crate) struct State {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) resctrl: Option<Group>,
     pub(crate) spec: Spec,
+    /// What its standard streams were when it was made: empty for a terminal. A restore gives pipes
+    /// of its own for those that were pipes.
+    #[serde(default)]
+    pub(crate) external_descriptors: Vec<String>,
     /// Process id and start time of the `create` or `run` that made it.
     pub(crate) creator: (i32, u64),
 }
@@ -198,6 +202,14 @@ impl State {
             .find(|line| line.split(':').nth(2) == Some(uid.as_str()));
         let name = named.and_then(|line| line.split(':').next());
         name.map_or_else(|| format!("#{uid}"), str::to_owned)
+    }
+
+    /// A namespace that it has got without config.json: an exec joins it too.
+    pub(crate) fn add_namespace(&mut self, kind: NamespaceKind) {
+        let namespaces = &mut self.spec.linux.get_or_insert_default().namespaces;
+        if !namespaces.iter().any(|one| one.kind == kind) {
+            namespaces.push(Namespace { kind, path: None });
+        }
     }
 
     /// Has it made a PID namespace, whose processes end with its first one?

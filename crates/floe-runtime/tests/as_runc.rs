@@ -282,10 +282,6 @@ fn what_is_not_built_is_refused_by_name() {
     for rootless in ["auto", "true", "false"] {
         lab.call(&["--rootless", rootless, "run", "c"]).ok();
     }
-    for verb in ["checkpoint", "restore"] {
-        lab.call(&["--criu", "/usr/sbin/criu", verb, "--image-path", "x", "c"])
-            .fails(&format!("{verb} is not supported"));
-    }
 }
 
 #[test]

@@ -5,55 +5,21 @@
 mod support;
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::process::Stdio;
 
 use rustix::fs::{Mode, OFlags};
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcgetwinsize, tcsetwinsize};
 use serde_json::json;
-use support::{Lab, soon};
+use support::{Lab, read_until, receive, soon};
 
 fn with_terminal(script: &str) -> Lab {
     let mut lab = Lab::sh(script);
     lab.config["process"]["terminal"] = json!(true);
     lab
-}
-
-/// Takes the one descriptor that comes over the socket, and its name.
-fn receive(listener: &UnixListener) -> (File, String) {
-    let (socket, _) = listener.accept().unwrap();
-    let mut bytes = [0; 4096];
-    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    let mut parts = [std::io::IoSliceMut::new(&mut bytes)];
-    let count = recvmsg(&socket, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC)
-        .unwrap()
-        .bytes;
-    let master = control.drain().find_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
-        _ => None,
-    });
-    (
-        master.unwrap().into(),
-        String::from_utf8_lossy(&bytes[..count]).into_owned(),
-    )
-}
-
-/// Reads until `words` have come, or the far side is closed.
-fn read_until(master: &mut File, words: &str) -> String {
-    let mut text = String::new();
-    let mut buffer = [0; 1024];
-    while !text.contains(words) {
-        match master.read(&mut buffer) {
-            Ok(count) if count > 0 => text.push_str(&String::from_utf8_lossy(&buffer[..count])),
-            _ => break,
-        }
-    }
-    text
 }
 
 #[test]

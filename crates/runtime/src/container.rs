@@ -172,11 +172,7 @@ impl NewContainer<'_> {
         validate::spec(self.spec)?;
         let linux = self.spec.linux.clone().unwrap_or_default();
         let filter = compile(&linux)?;
-        let path = linux
-            .cgroups_path
-            .clone()
-            .unwrap_or_else(|| default_path(self.id));
-        let cgroup = CgroupGuard::create(&path, &limits(linux.resources.as_ref()))?;
+        let cgroup = self.cgroup()?;
         let namespaces = namespaces::Plan::new(&linux)?;
         let (ours, theirs) = Channel::pair().map_err(Error::io("make", "socketpair"))?;
         let parent_pid = ParentPid::enter(&namespaces)?;
@@ -228,6 +224,14 @@ impl NewContainer<'_> {
         })
     }
 
+    /// Its cgroup, with its limits.
+    pub(crate) fn cgroup(&self) -> Result<CgroupGuard> {
+        let linux = self.spec.linux.as_ref();
+        let named = linux.and_then(|linux| linux.cgroups_path.clone());
+        let path = named.unwrap_or_else(|| default_path(self.id));
+        CgroupGuard::create(&path, &limits(linux.and_then(|one| one.resources.as_ref())))
+    }
+
     /// Answers init until it is ready.
     fn accompany(
         &self,
@@ -273,7 +277,7 @@ impl NewContainer<'_> {
     }
 
     /// prestart and createRuntime, in the runtime's own namespaces.
-    fn runtime_hooks(&self, pid: i32) -> Result<()> {
+    pub(crate) fn runtime_hooks(&self, pid: i32) -> Result<()> {
         let Some(hooks) = &self.spec.hooks else {
             return Ok(());
         };
@@ -346,7 +350,7 @@ fn limits(asked: Option<&Resources>) -> Resources {
 }
 
 /// A cgroup that goes unless it is kept.
-struct CgroupGuard(Option<Cgroup>);
+pub(crate) struct CgroupGuard(Option<Cgroup>);
 
 impl CgroupGuard {
     fn create(path: &str, resources: &Resources) -> Result<Self> {
@@ -357,7 +361,7 @@ impl CgroupGuard {
         clippy::expect_used,
         reason = "only commit, which takes self, empties it"
     )]
-    fn get(&self) -> &Cgroup {
+    pub(crate) fn get(&self) -> &Cgroup {
         self.0.as_ref().expect("held until commit")
     }
 
@@ -365,7 +369,7 @@ impl CgroupGuard {
         clippy::expect_used,
         reason = "only this function, which takes self, empties it"
     )]
-    fn commit(mut self) -> Cgroup {
+    pub(crate) fn commit(mut self) -> Cgroup {
         self.0.take().expect("held until commit")
     }
 }
@@ -381,11 +385,11 @@ impl Drop for CgroupGuard {
 }
 
 /// A resctrl group that goes unless it is kept.
-struct GroupGuard(Option<Group>);
+pub(crate) struct GroupGuard(Option<Group>);
 
 impl GroupGuard {
     /// The group that config.json asks for, with the container's first process in it.
-    fn of(id: &str, linux: &Linux, pid: i32) -> Result<Self> {
+    pub(crate) fn of(id: &str, linux: &Linux, pid: i32) -> Result<Self> {
         let Some(rdt) = &linux.intel_rdt else {
             return Ok(Self(None));
         };
@@ -394,7 +398,7 @@ impl GroupGuard {
         Ok(guard)
     }
 
-    fn commit(mut self) -> Option<Group> {
+    pub(crate) fn commit(mut self) -> Option<Group> {
         self.0.take()
     }
 }

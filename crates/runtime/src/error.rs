@@ -41,6 +41,9 @@ pub enum Error {
     /// The cgroup could not be made or joined.
     #[error(transparent)]
     Cgroup(#[from] crate::cgroup::Error),
+    /// criu is not there, too old, or failed.
+    #[error(transparent)]
+    Criu(#[from] crate::criu::Failure),
     /// The seccomp profile is none.
     #[error("config.json: linux.seccomp: {0}")]
     Seccomp(#[from] crate::seccomp::Error),

@@ -33,6 +33,14 @@ pub struct Features {
     hooks: [&'static str; 6],
     mount_options: Vec<String>,
     linux: Linux,
+    annotations: Annotations,
+}
+
+/// Names of runc's, by which engines ask.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Annotations {
+    #[serde(rename = "org.opencontainers.runc.checkpoint.enabled")]
+    checkpoint: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -115,6 +123,7 @@ impl Features {
                 mount_extensions: MountExtensions { idmap: yes() },
                 net_devices: yes(),
             },
+            annotations: Annotations { checkpoint: "true" },
         }
     }
 }

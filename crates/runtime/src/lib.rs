@@ -14,6 +14,7 @@
 
 pub mod capability;
 pub mod cgroup;
+pub mod criu;
 pub mod hooks;
 pub mod resctrl;
 pub mod seccomp;

@@ -4,12 +4,13 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::error::{Error, InitFailure, Result};
-use crate::spec::{Linux, NamespaceKind, TimeOffset};
+use crate::spec::{Linux, NamespaceKind, Spec, TimeOffset};
 use crate::sys;
 
 /// The namespaces of one container.
@@ -127,6 +128,28 @@ pub(crate) fn open_file(path: PathBuf) -> Result<OwnedFd> {
     }
 }
 
+/// Those of config.json that are to be joined, and where.
+pub(crate) fn outside(spec: &Spec) -> Vec<(NamespaceKind, &Path)> {
+    let namespaces = spec.linux.iter().flat_map(|linux| &linux.namespaces);
+    namespaces
+        .filter_map(|one| Some((one.kind, one.path.as_deref()?)))
+        .collect()
+}
+
+/// What the file of a kind is called in `/proc/PID/ns`.
+pub(crate) fn file(kind: NamespaceKind) -> &'static str {
+    match kind {
+        NamespaceKind::Pid => "pid",
+        NamespaceKind::Network => "net",
+        NamespaceKind::Mount => "mnt",
+        NamespaceKind::Ipc => "ipc",
+        NamespaceKind::Uts => "uts",
+        NamespaceKind::User => "user",
+        NamespaceKind::Cgroup => "cgroup",
+        NamespaceKind::Time => "time",
+    }
+}
+
 /// The CLONE_NEW* flag of a kind.
 pub(crate) fn flag(kind: NamespaceKind) -> i32 {
     match kind {
@@ -173,6 +196,49 @@ impl ParentPid {
             Some(own) => sys::setns(own, libc::CLONE_NEWPID),
             None => Ok(()),
         }
+    }
+}
+
+/// The caller is in a new mount namespace until this is left; a process that it starts stays there,
+/// and with the last one all goes that was mounted there.
+pub(crate) struct ParentMounts {
+    /// Its namespace, root and directory.
+    own: Option<(OwnedFd, OwnedFd, OwnedFd)>,
+}
+
+impl ParentMounts {
+    pub(crate) fn enter() -> Result<Self> {
+        let open = |path: &'static str| {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            rustix::fs::open(path, flags, Mode::empty()).map_err(Error::io("open", path))
+        };
+        let own = (own("mnt")?, open("/")?, open(".")?);
+        sys::unshare_mounts().map_err(Error::io("unshare", "mount namespace"))?;
+        Ok(Self { own: Some(own) })
+    }
+
+    /// The caller is where it was.
+    pub(crate) fn leave(mut self) -> Result<()> {
+        self.restore()
+            .map_err(Error::io("return to", "mount namespace"))
+    }
+
+    fn restore(&mut self) -> Result<(), Errno> {
+        let Some((own, root, directory)) = self.own.take() else {
+            return Ok(());
+        };
+        // This leads to the namespace's root, which need not be the caller's.
+        sys::setns(own, libc::CLONE_NEWNS)?;
+        rustix::process::fchdir(&root)?;
+        rustix::process::chroot(".")?;
+        rustix::process::fchdir(&directory)
+    }
+}
+
+impl Drop for ParentMounts {
+    fn drop(&mut self) {
+        // Left already, or an error is on its way that says more.
+        let _ = self.restore();
     }
 }
 

@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use runtime::cgroup::{Cgroup, default_path};
+use runtime::resctrl::Group;
 use runtime::spec::Spec;
 use runtime::{Created, GateKind, NewContainer, Rootfs, Stdio};
 
@@ -57,15 +58,14 @@ pub(crate) fn run(global: &Global, args: &Args) -> Outcome {
     Ok(0)
 }
 
-/// A container at its gate whose state is not written yet. Dropped, it goes with its process:
-/// nobody could reach it any more.
-pub(crate) struct Made {
-    pub(crate) created: Created,
-    dir: NewDir,
-    state: State,
+/// A container of which only its directory exists, with what is known so far.
+pub(crate) struct Planned {
+    pub(crate) dir: NewDir,
+    pub(crate) state: State,
+    pub(crate) terminal: bool,
 }
 
-impl Made {
+impl Planned {
     pub(crate) fn new(
         global: &Global,
         id: &str,
@@ -91,13 +91,47 @@ impl Made {
         }
         let dir = NewDir::make(global, id)?;
         let mut state = planned(id, &bundle, spec)?;
+        if !terminal {
+            state.external_descriptors = streams();
+        }
         dir.note(&state)?;
+        Ok(Self {
+            dir,
+            state,
+            terminal,
+        })
+    }
+}
+
+/// A container at its gate, or one that is restored, whose state is not written yet. Dropped, it
+/// goes with its process: nobody could reach it any more.
+pub(crate) struct Made {
+    pid: i32,
+    pidfd: OwnedFd,
+    cgroup: Cgroup,
+    console: Option<OwnedFd>,
+    dir: NewDir,
+    state: State,
+}
+
+impl Made {
+    pub(crate) fn new(
+        global: &Global,
+        id: &str,
+        options: &Options,
+        detached: bool,
+    ) -> Result<Self, Failure> {
+        let Planned {
+            dir,
+            mut state,
+            terminal,
+        } = Planned::new(global, id, options, detached)?;
         let activation = Activation::of_caller();
         let notify = Notify::of_caller(dir.path());
         let told = told(&state.spec, activation, notify.as_ref())?;
         let created = NewContainer {
             id,
-            bundle: &bundle,
+            bundle: &state.bundle,
             spec: &told,
             rootfs: Rootfs::Path(state.rootfs.clone()),
             stdio: if terminal {
@@ -119,18 +153,42 @@ impl Made {
             .warnings
             .iter()
             .for_each(|warning| log::warn(global, warning));
-        complete(&mut state, &created);
-        Ok(Self {
-            created,
+        drop(told);
+        let Created {
+            pid,
+            pidfd,
+            cgroup,
+            console,
+            resctrl,
+            ..
+        } = created;
+        state.resctrl = resctrl;
+        Ok(Self::of(dir, state, (pid, pidfd), cgroup, console))
+    }
+
+    /// Of what is there, but for its state.
+    pub(crate) fn of(
+        dir: NewDir,
+        mut state: State,
+        (pid, pidfd): (i32, OwnedFd),
+        cgroup: Cgroup,
+        console: Option<OwnedFd>,
+    ) -> Self {
+        complete(&mut state, pid, &cgroup);
+        Self {
+            pid,
+            pidfd,
+            cgroup,
+            console,
             dir,
             state,
-        })
+        }
     }
 
     /// Writes state and pid file, and hands the terminal over if a socket waits for it.
     pub(crate) fn commit(mut self, options: &Options) -> Result<(State, Option<OwnedFd>), Failure> {
         let pid = self.state.init_process_pid;
-        let console = match (&options.console_socket, self.created.console.take()) {
+        let console = match (&options.console_socket, self.console.take()) {
             (Some(socket), Some(master)) => {
                 self.or_undo(terminal::send(socket, &master))?;
                 None
@@ -138,14 +196,14 @@ impl Made {
             (_, console) => console,
         };
         if let Some(socket) = &options.pidfd_socket {
-            self.or_undo(terminal::send_pidfd(socket, &self.created.pidfd))?;
+            self.or_undo(terminal::send_pidfd(socket, &self.pidfd))?;
         }
         if let Some(path) = &options.pid_file {
             self.or_undo(write_pid(path, pid))?;
         }
         let state = self.state.clone();
         if let Err(error) = self.dir.commit(&state) {
-            undo(&self.created);
+            undo(self.pid, &self.cgroup, self.state.resctrl.as_ref());
             return Err(error);
         }
         Ok((state, console))
@@ -153,7 +211,7 @@ impl Made {
 
     fn or_undo(&self, result: Result<(), Failure>) -> Result<(), Failure> {
         if result.is_err() {
-            undo(&self.created);
+            undo(self.pid, &self.cgroup, self.state.resctrl.as_ref());
         }
         result
     }
@@ -180,18 +238,15 @@ fn told<'a>(
     Ok(Cow::Owned(told))
 }
 
-fn undo(created: &Created) {
+fn undo(pid: i32, cgroup: &Cgroup, resctrl: Option<&Group>) {
     // What led here is what the caller hears of.
-    let _ = created.cgroup.kill_all();
-    if let Some(pid) = rustix::process::Pid::from_raw(created.pid) {
+    let _ = cgroup.kill_all();
+    if let Some(pid) = rustix::process::Pid::from_raw(pid) {
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
         let _ = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty());
     }
-    let _ = created.cgroup.delete();
-    let _ = created
-        .resctrl
-        .as_ref()
-        .map(runtime::resctrl::Group::remove);
+    let _ = cgroup.delete();
+    let _ = resctrl.map(Group::remove);
 }
 
 /// A container of which nothing exists yet. Its cgroup must be empty already here: whatever is in
@@ -226,23 +281,33 @@ fn planned(id: &str, bundle: &Path, spec: Spec) -> Result<State, Failure> {
         cgroup_paths: BTreeMap::new(),
         resctrl: None,
         spec,
+        external_descriptors: Vec::new(),
         creator: (creator, start_time(creator).unwrap_or(0)),
     })
 }
 
+/// What the standard streams of a container without a terminal are: its caller's.
+fn streams() -> Vec<String> {
+    let name = |number| {
+        let link = std::fs::read_link(format!("/proc/self/fd/{number}"));
+        // One that is closed has none.
+        link.map(|path| path.to_string_lossy().into_owned())
+            .unwrap_or_default()
+    };
+    (0..3).map(name).collect()
+}
+
 /// Adds what is known only of a container that exists.
-fn complete(state: &mut State, created: &Created) {
+fn complete(state: &mut State, pid: i32, cgroup: &Cgroup) {
     let name = |path: &Path| {
         path.file_name()
             .map(|name| name.to_string_lossy().into_owned())
             .unwrap_or_default()
     };
-    state.init_process_pid = created.pid;
-    state.resctrl.clone_from(&created.resctrl);
-    state.init_process_start = start_time(created.pid).unwrap_or(0);
-    created.cgroup.path().clone_into(&mut state.cgroup);
-    state.cgroup_paths = created
-        .cgroup
+    state.init_process_pid = pid;
+    state.init_process_start = start_time(pid).unwrap_or(0);
+    cgroup.path().clone_into(&mut state.cgroup);
+    state.cgroup_paths = cgroup
         .directories()
         .iter()
         .map(|directory| {

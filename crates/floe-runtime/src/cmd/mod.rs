@@ -1,5 +1,6 @@
 //! One file per verb: its options and what it does.
 
+pub(crate) mod checkpoint;
 pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod events;
@@ -10,6 +11,7 @@ pub(crate) mod kill;
 pub(crate) mod list;
 pub(crate) mod pause;
 pub(crate) mod ps;
+pub(crate) mod restore;
 pub(crate) mod run;
 pub(crate) mod spec;
 pub(crate) mod start;
@@ -83,15 +85,9 @@ pub(crate) fn dispatch(cli: &Cli) -> Outcome {
         Command::Pause(args) => pause::pause(global, args),
         Command::Resume(args) => pause::resume(global, args),
         Command::Features(_) => features::run(),
-        Command::Checkpoint(_) => unbuilt("checkpoint"),
-        Command::Restore(_) => unbuilt("restore"),
+        Command::Checkpoint(args) => checkpoint::run(global, args),
+        Command::Restore(args) => restore::run(global, args),
         Command::Events(args) => events::run(global, args),
         Command::Update(args) => update::run(global, args),
     }
-}
-
-fn unbuilt(verb: &str) -> Outcome {
-    Err(Failure::new(format!(
-        "{verb} is not supported by this version of floe-runtime"
-    )))
 }

@@ -1,12 +1,13 @@
 //! `run`: create, start, and in the foreground wait: signals go on to the container, its terminal
 //! to ours, its exit code is ours, and it is deleted.
 
-use rustix::process::Signal;
+use rustix::process::{Signal, WaitStatus};
 
 use super::create::{Made, Options};
 use super::{Failure, Outcome, delete, start};
 use crate::cli::Global;
 use crate::signals::Signals;
+use crate::state::State;
 use crate::terminal;
 
 /// Options of `run`.
@@ -49,14 +50,24 @@ pub(crate) fn run(global: &Global, args: &Args) -> Outcome {
         return Ok(0);
     };
     let status = terminal::accompany(state.init_process_pid, console, &signals, notify);
-    if !args.keep {
-        delete::delete(global, &state)?;
+    ended(global, &state, status, args.keep)
+}
+
+/// Deletes a container that was waited for, unless it is to be kept; its exit code.
+pub(crate) fn ended(
+    global: &Global,
+    state: &State,
+    status: Result<WaitStatus, Failure>,
+    keep: bool,
+) -> Outcome {
+    if !keep {
+        delete::delete(global, state)?;
     }
     Ok(exit_code(status?))
 }
 
 /// A process's exit code, or 128 and the signal that ended it.
-pub(crate) fn exit_code(status: rustix::process::WaitStatus) -> u8 {
+pub(crate) fn exit_code(status: WaitStatus) -> u8 {
     let code = status
         .exit_status()
         .or_else(|| status.terminating_signal().map(|signal| 128 + signal));

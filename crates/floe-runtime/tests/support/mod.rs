@@ -9,11 +9,14 @@
 )]
 
 use std::fs::File;
+use std::io::Read;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use serde_json::{Value, json};
 
 static COUNTER: AtomicU32 = AtomicU32::new(0);
@@ -365,4 +368,37 @@ fn config(name: &str) -> Value {
         ],
         "linux": { "cgroupsPath": format!("/{name}/c"), "namespaces": namespaces },
     })
+}
+
+/// Takes the one descriptor that comes over the socket, and its name.
+pub fn receive(listener: &UnixListener) -> (File, String) {
+    let (socket, _) = listener.accept().unwrap();
+    let mut bytes = [0; 4096];
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut parts = [std::io::IoSliceMut::new(&mut bytes)];
+    let count = recvmsg(&socket, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC)
+        .unwrap()
+        .bytes;
+    let master = control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+        _ => None,
+    });
+    (
+        master.unwrap().into(),
+        String::from_utf8_lossy(&bytes[..count]).into_owned(),
+    )
+}
+
+/// Reads until `words` have come, or the far side is closed.
+pub fn read_until(master: &mut File, words: &str) -> String {
+    let mut text = String::new();
+    let mut buffer = [0; 1024];
+    while !text.contains(words) {
+        match master.read(&mut buffer) {
+            Ok(count) if count > 0 => text.push_str(&String::from_utf8_lossy(&buffer[..count])),
+            _ => break,
+        }
+    }
+    text
 }

@@ -214,6 +214,12 @@ impl Cgroup {
         self.dirs().map(directory).collect()
     }
 
+    /// Its directory where its processes can be frozen; `None` if no hierarchy can.
+    pub fn freezer_directory(&self) -> Option<PathBuf> {
+        self.dir_of(Controller::Freezer)
+            .map(|dir| dir.display_path())
+    }
+
     /// Hierarchies that the cgroup could not be made in, by mount point: one warning each.
     pub fn missing(&self) -> Vec<PathBuf> {
         let all = self.hierarchies.all.iter().zip(&self.present);

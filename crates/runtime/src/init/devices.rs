@@ -46,6 +46,18 @@ pub(super) fn is_bound(mounts: &[Mount]) -> bool {
     })
 }
 
+/// Where nodes are made.
+pub(crate) fn paths(linux: &Linux) -> Vec<PathBuf> {
+    let defaults = DEFAULT.iter().map(|(path, ..)| PathBuf::from(path));
+    let mut all: Vec<PathBuf> = linux
+        .devices
+        .iter()
+        .map(|device| device.path.clone())
+        .collect();
+    all.extend(defaults.filter(|path| !linux.devices.iter().any(|one| one.path == *path)));
+    all
+}
+
 /// Makes all nodes and links.
 pub(super) fn create(root: BorrowedFd<'_>, linux: &Linux) -> Result<(), InitFailure> {
     let before = rustix::process::umask(Mode::empty());

@@ -1,10 +1,11 @@
 //! config.md, process: user, groups, capabilities, limits, no_new_privs and where in that order
 //! the seccomp filter comes. After [`assume`] the process is what the container asked for.
 
-use std::os::fd::IntoRawFd;
+use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd};
 
-use rustix::fs::{FileType, Gid, Mode, Uid, fchown, fstat, makedev};
+use rustix::fs::{FileType, Gid, Mode, OFlags, Stat, Uid, fchown, fstat, makedev};
 use rustix::io::Errno;
+use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 
 use super::program::Program;
 use crate::capability::Sets;
@@ -92,19 +93,30 @@ pub(crate) fn limits(process: &Process) -> Result<Vec<String>, InitFailure> {
     Ok(warnings)
 }
 
-/// The program's user must be able to reopen its streams by /dev/stdout; /dev/null is everybody's.
+/// Puts another file in a standard stream's place.
+type Replace = fn(&OwnedFd) -> rustix::io::Result<()>;
+
+/// The program's user must be able to reopen its streams by /dev/stdout. /dev/null is everybody's:
+/// the host's becomes the container's own, so that no stream of it is a file of the host.
 pub(crate) fn own_stdio(uid: u32) -> Result<(), InitFailure> {
     let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
-    for fd in [
-        rustix::fd::AsFd::as_fd(&stdin),
-        rustix::fd::AsFd::as_fd(&stdout),
-        rustix::fd::AsFd::as_fd(&stderr),
-    ] {
+    let streams: [(BorrowedFd<'_>, Replace); 3] = [
+        (stdin.as_fd(), |by| dup2_stdin(by)),
+        (stdout.as_fd(), |by| dup2_stdout(by)),
+        (stderr.as_fd(), |by| dup2_stderr(by)),
+    ];
+    let mut null = None;
+    for (fd, replace) in streams {
         // A stream that is closed has no owner.
         let Ok(stat) = fstat(fd) else { continue };
-        let null = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
-            && stat.st_rdev == makedev(1, 3);
-        if null || stat.st_uid == uid {
+        if is_null(&stat) {
+            // A container without one goes on with the host's.
+            if let Some(own) = null.get_or_insert_with(own_null) {
+                replace(own).map_err(InitFailure::at("reopen /dev/null"))?;
+            }
+            continue;
+        }
+        if stat.st_uid == uid {
             continue;
         }
         match fchown(fd, Some(Uid::from_raw(uid)), None::<Gid>) {
@@ -119,6 +131,18 @@ pub(crate) fn own_stdio(uid: u32) -> Result<(), InitFailure> {
         }
     }
     Ok(())
+}
+
+fn is_null(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
+        && stat.st_rdev == makedev(1, 3)
+}
+
+/// The /dev/null that is inside.
+fn own_null() -> Option<OwnedFd> {
+    let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let own = rustix::fs::open("/dev/null", flags, Mode::empty()).ok()?;
+    fstat(&own).is_ok_and(|stat| is_null(&stat)).then_some(own)
 }
 
 /// Raises hard limits as far as `process` asks, for a process that will not be allowed to any more

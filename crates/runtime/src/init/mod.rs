@@ -9,6 +9,7 @@ mod identity;
 mod mounts;
 mod options;
 mod program;
+mod rehearsal;
 mod rootfs;
 mod target;
 
@@ -205,17 +206,12 @@ impl<'a> Init<'a> {
             std::fs::write(&path, value)
                 .map_err(|e| InitFailure::because(format!("write sysctl {name}={value:?}: {e}")))
         })?;
-        if !self.new.no_new_keyring {
-            let name = CString::new(format!("_ses.{}", self.new.id)).unwrap_or_default();
-            labels.of_keys(true)?;
-            match sys::join_session_keyring(&name) {
-                // A kernel or filter without keyrings, or a quota used up: nothing to keep apart then.
-                Ok(()) | Err(Errno::NOSYS | Errno::PERM | Errno::ACCESS | Errno::DQUOT) => {}
-                Err(errno) => return Err(InitFailure::new("join session keyring", errno)),
-            }
-            labels.of_keys(false)?;
+        if self.new.no_new_keyring {
+            return Ok(());
         }
-        Ok(())
+        labels.of_keys(true)?;
+        session_keyring(self.new.id)?;
+        labels.of_keys(false)
     }
 
     /// Everything in the root file system, all by descriptor below `root`.
@@ -359,6 +355,16 @@ impl<'a> Init<'a> {
     }
 }
 
+/// A session keyring of its own for this process and all that it makes.
+pub(crate) fn session_keyring(id: &str) -> Result<(), InitFailure> {
+    let name = CString::new(format!("_ses.{id}")).unwrap_or_default();
+    match sys::join_session_keyring(&name) {
+        // A kernel or filter without keyrings, or a quota used up: nothing to keep apart then.
+        Ok(()) | Err(Errno::NOSYS | Errno::PERM | Errno::ACCESS | Errno::DQUOT) => Ok(()),
+        Err(errno) => Err(InitFailure::new("join session keyring", errno)),
+    }
+}
+
 /// The v2 part of the cgroup was joined at birth; the v1 hierarchies are joined here, by the process
 /// itself, which spares the kernel a wait that a move by another process needs.
 pub(crate) fn join_cgroup(cgroup: &Cgroup) -> Result<(), InitFailure> {
@@ -382,7 +388,10 @@ pub(crate) fn expect(channel: &Channel, wanted: ToInit) -> Result<(), InitFailur
 }
 
 pub(crate) use console::{Terminal, open as open_terminal};
+pub(crate) use devices::paths as device_paths;
 pub(crate) use identity::{Identity, assume, limits, oom_score_adj, own_stdio, raise_limits};
-pub(crate) use mounts::set_ids;
-pub(crate) use options::words as mount_options;
+pub(crate) use mounts::{inside, set_ids};
+pub(crate) use options::{is_bind, words as mount_options};
 pub(crate) use program::replace_stdio;
+pub(crate) use rehearsal::rehearse;
+pub(crate) use target::{open as open_inside, resolve};

@@ -55,10 +55,8 @@ impl Mounts<'_> {
     /// Some name places by the host's path of the root file system.
     fn below_root(&self, asked: &Mount) -> Mount {
         let mut asked = asked.clone();
-        if let Rootfs::Path(root) = &self.new.rootfs
-            && let Ok(inside) = asked.destination.strip_prefix(self.new.bundle.join(root))
-        {
-            asked.destination = Path::new("/").join(inside);
+        if let Rootfs::Path(root) = &self.new.rootfs {
+            asked.destination = inside(&asked.destination, &self.new.bundle.join(root));
         }
         asked
     }
@@ -106,6 +104,14 @@ impl Mounts<'_> {
                 file_system(root, asked, options, linux.and_then(labels::mount_label))
             }
         }
+    }
+}
+
+/// The place inside that may be named by the host's path of the root file system.
+pub(crate) fn inside(place: &Path, rootfs: &Path) -> PathBuf {
+    match place.strip_prefix(rootfs) {
+        Ok(inside) => Path::new("/").join(inside),
+        Err(_) => place.to_owned(),
     }
 }
 

@@ -83,6 +83,11 @@ const ATIMES: &[(&str, u64, u64)] = &[
 const BASIC: u64 = 0x1 | 0x2 | 0x4 | 0x8 | 0x20_0000;
 const NODIRATIME: u64 = 0x80;
 
+/// Is it a bind, whatever its type says?
+pub(crate) fn is_bind(mount: &Mount) -> bool {
+    Options::parse(mount).bind
+}
+
 impl Options {
     /// The attributes of a bind mount. Without any flag it keeps those of its source. With one it
     /// has what is asked for and nothing else, except that access times are kept unless they are

@@ -194,7 +194,7 @@ fn clone_tree(path: &Path, recursive: bool) -> rustix::io::Result<OwnedFd> {
 }
 
 /// From here on nothing that is mounted here is seen outside, nor the other way round.
-fn make_private() -> Result<(), InitFailure> {
+pub(super) fn make_private() -> Result<(), InitFailure> {
     mount_change(
         "/",
         MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,

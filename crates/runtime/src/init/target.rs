@@ -3,7 +3,7 @@
 //! dangling link too.
 
 use std::ffi::OsString;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 
@@ -23,7 +23,7 @@ pub(super) enum Missing {
 }
 
 /// Opens a place with `flags` (O_PATH to mount on it).
-pub(super) fn open(root: BorrowedFd<'_>, path: &Path, flags: OFlags) -> Result<OwnedFd> {
+pub(crate) fn open(root: BorrowedFd<'_>, path: &Path, flags: OFlags) -> Result<OwnedFd> {
     let relative = relative(path);
     loop {
         match openat2(
@@ -38,6 +38,20 @@ pub(super) fn open(root: BorrowedFd<'_>, path: &Path, flags: OFlags) -> Result<O
             other => return other,
         }
     }
+}
+
+/// A place without symbolic links, from the root on; as it is if there is none.
+pub(crate) fn resolve(root: BorrowedFd<'_>, path: &Path) -> PathBuf {
+    let name = |fd: BorrowedFd<'_>| {
+        let link = format!("/proc/self/fd/{}", fd.as_raw_fd());
+        std::fs::read_link(link).ok()
+    };
+    let resolved = || {
+        let place = open(root, path, OFlags::PATH).ok()?;
+        let (top, place) = (name(root)?, name(place.as_fd())?);
+        Some(Path::new("/").join(place.strip_prefix(top).ok()?))
+    };
+    resolved().unwrap_or_else(|| path.to_owned())
 }
 
 /// Opens a place for mounting on it (O_PATH), making it and its parents if missing.
@@ -161,6 +175,18 @@ mod tests {
         open_or_make(fd.as_fd(), Path::new("/link/file"), Missing::File).unwrap();
         assert!(dir.join("a/b/c").is_dir());
         assert!(dir.join("outside/file").is_file());
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn a_place_is_resolved_inside_and_one_that_is_missing_stays_as_it_is() {
+        let (dir, fd) = root();
+        std::fs::create_dir_all(dir.join("real/conf")).unwrap();
+        std::os::unix::fs::symlink("/real", dir.join("link")).unwrap();
+        let resolve = |path: &str| resolve(fd.as_fd(), Path::new(path));
+        assert_eq!(resolve("/link/conf"), Path::new("/real/conf"));
+        assert_eq!(resolve("/../link"), Path::new("/real"));
+        assert_eq!(resolve("/link/none"), Path::new("/link/none"));
         std::fs::remove_dir_all(dir).unwrap();
     }
 

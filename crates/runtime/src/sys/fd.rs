@@ -2,7 +2,7 @@
 
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use rustix::io::Errno;
 use rustix::net::{
@@ -38,6 +38,18 @@ fn close_range(first: u32, last: u32, flags: u32) {
     // SAFETY: integers only. The descriptors are this process's copies of what its parent owns;
     // their owners' destructors never run here (see `close_all_but`).
     unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) };
+}
+
+/// Makes a descriptor ours that the caller of this program passed on under this number, which must
+/// be no standard stream. Only ever called before this program has opened any itself.
+pub(crate) fn adopt(number: RawFd) -> Result<OwnedFd, Errno> {
+    // SAFETY: fcntl with integers; a number that is no open descriptor is refused.
+    let open = number > 2 && unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } == 0;
+    if !open {
+        return Err(Errno::BADF);
+    }
+    // SAFETY: it is open, and nobody in this program knows of it yet (see above).
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
 /// Sends one message with at most one descriptor over a SOCK_SEQPACKET socket.

@@ -83,6 +83,12 @@ pub(crate) fn unshare_time() -> Result<(), Errno> {
     check(unsafe { libc::unshare(CLONE_NEWTIME) })
 }
 
+/// unshare(CLONE_NEWNS): the caller, which has one thread, has a mount namespace of its own.
+pub(crate) fn unshare_mounts() -> Result<(), Errno> {
+    // SAFETY: takes an integer; where paths of this single thread lead breaks no memory rule.
+    check(unsafe { libc::unshare(libc::CLONE_NEWNS) })
+}
+
 /// As execve(2) and its like want a list; valid as long as the strings are.
 fn pointers(list: &[CString]) -> Vec<*const libc::c_char> {
     let pointers = list.iter().map(|text| text.as_ptr());

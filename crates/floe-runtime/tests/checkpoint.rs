@@ -1,0 +1,616 @@
+//! checkpoint and restore by criu: what a container is made of comes back, what is the host's comes
+//! from its config.json, and whatever fails leaves things as they were. criu does not start on every
+//! kernel; `make test-vm` has one on which it does.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod support;
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::json;
+use support::{Done, Lab, read_until, receive, soon};
+
+/// A container that counts in a file of its own and has no stream outside.
+const COUNTING: &str = "exec </dev/null >/dev/null 2>&1; i=0; \
+    while true; do i=$((i+1)); echo $i >/tmp/new; mv /tmp/new /tmp/count; usleep 50000; done";
+
+/// Ends a test where criu does not work, with criu's own words.
+macro_rules! needs_criu {
+    () => {
+        needs_host!();
+        if let Some(reason) = no_criu() {
+            eprintln!("SKIP: {reason}");
+            return;
+        }
+    };
+}
+
+fn no_criu() -> Option<String> {
+    match Command::new("criu").arg("check").output() {
+        Err(_) => Some("needs criu (Debian: criu)".into()),
+        Ok(output) if !output.status.success() => {
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            let last = said.lines().last().unwrap_or_default().to_owned();
+            Some(format!("criu does not work here: {last}"))
+        }
+        Ok(_) => None,
+    }
+}
+
+/// A container that counts, and runs.
+fn counting() -> Lab {
+    let mut lab = Lab::sh(COUNTING);
+    std::os::unix::fs::symlink("busybox", lab.rootfs("bin/mv")).unwrap();
+    lab.config["root"]["readonly"] = json!(false);
+    lab.call(&["run", "-d", "c"]).ok();
+    soon("its first number", || count(&lab) > 2);
+    lab
+}
+
+fn count(lab: &Lab) -> u32 {
+    let text = std::fs::read_to_string(lab.rootfs("tmp/count")).unwrap_or_default();
+    text.trim().parse().unwrap_or(0)
+}
+
+/// It counts, and goes on from where it was.
+#[track_caller]
+fn counts_on(lab: &Lab, from: u32) {
+    soon("more numbers", || count(lab) > from + 2);
+    // One that had begun anew would not be there yet.
+    assert!(count(lab) < from + 1000, "{} after {from}", count(lab));
+}
+
+fn checkpoint(lab: &Lab, options: &[&str]) -> Done {
+    lab.call(&[&["checkpoint"][..], options, &["c"]].concat())
+}
+
+fn restore(lab: &Lab, options: &[&str]) -> Done {
+    lab.call(&[&["restore", "-d"][..], options, &["c"]].concat())
+}
+
+/// The container is gone but for its images.
+#[track_caller]
+fn is_gone(lab: &Lab) {
+    lab.call(&["state", "c"]).fails("container does not exist");
+    lab.is_clean().unwrap();
+}
+
+#[test]
+fn a_container_goes_on_where_it_was_in_every_mode_of_cgroups() {
+    needs_criu!();
+    let lab = counting();
+    let pid_file = lab.dir.join("pid");
+    for mode in ["", "soft", "full", "ignore"] {
+        checkpoint(&lab, &["--manage-cgroups-mode", mode]).ok();
+        is_gone(&lab);
+        let reached = count(&lab);
+        let options = ["--manage-cgroups-mode", mode, "--pid-file"];
+        restore(
+            &lab,
+            &[&options[..], &[pid_file.to_str().unwrap()]].concat(),
+        )
+        .ok();
+        assert_eq!(lab.status("c"), "running");
+        counts_on(&lab, reached);
+        let pid = lab.pid("c").to_string();
+        assert_eq!(std::fs::read_to_string(&pid_file).unwrap(), pid);
+        assert!(lab.call(&["ps", "c"]).ok().contains("/tmp/count"));
+        let cgroup = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+        assert!(cgroup.contains(&format!("/{}/c\n", lab.name())), "{cgroup}");
+    }
+    lab.call(&["pause", "c"]).ok();
+    assert_eq!(lab.status("c"), "paused");
+    lab.call(&["resume", "c"]).ok();
+    lab.call(&["kill", "c", "KILL"]).ok();
+    soon("its end", || lab.status("c") == "stopped");
+    lab.call(&["delete", "c"]).ok();
+    lab.is_clean().unwrap();
+}
+
+#[test]
+fn an_exec_joins_a_restored_container_and_what_an_exec_left_is_restored() {
+    needs_criu!();
+    let lab = counting();
+    let script = "sleep 1000 </dev/null >/dev/null 2>&1 & echo $!";
+    let child = lab.call(&["exec", "c", "sh", "-c", script]).ok();
+    for _ in 0..2 {
+        checkpoint(&lab, &[]).ok();
+        restore(&lab, &[]).ok();
+        let uptime = "read up rest </proc/uptime; echo $up; cat /proc/$0/cmdline | tr '\\0' ' '";
+        let said = lab
+            .call(&["exec", "c", "sh", "-c", uptime, child.trim()])
+            .ok();
+        assert!(said.contains("sleep 1000"), "{said}");
+        // In the container's own time namespace, as its processes are.
+        let time = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/time")).unwrap();
+        let inside = lab
+            .call(&["exec", "c", "readlink", "/proc/self/ns/time"])
+            .ok();
+        assert_eq!(Path::new(inside.trim()), time(&lab.pid("c").to_string()));
+    }
+}
+
+#[test]
+fn a_container_left_running_runs_on_with_its_images_written() {
+    needs_criu!();
+    let lab = counting();
+    let pid = lab.pid("c");
+    let images = lab.dir.join("images");
+    checkpoint(
+        &lab,
+        &["--leave-running", "--image-path", images.to_str().unwrap()],
+    )
+    .ok();
+    counts_on(&lab, count(&lab));
+    assert_eq!((lab.pid("c"), lab.status("c")), (pid, "running".into()));
+    for file in ["inventory.img", "descriptors.json", "dump.log"] {
+        assert!(images.join(file).exists(), "{file}");
+    }
+}
+
+#[test]
+fn a_paused_container_can_be_checkpointed() {
+    needs_criu!();
+    let lab = counting();
+    lab.call(&["pause", "c"]).ok();
+    let reached = count(&lab);
+    checkpoint(&lab, &[]).ok();
+    is_gone(&lab);
+    restore(&lab, &[]).ok();
+    assert_eq!(lab.status("c"), "running");
+    counts_on(&lab, reached);
+}
+
+#[test]
+fn logs_go_to_the_work_path() {
+    needs_criu!();
+    let lab = counting();
+    let work = lab.dir.join("work");
+    checkpoint(&lab, &["--work-path", work.to_str().unwrap()]).ok();
+    restore(&lab, &["--work-path", work.to_str().unwrap()]).ok();
+    for log in ["dump.log", "restore.log"] {
+        assert!(work.join(log).exists(), "{log}");
+        assert!(
+            !lab.dir.join("bundle/checkpoint").join(log).exists(),
+            "{log}"
+        );
+    }
+}
+
+/// `run` or `restore` with pipes; the caller's ends.
+fn piped(lab: &Lab, arguments: &[&str]) -> (Child, impl Write, impl BufRead) {
+    let (mut command, ..) = lab.command(arguments);
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let (input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    let mut errors = String::new();
+    if !child.wait().unwrap().success() {
+        drop(child.stderr.take().unwrap().read_to_string(&mut errors));
+    }
+    assert_eq!(errors, "");
+    (child, input, BufReader::new(output))
+}
+
+#[test]
+fn pipes_are_those_of_the_restore() {
+    needs_criu!();
+    let lab = Lab::sh("while read line; do echo got $line; done");
+    let (_run, mut input, mut output) = piped(&lab, &["run", "-d", "c"]);
+    let mut line = String::new();
+    input.write_all(b"one\n").unwrap();
+    output.read_line(&mut line).unwrap();
+    assert_eq!(line, "got one\n");
+    checkpoint(&lab, &[]).ok();
+    for word in ["two", "three"] {
+        let (_restore, mut input, mut output) = piped(&lab, &["restore", "-d", "c"]);
+        line.clear();
+        writeln!(input, "{word}").unwrap();
+        output.read_line(&mut line).unwrap();
+        assert_eq!(line, format!("got {word}\n"));
+        checkpoint(&lab, &[]).ok();
+    }
+}
+
+#[test]
+fn a_terminal_goes_to_the_console_socket() {
+    needs_criu!();
+    let mut lab = Lab::sh("echo ready; while read line; do echo got $line; done");
+    lab.config["process"]["terminal"] = json!(true);
+    let path = lab.dir.join("console.sock");
+    let socket = ["--console-socket", path.to_str().unwrap()];
+    let listener = UnixListener::bind(&path).unwrap();
+    lab.call(&[&["run", "-d"][..], &socket, &["c"]].concat())
+        .ok();
+    let (mut master, _) = receive(&listener);
+    read_until(&mut master, "ready");
+    restore(&lab, &[]).fails("cannot allocate tty");
+    checkpoint(&lab, &[]).ok();
+    drop(master);
+    restore(&lab, &socket).ok();
+    let (mut master, name) = receive(&listener);
+    assert!(!name.is_empty());
+    master.write_all(b"word\n").unwrap();
+    assert!(read_until(&mut master, "got word").contains("got word"));
+}
+
+#[test]
+fn in_the_foreground_the_exit_code_is_the_containers() {
+    needs_criu!();
+    let lab = Lab::sh(
+        "exec </dev/null >/dev/null 2>&1; touch /tmp/ready; \
+         while [ ! -e /tmp/end ]; do usleep 50000; done; exit 7",
+    );
+    lab.call(&["run", "-d", "c"]).ok();
+    soon("it is ready", || lab.rootfs("tmp/ready").exists());
+    checkpoint(&lab, &[]).ok();
+    let mut restored = lab.spawn(&["restore", "c"]);
+    soon("it runs", || {
+        lab.call(&["state", "c"]).out.contains("\"running\"")
+    });
+    File::create(lab.rootfs("tmp/end")).unwrap();
+    assert_eq!(restored.wait().unwrap().code(), Some(7));
+    is_gone(&lab);
+}
+
+#[test]
+fn binds_come_from_the_configuration_and_hidden_paths_stay_hidden() {
+    needs_criu!();
+    let mut lab = Lab::sh(COUNTING);
+    std::os::unix::fs::symlink("busybox", lab.rootfs("bin/mv")).unwrap();
+    std::fs::create_dir_all(lab.rootfs("real/conf")).unwrap();
+    std::os::unix::fs::symlink("/real/conf", lab.rootfs("conf")).unwrap();
+    std::fs::write(lab.rootfs("etc/secret"), "secret").unwrap();
+    for source in ["one", "two", "inner"] {
+        std::fs::create_dir(lab.dir.join(source)).unwrap();
+        std::fs::write(lab.dir.join(source).join("name"), source).unwrap();
+    }
+    lab.mount("/conf", "none", "../one", &["bind", "ro"]);
+    lab.mount("/data", "none", "../one", &["bind"]);
+    lab.mount("/data/for/inner", "none", "../inner", &["rbind"]);
+    lab.mount("/dev/note", "none", "../inner/name", &["bind"]);
+    lab.mount("/sys", "sysfs", "sysfs", &["ro"]);
+    lab.mount("/sys/fs/cgroup", "cgroup", "cgroup", &["ro"]);
+    lab.config["linux"]["maskedPaths"] =
+        json!(["/etc/secret", "/proc/kcore", "/sys/firmware", "/proc/scsi"]);
+    lab.config["linux"]["readonlyPaths"] = json!(["/proc/sys"]);
+    lab.call(&["run", "-d", "c"]).ok();
+    let look = "cat /conf/name /data/name /data/for/inner/name /dev/note /etc/secret; \
+                touch /conf/x 2>/dev/null; touch /data/x; ls /proc/scsi | wc -l; \
+                cat /sys/fs/cgroup/cgroup.procs | head -n 1; \
+                echo 1 2>/dev/null >/proc/sys/kernel/hostname || echo read-only";
+    let seen = |lab: &Lab| lab.call(&["exec", "c", "sh", "-c", look]).ok();
+    assert_eq!(seen(&lab), "oneoneinnerinner0\n1\nread-only\n");
+    checkpoint(&lab, &[]).ok();
+    // Other sources, and places to mount on that are made anew.
+    std::fs::remove_dir_all(lab.dir.join("one")).unwrap();
+    for mount in lab.config["mounts"].as_array_mut().unwrap() {
+        if mount["source"] == "../one" {
+            mount["source"] = json!("../two");
+        }
+    }
+    restore(&lab, &[]).ok();
+    assert_eq!(seen(&lab), "twotwoinnerinner0\n1\nread-only\n");
+    assert!(lab.dir.join("two/x").exists());
+}
+
+#[test]
+fn a_cgroup_mount_without_a_cgroup_namespace_comes_back() {
+    needs_criu!();
+    let mut lab = Lab::sh(COUNTING);
+    std::os::unix::fs::symlink("busybox", lab.rootfs("bin/mv")).unwrap();
+    lab.namespace("cgroup", None);
+    lab.mount("/sys", "sysfs", "sysfs", &["ro"]);
+    lab.mount("/sys/fs/cgroup", "cgroup", "cgroup", &["ro"]);
+    lab.call(&["run", "-d", "c"]).ok();
+    let look = ["exec", "c", "ls", "/sys/fs/cgroup"];
+    let seen = lab.call(&look).ok();
+    checkpoint(&lab, &[]).ok();
+    restore(&lab, &[]).ok();
+    assert_eq!(lab.call(&look).ok(), seen);
+}
+
+#[test]
+fn joined_namespaces_are_joined_again() {
+    needs_criu!();
+    let mut lab = Lab::new();
+    lab.sleeper("holder");
+    let holder = lab.pid("holder");
+    for (kind, file) in [("network", "net"), ("uts", "uts"), ("ipc", "ipc")] {
+        lab.namespace(kind, Some(&format!("/proc/{holder}/ns/{file}")));
+    }
+    lab.config.as_object_mut().unwrap().remove("hostname");
+    lab.config["linux"]["cgroupsPath"] = json!(format!("/{}/c", lab.name()));
+    std::os::unix::fs::symlink("busybox", lab.rootfs("bin/mv")).unwrap();
+    lab.script(COUNTING).call(&["run", "-d", "c"]).ok();
+    for _ in 0..2 {
+        soon("its first number", || count(&lab) > 2);
+        checkpoint(&lab, &[]).ok();
+        let reached = count(&lab);
+        restore(&lab, &[]).ok();
+        counts_on(&lab, reached);
+        for file in ["net", "uts", "ipc"] {
+            let of = |pid| std::fs::read_link(format!("/proc/{pid}/ns/{file}")).unwrap();
+            assert_eq!(of(lab.pid("c")), of(holder), "{file}");
+        }
+    }
+    assert_eq!(lab.status("holder"), "running");
+}
+
+#[test]
+fn hooks_run_before_a_restored_container_goes_on() {
+    needs_criu!();
+    let lab = &mut counting();
+    checkpoint(lab, &[]).ok();
+    let reached = count(lab);
+    let log = lab.dir.join("log");
+    let note = |word: &str| {
+        let script = format!(
+            "echo {word} $(cat {}) >>{}; cat >>{1}",
+            lab.rootfs("tmp/count").display(),
+            log.display()
+        );
+        json!([{ "path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/bin"] }])
+    };
+    lab.config["hooks"] =
+        json!({ "prestart": note("prestart"), "createRuntime": note("createRuntime") });
+    restore(lab, &[]).ok();
+    let said = std::fs::read_to_string(&log).unwrap();
+    let (first, second) = said.split_once("createRuntime").unwrap();
+    assert!(
+        first.starts_with(&format!("prestart {reached}\n")),
+        "{said}"
+    );
+    assert!(
+        second.contains(&format!("\"pid\":{}", lab.pid("c"))),
+        "{said}"
+    );
+    counts_on(lab, reached);
+}
+
+#[test]
+fn a_memory_image_is_the_parent_of_the_checkpoint() {
+    needs_criu!();
+    let lab = counting();
+    let (parent, images) = (lab.dir.join("parent"), lab.dir.join("images"));
+    let to = |path: &Path| path.to_str().unwrap().to_owned();
+    checkpoint(&lab, &["--pre-dump", "--image-path", &to(&parent)]).ok();
+    assert_eq!(lab.status("c"), "running");
+    counts_on(&lab, count(&lab));
+    checkpoint(
+        &lab,
+        &["--parent-path", "../parent", "--image-path", &to(&images)],
+    )
+    .ok();
+    assert!(images.join("parent").exists());
+    let reached = count(&lab);
+    restore(&lab, &["--image-path", &to(&images)]).ok();
+    counts_on(&lab, reached);
+}
+
+#[test]
+fn memory_can_be_asked_for_once_the_status_descriptor_says_so() {
+    needs_criu!();
+    let mut lab = counting();
+    let images = lab.dir.join("images");
+    let images = images.to_str().unwrap();
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let (mut ready, status) = std::io::pipe().unwrap();
+    let number = status.as_raw_fd().to_string();
+    rustix::io::fcntl_setfd(&status, rustix::io::FdFlags::empty()).unwrap();
+    let server = format!("127.0.0.1:{port}");
+    let mut dump = lab.spawn(&[
+        "checkpoint",
+        "--lazy-pages",
+        "--page-server",
+        &server,
+        "--status-fd",
+        &number,
+        "--image-path",
+        images,
+        "c",
+    ]);
+    drop(status);
+    let mut told = Vec::new();
+    ready.read_to_end(&mut told).unwrap();
+    assert_eq!(told, [0]);
+    let reached = count(&lab);
+    let mut pages = Command::new("criu")
+        .args([
+            "lazy-pages",
+            "--page-server",
+            "--address",
+            "127.0.0.1",
+            "--port",
+            &port.to_string(),
+            "-D",
+            images,
+        ])
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    lab.config["linux"]["cgroupsPath"] = json!(format!("/{}/d", lab.name()));
+    let options = [
+        "restore",
+        "-d",
+        "--lazy-pages",
+        "--image-path",
+        images,
+        "--work-path",
+        images,
+    ];
+    lab.call(&[&options[..], &["d"]].concat()).ok();
+    assert!(dump.wait().unwrap().success());
+    assert!(pages.wait().unwrap().success());
+    counts_on(&lab, reached);
+    assert_eq!(lab.status("d"), "running");
+    lab.call(&["state", "c"]).fails("container does not exist");
+}
+
+#[test]
+fn limits_of_the_configuration_hold_after_a_restore() {
+    needs_criu!();
+    let mut lab = counting();
+    checkpoint(&lab, &["--manage-cgroups-mode", "ignore"]).ok();
+    lab.config["linux"]["resources"] = json!({ "pids": { "limit": 77 } });
+    lab.config["linux"]["cgroupsPath"] = json!(format!("/{}/other", lab.name()));
+    restore(&lab, &["--manage-cgroups-mode", "ignore"]).ok();
+    let [cgroup] = &lab.cgroups("other")[..] else {
+        panic!("{:?}", lab.cgroups("other"));
+    };
+    assert_eq!(
+        std::fs::read_to_string(cgroup.join("pids.max")).unwrap(),
+        "77\n"
+    );
+    let processes = std::fs::read_to_string(cgroup.join("cgroup.procs")).unwrap();
+    assert!(processes.contains(&lab.pid("c").to_string()), "{processes}");
+    assert_eq!(lab.cgroups("c"), Vec::<std::path::PathBuf>::new());
+}
+
+#[test]
+fn a_checkpoint_that_fails_names_criu_s_log_and_leaves_the_container_as_it_was() {
+    needs_criu!();
+    // A file of the host that nothing inside leads to.
+    let lab = Lab::sh("exec </dev/null; touch /tmp/ready; sleep 1000");
+    lab.call(&["run", "-d", "c"]).ok();
+    soon("it is ready", || lab.rootfs("tmp/ready").exists());
+    let pid = lab.pid("c");
+    let said = checkpoint(&lab, &[]).fails("criu failed to dump");
+    let log = lab.dir.join("bundle/checkpoint/dump.log");
+    assert!(
+        said.contains(&format!("(log: {})", log.display())),
+        "{said}"
+    );
+    assert!(said.contains("Error (criu/"), "{said}");
+    assert_eq!(said.trim().lines().count(), 1, "{said}");
+    assert_eq!((lab.pid("c"), lab.status("c")), (pid, "running".into()));
+    lab.call(&["exec", "c", "true"]).ok();
+}
+
+#[test]
+fn a_restore_that_fails_leaves_nothing() {
+    needs_criu!();
+    let mut lab = counting();
+    checkpoint(&lab, &[]).ok();
+    let images = lab.dir.join("bundle/checkpoint");
+    let hook = json!([{ "path": "/bin/sh", "args": ["sh", "-c", "exit 3"] }]);
+    lab.config["hooks"] = json!({ "createRuntime": hook });
+    restore(&lab, &[]).fails("error running createRuntime hook #0");
+    is_gone(&lab);
+    lab.config.as_object_mut().unwrap().remove("hooks");
+    restore(&lab, &["--pid-file", "/no/such/file"]).fails("write pid file /no/such/file");
+    is_gone(&lab);
+    restore(&lab, &["--lsm-profile", "nonsense"]).fails("criu failed to restore");
+    is_gone(&lab);
+    let core = std::fs::read_dir(&images)
+        .unwrap()
+        .flatten()
+        .map(|entry| entry.path());
+    let mut core = core.filter(|path| path.to_str().unwrap().contains("/core-"));
+    std::fs::write(core.next().unwrap(), "nonsense").unwrap();
+    let said = restore(&lab, &[]).fails("criu failed to restore");
+    assert!(said.contains("restore.log)"), "{said}");
+    is_gone(&lab);
+    assert_eq!(lab.processes(), Vec::<String>::new());
+}
+
+#[test]
+fn only_what_runs_can_be_checkpointed_and_only_a_free_id_restored() {
+    needs_host!();
+    let lab = Lab::sh("sleep 1000");
+    checkpoint(&lab, &[]).fails("container does not exist");
+    lab.call(&["create", "c"]).ok();
+    checkpoint(&lab, &[]).fails("Container cannot be checkpointed in created state");
+    restore(&lab, &[]).fails("container with given ID already exists: c");
+    lab.call(&["start", "c"]).ok();
+    lab.call(&["kill", "c", "KILL"]).ok();
+    soon("its end", || lab.status("c") == "stopped");
+    checkpoint(&lab, &[]).fails("Container cannot be checkpointed in stopped state");
+    lab.call(&["delete", "c"]).ok();
+    let none = lab.dir.join("none");
+    let none = none.to_str().unwrap();
+    restore(&lab, &["--image-path", none]).fails(&format!("open directory {none}: no such file"));
+    std::fs::create_dir(none).unwrap();
+    restore(&lab, &["--image-path", none]).fails("descriptors.json: no such file");
+    is_gone(&lab);
+}
+
+#[test]
+fn a_criu_that_is_missing_or_no_criu_is_named() {
+    needs_host!();
+    let mut lab = Lab::new();
+    lab.sleeper("c");
+    let pid = lab.pid("c");
+    lab.call(&["--criu", "/no/criu", "checkpoint", "c"])
+        .fails("criu is not installed: /no/criu is not found");
+    let program = lab.dir.join("criu");
+    std::fs::write(
+        &program,
+        "#!/bin/sh\necho 'Error: out of order' >&2\nexit 3\n",
+    )
+    .unwrap();
+    let mut permissions = std::fs::metadata(&program).unwrap().permissions();
+    std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o755);
+    std::fs::set_permissions(&program, permissions).unwrap();
+    lab.call(&["--criu", program.to_str().unwrap(), "checkpoint", "c"])
+        .fails("it ended without an answer (exit status: 3): Error: out of order");
+    assert_eq!((lab.pid("c"), lab.status("c")), (pid, "running".into()));
+    std::fs::write(lab.dir.join("bundle/checkpoint/descriptors.json"), "[]").unwrap();
+    let run = ["--criu", program.to_str().unwrap(), "restore", "-d", "d"];
+    lab.config["linux"]["cgroupsPath"] = json!(format!("/{}/d", lab.name()));
+    lab.call(&run)
+        .fails("it ended without an answer (exit status: 3)");
+    lab.call(&["state", "d"]).fails("container does not exist");
+    assert_eq!(lab.cgroups("d"), Vec::<std::path::PathBuf>::new());
+}
+
+#[test]
+fn options_that_cannot_be_are_refused_by_name() {
+    needs_host!();
+    let mut lab = Lab::new();
+    lab.sleeper("c");
+    for (options, words) in [
+        (
+            &["--manage-cgroups-mode", "loose"][..],
+            "invalid manage-cgroups-mode value \"loose\"",
+        ),
+        (
+            &["--empty-ns", "pid"],
+            "--empty-ns: namespace \"pid\" is not supported",
+        ),
+        (&["--page-server", "host"], "Use --page-server ADDRESS:PORT"),
+        (
+            &["--page-server", "host:none"],
+            "invalid port number \"none\"",
+        ),
+        (
+            &["--parent-path", "/absolute"],
+            "--parent-path must be relative",
+        ),
+        (&["--parent-path", "../none"], "invalid --parent-path: "),
+        (
+            &["--status-fd", "77"],
+            "--status-fd: invalid argument 77: bad file descriptor",
+        ),
+    ] {
+        checkpoint(&lab, options).fails(words);
+    }
+    restore(&lab, &["--empty-ns", "user"]).fails("namespace \"user\" is not supported");
+    let read_only = File::open("/dev/null").unwrap();
+    rustix::io::fcntl_setfd(&read_only, rustix::io::FdFlags::empty()).unwrap();
+    let number = read_only.as_raw_fd().to_string();
+    checkpoint(&lab, &["--status-fd", &number]).fails("not writable");
+    assert_eq!(lab.status("c"), "running");
+}
