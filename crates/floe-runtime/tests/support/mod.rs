@@ -8,6 +8,8 @@
     reason = "each test file uses its own part"
 )]
 
+pub mod criu;
+
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::net::UnixListener;

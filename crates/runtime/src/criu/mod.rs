@@ -8,33 +8,25 @@
 mod dump;
 mod message;
 mod mounts;
+mod program;
 mod restore;
 
-use std::fs::File;
-use std::io::{Read, Seek};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
 
-use rustix::fs::{MemfdFlags, Mode, OFlags, memfd_create};
-use rustix::io::{Errno, FdFlags, fcntl_setfd};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::fs::{Mode, OFlags};
 
 use crate::error::Error;
 use crate::spec::Spec;
-use crate::sys;
-use message::{Kind, Message, Notification, Opt, Response, Version};
+use message::{Message, Opt};
+use program::{Criu, Log, Streams, inherit};
 
 pub use dump::{Checkpoint, PageServer, StatusFd};
 pub use restore::{Restore, Restored};
 
 /// How the streams of a container look from outside, in its images.
 const DESCRIPTORS: &str = "descriptors.json";
-/// As much as is worth reading of what failed.
-const LOG_LINES: usize = 3;
-/// What RPC needs.
-const OLDEST: Version = Version(3, 0, 0);
 
 /// What criu does with cgroups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,252 +118,6 @@ pub enum Failure {
     },
 }
 
-/// A criu that waits for requests. It ends when this is dropped.
-struct Criu {
-    child: Child,
-    socket: Option<OwnedFd>,
-    /// What it says outside of its log, unless its streams are a container's.
-    said: Option<File>,
-    version: Version,
-}
-
-/// Whose streams criu has.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Streams {
-    /// Nobody's.
-    None,
-    /// The caller's: those of the container to be restored.
-    Callers,
-}
-
-impl Criu {
-    fn start(settings: &Settings, streams: Streams) -> Result<Self, Error> {
-        let (ours, theirs) = socketpair(
-            AddressFamily::UNIX,
-            SocketType::SEQPACKET,
-            SocketFlags::CLOEXEC,
-            None,
-        )
-        .map_err(Error::io("make", "socketpair"))?;
-        inherit(&theirs)?;
-        let mut command = Command::new(&settings.program);
-        command.arg("swrk").arg(theirs.as_raw_fd().to_string());
-        let mut said = None;
-        if streams == Streams::None {
-            let failed = || Error::io("make", "a file for criu's words");
-            let file = File::from(memfd_create("criu", MemfdFlags::CLOEXEC).map_err(failed())?);
-            let other = rustix::io::fcntl_dupfd_cloexec(&file, 3).map_err(failed())?;
-            command
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(other);
-            said = Some(file);
-        }
-        let child = command.spawn().map_err(|source| match source.kind() {
-            std::io::ErrorKind::NotFound => Error::Criu(Failure::Missing {
-                program: settings.program.clone(),
-            }),
-            _ => Error::Io {
-                operation: "execute",
-                path: settings.program.clone(),
-                source,
-            },
-        })?;
-        let mut criu = Self {
-            child,
-            socket: Some(ours),
-            said,
-            version: Version::default(),
-        };
-        drop(theirs);
-        criu.version = criu
-            .ask(&message::request(Kind::Version, None, true))?
-            .version;
-        criu.at_least(OLDEST, "RPC")?;
-        Ok(criu)
-    }
-
-    fn pid(&self) -> i32 {
-        i32::try_from(self.child.id()).unwrap_or(0)
-    }
-
-    fn at_least(&self, needed: Version, what: &'static str) -> Result<(), Error> {
-        if self.version >= needed {
-            return Ok(());
-        }
-        Err(Error::Criu(Failure::Old {
-            found: self.version.to_string(),
-            what,
-            needed: needed.to_string(),
-        }))
-    }
-
-    /// One request that has one answer.
-    fn ask(&mut self, request: &Message) -> Result<Response, Error> {
-        self.send(request)?;
-        match self.receive()? {
-            Some((response, _)) => Ok(response),
-            None => Err(self.ended("answer")),
-        }
-    }
-
-    fn send(&self, message: &Message) -> Result<(), Error> {
-        let Some(socket) = &self.socket else {
-            return Err(Error::Criu(Failure::Unreadable));
-        };
-        match sys::send(socket, message.as_bytes(), None) {
-            // It has ended: receiving says so.
-            Err(Errno::PIPE | Errno::CONNRESET) => Ok(()),
-            other => other.map_err(Error::io("write to", "criu")),
-        }
-    }
-
-    fn receive(&self) -> Result<Option<(Response, Option<OwnedFd>)>, Error> {
-        let Some(socket) = &self.socket else {
-            return Ok(None);
-        };
-        let (bytes, fd) = match sys::receive(socket) {
-            Err(Errno::CONNRESET) => return Ok(None),
-            other => other.map_err(Error::io("read from", "criu"))?,
-        };
-        if bytes.is_empty() {
-            return Ok(None);
-        }
-        match Response::parse(&bytes) {
-            Some(response) => Ok(Some((response, fd))),
-            None => Err(Error::Criu(Failure::Unreadable)),
-        }
-    }
-
-    /// The request that all is for: criu tells `stage` of each of its own, and goes on if that
-    /// succeeds. Returns criu's last answer, once criu has ended.
-    fn perform(
-        mut self,
-        (kind, verb): (Kind, &'static str),
-        options: &Message,
-        log: &Log,
-        stage: &mut dyn FnMut(&Notification, Option<OwnedFd>) -> Result<(), Error>,
-    ) -> Result<Response, Error> {
-        self.send(&message::request(kind, Some(options), false))?;
-        let mut refused = None;
-        let last = loop {
-            match self.receive()? {
-                Some((response, fd))
-                    if response.kind == Kind::Notify as u64 && response.success =>
-                {
-                    let notification = response.notification.unwrap_or_default();
-                    let went = stage(&notification, fd);
-                    let well = went.is_ok();
-                    refused = refused.or(went.err());
-                    self.send(&message::notified(well))?;
-                }
-                Some((response, _)) => break Some(response),
-                None => break None,
-            }
-        };
-        let status = self.end()?;
-        if let Some(error) = refused {
-            return Err(error);
-        }
-        let Some(last) = last else {
-            return Err(self.ended(verb));
-        };
-        // After a pre-dump criu waits for the dump, and takes it ill that none comes.
-        if last.success && (status.success() || kind == Kind::PreDump) {
-            return Ok(last);
-        }
-        Err(Error::Criu(Failure::Failed {
-            verb,
-            reason: log.reason(&last, status),
-        }))
-    }
-
-    /// Closes the socket, which ends criu.
-    fn end(&mut self) -> Result<ExitStatus, Error> {
-        self.socket = None;
-        self.child.wait().map_err(|source| Error::Io {
-            operation: "wait for",
-            path: "criu".into(),
-            source,
-        })
-    }
-
-    /// It has ended without an answer.
-    fn ended(&mut self, verb: &'static str) -> Error {
-        let status = match self.end() {
-            Ok(status) => status,
-            Err(error) => return error,
-        };
-        let mut words = String::new();
-        if let Some(said) = &mut self.said
-            && said.rewind().is_ok()
-        {
-            let mut bytes = Vec::new();
-            // What cannot be read was not said.
-            let _ = said.take(65_536).read_to_end(&mut bytes);
-            words = last_errors(&String::from_utf8_lossy(&bytes));
-        }
-        let colon = if words.is_empty() { "" } else { ": " };
-        Error::Criu(Failure::Failed {
-            verb,
-            reason: format!("it ended without an answer ({status}){colon}{words}"),
-        })
-    }
-}
-
-impl Drop for Criu {
-    fn drop(&mut self) {
-        // Waited for already, or an error is on its way that says more.
-        let _ = self.end();
-    }
-}
-
-/// Lets a child have this descriptor, under the same number.
-fn inherit(fd: &OwnedFd) -> Result<(), Error> {
-    fcntl_setfd(fd, FdFlags::empty()).map_err(Error::io("pass on", "a descriptor"))
-}
-
-/// criu's log of one run.
-struct Log(PathBuf);
-
-impl Log {
-    /// In the directory that criu works in.
-    fn of(settings: &Settings, name: &str) -> Self {
-        Self(
-            settings
-                .work
-                .as_deref()
-                .unwrap_or(&settings.images)
-                .join(name),
-        )
-    }
-
-    fn reason(&self, last: &Response, status: ExitStatus) -> String {
-        let mut reason = match (last.errno, last.message.as_str()) {
-            (0, "") => format!("{status}"),
-            (0, message) => message.to_owned(),
-            (errno, "") => format!("errno {errno}"),
-            (errno, message) => format!("errno {errno}, {message}"),
-        };
-        let text = std::fs::read(&self.0).unwrap_or_default();
-        let errors = last_errors(&String::from_utf8_lossy(&text));
-        if !errors.is_empty() {
-            reason.push_str(": ");
-            reason.push_str(&errors);
-        }
-        format!("{reason} (log: {})", self.0.display())
-    }
-}
-
-/// The last lines that tell of an error, in one.
-fn last_errors(log: &str) -> String {
-    let errors: Vec<&str> = log
-        .lines()
-        .filter_map(|line| line.find("Error").map(|at| line[at..].trim_end()))
-        .collect();
-    errors[errors.len().saturating_sub(LOG_LINES)..].join("; ")
-}
-
 /// Opens a directory, which is made if `make`.
 fn directory(path: &Path, make: bool) -> Result<OwnedFd, Error> {
     if make
@@ -443,20 +189,4 @@ fn options(
         _work: work,
     };
     Ok((options, directories))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::last_errors;
-
-    #[test]
-    fn the_last_errors_of_a_log_are_told_in_one_line() {
-        let log = "(00.01) Error (a.c:1): one\n(00.02) fine\n(00.03) Error (b.c:2): two\n\
-                   (00.04) Error (c.c:3): three \nError (d.c:4): four\n(00.05) end\n";
-        assert_eq!(
-            last_errors(log),
-            "Error (b.c:2): two; Error (c.c:3): three; Error (d.c:4): four"
-        );
-        assert_eq!(last_errors("all is well\n"), "");
-    }
 }
