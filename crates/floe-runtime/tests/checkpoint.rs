@@ -395,6 +395,59 @@ fn memory_can_be_asked_for_once_the_status_descriptor_says_so() {
     lab.call(&["state", "c"]).fails("container does not exist");
 }
 
+/// The network namespace of a container that only holds it; packets can go round in it.
+fn network(lab: &mut Lab, holder: &str) -> String {
+    lab.sleeper(holder);
+    let pid = lab.pid(holder).to_string();
+    let up = ["ip", "link", "set", "lo", "up"];
+    let mut enter = Command::new("/bin/busybox");
+    enter
+        .args(["nsenter", "-n", "-t", &pid, "/bin/busybox"])
+        .args(up);
+    assert!(enter.status().unwrap().success());
+    format!("/proc/{pid}/ns/net")
+}
+
+#[test]
+fn established_connections_come_back_if_that_is_asked_for() {
+    needs_criu!();
+    let mut lab = Lab::new();
+    for applet in ["nc", "mkfifo"] {
+        std::os::unix::fs::symlink("busybox", lab.rootfs("bin").join(applet)).unwrap();
+    }
+    let first = network(&mut lab, "first");
+    let second = network(&mut lab, "second");
+    lab.namespace("network", Some(&first));
+    lab.config["linux"]["cgroupsPath"] = json!(format!("/{}/c", lab.name()));
+    lab.script(
+        "exec </dev/null >/dev/null 2>&1; mkfifo /tmp/in; exec 5<>/tmp/in; nc -l -p 99 -e cat & \
+         until nc 127.0.0.1 99 </tmp/in >/tmp/out; do usleep 50000; done",
+    )
+    .call(&["run", "-d", "c"])
+    .ok();
+    let out = lab.rootfs("tmp/out");
+    let echoed = |lab: &Lab, word: &str| {
+        let mut input = File::options()
+            .write(true)
+            .open(lab.rootfs("tmp/in"))
+            .unwrap();
+        writeln!(input, "{word}").unwrap();
+        soon(&format!("{word} comes back"), || {
+            std::fs::read_to_string(&out).is_ok_and(|text| text.ends_with(&format!("{word}\n")))
+        });
+    };
+    soon("it is ready", || out.exists());
+    echoed(&lab, "one");
+    checkpoint(&lab, &[]).fails("tcp-established");
+    echoed(&lab, "two");
+    checkpoint(&lab, &["--tcp-established", "--leave-running"]).ok();
+    echoed(&lab, "three");
+    checkpoint(&lab, &["--tcp-established"]).ok();
+    lab.namespace("network", Some(&second));
+    restore(&lab, &["--tcp-established"]).ok();
+    echoed(&lab, "four");
+}
+
 #[test]
 fn limits_of_the_configuration_hold_after_a_restore() {
     needs_criu!();

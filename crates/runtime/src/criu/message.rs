@@ -228,7 +228,7 @@ impl Response {
 }
 
 /// The number in a field; 0 if it is not there.
-fn number(message: &[u8], wanted: u64) -> Option<u64> {
+pub(super) fn number(message: &[u8], wanted: u64) -> Option<u64> {
     let mut left = Fields(message);
     let mut found = 0;
     while let Some(field) = left.next()? {
@@ -247,7 +247,7 @@ fn pid(message: &[u8], wanted: u64) -> Option<i32> {
 }
 
 /// The string in a field; empty if it is not there.
-fn text(message: &[u8], wanted: u64) -> Option<String> {
+pub(super) fn text(message: &[u8], wanted: u64) -> Option<String> {
     let mut left = Fields(message);
     let mut found = String::new();
     while let Some(field) = left.next()? {

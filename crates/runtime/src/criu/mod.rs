@@ -190,3 +190,51 @@ fn options(
     };
     Ok((options, directories))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_option_reaches_criu() {
+        let images = std::env::temp_dir();
+        let with = |on: bool, spec: &Spec| {
+            let settings = Settings {
+                program: "criu".into(),
+                images: images.clone(),
+                work: on.then(|| images.clone()),
+                tcp_established: on,
+                ext_unix_sk: on,
+                shell_job: on,
+                file_locks: on,
+                auto_dedup: on,
+                lazy_pages: on,
+                cgroups: CgroupMode::Full,
+            };
+            options(&settings, spec, "x.log", false).unwrap().0
+        };
+        let mut spec = Spec::default();
+        let (off, on) = (with(false, &spec), with(true, &spec));
+        for opt in [
+            Opt::TcpEstablished,
+            Opt::ExtUnixSk,
+            Opt::ShellJob,
+            Opt::FileLocks,
+            Opt::AutoDedup,
+            Opt::LazyPages,
+        ] {
+            let value = |options: &Message| message::number(options.as_bytes(), opt as u64);
+            assert_eq!((value(&off), value(&on)), (Some(0), Some(1)), "{opt:?}");
+        }
+        let text = |options: &Message, opt: Opt| message::text(options.as_bytes(), opt as u64);
+        assert_eq!(text(&on, Opt::LogFile).unwrap(), "x.log");
+        assert_eq!(text(&on, Opt::ConfigFile).unwrap(), "/etc/criu/runc.conf");
+        for (annotation, file) in [("/etc/mine.conf", "/etc/mine.conf"), ("", "")] {
+            let name = "org.criu.config".to_owned();
+            spec.annotations.insert(name, annotation.to_owned());
+            assert_eq!(text(&with(true, &spec), Opt::ConfigFile).unwrap(), file);
+        }
+        let mode = message::number(on.as_bytes(), Opt::ManageCgroupsMode as u64);
+        assert_eq!(mode, Some(4));
+    }
+}
