@@ -88,7 +88,7 @@ pub(crate) struct Global {
     /// $XDG_RUNTIME_DIR/floe-runtime for a user without root]
     #[arg(long, value_name = "DIR", default_value_os_t = state_root(), hide_default_value = true)]
     pub(crate) root: PathBuf,
-    /// systemd's cgroups (not supported yet)
+    /// Have systemd make the cgroup; cgroupsPath then reads slice:prefix:name
     #[arg(long)]
     pub(crate) systemd_cgroup: bool,
     /// Do without a cgroup where none may be made: as an ordinary user, or never, or always

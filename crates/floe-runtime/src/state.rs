@@ -6,7 +6,8 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use runtime::cgroup::Cgroup;
+use runtime::CgroupManager;
+use runtime::cgroup::{Cgroup, Unit};
 use runtime::resctrl::Group;
 use runtime::spec::{Namespace, NamespaceKind, Resources, Spec};
 use rustix::fs::{Mode, OFlags};
@@ -37,6 +38,9 @@ pub(crate) struct State {
     /// Its group of resctrl, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) resctrl: Option<Group>,
+    /// What systemd calls its cgroup, if that is systemd's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) unit: Option<Unit>,
     pub(crate) spec: Spec,
     /// What its standard streams were when it was made: empty for a terminal. A restore gives pipes
     /// of its own for those that were pipes.
@@ -173,6 +177,25 @@ impl State {
             return Status::Created;
         }
         Status::Running
+    }
+
+    /// Its cgroup; `None` if that is gone.
+    pub(crate) fn cgroup(&self) -> Result<Option<Cgroup>, Failure> {
+        let opened = match &self.unit {
+            Some(unit) => Cgroup::open_unit(unit),
+            None => Cgroup::open(&self.cgroup),
+        };
+        match opened {
+            Err(error) if error.is_not_found() => Ok(None),
+            other => Ok(Some(other?)),
+        }
+    }
+
+    pub(crate) fn cgroup_manager(&self) -> CgroupManager<'_> {
+        match &self.unit {
+            Some(unit) => CgroupManager::Systemd(unit),
+            None => CgroupManager::Fs,
+        }
     }
 
     /// Opens the gate; returns execve's outcome.

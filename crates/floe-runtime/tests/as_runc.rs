@@ -275,8 +275,6 @@ fn kill_all_reaches_every_process_and_a_stopped_container() {
 fn what_is_not_built_is_refused_by_name() {
     needs_host!();
     let lab = Lab::new();
-    lab.call(&["--systemd-cgroup", "run", "c"])
-        .fails("--systemd-cgroup is not supported");
     lab.call(&["--rootless", "maybe", "run", "c"])
         .fails("maybe");
     for rootless in ["auto", "true", "false"] {

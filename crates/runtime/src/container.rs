@@ -1,6 +1,7 @@
 //! Making a container: the runtime's side. It checks, compiles what can be compiled before the
-//! clone, clones init straight into the new namespaces, puts it into its cgroup, and waits until
-//! init stands at its gate. Whatever fails is undone: init is killed and reaped, the cgroup removed.
+//! clone, clones init straight into the new namespaces and into its cgroup (which systemd makes
+//! around it), and waits until init stands at its gate. Whatever fails is undone: init is killed and
+//! reaped, the cgroup removed.
 //!
 //! The caller must have one thread (see [`crate::sys::clone_process`]) and reaps init itself once
 //! [`NewContainer::create`] has succeeded.
@@ -13,6 +14,7 @@ use rustix::mount::{UnmountFlags, unmount};
 use rustix::process::{Pid, Signal, WaitOptions};
 
 use crate::between;
+use crate::birthplace::{Birthplace, CgroupManager};
 use crate::cgroup::{Cgroup, default_path};
 use crate::error::{Error, InitFailure, Result};
 use crate::hooks::{self, HookState};
@@ -87,6 +89,8 @@ pub struct NewContainer<'a> {
     pub spec: &'a Spec,
     /// Its root file system.
     pub rootfs: Rootfs,
+    /// Who makes its cgroup.
+    pub cgroup_manager: CgroupManager<'a>,
     /// The streams of its process.
     pub stdio: Stdio,
     /// Who opens the gate.
@@ -172,24 +176,25 @@ impl NewContainer<'_> {
         validate::spec(self.spec)?;
         let linux = self.spec.linux.clone().unwrap_or_default();
         let filter = compile(&linux)?;
-        let cgroup = self.cgroup()?;
+        let limits = self.limits();
+        let birthplace = Birthplace::of(self.cgroup_manager, &self.cgroup_path(), &limits)?;
         let namespaces = namespaces::Plan::new(&linux)?;
         let (ours, theirs) = Channel::pair().map_err(Error::io("make", "socketpair"))?;
         let parent_pid = ParentPid::enter(&namespaces)?;
         let parent_time = ParentTime::enter(&namespaces, &linux.time_offsets)?;
         let idmaps = users::of_mounts(self.spec)?;
         let mounts = MountGuard::of(self.bundle, self.spec);
-        let v2 = cgroup.get().v2_directory()?;
+        let v2 = birthplace.v2_directory()?;
         let users = namespaces.has_users();
         let flags = if users { 0 } else { namespaces.clone_flags() };
         let forked = sys::clone_process(flags, v2.as_ref().map(AsFd::as_fd))
             .map_err(Error::io("clone", self.id))?;
-        let (mut child, mut pidfd) = match forked {
+        let (child, pidfd) = match forked {
             Forked::Child => init::container(init::Inputs {
                 new: self,
                 namespaces,
                 filter,
-                cgroup: cgroup.commit(),
+                birthplace,
                 channel: theirs,
                 idmaps,
             }),
@@ -198,6 +203,9 @@ impl NewContainer<'_> {
         parent_pid.leave()?;
         parent_time.leave()?;
         drop(theirs);
+        let cgroup = birthplace.settle(&limits, child.pid(), &ours)?;
+        // Should what follows fail, the child ends before its cgroup is removed.
+        let (mut child, mut pidfd) = (child, pidfd);
         if users {
             (child, pidfd) = between::successor(&ours, child)?;
             if let Some(ids) = Ids::of_container(self.spec) {
@@ -224,12 +232,17 @@ impl NewContainer<'_> {
         })
     }
 
-    /// Its cgroup, with its limits.
-    pub(crate) fn cgroup(&self) -> Result<CgroupGuard> {
+    /// Where its cgroup is, unless systemd says so.
+    pub(crate) fn cgroup_path(&self) -> String {
         let linux = self.spec.linux.as_ref();
         let named = linux.and_then(|linux| linux.cgroups_path.clone());
-        let path = named.unwrap_or_else(|| default_path(self.id));
-        CgroupGuard::create(&path, &limits(linux.and_then(|one| one.resources.as_ref())))
+        named.unwrap_or_else(|| default_path(self.id))
+    }
+
+    /// The limits of its cgroup.
+    pub(crate) fn limits(&self) -> Resources {
+        let linux = self.spec.linux.as_ref();
+        limits(linux.and_then(|linux| linux.resources.as_ref()))
     }
 
     /// Answers init until it is ready.
@@ -347,41 +360,6 @@ fn limits(asked: Option<&Resources>) -> Resources {
         });
     }
     limits
-}
-
-/// A cgroup that goes unless it is kept.
-pub(crate) struct CgroupGuard(Option<Cgroup>);
-
-impl CgroupGuard {
-    fn create(path: &str, resources: &Resources) -> Result<Self> {
-        Ok(Self(Some(Cgroup::create(path, Some(resources))?)))
-    }
-
-    #[expect(
-        clippy::expect_used,
-        reason = "only commit, which takes self, empties it"
-    )]
-    pub(crate) fn get(&self) -> &Cgroup {
-        self.0.as_ref().expect("held until commit")
-    }
-
-    #[expect(
-        clippy::expect_used,
-        reason = "only this function, which takes self, empties it"
-    )]
-    pub(crate) fn commit(mut self) -> Cgroup {
-        self.0.take().expect("held until commit")
-    }
-}
-
-impl Drop for CgroupGuard {
-    fn drop(&mut self) {
-        if let Some(cgroup) = self.0.take() {
-            // The failure that led here is what the caller hears of.
-            let _ = cgroup.kill_all();
-            let _ = cgroup.delete();
-        }
-    }
 }
 
 /// A resctrl group that goes unless it is kept.

@@ -106,7 +106,7 @@ impl Features {
                 cgroup: Cgroup {
                     v1: true,
                     v2: true,
-                    systemd: false,
+                    systemd: true,
                     systemd_user: false,
                     rdma: true,
                 },

@@ -21,6 +21,7 @@ pub mod seccomp;
 pub mod spec;
 
 mod between;
+mod birthplace;
 mod container;
 mod error;
 mod exec;
@@ -38,6 +39,7 @@ mod sys;
 mod users;
 mod validate;
 
+pub use birthplace::CgroupManager;
 pub use container::{Created, Gate, GateKind, NewContainer, Rootfs, Stdio, unmount_shared};
 pub use error::{Error, InitFailure, Result, errno_text};
 pub use exec::{NewExec, Started};

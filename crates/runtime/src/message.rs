@@ -14,6 +14,8 @@ use crate::sys;
 /// To init.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum ToInit {
+    /// It is in its cgroup now.
+    Placed,
     /// The hooks of the runtime's side have run.
     HooksDone,
     /// The ids of the user namespace are known.

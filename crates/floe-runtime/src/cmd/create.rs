@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use runtime::cgroup::{Cgroup, default_path};
+use runtime::cgroup::{Cgroup, Unit, default_path};
 use runtime::resctrl::Group;
 use runtime::spec::Spec;
 use runtime::{Created, GateKind, NewContainer, Rootfs, Stdio};
@@ -90,7 +90,11 @@ impl Planned {
             ));
         }
         let dir = NewDir::make(global, id)?;
-        let mut state = planned(id, &bundle, spec)?;
+        let unit = global
+            .systemd_cgroup
+            .then(|| Unit::of_container(&spec, id, !rustix::process::geteuid().is_root()))
+            .transpose()?;
+        let mut state = planned(id, &bundle, spec, unit)?;
         if !terminal {
             state.external_descriptors = streams();
         }
@@ -134,6 +138,7 @@ impl Made {
             bundle: &state.bundle,
             spec: &told,
             rootfs: Rootfs::Path(state.rootfs.clone()),
+            cgroup_manager: state.cgroup_manager(),
             stdio: if terminal {
                 Stdio::Terminal {
                     size: terminal::size(),
@@ -251,22 +256,17 @@ fn undo(pid: i32, cgroup: &Cgroup, resctrl: Option<&Group>) {
 
 /// A container of which nothing exists yet. Its cgroup must be empty already here: whatever is in
 /// it from now on is the container's, should this process be killed.
-fn planned(id: &str, bundle: &Path, spec: Spec) -> Result<State, Failure> {
+fn planned(id: &str, bundle: &Path, spec: Spec, unit: Option<Unit>) -> Result<State, Failure> {
     let named = spec
         .linux
         .as_ref()
         .and_then(|linux| linux.cgroups_path.clone());
-    let cgroup = named.unwrap_or_else(|| default_path(id));
-    if let Ok(old) = Cgroup::open(&cgroup) {
-        let found = old.processes()?.len();
-        if found > 0 {
-            return Err(Failure::new(format!(
-                "container's cgroup is not empty: {found} process(es) found in {cgroup}"
-            )));
-        }
-    }
+    let cgroup = match &unit {
+        Some(unit) => unit.cgroup_path(),
+        None => named.unwrap_or_else(|| default_path(id)),
+    };
     let creator = rustix::process::getpid().as_raw_nonzero().get();
-    Ok(State {
+    let state = State {
         id: id.to_owned(),
         init_process_pid: 0,
         init_process_start: 0,
@@ -280,10 +280,23 @@ fn planned(id: &str, bundle: &Path, spec: Spec) -> Result<State, Failure> {
         cgroup,
         cgroup_paths: BTreeMap::new(),
         resctrl: None,
+        unit,
         spec,
         external_descriptors: Vec::new(),
         creator: (creator, start_time(creator).unwrap_or(0)),
-    })
+    };
+    let found = match state.cgroup() {
+        Ok(Some(old)) => old.processes()?.len(),
+        // A path that is not valid, as creation will say.
+        Ok(None) | Err(_) => 0,
+    };
+    if found > 0 {
+        return Err(Failure::new(format!(
+            "container's cgroup is not empty: {found} process(es) found in {}",
+            state.cgroup
+        )));
+    }
+    Ok(state)
 }
 
 /// What the standard streams of a container without a terminal are: its caller's.

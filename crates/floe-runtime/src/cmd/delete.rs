@@ -1,7 +1,7 @@
 //! `delete`: everything that a container has left goes: processes, cgroup, state. With `--force`
 //! also a running one, a damaged one, and one that is not there.
 
-use runtime::cgroup::Cgroup;
+use runtime::cgroup::Unit;
 use runtime::hooks::{self, HookState};
 
 use super::{Failure, Outcome, run};
@@ -42,13 +42,13 @@ pub(crate) fn delete(global: &Global, state: &State) -> Result<(), Failure> {
     if state.status(global) != Status::Stopped && state.init_process_pid != 0 {
         run::kill(state.init_process_pid)?;
     }
-    match Cgroup::open(&state.cgroup) {
-        Ok(cgroup) => {
+    match state.cgroup()? {
+        Some(cgroup) => {
             cgroup.kill_all()?;
             cgroup.delete()?;
         }
-        Err(error) if error.is_not_found() => {}
-        Err(error) => return Err(error.into()),
+        // systemd remembers a unit that has failed.
+        None => state.unit.iter().try_for_each(Unit::stop)?,
     }
     if let Some(group) = &state.resctrl {
         group.remove()?;

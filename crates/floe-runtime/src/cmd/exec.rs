@@ -164,7 +164,8 @@ fn hand_over(args: &Args, started: Started) -> Result<Option<OwnedFd>, Failure> 
 
 /// The container's cgroup, or those below it that are asked for.
 fn cgroup(state: &State, below: &[String]) -> Result<Cgroup, Failure> {
-    let mut cgroup = Cgroup::open(&state.cgroup)?;
+    let cgroup = state.cgroup()?;
+    let mut cgroup = cgroup.ok_or_else(|| Failure::new("cannot exec in a stopped container"))?;
     for asked in below {
         let (controllers, path) = asked.split_once(':').unwrap_or(("", asked));
         if path.split('/').any(|name| name == "..") {

@@ -61,11 +61,6 @@ impl From<runtime::cgroup::Error> for Failure {
 
 pub(crate) fn dispatch(cli: &Cli) -> Outcome {
     let global = &cli.global;
-    if global.systemd_cgroup {
-        return Err(Failure::new(
-            "--systemd-cgroup is not supported by this version of floe-runtime",
-        ));
-    }
     match global.rootless.as_str() {
         "true" => runtime::set_optional_cgroups(true),
         "false" => runtime::set_optional_cgroups(false),

@@ -84,6 +84,7 @@ fn restore(global: &Global, args: &Args, options: &Options) -> Result<Made, Fail
         bundle: &state.bundle,
         spec: &state.spec,
         rootfs: &state.rootfs,
+        cgroup_manager: state.cgroup_manager(),
         lsm_profile: args.lsm_profile.as_deref(),
         lsm_mount_context: args.lsm_mount_context.as_deref(),
     }

@@ -87,7 +87,8 @@ pub(crate) fn run(global: &Global, args: &Args) -> Outcome {
     };
     let wanted = as_value(&typed(given)?)?;
     let old = as_value(&state.resources())?;
-    let cgroup = Cgroup::open(&state.cgroup)?;
+    let cgroup = state.cgroup()?;
+    let cgroup = cgroup.ok_or_else(|| Failure::new("container not running"))?;
     if let Err(error) = cgroup.update(&typed(wanted.clone())?) {
         put_back(global, &cgroup, &old, &wanted);
         return Err(error.into());

@@ -9,6 +9,7 @@
 )]
 
 pub mod criu;
+pub mod systemd;
 
 use std::fs::File;
 use std::io::Read;

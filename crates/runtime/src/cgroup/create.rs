@@ -9,22 +9,28 @@ use super::dir::Dir;
 use super::error::Error;
 use super::freeze;
 use super::hierarchy::{Controller, Hierarchies, Version};
+use super::systemd::Started;
 use crate::rootless::optional_cgroups;
 use crate::spec::Resources;
 
-/// A cgroup just made. Dropped uncommitted, it removes the directories that it made.
+/// A cgroup just made. Dropped uncommitted, it removes the directories that it made, and what
+/// systemd made before them.
 #[derive(Debug)]
 pub(super) struct Made {
     /// Which hierarchies have the cgroup now, by index.
     pub(super) present: Vec<bool>,
     /// Directories made, parents first.
     dirs: Vec<Dir<'static>>,
+    pub(super) unit: Option<Started>,
 }
 
 impl Made {
     /// Keeps what was made.
     pub(super) fn commit(mut self) {
         self.dirs.clear();
+        if let Some(unit) = self.unit.take() {
+            unit.commit();
+        }
     }
 }
 
@@ -37,15 +43,18 @@ impl Drop for Made {
     }
 }
 
-/// Makes `path` in every hierarchy.
+/// Makes `path` in every hierarchy. A process that is to be in it from the beginning may be there
+/// already, and is moved into v2's before controllers are enabled; v1's it joins itself.
 pub(super) fn make(
     hierarchies: &'static Hierarchies,
     path: &str,
     resources: Option<&Resources>,
+    first: Option<i32>,
 ) -> Result<Made, Error> {
     let mut made = Made {
         present: Vec::new(),
         dirs: Vec::new(),
+        unit: None,
     };
     let mut refused = None;
     for hierarchy in &hierarchies.all {
@@ -55,8 +64,11 @@ pub(super) fn make(
         };
         match enter(&mut made, &dir) {
             Ok(fresh) => {
-                if !fresh {
-                    must_be_unused(&dir)?;
+                match first {
+                    Some(pid) if dir.version() == Version::V2 => hold(&dir, pid)?,
+                    Some(_) => {}
+                    None if !fresh => must_be_unused(&dir)?,
+                    None => {}
                 }
                 match dir.version() {
                     Version::V1 if hierarchy.controllers.contains(&Controller::Cpuset) => {
@@ -98,6 +110,14 @@ fn enter(made: &mut Made, dir: &Dir<'static>) -> Result<bool, Errno> {
         Err(Errno::EXIST) => Ok(false),
         Err(errno) => Err(errno),
     }
+}
+
+/// Moves a process in, unless it is: that would make the kernel wait.
+fn hold(dir: &Dir<'_>, pid: i32) -> Result<(), Error> {
+    if dir.own_processes()?.contains(&pid) {
+        return Ok(());
+    }
+    dir.put("cgroup.procs", &pid.to_string())
 }
 
 fn must_be_unused(dir: &Dir<'_>) -> Result<(), Error> {

@@ -168,6 +168,37 @@ pub enum Error {
         #[source]
         errno: Errno,
     },
+    /// systemd is asked for, and is not there.
+    #[error("systemd not running on this host, cannot use systemd cgroups manager")]
+    NoSystemd,
+    /// systemd could not be asked.
+    #[error("ask systemd over {address}: {reason}")]
+    Bus {
+        /// Of the bus.
+        address: String,
+        /// The cause.
+        reason: String,
+    },
+    /// systemd refused, or failed.
+    #[error("systemd: {operation} unit {unit:?}: {reason}")]
+    Unit {
+        /// start, stop, set properties of, reset.
+        operation: &'static str,
+        /// Its name.
+        unit: String,
+        /// systemd's words.
+        reason: String,
+    },
+    /// An annotation that names a property of a unit is none.
+    #[error("annotation {name}={value}: {reason}")]
+    Annotation {
+        /// Its name.
+        name: String,
+        /// Its value.
+        value: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The device program was refused by bpf(2).
     #[error("{operation} the device program of {length} instructions for {path}: {errno}", path = .path.display())]
     DeviceProgram {

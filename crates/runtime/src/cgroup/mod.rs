@@ -3,7 +3,7 @@
 //!
 //! [`Cgroup`] is one path that exists in every hierarchy of the host. Each operation and each
 //! resource is written once, with the version of the hierarchy it acts on as a parameter; who
-//! makes and removes cgroups (this process, or later systemd) is behind [`manager::Manager`].
+//! makes and removes cgroups (this process, or systemd) is behind [`manager::Manager`].
 //!
 //! Nothing here touches a cgroup it did not make or was not given by name, and nothing writes a
 //! file for a limit that nobody asked for.
@@ -20,9 +20,11 @@ mod oom;
 mod resources;
 mod stats;
 mod sys;
+mod systemd;
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -35,6 +37,8 @@ pub use stats::{
     CpuStats, DetailedStats, HugetlbStats, IoStats, MemoryStats, MemoryUse, PidsStats, Pressure,
     PressureLine, PressureStats, Stats,
 };
+
+pub use systemd::Unit;
 
 use crate::rootless::is_rootless;
 use crate::spec::Resources;
@@ -52,7 +56,7 @@ pub struct Cgroup {
     present: Vec<bool>,
     /// Where below `path` it is in a hierarchy, by index; empty for one that is there everywhere.
     below: Vec<String>,
-    manager: &'static dyn Manager,
+    manager: Arc<dyn Manager>,
 }
 
 /// Where a cgroup is in one hierarchy.
@@ -80,14 +84,45 @@ impl Cgroup {
         Cgroup::create_in(Hierarchies::of_host()?, path, resources)
     }
 
+    /// Has systemd make the cgroup of a unit around a process, with the limits given, as
+    /// [`Cgroup::create`] does without systemd. The process is moved into it, but on a host with
+    /// v1 it has to call [`Cgroup::join_v1`] itself, and is not to do anything before.
+    ///
+    /// Fails, leaving nothing behind, if there is a unit of this name already, or if a limit cannot
+    /// be set; then the process may have been killed.
+    pub fn create_unit(
+        unit: &Unit,
+        resources: Option<&Resources>,
+        first: i32,
+    ) -> Result<Cgroup, Error> {
+        let manager = Arc::new(systemd::Systemd { unit: unit.clone() });
+        let path = unit.cgroup_path();
+        Cgroup::create_by(
+            manager,
+            Hierarchies::of_host()?,
+            &path,
+            resources,
+            Some(first),
+        )
+    }
+
     fn create_in(
         hierarchies: &'static Hierarchies,
         path: &str,
         resources: Option<&Resources>,
     ) -> Result<Cgroup, Error> {
+        Cgroup::create_by(Arc::new(manager::Fs), hierarchies, path, resources, None)
+    }
+
+    fn create_by(
+        manager: Arc<dyn Manager>,
+        hierarchies: &'static Hierarchies,
+        path: &str,
+        resources: Option<&Resources>,
+        first: Option<i32>,
+    ) -> Result<Cgroup, Error> {
         let path = checked(path)?;
-        let manager: &'static dyn Manager = &manager::Fs;
-        let made = manager.make(hierarchies, &path, resources)?;
+        let made = manager.make(hierarchies, &path, resources, first)?;
         let cgroup = Cgroup {
             hierarchies,
             path,
@@ -117,33 +152,42 @@ impl Cgroup {
             path: String::new(),
             present: vec![false; hierarchies.all.len()],
             below: Vec::new(),
-            manager: &manager::Fs,
+            manager: Arc::new(manager::Fs),
         }
+    }
+
+    /// The existing cgroup of a unit that [`Cgroup::create_unit`] made: systemd is told of new
+    /// limits and of its end.
+    pub fn open_unit(unit: &Unit) -> Result<Cgroup, Error> {
+        let cgroup = Cgroup::open(&unit.cgroup_path())?;
+        let manager = Arc::new(systemd::Systemd { unit: unit.clone() });
+        Ok(Cgroup { manager, ..cgroup })
     }
 
     fn open_in(hierarchies: &'static Hierarchies, path: &str) -> Result<Cgroup, Error> {
         if path.is_empty() {
             return Ok(Cgroup::none(hierarchies));
         }
-        let path = checked(path)?;
-        let exists = |hierarchy| {
-            Dir {
-                hierarchy,
-                path: path.clone(),
-            }
-            .exists()
-        };
-        let present: Vec<bool> = hierarchies.all.iter().map(exists).collect();
-        if !present.contains(&true) {
-            return Err(Error::NotFound { path });
+        let cgroup = Cgroup::at(hierarchies, checked(path)?, Arc::new(manager::Fs));
+        match cgroup.present.contains(&true) {
+            true => Ok(cgroup),
+            false => Err(Error::NotFound { path: cgroup.path }),
         }
-        Ok(Cgroup {
+    }
+
+    /// A path wherever it exists now.
+    fn at(hierarchies: &'static Hierarchies, path: String, manager: Arc<dyn Manager>) -> Cgroup {
+        let exists = |hierarchy| {
+            let path = path.clone();
+            Dir { hierarchy, path }.exists()
+        };
+        Cgroup {
+            present: hierarchies.all.iter().map(exists).collect(),
             hierarchies,
             path,
-            present,
             below: Vec::new(),
-            manager: &manager::Fs,
-        })
+            manager,
+        }
     }
 
     /// The same cgroup, but one below it in the hierarchies of these controllers (`cpu`, `name=x`);
@@ -293,7 +337,7 @@ impl Cgroup {
 
     /// Changes the limits that are given and leaves the others. A frozen cgroup stays frozen.
     pub fn update(&self, resources: &Resources) -> Result<(), Error> {
-        self.manager.apply(self, resources)
+        self.manager.update(self, resources)
     }
 
     /// What the cgroup uses and may use. Parts whose controller is missing are zero or `None`.

@@ -15,6 +15,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use super::dump::key;
 use super::message::{Kind, Message, Notification, Opt, Version};
 use super::{Criu, DESCRIPTORS, Log, Settings, Streams, directory, inherit, mounts, options};
+use crate::birthplace::{CgroupGuard, CgroupManager};
 use crate::cgroup::Cgroup;
 use crate::container::{ChildGuard, GateKind, GroupGuard, NewContainer, Rootfs, Stdio};
 use crate::error::{Error, Result};
@@ -41,6 +42,8 @@ pub struct Restore<'a> {
     pub spec: &'a Spec,
     /// Its root file system.
     pub rootfs: &'a Path,
+    /// Who makes its cgroup.
+    pub cgroup_manager: CgroupManager<'a>,
     /// Another profile of AppArmor or SELinux, `TYPE:NAME`.
     pub lsm_profile: Option<&'a str>,
     /// Another context of its mounts.
@@ -76,20 +79,22 @@ impl Restore<'_> {
         drop(directory(&self.settings.images, false)?);
         let descriptors = self.descriptors()?;
         let new = self.as_new()?;
-        let cgroup = new.cgroup()?;
         // criu restores none, so the container's is that of this process: not the caller's.
         init::session_keyring(self.id).map_err(Error::Init)?;
         let mut child = None;
         let parent = ParentMounts::enter()?;
         // Opened here: criu mounts things in its directories.
         let (mut options, _open) = options(self.settings, self.spec, LOG, false)?;
-        self.mounts(&new, cgroup.get(), &mut options)?;
         let joined = self.namespaces(&mut options)?;
         let criu = Criu::start(self.settings, Streams::Callers)?;
         drop(joined);
+        let limits = new.limits();
+        let cgroup =
+            CgroupGuard::around(self.cgroup_manager, &new.cgroup_path(), &limits, criu.pid())?;
+        self.mounts(&new, cgroup.get(), &mut options)?;
         parent.leave()?;
         self.describe(&criu, &descriptors, &mut options)?;
-        enter_cgroup(cgroup.get(), criu.pid(), &mut options)?;
+        name_cgroup(criu.pid(), &mut options)?;
         let linux = self.spec.linux.clone().unwrap_or_default();
         let group = GroupGuard::of(self.id, &linux, criu.pid())?;
         let gone = || Error::Vanished {
@@ -142,6 +147,7 @@ impl Restore<'_> {
             spec: self.spec,
             rootfs: Rootfs::Path(rootfs),
             stdio: Stdio::Inherit,
+            cgroup_manager: self.cgroup_manager,
             gate: GateKind::Held,
             no_pivot: false,
             no_new_keyring: true,
@@ -223,9 +229,8 @@ impl Restore<'_> {
     }
 }
 
-/// Puts criu into the container's cgroup and says that this is where the images' cgroup is now.
-fn enter_cgroup(cgroup: &Cgroup, criu: i32, options: &mut Message) -> Result<()> {
-    cgroup.add(criu)?;
+/// Says that where criu is, is where the images' cgroup is now.
+fn name_cgroup(criu: i32, options: &mut Message) -> Result<()> {
     let path = PathBuf::from(format!("/proc/{criu}/cgroup"));
     let text = std::fs::read_to_string(&path).map_err(|source| Error::Io {
         operation: "read",

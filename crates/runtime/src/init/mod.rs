@@ -22,6 +22,7 @@ use rustix::net::SocketFlags;
 use rustix::thread::UnshareFlags;
 
 use crate::between;
+use crate::birthplace::Birthplace;
 use crate::cgroup::Cgroup;
 use crate::container::{GateKind, NewContainer, Stdio, stdio_fds};
 use crate::error::InitFailure;
@@ -41,7 +42,7 @@ pub(crate) struct Inputs<'a> {
     pub(crate) new: NewContainer<'a>,
     pub(crate) namespaces: Plan,
     pub(crate) filter: Option<Filter>,
-    pub(crate) cgroup: Cgroup,
+    pub(crate) birthplace: Birthplace<'a>,
     pub(crate) channel: Channel,
     /// The user namespace of each mount of config.json that is idmapped.
     pub(crate) idmaps: Vec<Option<OwnedFd>>,
@@ -64,11 +65,15 @@ impl From<InitFailure> for Stop {
 /// Runs the container's first process.
 pub(crate) fn container(inputs: Inputs<'_>) -> ! {
     let mut channel = inputs.channel;
+    let cgroup = match inputs.birthplace.wait(&channel) {
+        Ok(cgroup) => cgroup,
+        Err(failure) => end(&channel, Stop::Failed(failure)),
+    };
     let init = Init {
         new: &inputs.new,
         namespaces: &inputs.namespaces,
         filter: inputs.filter.as_ref(),
-        cgroup: &inputs.cgroup,
+        cgroup: &cgroup,
         idmaps: &inputs.idmaps,
         linux: inputs.new.spec.linux.clone().unwrap_or_default(),
         groups: Groups::of(inputs.new.spec, "self"),

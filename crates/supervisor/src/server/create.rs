@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use runtime::spec::{NamespaceKind, Spec};
-use runtime::{Created, GateKind, NewContainer, Rootfs, Stdio};
+use runtime::{CgroupManager, Created, GateKind, NewContainer, Rootfs, Stdio};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, WaitOptions, waitpid};
@@ -198,6 +198,7 @@ impl Made {
             bundle: &request.bundle,
             spec,
             rootfs,
+            cgroup_manager: CgroupManager::Fs,
             stdio,
             gate: GateKind::Held,
             no_pivot: false,

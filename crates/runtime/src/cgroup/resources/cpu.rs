@@ -139,9 +139,31 @@ fn set_quota(dir: &Dir<'_>, cpu: &Cpu) -> Result<(), Error> {
     }
 }
 
+/// Adds a quota's period to it, or a period's quota, as they are now.
+pub(in crate::cgroup) fn complete(cgroup: &Cgroup, cpu: &mut Cpu) -> Result<(), Error> {
+    let (quota, period) = (nonzero(cpu.quota), nonzero(cpu.period));
+    let Some(dir) = cgroup.dir_of(Controller::Cpu) else {
+        return Ok(());
+    };
+    if quota.is_some() == period.is_some() {
+        return Ok(());
+    }
+    let texts = match dir.version() {
+        Version::V1 => dir.get("cpu.cfs_quota_us")? + " " + &dir.get("cpu.cfs_period_us")?,
+        Version::V2 => dir.get("cpu.max")?,
+    };
+    let mut words = texts.split_ascii_whitespace();
+    // "max" is no limit.
+    let (now, period_now) = (words.next(), words.next());
+    let now = now.and_then(|word| word.parse().ok()).unwrap_or(-1);
+    cpu.quota = quota.or(Some(now));
+    cpu.period = period.or(period_now.and_then(|word| word.parse().ok()));
+    Ok(())
+}
+
 /// v2's weight (1 to 10000) for v1's shares (2 to 262144), so that the extremes and the defaults
 /// (1024 and 100) meet: a parabola through the three points, on logarithmic scales.
-fn weight(shares: u64) -> u64 {
+pub(in crate::cgroup) fn weight(shares: u64) -> u64 {
     match shares {
         0..=2 => 1,
         262_144.. => 10_000,

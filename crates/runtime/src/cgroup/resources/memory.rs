@@ -50,6 +50,14 @@ pub(super) fn apply(cgroup: &Cgroup, memory: &Memory) -> Result<(), Error> {
     only_v1(cgroup, memory)
 }
 
+/// What has to be checked before anybody sets a limit.
+pub(in crate::cgroup) fn check(cgroup: &Cgroup, memory: &Memory) -> Result<(), Error> {
+    match cgroup.dir_of(LIMIT.controller) {
+        Some(dir) => check_usage(&dir, memory),
+        None => Ok(()),
+    }
+}
+
 /// With `checkBeforeUpdate`, a limit below the present use fails before anything is tried.
 fn check_usage(dir: &Dir<'_>, memory: &Memory) -> Result<(), Error> {
     let Some(value) = memory
@@ -152,7 +160,7 @@ fn v2_limits(dir: &Dir<'_>, memory: &Memory) -> Result<(), Error> {
 }
 
 /// v2's limit of swap alone for v1's of memory and swap together; `None` leaves it as it is.
-fn swap_alone(memory: &Memory) -> Result<Option<i64>, Error> {
+pub(in crate::cgroup) fn swap_alone(memory: &Memory) -> Result<Option<i64>, Error> {
     match (nonzero(memory.limit), nonzero(memory.swap)) {
         // No limit of memory has always meant none of swap either.
         (Some(..0), None) => Ok(Some(-1)),

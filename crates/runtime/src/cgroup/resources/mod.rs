@@ -6,11 +6,11 @@
 //! in which the specification speaks, to those of v2 as every runtime converts them.
 
 mod blkio;
-mod cpu;
+pub(super) mod cpu;
 mod cpuset;
 pub(super) mod devices;
 mod hugetlb;
-mod memory;
+pub(super) mod memory;
 mod network;
 mod pids;
 mod rdma;

@@ -52,7 +52,7 @@ impl Fake {
             hierarchies,
             path: "group".into(),
             present: vec![true],
-            manager: &manager::Fs,
+            manager: Arc::new(manager::Fs),
         };
         Fake { root, cgroup }
     }

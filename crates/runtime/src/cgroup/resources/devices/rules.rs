@@ -78,7 +78,7 @@ impl Nodes {
             && covers(self.minor, other.minor)
     }
 
-    fn meets(&self, other: &Nodes) -> bool {
+    pub(super) fn meets(&self, other: &Nodes) -> bool {
         let meets = |a: Option<u32>, b: Option<u32>| a.is_none() || b.is_none() || a == b;
         self.kind == other.kind && meets(self.major, other.major) && meets(self.minor, other.minor)
     }

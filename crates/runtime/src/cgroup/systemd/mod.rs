@@ -1,0 +1,295 @@
+//! systemd as the manager of cgroups (systemd.scope(5), systemd.slice(5), org.freedesktop.systemd1(5),
+//! <https://systemd.io/CGROUP_DELEGATION>).
+//!
+//! A container is a transient scope, delegated to us, or a slice. systemd makes a scope only around
+//! a process, so the container's first process is there before its cgroup and waits. systemd gets
+//! the limits that it knows as properties; the control files below get all of them, as without
+//! systemd, and the hierarchies that systemd does not look after are made here.
+//!
+//! | file | |
+//! | --- | --- |
+//! | `names.rs` | cgroupsPath and annotations as a unit |
+//! | `properties.rs` | limits as properties |
+//! | `gvariant.rs` | values of annotations |
+//! | `bus.rs`, `marshal.rs` | the connection, and its messages |
+
+mod bus;
+mod gvariant;
+mod marshal;
+mod names;
+mod properties;
+
+use std::sync::Arc;
+
+pub use names::Unit;
+
+use super::Cgroup;
+use super::create::{self, Made};
+use super::delete;
+use super::error::Error;
+use super::hierarchy::Hierarchies;
+use super::manager::Manager;
+use super::resources;
+use crate::spec::Resources;
+use bus::{Bus, Refusal};
+use marshal::{Message, Value};
+use names::Property;
+
+const EXISTS: &str = "org.freedesktop.systemd1.UnitExists";
+const GONE: &str = "org.freedesktop.systemd1.NoSuchUnit";
+
+/// Is systemd this host's init?
+fn must_run() -> Result<(), Error> {
+    // sd_booted(3)
+    let booted = std::fs::symlink_metadata("/run/systemd/system");
+    match booted.is_ok_and(|found| found.is_dir()) {
+        true => Ok(()),
+        false => Err(Error::NoSystemd),
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Systemd {
+    pub(super) unit: Unit,
+}
+
+impl Manager for Systemd {
+    fn make(
+        &self,
+        hierarchies: &'static Hierarchies,
+        path: &str,
+        resources: Option<&Resources>,
+        first: Option<i32>,
+    ) -> Result<Made, Error> {
+        let unified = hierarchies.only_unified();
+        if self.unit.user && !unified {
+            let reason = "cannot use rootless systemd cgroups manager on cgroup v1";
+            return Err(self.unit.failed("start", reason.to_owned()));
+        }
+        let none = Resources::default();
+        let started = Started::new(&self.unit, resources.unwrap_or(&none), unified, first)?;
+        let mut made = create::make(hierarchies, path, resources, first)?;
+        made.unit = Some(started);
+        Ok(made)
+    }
+
+    /// The unit was started with its properties.
+    fn apply(&self, cgroup: &Cgroup, resources: &Resources) -> Result<(), Error> {
+        resources::apply(cgroup, &self.for_files(resources))
+    }
+
+    fn update(&self, cgroup: &Cgroup, resources: &Resources) -> Result<(), Error> {
+        let unified = cgroup.hierarchies.only_unified();
+        let mut wanted = resources.clone();
+        if let Some(cpu) = &mut wanted.cpu {
+            // systemd wants both.
+            resources::cpu::complete(cgroup, cpu)?;
+        }
+        // systemd would set it, and the kernel kill for it, before the files are written.
+        if let Some(memory) = &resources.memory {
+            resources::memory::check(cgroup, memory)?;
+        }
+        let mut bus = Bus::connect(self.unit.user)?;
+        let limits = properties::limits(&wanted, unified, &mut || version(&mut bus))?;
+        if !limits.is_empty() {
+            let arguments = [
+                Value::text(&self.unit.name),
+                // Until it ends.
+                Value::bool(true),
+                list(limits),
+            ];
+            let answer = bus.manager("SetUnitProperties", &arguments)?;
+            answer.map_err(|refusal| self.unit.refused("set properties of", refusal))?;
+        }
+        resources::apply(cgroup, &self.for_files(resources))
+    }
+
+    fn remove(&self, cgroup: &Cgroup) -> Result<(), Error> {
+        let stopped = self.unit.stop();
+        // Also what is beside a group below, and what systemd does not know of.
+        let path = self.unit.path.clone();
+        let whole = Cgroup::at(cgroup.hierarchies, path, Arc::new(super::manager::Fs));
+        delete::delete(&whole).and(stopped)
+    }
+}
+
+impl Systemd {
+    /// The limits as the control files are to have them, and not only systemd.
+    fn for_files(&self, resources: &Resources) -> Resources {
+        let mut resources = resources.clone();
+        if let Some(cpu) = &mut resources.cpu {
+            properties::rounded(cpu);
+        }
+        if self.unit.user {
+            // Only root may load a filter of devices. Who is not root makes no nodes, and opens what
+            // he could open outside.
+            resources.devices.clear();
+        }
+        resources
+    }
+}
+
+/// A unit that was started; it is stopped when this is dropped, unless it is kept.
+#[derive(Debug)]
+pub(super) struct Started(Option<Unit>);
+
+impl Started {
+    fn new(
+        unit: &Unit,
+        resources: &Resources,
+        unified: bool,
+        first: Option<i32>,
+    ) -> Result<Started, Error> {
+        let mut bus = Bus::connect(unit.user)?;
+        let mut all = unit.at_birth(unified, first);
+        let mut version = || version(&mut bus);
+        all.extend(properties::at_start(resources, &mut version)?);
+        all.extend(unit.properties.iter().cloned());
+        all.extend(properties::limits(resources, unified, &mut version)?);
+        if !unit.is_slice() {
+            all.extend(properties::devices(resources)?);
+        }
+        let job = unit.start(&mut bus, list(all))?;
+        // From here on it is ours, whatever becomes of the job.
+        let started = Started(Some(unit.clone()));
+        match bus.ended(&job)?.as_str() {
+            "done" => Ok(started),
+            result => Err(unit.failed("start", format!("the job's result is {result:?}"))),
+        }
+    }
+
+    /// Keeps the unit.
+    pub(super) fn commit(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        if let Some(unit) = self.0.take() {
+            // What led here is what the caller hears of. Nobody in it heeds a polite signal.
+            if let Ok(cgroup) = Cgroup::open(&unit.path) {
+                let _ = cgroup.kill_all();
+            }
+            let _ = unit.stop();
+        }
+    }
+}
+
+impl Unit {
+    /// What every unit of a container has, whatever its limits.
+    fn at_birth(&self, unified: bool, first: Option<i32>) -> Vec<Property> {
+        let yes = |name: &str| (name.to_owned(), Value::bool(true));
+        let description = Value::text(format!("container {}", self.name));
+        let mut all = vec![("Description".to_owned(), description)];
+        if self.is_slice() {
+            let above = Value::Array("s".to_owned(), vec![Value::text(&self.slice)]);
+            all.push(("Wants".to_owned(), above));
+        } else {
+            all.push(("Slice".to_owned(), Value::text(&self.slice)));
+            all.push(yes("Delegate"));
+            all.push(("PIDs".to_owned(), processes(first)));
+        }
+        // Some controllers cannot be joined later.
+        let io = if unified {
+            "IOAccounting"
+        } else {
+            "BlockIOAccounting"
+        };
+        all.extend(["MemoryAccounting", "CPUAccounting", io, "TasksAccounting"].map(yes));
+        all.push(("DefaultDependencies".to_owned(), Value::bool(false)));
+        all
+    }
+
+    /// Starts it; returns the job. A unit of this name that has failed is forgotten first.
+    fn start(&self, bus: &mut Bus, properties: Value) -> Result<String, Error> {
+        let arguments = [
+            Value::text(&self.name),
+            Value::text("replace"),
+            properties,
+            Value::Array("(sa(sv))".to_owned(), Vec::new()),
+        ];
+        let mut answer = bus.manager("StartTransientUnit", &arguments)?;
+        if answer.as_ref().is_err_and(|refusal| refusal.name == EXISTS) {
+            self.forget_failure(bus)?;
+            answer = bus.manager("StartTransientUnit", &arguments)?;
+        }
+        self.job("start", answer)
+    }
+
+    /// Stops it, and kills what is in it; succeeds if it is gone.
+    ///
+    /// # Errors
+    /// systemd refuses, or cannot be asked.
+    pub fn stop(&self) -> Result<(), Error> {
+        let mut bus = Bus::connect(self.user)?;
+        let arguments = [Value::text(&self.name), Value::text("replace")];
+        let answer = bus.manager("StopUnit", &arguments)?;
+        if answer.as_ref().is_err_and(|refusal| refusal.name == GONE) {
+            return Ok(());
+        }
+        let job = self.job("stop", answer)?;
+        // Done, or overtaken by its own end: it is not there any more.
+        bus.ended(&job)?;
+        self.forget_failure(&mut bus)
+    }
+
+    /// systemd keeps units that have failed until it is told to forget them.
+    fn forget_failure(&self, bus: &mut Bus) -> Result<(), Error> {
+        match bus.manager("ResetFailedUnit", &[Value::text(&self.name)])? {
+            Err(refusal) if refusal.name != GONE => Err(self.refused("reset", refusal)),
+            _ => Ok(()),
+        }
+    }
+
+    fn job(
+        &self,
+        operation: &'static str,
+        answer: Result<Message, Refusal>,
+    ) -> Result<String, Error> {
+        let answer = answer.map_err(|refusal| self.refused(operation, refusal))?;
+        let job = answer.body().text();
+        job.ok_or_else(|| self.failed(operation, "it names no job".to_owned()))
+    }
+
+    fn refused(&self, operation: &'static str, refusal: Refusal) -> Error {
+        let Refusal { name, words } = refusal;
+        self.failed(operation, if words.is_empty() { name } else { words })
+    }
+
+    fn failed(&self, operation: &'static str, reason: String) -> Error {
+        Error::Unit {
+            operation,
+            unit: self.name.clone(),
+            reason,
+        }
+    }
+}
+
+fn processes(pid: Option<i32>) -> Value {
+    let pid = pid.map(|pid| Value::Fixed(b'u', u64::from(pid.unsigned_abs())));
+    Value::Array("u".to_owned(), pid.into_iter().collect())
+}
+
+/// Properties as a call takes them.
+fn list(properties: Vec<Property>) -> Value {
+    let pair = |(name, value): Property| {
+        let value = Value::Variant(Box::new(value));
+        Value::Struct(vec![Value::text(name), value])
+    };
+    Value::Array(
+        "(sv)".to_owned(),
+        properties.into_iter().map(pair).collect(),
+    )
+}
+
+/// systemd's version: `252`, `v252.1-2`; 0 if it says none.
+fn version(bus: &mut Bus) -> Result<u32, Error> {
+    let text = bus.property("Version")?;
+    let text = text.trim_start_matches('v');
+    let end = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
+    Ok(text[..end].parse().unwrap_or(0))
+}
