@@ -22,7 +22,7 @@ test: deps ## The whole test suite
 	$(CARGO) build --locked --workspace --bins
 	$(CARGO) nextest run --locked --workspace
 
-test-vm: deps ## The runtime's tests on cgroup v2: Debian's kernel in a virtual machine
+test-vm: deps ## The runtime's tests on cgroup v2 and with systemd: Debian's kernel in virtual machines
 	scripts/install-deps.sh vm
 	scripts/test-vm.sh
 

@@ -7,8 +7,8 @@ set -euo pipefail
 build="gcc libc6-dev make busybox-static uidmap docker-registry containernetworking-plugins iproute2 nftables skopeo umoci"
 # peers: what the benchmarks compare with.
 peers="runc crun containerd podman conmon golang-github-containers-common valgrind strace"
-# vm: the machine that cgroup v2 and criu are tested in; its kernel is unpacked from its package.
-vm="qemu-system-x86 cpio binutils criu"
+# vm: the machines that cgroup v2, criu and systemd are tested in; their kernel is unpacked from its package.
+vm="qemu-system-x86 cpio binutils criu debootstrap"
 
 install() {
     local missing=()

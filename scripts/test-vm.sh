@@ -1,13 +1,26 @@
 #!/usr/bin/env bash
 # `make test-vm`: the runtime's and supervisor's own tests on cgroup v2, in a virtual machine with
 # Debian's kernel. The machine has nothing but busybox, the static programs and the test programs,
-# in memory; it leaves nothing on the host but a kernel below target/vm.
-# Usage: test-vm.sh [FILTER]   (FILTER: only test programs whose name contains it)
+# in memory; it leaves nothing on the host but a kernel below target/vm. A second machine has
+# Debian's systemd as well (vm-systemd.sh).
+# Usage: test-vm.sh                      both machines, one after the other
+#        test-vm.sh [--systemd] FILTER   one; only test programs whose name contains FILTER ("" is all)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+if [ $# -eq 0 ]; then
+    scripts/test-vm.sh ""
+    exec scripts/test-vm.sh --systemd
+fi
+machine=
+if [ "$1" = --systemd ]; then
+    machine=systemd
+    shift
+fi
 filter="${1:-}"
 work=target/vm
+# Hardware acceleration where there is any, or else software.
+accel="-accel tcg,thread=multi -cpu max"
 mkdir -p $work
 root=$(mktemp -d)
 trap 'rm -rf "$root"' EXIT
@@ -26,6 +39,11 @@ if [ ! -e $work/vmlinuz ] || [ ! -e $work/modules ]; then
     done
     cp "$root"/kernel/boot/vmlinuz-* $work/vmlinuz
     rm -rf "${root:?}"/*
+fi
+
+if [ -n "$machine" ]; then
+    source scripts/vm-systemd.sh
+    exit
 fi
 
 # The test programs, and what they drive, under the names that they were built with.
@@ -117,8 +135,6 @@ sed -i "s/MODULES/$modules/" "$root/init"
 chmod 755 "$root/init"
 (cd "$root" && find . | cpio --quiet -o -H newc -R 0:0) >$work/initramfs
 
-# Hardware acceleration where there is any, or else software.
-accel="-accel tcg,thread=multi -cpu max"
 timeout 3000 qemu-system-x86_64 $accel -smp 2 -m 3072 -nodefaults -no-reboot -display none \
     -serial stdio -kernel $work/vmlinuz -initrd $work/initramfs \
     -append "console=ttyS0 quiet panic=-1 rdinit=/init random.trust_cpu=on" </dev/null | tee $work/log | sed 's/\r$//'

@@ -1,0 +1,122 @@
+# The second machine of test-vm.sh, which sources this: Debian's systemd as init, in memory, for the
+# tests of the systemd manager: once on cgroup v2 and once on v1 with v2 beside it ("hybrid").
+# What is sourced finds in $work the kernel, in $root an empty directory, in $filter which programs.
+
+# Debian's systemd and D-Bus, without what nobody reads in a machine.
+debian=$work/debian
+if [ ! -e $work/debian.ready ]; then
+    echo "fetching Debian's systemd"
+    rm -rf $debian
+    release=$(. /etc/os-release && echo "$VERSION_CODENAME")
+    debootstrap --variant=minbase --include=systemd-sysv,dbus,libpam-systemd,dbus-user-session \
+        "$release" $debian >$work/debootstrap.log 2>&1 || { tail $work/debootstrap.log >&2; exit 1; }
+    rm -rf $debian/var/cache/apt $debian/var/lib/{apt,dpkg} $debian/dev/*
+    rm -rf $debian/usr/share/{doc,man,locale,info,zoneinfo,perl5,i18n,bash-completion}
+    rm -rf $debian/usr/lib/x86_64-linux-gnu/{gconv,perl-base}
+    touch $work/debian.ready
+fi
+
+cargo build --locked -p floe-runtime --bins
+cargo test --locked --no-run -p runtime -p floe-runtime 2>&1 | tee "$root/build.log" | grep -E '^(warning|error)' || true
+mkdir -p "$root"/{bin,new,debian/tests}
+cp /bin/busybox "$root/bin/busybox"
+cp -a $debian/. "$root/debian/"
+cp /bin/busybox "$root/debian/usr/bin/busybox"
+sed -n 's/^ *Executable .*(\(.*\))$/\1/p' "$root/build.log" | while read -r program; do
+    name=$(basename "$program")
+    # What needs systemd, and what it is made of.
+    case "$name" in systemd*-* | runtime-*) ;; *) continue ;; esac
+    case "$name" in *"$filter"*) strip --strip-debug -o "$root/debian/tests/$name" "$program" ;; esac
+done
+rm "$root/build.log"
+ls "$root/debian/tests" | grep -q . || { echo "no test program is named like $filter" >&2; exit 1; }
+driven=$(find target -path '*/debug/floe-runtime' -type f -perm -u+x | head -1)
+mkdir -p "$root/debian$PWD/$(dirname "$driven")"
+strip --strip-debug -o "$root/debian$PWD/$driven" "$driven"
+
+cat >"$root/init" <<'INIT'
+#!/bin/busybox sh
+# The root of a kernel's first file system cannot be pivoted away: go on in a tmpfs.
+/bin/busybox mount -t tmpfs -o mode=755 none /new
+/bin/busybox cp -a /debian/. /new/
+exec /bin/busybox switch_root /new /sbin/init
+INIT
+
+# The tests are a service; what it ends with does not matter, for it says so itself.
+cat >"$root/debian/etc/systemd/system/tests.target" <<'UNIT'
+[Unit]
+Requires=basic.target tests.service
+After=basic.target
+AllowIsolate=yes
+UNIT
+cat >"$root/debian/etc/systemd/system/tests.service" <<'UNIT'
+[Unit]
+Wants=dbus.socket systemd-logind.service
+After=dbus.socket systemd-logind.service
+SuccessAction=poweroff-force
+FailureAction=poweroff-force
+[Service]
+Type=oneshot
+ExecStart=/tests.sh
+StandardOutput=tty
+StandardError=tty
+TTYPath=/dev/ttyS0
+TimeoutStartSec=infinity
+UNIT
+cat >"$root/debian/tests.sh" <<'TESTS'
+#!/bin/bash
+# Units that nobody of ours made, to see what is left behind.
+units() { systemctl list-units --all --plain --no-legend --type scope,slice | awk '{ print $1 }' | sort; }
+hierarchies=$(findmnt -rno FSTYPE -t cgroup,cgroup2 | sort | uniq -c | tr -s ' \n' ' ')
+echo "vm: $(uname -r), systemd $(systemctl --version | sed -n 's/^systemd \([0-9]*\).*/\1/p'), hierarchies:$hierarchies"
+# A user with a manager of his own.
+useradd --uid 1000 --create-home vm
+loginctl enable-linger vm
+for _ in $(seq 100); do
+    [ -S /run/user/1000/bus ] && break
+    sleep 0.2
+done
+units >/run/before
+passed=0
+failed=0
+for test in /tests/*; do
+    name=$(basename "$test")
+    name=${name%-*}
+    filter=
+    # Of the library only what belongs to systemd: the first machine runs the rest.
+    [ "$name" = runtime ] && filter=systemd
+    timeout 900 "$test" $filter --test-threads 2 >/tmp/out 2>&1
+    code=$?
+    line=$(grep '^test result:' /tmp/out | tail -1)
+    passed=$((passed + $(echo "$line" | sed -n 's/.* \([0-9]*\) passed.*/\1/p;t;s/.*/0/p')))
+    skipped=$(grep -c '^SKIP' /tmp/out)
+    if [ $code -ne 0 ]; then
+        cat /tmp/out
+        failed=$((failed + 1))
+        grep '^test .* FAILED' /tmp/out | sed "s/^/vm: $name: /"
+    fi
+    echo "vm: $name: ${line:-no result} (exit code $code)"
+done
+units >/run/after
+left=$(comm -13 /run/before /run/after)
+[ -z "$left" ] || { echo "vm: units left behind:" $left; failed=$((failed + 1)); }
+echo "vm: $passed tests passed, $failed test programs failed"
+TESTS
+chmod 755 "$root/init" "$root/debian/tests.sh"
+(cd "$root" && find . | cpio --quiet -o -H newc -R 0:0) >$work/initramfs
+
+# Nothing but the tests waits for a machine that is never used again.
+slow="systemd-random-seed.service systemd-update-utmp.service systemd-journal-flush.service
+    systemd-tmpfiles-setup.service systemd-sysctl.service systemd-networkd.service
+    systemd-timesyncd.service systemd-binfmt.service systemd-firstboot.service"
+masked=$(printf ' systemd.mask=%s' $slow)
+for hierarchy in 1 0; do
+    timeout 1200 qemu-system-x86_64 $accel -smp 2 -m 2048 -nodefaults -no-reboot -display none \
+        -serial stdio -kernel $work/vmlinuz -initrd $work/initramfs \
+        -append "console=ttyS0 quiet panic=-1 rdinit=/init random.trust_cpu=on systemd.unit=tests.target \
+systemd.show_status=0 systemd.unified_cgroup_hierarchy=$hierarchy$masked" </dev/null |
+        tee $work/log | sed 's/\r$//'
+    grep -q '^vm: [0-9]* tests passed, 0 test programs failed' $work/log || failed=yes
+done
+rm -f $work/initramfs
+[ -z "${failed:-}" ]
