@@ -7,10 +7,9 @@
 mod support;
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use serde_json::json;
-use support::systemd::{Scope, directories, is_v2, shows, systemctl};
+use support::systemd::{Scope, shows, systemctl};
 use support::{Lab, soon};
 
 #[test]
