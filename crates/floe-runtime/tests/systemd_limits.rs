@@ -169,8 +169,14 @@ fn a_quota_that_systemd_rounds_is_rounded_in_the_control_file_too() {
     scope.limits(json!({ "cpu": { "quota": 10_001, "period": 100_000 } }));
     scope.run();
     shows(&scope.unit, &[("CPUQuotaPerSecUSec", "110ms")]);
-    let quota = scope.file(&["cpu.max", "cpu.cfs_quota_us"]);
-    assert_eq!(quota, either("11000 100000", "11000"));
+    let quota = || scope.file(&["cpu.max", "cpu.cfs_quota_us"]);
+    assert_eq!(quota(), either("11000 100000", "11000"));
+    // Also where the period is the one that there is.
+    let update = |option: &str, value: &str| scope.lab.call(&["update", option, value, "c"]);
+    update("--cpu-period", "50000").ok();
+    update("--cpu-quota", "10001").ok();
+    shows(&scope.unit, &[("CPUQuotaPerSecUSec", "210ms")]);
+    assert_eq!(quota(), either("10500 50000", "10500"));
     scope.delete();
 }
 

@@ -102,7 +102,7 @@ impl Manager for Systemd {
             let answer = bus.manager("SetUnitProperties", &arguments)?;
             answer.map_err(|refusal| self.unit.refused("set properties of", refusal))?;
         }
-        resources::apply(cgroup, &self.for_files(resources))
+        resources::apply(cgroup, &self.for_files(&wanted))
     }
 
     fn remove(&self, cgroup: &Cgroup) -> Result<(), Error> {
