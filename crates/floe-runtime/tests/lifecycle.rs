@@ -401,6 +401,13 @@ fn features_tells_only_of_what_is_built() {
     let linux = &features["linux"];
     assert!(list(&linux["capabilities"]).contains(&"CAP_SYS_ADMIN".into()));
     assert!(list(&features["mountOptions"]).contains(&"rro".into()));
+    let cgroup = &linux["cgroup"];
+    assert!(
+        cgroup["systemd"] == true && cgroup["systemdUser"] == true,
+        "{cgroup}"
+    );
+    let annotations = list(&features["potentiallyUnsafeConfigAnnotations"]);
+    assert!(annotations.contains(&"org.systemd.property.".into()));
     let ids = json!([{ "containerID": 0, "hostID": 100_000, "size": 65536 }]);
     lab.config["linux"]["uidMappings"] = ids.clone();
     lab.config["linux"]["gidMappings"] = ids;

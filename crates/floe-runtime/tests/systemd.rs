@@ -7,9 +7,10 @@
 mod support;
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde_json::json;
-use support::systemd::{Scope, shows, systemctl};
+use support::systemd::{Scope, directories, is_v2, shows, systemctl};
 use support::{Lab, soon};
 
 #[test]
@@ -197,6 +198,95 @@ fn a_scope_in_the_foreground_is_gone_when_run_returns() {
     scope.lab.script("exit 7");
     assert_eq!(scope.call(&["run", "c"]).code, 7);
     scope.is_gone();
+}
+
+/// A user whose own manager runs, as `loginctl enable-linger` has it.
+const USER: u32 = 1000;
+
+/// A lab of that user.
+struct User(Scope);
+
+impl User {
+    fn new() -> User {
+        let mut scope = Scope::new();
+        let name = scope.lab.name().to_owned();
+        let slice = format!("user.slice/user-{USER}.slice/user@{USER}.service/user.slice");
+        scope.at("", &slice, &name);
+        let linux = &mut scope.lab.config["linux"];
+        let map = json!([{ "containerID": 0, "hostID": USER, "size": 1 }]);
+        linux["uidMappings"] = map.clone();
+        linux["gidMappings"] = map;
+        let users = json!({ "type": "user" });
+        linux["namespaces"].as_array_mut().unwrap().push(users);
+        // The group of terminals is not there.
+        let terminals = &mut scope.lab.config["mounts"][2]["options"];
+        let terminals = terminals.as_array_mut().unwrap();
+        terminals.retain(|option| option != "gid=5");
+        let owner = format!("{USER}:{USER}");
+        let mut chown = Command::new("chown");
+        chown.arg("-R").arg(&owner).arg(&scope.lab.dir);
+        assert!(chown.status().unwrap().success());
+        User(scope)
+    }
+
+    fn by_user(command: &mut Command) -> &mut Command {
+        use std::os::unix::process::CommandExt;
+        command
+            .uid(USER)
+            .gid(USER)
+            .env("XDG_RUNTIME_DIR", format!("/run/user/{USER}"))
+            .env_remove("DBUS_SESSION_BUS_ADDRESS")
+    }
+
+    /// The exit code and what it said.
+    fn call(&self, arguments: &[&str]) -> (i32, String) {
+        let (mut command, out, err) = self.0.lab.command(arguments);
+        let status = User::by_user(&mut command).status().unwrap();
+        let said = [out, err].map(|path| std::fs::read_to_string(path).unwrap());
+        (status.code().unwrap_or(-1), said.concat())
+    }
+
+    fn show(&self, property: &str) -> String {
+        let mut show = Command::new("systemctl");
+        show.args(["--user", "show", "--value", "-p", property, &self.0.unit]);
+        let output = User::by_user(&mut show).output().unwrap();
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+}
+
+#[test]
+fn a_user_without_privileges_has_scopes_of_his_own_manager() {
+    needs_systemd!();
+    if !Path::new(&format!("/run/user/{USER}/bus")).exists() {
+        eprintln!("SKIP: no manager of user {USER} runs here");
+        return;
+    }
+    let mut user = User::new();
+    user.0.limits(json!({ "pids": { "limit": 20 } }));
+    let nothing = (0, String::new());
+    let (code, said) = user.call(&["--systemd-cgroup", "run", "-d", "c"]);
+    if !is_v2() {
+        let words = "cannot use rootless systemd cgroups manager on cgroup v1";
+        assert!(code == 1 && said.contains(words), "{said}");
+        user.0.lab.is_clean().unwrap();
+        return;
+    }
+    assert_eq!((code, said), nothing);
+    let pid = user.0.lab.pid("c");
+    let own = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    assert_eq!(own.trim(), format!("0::/{}", user.0.path));
+    assert_eq!(user.0.file(&["pids.max"]), "20");
+    assert_eq!(user.show("TasksMax"), "20");
+    // He may not move a process himself from where this test runs.
+    assert_eq!(user.call(&["exec", "-d", "c", "sleep", "1000"]), nothing);
+    assert_eq!(user.0.file(&["cgroup.procs"]).lines().count(), 2);
+    assert_eq!(user.call(&["update", "--pids-limit", "25", "c"]), nothing);
+    assert_eq!(user.0.file(&["pids.max"]), "25");
+    assert_eq!(user.call(&["pause", "c"]), nothing);
+    assert_eq!(user.call(&["resume", "c"]), nothing);
+    assert_eq!(user.call(&["delete", "--force", "c"]), nothing);
+    assert_eq!(user.show("LoadState"), "not-found");
+    assert_eq!(directories(&user.0.path), Vec::<PathBuf>::new());
 }
 
 #[test]

@@ -92,7 +92,7 @@ impl NewExec<'_> {
             )?)?),
             false => None,
         };
-        let forked = self.clone_into_cgroup()?;
+        let (forked, inside) = self.clone_into_cgroup()?;
         let (mut child, mut pidfd) = match forked {
             Forked::Child => {
                 let Err(stop) = self.run(&theirs, &target, filter.as_ref());
@@ -106,6 +106,9 @@ impl NewExec<'_> {
             (child, pidfd) = between::successor(&ours, child)?;
         }
         let pid = child.pid();
+        if !inside {
+            self.cgroup.attach(pid)?;
+        }
         self.resctrl.map_or(Ok(()), |group| group.add(pid))?;
         let (console, warnings) = self.accompany(&ours, pid, &pidfd)?;
         executed(&ours)?;
@@ -120,8 +123,9 @@ impl NewExec<'_> {
 
     /// A container may have moved its processes to a cgroup of its own making, to use controllers
     /// there: then nobody may join the one above it any more, and an exec joins where its first
-    /// process is.
-    fn clone_into_cgroup(&self) -> Result<Forked> {
+    /// process is. Who may not leave his own cgroup (a user without privileges) is cloned there, and
+    /// has to be moved: the second answer is whether it was born inside.
+    fn clone_into_cgroup(&self) -> Result<(Forked, bool)> {
         let clone = |cgroup: &Cgroup| -> Result<std::result::Result<Forked, Errno>> {
             let v2 = cgroup.v2_directory()?;
             Ok(sys::clone_process(0, v2.as_ref().map(AsFd::as_fd)))
@@ -130,13 +134,18 @@ impl NewExec<'_> {
         if matches!(forked, Err(Errno::BUSY)) && self.cgroup.is_whole() {
             forked = clone(&Cgroup::of_process(self.container_pid)?)?;
         }
-        forked.map_err(|errno| match errno {
+        if matches!(forked, Err(Errno::ACCESS | Errno::PERM)) {
+            let forked = sys::clone_process(0, None).map_err(Error::io("clone", "exec"))?;
+            return Ok((forked, false));
+        }
+        let forked = forked.map_err(|errno| match errno {
             Errno::BUSY => Error::Init(InitFailure::new(
                 "exec: adding pid of the process to cgroups",
                 errno,
             )),
             errno => Error::io("clone", "exec")(errno),
-        })
+        })?;
+        Ok((forked, true))
     }
 
     /// Has the container a namespace of this kind that config.json names?

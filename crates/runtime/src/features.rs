@@ -24,6 +24,14 @@ const NAMESPACES: [&str; 8] = [
     "cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts",
 ];
 
+/// Annotations that change what a container may do; one that ends with a dot stands for all that start
+/// with it.
+const ANNOTATIONS: [&str; 3] = [
+    "org.systemd.property.",
+    "run.oci.keep_original_groups",
+    "run.oci.systemd.subgroup",
+];
+
 /// The document of the verb `features`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -34,6 +42,7 @@ pub struct Features {
     mount_options: Vec<String>,
     linux: Linux,
     annotations: Annotations,
+    potentially_unsafe_config_annotations: [&'static str; ANNOTATIONS.len()],
 }
 
 /// Names of runc's, by which engines ask.
@@ -107,7 +116,7 @@ impl Features {
                     v1: true,
                     v2: true,
                     systemd: true,
-                    systemd_user: false,
+                    systemd_user: true,
                     rdma: true,
                 },
                 seccomp: Seccomp {
@@ -124,6 +133,7 @@ impl Features {
                 net_devices: yes(),
             },
             annotations: Annotations { checkpoint: "true" },
+            potentially_unsafe_config_annotations: ANNOTATIONS,
         }
     }
 }

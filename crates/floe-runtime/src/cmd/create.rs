@@ -92,7 +92,7 @@ impl Planned {
         let dir = NewDir::make(global, id)?;
         let unit = global
             .systemd_cgroup
-            .then(|| Unit::of_container(&spec, id, !rustix::process::geteuid().is_root()))
+            .then(|| Unit::of_container(&spec, id))
             .transpose()?;
         let mut state = planned(id, &bundle, spec, unit)?;
         if !terminal {

@@ -38,6 +38,9 @@ pub(super) trait Manager: Debug + Send + Sync {
         self.apply(cgroup, resources)
     }
 
+    /// Moves in a process of a caller who may not do it himself.
+    fn attach(&self, cgroup: &Cgroup, pid: i32) -> Result<(), Error>;
+
     /// Removes the cgroup with all below it; succeeds if it is gone.
     fn remove(&self, cgroup: &Cgroup) -> Result<(), Error>;
 }
@@ -59,6 +62,10 @@ impl Manager for Fs {
 
     fn apply(&self, cgroup: &Cgroup, resources: &Resources) -> Result<(), Error> {
         resources::apply(cgroup, resources)
+    }
+
+    fn attach(&self, cgroup: &Cgroup, pid: i32) -> Result<(), Error> {
+        cgroup.add(pid)
     }
 
     fn remove(&self, cgroup: &Cgroup) -> Result<(), Error> {

@@ -280,6 +280,12 @@ impl Cgroup {
             .try_for_each(|dir| dir.put("cgroup.procs", &pid.to_string()))
     }
 
+    /// The same by whoever manages the cgroup, for a caller who may not do it himself: a user may not
+    /// take a process out of a cgroup that is not his.
+    pub fn attach(&self, pid: i32) -> Result<(), Error> {
+        self.manager.attach(self, pid)
+    }
+
     /// Moves the calling thread into the v1 cgroups: for a single-threaded process, all of it. As
     /// nobody else is moved, the kernel waits for nothing: this takes a tenth of a millisecond.
     /// Does nothing on a host with v2 only.

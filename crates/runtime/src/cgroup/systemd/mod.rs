@@ -19,6 +19,8 @@ mod marshal;
 mod names;
 mod properties;
 
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
 pub use names::Unit;
@@ -38,14 +40,13 @@ use names::Property;
 const EXISTS: &str = "org.freedesktop.systemd1.UnitExists";
 const GONE: &str = "org.freedesktop.systemd1.NoSuchUnit";
 
-/// Is systemd this host's init?
-fn must_run() -> Result<(), Error> {
+/// Is the host's systemd not the caller's? Root of a user namespace sees it as nobody's, unless it was
+/// started in there.
+fn is_somebody_elses() -> Result<bool, Error> {
     // sd_booted(3)
-    let booted = std::fs::symlink_metadata("/run/systemd/system");
-    match booted.is_ok_and(|found| found.is_dir()) {
-        true => Ok(()),
-        false => Err(Error::NoSystemd),
-    }
+    let booted = std::fs::symlink_metadata("/run/systemd/system").ok();
+    let booted = booted.filter(Metadata::is_dir).ok_or(Error::NoSystemd)?;
+    Ok(!rustix::process::geteuid().is_root() || booted.uid() != 0)
 }
 
 /// See the module.
@@ -103,6 +104,24 @@ impl Manager for Systemd {
             answer.map_err(|refusal| self.unit.refused("set properties of", refusal))?;
         }
         resources::apply(cgroup, &self.for_files(&wanted))
+    }
+
+    /// systemd may do for a user what he may not.
+    fn attach(&self, cgroup: &Cgroup, pid: i32) -> Result<(), Error> {
+        let below = cgroup.dirs().find_map(|dir| {
+            let below = dir.path.strip_prefix(self.unit.path.as_str())?;
+            Some(below.to_owned())
+        });
+        let arguments = [
+            Value::text(&self.unit.name),
+            Value::text(below.unwrap_or_default()),
+            processes(Some(pid)),
+        ];
+        let answer = Bus::connect(self.unit.user)?.manager("AttachProcessesToUnit", &arguments)?;
+        match answer {
+            Ok(_) => Ok(()),
+            Err(refusal) => Err(self.unit.refused("add a process to", refusal)),
+        }
     }
 
     fn remove(&self, cgroup: &Cgroup) -> Result<(), Error> {

@@ -40,20 +40,19 @@ pub struct Unit {
 
 impl Unit {
     /// The unit of a container: `linux.cgroupsPath` names it, else its id; with what the
-    /// annotations `org.systemd.property.*` and `run.oci.systemd.subgroup` say. `user`: of the
-    /// caller's own manager.
+    /// annotations `org.systemd.property.*` and `run.oci.systemd.subgroup` say.
     ///
     /// # Errors
     /// A path of another form, a property that is none, a host without systemd.
-    pub fn of_container(spec: &Spec, id: &str, user: bool) -> Result<Unit, Error> {
+    pub fn of_container(spec: &Spec, id: &str) -> Result<Unit, Error> {
         let path = spec
             .linux
             .as_ref()
             .and_then(|linux| linux.cgroups_path.as_deref());
         let path = path.filter(|path| !path.is_empty());
         let mut unit = match path {
-            Some(path) => Unit::named(path, user)?,
-            None => Unit::named(&format!(":runc:{id}"), user)?,
+            Some(path) => Unit::named(path)?,
+            None => Unit::named(&format!(":runc:{id}"))?,
         };
         unit.properties = spec
             .annotations
@@ -74,12 +73,13 @@ impl Unit {
         Ok(unit)
     }
 
-    /// The unit that `slice:prefix:name` names: `prefix-name.scope`, or a name that is a slice's.
+    /// The unit that `slice:prefix:name` names: `prefix-name.scope`, or a name that is a slice's. Of
+    /// the caller's own manager, if systemd is somebody else's.
     ///
     /// # Errors
     /// A text of another form, a host without systemd.
-    pub fn named(path: &str, user: bool) -> Result<Unit, Error> {
-        super::must_run()?;
+    pub fn named(path: &str) -> Result<Unit, Error> {
+        let user = super::is_somebody_elses()?;
         let parts: Vec<&str> = path.split(':').collect();
         let [slice, prefix, name] = parts[..] else {
             return Err(wrong(

@@ -47,7 +47,7 @@ fn limits(pids: i64) -> Resources {
 
 fn as_user() {
     let name = Scratch::new().0.clone();
-    let unit = Unit::named(&format!(":floe:{name}"), true).expect("unit");
+    let unit = Unit::named(&format!(":floe:{name}")).expect("unit");
     let path =
         format!("user.slice/user-{USER}.slice/user@{USER}.service/user.slice/floe-{name}.scope");
     assert_eq!(unit.cgroup_path(), path);
