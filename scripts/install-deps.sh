@@ -8,7 +8,7 @@ build="gcc libc6-dev make busybox-static uidmap docker-registry containernetwork
 # peers: what the benchmarks compare with.
 peers="runc crun containerd podman conmon golang-github-containers-common valgrind strace"
 # vm: the machines that cgroup v2, criu and systemd are tested in; their kernel is unpacked from its package.
-vm="qemu-system-x86 cpio binutils criu debootstrap"
+vm="qemu-system-x86 cpio binutils criu debootstrap apparmor"
 
 install() {
     local missing=()

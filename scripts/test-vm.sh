@@ -52,12 +52,15 @@ cargo build --locked -p floe-runtime --bins
 cargo test --locked --no-run $packages 2>&1 | tee "$root/build.log" | grep -E '^(warning|error)' || true
 mkdir -p "$root"/{bin,tests,proc,sys,dev,tmp,etc,root,run,new}
 cp /bin/busybox "$root/bin/busybox"
-# The shell of hooks (busybox goes by the name that it is called by); criu, and what it calls.
-for program in /bin/dash /usr/sbin/criu /usr/bin/tar /usr/bin/gzip; do
+# The shell of hooks (busybox goes by the name that it is called by); criu, and what it calls; what
+# loads AppArmor's profiles and maps users' ids.
+for program in /bin/dash /usr/sbin/criu /usr/bin/tar /usr/bin/gzip /sbin/apparmor_parser /usr/bin/newuidmap \
+    /usr/bin/newgidmap; do
     for file in $program $(ldd $program | grep -o '/[^ ]*'); do
         install -D "$file" "$root$file"
     done
 done
+chmod u+s "$root"/usr/bin/new?idmap
 cp -r $work/modules "$root/modules"
 sed -n 's/^ *Executable .*(\(.*\))$/\1/p' "$root/build.log" | while read -r program; do
     name=$(basename "$program")
@@ -90,6 +93,7 @@ if [ ! -e /moved ]; then
 fi
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
+mount -t securityfs none /sys/kernel/security
 mount -t devtmpfs dev /dev
 mkdir -p /dev/pts /dev/shm
 mount -t devpts -o ptmxmode=666 pts /dev/pts
@@ -109,6 +113,7 @@ ip link set lo up
 hostname vm
 echo "root:x:0:0:root:/root:/bin/sh" >/etc/passwd
 echo "root:x:0:" >/etc/group
+touch /etc/subuid /etc/subgid
 echo "vm: $(uname -r), cgroup v2 with: $(cat /sys/fs/cgroup/cgroup.controllers)"
 passed=0
 failed=0
