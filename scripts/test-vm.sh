@@ -80,7 +80,7 @@ ls "$root/tests" | grep -q . || { echo "no test program is named like $filter" >
 cat >"$root/init" <<'INIT'
 #!/bin/busybox sh
 # The root of a kernel's first file system cannot be pivoted away: go on in a tmpfs.
-export PATH=/usr/sbin:/usr/bin:/bin
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin
 /bin/busybox --install -s /bin
 ln -sf dash /bin/sh
 if [ ! -e /moved ]; then
@@ -120,7 +120,7 @@ failed=0
 for test in /tests/*; do
     name=$(basename $test)
     echo "vm: running ${name%-*}"
-    timeout 600 $test --test-threads 2 >/tmp/out 2>&1
+    timeout 600 $test --test-threads 2 --show-output >/tmp/out 2>&1
     code=$?
     line=$(grep '^test result:' /tmp/out | tail -1)
     passed=$((passed + $(echo "$line" | sed -n 's/.* \([0-9]*\) passed.*/\1/p;t;s/.*/0/p')))
@@ -130,6 +130,7 @@ for test in /tests/*; do
         grep '^test .* FAILED' /tmp/out | sed "s/^/vm: ${name%-*}: /"
     fi
     echo "vm: ${name%-*}: ${line:-no result} (exit code $code)"
+    grep '^SKIP' /tmp/out | sort | uniq -c | sed "s/^ */vm: ${name%-*}: /"
 done
 left=$(find /sys/fs/cgroup -mindepth 1 -type d | wc -l)
 [ "$left" -eq 0 ] || { echo "vm: cgroups left behind:"; find /sys/fs/cgroup -mindepth 1 -type d; failed=$((failed + 1)); }

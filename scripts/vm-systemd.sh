@@ -86,7 +86,7 @@ for test in /tests/*; do
     filter=
     # Of the library only what belongs to systemd: the first machine runs the rest.
     [ "$name" = runtime ] && filter=systemd
-    timeout 900 "$test" $filter --test-threads 2 >/tmp/out 2>&1
+    timeout 900 "$test" $filter --test-threads 2 --show-output >/tmp/out 2>&1
     code=$?
     line=$(grep '^test result:' /tmp/out | tail -1)
     passed=$((passed + $(echo "$line" | sed -n 's/.* \([0-9]*\) passed.*/\1/p;t;s/.*/0/p')))
@@ -96,6 +96,7 @@ for test in /tests/*; do
         grep '^test .* FAILED' /tmp/out | sed "s/^/vm: $name: /"
     fi
     echo "vm: $name: ${line:-no result} (exit code $code)"
+    grep "^SKIP" /tmp/out | sort | uniq -c | sed "s/^ */vm: $name: /"
 done
 units >/run/after
 left=$(comm -13 /run/before /run/after)
