@@ -52,6 +52,8 @@ pub(super) struct Bus {
     stream: UnixStream,
     address: String,
     serial: u32,
+    /// What came in and was not asked for yet.
+    unread: Vec<u8>,
     /// Jobs that ended, with their results, while something else was waited for.
     ended: Vec<(String, String)>,
 }
@@ -78,10 +80,13 @@ impl Bus {
     /// `bus`: there is one between us and systemd, which wants to be greeted.
     pub(super) fn open(address: &str, bus: bool) -> Result<Bus, Error> {
         let stream = dial(address)?;
+        let timeout = stream.set_write_timeout(Some(PATIENCE));
+        timeout.map_err(|error| failed(address, said(&error)))?;
         let mut opened = Bus {
             stream,
             address: address.to_owned(),
             serial: 0,
+            unread: Vec::new(),
             ended: Vec::new(),
         };
         opened.authenticate()?;
@@ -194,8 +199,7 @@ impl Bus {
 
     fn send(&mut self, bytes: &[u8]) -> Result<(), Error> {
         self.stream
-            .set_write_timeout(Some(PATIENCE))
-            .and_then(|()| self.stream.write_all(bytes))
+            .write_all(bytes)
             .map_err(|error| self.failed(said(&error)))
     }
 
@@ -213,19 +217,20 @@ impl Bus {
 
     /// Fills the buffer.
     fn read(&mut self, buffer: &mut [u8], deadline: Instant) -> Result<(), Error> {
-        let mut filled = 0;
-        while filled < buffer.len() {
+        while self.unread.len() < buffer.len() {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(self.failed(format!("no answer within {} seconds", PATIENCE.as_secs())));
+                let reason = format!("no answer within {} seconds", PATIENCE.as_secs());
+                return Err(self.failed(reason));
             }
+            let mut chunk = [0; 1024];
             let result = self
                 .stream
                 .set_read_timeout(Some(left))
-                .and_then(|()| self.stream.read(&mut buffer[filled..]));
+                .and_then(|()| self.stream.read(&mut chunk));
             match result {
                 Ok(0) => return Err(self.failed("it has closed the connection")),
-                Ok(count) => filled += count,
+                Ok(count) => self.unread.extend(&chunk[..count]),
                 Err(error) => match error.kind() {
                     // The deadline decides.
                     std::io::ErrorKind::WouldBlock | std::io::ErrorKind::Interrupted => {}
@@ -233,6 +238,9 @@ impl Bus {
                 },
             }
         }
+        let rest = self.unread.split_off(buffer.len());
+        buffer.copy_from_slice(&self.unread);
+        self.unread = rest;
         Ok(())
     }
 

@@ -199,16 +199,16 @@ impl Drop for Started {
 impl Unit {
     /// What every unit of a container has, whatever its limits.
     fn at_birth(&self, unified: bool, first: Option<i32>) -> Vec<Property> {
-        let yes = |name: &str| (name.to_owned(), Value::bool(true));
+        let yes = |name: &'static str| (name.into(), Value::bool(true));
         let description = Value::text(format!("container {}", self.name));
-        let mut all = vec![("Description".to_owned(), description)];
+        let mut all = vec![("Description".into(), description)];
         if self.is_slice() {
             let above = Value::Array("s".to_owned(), vec![Value::text(&self.slice)]);
-            all.push(("Wants".to_owned(), above));
+            all.push(("Wants".into(), above));
         } else {
-            all.push(("Slice".to_owned(), Value::text(&self.slice)));
+            all.push(("Slice".into(), Value::text(&self.slice)));
             all.push(yes("Delegate"));
-            all.push(("PIDs".to_owned(), processes(first)));
+            all.push(("PIDs".into(), processes(first)));
         }
         // Some controllers cannot be joined later.
         let io = if unified {
@@ -217,7 +217,7 @@ impl Unit {
             "BlockIOAccounting"
         };
         all.extend(["MemoryAccounting", "CPUAccounting", io, "TasksAccounting"].map(yes));
-        all.push(("DefaultDependencies".to_owned(), Value::bool(false)));
+        all.push(("DefaultDependencies".into(), Value::bool(false)));
         all
     }
 

@@ -3,6 +3,8 @@
 //!
 //! Asks nobody but, for the user's own manager, where that is itself.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 use super::bus::Bus;
@@ -17,7 +19,7 @@ const SUBGROUP: &str = "run.oci.systemd.subgroup";
 const SLICE: &str = ".slice";
 
 /// A property of a unit.
-pub(super) type Property = (String, Value);
+pub(super) type Property = (Cow<'static, str>, Value);
 
 /// A unit of systemd whose cgroup is a container's or a pod's: a scope, or a slice.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -174,7 +176,7 @@ fn property_of(name: &str, text: &str) -> Result<Property, String> {
         .strip_suffix("Sec")
         .filter(|stem| stem.ends_with(|c: char| c.is_ascii_lowercase()));
     let Some(stem) = time else {
-        return Ok((name.to_owned(), value));
+        return Ok((name.to_owned().into(), value));
     };
     let Value::Fixed(kind @ (b'y' | b'n' | b'q' | b'i' | b'u' | b'x' | b't' | b'd'), bits) = value
     else {
@@ -188,7 +190,7 @@ fn property_of(name: &str, text: &str) -> Result<Property, String> {
         _ => bits.checked_mul(1_000_000),
     };
     let micros = micros.ok_or("the time is out of range")?;
-    Ok((format!("{stem}USec"), Value::u64(micros)))
+    Ok((format!("{stem}USec").into(), Value::u64(micros)))
 }
 
 #[cfg(test)]
@@ -215,7 +217,7 @@ mod tests {
 
     #[test]
     fn times_of_annotations_become_microseconds() {
-        let usec = |name: &str, value: u64| Ok((name.to_owned(), Value::u64(value)));
+        let usec = |name: &'static str, value: u64| Ok((name.into(), Value::u64(value)));
         assert_eq!(
             property_of("TimeoutStopSec", "5"),
             usec("TimeoutStopUSec", 5_000_000)
@@ -230,7 +232,7 @@ mod tests {
         );
         // Nothing but the suffix, and no small letter before it.
         for name in ["Sec", "FooUSec"] {
-            let same = Ok((name.to_owned(), Value::Fixed(b'i', 1)));
+            let same = Ok((name.into(), Value::Fixed(b'i', 1)));
             assert_eq!(property_of(name, "1"), same);
         }
         for (value, words) in [

@@ -42,7 +42,7 @@ pub(super) fn limits(
         ];
         for (property, field, list) in lists {
             if let Some(list) = list.as_deref().filter(|list| !list.is_empty()) {
-                out.push((property.to_owned(), bits(field, list)?));
+                out.push((property.into(), bits(field, list)?));
             }
         }
     }
@@ -60,8 +60,8 @@ pub(super) fn limits(
     Ok(out)
 }
 
-fn add(out: &mut Vec<Property>, name: &str, value: u64) {
-    out.push((name.to_owned(), Value::u64(value)));
+fn add(out: &mut Vec<Property>, name: &'static str, value: u64) {
+    out.push((name.into(), Value::u64(value)));
 }
 
 /// -1 is no limit.
@@ -131,8 +131,9 @@ fn quota(out: &mut Vec<Property>, quota: i64, period: u64) {
 fn per_second(quota: i64, period: u64) -> Option<u64> {
     let quota = u64::try_from(quota).ok().filter(|quota| *quota != 0)?;
     let period = if period == 0 { DEFAULT_PERIOD } else { period };
-    let exact = u128::from(quota) * 1_000_000 / u128::from(period);
-    u64::try_from(exact).ok()?.checked_next_multiple_of(STEP)
+    // Millions of CPUs, which none has, are as good as all.
+    let exact = quota.checked_mul(1_000_000)? / period;
+    exact.checked_next_multiple_of(STEP)
 }
 
 /// The quota that is left of one when systemd has rounded it up: the control file is to say the
@@ -143,9 +144,8 @@ pub(super) fn rounded(cpu: &mut Cpu) {
     };
     let period = cpu.period.filter(|period| *period != 0);
     let per_second = per_second(quota, period.unwrap_or(0));
-    let exact = per_second
-        .map(|time| u128::from(time) * u128::from(period.unwrap_or(DEFAULT_PERIOD)) / 1_000_000);
-    if let Some(exact) = exact.and_then(|exact| i64::try_from(exact).ok()) {
+    let exact = per_second.and_then(|time| time.checked_mul(period.unwrap_or(DEFAULT_PERIOD)));
+    if let Some(exact) = exact.and_then(|exact| i64::try_from(exact / 1_000_000).ok()) {
         cpu.quota = Some(quota.max(exact));
     }
 }
@@ -185,7 +185,7 @@ fn files(
                     "cpuset.cpus" => "AllowedCPUs",
                     _ => "AllowedMemoryNodes",
                 };
-                out.push((property.to_owned(), bits("linux.resources.unified", text)?));
+                out.push((property.into(), bits("linux.resources.unified", text)?));
             }
             "memory.high" => add(out, "MemoryHigh", number()?),
             "memory.low" => add(out, "MemoryLow", number()?),
@@ -214,7 +214,7 @@ pub(super) fn at_start(
         _ => return Ok(None),
     };
     let known = version()? >= KNOWS_OOM_POLICY;
-    Ok(known.then(|| ("OOMPolicy".to_owned(), Value::text(policy))))
+    Ok(known.then(|| ("OOMPolicy".into(), Value::text(policy))))
 }
 
 /// The device rules; systemd's own words are an allow list, so what it cannot say is refused until
@@ -232,9 +232,9 @@ pub(super) fn devices(resources: &Resources) -> Result<Vec<Property>, Error> {
     };
     let list = |entries: Vec<Value>| {
         let list = Value::Array("(ss)".to_owned(), entries);
-        ("DeviceAllow".to_owned(), list)
+        ("DeviceAllow".into(), list)
     };
-    let policy = ("DevicePolicy".to_owned(), Value::text(policy));
+    let policy = ("DevicePolicy".into(), Value::text(policy));
     // An empty list clears what a unit of this name may have.
     let entries = entries.into_iter().map(pair).collect();
     Ok(vec![policy, list(Vec::new()), list(entries)])
