@@ -22,6 +22,10 @@ mkdir -p "$root"/{bin,new,debian/tests}
 cp /bin/busybox "$root/bin/busybox"
 cp -a $debian/. "$root/debian/"
 cp /bin/busybox "$root/debian/usr/bin/busybox"
+for file in /usr/sbin/criu $(ldd /usr/sbin/criu | grep -o '/[^ ]*'); do
+    [ -e "$root/debian$file" ] || install -D "$file" "$root/debian$file"
+done
+cp -r $work/modules "$root/debian/modules"
 sed -n 's/^ *Executable .*(\(.*\))$/\1/p' "$root/build.log" | while read -r program; do
     name=$(basename "$program")
     # What needs systemd, and what it is made of.
@@ -69,6 +73,9 @@ cat >"$root/debian/tests.sh" <<'TESTS'
 units() { systemctl list-units --all --plain --no-legend --type scope,slice | awk '{ print $1 }' | sort; }
 hierarchies=$(findmnt -rno FSTYPE -t cgroup,cgroup2 | sort | uniq -c | tr -s ' \n' ' ')
 echo "vm: $(uname -r), systemd $(systemctl --version | sed -n 's/^systemd \([0-9]*\).*/\1/p'), hierarchies:$hierarchies"
+for module in MODULES; do
+    busybox insmod /modules/$module.ko
+done
 # A user with a manager of his own.
 useradd --uid 1000 --create-home vm
 loginctl enable-linger vm
@@ -103,6 +110,7 @@ left=$(comm -13 /run/before /run/after)
 [ -z "$left" ] || { echo "vm: units left behind:" $left; failed=$((failed + 1)); }
 echo "vm: $passed tests passed, $failed test programs failed"
 TESTS
+sed -i "s/MODULES/$modules/" "$root/debian/tests.sh"
 chmod 755 "$root/init" "$root/debian/tests.sh"
 (cd "$root" && find . | cpio --quiet -o -H newc -R 0:0) >$work/initramfs
 
