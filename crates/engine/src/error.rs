@@ -209,9 +209,14 @@ impl Error {
     /// Did the signature policy refuse the image? Kubelet shows that apart from other refusals.
     #[must_use]
     pub fn is_policy(&self) -> bool {
-        use image::Error::{PolicyRejected, SignatureUnsupported};
-        matches!(self, Self::Pull { source, .. }
-            if matches!(source.deciding(), PolicyRejected { .. } | SignatureUnsupported { .. }))
+        use image::Error::{PolicyRejected, Signature, SignatureRefused, SignatureUnsupported};
+        matches!(self, Self::Pull { source, .. } if matches!(
+            source.deciding(),
+            PolicyRejected { .. }
+                | SignatureUnsupported { .. }
+                | SignatureRefused { .. }
+                | Signature { .. }
+        ))
     }
 
     /// A field that cannot be accepted.
@@ -243,7 +248,9 @@ fn image_kind(error: &image::Error) -> Kind {
         E::Unauthorized { .. }
         | E::Blocked { .. }
         | E::PolicyRejected { .. }
-        | E::SignatureUnsupported { .. } => Kind::PermissionDenied,
+        | E::SignatureUnsupported { .. }
+        | E::SignatureRefused { .. }
+        | E::Signature { .. } => Kind::PermissionDenied,
         E::RateLimited { .. } => Kind::ResourceExhausted,
         E::ServerError { .. } | E::Unreachable { .. } | E::Truncated { .. } => Kind::Unavailable,
         E::Reference { .. } | E::ShortName { .. } | E::Digest { .. } => Kind::InvalidArgument,

@@ -90,6 +90,15 @@ pub(crate) enum MoveCommand {
     /// Print the digest of a manifest in a file
     #[command(name = "manifest-digest")]
     ManifestDigest(cmd::manifest_digest::Args),
+    /// Sign a manifest in a file
+    #[command(name = "standalone-sign")]
+    StandaloneSign(cmd::sign::StandaloneSign),
+    /// Verify a signature of a manifest in a file
+    #[command(name = "standalone-verify")]
+    StandaloneVerify(cmd::sign::StandaloneVerify),
+    /// Make a key pair that signs as cosign does
+    #[command(name = "generate-sigstore-key")]
+    GenerateSigstoreKey(cmd::sign::GenerateSigstoreKey),
     /// Store a login for a registry
     Login(cmd::login::LoginArgs),
     /// Forget a login for a registry

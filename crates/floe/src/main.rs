@@ -86,6 +86,9 @@ fn move_images(global: &Global, command: MoveCommand) -> Result<ExitCode, Failur
         MoveCommand::ListTags(args) => cmd::list_tags::run(global, &args),
         MoveCommand::Delete(args) => cmd::delete::run(global, &args),
         MoveCommand::ManifestDigest(args) => cmd::manifest_digest::run(&args),
+        MoveCommand::StandaloneSign(args) => cmd::sign::standalone_sign(&args),
+        MoveCommand::StandaloneVerify(args) => cmd::sign::standalone_verify(&args),
+        MoveCommand::GenerateSigstoreKey(args) => cmd::sign::generate(&args),
         MoveCommand::Login(args) => cmd::login::login(global, &args),
         MoveCommand::Logout(args) => cmd::login::logout(&args),
     }
@@ -127,6 +130,12 @@ impl From<engine::Error> for Failure {
 impl From<image::Error> for Failure {
     fn from(error: image::Error) -> Self {
         Self::new(error.to_string())
+    }
+}
+
+impl From<image::SignatureFlaw> for Failure {
+    fn from(flaw: image::SignatureFlaw) -> Self {
+        Self::new(flaw.to_string())
     }
 }
 

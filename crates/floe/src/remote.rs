@@ -176,7 +176,21 @@ pub(crate) struct Remote {
 
 impl Remote {
     pub(crate) fn new(global: &Global) -> Result<Remote, Failure> {
-        let config = global.config()?;
+        Remote::with(global, &PolicyFlags::default())
+    }
+
+    /// The same, with the command line's own registries.d.
+    pub(crate) fn with(global: &Global, flags: &PolicyFlags) -> Result<Remote, Failure> {
+        let mut config = global.config()?;
+        if let Some(dir) = &flags.registries_d {
+            if !dir.is_dir() {
+                return Err(Failure::new(format!(
+                    "registries.d {}: no such directory",
+                    dir.display()
+                )));
+            }
+            config.image.registries_d_dir.clone_from(dir);
+        }
         let settings = engine::image::client_config(&config)?;
         Ok(Remote { config, settings })
     }
@@ -186,28 +200,12 @@ impl Remote {
         Ok(Store::open(&self.config.root_table.root)?)
     }
 
-    /// Refuses an image that the node's policy.json does not let in.
-    pub(crate) fn check(&self, location: &Location, policy: &PolicyFlags) -> Result<(), Failure> {
-        if policy.insecure_policy {
-            return Ok(());
-        }
-        let rules = match &policy.policy {
-            Some(file) => Policy::open(file)?,
-            None => engine::image::policy(&self.config)?,
-        };
-        let transport = location.transport();
-        match location {
-            Location::Registry(reference) => Ok(rules.check(reference)?),
-            Location::Layout(path, _)
-            | Location::LayoutArchive(path, _)
-            | Location::DockerArchive(path, _)
-            | Location::Dir(path) => {
-                // Scopes are absolute paths; one that cannot be made so has only the default.
-                let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
-                Ok(rules.check_path(transport, &path)?)
-            }
-            // It was let in when it was stored.
-            Location::Store(_) => Ok(()),
+    /// What images must meet: the policy of the command line or of the node.
+    pub(crate) fn policy(&self, flags: &PolicyFlags) -> Result<Option<Policy>, Failure> {
+        match &flags.policy {
+            _ if flags.insecure_policy => Ok(None),
+            Some(file) => Ok(Some(Policy::open(file)?)),
+            None => Ok(Some(engine::image::policy(&self.config)?)),
         }
     }
 }
@@ -221,6 +219,9 @@ pub(crate) struct PolicyFlags {
     /// Another policy.json
     #[arg(long, global = true, value_name = "FILE")]
     policy: Option<PathBuf>,
+    /// Directory that says where signatures are, instead of the node's registries.d
+    #[arg(long = "registries.d", global = true, value_name = "DIR")]
+    registries_d: Option<PathBuf>,
 }
 
 /// Runs what talks to registries.

@@ -1,9 +1,11 @@
 //! The terminal of the person: raw mode while a container has it, its size, and getting it back
-//! in any case.
+//! in any case; and questions that the person answers there.
 
-use std::io::{IsTerminal, Stdin};
+use std::io::{IsTerminal, Stdin, Write};
 
-use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
+
+use crate::Failure;
 
 /// Raw mode; dropped, the terminal is as it was.
 pub(crate) struct Raw {
@@ -37,4 +39,31 @@ impl Drop for Raw {
 pub(crate) fn size() -> Option<(u16, u16)> {
     let size = tcgetwinsize(std::io::stdin()).ok()?;
     (size.ws_row > 0 && size.ws_col > 0).then_some((size.ws_row, size.ws_col))
+}
+
+/// Asks on the terminal; what is not to be `shown` is not echoed. Without a terminal, the error says
+/// what to do `instead`.
+pub(crate) fn ask(prompt: &str, shown: bool, instead: &str) -> Result<String, Failure> {
+    let stdin = std::io::stdin();
+    if !stdin.is_terminal() {
+        let why = format!("standard input is no terminal to ask on: give {instead}");
+        return Err(Failure::new(why));
+    }
+    let before = tcgetattr(&stdin).map_err(std::io::Error::from)?;
+    // Before the question is there: whoever answers at once must not be shown either.
+    if !shown {
+        let mut silent = before.clone();
+        silent.local_modes.remove(LocalModes::ECHO);
+        tcsetattr(&stdin, OptionalActions::Now, &silent).map_err(std::io::Error::from)?;
+    }
+    print!("{prompt}");
+    std::io::stdout().flush()?;
+    let mut line = String::new();
+    let read = stdin.read_line(&mut line);
+    if !shown {
+        println!();
+        tcsetattr(&stdin, OptionalActions::Now, &before).map_err(std::io::Error::from)?;
+    }
+    read?;
+    Ok(line.trim_end_matches(['\r', '\n']).to_owned())
 }

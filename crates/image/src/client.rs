@@ -19,6 +19,7 @@ use crate::auth::{AuthFiles, Credentials};
 use crate::error::{Attempt, Error, Result};
 use crate::reference::Reference;
 use crate::registries::{Registries, RegistriesPaths, Source};
+use crate::registries_d::RegistriesD;
 
 mod answer;
 mod blob;
@@ -29,6 +30,7 @@ mod exchange;
 mod pull;
 mod push;
 mod retry;
+mod signatures;
 mod tags;
 mod tls;
 mod token;
@@ -51,6 +53,8 @@ pub struct ClientConfig {
     pub registries: Registries,
     /// Where logins are stored.
     pub auth: AuthFiles,
+    /// Where signatures are.
+    pub registries_d: RegistriesD,
     /// Directories with certificates by `host[:port]`; the first that has the host counts.
     pub certs_dirs: Vec<PathBuf>,
     /// Bundles of CA certificates; the first that exists counts, and without any Mozilla's CAs do.
@@ -76,6 +80,7 @@ impl Default for ClientConfig {
         ClientConfig {
             registries: Registries::default(),
             auth: AuthFiles::default(),
+            registries_d: RegistriesD::default(),
             certs_dirs: paths(&["/etc/containers/certs.d", "/etc/docker/certs.d"]),
             ca_bundles: paths(&[
                 "/etc/ssl/certs/ca-certificates.crt",
@@ -100,6 +105,7 @@ impl ClientConfig {
         let mut config = ClientConfig {
             registries: Registries::load(&RegistriesPaths::from_env(&var))?,
             auth: AuthFiles::from_env(&var),
+            registries_d: RegistriesD::load(&RegistriesD::default_dirs(&var))?,
             ..ClientConfig::default()
         };
         if let Some(home) = var("HOME").filter(|home| !home.is_empty()) {

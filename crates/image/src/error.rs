@@ -13,6 +13,7 @@ use crate::platform::Platform;
 use crate::policy::PolicyFlaw;
 use crate::reference::ReferenceFlaw;
 use crate::registries::{RegistriesFlaw, ShortNameFlaw, Source};
+use crate::signature::SignatureFlaw;
 
 /// Result of this crate's fallible functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -169,10 +170,10 @@ pub enum Error {
         /// The scope that applies.
         scope: String,
     },
-    /// The policy asks for a signature, which this program cannot check yet: so the image is refused.
+    /// The policy asks for a signature of a kind that this program cannot check: so the image is refused.
     #[error(
-        "{reference}: the signature policy {} (scope {scope}) asks for {requirement}, and checking \
-         signatures is not built yet: the image is refused", path.display()
+        "{reference}: the signature policy {} (scope {scope}) asks for {requirement}, which is not \
+         supported: the image is refused", path.display()
     )]
     SignatureUnsupported {
         /// The image asked for.
@@ -181,8 +182,49 @@ pub enum Error {
         path: PathBuf,
         /// The scope that applies.
         scope: String,
-        /// The type of the requirement, as `signedBy`.
-        requirement: &'static str,
+        /// The requirement, in policy.json's words.
+        requirement: String,
+    },
+    /// The image has no signature that meets a requirement of the policy.
+    #[error(
+        "{reference}: the signature policy {} (scope {scope}) asks for {requirement}: {}",
+        path.display(), each(flaws)
+    )]
+    SignatureRefused {
+        /// The image asked for.
+        reference: String,
+        /// The policy file.
+        path: PathBuf,
+        /// The scope that applies.
+        scope: String,
+        /// The requirement, with its key.
+        requirement: String,
+        /// What is wrong with each signature.
+        flaws: Vec<SignatureFlaw>,
+    },
+    /// A signature cannot be read, made or kept.
+    #[error("signature of {subject}: {flaw}")]
+    Signature {
+        /// Of what, or from where.
+        subject: String,
+        /// What is wrong.
+        flaw: SignatureFlaw,
+    },
+    /// A file of registries.d cannot be used.
+    #[error("invalid {}: {why}", path.display())]
+    RegistriesD {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// Where signatures should be, they cannot be looked for or kept.
+    #[error("{reference}: its signatures have no usable place: {why}")]
+    SignaturePlace {
+        /// The image.
+        reference: String,
+        /// Why not.
+        why: String,
     },
     /// The registry does not have it.
     #[error("{}: not found at {}{}", at.subject, at.endpoint, after(detail))]
@@ -442,6 +484,16 @@ fn wait(delay: &Option<Duration>) -> String {
     delay.map_or_else(String::new, |delay| {
         format!(": it asks to wait {} s", delay.as_secs())
     })
+}
+
+/// What is wrong with each signature; a hostile registry may have many.
+fn each(flaws: &[SignatureFlaw]) -> String {
+    const SHOWN: usize = 5;
+    let shown: Vec<_> = flaws.iter().take(SHOWN).map(ToString::to_string).collect();
+    match flaws.len().saturating_sub(SHOWN) {
+        0 => shown.join("; "),
+        more => format!("{}; and {more} more", shown.join("; ")),
+    }
 }
 
 fn list(platforms: &[Platform]) -> String {

@@ -1,8 +1,9 @@
 //! Container images outside the store: their names, documents, and the way to and from a registry.
 //!
 //! To pull: read [`Registries`], [`AuthFiles`] and [`Policy`]; give the name a meaning with
-//! [`Registries::candidates`]; ask [`Policy::check`], which the client does not do by itself; then
-//! [`Client::image`] and [`Client::blob`] for each layer.
+//! [`Registries::candidates`]; ask what [`Policy::demands`]; get the manifest by [`Client::image`] and
+//! let [`Client::admit`] hold it against these demands, which nothing else does; then [`Client::blob`]
+//! for each layer.
 //!
 //! One file per specification chapter. The pure half ([`Digest`], [`Reference`], [`manifest`],
 //! [`platform`], [`config`]) does no I/O and is what the other crates build on.
@@ -25,6 +26,9 @@ pub mod platform;
 pub mod policy;
 mod reference;
 pub mod registries;
+pub mod registries_d;
+pub mod signature;
+mod strict_json;
 
 pub use auth::{AuthFiles, Credentials};
 pub use client::{BlobBody, BlobStream, Client, ClientConfig, Fetched, ImageManifest, Retry};
@@ -33,6 +37,8 @@ pub use digest::{Algorithm, Digest, DigestFlaw, Hasher, Verifier};
 pub use error::{At, Attempt, Error, ManifestFlaw, ProtocolFlaw, RedirectFlaw, Result};
 pub use manifest::{AnyManifest, Compression, Descriptor, Index, Manifest, MediaType};
 pub use platform::Platform;
-pub use policy::Policy;
+pub use policy::{Demands, Policy};
 pub use reference::{Reference, ReferenceFlaw};
 pub use registries::{Registries, RegistriesPaths, Source};
+pub use registries_d::RegistriesD;
+pub use signature::{Signature, SignatureFlaw};

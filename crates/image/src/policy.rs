@@ -1,22 +1,27 @@
 //! policy.json (containers-policy.json(5)): which images may be used at all.
 //!
-//! A node that asks for signatures gets them checked or gets no image. Until checking is built, a
-//! `signedBy` or `sigstoreSigned` scope refuses. Must never turn a policy that it does not
-//! understand into permission.
+//! A [`Policy`] says what it [`Demands`] of an image; the image's signatures meet that or it is not
+//! used. Must never turn a policy that it does not understand into permission.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fmt;
-use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 use crate::reference::Reference;
 use crate::registries::read;
+use crate::strict_json;
+
+mod demands;
+mod identity;
+mod requirement;
+
+pub use demands::Demands;
+pub use identity::SignedIdentity;
+pub use requirement::{KeySource, Requirement, SignedBy, Signers, SigstoreSigned};
 
 /// What is wrong with a policy.json.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -44,21 +49,16 @@ pub enum PolicyFlaw {
         /// The key.
         key: String,
     },
-}
-
-/// One condition that an image must meet.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Requirement {
-    /// Any image will do.
-    InsecureAcceptAnything,
-    /// No image will do.
-    Reject,
-    /// A GPG signature; the parameters as written.
-    SignedBy(Map<String, Value>),
-    /// A GPG signature of the base layer; the parameters as written.
-    SignedBaseLayer(Map<String, Value>),
-    /// A sigstore signature; the parameters as written.
-    SigstoreSigned(Map<String, Value>),
+    /// A requirement that says too much, too little or something that is not known.
+    #[error("scope {scope:?}: {kind}: {why}")]
+    Requirement {
+        /// The scope.
+        scope: String,
+        /// The type of the requirement.
+        kind: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
 }
 
 type Scopes = BTreeMap<String, Vec<Requirement>>;
@@ -76,7 +76,7 @@ pub struct Policy {
 struct RawPolicy {
     default: Vec<Map<String, Value>>,
     #[serde(default)]
-    transports: Unique<Unique<Vec<Map<String, Value>>>>,
+    transports: BTreeMap<String, BTreeMap<String, Vec<Map<String, Value>>>>,
 }
 
 impl Policy {
@@ -140,13 +140,12 @@ impl Policy {
     /// Parses a policy; `path` is for messages. Errors with [`Error::Policy`].
     pub fn parse(path: &Path, text: &str) -> Result<Policy> {
         let read = || -> Result<Policy, PolicyFlaw> {
-            let raw: RawPolicy =
-                serde_json::from_str(text).map_err(|error| PolicyFlaw::Json(error.to_string()))?;
+            let raw: RawPolicy = strict_json::parse(text.as_bytes()).map_err(PolicyFlaw::Json)?;
             let default = requirements("default", raw.default)?;
             let mut transports = BTreeMap::new();
-            for (transport, raw_scopes) in raw.transports.map {
+            for (transport, raw_scopes) in raw.transports {
                 let mut scopes = Scopes::new();
-                for (scope, list) in raw_scopes.map {
+                for (scope, list) in raw_scopes {
                     let list = requirements(&scope, list)?;
                     scopes.insert(scope, list);
                 }
@@ -164,53 +163,48 @@ impl Policy {
         })
     }
 
-    /// Whether an image may be taken from a registry: all requirements of the most specific scope
-    /// must be met. Errors with [`Error::PolicyRejected`] or [`Error::SignatureUnsupported`].
-    pub fn check(&self, reference: &Reference) -> Result<()> {
+    /// What is demanded of an image of a registry: all requirements of the most specific scope.
+    /// Errors with [`Error::PolicyRejected`] or [`Error::SignatureUnsupported`] when no signature
+    /// could help.
+    pub fn demands(&self, reference: &Reference) -> Result<Demands> {
         let (scope, list) = self.find(reference);
-        self.require(&reference.to_string(), &scope, list)
-    }
-
-    fn require(&self, image: &str, scope: &str, list: &[Requirement]) -> Result<()> {
-        for requirement in list {
-            let requirement = match requirement {
-                Requirement::InsecureAcceptAnything => continue,
-                Requirement::Reject => {
-                    return Err(Error::PolicyRejected {
-                        reference: image.to_owned(),
-                        path: self.path.clone(),
-                        scope: scope.to_owned(),
-                    });
-                }
-                Requirement::SignedBy(_) => "signedBy",
-                Requirement::SignedBaseLayer(_) => "signedBaseLayer",
-                Requirement::SigstoreSigned(_) => "sigstoreSigned",
-            };
-            return Err(Error::SignatureUnsupported {
-                reference: image.to_owned(),
-                path: self.path.clone(),
-                scope: scope.to_owned(),
-                requirement,
-            });
-        }
-        Ok(())
+        let identity = identity(reference);
+        self.of(identity.to_string(), Some(identity), scope, list)
     }
 
     /// The same for an image at a path, under a transport other than `docker`, by the scopes that
-    /// containers-policy.json(5) gives paths: the path itself and each directory above it.
-    pub fn check_path(&self, transport: &str, path: &Path) -> Result<()> {
+    /// containers-policy.json(5) gives paths: the path, with the image's name in it where there is
+    /// one, then the path itself and each directory above it.
+    pub fn demands_at(&self, transport: &str, path: &Path, name: Option<&str>) -> Result<Demands> {
         let scopes = self.transports.get(transport);
+        let whole = name.map(|name| format!("{}:{name}", path.display()));
         let above = path.ancestors().map(|scope| scope.display().to_string());
         let found = scopes.and_then(|scopes| {
-            let mut names = above.chain([String::new()]);
+            let mut names = whole.into_iter().chain(above).chain([String::new()]);
             names.find_map(|scope| Some((scope.clone(), scopes.get(&scope)?)))
         });
-        let (scope, list) = match &found {
-            Some((scope, list)) => (scope.as_str(), list.as_slice()),
-            None => ("default", self.default.as_slice()),
+        let (scope, list) = match found {
+            Some((scope, list)) => (scope, list.as_slice()),
+            None => ("default".to_owned(), self.default.as_slice()),
         };
-        let image = format!("{transport}:{}", path.display());
-        self.require(&image, scope, list)
+        self.of(format!("{transport}:{}", path.display()), None, scope, list)
+    }
+
+    fn of(
+        &self,
+        image: String,
+        reference: Option<Reference>,
+        scope: String,
+        list: &[Requirement],
+    ) -> Result<Demands> {
+        let demands = Demands {
+            image,
+            reference,
+            path: self.path.clone(),
+            scope,
+            list: list.to_vec(),
+        };
+        demands.possible()
     }
 
     fn find(&self, reference: &Reference) -> (String, &[Requirement]) {
@@ -232,14 +226,18 @@ impl Policy {
     }
 }
 
-/// The scopes of a reference, the most specific first; the empty one is the transport's own default.
-fn docker_scopes(reference: &Reference) -> Vec<String> {
-    let identity = match reference.digest() {
+/// The name under which policies know an image: with its digest, or else its tag.
+fn identity(reference: &Reference) -> Reference {
+    match reference.digest() {
         Some(_) => reference.without_tag(),
         None => reference.clone().or_latest(),
-    };
+    }
+}
+
+/// The scopes of a reference, the most specific first; the empty one is the transport's own default.
+pub(crate) fn docker_scopes(reference: &Reference) -> Vec<String> {
     let name = reference.name();
-    let mut scopes = vec![identity.to_string(), name.clone()];
+    let mut scopes = vec![identity(reference).to_string(), name.clone()];
     let mut rest = name.as_str();
     while let Some((shorter, _)) = rest.rsplit_once('/') {
         scopes.push(shorter.to_owned());
@@ -262,74 +260,8 @@ fn requirements(
         return Err(PolicyFlaw::Empty(scope.to_owned()));
     }
     list.into_iter()
-        .map(|fields| requirement(scope, fields))
+        .map(|fields| Requirement::parse(scope, fields))
         .collect()
-}
-
-fn requirement(scope: &str, mut fields: Map<String, Value>) -> Result<Requirement, PolicyFlaw> {
-    let kind = fields.remove("type").unwrap_or(Value::Null);
-    let plain = |requirement, fields: &Map<String, Value>| match fields.keys().next() {
-        Some(key) => Err(PolicyFlaw::Key {
-            scope: scope.to_owned(),
-            key: key.clone(),
-        }),
-        None => Ok(requirement),
-    };
-    match kind.as_str() {
-        Some("insecureAcceptAnything") => plain(Requirement::InsecureAcceptAnything, &fields),
-        Some("reject") => plain(Requirement::Reject, &fields),
-        Some("signedBy") => Ok(Requirement::SignedBy(fields)),
-        Some("signedBaseLayer") => Ok(Requirement::SignedBaseLayer(fields)),
-        Some("sigstoreSigned") => Ok(Requirement::SigstoreSigned(fields)),
-        Some(other) => Err(PolicyFlaw::Kind {
-            scope: scope.to_owned(),
-            kind: other.to_owned(),
-        }),
-        None => Err(PolicyFlaw::Kind {
-            scope: scope.to_owned(),
-            kind: kind.to_string(),
-        }),
-    }
-}
-
-/// A JSON object in which no key may be there twice: the second could quietly undo the first.
-struct Unique<T> {
-    map: BTreeMap<String, T>,
-}
-
-impl<T> Default for Unique<T> {
-    fn default() -> Unique<T> {
-        Unique {
-            map: BTreeMap::new(),
-        }
-    }
-}
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Unique<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Unique<T>, D::Error> {
-        struct Object<T>(PhantomData<T>);
-
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for Object<T> {
-            type Value = Unique<T>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Unique<T>, A::Error> {
-                let mut map = BTreeMap::new();
-                while let Some((key, value)) = access.next_entry::<String, T>()? {
-                    if map.contains_key(&key) {
-                        return Err(A::Error::custom(format!("key {key:?} is there twice")));
-                    }
-                    map.insert(key, value);
-                }
-                Ok(Unique { map })
-            }
-        }
-
-        deserializer.deserialize_map(Object(PhantomData))
-    }
 }
 
 #[cfg(test)]

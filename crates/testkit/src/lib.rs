@@ -4,6 +4,7 @@
 //! not. Not part of the product.
 
 mod containerd;
+mod gnupg;
 pub mod images;
 pub mod leftovers;
 pub mod net;
@@ -13,6 +14,7 @@ mod registry;
 use std::path::PathBuf;
 
 pub use containerd::Containerd;
+pub use gnupg::Gnupg;
 pub use node::{Clients, Node, NodeOptions};
 pub use registry::Registry;
 

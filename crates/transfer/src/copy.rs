@@ -9,7 +9,8 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 use futures_util::stream;
 use image::{
-    AnyManifest, Compression, Descriptor, Digest, ImageConfig, Index, Manifest, MediaType, Platform,
+    AnyManifest, Compression, Descriptor, Digest, ImageConfig, Index, Manifest, MediaType,
+    Platform, Policy,
 };
 
 use crate::chunks;
@@ -17,6 +18,7 @@ use crate::convert::{self, Format};
 use crate::document::Document;
 use crate::error::{Error, Result};
 use crate::recode::{self, Recoded};
+use crate::sign::{Signatures, Signing};
 use crate::source::Source;
 use crate::target::{Target, Use};
 
@@ -52,6 +54,10 @@ pub struct Options {
     pub force_compression: bool,
     /// Fail rather than change a digest.
     pub preserve_digests: bool,
+    /// What images must meet; without it, or from floe's store, they are not checked.
+    pub policy: Option<Policy>,
+    /// What becomes of signatures.
+    pub signing: Signing,
 }
 
 impl Default for Options {
@@ -63,6 +69,8 @@ impl Default for Options {
             level: None,
             force_compression: false,
             preserve_digests: false,
+            policy: None,
+            signing: Signing::default(),
         }
     }
 }
@@ -94,16 +102,18 @@ pub async fn copy(
     options: &Options,
     watch: &Watch,
 ) -> Result<Document> {
+    let signatures = Signatures::new(source, &target, &options.signing, options.policy.as_ref())?;
     let copy = Copy {
         source,
         target: &target,
         options,
         watch,
+        signatures,
     };
     let mut top = source.manifest(None).await?;
     let (top, manifest) = match (top.parse()?, &options.instances) {
         (AnyManifest::Manifest(manifest), _) => {
-            let (top, manifest) = copy.image(top, manifest).await?;
+            let (top, manifest) = copy.image(top, manifest, Place::Top).await?;
             (top, Some(manifest))
         }
         (AnyManifest::Index(index), Instances::One(platform)) => {
@@ -118,7 +128,7 @@ pub async fn copy(
                 }
                 left -= 1;
             };
-            let (top, manifest) = copy.image(top, manifest).await?;
+            let (top, manifest) = copy.image(top, manifest, Place::Chosen).await?;
             (top, Some(manifest))
         }
         (AnyManifest::Index(index), which) => {
@@ -147,6 +157,18 @@ struct Copy<'a> {
     target: &'a Target,
     options: &'a Options,
     watch: &'a Watch,
+    signatures: Signatures<'a>,
+}
+
+/// What a manifest is at the source and becomes at the target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// The image itself.
+    Top,
+    /// The only image of an index that is taken.
+    Chosen,
+    /// One image of an index, which is taken as well.
+    Within,
 }
 
 /// What becomes of a layer.
@@ -178,6 +200,8 @@ impl Copy<'_> {
         if depth > MAX_NESTING {
             return Err(nested(MAX_NESTING));
         }
+        let is_top = depth == 0;
+        let kept = self.signatures.admit(&top, is_top).await?;
         let format = self.format(&top.media_type)?;
         let mut changed = format != Format::of(&top.media_type);
         let count = index.manifests.len();
@@ -185,7 +209,9 @@ impl Copy<'_> {
             (self.watch)(Event::Instance(&entry.digest, number + 1, count));
             let document = self.source.manifest(Some(&entry.digest)).await?;
             let copied = match document.parse()? {
-                AnyManifest::Manifest(manifest) => self.image(document, manifest).await?.0,
+                AnyManifest::Manifest(manifest) => {
+                    self.image(document, manifest, Place::Within).await?.0
+                }
                 AnyManifest::Index(inner) => {
                     Box::pin(self.index(document, inner, whole, depth + 1)).await?
                 }
@@ -196,38 +222,69 @@ impl Copy<'_> {
             entry.size = copied.bytes.len() as u64;
             entry.media_type = copied.media_type;
         }
-        if !changed {
-            return Ok(top);
-        }
-        self.may_change("its index must change with its images")?;
-        let index = convert::index(index, &top.media_type, format);
-        let any = AnyManifest::Index(index.clone());
-        Document::of(convert::media_type(&any, format), &index)
+        let written = match changed {
+            false => top,
+            true => {
+                self.may_change("its index must change with its images", !kept.is_empty())?;
+                let index = convert::index(index, &top.media_type, format);
+                let any = AnyManifest::Index(index.clone());
+                Document::of(convert::media_type(&any, format), &index)?
+            }
+        };
+        self.signatures.put(&written, is_top, kept).await?;
+        Ok(written)
     }
 
-    fn may_change(&self, why: &str) -> Result<()> {
-        match self.options.preserve_digests {
-            true => Err(Error::Digests(why.to_owned())),
+    fn may_change(&self, why: &str, signed: bool) -> Result<()> {
+        if self.options.preserve_digests {
+            return Err(Error::Digests(why.to_owned()));
+        }
+        match signed {
+            true => Err(Error::Signed(why.to_owned())),
             false => Ok(()),
         }
     }
 
-    /// Moves config and layers; returns the manifest to be written, and the same read.
-    async fn image(&self, document: Document, manifest: Manifest) -> Result<(Document, Manifest)> {
+    /// Moves an image that the policy lets in, and puts its signatures; returns the manifest to be
+    /// written, and the same read.
+    async fn image(
+        &self,
+        document: Document,
+        manifest: Manifest,
+        place: Place,
+    ) -> Result<(Document, Manifest)> {
+        let kept = self
+            .signatures
+            .admit(&document, place == Place::Top)
+            .await?;
+        let signed = !kept.is_empty();
+        let (written, manifest) = self.moved(document, manifest, signed).await?;
+        let is_top = place != Place::Within;
+        self.signatures.put(&written, is_top, kept).await?;
+        Ok((written, manifest))
+    }
+
+    /// Moves config and layers; the manifest of a `signed` image must not change.
+    async fn moved(
+        &self,
+        document: Document,
+        manifest: Manifest,
+        signed: bool,
+    ) -> Result<(Document, Manifest)> {
         let format = self.format(&document.media_type)?;
         let diff_ids = self.diff_ids(&manifest).await?;
         let diff_ids = Some(diff_ids).filter(|ids| ids.len() == manifest.layers.len());
         let plans: Vec<Plan> = manifest
             .layers
             .iter()
-            .map(|layer| self.plan(layer, format))
+            .map(|layer| self.plan(layer, format, signed))
             .collect();
         let kept = plans.iter().all(|plan| matches!(plan, Plan::Keep));
         let same = kept && format == Format::of(&document.media_type);
         if !kept {
-            self.may_change("its layers must be compressed in another way")?;
+            self.may_change("its layers must be compressed in another way", signed)?;
         } else if !same {
-            self.may_change("its manifest must be converted")?;
+            self.may_change("its manifest must be converted", signed)?;
         }
         self.blob(&manifest.config, Use::Config, &Plan::Keep)
             .await?;
@@ -269,13 +326,15 @@ impl Copy<'_> {
         }
     }
 
-    fn plan(&self, layer: &Descriptor, format: Format) -> Plan {
+    fn plan(&self, layer: &Descriptor, format: Format, signed: bool) -> Plan {
         let Some(now) = layer.media_type.compression() else {
             return Plan::Keep;
         };
         let compressible = match format {
             // Docker's family knows no zstd: such a layer becomes what it knows.
             Format::Docker if now == Compression::Zstd => Some(Compression::Gzip),
+            // Nobody asked for this, so that it must not cost the signatures.
+            _ if signed => None,
             _ if now == Compression::None && self.target.compresses() => Some(Compression::Gzip),
             _ => None,
         };

@@ -1,13 +1,14 @@
-//! `dir:`: a directory with one file per blob, named by its digest's hex, and the manifest beside
-//! them. Not meant for keeping images: for looking at them and carrying them.
+//! `dir:`: a directory with one file per blob, named by its digest's hex, and the manifest and its
+//! signatures (`signature-N`) beside them. Not meant for keeping images: for looking at them and carrying them.
 //!
 //! Must never empty a directory that is not one of these.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use image::{Descriptor, Digest};
+use image::signature::{MAX_SIGNATURE, MAX_SIGNATURES};
+use image::{Descriptor, Digest, Signature, SignatureFlaw};
 
 use crate::chunks::{self, Chunks};
 use crate::document::Document;
@@ -44,6 +45,44 @@ impl DirSource {
     pub(crate) async fn blob(&self, descriptor: &Descriptor) -> Result<Chunks> {
         let path = self.dir.join(descriptor.digest.hex());
         chunks::from_file(&path, 0, descriptor.size.saturating_add(1)).await
+    }
+}
+
+impl DirSource {
+    /// The signatures of the manifest, or of one that it points at.
+    pub(crate) fn signatures(&self, digest: Option<&Digest>) -> Result<Vec<Signature>> {
+        let mut found = Vec::new();
+        for number in 1..=MAX_SIGNATURES {
+            let path = self.dir.join(signature_name(digest, number));
+            let file = match fs::File::open(&path) {
+                Ok(file) => file,
+                Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(found),
+                Err(e) => return Err(Error::io("open", path)(e)),
+            };
+            let mut bytes = Vec::new();
+            let read = file.take(MAX_SIGNATURE + 1).read_to_end(&mut bytes);
+            read.map_err(Error::io("read", &path))?;
+            let flawed = |flaw| image::Error::Signature {
+                subject: path.display().to_string(),
+                flaw,
+            };
+            if bytes.len() as u64 > MAX_SIGNATURE {
+                return Err(flawed(SignatureFlaw::TooLarge(MAX_SIGNATURE)).into());
+            }
+            found.push(Signature::from_file(&bytes).map_err(flawed)?);
+        }
+        Err(image::Error::Signature {
+            subject: self.dir.display().to_string(),
+            flaw: SignatureFlaw::TooMany(MAX_SIGNATURES),
+        }
+        .into())
+    }
+}
+
+fn signature_name(digest: Option<&Digest>, number: usize) -> String {
+    match digest {
+        Some(digest) => format!("{}.signature-{number}", digest.hex()),
+        None => format!("signature-{number}"),
     }
 }
 
@@ -91,6 +130,24 @@ impl DirTarget {
         temporary::write(&self.dir.join(name), &document.bytes)
     }
 
+    pub(crate) fn put_signatures(
+        &self,
+        digest: Option<&Digest>,
+        signatures: &[Signature],
+    ) -> Result<()> {
+        for (number, signature) in (1..).zip(signatures) {
+            let path = self.dir.join(signature_name(digest, number));
+            let bytes = signature
+                .to_file()
+                .map_err(|flaw| image::Error::Signature {
+                    subject: path.display().to_string(),
+                    flaw,
+                })?;
+            temporary::write(&path, &bytes)?;
+        }
+        Ok(())
+    }
+
     pub(crate) fn commit(self, top: &Document) -> Result<()> {
         temporary::write(&self.dir.join("manifest.json"), &top.bytes)
     }
@@ -101,7 +158,10 @@ fn clear(dir: &Path) -> Result<()> {
     for entry in fs::read_dir(dir).map_err(Error::io("read", dir))? {
         let path = entry.map_err(Error::io("read", dir))?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let hex = name.strip_suffix(".manifest.json").unwrap_or(&name);
+        let hex = name.split_once('.').map_or(&*name, |(hex, rest)| {
+            let ours = rest == "manifest.json" || rest.starts_with("signature-");
+            if ours { hex } else { &*name }
+        });
         let digest = hex.len() >= 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit());
         if digest || name == "manifest.json" || name.starts_with("signature-") {
             fs::remove_file(&path).map_err(Error::io("remove", &path))?;

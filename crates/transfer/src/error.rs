@@ -73,6 +73,11 @@ pub enum Error {
     /// Digests were to stay as they are.
     #[error("the digests cannot be preserved: {0}")]
     Digests(String),
+    /// Signatures were to go along, and would be for something else.
+    #[error(
+        "its signatures would no longer fit, as {0}: give --remove-signatures to leave them behind"
+    )]
+    Signed(String),
     /// A task of the program ended without an outcome.
     #[error("a copying task failed: {0}")]
     Task(String),

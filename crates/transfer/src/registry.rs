@@ -3,7 +3,7 @@
 //! Asks the places that registries.conf names; pushes only to the registry itself.
 
 use futures_util::StreamExt;
-use image::{BlobBody, Client, Credentials, Descriptor, Digest, Reference, Source};
+use image::{BlobBody, Client, Credentials, Descriptor, Digest, Reference, Signature, Source};
 use std::io;
 use tokio::sync::OnceCell;
 
@@ -66,6 +66,13 @@ impl RegistrySource {
         Ok(blob.map(|chunk| chunk.map_err(io::Error::other)).boxed())
     }
 
+    /// What there is at whoever had the manifest.
+    pub(crate) async fn signatures(&self, digest: &Digest) -> Result<Vec<Signature>> {
+        let (_, source) = self.top().await?;
+        let found = self.client.signatures(source, digest, &self.credentials);
+        Ok(found.await?)
+    }
+
     pub(crate) fn reference(&self) -> &Reference {
         &self.reference
     }
@@ -121,6 +128,22 @@ impl RegistryTarget {
             .repository()
             .with_digest(document.digest.clone());
         self.push(&reference, document).await
+    }
+
+    pub(crate) async fn put_signatures(
+        &self,
+        digest: &Digest,
+        signatures: &[Signature],
+    ) -> Result<()> {
+        let (reference, credentials) = (&self.reference, &self.credentials);
+        let put = self
+            .client
+            .push_signatures(reference, digest, signatures, credentials);
+        Ok(put.await?)
+    }
+
+    pub(crate) fn reference(&self) -> &Reference {
+        &self.reference
     }
 
     pub(crate) async fn commit(self, top: &Document) -> Result<()> {

@@ -1,6 +1,8 @@
 //! Where an image comes from: one interface over the transports.
 
-use image::{Client, Credentials, Descriptor, Digest, Reference};
+use std::path::Path;
+
+use image::{Client, Credentials, Demands, Descriptor, Digest, Policy, Reference, Signature};
 use store::Store;
 
 use crate::chunks::{self, Chunks};
@@ -91,6 +93,43 @@ impl Source {
             Kind::DockerArchive(source) => Ok(source.manifest()),
             Kind::Dir(source) => source.manifest(digest),
             Kind::Store(source) => source.manifest(digest),
+        }
+    }
+
+    /// Errors when the policy lets nothing in from here, however it may be signed.
+    pub fn check(&self, policy: &Policy) -> Result<()> {
+        self.demands(policy).map(|_| ())
+    }
+
+    /// What a policy demands of images of this place; `None` of floe's store, where they were let in.
+    pub(crate) fn demands(&self, policy: &Policy) -> Result<Option<Demands>> {
+        // Scopes are absolute paths; one that cannot be made so has only the default.
+        let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let transport = self.location.transport();
+        let demands = match &self.location {
+            Location::Registry(reference) => policy.demands(reference),
+            Location::Layout(path, name) | Location::LayoutArchive(path, name) => {
+                policy.demands_at(transport, &absolute(path), name.as_deref())
+            }
+            Location::DockerArchive(path, _) | Location::Dir(path) => {
+                policy.demands_at(transport, &absolute(path), None)
+            }
+            Location::Store(_) => return Ok(None),
+        };
+        Ok(Some(demands?))
+    }
+
+    /// The signatures of a manifest or index of the place, unverified: of its `top` one or of one
+    /// that the top one points at.
+    pub(crate) async fn signatures(
+        &self,
+        document: &Document,
+        top: bool,
+    ) -> Result<Vec<Signature>> {
+        match &self.kind {
+            Kind::Registry(source) => source.signatures(&document.digest).await,
+            Kind::Dir(source) => source.signatures((!top).then_some(&document.digest)),
+            Kind::Layout(_) | Kind::DockerArchive(_) | Kind::Store(_) => Ok(Vec::new()),
         }
     }
 

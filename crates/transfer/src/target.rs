@@ -2,7 +2,7 @@
 //!
 //! Nothing at the place names the image before [`Target::commit`].
 
-use image::{Compression, Descriptor, Digest, Manifest, Reference};
+use image::{Compression, Descriptor, Digest, Manifest, Reference, Signature};
 
 use crate::chunks::Chunks;
 use crate::convert::Format;
@@ -31,6 +31,10 @@ enum Kind {
     Dir(DirTarget),
     Store(StoredTarget),
 }
+
+/// Why a place without room for signatures is no target of an image that has some.
+pub(crate) const NO_SIGNATURES: &str =
+    "it cannot hold the image's signatures: give --remove-signatures to leave them behind";
 
 /// What a blob is for.
 #[derive(Debug, Clone, Copy)]
@@ -104,6 +108,38 @@ impl Target {
     /// Whether it can hold an index with several images.
     pub(crate) fn takes_index(&self) -> bool {
         !matches!(self.kind, Kind::DockerArchive(_) | Kind::Store(_))
+    }
+
+    /// The name under which an image is signed that goes there; `None` where it gets no such name.
+    pub(crate) fn identity(&self) -> Option<&Reference> {
+        match &self.kind {
+            Kind::Registry(target) => Some(target.reference()),
+            _ => None,
+        }
+    }
+
+    /// Whether it can hold signatures.
+    pub(crate) fn takes_signatures(&self) -> bool {
+        matches!(self.kind, Kind::Registry(_) | Kind::Dir(_))
+    }
+
+    /// Takes the signatures of a manifest or index: of the `top` one or of one that it points at.
+    pub(crate) async fn put_signatures(
+        &self,
+        document: &Document,
+        top: bool,
+        signatures: &[Signature],
+    ) -> Result<()> {
+        match &self.kind {
+            _ if signatures.is_empty() => Ok(()),
+            Kind::Registry(target) => target.put_signatures(&document.digest, signatures).await,
+            Kind::Dir(target) => {
+                target.put_signatures((!top).then_some(&document.digest), signatures)
+            }
+            Kind::Layout(_) | Kind::DockerArchive(_) | Kind::Store(_) => {
+                Err(Error::place(&self.location, NO_SIGNATURES))
+            }
+        }
     }
 
     /// Whether the blob is there already, or could be had without sending it.

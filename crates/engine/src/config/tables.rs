@@ -149,6 +149,8 @@ pub struct Image {
     pub registries_conf: PathBuf,
     /// Drop-ins of registries.conf (not a key of CRI-O).
     pub registries_conf_dir: PathBuf,
+    /// Where signatures are; empty: the user's and the system's registries.d (not a key of CRI-O).
+    pub registries_d_dir: PathBuf,
     /// certs.d (not a key of CRI-O).
     pub certs_dir: PathBuf,
 }
@@ -160,6 +162,7 @@ impl Default for Image {
             global_auth_file: PathBuf::new(),
             registries_conf: "/etc/containers/registries.conf".into(),
             registries_conf_dir: "/etc/containers/registries.conf.d".into(),
+            registries_d_dir: PathBuf::new(),
             certs_dir: "/etc/containers/certs.d".into(),
         }
     }

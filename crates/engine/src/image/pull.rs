@@ -5,13 +5,15 @@
 
 use std::collections::HashMap;
 use std::io::Read;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
 use image::{
-    AuthFiles, Client, ClientConfig, Credentials, Descriptor, Digest, Fetched, ImageConfig,
-    ImageManifest, Platform, Policy, Reference, Registries, RegistriesPaths, Source,
+    AuthFiles, Client, ClientConfig, Credentials, Demands, Descriptor, Digest, Fetched,
+    ImageConfig, ImageManifest, Platform, Policy, Reference, Registries, RegistriesD,
+    RegistriesPaths, Source,
 };
 use store::{Document, Lease, NewImage, Store};
 use tokio::sync::{Mutex as AsyncMutex, Semaphore, mpsc};
@@ -81,8 +83,28 @@ pub fn client_config(config: &Config) -> Result<ClientConfig> {
     Ok(ClientConfig {
         registries,
         auth,
+        registries_d: registries_d(config)?,
         certs_dirs: vec![settings.certs_dir.clone()],
         ..ClientConfig::default()
+    })
+}
+
+/// Where signatures are: the directory that the configuration names, or the usual ones.
+fn registries_d(config: &Config) -> Result<RegistriesD> {
+    let var = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    let dirs = match config.image.registries_d_dir.as_os_str() {
+        empty if empty.is_empty() => RegistriesD::default_dirs(var),
+        dir => vec![dir.into()],
+    };
+    let found = RegistriesD::load(&dirs).map_err(failed)?;
+    if rustix::process::geteuid().is_root() {
+        return Ok(found);
+    }
+    let home = || var("HOME").map(|home| PathBuf::from(home).join(".local/share"));
+    let data = var("XDG_DATA_HOME").map(PathBuf::from).or_else(home);
+    Ok(match data {
+        Some(data) => found.with_built_in(&data.join("containers/sigstore")),
+        None => found,
     })
 }
 
@@ -141,9 +163,9 @@ impl Engine {
         credentials: Option<Credentials>,
     ) -> Result<String> {
         let fetcher = self.images_fetcher();
-        fetcher
+        let demands = fetcher
             .policy
-            .check(reference)
+            .demands(reference)
             .map_err(|source| Error::Pull {
                 image: reference.to_string(),
                 source: Box::new(source),
@@ -155,6 +177,7 @@ impl Engine {
             engine: self.clone(),
             reference: reference.clone(),
             credentials,
+            demands,
         }
         .run()
         .await
@@ -165,6 +188,7 @@ struct Pull {
     engine: Engine,
     reference: Reference,
     credentials: Credentials,
+    demands: Demands,
 }
 
 impl Pull {
@@ -173,6 +197,11 @@ impl Pull {
         let chosen = pull
             .client()
             .image(&pull.reference, &Platform::host(), &pull.credentials)
+            .await
+            .map_err(|e| pull.error(e))?;
+        // Before anything of the image is used: the manifest leads to all the rest by digest.
+        pull.client()
+            .admit(&pull.demands, &chosen, &pull.credentials)
             .await
             .map_err(|e| pull.error(e))?;
         let lease = Arc::new(blocking(pull.engine.store().clone(), Store::lease).await?);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use image::{Compression, Platform};
 use transfer::{Event, Format, Instances, Location, Options, Source, Target, Watch};
 
+use super::sign::SignFlags;
 use crate::Failure;
 use crate::cli::Global;
 use crate::remote::{self, Flags, PolicyFlags, Remote, SourceFlags, TargetFlags};
@@ -34,6 +35,8 @@ pub(crate) struct Args {
     /// Print nothing
     #[arg(long, short)]
     quiet: bool,
+    #[command(flatten)]
+    sign: SignFlags,
     #[command(flatten)]
     platform: PlatformFlags,
     #[command(flatten)]
@@ -125,23 +128,31 @@ impl Args {
             level: self.compress.dest_compress_level,
             force_compression: self.compress.dest_force_compress_format,
             preserve_digests: self.preserve_digests,
+            ..Options::default()
         }
     }
 }
 
 pub(crate) fn run(global: &Global, args: Args) -> Result<ExitCode, Failure> {
-    let remote = Remote::new(global)?;
+    let remote = Remote::with(global, &args.policy)?;
     let (from, to) = (
         Location::parse(&args.source)?,
         Location::parse(&args.destination)?,
     );
-    remote.check(&from, &args.policy)?;
     let source_access = args.from.clone().with(&args.both).access(&remote, &from)?;
     let target_access = args.to.clone().with(&args.both).access(&remote, &to)?;
-    let options = args.options();
+    let options = Options {
+        policy: remote.policy(&args.policy)?,
+        signing: args.sign.signing()?,
+        ..args.options()
+    };
     let watch = watch(args.quiet);
     let copied = remote::block_on(async {
         let source = Source::open(&from, &source_access).await?;
+        // A target is made ready for what comes, so that what can never come is refused before.
+        if let Some(policy) = &options.policy {
+            source.check(policy)?;
+        }
         let target = Target::open(&to, &target_access).await?;
         Ok(transfer::copy(&source, target, &options, &watch).await?)
     })?;

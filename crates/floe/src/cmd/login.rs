@@ -1,15 +1,18 @@
 //! `floe login` and `logout`: who to be at a registry (podman's and skopeo's words and file).
 
-use std::io::{IsTerminal, Read, Write};
+use std::io::Read;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use image::{AuthFiles, Credentials, Reference, auth};
-use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 
 use crate::Failure;
 use crate::cli::Global;
 use crate::remote::{self, Flags, Remote};
+use crate::terminal;
+
+/// What does without a terminal.
+const INSTEAD: &str = "--username and --password-stdin";
 
 /// Options of `floe login`.
 #[derive(Debug, clap::Args)]
@@ -82,7 +85,7 @@ pub(crate) fn login(global: &Global, args: &LoginArgs) -> Result<ExitCode, Failu
         None if args.password_stdin => {
             return Err(Failure::new("--password-stdin needs --username"));
         }
-        None => ask("Username: ", true)?,
+        None => terminal::ask("Username: ", true, INSTEAD)?,
     };
     let password = match &args.password {
         Some(password) => password.clone(),
@@ -91,7 +94,7 @@ pub(crate) fn login(global: &Global, args: &LoginArgs) -> Result<ExitCode, Failu
             std::io::stdin().read_to_string(&mut text)?;
             text.trim_end_matches(['\r', '\n']).to_owned()
         }
-        None => ask("Password: ", false)?,
+        None => terminal::ask("Password: ", false, INSTEAD)?,
     };
     let flags = Flags::for_login(args.flags.tls_verify, args.flags.cert_dir.clone());
     let client = flags.client(&Remote::new(global)?, host);
@@ -132,30 +135,4 @@ pub(crate) fn logout(args: &LogoutArgs) -> Result<ExitCode, Failure> {
     }
     println!("Removed login credentials for {registry}");
     Ok(ExitCode::SUCCESS)
-}
-
-/// Asks on the terminal; a password is not shown.
-fn ask(prompt: &str, shown: bool) -> Result<String, Failure> {
-    let stdin = std::io::stdin();
-    if !stdin.is_terminal() {
-        return Err(Failure::new(
-            "standard input is no terminal to ask on: give --username and --password-stdin",
-        ));
-    }
-    print!("{prompt}");
-    std::io::stdout().flush()?;
-    let before = tcgetattr(&stdin).map_err(std::io::Error::from)?;
-    if !shown {
-        let mut silent = before.clone();
-        silent.local_modes.remove(LocalModes::ECHO);
-        tcsetattr(&stdin, OptionalActions::Now, &silent).map_err(std::io::Error::from)?;
-    }
-    let mut line = String::new();
-    let read = stdin.read_line(&mut line);
-    if !shown {
-        println!();
-        tcsetattr(&stdin, OptionalActions::Now, &before).map_err(std::io::Error::from)?;
-    }
-    read?;
-    Ok(line.trim_end_matches(['\r', '\n']).to_owned())
 }

@@ -9,9 +9,10 @@ use image::{AnyManifest, Reference};
 use transfer::{ArchiveEntry, Format, Location, Options, Source, Target};
 
 use super::copy::watch;
+use super::sign::SignFlags;
 use crate::Failure;
 use crate::cli::Global;
-use crate::remote::{self, Flags, Remote};
+use crate::remote::{self, Flags, PolicyFlags, Remote};
 
 /// Options of `floe push`.
 #[derive(Debug, clap::Args)]
@@ -22,6 +23,8 @@ pub(crate) struct PushArgs {
     /// Type of the manifest to write: oci or v2s2 [default: as it is]
     #[arg(long, short, value_parser = ["oci", "v2s2"])]
     format: Option<String>,
+    #[command(flatten)]
+    sign: SignFlags,
     #[command(flatten)]
     flags: Flags,
     /// Name or id
@@ -85,6 +88,7 @@ pub(crate) fn push(global: &Global, engine: &Engine, args: &PushArgs) -> Result<
             "oci" => Format::Oci,
             _ => Format::Docker,
         }),
+        signing: args.sign.signing()?,
         ..Options::default()
     };
     move_image(
@@ -148,11 +152,15 @@ pub(crate) fn load(global: &Global, engine: &Engine, args: &LoadArgs) -> Result<
             (spool.path().to_owned(), Some(spool))
         }
     };
+    let policy = Remote::new(global)?.policy(&PolicyFlags::default())?;
     let mut loaded = Vec::new();
     for content in transfer::contents(&path)? {
         let first = content.names.first().cloned().unwrap_or_default();
         let places = (content.location, Location::Store(first));
-        let options = Options::default();
+        let options = Options {
+            policy: policy.clone(),
+            ..Options::default()
+        };
         let copied = move_image(global, &Flags::default(), places, &options, args.quiet)?;
         let AnyManifest::Manifest(manifest) = copied.parse()? else {
             return Err(Failure::new("what was loaded is not one image"));

@@ -154,7 +154,7 @@ impl Inner {
         })
     }
 
-    async fn manifest_at(&self, repo: &Repo) -> Result<Fetched> {
+    pub(super) async fn manifest_at(&self, repo: &Repo) -> Result<Fetched> {
         let reference = &repo.source.reference;
         let name = match (reference.digest(), reference.tag()) {
             (Some(digest), _) => digest.to_string(),

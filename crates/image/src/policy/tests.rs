@@ -13,8 +13,8 @@ fn flaw(text: &str) -> PolicyFlaw {
     }
 }
 
-fn check(policy: &Policy, name: &str) -> Result<()> {
-    policy.check(&Reference::parse(name).unwrap())
+fn demands(policy: &Policy, name: &str) -> Result<Demands> {
+    policy.demands(&Reference::parse(name).unwrap())
 }
 
 #[test]
@@ -42,9 +42,9 @@ fn the_most_specific_scope_decides() {
         ("a.b.example.com:5000/ok/x:1", true),
         ("example.com/x", true),
     ] {
-        let result = check(&policy, name);
+        let result = demands(&policy, name);
         match result {
-            Ok(()) => assert!(accepted, "{name} was accepted"),
+            Ok(_) => assert!(accepted, "{name} was accepted"),
             Err(Error::PolicyRejected { .. }) => assert!(!accepted, "{name} was rejected"),
             Err(other) => panic!("{name}: {other}"),
         }
@@ -52,22 +52,47 @@ fn the_most_specific_scope_decides() {
 }
 
 #[test]
-fn a_signature_that_is_asked_for_and_cannot_be_checked_refuses() {
-    for kind in ["signedBy", "sigstoreSigned", "signedBaseLayer"] {
+fn a_signature_that_is_asked_for_and_is_not_there_refuses() {
+    for (requirement, shown) in [
+        (
+            r#""signedBy","keyType":"GPGKeys","keyPath":"/k""#,
+            "signedBy /k",
+        ),
+        (r#""sigstoreSigned","keyPath":"/k""#, "sigstoreSigned /k"),
+    ] {
         let text = format!(
             r#"{{"default":[{{"type":"insecureAcceptAnything"}}],"transports":{{"docker":{{
-                "quay.io":[{{"type":"insecureAcceptAnything"}},{{"type":"{kind}","keyPath":"/k"}}]}}}}}}"#
+                "quay.io":[{{"type":"insecureAcceptAnything"}},{{"type":{requirement}}}]}}}}}}"#
         );
         let policy = policy(&text).unwrap();
-        let error = check(&policy, "quay.io/x:1").unwrap_err();
-        assert!(
-            matches!(&error, Error::SignatureUnsupported { requirement, .. } if *requirement == kind)
-        );
-        assert!(
-            error.to_string().contains("/p.json") && error.to_string().contains("quay.io/x:1"),
-            "{error}"
-        );
-        assert!(check(&policy, "ghcr.io/x").is_ok());
+        let signed = demands(&policy, "quay.io/x:1").unwrap();
+        assert!(signed.want_signatures());
+        let error = signed.verify(b"{}", &[]).unwrap_err().to_string();
+        for words in ["/p.json", "quay.io/x:1", shown] {
+            assert!(error.contains(words), "{error}");
+        }
+        let free = demands(&policy, "ghcr.io/x").unwrap();
+        assert!(!free.want_signatures());
+        free.verify(b"{}", &[]).unwrap();
+    }
+}
+
+#[test]
+fn a_signature_of_a_kind_that_cannot_be_checked_refuses() {
+    for (requirement, shown) in [
+        (
+            r#""signedBy","keyType":"X509Certificates","keyPath":"/k""#,
+            "X509Certificates",
+        ),
+        (
+            r#""signedBaseLayer","baseLayerIdentity":{"type":"matchExact"}"#,
+            "signedBaseLayer",
+        ),
+    ] {
+        let policy = policy(&format!(r#"{{"default":[{{"type":{requirement}}}]}}"#)).unwrap();
+        let error = demands(&policy, "quay.io/x:1").unwrap_err();
+        assert!(matches!(&error, Error::SignatureUnsupported { .. }));
+        assert!(error.to_string().contains(shown), "{error}");
     }
 }
 
@@ -75,7 +100,7 @@ fn a_signature_that_is_asked_for_and_cannot_be_checked_refuses() {
 fn all_requirements_must_be_met() {
     let both = r#"{"default":[{"type":"insecureAcceptAnything"},{"type":"reject"}]}"#;
     assert!(
-        matches!(check(&policy(both).unwrap(), "x"), Err(Error::PolicyRejected { scope, .. }) if scope == "default")
+        matches!(demands(&policy(both).unwrap(), "x"), Err(Error::PolicyRejected { scope, .. }) if scope == "default")
     );
 }
 
@@ -111,11 +136,92 @@ fn what_is_not_understood_is_an_error() {
 }
 
 #[test]
+fn requirements_say_neither_too_much_nor_too_little() {
+    let log = r#""rekorPublicKeyData":"eA==""#;
+    let fulcio = r#""fulcio":{"caPath":"/c","oidcIssuer":"https://i","subjectEmail":"a@b"}"#;
+    let pki = r#""pki":{"caRootsPath":"/c","subjectHostname":"h.example"}"#;
+    for good in [
+        r#""signedBy","keyType":"GPGKeys","keyPaths":["/a","/b"]"#.to_owned(),
+        r#""signedBy","keyType":"GPGKeys","keyData":"eA==","signedIdentity":{"type":"matchRepository"}"#.into(),
+        r#""sigstoreSigned","keyDatas":["eA=="]"#.into(),
+        format!(r#""sigstoreSigned","keyPath":"/k",{log}"#),
+        format!(r#""sigstoreSigned",{fulcio},"rekorPublicKeyPaths":["/r"]"#),
+        format!(r#""sigstoreSigned",{pki}"#),
+    ] {
+        policy(&format!(r#"{{"default":[{{"type":{good}}}]}}"#)).expect(&good);
+    }
+    for (bad, words) in [
+        (r#""signedBy","keyPath":"/a""#.to_owned(), "keyType"),
+        (
+            r#""signedBy","keyType":"PGP","keyPath":"/a""#.into(),
+            "\"PGP\" is unknown",
+        ),
+        (r#""signedBy","keyType":"GPGKeys""#.into(), "must be there"),
+        (
+            r#""signedBy","keyType":"GPGKeys","keyPaths":[]"#.into(),
+            "empty list",
+        ),
+        (
+            r#""signedBy","keyType":"GPGKeys","keyPath":"/a","keyData":"eA==""#.into(),
+            "exclude",
+        ),
+        (
+            r#""signedBy","keyType":"GPGKeys","keyData":"%""#.into(),
+            "no base64",
+        ),
+        (
+            r#""signedBy","keyType":"GPGKeys","keyPath":"/a","keyDatas":["eA=="]"#.into(),
+            "unknown field",
+        ),
+        (
+            r#""signedBy","keyType":"GPGKeys","keyPath":"/a","signedIdentity":{"type":"x"}"#.into(),
+            "signedIdentity",
+        ),
+        (
+            r#""signedBy","keyType":"GPGKeys","keyPath":"/a","keyPath":"/b""#.into(),
+            "twice",
+        ),
+        (r#""sigstoreSigned""#.into(), "must be there"),
+        (
+            r#""sigstoreSigned","keyPath":"/a","keyType":"GPGKeys""#.into(),
+            "unknown field",
+        ),
+        (
+            format!(r#""sigstoreSigned","keyPath":"/a",{fulcio},{log}"#),
+            "one of",
+        ),
+        (
+            format!(r#""sigstoreSigned",{fulcio}"#),
+            "rekorPublicKeyPath",
+        ),
+        (
+            format!(r#""sigstoreSigned",{log},"fulcio":{{"oidcIssuer":"i","subjectEmail":"e"}}"#),
+            "caPath",
+        ),
+        (
+            format!(
+                r#""sigstoreSigned",{log},"fulcio":{{"caPath":"/c","oidcIssuer":"","subjectEmail":"e"}}"#
+            ),
+            "oidcIssuer",
+        ),
+        (format!(r#""sigstoreSigned",{pki},{log}"#), "rekorPublicKey"),
+        (
+            r#""sigstoreSigned","pki":{"caRootsPath":"/c"}"#.into(),
+            "subjectHostname",
+        ),
+        (r#""signedBaseLayer""#.into(), "baseLayerIdentity"),
+    ] {
+        let flaw = flaw(&format!(r#"{{"default":[{{"type":{bad}}}]}}"#)).to_string();
+        assert!(flaw.contains(words), "{bad}: {flaw}");
+    }
+}
+
+#[test]
 fn no_file_accepts_and_a_named_file_must_exist() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("policy.json");
     let accepting = Policy::load(std::slice::from_ref(&path)).unwrap();
-    assert!(check(&accepting, "x").is_ok());
+    assert!(demands(&accepting, "x").is_ok());
     assert!(matches!(Policy::open(&path), Err(Error::Read { .. })));
     std::fs::write(&path, "{").unwrap();
     assert!(matches!(Policy::load(&[path]), Err(Error::Policy { .. })));
