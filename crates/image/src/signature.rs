@@ -7,6 +7,8 @@
 
 use std::collections::BTreeMap;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
 use crate::strict_json;
@@ -90,6 +92,12 @@ impl Signature {
     }
 }
 
+/// Base64 as Go's tools read it: lines may end anywhere.
+pub(crate) fn from_base64(text: &str) -> Option<Vec<u8>> {
+    let text = text.replace(['\r', '\n'], "");
+    STANDARD.decode(text).ok()
+}
+
 /// Bytes in a JSON string, as base64.
 pub(crate) mod base64_bytes {
     use base64::Engine as _;
@@ -105,7 +113,7 @@ pub(crate) mod base64_bytes {
         deserializer: D,
     ) -> Result<Vec<u8>, D::Error> {
         let text = String::deserialize(deserializer)?;
-        STANDARD.decode(text).map_err(D::Error::custom)
+        super::from_base64(&text).ok_or_else(|| D::Error::custom("what must be base64 is not"))
     }
 }
 

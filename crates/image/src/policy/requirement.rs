@@ -5,13 +5,12 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::PolicyFlaw;
 use super::identity::SignedIdentity;
+use crate::signature::from_base64;
 
 /// One condition that an image must meet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -283,9 +282,7 @@ fn identity(value: Option<Value>) -> Result<SignedIdentity, String> {
 }
 
 fn data(name: &'static str, text: &str) -> Result<KeySource, String> {
-    let bytes = STANDARD
-        .decode(text)
-        .map_err(|_| format!("{name} is no base64"))?;
+    let bytes = from_base64(text).ok_or_else(|| format!("{name} is no base64"))?;
     Ok(KeySource::Data(name, bytes))
 }
 

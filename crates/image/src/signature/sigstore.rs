@@ -3,14 +3,11 @@
 //!
 //! Everything is checked offline. Certificate transparency (SCTs) is not looked at.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-
 use super::certificate::{Fulcio, Pki};
 use super::flaw::SignatureFlaw;
 use super::payload::{self, Claim, Kind};
 use super::public_key::PublicKey;
-use super::{Attachment, rekor};
+use super::{Attachment, from_base64, rekor};
 
 pub(crate) const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
 pub(crate) const CERTIFICATE: &str = "dev.sigstore.cosign/certificate";
@@ -37,9 +34,7 @@ pub(crate) fn verify(
     now: u64,
 ) -> Result<Claim, SignatureFlaw> {
     let text = annotation(attachment, SIGNATURE)?;
-    let signature = STANDARD
-        .decode(text)
-        .map_err(|_| SignatureFlaw::Base64("signature"))?;
+    let signature = from_base64(text).ok_or(SignatureFlaw::Base64("signature"))?;
     let signed = rekor::Signed {
         payload: &attachment.payload,
         signature: &signature,
