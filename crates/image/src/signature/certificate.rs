@@ -203,7 +203,7 @@ fn certificates(pem: &[u8]) -> Result<Vec<Vec<u8>>, String> {
 
 fn parse(der: &[u8]) -> Result<X509Certificate<'_>, String> {
     match X509Certificate::from_der(der) {
-        Ok((rest, certificate)) if rest.is_empty() => Ok(certificate),
+        Ok(([], certificate)) => Ok(certificate),
         Ok(_) => Err("is followed by something".into()),
         Err(error) => Err(format!("cannot be read: {error}")),
     }

@@ -20,6 +20,7 @@ use image::{
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
 
+pub mod attached;
 pub mod real;
 
 /// A request as it came.
