@@ -145,7 +145,8 @@ fn signatures_that_are_broken_or_out_of_reach_are_refused() {
         std::fs::write(world.path("registries.d/test.yaml"), text).expect("write");
         world.refused("right/image:1", &["127.0.0.1:1", "cannot reach"]);
         std::fs::write(world.path("registries.d/test.yaml"), "docker: [").expect("write");
-        world.refused_by("right/image:1", &["registries.d/test.yaml"]);
+        world.refused_by("right/image:1", &["registries.d/test.yaml: line 1"]);
+        world.registries_d("");
     });
 }
 

@@ -105,7 +105,7 @@ impl RegistriesD {
             return Ok(());
         }
         let file: Option<File> =
-            serde_saphyr::from_str(&text).map_err(|error| flawed(error.to_string()))?;
+            serde_saphyr::from_str(&text).map_err(|error| flawed(first_line(&error)))?;
         let Some(file) = file else { return Ok(()) };
         let mut claim = |scope: &str| match origins.insert(scope.to_owned(), path.to_owned()) {
             Some(other) => Err(flawed(format!("{scope} is in {} already", other.display()))),
@@ -184,6 +184,13 @@ fn files(dir: &Path) -> Result<Option<Vec<PathBuf>>> {
     }
     paths.sort();
     Ok(Some(paths))
+}
+
+/// What the parser met and where, without the picture of it that follows.
+fn first_line(error: &serde_saphyr::Error) -> String {
+    let text = error.to_string();
+    let line = text.lines().next().unwrap_or_default();
+    line.strip_prefix("error: ").unwrap_or(line).to_owned()
 }
 
 fn read_limited(path: &Path) -> Result<String> {
