@@ -37,6 +37,8 @@ pub(crate) struct Global {
 pub(crate) enum Command {
     /// Serve the Kubernetes CRI on a unix socket
     Serve(cmd::serve::Args),
+    /// A registry of one's own, or of this node's images
+    Registry(cmd::registry::Args),
     #[command(flatten)]
     Node(NodeCommand),
     #[command(flatten)]

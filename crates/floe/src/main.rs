@@ -55,6 +55,7 @@ fn dispatch(mut cli: Cli) -> Result<ExitCode, Failure> {
             cli.global.config = args.config.take().or(cli.global.config);
             cmd::serve::run(&cli.global, &args)
         }
+        Command::Registry(args) => cmd::registry::run(&cli.global, args),
         Command::Node(command) => on_node(&cli.global, command),
         Command::Move(command) => move_images(&cli.global, command),
     }
@@ -141,6 +142,12 @@ impl From<image::SignatureFlaw> for Failure {
 
 impl From<store::Error> for Failure {
     fn from(error: store::Error) -> Self {
+        Self::new(error.to_string())
+    }
+}
+
+impl From<registry::Error> for Failure {
+    fn from(error: registry::Error) -> Self {
         Self::new(error.to_string())
     }
 }

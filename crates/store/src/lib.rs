@@ -29,6 +29,7 @@ mod layout;
 mod lease;
 mod limits;
 mod owner;
+mod repositories;
 mod rootfs;
 mod rw;
 mod settle;

@@ -11,6 +11,7 @@ pub(crate) mod logs;
 pub(crate) mod manifest_digest;
 pub(crate) mod ps;
 pub(crate) mod pull;
+pub(crate) mod registry;
 pub(crate) mod rm;
 pub(crate) mod rmi;
 pub(crate) mod run;

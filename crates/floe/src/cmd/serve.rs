@@ -29,7 +29,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
-    start_log(args)?;
+    start_log(&args.log_level, &args.log_format)?;
     let mut config = global.config()?;
     if let Some(listen) = &args.listen {
         config.api.listen.clone_from(listen);
@@ -75,13 +75,14 @@ async fn shutdown() {
     }
 }
 
-fn start_log(args: &Args) -> Result<(), Failure> {
-    let filter = tracing_subscriber::EnvFilter::try_new(&args.log_level)
-        .map_err(|e| Failure::new(format!("--log-level {:?}: {e}", args.log_level)))?;
+/// Sends the log to standard error.
+pub(crate) fn start_log(level: &str, format: &str) -> Result<(), Failure> {
+    let filter = tracing_subscriber::EnvFilter::try_new(level)
+        .map_err(|e| Failure::new(format!("--log-level {level:?}: {e}")))?;
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);
-    match args.log_format.as_str() {
+    match format {
         "json" => log.json().init(),
         _ => log
             .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))

@@ -1,0 +1,108 @@
+//! Bodies: what is read from clients within limits of size and time, and files on their way out.
+
+use std::fs::File;
+use std::io::{self, Seek, SeekFrom};
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::stream::try_unfold;
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::{Body as _, Frame, Incoming, SizeHint};
+use tokio::io::AsyncReadExt;
+
+use super::range::Span;
+use super::{App, Body};
+use crate::error::{Error, Result};
+
+/// What is read from a file at once.
+const CHUNK: usize = 256 << 10;
+
+/// The next bytes of a body; `None` at its end. Errors with `Slow` or `Body`.
+pub(super) async fn next(app: &App, body: &mut Incoming) -> Result<Option<Bytes>> {
+    loop {
+        let frame = tokio::time::timeout(app.limits.idle, body.frame());
+        let frame = frame.await.map_err(|_| Error::Slow(app.limits.idle))?;
+        let Some(frame) = frame else {
+            return Ok(None);
+        };
+        // What is no data is trailers.
+        if let Ok(data) = frame.map_err(Error::Body)?.into_data() {
+            app.metrics.received(data.len() as u64);
+            return Ok(Some(data));
+        }
+    }
+}
+
+/// A whole body of at most `max` bytes. Errors with `ManifestTooLarge`, before it is read if it says
+/// its size.
+pub(super) async fn whole(app: &App, mut body: Incoming, max: u64) -> Result<Vec<u8>> {
+    let too_large = || Error::ManifestTooLarge { max };
+    if body.size_hint().lower() > max {
+        return Err(too_large());
+    }
+    let mut bytes = Vec::new();
+    while let Some(data) = next(app, &mut body).await? {
+        if (bytes.len() + data.len()) as u64 > max {
+            return Err(too_large());
+        }
+        bytes.extend_from_slice(&data);
+    }
+    Ok(bytes)
+}
+
+/// A part of a file as a body with a known length.
+pub(super) fn file(app: &Arc<App>, mut file: File, span: Span) -> io::Result<Body> {
+    file.seek(SeekFrom::Start(span.start))?;
+    let mut file = tokio::fs::File::from_std(file);
+    file.set_max_buf_size(CHUNK);
+    let source = (file.take(span.length()), Arc::clone(app));
+    let stream = try_unfold(source, |(mut file, app)| async move {
+        let mut chunk = BytesMut::with_capacity(CHUNK);
+        let length = file.read_buf(&mut chunk).await?;
+        if length == 0 {
+            // A file that is shorter than it was: the client must not take this for the whole.
+            return match file.limit() {
+                0 => Ok(None),
+                _ => Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
+            };
+        }
+        app.metrics.sent(length as u64);
+        Ok(Some((Frame::data(chunk.freeze()), (file, app))))
+    });
+    let body = Sized {
+        inner: StreamBody::new(stream).boxed_unsync(),
+        left: span.length(),
+    };
+    Ok(body.boxed_unsync())
+}
+
+/// A body of known length.
+struct Sized {
+    inner: Body,
+    left: u64,
+}
+
+impl hyper::body::Body for Sized {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<io::Result<Frame<Bytes>>>> {
+        let polled = std::pin::Pin::new(&mut self.inner).poll_frame(context);
+        if let std::task::Poll::Ready(Some(Ok(frame))) = &polled {
+            let length = frame.data_ref().map_or(0, Bytes::len) as u64;
+            self.left = self.left.saturating_sub(length);
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
+    }
+}

@@ -1,0 +1,308 @@
+//! Connections: accepted, encrypted, bounded in number and time, and ended in good order.
+//!
+//! A client that says nothing, reads nothing or never ends its headers costs one connection for a
+//! while, and nothing more. Must never wait for one client before serving another.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::server::graceful::GracefulShutdown;
+use store::Store;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_rustls::TlsAcceptor;
+
+use crate::auth::{AuthOptions, Gate};
+use crate::contents::Contents;
+use crate::directory::Directory;
+use crate::error::{Error, Result};
+use crate::http::{self, App};
+use crate::limits::Limits;
+use crate::metrics::Metrics;
+use crate::mirror::Mirror;
+use crate::tls::TlsOptions;
+
+mod patience;
+
+use patience::Patience;
+
+/// After a failed accept (no more files, usually) clients wait this long.
+const AGAIN: Duration = Duration::from_millis(50);
+
+/// What is served.
+#[derive(Debug, Clone)]
+pub enum What {
+    /// A registry of its own, which is made when the directory is empty.
+    Directory(PathBuf),
+    /// A node's store, read-only.
+    Store(Store),
+}
+
+/// How to serve.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// What to serve.
+    pub what: What,
+    /// Where.
+    pub listen: SocketAddr,
+    /// Where to answer `/metrics`, without TLS and to everyone; nowhere if `None`.
+    pub metrics: Option<SocketAddr>,
+    /// Certificates; plain HTTP if `None`.
+    pub tls: Option<TlsOptions>,
+    /// Who may do what.
+    pub auth: AuthOptions,
+    /// Whether pushes and deletes are refused.
+    pub read_only: bool,
+    /// What a client may cost.
+    pub limits: Limits,
+}
+
+/// A registry that listens.
+pub struct Server {
+    app: Arc<App>,
+    listener: TcpListener,
+    metrics: Option<TcpListener>,
+    tls: Option<TlsAcceptor>,
+}
+
+impl Server {
+    /// Opens what is to be served and listens.
+    ///
+    /// Errors with what is wrong about an option, a file or an address.
+    pub async fn bind(options: Options) -> Result<Server> {
+        let tls = options.tls.as_ref().map(TlsOptions::config).transpose()?;
+        let gate = Gate::new(&options.auth)?;
+        let mirror = matches!(options.what, What::Store(_));
+        let (contents, writable): (Arc<dyn Contents>, _) = match options.what {
+            What::Store(store) => (Arc::new(Mirror(store)), None),
+            What::Directory(path) => {
+                let directory = Arc::new(match options.read_only {
+                    true => Directory::open(&path)?,
+                    false => Directory::create(&path)?,
+                });
+                let writable = (!options.read_only).then(|| Arc::clone(&directory));
+                (directory, writable)
+            }
+        };
+        Ok(Server {
+            app: Arc::new(App {
+                contents,
+                writable,
+                mirror,
+                gate,
+                limits: options.limits,
+                metrics: Metrics::new(),
+            }),
+            listener: listen(options.listen).await?,
+            metrics: match options.metrics {
+                Some(address) => Some(listen(address).await?),
+                None => None,
+            },
+            tls: tls.map(TlsAcceptor::from),
+        })
+    }
+
+    /// The address that clients can use: with the port that the kernel chose, if it did.
+    pub fn address(&self) -> Result<SocketAddr> {
+        let address = self.listener.local_addr();
+        address.map_err(Error::io("ask for the address of", "the socket"))
+    }
+
+    /// The address of `/metrics`, likewise.
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics.as_ref()?.local_addr().ok()
+    }
+
+    /// Serves until `shutdown` completes and the requests that run then have their answers, or
+    /// [`Limits::grace`] is over.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) {
+        let graceful = GracefulShutdown::new();
+        let metrics = self.metrics.map(|listener| {
+            let app = Arc::clone(&self.app);
+            tokio::spawn(serve_metrics(app, listener))
+        });
+        let keeper = tokio::spawn(expire(Arc::clone(&self.app)));
+        let room = Arc::new(Semaphore::new(self.app.limits.connections));
+        let accepting = async {
+            loop {
+                let Some((stream, peer, place)) = accept(&self.listener, &room).await else {
+                    continue;
+                };
+                let watcher = graceful.watcher();
+                let (app, tls) = (Arc::clone(&self.app), self.tls.clone());
+                tokio::spawn(async move {
+                    let _place = place;
+                    app.metrics.connected();
+                    connection(&app, stream, peer, tls, watcher).await;
+                    app.metrics.disconnected();
+                });
+            }
+        };
+        tokio::select! {
+            () = shutdown => {}
+            () = accepting => {}
+        }
+        drop(self.listener);
+        if tokio::time::timeout(self.app.limits.grace, graceful.shutdown()).await.is_err() {
+            tracing::warn!(after = ?self.app.limits.grace, "ended with requests unanswered");
+        }
+        keeper.abort();
+        if let Some(metrics) = metrics {
+            metrics.abort();
+        }
+    }
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener> {
+    let listener = TcpListener::bind(address).await;
+    listener.map_err(|source| Error::Listen { address, source })
+}
+
+async fn accept(
+    listener: &TcpListener,
+    room: &Arc<Semaphore>,
+) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+    // The semaphore is never closed.
+    let place = Arc::clone(room).acquire_owned().await.ok()?;
+    match listener.accept().await {
+        Ok((stream, peer)) => Some((stream, peer, place)),
+        Err(error) => {
+            tracing::warn!("accept: {error}");
+            tokio::time::sleep(AGAIN).await;
+            None
+        }
+    }
+}
+
+async fn connection(
+    app: &Arc<App>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    tls: Option<TlsAcceptor>,
+    watcher: hyper_util::server::graceful::Watcher,
+) {
+    // Small answers go out at once; a socket that cannot do that is slower, no more.
+    let _ = stream.set_nodelay(true);
+    let Some(tls) = tls else {
+        return http(app, stream, peer, watcher).await;
+    };
+    match tokio::time::timeout(app.limits.idle, tls.accept(stream)).await {
+        Ok(Ok(stream)) => http(app, stream, peer, watcher).await,
+        Ok(Err(error)) => tracing::debug!(%peer, "TLS: {error}"),
+        Err(_) => tracing::debug!(%peer, "TLS: nothing came in time"),
+    }
+}
+
+async fn http(
+    app: &Arc<App>,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    peer: SocketAddr,
+    watcher: hyper_util::server::graceful::Watcher,
+) {
+    let limits = &app.limits;
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.idle)
+        .max_buf_size(limits.headers.max(8 << 10));
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_header_list_size(u32::try_from(limits.headers).unwrap_or(u32::MAX))
+        .max_concurrent_streams(64)
+        .keep_alive_interval(limits.idle)
+        .keep_alive_timeout(limits.idle);
+    // While a request is being worked on, silence is not the client's fault.
+    let working = Arc::new(AtomicUsize::new(0));
+    let stream = Patience::new(stream, limits.idle, Arc::clone(&working));
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (app, work) = (Arc::clone(app), Work::begin(&working));
+        async move {
+            let answer = http::answer(app, peer, request).await;
+            drop(work);
+            Ok::<_, std::convert::Infallible>(answer)
+        }
+    });
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    if let Err(error) = watcher.watch(connection).await {
+        tracing::debug!(%peer, "connection: {error}");
+    }
+}
+
+/// A request that is being worked on.
+struct Work(Arc<AtomicUsize>);
+
+impl Work {
+    fn begin(working: &Arc<AtomicUsize>) -> Work {
+        working.fetch_add(1, Ordering::Relaxed);
+        Work(Arc::clone(working))
+    }
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Forgets uploads that clients have given up.
+async fn expire(app: Arc<App>) {
+    let Some(directory) = app.writable.clone() else {
+        return;
+    };
+    let idle = app.limits.upload_idle;
+    let mut ticks = tokio::time::interval((idle / 4).max(Duration::from_secs(1)));
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let directory = Arc::clone(&directory);
+        let expired =
+            tokio::task::spawn_blocking(move || directory.expire_uploads(idle, false)).await;
+        match expired {
+            Ok(Ok(0)) => {}
+            Ok(Ok(count)) => tracing::info!(count, "uploads given up by their clients removed"),
+            Ok(Err(error)) => tracing::warn!("uploads cannot be removed: {error}"),
+            Err(error) => tracing::warn!("uploads cannot be removed: {error}"),
+        }
+    }
+}
+
+/// Answers `/metrics`, one request a connection.
+async fn serve_metrics(app: Arc<App>, listener: TcpListener) {
+    let room = Arc::new(Semaphore::new(16));
+    loop {
+        let Some((stream, peer, place)) = accept(&listener, &room).await else {
+            continue;
+        };
+        let app = Arc::clone(&app);
+        tokio::spawn(async move {
+            let _place = place;
+            let idle = app.limits.idle;
+            let service = service_fn(move |request: Request<Incoming>| {
+                let answer = http::metrics(&request, &app.metrics);
+                async { Ok::<_, std::convert::Infallible>(answer) }
+            });
+            let mut builder = hyper::server::conn::http1::Builder::new();
+            let connection = builder
+                .timer(TokioTimer::new())
+                .keep_alive(false)
+                .serve_connection(TokioIo::new(stream), service);
+            match tokio::time::timeout(idle, connection).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::debug!(%peer, "metrics: {error}"),
+                Err(_) => tracing::debug!(%peer, "metrics: too slow"),
+            }
+        });
+    }
+}
