@@ -112,7 +112,9 @@ pub enum Error {
         target: String,
     },
     /// The manifest is there, but the client does not want its type.
-    #[error("manifest {target} of repository {name} is of type {media_type}, which the request does not accept")]
+    #[error(
+        "manifest {target} of repository {name} is of type {media_type}, which the request does not accept"
+    )]
     NotAcceptable {
         /// The repository.
         name: String,

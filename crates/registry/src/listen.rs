@@ -153,7 +153,10 @@ impl Server {
             () = accepting => {}
         }
         drop(self.listener);
-        if tokio::time::timeout(self.app.limits.grace, graceful.shutdown()).await.is_err() {
+        if tokio::time::timeout(self.app.limits.grace, graceful.shutdown())
+            .await
+            .is_err()
+        {
             tracing::warn!(after = ?self.app.limits.grace, "ended with requests unanswered");
         }
         keeper.abort();

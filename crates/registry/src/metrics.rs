@@ -42,7 +42,11 @@ impl Metrics {
         let seconds = Histogram::new(bounds);
         let (sent, received) = (Counter::default(), Counter::default());
         let connections = Gauge::default();
-        registry.register("requests", "Requests by method and status code", requests.clone());
+        registry.register(
+            "requests",
+            "Requests by method and status code",
+            requests.clone(),
+        );
         registry.register_with_unit(
             "request_duration",
             "Time until an answer began",

@@ -137,12 +137,31 @@ mod tests {
 
     #[test]
     fn only_names_of_the_grammar_are_names() {
-        for good in ["a", "a/b", "library/busybox", "a--b/c__d/e.f", "docker.io/library/x"] {
+        for good in [
+            "a",
+            "a/b",
+            "library/busybox",
+            "a--b/c__d/e.f",
+            "docker.io/library/x",
+        ] {
             assert_eq!(Name::parse(good, None).unwrap().path(), good);
         }
         let long = "a".repeat(256);
         for bad in [
-            "", "..", "a/../b", "a//b", "/a", "a/", "A", "a:b", "a@sha256:x", "a b", "ä", "a/.b", "a\0", &long,
+            "",
+            "..",
+            "a/../b",
+            "a//b",
+            "/a",
+            "a/",
+            "A",
+            "a:b",
+            "a@sha256:x",
+            "a b",
+            "ä",
+            "a/.b",
+            "a\0",
+            &long,
         ] {
             Name::parse(bad, None).expect_err(bad);
         }
@@ -152,8 +171,14 @@ mod tests {
     #[test]
     fn a_mirrors_name_has_its_registry_in_the_path_or_beside_it() {
         let full = |path, host| Name::parse(path, host).unwrap().reference().unwrap().name();
-        assert_eq!(full("library/busybox", Some("docker.io")), "docker.io/library/busybox");
-        assert_eq!(full("docker.io/library/busybox", None), "docker.io/library/busybox");
+        assert_eq!(
+            full("library/busybox", Some("docker.io")),
+            "docker.io/library/busybox"
+        );
+        assert_eq!(
+            full("docker.io/library/busybox", None),
+            "docker.io/library/busybox"
+        );
         assert_eq!(full("a/b", Some("localhost:5000")), "localhost:5000/a/b");
         assert_eq!(full("quay.io/a/b", Some("quay.io")), "quay.io/a/b");
         assert_eq!(full("library/busybox", None), "docker.io/library/busybox");
@@ -165,7 +190,13 @@ mod tests {
         assert_eq!(UploadId::parse(&id.to_string()), Some(id));
         let other = UploadId::random();
         assert_ne!(id, other);
-        for bad in ["", "..", &id.to_string().to_uppercase(), &format!("{{{id}}}"), &id.0.simple().to_string()] {
+        for bad in [
+            "",
+            "..",
+            &id.to_string().to_uppercase(),
+            &format!("{{{id}}}"),
+            &id.0.simple().to_string(),
+        ] {
             assert_eq!(UploadId::parse(bad), None, "{bad}");
         }
     }

@@ -35,10 +35,14 @@ impl TlsOptions {
             Some(path) => {
                 let mut roots = RootCertStore::empty();
                 for root in self::certificates("TLS client CA", path)? {
-                    roots.add(root).map_err(|e| setting("TLS client CA", path, &e))?;
+                    roots
+                        .add(root)
+                        .map_err(|e| setting("TLS client CA", path, &e))?;
                 }
                 let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider);
-                let verifier = verifier.build().map_err(|e| setting("TLS client CA", path, &e))?;
+                let verifier = verifier
+                    .build()
+                    .map_err(|e| setting("TLS client CA", path, &e))?;
                 builder.with_client_cert_verifier(verifier)
             }
         };

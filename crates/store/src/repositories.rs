@@ -71,7 +71,10 @@ impl Store {
                 let mut statement = db.prepare_cached(INDEXES)?;
                 let values = params![low, high, from, image, manifest];
                 let rows = statement.query_map(values, |row| row.get(0))?;
-                Ok(Some((manifest, rows.collect::<rusqlite::Result<Vec<String>>>()?)))
+                Ok(Some((
+                    manifest,
+                    rows.collect::<rusqlite::Result<Vec<String>>>()?,
+                )))
             };
             read().map_err(Error::db("look up a tag"))
         })?;

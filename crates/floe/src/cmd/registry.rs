@@ -242,7 +242,11 @@ fn gc(args: &GcArgs) -> Result<ExitCode, Failure> {
         uploads: args.upload_grace,
     };
     let collected = Directory::open(&args.dir)?.collect(grace, args.dry_run)?;
-    let verb = if args.dry_run { "would remove" } else { "removed" };
+    let verb = if args.dry_run {
+        "would remove"
+    } else {
+        "removed"
+    };
     println!(
         "{verb} {} blobs ({} bytes), {} uploads, {} repositories",
         collected.blobs, collected.bytes, collected.uploads, collected.repositories
@@ -267,7 +271,13 @@ fn duration(text: &str) -> Result<Duration, String> {
         "h" => 3600,
         _ => return Err("a number and s, m or h is wanted".to_owned()),
     };
-    let number: u64 = digits.parse().map_err(|_| "a number and s, m or h is wanted")?;
-    let seconds = number.checked_mul(factor).filter(|seconds| *seconds <= 10 * 365 * 86400);
-    seconds.map(Duration::from_secs).ok_or_else(|| "that is too long".to_owned())
+    let number: u64 = digits
+        .parse()
+        .map_err(|_| "a number and s, m or h is wanted")?;
+    let seconds = number
+        .checked_mul(factor)
+        .filter(|seconds| *seconds <= 10 * 365 * 86400);
+    seconds
+        .map(Duration::from_secs)
+        .ok_or_else(|| "that is too long".to_owned())
 }

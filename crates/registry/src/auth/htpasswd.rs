@@ -58,7 +58,10 @@ impl Users {
         let (user, password) = credentials
             .and_then(|text| BASE64_STANDARD.decode(text).ok())
             .and_then(|bytes| String::from_utf8(bytes).ok())
-            .and_then(|text| text.split_once(':').map(|(u, p)| (u.to_owned(), p.to_owned())))
+            .and_then(|text| {
+                text.split_once(':')
+                    .map(|(u, p)| (u.to_owned(), p.to_owned()))
+            })
             .ok_or_else(|| refused(None))?;
         let proof = Digest::of(format!("{}\0{user}\0{password}", self.salt).as_bytes());
         let hash = {
@@ -87,7 +90,9 @@ impl Users {
 
     /// Reads the file again when it has changed; what cannot be read leaves the users as they were.
     fn refresh(&self, known: &mut Known) {
-        let modified = fs::metadata(&self.path).and_then(|file| file.modified()).ok();
+        let modified = fs::metadata(&self.path)
+            .and_then(|file| file.modified())
+            .ok();
         if modified == known.modified {
             return;
         }
@@ -115,8 +120,13 @@ fn read(path: &Path) -> Result<Known> {
         let (user, hash) = line
             .split_once(':')
             .ok_or_else(|| bad(format!("line {number} is not user:hash")))?;
-        if !["$2a$", "$2b$", "$2x$", "$2y$"].iter().any(|kind| hash.starts_with(kind)) {
-            return Err(bad(format!("line {number}: only bcrypt hashes (htpasswd -B) are supported")));
+        if !["$2a$", "$2b$", "$2x$", "$2y$"]
+            .iter()
+            .any(|kind| hash.starts_with(kind))
+        {
+            return Err(bad(format!(
+                "line {number}: only bcrypt hashes (htpasswd -B) are supported"
+            )));
         }
         users.insert(user.to_owned(), hash.to_owned());
     }

@@ -51,8 +51,13 @@ struct Access {
 impl Tokens {
     pub(super) fn new(options: &TokenOptions) -> Result<Tokens> {
         let quoted = [&options.realm, &options.service];
-        if quoted.iter().any(|text| text.contains(['"', '\\', '\r', '\n'])) {
-            return Err(Error::Options("the token realm and service may have no quotes or line ends"));
+        if quoted
+            .iter()
+            .any(|text| text.contains(['"', '\\', '\r', '\n']))
+        {
+            return Err(Error::Options(
+                "the token realm and service may have no quotes or line ends",
+            ));
         }
         Ok(Tokens {
             options: options.clone(),
@@ -82,11 +87,18 @@ impl Tokens {
         let header: Header = part(header)?;
         let algorithm =
             Algorithm::parse(&header.alg).ok_or("the token's algorithm is not accepted")?;
-        let signature = BASE64_URL_SAFE_NO_PAD.decode(signature).map_err(|_| "the token is none")?;
+        let signature = BASE64_URL_SAFE_NO_PAD
+            .decode(signature)
+            .map_err(|_| "the token is none")?;
         let chain = header.x5c.iter().map(|der| BASE64_STANDARD.decode(der));
-        let chain: Vec<_> = chain.collect::<Result<_, _>>().map_err(|_| "the token is none")?;
+        let chain: Vec<_> = chain
+            .collect::<Result<_, _>>()
+            .map_err(|_| "the token is none")?;
         let kid = header.kid.as_deref();
-        if !self.keys.verify(algorithm, kid, &chain, message.as_bytes(), &signature) {
+        if !self
+            .keys
+            .verify(algorithm, kid, &chain, message.as_bytes(), &signature)
+        {
             return Err("the token is not signed by a trusted key");
         }
         let claims: Claims = part(claims)?;
@@ -106,7 +118,10 @@ impl Tokens {
         if now > claims.exp.saturating_add(LEEWAY) {
             return Err("the token has expired");
         }
-        if claims.nbf.is_some_and(|begin| begin > now.saturating_add(LEEWAY)) {
+        if claims
+            .nbf
+            .is_some_and(|begin| begin > now.saturating_add(LEEWAY))
+        {
             return Err("the token is not valid yet");
         }
         Ok(())
@@ -149,13 +164,18 @@ impl Claims {
         self.access.iter().any(|access| {
             access.kind == kind
                 && access.name == name
-                && access.actions.iter().any(|given| given == action || given == "*")
+                && access
+                    .actions
+                    .iter()
+                    .any(|given| given == action || given == "*")
         })
     }
 }
 
 fn part<T: for<'de> Deserialize<'de>>(text: &str) -> Result<T, &'static str> {
-    let bytes = BASE64_URL_SAFE_NO_PAD.decode(text).map_err(|_| "the token is none")?;
+    let bytes = BASE64_URL_SAFE_NO_PAD
+        .decode(text)
+        .map_err(|_| "the token is none")?;
     serde_json::from_slice(&bytes).map_err(|_| "the token lacks a field or has a wrong one")
 }
 

@@ -132,9 +132,14 @@ impl Keys {
     fn vouched(&self, chain: &[Vec<u8>]) -> Option<Material> {
         let (first, rest) = chain.split_first()?;
         let first = CertificateDer::from(first.as_slice());
-        let rest: Vec<_> = rest.iter().map(|der| CertificateDer::from(der.as_slice())).collect();
+        let rest: Vec<_> = rest
+            .iter()
+            .map(|der| CertificateDer::from(der.as_slice()))
+            .collect();
         let certificate = EndEntityCert::try_from(&first).ok()?;
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or(Duration::ZERO);
         certificate
             .verify_for_usage(
                 webpki::ALL_VERIFICATION_ALGS,
@@ -159,7 +164,8 @@ impl Material {
                     Algorithm::Rs256 | Algorithm::EdDsa => signature.to_vec(),
                 };
                 RawPublicKeyEntity::try_from(info).is_ok_and(|key| {
-                    key.verify_signature(algorithm.of_certificates(), message, &signature).is_ok()
+                    key.verify_signature(algorithm.of_certificates(), message, &signature)
+                        .is_ok()
                 })
             }
             Material::Rsa(key) => {
@@ -190,7 +196,9 @@ fn from_pem(bytes: &[u8]) -> Result<Keys, String> {
                 let read = |e: webpki::Error| format!("a certificate: {e}");
                 let anchor = webpki::anchor_from_trusted_cert(&der).map_err(read)?;
                 anchors.push(anchor.to_owned());
-                EndEntityCert::try_from(&der).map_err(read)?.subject_public_key_info()
+                EndEntityCert::try_from(&der)
+                    .map_err(read)?
+                    .subject_public_key_info()
             }
             SectionKind::PublicKey => SubjectPublicKeyInfoDer::from(der),
             _ => return Err("it may have certificates and public keys only".to_owned()),
@@ -207,7 +215,8 @@ fn from_set(set: &KeySet) -> Result<Keys, String> {
     let keys = set.keys.iter().map(|key| {
         let name = key.kid.as_deref().unwrap_or("without kid");
         let material = key.material();
-        let material = material.ok_or_else(|| format!("key {name}: not an RSA, P-256, P-384 or Ed25519 key"))?;
+        let material = material
+            .ok_or_else(|| format!("key {name}: not an RSA, P-256, P-384 or Ed25519 key"))?;
         Ok(Key {
             id: key.kid.clone(),
             material,

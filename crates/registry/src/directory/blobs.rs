@@ -40,16 +40,26 @@ impl Directory {
     }
 
     /// The size of a blob of a repository, if it has it.
-    pub(super) fn blob_size(&self, repository: &Repository, digest: &Digest) -> Result<Option<u64>> {
-        for path in [repository.link(digest), self.blob_path(digest)] {
-            match fs::metadata(&path) {
-                Ok(metadata) if path.starts_with(&repository.0) => drop(metadata),
-                Ok(metadata) => return Ok(Some(metadata.len())),
-                Err(e) if write::is_absent(&e) => return Ok(None),
-                Err(e) => return Err(Error::io("look at", &path)(e)),
-            }
+    pub(super) fn blob_size(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+    ) -> Result<Option<u64>> {
+        let link = repository.link(digest);
+        match link.try_exists().map_err(Error::io("look at", &link))? {
+            true => self.content_size(digest),
+            false => Ok(None),
         }
-        Ok(None)
+    }
+
+    /// The size of what lies in `blobs/`.
+    pub(super) fn content_size(&self, digest: &Digest) -> Result<Option<u64>> {
+        let path = self.blob_path(digest);
+        match fs::metadata(&path) {
+            Ok(metadata) => Ok(Some(metadata.len())),
+            Err(e) if write::is_absent(&e) => Ok(None),
+            Err(e) => Err(Error::io("look at", &path)(e)),
+        }
     }
 
     /// Gives a repository a blob that lies in `blobs/`; the caller is [`adding`](Directory::adding).

@@ -104,10 +104,11 @@ impl Directory {
                 continue;
             };
             let media_type = String::from_utf8_lossy(&media_type);
-            let parsed = AnyManifest::parse(Some(&media_type), &bytes).map_err(|e| Error::Damaged {
-                path,
-                reason: e.to_string(),
-            })?;
+            let parsed =
+                AnyManifest::parse(Some(&media_type), &bytes).map_err(|e| Error::Damaged {
+                    path,
+                    reason: e.to_string(),
+                })?;
             needed.extend(parts(&parsed).into_iter().map(|part| part.digest.clone()));
             needed.insert(digest);
         }
@@ -139,7 +140,9 @@ impl Directory {
                 if live.contains(&digest) || !is_old(&path, grace.content) {
                     continue;
                 }
-                let size = fs::metadata(&path).map_err(Error::io("look at", &path))?.len();
+                let size = fs::metadata(&path)
+                    .map_err(Error::io("look at", &path))?
+                    .len();
                 collected.blobs += 1;
                 collected.bytes += size;
                 if !dry_run {
@@ -181,5 +184,7 @@ fn is_empty(repository: &Repository, stale: &[std::path::PathBuf]) -> Result<boo
     let links = repository.digests("blobs")?;
     Ok(repository.digests("manifests")?.is_empty()
         && write::names(&repository.tags())?.is_empty()
-        && links.iter().all(|digest| stale.contains(&repository.link(digest))))
+        && links
+            .iter()
+            .all(|digest| stale.contains(&repository.link(digest))))
 }

@@ -71,7 +71,12 @@ impl Directory {
     }
 
     /// All that a manifest is made of must be here, and as large as it says.
-    fn check_parts(&self, name: &Name, repository: &Repository, parsed: &AnyManifest) -> Result<()> {
+    fn check_parts(
+        &self,
+        name: &Name,
+        repository: &Repository,
+        parsed: &AnyManifest,
+    ) -> Result<()> {
         let mut missing = Vec::new();
         for part in parts(parsed) {
             let size = match parsed {
@@ -103,15 +108,6 @@ impl Directory {
         })
     }
 
-    fn content_size(&self, digest: &Digest) -> Result<Option<u64>> {
-        let path = self.blob_path(digest);
-        match std::fs::metadata(&path) {
-            Ok(metadata) => Ok(Some(metadata.len())),
-            Err(e) if write::is_absent(&e) => Ok(None),
-            Err(e) => Err(Error::io("look at", &path)(e)),
-        }
-    }
-
     /// Writes down that a manifest refers to another.
     fn refer(
         &self,
@@ -121,8 +117,7 @@ impl Directory {
         digest: &Digest,
         size: usize,
     ) -> Result<()> {
-        let mut descriptor =
-            Descriptor::new(parsed.media_type(), digest.clone(), size as u64);
+        let mut descriptor = Descriptor::new(parsed.media_type(), digest.clone(), size as u64);
         (descriptor.artifact_type, descriptor.annotations) = match parsed {
             AnyManifest::Manifest(manifest) => {
                 (Some(artifact_type(manifest)), manifest.annotations.clone())
@@ -277,13 +272,18 @@ fn is_foreign(layer: &Descriptor) -> bool {
     use MediaType::*;
     matches!(
         layer.media_type,
-        OciForeignLayer | OciForeignLayerGzip | OciForeignLayerZstd | DockerForeignLayer | DockerForeignLayerGzip
+        OciForeignLayer
+            | OciForeignLayerGzip
+            | OciForeignLayerZstd
+            | DockerForeignLayer
+            | DockerForeignLayerGzip
     )
 }
 
 fn artifact_type(manifest: &Manifest) -> String {
     let own = manifest.artifact_type.as_deref().filter(|t| !t.is_empty());
-    own.unwrap_or(manifest.config.media_type.as_str()).to_owned()
+    own.unwrap_or(manifest.config.media_type.as_str())
+        .to_owned()
 }
 
 fn referrer(digest: &Digest) -> String {

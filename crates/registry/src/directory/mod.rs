@@ -75,7 +75,10 @@ impl Directory {
         let marker = root.join(FORMAT);
         if !marker.try_exists().map_err(Error::io("look at", &marker))? {
             let ours = ["tmp", "lost+found"];
-            if write::names(root)?.iter().any(|name| !ours.contains(&name.as_str())) {
+            if write::names(root)?
+                .iter()
+                .any(|name| !ours.contains(&name.as_str()))
+            {
                 return Err(Error::NotRegistry(root.to_owned()));
             }
             let tmp = root.join("tmp");
@@ -110,7 +113,13 @@ impl Directory {
             root,
             hashers: uploads::Hashers::default(),
         };
-        for name in ["repositories", "uploads", "tmp", "blobs/sha256", "blobs/sha512"] {
+        for name in [
+            "repositories",
+            "uploads",
+            "tmp",
+            "blobs/sha256",
+            "blobs/sha512",
+        ] {
             write::directory(&directory.root.join(name))?;
         }
         Ok(directory)

@@ -36,7 +36,10 @@ pub(super) struct Hashers(Mutex<HashMap<UploadId, (Hasher, u64)>>);
 
 impl Hashers {
     fn take(&self, id: UploadId) -> Option<(Hasher, u64)> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&id)
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&id)
     }
 
     fn put(&self, id: UploadId, hasher: Hasher, size: u64) {
@@ -67,7 +70,10 @@ impl Directory {
             return Err(Error::TooManyUploads { max });
         }
         let id = UploadId::random();
-        let (made, path) = (self.tmp().join(id.to_string()), self.uploads().join(id.to_string()));
+        let (made, path) = (
+            self.tmp().join(id.to_string()),
+            self.uploads().join(id.to_string()),
+        );
         let session = Session {
             version: 1,
             repository: name.path().to_owned(),
@@ -83,10 +89,12 @@ impl Directory {
             File::create_new(made.join("data"))?;
             fs::rename(&made, &path)
         };
-        fill().map_err(Error::io("begin the upload", &path)).inspect_err(|_| {
-            // The next gc takes what cannot be removed now.
-            let _ = fs::remove_dir_all(&made);
-        })?;
+        fill()
+            .map_err(Error::io("begin the upload", &path))
+            .inspect_err(|_| {
+                // The next gc takes what cannot be removed now.
+                let _ = fs::remove_dir_all(&made);
+            })?;
         self.hashers.put(id, algorithm.hasher(), 0);
         Ok(id)
     }
@@ -122,7 +130,9 @@ impl Directory {
         // Whoever held the lock may have ended the upload.
         let mut options = File::options();
         let options = options.read(true).append(true);
-        let data = options.open(dir.join("data")).map_err(|e| absent(name, id, e))?;
+        let data = options
+            .open(dir.join("data"))
+            .map_err(|e| absent(name, id, e))?;
         let size = data.metadata().map_err(Error::io("look at", &dir))?.len();
         let hasher = match self.hashers.take(id) {
             Some((hasher, hashed)) if hashed == size => hasher,
@@ -140,11 +150,17 @@ impl Directory {
 
     /// Puts an upload down: it can be gone on with.
     pub(crate) fn rest_upload(&self, upload: Upload) {
-        self.hashers.put(upload.id, upload.hasher.clone(), upload.size);
+        self.hashers
+            .put(upload.id, upload.hasher.clone(), upload.size);
     }
 
     /// Makes an upload a blob of a repository. Errors with `DigestMismatch`, and then it is gone.
-    pub(crate) fn commit_upload(&self, name: &Name, upload: Upload, expected: &Digest) -> Result<()> {
+    pub(crate) fn commit_upload(
+        &self,
+        name: &Name,
+        upload: Upload,
+        expected: &Digest,
+    ) -> Result<()> {
         let data = upload.dir.join("data");
         let mut actual = upload.hasher.clone().finish();
         if actual.algorithm() != expected.algorithm() {
@@ -246,7 +262,11 @@ impl Upload {
         let mut rest = bytes;
         while !rest.is_empty() {
             match self.data.write(rest) {
-                Ok(0) => return Err(Error::io("write", &self.dir)(io::ErrorKind::WriteZero.into())),
+                Ok(0) => {
+                    return Err(Error::io("write", &self.dir)(
+                        io::ErrorKind::WriteZero.into(),
+                    ));
+                }
                 Ok(length) => {
                     self.hasher.update(&rest[..length]);
                     self.size += length as u64;
@@ -262,7 +282,9 @@ impl Upload {
 
 /// Whether a moment is at least `age` ago. A clock that went backwards makes nothing old.
 pub(super) fn is_older(moment: SystemTime, age: Duration) -> bool {
-    SystemTime::now().duration_since(moment).is_ok_and(|passed| passed >= age)
+    SystemTime::now()
+        .duration_since(moment)
+        .is_ok_and(|passed| passed >= age)
 }
 
 fn hash(algorithm: Algorithm, data: &File) -> io::Result<Hasher> {

@@ -82,7 +82,10 @@ pub(super) fn names(path: &Path) -> Result<Vec<String>> {
 }
 
 pub(super) fn is_absent(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
 }
 
 fn parent(path: &Path) -> &Path {

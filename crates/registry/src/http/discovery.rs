@@ -34,7 +34,14 @@ pub(super) async fn tags(app: &App, name: Name, asked: &Asked) -> Result<Answer>
     let (list, more) = page.cut(list);
     let body = json!({ "name": name.path(), "tags": list });
     let path = format!("/v2/{name}/tags/list");
-    Ok(part(page, &path, &list, more, &namespace(app, asked), &body))
+    Ok(part(
+        page,
+        &path,
+        &list,
+        more,
+        &namespace(app, asked),
+        &body,
+    ))
 }
 
 /// What the rest of a mirror's list must be asked for with.
@@ -51,7 +58,11 @@ fn part(
     query: &[(&str, &str)],
     body: &serde_json::Value,
 ) -> Answer {
-    let mut answer = super::json(StatusCode::OK, "application/json", body.to_string().into_bytes());
+    let mut answer = super::json(
+        StatusCode::OK,
+        "application/json",
+        body.to_string().into_bytes(),
+    );
     if let (true, Some(last)) = (more, list.last()) {
         let link = page.link(path, last, query);
         answer.headers_mut().insert(LINK, value(&link));
@@ -68,20 +79,30 @@ pub(super) async fn referrers(
 ) -> Result<Answer> {
     let page = asked.query.page()?;
     let (of, subject) = (name.clone(), digest.clone());
-    let found = app.read(move |contents| contents.referrers(&of, &subject)).await?;
+    let found = app
+        .read(move |contents| contents.referrers(&of, &subject))
+        .await?;
     // A media type has no spaces: this was a + that the client did not encode.
-    let wanted = asked.query.get("artifactType").map(|wanted| wanted.replace(' ', "+"));
+    let wanted = asked
+        .query
+        .get("artifactType")
+        .map(|wanted| wanted.replace(' ', "+"));
     let fits = |descriptor: &Descriptor| {
         let own = descriptor.artifact_type.as_deref();
         wanted.as_deref().is_none_or(|wanted| own == Some(wanted))
     };
     let after = |descriptor: &Descriptor| {
-        page.last.is_none_or(|last| sort_key(&descriptor.digest) > last.replace(':', "-"))
+        page.last
+            .is_none_or(|last| sort_key(&descriptor.digest) > last.replace(':', "-"))
     };
     let found: Vec<_> = found.into_iter().filter(|d| fits(d) && after(d)).collect();
     let (manifests, more) = fill(found, page.n)?;
     let mut query = namespace(app, asked);
-    query.extend(wanted.iter().map(|wanted| ("artifactType", wanted.as_str())));
+    query.extend(
+        wanted
+            .iter()
+            .map(|wanted| ("artifactType", wanted.as_str())),
+    );
     let path = format!("/v2/{name}/referrers/{digest}");
     let last = manifests.last().map(|last| last.digest.to_string());
     let mut answer = index(manifests)?;
@@ -124,7 +145,11 @@ fn index(manifests: Vec<Descriptor>) -> Result<Answer> {
         annotations: Default::default(),
     };
     let bytes = serde_json::to_vec(&index).map_err(damaged)?;
-    Ok(super::json(StatusCode::OK, MediaType::OciIndex.as_str(), bytes))
+    Ok(super::json(
+        StatusCode::OK,
+        MediaType::OciIndex.as_str(),
+        bytes,
+    ))
 }
 
 fn damaged(error: serde_json::Error) -> Error {

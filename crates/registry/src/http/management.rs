@@ -19,6 +19,7 @@ pub(super) async fn manifest(app: &App, name: Name, target: Target) -> Result<An
 
 /// `DELETE` of a blob from a repository.
 pub(super) async fn blob(app: &App, name: Name, digest: Digest) -> Result<Answer> {
-    app.write(move |directory| directory.delete_blob(&name, &digest)).await?;
+    app.write(move |directory| directory.delete_blob(&name, &digest))
+        .await?;
     Ok(empty(StatusCode::ACCEPTED))
 }

@@ -46,8 +46,7 @@ pub(crate) type Body = UnsyncBoxBody<Bytes, io::Error>;
 pub(crate) type Answer = Response<Body>;
 
 /// No script, no frame, nothing from elsewhere.
-const POLICY: &str =
-    "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+const POLICY: &str = "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 const NAMESPACE: HeaderName = HeaderName::from_static("oci-namespace");
@@ -132,7 +131,9 @@ fn log(
 async fn dispatch(app: &Arc<App>, path: &str, asked: Asked) -> Result<Answer> {
     let host = app.mirror.then(|| asked.query.get("ns")).flatten();
     let route = Route::parse(path, host)?;
-    app.gate.check(&asked.headers, &need(&route, &asked.method)).await?;
+    app.gate
+        .check(&asked.headers, &need(&route, &asked.method))
+        .await?;
     let namespace = host.map(value);
     let mut answer = endpoint(app, route, &asked.method.clone(), asked).await?;
     if let Some(namespace) = namespace {
@@ -242,7 +243,9 @@ fn json(status: StatusCode, content_type: &str, bytes: Vec<u8>) -> Answer {
     let body = Full::new(Bytes::from(bytes)).map_err(|never| match never {});
     let mut answer = Response::new(body.boxed_unsync());
     *answer.status_mut() = status;
-    answer.headers_mut().insert(CONTENT_TYPE, value(content_type));
+    answer
+        .headers_mut()
+        .insert(CONTENT_TYPE, value(content_type));
     answer
 }
 
@@ -257,7 +260,9 @@ fn without_body(answer: Answer) -> Answer {
     let (mut parts, body) = answer.into_parts();
     let length = body.size_hint().exact();
     if let (Some(length), false) = (length, parts.headers.contains_key(CONTENT_LENGTH)) {
-        parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+        parts
+            .headers
+            .insert(CONTENT_LENGTH, HeaderValue::from(length));
     }
     let body = Empty::new().map_err(|never| match never {}).boxed_unsync();
     Response::from_parts(parts, body)

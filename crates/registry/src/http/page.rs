@@ -62,7 +62,9 @@ pub(super) async fn home(app: &App, asked: &Asked) -> Result<Answer> {
     html.push_str("<ul>");
     for name in &list {
         let name = escape(name);
-        html.push_str(&format!("<li><a href=\"/repository/{name}\">{name}</a></li>"));
+        html.push_str(&format!(
+            "<li><a href=\"/repository/{name}\">{name}</a></li>"
+        ));
     }
     html.push_str("</ul>");
     next(&mut html, "/", more, list.last());
@@ -97,9 +99,18 @@ pub(super) async fn repository(app: &Arc<App>, name: Name, asked: &Asked) -> Res
     Ok(document(&title, &html.await?))
 }
 
-fn show(contents: &dyn Contents, name: &Name, tag: &str, found: &StoredManifest, html: &mut String) {
+fn show(
+    contents: &dyn Contents,
+    name: &Name,
+    tag: &str,
+    found: &StoredManifest,
+    html: &mut String,
+) {
     let (tag, digest) = (escape(tag), found.digest.to_string());
-    html.push_str(&format!("<h2>{tag}</h2><p><code>{}</code></p>", escape(&digest)));
+    html.push_str(&format!(
+        "<h2>{tag}</h2><p><code>{}</code></p>",
+        escape(&digest)
+    ));
     match AnyManifest::parse(Some(&found.media_type), &found.bytes) {
         Ok(AnyManifest::Index(index)) => show_index(contents, name, &index, html),
         Ok(AnyManifest::Manifest(manifest)) => show_image(contents, name, &manifest, html),
@@ -112,7 +123,12 @@ fn show_index(contents: &dyn Contents, name: &Name, index: &Index, html: &mut St
     for entry in index.manifests.iter().take(PARTS) {
         let platform = entry.platform.as_ref().map(ToString::to_string);
         let platform = platform.unwrap_or_else(|| "any".to_owned());
-        row(html, &platform, image_size(contents, name, &entry.digest), &entry.digest);
+        row(
+            html,
+            &platform,
+            image_size(contents, name, &entry.digest),
+            &entry.digest,
+        );
     }
     html.push_str("</table>");
     rest(html, index.manifests.len());
@@ -130,7 +146,12 @@ fn show_image(contents: &dyn Contents, name: &Name, manifest: &Manifest, html: &
     html.push_str(&format!("<p>{what}, {total}, layers: {count}</p>"));
     html.push_str("<table><tr><th>Layer<th>Size<th>Digest</tr>");
     for layer in manifest.layers.iter().take(PARTS) {
-        row(html, layer.media_type.as_str(), Some(layer.size), &layer.digest);
+        row(
+            html,
+            layer.media_type.as_str(),
+            Some(layer.size),
+            &layer.digest,
+        );
     }
     html.push_str("</table>");
     rest(html, count);
@@ -159,7 +180,9 @@ fn next(html: &mut String, path: &str, more: bool, last: Option<&String>) {
 
 /// The sum of an image's config and layers, if it is here.
 fn image_size(contents: &dyn Contents, name: &Name, digest: &Digest) -> Option<u64> {
-    let found = contents.manifest(name, &Target::Digest(digest.clone())).ok()?;
+    let found = contents
+        .manifest(name, &Target::Digest(digest.clone()))
+        .ok()?;
     match AnyManifest::parse(Some(&found.media_type), &found.bytes).ok()? {
         AnyManifest::Manifest(manifest) => Some(manifest.content_size()),
         AnyManifest::Index(_) => None,
@@ -183,7 +206,10 @@ fn platform(contents: &dyn Contents, name: &Name, config: &Descriptor) -> Option
     let config: Config = serde_json::from_slice(&bytes).ok()?;
     let variant = config.variant.map(|variant| format!("/{variant}"));
     let (os, architecture) = (config.os, config.architecture);
-    Some(format!("{os}/{architecture}{}", variant.unwrap_or_default()))
+    Some(format!(
+        "{os}/{architecture}{}",
+        variant.unwrap_or_default()
+    ))
 }
 
 fn document(title: &str, content: &str) -> Answer {
@@ -207,7 +233,9 @@ fn escape(text: &str) -> String {
             '"' => safe.push_str("&quot;"),
             '\'' => safe.push_str("&#39;"),
             // Also what turns the direction of writing around.
-            c if c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') => {
+            c if c.is_control()
+                || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') =>
+            {
                 // Writing to a String cannot fail.
                 let _ = write!(safe, "{}", c.escape_unicode());
             }

@@ -24,7 +24,9 @@ pub(super) async fn manifest(
     asked: &Asked,
 ) -> Result<Answer> {
     let (of, what) = (name.clone(), target.clone());
-    let found = app.read(move |contents| contents.manifest(&of, &what)).await?;
+    let found = app
+        .read(move |contents| contents.manifest(&of, &what))
+        .await?;
     if !accepts(&asked.headers, &found.media_type) {
         return Err(Error::NotAcceptable {
             name: name.to_string(),
@@ -47,7 +49,9 @@ pub(super) async fn blob(
     asked: &Asked,
 ) -> Result<Answer> {
     let wanted = digest.clone();
-    let (file, size) = app.read(move |contents| contents.blob(&name, &wanted)).await?;
+    let (file, size) = app
+        .read(move |contents| contents.blob(&name, &wanted))
+        .await?;
     if is_known(&asked.headers, &digest) {
         let mut answer = empty(StatusCode::NOT_MODIFIED);
         describe(answer.headers_mut(), &digest);
@@ -57,12 +61,19 @@ pub(super) async fn blob(
         true => part(&asked.headers, &digest, size)?,
         false => None,
     };
-    let span = part.unwrap_or(Span { start: 0, end: size });
-    let body = body::file(app, file, span).map_err(Error::io("seek in blob", digest.to_string()))?;
+    let span = part.unwrap_or(Span {
+        start: 0,
+        end: size,
+    });
+    let body =
+        body::file(app, file, span).map_err(Error::io("seek in blob", digest.to_string()))?;
     let mut answer = Response::new(body);
     let headers = answer.headers_mut();
     describe(headers, &digest);
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    headers.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("application/octet-stream"),
+    );
     headers.insert(CONTENT_LENGTH, HeaderValue::from(span.length()));
     headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static(FOREVER));
@@ -97,7 +108,9 @@ fn is_known(headers: &HeaderMap, digest: &Digest) -> bool {
     let etag = etag(digest);
     let digest = digest.to_string();
     text(headers, IF_NONE_MATCH).is_some_and(|tags| {
-        let mut tags = tags.split(',').map(|tag| tag.trim().trim_start_matches("W/"));
+        let mut tags = tags
+            .split(',')
+            .map(|tag| tag.trim().trim_start_matches("W/"));
         // Some clients leave the quotes out.
         tags.any(|tag| tag == etag || tag == digest || tag == "*")
     })
@@ -116,7 +129,8 @@ fn accepts(headers: &HeaderMap, media_type: &str) -> bool {
         .filter(|entry| !is_unwanted(entry))
         .map(MediaType::from_header)
         .any(|entry| {
-            entry == wanted || matches!(entry.as_str(), "*/*" | "application/*" | "application/json")
+            entry == wanted
+                || matches!(entry.as_str(), "*/*" | "application/*" | "application/json")
         })
 }
 
@@ -125,7 +139,9 @@ fn is_unwanted(entry: &str) -> bool {
     let mut parameters = entry.split(';').skip(1);
     parameters.any(|parameter| {
         let quality = parameter.trim().strip_prefix("q=");
-        quality.and_then(|q| q.parse::<f32>().ok()).is_some_and(|q| q <= 0.0)
+        quality
+            .and_then(|q| q.parse::<f32>().ok())
+            .is_some_and(|q| q <= 0.0)
     })
 }
 
@@ -150,7 +166,10 @@ mod tests {
         assert!(accepted(&[]));
         assert!(accepted(&["*/*"]));
         assert!(accepted(&["text/html, application/*;q=0.1"]));
-        assert!(accepted(&["text/html", "application/vnd.oci.image.index.v1+json; q=1"]));
+        assert!(accepted(&[
+            "text/html",
+            "application/vnd.oci.image.index.v1+json; q=1"
+        ]));
         assert!(!accepted(&["application/vnd.oci.image.manifest.v1+json"]));
         assert!(!accepted(&["application/vnd.oci.image.index.v1+json;q=0"]));
         assert!(!accepted(&["text/*"]));

@@ -34,7 +34,9 @@ pub(super) async fn manifest(
         tags: tags.clone(),
     };
     let of = name.clone();
-    let accepted = app.write(move |directory| directory.put_manifest(&of, &new)).await?;
+    let accepted = app
+        .write(move |directory| directory.put_manifest(&of, &new))
+        .await?;
     let mut answer = empty(StatusCode::CREATED);
     let headers = answer.headers_mut();
     let digest = accepted.digest.to_string();

@@ -28,7 +28,9 @@ impl Query {
     /// The first value of a key; an empty one is none.
     pub(super) fn get(&self, key: &str) -> Option<&str> {
         let found = self.0.iter().find(|(name, _)| name == key);
-        found.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
+        found
+            .map(|(_, value)| value.as_str())
+            .filter(|value| !value.is_empty())
     }
 
     /// All values of a key.
@@ -109,7 +111,11 @@ mod tests {
     #[test]
     fn a_link_leads_to_the_rest_and_nowhere_else() {
         let query = Query::parse("n=2");
-        let link = query.page().unwrap().link("/v2/_catalog", "a b>\"\r\n", &[("artifactType", "x/y+z")]);
+        let link =
+            query
+                .page()
+                .unwrap()
+                .link("/v2/_catalog", "a b>\"\r\n", &[("artifactType", "x/y+z")]);
         assert_eq!(
             link,
             "</v2/_catalog?n=2&last=a%20b%3E%22%0D%0A&artifactType=x/y%2Bz>; rel=\"next\""

@@ -56,7 +56,10 @@ pub(super) fn chunk(header: &str) -> Result<Span> {
     let range = header.trim();
     let range = range.strip_prefix("bytes ").unwrap_or(range);
     let range = range.split_once('/').map_or(range, |(range, _)| range);
-    match range.split_once('-').map(|(first, last)| (number(first), number(last))) {
+    match range
+        .split_once('-')
+        .map(|(first, last)| (number(first), number(last)))
+    {
         Some((Some(start), Some(last))) if start <= last && last < u64::MAX => Ok(Span {
             start,
             end: last + 1,
@@ -77,7 +80,9 @@ mod tests {
     use super::*;
 
     fn of(header: &str, size: u64) -> Option<(u64, u64)> {
-        wanted(header, size).unwrap().map(|span| (span.start, span.end))
+        wanted(header, size)
+            .unwrap()
+            .map(|span| (span.start, span.end))
     }
 
     #[test]
@@ -93,8 +98,16 @@ mod tests {
     #[test]
     fn what_is_no_single_range_of_bytes_asks_for_all() {
         for header in [
-            "bytes=5-3", "bytes=0-1,3-4", "lines=1-2", "bytes=", "bytes=-", "bytes=a-b", "bytes=+1-2",
-            "bytes=99999999999999999999-", "", "bytes=--1",
+            "bytes=5-3",
+            "bytes=0-1,3-4",
+            "lines=1-2",
+            "bytes=",
+            "bytes=-",
+            "bytes=a-b",
+            "bytes=+1-2",
+            "bytes=99999999999999999999-",
+            "",
+            "bytes=--1",
         ] {
             assert_eq!(of(header, 10), None, "{header}");
         }
@@ -102,7 +115,13 @@ mod tests {
 
     #[test]
     fn a_range_outside_the_content_is_an_error() {
-        for (header, size) in [("bytes=10-", 10), ("bytes=10-11", 10), ("bytes=-0", 10), ("bytes=-1", 0), ("bytes=0-", 0)] {
+        for (header, size) in [
+            ("bytes=10-", 10),
+            ("bytes=10-11", 10),
+            ("bytes=-0", 10),
+            ("bytes=-1", 0),
+            ("bytes=0-", 0),
+        ] {
             wanted(header, size).expect_err(header);
         }
     }
@@ -113,7 +132,15 @@ mod tests {
         assert_eq!(chunk("0-9").unwrap(), whole);
         assert_eq!(chunk("bytes 0-9/10").unwrap(), whole);
         assert_eq!(chunk("bytes 0-9/*").unwrap(), whole);
-        for bad in ["", "9-0", "0-", "-9", "a-b", "0-18446744073709551615", "0-1-2"] {
+        for bad in [
+            "",
+            "9-0",
+            "0-",
+            "-9",
+            "a-b",
+            "0-18446744073709551615",
+            "0-1-2",
+        ] {
             chunk(bad).expect_err(bad);
         }
     }

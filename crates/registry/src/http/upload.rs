@@ -55,7 +55,10 @@ pub(super) async fn begin(app: &Arc<App>, name: Name, asked: Asked) -> Result<An
 /// Takes a blob from the repository `from`, if the client may read that. Without `from` nobody could
 /// say whether it may.
 async fn mount(app: &App, name: &Name, digest: &Digest, asked: &Asked) -> Result<bool> {
-    let from = asked.query.get("from").and_then(|from| Name::parse(from, None).ok());
+    let from = asked
+        .query
+        .get("from")
+        .and_then(|from| Name::parse(from, None).ok());
     let Some(from) = from else {
         return Ok(false);
     };
@@ -64,13 +67,16 @@ async fn mount(app: &App, name: &Name, digest: &Digest, asked: &Asked) -> Result
         return Ok(false);
     }
     let (name, digest) = (name.clone(), digest.clone());
-    app.write(move |directory| directory.mount_blob(&name, &from, &digest)).await
+    app.write(move |directory| directory.mount_blob(&name, &from, &digest))
+        .await
 }
 
 async fn started(app: &App, name: Name, algorithm: Algorithm) -> Result<Answer> {
     let max = app.limits.uploads;
     let of = name.clone();
-    let id = app.write(move |directory| directory.begin_upload(&of, algorithm, max)).await?;
+    let id = app
+        .write(move |directory| directory.begin_upload(&of, algorithm, max))
+        .await?;
     Ok(progress(StatusCode::ACCEPTED, &name, &id.to_string(), 0))
 }
 
@@ -84,7 +90,8 @@ async fn at_once(app: &Arc<App>, name: Name, digest: Digest, asked: Asked) -> Re
     });
     let (upload, outcome) = receive(app, upload.await?, asked.body, None).await?;
     if let Err(error) = outcome {
-        app.write(move |directory| directory.drop_upload(&upload)).await?;
+        app.write(move |directory| directory.drop_upload(&upload))
+            .await?;
         return Err(error);
     }
     commit(app, name, upload, digest).await
@@ -93,7 +100,9 @@ async fn at_once(app: &Arc<App>, name: Name, digest: Digest, asked: Asked) -> Re
 /// `GET`: how far an upload is.
 pub(super) async fn status(app: &App, name: Name, id: String) -> Result<Answer> {
     let (of, which) = (name.clone(), id.clone());
-    let size = app.write(move |directory| directory.upload_size(&of, &which)).await?;
+    let size = app
+        .write(move |directory| directory.upload_size(&of, &which))
+        .await?;
     Ok(progress(StatusCode::NO_CONTENT, &name, &id, size))
 }
 
@@ -120,7 +129,8 @@ pub(super) async fn finish(app: &Arc<App>, name: Name, id: String, asked: Asked)
 
 /// `DELETE`: an upload is given up.
 pub(super) async fn cancel(app: &App, name: Name, id: String) -> Result<Answer> {
-    app.write(move |directory| directory.cancel_upload(&name, &id)).await?;
+    app.write(move |directory| directory.cancel_upload(&name, &id))
+        .await?;
     Ok(empty(StatusCode::NO_CONTENT))
 }
 
@@ -128,7 +138,9 @@ pub(super) async fn cancel(app: &App, name: Name, id: String) -> Result<Answer> 
 async fn take(app: &Arc<App>, name: &Name, id: &str, asked: Asked) -> Result<(Upload, u64)> {
     let expected = announced(&asked)?;
     let (of, which) = (name.clone(), id.to_owned());
-    let upload = app.write(move |directory| directory.open_upload(&of, &which)).await?;
+    let upload = app
+        .write(move |directory| directory.open_upload(&of, &which))
+        .await?;
     let out_of_order = expected.is_some_and(|span| span.start != upload.size());
     let (upload, outcome) = match out_of_order {
         true => {
@@ -192,7 +204,9 @@ async fn receive(
                 came += data.len() as u64;
                 let fits = expected.is_none_or(|expected| came <= expected);
                 let outcome = match (came <= room, fits) {
-                    (false, _) => Err(Error::BlobTooLarge { max: app.limits.blob }),
+                    (false, _) => Err(Error::BlobTooLarge {
+                        max: app.limits.blob,
+                    }),
                     (true, false) => Err(too_long(expected, came)),
                     (true, true) => Ok(()),
                 };
@@ -226,7 +240,8 @@ fn too_long(expected: Option<u64>, actual: u64) -> Error {
 
 async fn commit(app: &App, name: Name, upload: Upload, digest: Digest) -> Result<Answer> {
     let (of, expected) = (name.clone(), digest.clone());
-    app.write(move |directory| directory.commit_upload(&of, upload, &expected)).await?;
+    app.write(move |directory| directory.commit_upload(&of, upload, &expected))
+        .await?;
     Ok(created(&name, &digest))
 }
 

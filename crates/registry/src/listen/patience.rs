@@ -77,7 +77,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patience<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if Pin::new(&mut self.inner).poll_read(context, buffer)?.is_pending() {
+        if Pin::new(&mut self.inner)
+            .poll_read(context, buffer)?
+            .is_pending()
+        {
             let excused = self.working.load(Ordering::Relaxed) > 0;
             return self.wait(context, excused);
         }
