@@ -20,8 +20,18 @@ async fn a_deleted_tag_is_gone_and_its_manifest_stays() {
     let image = registry.push_image("a", "v1", "x").await;
     let answer = registry.delete("/v2/a/manifests/v1").await;
     assert_eq!(answer.status(), StatusCode::ACCEPTED);
-    is_error(registry.get("/v2/a/manifests/v1").await, 404, "MANIFEST_UNKNOWN").await;
-    is_error(registry.delete("/v2/a/manifests/v1").await, 404, "MANIFEST_UNKNOWN").await;
+    is_error(
+        registry.get("/v2/a/manifests/v1").await,
+        404,
+        "MANIFEST_UNKNOWN",
+    )
+    .await;
+    is_error(
+        registry.delete("/v2/a/manifests/v1").await,
+        404,
+        "MANIFEST_UNKNOWN",
+    )
+    .await;
     let by_digest = format!("/v2/a/manifests/{}", image.digest);
     assert_eq!(registry.get(&by_digest).await.status(), StatusCode::OK);
     let tags = json_body(registry.get("/v2/a/tags/list").await).await;
@@ -32,7 +42,9 @@ async fn a_deleted_tag_is_gone_and_its_manifest_stays() {
 async fn a_deleted_manifest_takes_its_tags_along() {
     let registry = Registry::start();
     let image = registry.push_image("a", "v1", "x").await;
-    registry.put_manifest("a", "v2", MANIFEST, &image.bytes).await;
+    registry
+        .put_manifest("a", "v2", MANIFEST, &image.bytes)
+        .await;
     registry.push_image("a", "v3", "y").await;
     let path = format!("/v2/a/manifests/{}", image.digest);
     assert_eq!(registry.delete(&path).await.status(), StatusCode::ACCEPTED);
@@ -66,20 +78,39 @@ async fn a_read_only_registry_answers_and_changes_nothing() {
     let image = writable.push_image("a", "v1", "x").await;
     let before = writable.files("");
     let (mut child, address) = {
-        let mut command = support::floe(&["registry", "serve", "--read-only", "--listen", "127.0.0.1:0"]);
+        let mut command = support::floe(&[
+            "registry",
+            "serve",
+            "--read-only",
+            "--listen",
+            "127.0.0.1:0",
+        ]);
         support::started(command.arg(writable.root()))
     };
     let url = |path: &str| format!("http://{address}{path}");
-    let pulled = writable.client.get(url("/v2/a/manifests/v1")).send().await.unwrap();
+    let pulled = writable
+        .client
+        .get(url("/v2/a/manifests/v1"))
+        .send()
+        .await
+        .unwrap();
     assert_eq!(pulled.bytes().await.unwrap(), image.bytes);
     for (method, path) in [
         (Method::POST, "/v2/a/blobs/uploads/".to_owned()),
         (Method::PUT, "/v2/a/manifests/v2".to_owned()),
         (Method::DELETE, "/v2/a/manifests/v1".to_owned()),
         (Method::DELETE, format!("/v2/a/manifests/{}", image.digest)),
-        (Method::DELETE, format!("/v2/a/blobs/{}", image.layer.digest)),
+        (
+            Method::DELETE,
+            format!("/v2/a/blobs/{}", image.layer.digest),
+        ),
     ] {
-        let answer = writable.client.request(method, url(&path)).send().await.unwrap();
+        let answer = writable
+            .client
+            .request(method, url(&path))
+            .send()
+            .await
+            .unwrap();
         let message = is_error(answer, 405, "UNSUPPORTED").await;
         assert!(message.contains("read-only"), "{message}");
     }
@@ -95,22 +126,40 @@ async fn garbage_collection_keeps_what_a_manifest_reaches() {
     let gone = registry.push_image("a", "v2", "gone").await;
     let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": [
         { "mediaType": MANIFEST, "digest": kept.digest, "size": kept.bytes.len() } ] });
-    registry.put_manifest("a", "all", INDEX, &serde_json::to_vec(&index).unwrap()).await;
+    registry
+        .put_manifest("a", "all", INDEX, &serde_json::to_vec(&index).unwrap())
+        .await;
     registry.push_blob("b", b"never used").await;
-    registry.delete(&format!("/v2/a/manifests/{}", gone.digest)).await;
+    registry
+        .delete(&format!("/v2/a/manifests/{}", gone.digest))
+        .await;
     let before = registry.files("");
-    assert!(registry.gc(&["--dry-run", "--grace", "0s"]).starts_with("would remove 4 blobs"));
+    assert!(
+        registry
+            .gc(&["--dry-run", "--grace", "0s"])
+            .starts_with("would remove 4 blobs")
+    );
     assert_eq!(registry.files(""), before, "a dry run removes nothing");
     let said = registry.gc(NOW);
     assert!(said.starts_with("removed 4 blobs ("), "{said}");
     assert!(said.ends_with(" 1 repositories\n"), "{said}");
-    for (digest, status) in [(&kept.layer.digest, 200), (&kept.config.digest, 200), (&gone.layer.digest, 404)] {
+    for (digest, status) in [
+        (&kept.layer.digest, 200),
+        (&kept.config.digest, 200),
+        (&gone.layer.digest, 404),
+    ] {
         let answer = registry.get(&format!("/v2/a/blobs/{digest}")).await;
         assert_eq!(answer.status().as_u16(), status);
     }
-    assert_eq!(registry.get("/v2/a/manifests/all").await.status(), StatusCode::OK);
+    assert_eq!(
+        registry.get("/v2/a/manifests/all").await.status(),
+        StatusCode::OK
+    );
     assert_eq!(registry.files("blobs").len(), 4);
-    assert!(registry.gc(NOW).starts_with("removed 0 blobs"), "nothing is left to do");
+    assert!(
+        registry.gc(NOW).starts_with("removed 0 blobs"),
+        "nothing is left to do"
+    );
 }
 
 #[tokio::test]
@@ -120,7 +169,11 @@ async fn what_was_just_pushed_or_asked_for_is_no_garbage() {
     assert!(registry.gc(&[]).starts_with("removed 0 blobs"));
     let old = SystemTime::now() - Duration::from_secs(7200);
     let age = |registry: &Registry| {
-        for path in registry.files("blobs").into_iter().chain(registry.files("repositories")) {
+        for path in registry
+            .files("blobs")
+            .into_iter()
+            .chain(registry.files("repositories"))
+        {
             let file = std::fs::File::options().append(true).open(path).unwrap();
             file.set_modified(old).unwrap();
         }
@@ -132,7 +185,12 @@ async fn what_was_just_pushed_or_asked_for_is_no_garbage() {
     assert!(registry.gc(&[]).starts_with("removed 0 blobs"));
     age(&registry);
     assert!(registry.gc(&[]).starts_with("removed 1 blobs"));
-    is_error(registry.get(&format!("/v2/a/blobs/{digest}")).await, 404, "BLOB_UNKNOWN").await;
+    is_error(
+        registry.get(&format!("/v2/a/blobs/{digest}")).await,
+        404,
+        "BLOB_UNKNOWN",
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -188,7 +246,10 @@ fn a_directory_of_something_else_is_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("letter.txt"), "dear").unwrap();
     let said = refused(dir.path(), &[]);
-    assert!(said.contains("is not empty and not a floe registry"), "{said}");
+    assert!(
+        said.contains("is not empty and not a floe registry"),
+        "{said}"
+    );
     let newer = tempfile::tempdir().unwrap();
     std::fs::write(newer.path().join("registry.json"), "{\"version\":2}").unwrap();
     let said = refused(newer.path(), &[]);
@@ -205,7 +266,13 @@ async fn a_second_server_on_the_directory_sees_the_same() {
     registry.chunk(&location, 0, b"begun here, ").await;
     let digest = Digest::of(b"begun here, ended there");
     let url = format!("http://{address}{location}?digest={digest}");
-    let answer = registry.client.put(url).body("ended there").send().await.unwrap();
+    let answer = registry
+        .client
+        .put(url)
+        .body("ended there")
+        .send()
+        .await
+        .unwrap();
     assert_eq!(answer.status(), StatusCode::CREATED);
     let answer = registry.get(&header(&answer, "location")).await;
     assert_eq!(answer.bytes().await.unwrap(), "begun here, ended there");

@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 /// How old things must be before they count as garbage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Grace {
-    /// Content that no manifest reaches, and half-written files.
+    /// Content that no manifest reaches.
     pub content: Duration,
     /// Uploads that nobody goes on with.
     pub uploads: Duration,
@@ -80,7 +80,7 @@ impl Directory {
         }
         collected.uploads = self.expire_uploads(grace.uploads, dry_run)?;
         if !dry_run {
-            self.clear_temporary(grace)?;
+            self.clear_temporary()?;
         }
         Ok(collected)
     }
@@ -153,22 +153,15 @@ impl Directory {
         Ok(())
     }
 
-    fn clear_temporary(&self, grace: Grace) -> Result<()> {
+    /// Who writes there holds the lock that this excludes: all that is there was left behind.
+    fn clear_temporary(&self) -> Result<()> {
         for name in write::names(&self.tmp())? {
             let path = self.tmp().join(name);
-            if !is_old(&path, grace.content) {
-                continue;
-            }
             let removed = match path.is_dir() {
                 true => fs::remove_dir_all(&path),
                 false => fs::remove_file(&path),
             };
-            // Its writer may just have given it its name.
-            if let Err(e) = removed
-                && !write::is_absent(&e)
-            {
-                return Err(Error::io("remove", &path)(e));
-            }
+            removed.map_err(Error::io("remove", &path))?;
         }
         Ok(())
     }

@@ -66,6 +66,7 @@ impl Directory {
         algorithm: Algorithm,
         max: usize,
     ) -> Result<UploadId> {
+        let _adding = self.adding()?;
         if write::names(&self.uploads())?.len() >= max {
             return Err(Error::TooManyUploads { max });
         }

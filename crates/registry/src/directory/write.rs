@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::name::UploadId;
 
 /// Replaces a file: readers see the old or the new, and after the return so do they after a power cut.
+/// The caller is [`adding`](super::Directory::adding).
 pub(super) fn file(tmp: &Path, path: &Path, bytes: &[u8]) -> Result<()> {
     let temp = tmp.join(UploadId::random().to_string());
     let written = || {

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::try_unfold;
@@ -16,6 +17,10 @@ use crate::error::{Error, Result};
 
 /// What is read from a file at once.
 const CHUNK: usize = 256 << 10;
+
+/// What is read of a refused request, and for how long.
+const MOST_DISCARDED: usize = 8 << 20;
+const DISCARDING: Duration = Duration::from_secs(5);
 
 /// The next bytes of a body; `None` at its end. Errors with `Slow` or `Body`.
 pub(super) async fn next(app: &App, body: &mut Incoming) -> Result<Option<Bytes>> {
@@ -35,19 +40,37 @@ pub(super) async fn next(app: &App, body: &mut Incoming) -> Result<Option<Bytes>
 
 /// A whole body of at most `max` bytes. Errors with `ManifestTooLarge`, before it is read if it says
 /// its size.
-pub(super) async fn whole(app: &App, mut body: Incoming, max: u64) -> Result<Vec<u8>> {
+pub(super) async fn whole(app: &App, body: &mut Incoming, max: u64) -> Result<Vec<u8>> {
     let too_large = || Error::ManifestTooLarge { max };
     if body.size_hint().lower() > max {
         return Err(too_large());
     }
     let mut bytes = Vec::new();
-    while let Some(data) = next(app, &mut body).await? {
+    while let Some(data) = next(app, body).await? {
         if (bytes.len() + data.len()) as u64 > max {
             return Err(too_large());
         }
         bytes.extend_from_slice(&data);
     }
     Ok(bytes)
+}
+
+/// Takes what is left of a refused request, up to a point: a client that is cut off while it sends
+/// may never see the answer.
+pub(super) async fn discard(mut body: Incoming) {
+    let take = async {
+        let mut left = MOST_DISCARDED;
+        while left > 0 {
+            match body.frame().await {
+                Some(Ok(frame)) => {
+                    left = left.saturating_sub(frame.data_ref().map_or(1, Bytes::len))
+                }
+                Some(Err(_)) | None => break,
+            }
+        }
+    };
+    // What takes longer is not worth it.
+    let _ = tokio::time::timeout(DISCARDING, take).await;
 }
 
 /// A part of a file as a body with a known length.

@@ -18,7 +18,7 @@ const FILTERS: HeaderName = HeaderName::from_static("oci-filters-applied");
 const LARGEST: usize = 4 << 20;
 
 /// `GET /v2/_catalog`.
-pub(super) async fn catalog(app: &App, asked: &Asked) -> Result<Answer> {
+pub(super) async fn catalog(app: &App, asked: &Asked<'_>) -> Result<Answer> {
     let page = asked.query.page()?;
     let list = app.read(|contents| contents.repositories()).await?;
     let (list, more) = page.cut(list);
@@ -27,7 +27,7 @@ pub(super) async fn catalog(app: &App, asked: &Asked) -> Result<Answer> {
 }
 
 /// `GET /v2/NAME/tags/list`.
-pub(super) async fn tags(app: &App, name: Name, asked: &Asked) -> Result<Answer> {
+pub(super) async fn tags(app: &App, name: Name, asked: &Asked<'_>) -> Result<Answer> {
     let page = asked.query.page()?;
     let of = name.clone();
     let list = app.read(move |contents| contents.tags(&of)).await?;
@@ -45,7 +45,7 @@ pub(super) async fn tags(app: &App, name: Name, asked: &Asked) -> Result<Answer>
 }
 
 /// What the rest of a mirror's list must be asked for with.
-fn namespace<'a>(app: &App, asked: &'a Asked) -> Vec<(&'static str, &'a str)> {
+fn namespace<'a>(app: &App, asked: &'a Asked<'_>) -> Vec<(&'static str, &'a str)> {
     let host = asked.query.get("ns").filter(|_| app.mirror);
     host.map(|host| ("ns", host)).into_iter().collect()
 }
@@ -75,7 +75,7 @@ pub(super) async fn referrers(
     app: &Arc<App>,
     name: Name,
     digest: Digest,
-    asked: &Asked,
+    asked: &Asked<'_>,
 ) -> Result<Answer> {
     let page = asked.query.page()?;
     let (of, subject) = (name.clone(), digest.clone());

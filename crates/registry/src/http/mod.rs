@@ -14,8 +14,8 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{
-    CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
-    REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+    CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, EXPECT, HeaderMap, HeaderName,
+    HeaderValue, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{Method, Request, Response, StatusCode};
 
@@ -64,25 +64,29 @@ pub(crate) struct App {
 }
 
 /// A request, taken apart.
-struct Asked {
+struct Asked<'a> {
     method: Method,
     headers: HeaderMap,
     query: Query,
-    body: Incoming,
+    body: &'a mut Incoming,
 }
 
 /// Answers a request, whatever it is.
 pub(crate) async fn answer(app: Arc<App>, peer: SocketAddr, request: Request<Incoming>) -> Answer {
     let begun = Instant::now();
-    let (parts, body) = request.into_parts();
+    let (parts, mut body) = request.into_parts();
     let path = parts.uri.path().to_owned();
+    let waits = parts.headers.contains_key(EXPECT);
     let asked = Asked {
         method: parts.method.clone(),
         headers: parts.headers,
         query: Query::parse(parts.uri.query().unwrap_or_default()),
-        body,
+        body: &mut body,
     };
     let answered = dispatch(&app, &path, asked).await;
+    if answered.is_err() && !waits {
+        body::discard(body).await;
+    }
     let (mut answer, error) = match answered {
         Ok(answer) => (answer, None),
         Err(error) => (problem::answer(&error, &parts.method), Some(error)),
@@ -128,7 +132,7 @@ fn log(
     }
 }
 
-async fn dispatch(app: &Arc<App>, path: &str, asked: Asked) -> Result<Answer> {
+async fn dispatch(app: &Arc<App>, path: &str, asked: Asked<'_>) -> Result<Answer> {
     let host = app.mirror.then(|| asked.query.get("ns")).flatten();
     let route = Route::parse(path, host)?;
     app.gate
@@ -142,7 +146,12 @@ async fn dispatch(app: &Arc<App>, path: &str, asked: Asked) -> Result<Answer> {
     Ok(answer)
 }
 
-async fn endpoint(app: &Arc<App>, route: Route, method: &Method, asked: Asked) -> Result<Answer> {
+async fn endpoint(
+    app: &Arc<App>,
+    route: Route,
+    method: &Method,
+    asked: Asked<'_>,
+) -> Result<Answer> {
     let read = *method == Method::GET || *method == Method::HEAD;
     let refused = || Error::Method(method.as_str().chars().take(20).collect());
     match route {

@@ -45,7 +45,7 @@ pub(super) fn style() -> Answer {
 }
 
 /// `GET /`
-pub(super) async fn home(app: &App, asked: &Asked) -> Result<Answer> {
+pub(super) async fn home(app: &App, asked: &Asked<'_>) -> Result<Answer> {
     let page = Page {
         n: REPOSITORIES,
         last: asked.query.get("last"),
@@ -72,7 +72,7 @@ pub(super) async fn home(app: &App, asked: &Asked) -> Result<Answer> {
 }
 
 /// `GET /repository/NAME`
-pub(super) async fn repository(app: &Arc<App>, name: Name, asked: &Asked) -> Result<Answer> {
+pub(super) async fn repository(app: &Arc<App>, name: Name, asked: &Asked<'_>) -> Result<Answer> {
     let last = asked.query.get("last").map(str::to_owned);
     let title = name.to_string();
     let html = app.read(move |contents| {

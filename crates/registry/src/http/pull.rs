@@ -21,7 +21,7 @@ pub(super) async fn manifest(
     app: &Arc<App>,
     name: Name,
     target: Target,
-    asked: &Asked,
+    asked: &Asked<'_>,
 ) -> Result<Answer> {
     let (of, what) = (name.clone(), target.clone());
     let found = app
@@ -46,7 +46,7 @@ pub(super) async fn blob(
     app: &Arc<App>,
     name: Name,
     digest: Digest,
-    asked: &Asked,
+    asked: &Asked<'_>,
 ) -> Result<Answer> {
     let wanted = digest.clone();
     let (file, size) = app

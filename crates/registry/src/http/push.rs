@@ -22,7 +22,7 @@ pub(super) async fn manifest(
     app: &Arc<App>,
     name: Name,
     target: Target,
-    asked: Asked,
+    asked: Asked<'_>,
 ) -> Result<Answer> {
     app.writable()?;
     let tags = tags(&asked, &target)?;
@@ -52,7 +52,7 @@ pub(super) async fn manifest(
 }
 
 /// Tags given beside a digest (`?tag=a&tag=b`).
-fn tags(asked: &Asked, target: &Target) -> Result<Vec<String>> {
+fn tags(asked: &Asked<'_>, target: &Target) -> Result<Vec<String>> {
     let tags: Vec<_> = asked.query.all("tag").map(str::to_owned).collect();
     if tags.is_empty() {
         return Ok(tags);

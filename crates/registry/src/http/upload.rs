@@ -25,7 +25,7 @@ const UPLOAD_ID: HeaderName = HeaderName::from_static("docker-upload-uuid");
 const BUFFER: usize = 1 << 20;
 
 /// `POST`: an upload begins, or a blob comes from another repository, or in this very request.
-pub(super) async fn begin(app: &Arc<App>, name: Name, asked: Asked) -> Result<Answer> {
+pub(super) async fn begin(app: &Arc<App>, name: Name, asked: Asked<'_>) -> Result<Answer> {
     app.writable()?;
     if let Some(digest) = asked.query.get("mount") {
         let digest = name::digest(digest)?;
@@ -54,7 +54,7 @@ pub(super) async fn begin(app: &Arc<App>, name: Name, asked: Asked) -> Result<An
 
 /// Takes a blob from the repository `from`, if the client may read that. Without `from` nobody could
 /// say whether it may.
-async fn mount(app: &App, name: &Name, digest: &Digest, asked: &Asked) -> Result<bool> {
+async fn mount(app: &App, name: &Name, digest: &Digest, asked: &Asked<'_>) -> Result<bool> {
     let from = asked
         .query
         .get("from")
@@ -81,7 +81,7 @@ async fn started(app: &App, name: Name, algorithm: Algorithm) -> Result<Answer> 
 }
 
 /// A blob in one request; of a broken one nothing remains, for its upload has no name.
-async fn at_once(app: &Arc<App>, name: Name, digest: Digest, asked: Asked) -> Result<Answer> {
+async fn at_once(app: &Arc<App>, name: Name, digest: Digest, asked: Asked<'_>) -> Result<Answer> {
     let max = app.limits.uploads;
     let (of, algorithm) = (name.clone(), digest.algorithm());
     let upload = app.write(move |directory| {
@@ -107,7 +107,12 @@ pub(super) async fn status(app: &App, name: Name, id: String) -> Result<Answer> 
 }
 
 /// `PATCH`: some more of a blob.
-pub(super) async fn chunk(app: &Arc<App>, name: Name, id: String, asked: Asked) -> Result<Answer> {
+pub(super) async fn chunk(
+    app: &Arc<App>,
+    name: Name,
+    id: String,
+    asked: Asked<'_>,
+) -> Result<Answer> {
     let size = take(app, &name, &id, asked).await?;
     let (upload, size) = (size.0, size.1);
     app.write(move |directory| {
@@ -119,7 +124,12 @@ pub(super) async fn chunk(app: &Arc<App>, name: Name, id: String, asked: Asked) 
 }
 
 /// `PUT`: the rest of a blob, if any, and its digest.
-pub(super) async fn finish(app: &Arc<App>, name: Name, id: String, asked: Asked) -> Result<Answer> {
+pub(super) async fn finish(
+    app: &Arc<App>,
+    name: Name,
+    id: String,
+    asked: Asked<'_>,
+) -> Result<Answer> {
     let digest = asked.query.get("digest");
     let digest = digest.ok_or(Error::UploadInvalid("the query has no digest"))?;
     let digest = name::digest(digest)?;
@@ -135,7 +145,7 @@ pub(super) async fn cancel(app: &App, name: Name, id: String) -> Result<Answer> 
 }
 
 /// Adds the body to an upload; what came of a broken one stays.
-async fn take(app: &Arc<App>, name: &Name, id: &str, asked: Asked) -> Result<(Upload, u64)> {
+async fn take(app: &Arc<App>, name: &Name, id: &str, asked: Asked<'_>) -> Result<(Upload, u64)> {
     let expected = announced(&asked)?;
     let (of, which) = (name.clone(), id.to_owned());
     let upload = app
@@ -170,7 +180,7 @@ async fn take(app: &Arc<App>, name: &Name, id: &str, asked: Asked) -> Result<(Up
 }
 
 /// What a chunk says of itself. Errors when its length contradicts its range.
-fn announced(asked: &Asked) -> Result<Option<Span>> {
+fn announced(asked: &Asked<'_>) -> Result<Option<Span>> {
     let Some(range) = text(&asked.headers, CONTENT_RANGE) else {
         return Ok(None);
     };
@@ -190,7 +200,7 @@ fn announced(asked: &Asked) -> Result<Option<Span>> {
 async fn receive(
     app: &Arc<App>,
     mut upload: Upload,
-    mut body: Incoming,
+    body: &mut Incoming,
     expected: Option<u64>,
 ) -> Result<(Upload, Result<()>)> {
     let begun = upload.size();
@@ -198,7 +208,7 @@ async fn receive(
     let mut buffer = BytesMut::new();
     let mut came = 0;
     loop {
-        let next = body::next(app, &mut body).await;
+        let next = body::next(app, body).await;
         let (more, outcome) = match next {
             Ok(Some(data)) => {
                 came += data.len() as u64;

@@ -278,7 +278,10 @@ impl Drop for Registry {
 pub fn client() -> ClientBuilder {
     // The second test of a program finds it installed.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    Client::builder().timeout(PATIENCE)
+    // A connection that the server hangs up on in time is no failure of the test.
+    Client::builder()
+        .timeout(PATIENCE)
+        .pool_max_idle_per_host(0)
 }
 
 pub fn floe(arguments: &[&str]) -> Command {
@@ -299,10 +302,7 @@ fn spawn(root: &Path, options: &[String]) -> (Child, SocketAddr, Option<SocketAd
     wait_for(command.arg(root).args(options), wants_metrics)
 }
 
-fn wait_for(
-    command: &mut Command,
-    wants_metrics: bool,
-) -> (Child, SocketAddr, Option<SocketAddr>) {
+fn wait_for(command: &mut Command, wants_metrics: bool) -> (Child, SocketAddr, Option<SocketAddr>) {
     let command = command.stdin(Stdio::null()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let mut log = BufReader::new(child.stderr.take().unwrap());
