@@ -94,8 +94,8 @@ impl Store {
     /// Whether a blob (a layer, config, manifest or index) belongs to an image with a name in a repository.
     pub fn repository_has(&self, repository: &Reference, digest: &Digest) -> Result<bool> {
         const HAS: &str = "
-            SELECT 1 FROM manifest_blobs JOIN manifests m ON m.digest = manifest
-            JOIN names n ON n.image = m.image WHERE blob = ?1 AND n.repository = ?2 LIMIT 1";
+            SELECT 1 FROM manifest_blobs b JOIN manifests m ON m.digest = b.manifest
+            JOIN names n ON n.image = m.image WHERE b.blob = ?1 AND n.repository = ?2 LIMIT 1";
         self.db().read(|db: &Connection| {
             db.prepare_cached(HAS)
                 .and_then(|mut statement| {
