@@ -127,6 +127,11 @@ fn a_mirror_is_asked_with_the_registry_beside_the_name_too() {
         assert_eq!(served.get("/v2/library/peer/manifests/1?ns=../x").code, 400);
         let catalog = served.get("/v2/_catalog").body;
         assert!(catalog.contains("\"docker.io/library/peer\""), "{catalog}");
+        let home = served.get("/").body;
+        let link = format!("href=\"/repository/{name}?ns={host}\"");
+        assert!(home.contains(&link), "no {link} in {home}");
+        let page = served.get(&format!("/repository/{name}?ns={host}"));
+        assert!(page.body.contains(&layer), "{page:?}");
         let page = served.get("/repository/docker.io/library/peer").body;
         assert!(page.contains(&layer) && page.contains("linux/"), "{page}");
     });

@@ -32,8 +32,10 @@ use crate::metrics::Metrics;
 use crate::mirror::Mirror;
 use crate::tls::TlsOptions;
 
+mod flow;
 mod patience;
 
+use flow::Flows;
 use patience::Patience;
 
 /// After a failed accept (no more files, usually) clients wait this long.
@@ -223,23 +225,29 @@ async fn http(
         .http2()
         .timer(TokioTimer::new())
         .max_header_list_size(u32::try_from(limits.headers).unwrap_or(u32::MAX))
-        .max_concurrent_streams(64)
+        .max_concurrent_streams(32)
         .keep_alive_interval(limits.idle)
         .keep_alive_timeout(limits.idle);
     // While a request is being worked on, silence is not the client's fault.
     let working = Arc::new(AtomicUsize::new(0));
     let stream = Patience::new(stream, limits.idle, Arc::clone(&working));
-    let service = service_fn(move |request: Request<Incoming>| {
-        let (app, work) = (Arc::clone(app), Work::begin(&working));
+    let flows = Flows::new();
+    let service = service_fn(|request: Request<Incoming>| {
+        let (app, work, flows) = (Arc::clone(app), Work::begin(&working), flows.clone());
         async move {
             let answer = http::answer(app, peer, request).await;
             drop(work);
-            Ok::<_, std::convert::Infallible>(answer)
+            Ok::<_, std::convert::Infallible>(flows.track(answer))
         }
     });
     let connection = builder.serve_connection(TokioIo::new(stream), service);
-    if let Err(error) = watcher.watch(connection).await {
-        tracing::debug!(%peer, "connection: {error}");
+    tokio::select! {
+        served = watcher.watch(connection) => {
+            if let Err(error) = served {
+                tracing::debug!(%peer, "connection: {error}");
+            }
+        }
+        () = flows.stalled(limits.idle) => tracing::debug!(%peer, "an answer was not taken"),
     }
 }
 

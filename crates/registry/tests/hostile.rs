@@ -208,9 +208,25 @@ async fn an_endless_blob_ends_at_the_limit_and_leaves_nothing() {
     assert!(registry.files("uploads").is_empty() && registry.files("blobs").is_empty());
 }
 
+/// Waits until the server says that it has no connection any more.
+async fn hung_up(registry: &Registry) {
+    let url = format!("http://{}/metrics", registry.metrics.unwrap());
+    for _ in 0..600 {
+        let figures = registry.client.get(&url).send().await.unwrap();
+        let figures = figures.text().await.unwrap();
+        if figures.contains("\nfloe_registry_connections 0\n") {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("the connection is still there");
+}
+
+const IMPATIENT: [&str; 4] = ["--idle-timeout", "1s", "--metrics-listen", "127.0.0.1:0"];
+
 #[tokio::test]
 async fn a_client_that_takes_nothing_is_hung_up_on() {
-    let registry = Registry::with(&["--idle-timeout", "1s", "--metrics-listen", "127.0.0.1:0"]);
+    let registry = Registry::with(&IMPATIENT);
     let bytes = vec![1u8; 16 << 20];
     let digest = registry.push_blob("a", &bytes).await;
     let mut stream = TcpStream::connect(registry.address).unwrap();
@@ -218,28 +234,25 @@ async fn a_client_that_takes_nothing_is_hung_up_on() {
     let request = format!("GET /v2/a/blobs/{digest} HTTP/1.1\r\nhost: x\r\n\r\n");
     stream.write_all(request.as_bytes()).unwrap();
     stream.read_exact(&mut [0; 15]).unwrap();
-    // Until the server says that it has no connection any more, nothing more is read.
-    let url = format!("http://{}/metrics", registry.metrics.unwrap());
-    let mut open = String::new();
-    for _ in 0..600 {
-        open = registry
-            .client
-            .get(&url)
-            .send()
-            .await
-            .unwrap()
-            .text()
-            .await
-            .unwrap();
-        if open.contains("\nfloe_registry_connections 0\n") {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    assert!(open.contains("\nfloe_registry_connections 0\n"), "{open}");
+    hung_up(&registry).await;
     let mut got = Vec::new();
     let _ = stream.read_to_end(&mut got);
     assert!(got.len() < bytes.len(), "{}", got.len());
+}
+
+#[tokio::test]
+async fn a_stream_that_is_left_standing_ends_its_connection() {
+    let registry = Registry::with(&IMPATIENT);
+    let digest = registry.push_blob("a", &vec![1u8; 4 << 20]).await;
+    let client = support::client()
+        .http2_prior_knowledge()
+        .http2_initial_stream_window_size(65_535);
+    let path = registry.url(&format!("/v2/a/blobs/{digest}"));
+    // The connection is answered to and has room; only this stream is not read.
+    let standing = client.build().unwrap().get(path).send().await.unwrap();
+    assert_eq!(standing.status(), StatusCode::OK);
+    hung_up(&registry).await;
+    standing.bytes().await.expect_err("the rest never comes");
 }
 
 #[tokio::test]

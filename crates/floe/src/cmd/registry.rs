@@ -51,18 +51,18 @@ struct ServeArgs {
     /// Answer pulls only
     #[arg(long)]
     read_only: bool,
-    #[command(flatten)]
-    tls: TlsArgs,
-    #[command(flatten)]
-    auth: AuthArgs,
-    #[command(flatten)]
-    limits: LimitArgs,
     /// What is logged: error, warn, info, debug or trace
     #[arg(long, default_value = "info", value_name = "LEVEL")]
     log_level: String,
     /// How it is logged
     #[arg(long, default_value = "text", value_parser = ["text", "json"])]
     log_format: String,
+    #[command(flatten)]
+    tls: TlsArgs,
+    #[command(flatten)]
+    auth: AuthArgs,
+    #[command(flatten)]
+    limits: LimitArgs,
 }
 
 #[derive(Debug, clap::Args)]

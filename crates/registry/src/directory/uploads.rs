@@ -178,7 +178,8 @@ impl Directory {
         upload.data.sync_all().map_err(Error::io("sync", &data))?;
         let _adding = self.adding()?;
         let path = self.blob_path(expected);
-        if !path.try_exists().map_err(Error::io("look at", &path))? {
+        // What a disk has cut short is replaced.
+        if self.content_size(expected)? != Some(upload.size) {
             fs::rename(&data, &path).map_err(Error::io("rename to", &path))?;
             write::sync(path.parent().unwrap_or(&path))?;
         }

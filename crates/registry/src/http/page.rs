@@ -30,7 +30,7 @@ const PARTS: usize = 50;
 const LARGEST_CONFIG: u64 = 4 << 20;
 
 const STYLE: &str = "\
-body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222;background:#fff}\
+body{font:16px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color:#222;background:#fff}\
 a{color:#0b5cad}h1{font-size:1.5rem;overflow-wrap:anywhere}h2{font-size:1.1rem;margin:2rem 0 .3rem;overflow-wrap:anywhere}\
 table{border-collapse:collapse;width:100%}td,th{text-align:left;padding:.2rem .8rem .2rem 0;border-bottom:1px solid #ddd;vertical-align:top}\
 td.size{text-align:right;white-space:nowrap}code{font-size:.85rem;overflow-wrap:anywhere}p.note{color:#666}\
@@ -61,20 +61,33 @@ pub(super) async fn home(app: &App, asked: &Asked<'_>) -> Result<Answer> {
     }
     html.push_str("<ul>");
     for name in &list {
-        let name = escape(name);
-        html.push_str(&format!(
-            "<li><a href=\"/repository/{name}\">{name}</a></li>"
-        ));
+        let (link, name) = (escape(&link(name)), escape(name));
+        html.push_str(&format!("<li><a href=\"{link}\">{name}</a></li>"));
     }
     html.push_str("</ul>");
-    next(&mut html, "/", more, list.last());
+    next(&mut html, "/?", more, list.last());
     Ok(document("Repositories", &html))
+}
+
+/// Where the page of a repository is. A registry with a port fits in no path: a mirror has it
+/// beside.
+fn link(name: &str) -> String {
+    match name.split_once('/') {
+        Some((host, path)) if host.contains(':') => {
+            format!("/repository/{path}?ns={}", encode(host))
+        }
+        _ => format!("/repository/{name}"),
+    }
 }
 
 /// `GET /repository/NAME`
 pub(super) async fn repository(app: &Arc<App>, name: Name, asked: &Asked<'_>) -> Result<Answer> {
     let last = asked.query.get("last").map(str::to_owned);
     let title = name.to_string();
+    let host = asked.query.get("ns").filter(|_| app.mirror);
+    let host = host
+        .map(|host| format!("ns={}&", encode(host)))
+        .unwrap_or_default();
     let html = app.read(move |contents| {
         let page = Page {
             n: TAGS,
@@ -93,7 +106,8 @@ pub(super) async fn repository(app: &Arc<App>, name: Name, asked: &Asked<'_>) ->
                 Err(error) => return Err(error),
             }
         }
-        next(&mut html, &format!("/repository/{name}"), more, tags.last());
+        let path = format!("/repository/{name}?{host}");
+        next(&mut html, &path, more, tags.last());
         Ok(html)
     });
     Ok(document(&title, &html.await?))
@@ -174,7 +188,7 @@ fn rest(html: &mut String, count: usize) {
 fn next(html: &mut String, path: &str, more: bool, last: Option<&String>) {
     if let (true, Some(last)) = (more, last) {
         let (path, last) = (escape(path), escape(&encode(last)));
-        html.push_str(&format!("<p><a href=\"{path}?last={last}\">Next</a></p>"));
+        html.push_str(&format!("<p><a href=\"{path}last={last}\">Next</a></p>"));
     }
 }
 
