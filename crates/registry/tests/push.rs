@@ -294,6 +294,12 @@ async fn a_manifest_whose_parts_are_missing_is_refused() {
     assert_eq!(error["code"], "MANIFEST_BLOB_UNKNOWN");
     let missing = json!([image.config.digest, image.layer.digest]);
     assert_eq!(error["detail"]["missing"], missing);
+    let catalog = json_body(registry.get("/v2/_catalog").await).await;
+    let known = json!(["other"]);
+    assert_eq!(
+        catalog["repositories"], known,
+        "what is refused makes no repository"
+    );
     let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": [
         { "mediaType": MANIFEST, "digest": image.digest, "size": image.bytes.len() } ] });
     let index = serde_json::to_vec(&index).unwrap();

@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use image::{Algorithm, AnyManifest, Digest};
@@ -55,7 +55,7 @@ impl Directory {
     pub fn collect(&self, grace: Grace, dry_run: bool) -> Result<Collected> {
         let _sweeping = self.sweeping()?;
         let mut live = HashSet::new();
-        let mut stale = Vec::new();
+        let mut stale = HashSet::new();
         let mut repositories = Vec::new();
         for name in write::names(&self.repositories_path())? {
             let repository = Repository(self.repositories_path().join(name));
@@ -91,7 +91,7 @@ impl Directory {
         repository: &Repository,
         grace: Grace,
         live: &mut HashSet<Digest>,
-        stale: &mut Vec<std::path::PathBuf>,
+        stale: &mut HashSet<PathBuf>,
     ) -> Result<()> {
         let mut needed = HashSet::new();
         for digest in repository.digests("manifests")? {
@@ -115,7 +115,7 @@ impl Directory {
         for digest in repository.digests("blobs")? {
             let link = repository.link(&digest);
             if !needed.contains(&digest) && is_old(&link, grace.content) {
-                stale.push(link);
+                stale.insert(link);
             } else {
                 needed.insert(digest);
             }
@@ -173,7 +173,7 @@ fn is_old(path: &Path, age: Duration) -> bool {
         .is_ok_and(|modified| is_older(modified, age))
 }
 
-fn is_empty(repository: &Repository, stale: &[std::path::PathBuf]) -> Result<bool> {
+fn is_empty(repository: &Repository, stale: &HashSet<PathBuf>) -> Result<bool> {
     let links = repository.digests("blobs")?;
     Ok(repository.digests("manifests")?.is_empty()
         && write::names(&repository.tags())?.is_empty()

@@ -48,6 +48,10 @@ impl Directory {
         };
         let repository = self.repository(name);
         let _adding = self.adding()?;
+        if !repository.exists()? {
+            // What is refused makes no repository.
+            self.check_parts(name, &repository, &parsed)?;
+        }
         write::directory(&repository.0)?;
         let _changing = repository.lock()?;
         self.check_parts(name, &repository, &parsed)?;

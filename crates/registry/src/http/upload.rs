@@ -22,7 +22,7 @@ use crate::name::{self, Name};
 const UPLOAD_ID: HeaderName = HeaderName::from_static("docker-upload-uuid");
 
 /// What is gathered before it is written.
-const BUFFER: usize = 1 << 20;
+const BUFFER: usize = 256 << 10;
 
 /// `POST`: an upload begins, or a blob comes from another repository, or in this very request.
 pub(super) async fn begin(app: &Arc<App>, name: Name, asked: Asked<'_>) -> Result<Answer> {
