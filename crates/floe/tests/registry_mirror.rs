@@ -191,3 +191,56 @@ fn a_tag_that_came_by_an_index_is_served_by_the_index() {
         assert_eq!(answer.code, 404, "an image that the node does not have");
     });
 }
+
+#[test]
+fn containerd_pulls_through_the_mirror_and_pushes_to_a_registry() {
+    machine(|floe| {
+        floe.floe(&["pull", &floe.image]).ok();
+        floe.floe(&["tag", &floe.image, &format!("{PEER}:1")]).ok();
+        let mirror = floe.serve(&["--store"]);
+        let hosts = floe.node.path("hosts/docker.io");
+        std::fs::create_dir_all(&hosts).expect("make the hosts directory");
+        let text = format!(
+            "server = \"http://{0}\"\n[host.\"http://{0}\"]\ncapabilities = [\"pull\", \"resolve\"]\n",
+            mirror.host()
+        );
+        std::fs::write(hosts.join("hosts.toml"), text).expect("write hosts.toml");
+        let containerd = testkit::Containerd::start("pause").expect("containerd");
+        let ctr = |arguments: &[&str]| {
+            let mut command = std::process::Command::new("ctr");
+            command
+                .arg("--address")
+                .arg(containerd.dir().join("containerd.sock"));
+            Said::from(command.args(arguments).output().expect("ctr is installed")).ok()
+        };
+        let hosts = floe.node.path("hosts").display().to_string();
+        let name = format!("{PEER}:1");
+        ctr(&[
+            "images",
+            "pull",
+            "--snapshotter",
+            "native",
+            "--hosts-dir",
+            &hosts,
+            &name,
+        ]);
+        let listed = ctr(&["images", "list", "-q"]);
+        assert_eq!(listed, name);
+        let served = floe.serve(&[&floe.node.path("registry").display().to_string()]);
+        let pushed = format!("{}/pushed/peer:1", served.host());
+        ctr(&["images", "push", "--plain-http", &pushed, &name]);
+        let digest = |place: &str| {
+            let words = [
+                "inspect",
+                "--tls-verify=false",
+                "--no-tags",
+                "--format",
+                "{{.Digest}}",
+                place,
+            ];
+            floe.floe(&words).ok()
+        };
+        let original = format!("docker://{}", floe.image);
+        assert_eq!(digest(&served.docker("pushed/peer:1")), digest(&original));
+    });
+}

@@ -108,14 +108,7 @@ pub(crate) struct UploadId(Uuid);
 
 impl UploadId {
     pub(crate) fn random() -> UploadId {
-        let mut bytes = [0; 16];
-        // The kernel's generator is up long before anyone can ask.
-        let mut filled = 0;
-        while filled < bytes.len() {
-            let flags = rustix::rand::GetRandomFlags::empty();
-            filled += rustix::rand::getrandom(&mut bytes[filled..], flags).unwrap_or(0);
-        }
-        UploadId(uuid::Builder::from_random_bytes(bytes).into_uuid())
+        UploadId(Uuid::new_v4())
     }
 
     /// Only the one spelling that [`fmt::Display`] writes.
