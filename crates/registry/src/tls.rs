@@ -1,11 +1,16 @@
-//! TLS of the server: its certificate, and optionally the CA that clients' certificates must be from.
+//! TLS of the server: its certificate, which may be renewed while it serves, and optionally the CA that
+//! clients' certificates must be from.
 
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
+use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig};
 
 use crate::error::{Error, Result};
@@ -13,9 +18,9 @@ use crate::error::{Error, Result};
 /// Files of TLS.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsOptions {
-    /// The certificate and those between it and the CA, PEM.
+    /// The certificate and those between it and the CA, PEM; read again when it changes.
     pub certificate: PathBuf,
-    /// Its private key, PEM.
+    /// Its private key, PEM; likewise.
     pub key: PathBuf,
     /// CAs that must have signed each client's certificate, PEM.
     pub client_ca: Option<PathBuf>,
@@ -24,9 +29,6 @@ pub struct TlsOptions {
 impl TlsOptions {
     pub(crate) fn config(&self) -> Result<Arc<ServerConfig>> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let certificates = certificates("TLS certificate", &self.certificate)?;
-        let key = PrivateKeyDer::from_pem_file(&self.key)
-            .map_err(|e| setting("TLS key", &self.key, &e))?;
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
             .map_err(|e| setting("TLS certificate", &self.certificate, &e))?;
@@ -34,23 +36,85 @@ impl TlsOptions {
             None => builder.with_no_client_auth(),
             Some(path) => {
                 let mut roots = RootCertStore::empty();
-                for root in self::certificates("TLS client CA", path)? {
-                    roots
-                        .add(root)
-                        .map_err(|e| setting("TLS client CA", path, &e))?;
+                for root in certificates("TLS client CA", path)? {
+                    let added = roots.add(root);
+                    added.map_err(|e| setting("TLS client CA", path, &e))?;
                 }
-                let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider);
-                let verifier = verifier
-                    .build()
-                    .map_err(|e| setting("TLS client CA", path, &e))?;
-                builder.with_client_cert_verifier(verifier)
+                let roots = Arc::new(roots);
+                let verifier =
+                    WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&provider));
+                let verifier = verifier.build();
+                builder.with_client_cert_verifier(
+                    verifier.map_err(|e| setting("TLS client CA", path, &e))?,
+                )
             }
         };
-        let mut config = builder
-            .with_single_cert(certificates, key)
-            .map_err(|e| setting("TLS certificate", &self.certificate, &e))?;
+        let identity = Identity::open(self.clone(), provider)?;
+        let mut config = builder.with_cert_resolver(Arc::new(identity));
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(Arc::new(config))
+    }
+
+    /// When the files were last changed.
+    fn changed(&self) -> [Option<SystemTime>; 2] {
+        let modified = |path: &Path| fs::metadata(path).and_then(|file| file.modified()).ok();
+        [modified(&self.certificate), modified(&self.key)]
+    }
+
+    /// The certificate with its key; they must belong together.
+    fn load(&self, provider: &CryptoProvider) -> Result<Arc<CertifiedKey>> {
+        let chain = certificates("TLS certificate", &self.certificate)?;
+        let key = PrivateKeyDer::from_pem_file(&self.key);
+        let key = key.map_err(|e| setting("TLS key", &self.key, &e))?;
+        CertifiedKey::from_der(chain, key, provider)
+            .map(Arc::new)
+            .map_err(|e| setting("TLS certificate", &self.certificate, &e))
+    }
+}
+
+/// What the server shows of itself: the newest certificate that could be read with its key.
+#[derive(Debug)]
+struct Identity {
+    options: TlsOptions,
+    provider: Arc<CryptoProvider>,
+    current: Mutex<Current>,
+}
+
+#[derive(Debug)]
+struct Current {
+    seen: [Option<SystemTime>; 2],
+    key: Arc<CertifiedKey>,
+}
+
+impl Identity {
+    fn open(options: TlsOptions, provider: Arc<CryptoProvider>) -> Result<Identity> {
+        let seen = options.changed();
+        let key = options.load(&provider)?;
+        Ok(Identity {
+            options,
+            provider,
+            current: Mutex::new(Current { seen, key }),
+        })
+    }
+}
+
+impl ResolvesServerCert for Identity {
+    /// Looks at the files first. One that is being replaced does no harm: it is tried again when it
+    /// has changed once more.
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = self.options.changed();
+        if changed != current.seen {
+            current.seen = changed;
+            match self.options.load(&self.provider) {
+                Ok(key) => {
+                    tracing::info!(certificate = %self.options.certificate.display(), "TLS certificate renewed");
+                    current.key = key;
+                }
+                Err(error) => tracing::warn!("the TLS certificate stays as it was: {error}"),
+            }
+        }
+        Some(Arc::clone(&current.key))
     }
 }
 

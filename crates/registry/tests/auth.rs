@@ -1,20 +1,19 @@
-//! Who may do what: htpasswd, tokens, TLS and client certificates.
+//! Who may do what: htpasswd and tokens.
 
 #![allow(missing_docs, clippy::unwrap_used, reason = "test code")]
 
 mod support;
 
-use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::KeyPair;
 use reqwest::{Method, Response, StatusCode};
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use serde_json::{Value, json};
-use support::{Registry, client, header, is_error, refused};
+use support::{Ca, Registry, header, is_error, refused};
 use tempfile::TempDir;
 
 /// bcrypt of `secret`.
@@ -360,26 +359,6 @@ async fn rsa_keys_sign_tokens_too() {
     is_error(answer, 401, "UNAUTHORIZED").await;
 }
 
-struct Ca(CertifiedIssuer<'static, KeyPair>);
-
-impl Ca {
-    fn new() -> Ca {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        Ca(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
-    }
-
-    fn issue(&self, name: &str) -> (rcgen::Certificate, KeyPair) {
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
-        (params.signed_by(&key, &self.0).unwrap(), key)
-    }
-
-    fn write(&self, dir: &Path, file: &str) {
-        std::fs::write(dir.join(file), self.0.pem()).unwrap();
-    }
-}
-
 #[tokio::test]
 async fn a_certificate_in_a_token_counts_when_a_trusted_ca_signed_it() {
     let (ca, other) = (Ca::new(), Ca::new());
@@ -420,55 +399,4 @@ fn keys_that_cannot_be_used_are_an_error_at_the_start() {
     }
     let said = refused(&dir.path().join("registry"), &options[..2]);
     assert!(said.contains("--auth-token-service"), "{said}");
-}
-
-/// A server with a certificate of `ca`, and a client that trusts it.
-fn with_tls(ca: &Ca, options: &[&str], dir: TempDir, identity: Option<String>) -> Registry {
-    let (certificate, key) = ca.issue("127.0.0.1");
-    std::fs::write(dir.path().join("cert"), certificate.pem()).unwrap();
-    std::fs::write(dir.path().join("key"), key.serialize_pem()).unwrap();
-    let mut all = vec!["--tls-cert", "{dir}/cert", "--tls-key", "{dir}/key"];
-    all.extend(options);
-    let mut registry = Registry::in_dir(dir, &all);
-    let root = reqwest::Certificate::from_pem(ca.0.pem().as_bytes()).unwrap();
-    let mut builder = client().tls_certs_only([root]);
-    if let Some(identity) = identity {
-        builder = builder.identity(reqwest::Identity::from_pem(identity.as_bytes()).unwrap());
-    }
-    registry.client = builder.build().unwrap();
-    registry.scheme = "https";
-    registry
-}
-
-#[tokio::test]
-async fn everything_goes_over_tls() {
-    let ca = Ca::new();
-    let registry = with_tls(&ca, &[], dir(), None);
-    let image = registry.push_image("a", "v1", "x").await;
-    let answer = registry.get("/v2/a/manifests/v1").await;
-    assert_eq!(answer.version(), reqwest::Version::HTTP_2);
-    assert_eq!(answer.bytes().await.unwrap(), image.bytes);
-    let plain = registry.raw(b"GET /v2/ HTTP/1.1\r\nhost: x\r\n\r\n");
-    assert!(!plain.contains("200"), "{plain}");
-}
-
-#[tokio::test]
-async fn a_client_without_the_right_certificate_is_refused() {
-    let (ca, clients) = (Ca::new(), Ca::new());
-    let options = ["--tls-client-ca", "{dir}/clients"];
-    let start = |by: Option<&Ca>| {
-        let dir = dir();
-        clients.write(dir.path(), "clients");
-        let identity = by.map(|by| {
-            let (certificate, key) = by.issue("someone");
-            format!("{}{}", certificate.pem(), key.serialize_pem())
-        });
-        with_tls(&ca, &options, dir, identity)
-    };
-    let known = start(Some(&clients));
-    assert_eq!(known.get("/v2/").await.status(), StatusCode::OK);
-    for stranger in [start(None), start(Some(&ca))] {
-        let asked = stranger.ask(Method::GET, "/v2/").send().await;
-        asked.expect_err("no certificate of the clients' CA");
-    }
 }

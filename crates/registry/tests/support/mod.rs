@@ -16,6 +16,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use image::{Descriptor, Digest, Manifest, MediaType};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use reqwest::{Client, ClientBuilder, Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -360,5 +361,26 @@ pub fn is_error(answer: Response, status: u16, code: &'static str) -> impl Futur
         let answer = json_body(answer).await;
         assert_eq!(answer["errors"][0]["code"], code, "{answer}");
         answer["errors"][0]["message"].as_str().unwrap().to_owned()
+    }
+}
+
+/// A certificate authority.
+pub struct Ca(pub CertifiedIssuer<'static, KeyPair>);
+
+impl Ca {
+    pub fn new() -> Ca {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Ca(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    pub fn issue(&self, name: &str) -> (rcgen::Certificate, KeyPair) {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        (params.signed_by(&key, &self.0).unwrap(), key)
+    }
+
+    pub fn write(&self, dir: &Path, file: &str) {
+        std::fs::write(dir.join(file), self.0.pem()).unwrap();
     }
 }
