@@ -85,7 +85,9 @@ impl Engine {
         &self.parts.layout
     }
 
-    pub(crate) fn store(&self) -> &Store {
+    /// The image store.
+    #[must_use]
+    pub fn store(&self) -> &Store {
         &self.parts.store
     }
 

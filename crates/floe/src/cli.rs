@@ -74,6 +74,13 @@ pub(crate) enum NodeCommand {
     Load(cmd::stored::LoadArgs),
     /// Remove images
     Rmi(cmd::rmi::Args),
+    /// Show how an image came to be
+    History(cmd::history::Args),
+    /// Make an image of a tar file
+    Import(cmd::import::Args),
+    /// Images: prune, and the commands above by their second names
+    #[command(subcommand)]
+    Image(cmd::image::Command),
 }
 
 /// What is done to images wherever they are, with skopeo's words: needs no engine, and no root but

@@ -3,6 +3,7 @@
 
 mod attach;
 mod cli;
+mod clock;
 mod cmd;
 mod names;
 mod output;
@@ -76,6 +77,9 @@ fn on_node(global: &Global, command: NodeCommand) -> Result<ExitCode, Failure> {
         NodeCommand::Tag(args) => cmd::stored::tag(&engine, &args),
         NodeCommand::Push(args) => cmd::stored::push(global, &engine, &args),
         NodeCommand::Save(args) => cmd::stored::save(global, &engine, &args),
+        NodeCommand::History(args) => cmd::history::run(&engine, &args),
+        NodeCommand::Import(args) => cmd::import::run(global, &engine, &args),
+        NodeCommand::Image(command) => cmd::image::run(global, &engine, command),
         NodeCommand::Load(args) => cmd::stored::load(global, &engine, &args),
     }
 }

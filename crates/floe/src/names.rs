@@ -1,6 +1,7 @@
 //! Finding a container by what a person types, and names for those that were given none.
 
 use engine::{Container, ContainerFilter, Engine};
+use image::Reference;
 
 use crate::Failure;
 
@@ -42,6 +43,22 @@ pub(crate) fn check(name: &str) -> Result<(), Failure> {
     Err(Failure::new(format!(
         "the name {name:?} is invalid: names consist of letters, digits, \"_\", \".\" and \"-\" and begin with a letter or digit"
     )))
+}
+
+/// A name for an image that is made here, with a tag: one without a registry is nobody's but ours.
+pub(crate) fn local(name: &str) -> Result<Reference, Failure> {
+    let first = name.split('/').next().unwrap_or_default();
+    let registry = name.contains('/') && (first.contains(['.', ':']) || first == "localhost");
+    let reference = match registry {
+        true => Reference::parse(name)?,
+        false => Reference::parse(&format!("localhost/{name}"))?,
+    };
+    if reference.digest().is_some() {
+        return Err(Failure::new(format!(
+            "the name {name:?} has a digest, which is not to be chosen"
+        )));
+    }
+    Ok(reference.or_latest())
 }
 
 /// Two words, chosen by the random bytes of an id so that a clash is rare.

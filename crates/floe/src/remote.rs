@@ -195,6 +195,11 @@ impl Remote {
         Ok(Remote { config, settings })
     }
 
+    /// How registries are talked to.
+    pub(crate) fn settings(&self) -> &ClientConfig {
+        &self.settings
+    }
+
     /// The node's image store.
     pub(crate) fn store(&self) -> Result<Store, Failure> {
         Ok(Store::open(&self.config.root_table.root)?)

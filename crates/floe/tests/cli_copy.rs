@@ -330,6 +330,80 @@ fn what_is_saved_is_loaded_again_with_its_name() {
 }
 
 #[test]
+fn several_images_go_into_one_archive_that_podman_and_floe_load() {
+    machine(|floe| {
+        let second = floe.image.replace(":1", ":2");
+        floe.push(&second, &["echo", "second"]);
+        floe.floe(&["pull", "-q", &floe.image, &second]).ok();
+        let (one, more, two) = (
+            "example.com/one:1",
+            "example.com/one:more",
+            "example.com/two:1",
+        );
+        floe.floe(&["tag", &floe.image, one, more]).ok();
+        floe.floe(&["tag", &second, two]).ok();
+        let file = floe.node.path("several.tar").display().to_string();
+        floe.floe(&["save", "-q", "-m", "-o", &file, one, two, more])
+            .ok();
+        let listed = json(
+            &floe
+                .floe(&["list-tags", &format!("docker-archive:{file}")])
+                .ok(),
+        );
+        assert_eq!(listed["Tags"], serde_json::json!([one, more, two]));
+        let loaded = floe.podman().run(&["load", "-q", "-i", &file]).ok();
+        for name in [one, more, two] {
+            assert!(loaded.contains(name), "{loaded}");
+        }
+        let by_podman = floe.node.path("by-podman.tar").display().to_string();
+        floe.podman()
+            .run(&["save", "-q", "-m", "-o", &by_podman, one, two])
+            .ok();
+        for archive in [&file, &by_podman] {
+            floe.floe(&["rmi", "-f", &floe.image, one, more, &second, two]);
+            floe.floe(&["load", "-q", "-i", archive]).ok();
+            for (name, says) in [(one, "default"), (two, "second")] {
+                let run = ["run", "--rm", "--network", "none", name];
+                assert_eq!(floe.floe(&run).ok(), says, "{archive}");
+            }
+        }
+        let names = floe.node.path("names.tar").display().to_string();
+        floe.floe(&["save", "-q", "-o", &names, one, "example.com/other:5"])
+            .ok();
+        let listed = json(
+            &floe
+                .floe(&["list-tags", &format!("docker-archive:{names}")])
+                .ok(),
+        );
+        assert_eq!(
+            listed["Tags"],
+            serde_json::json!([one, "example.com/other:5"])
+        );
+        floe.floe(&[
+            "save",
+            "-m",
+            "--format",
+            "oci-archive",
+            "-o",
+            "/x.tar",
+            one,
+            two,
+        ])
+        .failed(125, &["docker-archive"]);
+        floe.floe(&[
+            "save",
+            "-m",
+            "-o",
+            &floe.node.path("never.tar").display().to_string(),
+            one,
+            "nothing",
+        ])
+        .failed(125, &["nothing"]);
+        assert!(!floe.node.path("never.tar").exists());
+    });
+}
+
+#[test]
 fn push_sends_what_is_in_the_store() {
     machine(|floe| {
         let digest = floe.digest(&format!("docker://{}", floe.image));

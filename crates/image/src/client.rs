@@ -27,6 +27,7 @@ mod challenge;
 mod dns;
 mod endpoint;
 mod exchange;
+mod file;
 mod pull;
 mod push;
 mod retry;

@@ -69,6 +69,21 @@ impl Store {
         })
     }
 
+    /// The unpacked size of each layer of the image `id` (a full ID), lowest first.
+    pub fn layer_sizes(&self, id: &str) -> Result<Vec<u64>> {
+        const SIZES: &str = "
+            SELECT l.bytes FROM image_layers i JOIN layers l ON l.id = i.layer
+            WHERE i.image = ?1 ORDER BY i.position";
+        self.db().read(|db| {
+            let read = || {
+                let mut statement = db.prepare_cached(SIZES)?;
+                let rows = statement.query_map([id], |row| Ok(unsigned(row.get(0)?)))?;
+                rows.collect::<rusqlite::Result<_>>()
+            };
+            read().map_err(Error::db("read the layers of an image"))
+        })
+    }
+
     fn find_id(&self, db: &Connection, query: &str) -> Result<Option<String>> {
         if let Ok(digest) = Digest::parse(query) {
             if let Some(id) = full_id(db, digest.hex())? {

@@ -5,7 +5,7 @@
 //! and checked against the config's diff_ids.
 
 use std::collections::HashMap;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
@@ -13,20 +13,24 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use image::{Compression, Descriptor, Digest, ImageConfig, Manifest, MediaType, Reference};
 use serde::{Deserialize, Serialize};
-use tempfile::TempDir;
 
 use crate::chunks::{self, Chunks};
 use crate::document::{Document, MAX_CONFIG, MAX_MANIFEST};
 use crate::error::{Error, Result};
 use crate::name::ArchiveEntry;
-use crate::{layout, recode, temporary};
+use crate::{recode, temporary};
+
+mod write;
+
+pub(crate) use write::ArchiveTarget;
+pub use write::ArchiveWriter;
 
 pub(crate) const INDEX: &str = "manifest.json";
 /// Links from one name of the archive to another are followed this often.
 const MAX_LINKS: usize = 8;
 
 /// One image of `manifest.json`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Item {
     config: String,
@@ -264,79 +268,6 @@ fn plain(name: &str) -> String {
         }
     }
     parts.join("/")
-}
-
-/// An archive that gets an image.
-#[derive(Debug)]
-pub(crate) struct ArchiveTarget {
-    path: PathBuf,
-    name: Option<String>,
-    blobs: TempDir,
-}
-
-impl ArchiveTarget {
-    pub(crate) fn open(path: &Path, name: Option<String>) -> Result<ArchiveTarget> {
-        if fs::metadata(path).is_ok_and(|metadata| metadata.len() > 0) {
-            return Err(Error::place(
-                path.display(),
-                "it exists, and an archive cannot be added to",
-            ));
-        }
-        Ok(ArchiveTarget {
-            path: path.to_owned(),
-            name,
-            blobs: temporary::dir()?,
-        })
-    }
-
-    pub(crate) fn has_blob(&self, digest: &Digest) -> bool {
-        self.blobs.path().join(digest.hex()).exists()
-    }
-
-    pub(crate) async fn put_blob(&self, descriptor: &Descriptor, chunks: Chunks) -> Result<()> {
-        let path = self.blobs.path().join(descriptor.digest.hex());
-        layout::put_file(&path, descriptor, chunks).await
-    }
-
-    pub(crate) fn commit(self, manifest: &Manifest) -> Result<()> {
-        let config = format!("{}.json", manifest.config.digest.hex());
-        let layers: Vec<&Digest> = manifest.layers.iter().map(|layer| &layer.digest).collect();
-        let item = Item {
-            config: config.clone(),
-            repo_tags: Some(self.name.iter().cloned().collect()),
-            layers: layers.iter().map(|digest| layer_name(digest)).collect(),
-        };
-        let index = serde_json::to_vec(&[item]).map_err(Error::json(INDEX))?;
-        let temp = temporary::beside(&self.path);
-        let _undo = temporary::Removed(&temp);
-        let out = File::create_new(&temp).map_err(Error::io("create", &temp))?;
-        let mut tar = tar::Builder::new(io::BufWriter::new(out));
-        tar.mode(tar::HeaderMode::Deterministic);
-        let mut written = std::collections::HashSet::new();
-        let blobs = self.blobs.path();
-        let write = |tar: &mut tar::Builder<_>| -> io::Result<()> {
-            for digest in layers {
-                if written.insert(digest) {
-                    tar.append_path_with_name(blobs.join(digest.hex()), layer_name(digest))?;
-                }
-            }
-            tar.append_path_with_name(blobs.join(manifest.config.digest.hex()), config)?;
-            let mut header = tar::Header::new_gnu();
-            header.set_size(index.len() as u64);
-            header.set_mode(0o644);
-            tar.append_data(&mut header, INDEX, index.as_slice())
-        };
-        write(&mut tar)
-            .and_then(|()| tar.into_inner())
-            .and_then(|out| out.into_inner().map_err(io::IntoInnerError::into_error))
-            .and_then(|out| out.sync_all())
-            .map_err(Error::io("write", &temp))?;
-        fs::rename(&temp, &self.path).map_err(Error::io("rename", &self.path))
-    }
-}
-
-fn layer_name(digest: &Digest) -> String {
-    format!("{}.tar", digest.hex())
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use image::{Compression, Descriptor, Digest, Manifest, Reference, Signature};
 use crate::chunks::Chunks;
 use crate::convert::Format;
 use crate::dir::DirTarget;
-use crate::docker_archive::ArchiveTarget;
+use crate::docker_archive::{ArchiveTarget, ArchiveWriter};
 use crate::document::Document;
 use crate::error::{Error, Result};
 use crate::layout::LayoutTarget;
@@ -58,9 +58,9 @@ impl Target {
                 Kind::Layout(LayoutTarget::open_archive(file, name.as_deref())?)
             }
             Location::DockerArchive(file, entry) => {
-                let name = match entry {
-                    ArchiveEntry::Only => None,
-                    ArchiveEntry::Named(name) => Some(name.to_string()),
+                let names = match entry {
+                    ArchiveEntry::Only => Vec::new(),
+                    ArchiveEntry::Named(name) => vec![name.to_string()],
                     ArchiveEntry::At(_) => {
                         return Err(Error::place(
                             location,
@@ -68,7 +68,7 @@ impl Target {
                         ));
                     }
                 };
-                Kind::DockerArchive(ArchiveTarget::open(file, name)?)
+                Kind::DockerArchive(ArchiveTarget::open(file, names)?)
             }
             Location::Dir(dir) => Kind::Dir(DirTarget::open(dir)?),
             Location::Store(name) => {
@@ -79,6 +79,15 @@ impl Target {
             location: location.clone(),
             kind,
         })
+    }
+
+    /// A place among others in an archive of `docker save`, under these names. The archive is there
+    /// when its writer is finished.
+    pub fn in_archive(writer: &ArchiveWriter, names: Vec<String>) -> Target {
+        Target {
+            location: Location::DockerArchive(writer.path().to_owned(), ArchiveEntry::Only),
+            kind: Kind::DockerArchive(ArchiveTarget::among(writer, names)),
+        }
     }
 
     /// The place.

@@ -1,5 +1,7 @@
 //! ListImages, ImageStatus, RemoveImage: what is in the store.
 
+use std::collections::HashSet;
+
 use image::Reference;
 
 use super::ImageRecord;
@@ -98,5 +100,36 @@ impl Engine {
         self.store().remove(&record.id)?;
         self.store().gc()?;
         Ok(())
+    }
+
+    /// Removes the images that `doomed` says, but for pinned ones and those that a container uses,
+    /// and returns them.
+    ///
+    /// # Errors
+    /// A store that cannot be read or changed.
+    pub fn prune_images(&self, doomed: impl Fn(&ImageRecord) -> bool) -> Result<Vec<ImageRecord>> {
+        let containers = self.containers(&ContainerFilter::default())?;
+        let used: HashSet<&str> = containers.iter().map(|c| c.image_id.as_str()).collect();
+        let mut removed = Vec::new();
+        for image in self.store().images()? {
+            if image.pinned || used.contains(image.id.as_str()) || !doomed(&image) {
+                continue;
+            }
+            if self.store().remove(&image.id)? {
+                removed.push(image);
+            }
+        }
+        if !removed.is_empty() {
+            self.store().gc()?;
+        }
+        Ok(removed)
+    }
+
+    /// The unpacked size of each layer of an image, lowest first.
+    ///
+    /// # Errors
+    /// A store that cannot be read.
+    pub fn layer_sizes(&self, image: &ImageRecord) -> Result<Vec<u64>> {
+        Ok(self.store().layer_sizes(&image.id)?)
     }
 }

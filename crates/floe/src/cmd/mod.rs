@@ -3,7 +3,10 @@
 pub(crate) mod copy;
 pub(crate) mod delete;
 pub(crate) mod exec;
+pub(crate) mod history;
+pub(crate) mod image;
 pub(crate) mod images;
+pub(crate) mod import;
 pub(crate) mod inspect;
 pub(crate) mod list_tags;
 pub(crate) mod login;

@@ -1,12 +1,12 @@
 //! `floe push`, `save`, `load` and `tag`: podman's words for moving what is in the store.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use engine::Engine;
 use image::{AnyManifest, Reference};
-use transfer::{ArchiveEntry, Format, Location, Options, Source, Target};
+use transfer::{ArchiveWriter, Format, Location, Options, Source, Target};
 
 use super::copy::watch;
 use super::sign::SignFlags;
@@ -45,8 +45,12 @@ pub(crate) struct SaveArgs {
     /// Print nothing
     #[arg(long, short)]
     quiet: bool,
-    /// Name or id
-    image: String,
+    /// Take all arguments for images, and write them into one docker-archive
+    #[arg(long, short)]
+    multi_image_archive: bool,
+    /// Name or id; what follows are further names for the image in the archive, or further images
+    #[arg(required = true, value_name = "IMAGE")]
+    images: Vec<String>,
 }
 
 /// Options of `floe load`.
@@ -102,8 +106,13 @@ pub(crate) fn push(global: &Global, engine: &Engine, args: &PushArgs) -> Result<
 }
 
 pub(crate) fn save(global: &Global, engine: &Engine, args: &SaveArgs) -> Result<ExitCode, Failure> {
-    let image = engine.image(&args.image)?;
-    let name = engine.tag_meant(&image, &args.image);
+    let archive = args.format == "docker-archive";
+    if args.images.len() > 1 && !archive {
+        return Err(Failure::new(format!(
+            "{} holds one image under one name: only docker-archive holds more",
+            args.format
+        )));
+    }
     let spool = match &args.output {
         Some(_) => None,
         None if args.format.ends_with("-dir") => {
@@ -116,31 +125,81 @@ pub(crate) fn save(global: &Global, engine: &Engine, args: &SaveArgs) -> Result<
         (None, Some(spool)) => spool.path().join("image.tar"),
         (None, None) => return Err(Failure::new("there is no place for the archive")),
     };
-    let to = match args.format.as_str() {
-        "oci-archive" => Location::LayoutArchive(path.clone(), name),
-        "oci-dir" => Location::Layout(path.clone(), name),
-        "docker-dir" => Location::Dir(path.clone()),
-        _ => {
-            let entry = match name {
-                Some(name) => ArchiveEntry::Named(Reference::parse(&name)?),
-                None => ArchiveEntry::Only,
-            };
-            Location::DockerArchive(path.clone(), entry)
-        }
-    };
     let quiet = args.quiet || spool.is_some();
-    let from = Location::Store(image.id);
-    move_image(
-        global,
-        &Flags::default(),
-        (from, to),
-        &Options::default(),
-        quiet,
-    )?;
+    match archive {
+        true => save_archive(global, engine, args, &path, quiet)?,
+        false => save_one(global, engine, args, &path, quiet)?,
+    }
     if spool.is_some() {
         io::copy(&mut std::fs::File::open(path)?, &mut io::stdout())?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn save_one(
+    global: &Global,
+    engine: &Engine,
+    args: &SaveArgs,
+    path: &Path,
+    quiet: bool,
+) -> Result<(), Failure> {
+    let asked = args.images.first().map_or("", String::as_str);
+    let image = engine.image(asked)?;
+    let name = engine.tag_meant(&image, asked);
+    let to = match args.format.as_str() {
+        "oci-archive" => Location::LayoutArchive(path.to_owned(), name),
+        "oci-dir" => Location::Layout(path.to_owned(), name),
+        _ => Location::Dir(path.to_owned()),
+    };
+    let (flags, options) = (Flags::default(), Options::default());
+    move_image(
+        global,
+        &flags,
+        (Location::Store(image.id), to),
+        &options,
+        quiet,
+    )?;
+    Ok(())
+}
+
+/// Images and their names in one archive: as many images as arguments, or one with many names.
+fn save_archive(
+    global: &Global,
+    engine: &Engine,
+    args: &SaveArgs,
+    path: &Path,
+    quiet: bool,
+) -> Result<(), Failure> {
+    let images = match args.multi_image_archive {
+        true => args.images.as_slice(),
+        false => &args.images[..1],
+    };
+    let mut wanted = Vec::new();
+    for asked in images {
+        let image = engine.image(asked)?;
+        let name = engine.tag_meant(&image, asked);
+        wanted.push((image, Vec::from_iter(name)));
+    }
+    if !args.multi_image_archive {
+        for name in &args.images[1..] {
+            let name = Reference::parse(name)?.or_latest();
+            wanted
+                .iter_mut()
+                .for_each(|(_, names)| names.push(name.to_string()));
+        }
+    }
+    let remote = Remote::new(global)?;
+    let writer = ArchiveWriter::create(path)?;
+    for (image, names) in wanted {
+        let from = Location::Store(image.id);
+        let access = Flags::default().access(&remote, &from)?;
+        remote::block_on(async {
+            let source = Source::open(&from, &access).await?;
+            let target = Target::in_archive(&writer, names);
+            Ok(transfer::copy(&source, target, &Options::default(), &watch(quiet)).await?)
+        })?;
+    }
+    Ok(writer.finish()?)
 }
 
 pub(crate) fn load(global: &Global, engine: &Engine, args: &LoadArgs) -> Result<ExitCode, Failure> {

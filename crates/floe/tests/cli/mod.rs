@@ -241,3 +241,33 @@ pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
 pub(crate) fn signal(child: &Child, signal: Signal) {
     kill_process(Pid::from_child(child), signal).expect("signal floe");
 }
+
+/// Debian's podman with a private storage on this machine.
+pub(crate) struct Podman(std::path::PathBuf);
+
+impl Machine {
+    pub(crate) fn podman(&self) -> Podman {
+        Podman(self.node.path("podman"))
+    }
+}
+
+impl Podman {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("podman");
+        for (option, dir) in [
+            ("--root", "root"),
+            ("--runroot", "run"),
+            ("--tmpdir", "tmp"),
+        ] {
+            command.arg(option).arg(self.0.join(dir));
+        }
+        command.args(["--storage-driver", "vfs"]).args(arguments);
+        command.stdin(Stdio::null());
+        command
+    }
+
+    pub(crate) fn run(&self, arguments: &[&str]) -> Said {
+        let output = self.command(arguments).output();
+        output.expect("podman is installed").into()
+    }
+}

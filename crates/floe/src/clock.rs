@@ -1,0 +1,81 @@
+//! Times as people and images write them.
+
+use time::format_description::well_known::Rfc3339;
+use time::{OffsetDateTime, UtcDateTime};
+
+use crate::Failure;
+
+/// Now, as images write it.
+pub(crate) fn now() -> Result<String, Failure> {
+    let now = UtcDateTime::now();
+    now.format(&Rfc3339)
+        .map_err(|e| Failure::new(format!("write the time: {e}")))
+}
+
+/// Seconds since 1970 of an RFC 3339 time.
+pub(crate) fn seconds(text: &str) -> Option<i64> {
+    let time = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+    Some(time.unix_timestamp())
+}
+
+/// A point in the past, as podman's filters have it: `2h30m` ago, seconds since 1970, an RFC 3339
+/// time, or a date in UTC with or without a time.
+pub(crate) fn until(text: &str) -> Result<i64, Failure> {
+    if let Some(ago) = ago(text) {
+        return Ok(UtcDateTime::now().unix_timestamp().saturating_sub(ago));
+    }
+    if let Some(seconds) = text.parse().ok().or_else(|| seconds(text)) {
+        return Ok(seconds);
+    }
+    let whole = match text.contains('T') {
+        true => format!("{text}Z"),
+        false => format!("{text}T00:00:00Z"),
+    };
+    seconds(&whole).ok_or_else(|| {
+        Failure::new(format!(
+            "{text:?} is no time: write 10m, 2h30m, 2024-01-02, 2024-01-02T15:04:05Z or seconds since 1970"
+        ))
+    })
+}
+
+/// The seconds of a Go duration.
+fn ago(text: &str) -> Option<i64> {
+    let mut rest = text;
+    let mut sum = 0_i64;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
+        let number: i64 = rest[..digits].parse().ok()?;
+        let (unit, after) = match rest[digits..].as_bytes() {
+            [b'm', b's', ..] => (0, digits + 2),
+            [b'h', ..] => (3600, digits + 1),
+            [b'm', ..] => (60, digits + 1),
+            [b's', ..] => (1, digits + 1),
+            _ => return None,
+        };
+        sum = sum.checked_add(number.checked_mul(unit)?)?;
+        rest = &rest[after..];
+    }
+    (!text.is_empty()).then_some(sum)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_as_podman_reads_them() {
+        assert_eq!(until("1700000000").unwrap(), 1_700_000_000);
+        assert_eq!(until("2023-11-14T22:13:20Z").unwrap(), 1_700_000_000);
+        assert_eq!(until("2023-11-14T22:13:20").unwrap(), 1_700_000_000);
+        assert_eq!(until("2023-11-14").unwrap(), 1_699_920_000);
+        let now = UtcDateTime::now().unix_timestamp();
+        let hour = until("1h").unwrap();
+        assert!((now - 3601..=now - 3599).contains(&hour), "{hour}");
+        assert_eq!(ago("2h30m10s5ms"), Some(9010));
+        for bad in ["", "1", "1x", "h", "1h2"] {
+            assert_eq!(ago(bad), None, "{bad}");
+        }
+        assert!(until("yesterday").is_err());
+        assert!(seconds(&super::now().unwrap()).is_some());
+    }
+}

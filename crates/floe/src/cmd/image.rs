@@ -1,0 +1,53 @@
+//! `floe image`: podman's second way to write the commands for images, and the first for `prune`.
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use engine::Engine;
+
+use super::{history, images, import, pull, rmi, stored};
+use crate::Failure;
+use crate::cli::Global;
+
+mod prune;
+
+/// What can be done to images.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Show how an image came to be
+    History(history::Args),
+    /// Make an image of a tar file
+    Import(import::Args),
+    /// List images
+    #[command(visible_alias = "ls")]
+    List(images::Args),
+    /// Read images from an archive
+    Load(stored::LoadArgs),
+    /// Remove images that nothing uses
+    Prune(prune::Args),
+    /// Fetch images from registries
+    Pull(pull::Args),
+    /// Send an image to a registry
+    Push(stored::PushArgs),
+    /// Remove images
+    Rm(rmi::Args),
+    /// Write images to an archive
+    Save(stored::SaveArgs),
+    /// Give an image further names
+    Tag(stored::TagArgs),
+}
+
+pub(crate) fn run(global: &Global, engine: &Engine, command: Command) -> Result<ExitCode, Failure> {
+    match command {
+        Command::History(args) => history::run(engine, &args),
+        Command::Import(args) => import::run(global, engine, &args),
+        Command::List(args) => images::run(engine, &args),
+        Command::Load(args) => stored::load(global, engine, &args),
+        Command::Prune(args) => prune::run(engine, &args),
+        Command::Pull(args) => pull::run(engine, &args),
+        Command::Push(args) => stored::push(global, engine, &args),
+        Command::Rm(args) => rmi::run(engine, &args),
+        Command::Save(args) => stored::save(global, engine, &args),
+        Command::Tag(args) => stored::tag(engine, &args),
+    }
+}
