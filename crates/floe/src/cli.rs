@@ -81,6 +81,9 @@ pub(crate) enum NodeCommand {
     /// Images: prune, and the commands above by their second names
     #[command(subcommand)]
     Image(cmd::image::Command),
+    /// Put indexes for several platforms together
+    #[command(subcommand)]
+    Manifest(cmd::manifest::Command),
 }
 
 /// What is done to images wherever they are, with skopeo's words: needs no engine, and no root but
@@ -89,6 +92,8 @@ pub(crate) enum NodeCommand {
 pub(crate) enum MoveCommand {
     /// Copy an image from one place to another
     Copy(Box<cmd::copy::Args>),
+    /// Copy all images of repositories, a directory or a list
+    Sync(Box<cmd::sync::Args>),
     /// Show what an image is, without copying it
     Inspect(cmd::inspect::Args),
     /// List the tags of a repository

@@ -45,7 +45,7 @@ fn ago(text: &str) -> Option<i64> {
     while !rest.is_empty() {
         let digits = rest.find(|c: char| !c.is_ascii_digit())?;
         let number: i64 = rest[..digits].parse().ok()?;
-        let (unit, after) = match rest[digits..].as_bytes() {
+        let (unit, after) = match &rest.as_bytes()[digits..] {
             [b'm', b's', ..] => (0, digits + 2),
             [b'h', ..] => (3600, digits + 1),
             [b'm', ..] => (60, digits + 1),

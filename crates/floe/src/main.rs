@@ -80,6 +80,7 @@ fn on_node(global: &Global, command: NodeCommand) -> Result<ExitCode, Failure> {
         NodeCommand::History(args) => cmd::history::run(&engine, &args),
         NodeCommand::Import(args) => cmd::import::run(global, &engine, &args),
         NodeCommand::Image(command) => cmd::image::run(global, &engine, command),
+        NodeCommand::Manifest(command) => cmd::manifest::run(global, &engine, command),
         NodeCommand::Load(args) => cmd::stored::load(global, &engine, &args),
     }
 }
@@ -87,6 +88,7 @@ fn on_node(global: &Global, command: NodeCommand) -> Result<ExitCode, Failure> {
 fn move_images(global: &Global, command: MoveCommand) -> Result<ExitCode, Failure> {
     match command {
         MoveCommand::Copy(args) => cmd::copy::run(global, *args),
+        MoveCommand::Sync(args) => cmd::sync::run(global, &args),
         MoveCommand::Inspect(args) => cmd::inspect::run(global, &args),
         MoveCommand::ListTags(args) => cmd::list_tags::run(global, &args),
         MoveCommand::Delete(args) => cmd::delete::run(global, &args),

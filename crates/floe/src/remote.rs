@@ -110,6 +110,35 @@ impl Flags {
         }
     }
 
+    /// The same with what is known better about one registry.
+    pub(crate) fn but(
+        &self,
+        creds: Option<String>,
+        tls_verify: Option<bool>,
+        cert_dir: Option<PathBuf>,
+    ) -> Flags {
+        let better = Flags {
+            creds,
+            tls_verify,
+            cert_dir,
+            ..Flags::default()
+        };
+        let no_creds = self.no_creds && better.creds.is_none();
+        Flags {
+            no_creds,
+            ..better.or(self)
+        }
+    }
+
+    /// The same for a place that the user and password are not for.
+    pub(crate) fn without_creds(&self) -> Flags {
+        Flags {
+            creds: None,
+            no_creds: false,
+            ..self.clone()
+        }
+    }
+
     fn or(self, both: &Flags) -> Flags {
         Flags {
             creds: self.creds.or_else(|| both.creds.clone()),

@@ -13,7 +13,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use crate::error::{Error, Result};
 
 /// The schema written by this program, kept in `PRAGMA user_version`.
-const SCHEMA_VERSION: i64 = 1;
+const SCHEMA_VERSION: i64 = 2;
 
 /// How long a statement waits for another process's transaction.
 const BUSY: Duration = Duration::from_secs(60);
@@ -115,6 +115,14 @@ CREATE TRIGGER images_update AFTER UPDATE OF manifest ON images
 CREATE TRIGGER images_delete AFTER DELETE ON images
   BEGIN UPDATE state SET value = value + 1 WHERE key = 'names'; END;
 ";
+
+/// From version 1 to 2: manifest lists.
+const LISTS: &str = "
+CREATE TABLE lists(name TEXT PRIMARY KEY, document BLOB NOT NULL) STRICT, WITHOUT ROWID;
+";
+
+/// What makes each version, from nothing on, out of the one before it.
+const MIGRATIONS: [&str; SCHEMA_VERSION as usize] = [SCHEMA, LISTS];
 
 /// Whether a commit waits for the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -223,11 +231,13 @@ impl Database {
         }
         in_transaction(connection, |tx| {
             // Another process may have been first.
-            if self.version(tx)? == 0 {
-                tx.execute_batch(SCHEMA)
-                    .and_then(|()| tx.pragma_update(None, "user_version", SCHEMA_VERSION))
-                    .map_err(Error::db("create the schema"))?;
+            let found = usize::try_from(self.version(tx)?).unwrap_or_default();
+            for migration in MIGRATIONS.iter().skip(found) {
+                tx.execute_batch(migration)
+                    .map_err(Error::db("bring the schema up to date"))?;
             }
+            tx.pragma_update(None, "user_version", SCHEMA_VERSION)
+                .map_err(Error::db("record the schema version"))?;
             Ok(())
         })
     }

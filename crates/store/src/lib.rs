@@ -28,6 +28,7 @@ mod layer;
 mod layout;
 mod lease;
 mod limits;
+mod lists;
 mod owner;
 mod repositories;
 mod rootfs;

@@ -11,6 +11,7 @@ use crate::docker_archive::ArchiveSource;
 use crate::document::{Document, MAX_CONFIG};
 use crate::error::{Error, Result};
 use crate::layout::LayoutSource;
+use crate::list::ListSource;
 use crate::name::Location;
 use crate::registry::RegistrySource;
 use crate::stored::StoredSource;
@@ -48,6 +49,7 @@ enum Kind {
     DockerArchive(ArchiveSource),
     Dir(DirSource),
     Store(StoredSource),
+    List(ListSource),
 }
 
 impl Source {
@@ -80,6 +82,14 @@ impl Source {
         })
     }
 
+    /// An index that was made here, with the places of what it points at.
+    pub(crate) fn list(name: &str, list: ListSource) -> Source {
+        Source {
+            location: Location::Store(name.to_owned()),
+            kind: Kind::List(list),
+        }
+    }
+
     /// The place.
     pub fn location(&self) -> &Location {
         &self.location
@@ -93,6 +103,7 @@ impl Source {
             Kind::DockerArchive(source) => Ok(source.manifest()),
             Kind::Dir(source) => source.manifest(digest),
             Kind::Store(source) => source.manifest(digest),
+            Kind::List(source) => Box::pin(source.manifest(digest)).await,
         }
     }
 
@@ -141,6 +152,7 @@ impl Source {
             Kind::DockerArchive(source) => source.blob(descriptor).await,
             Kind::Dir(source) => source.blob(descriptor).await,
             Kind::Store(source) => source.blob(descriptor),
+            Kind::List(source) => Box::pin(source.blob(descriptor)).await,
         }
     }
 

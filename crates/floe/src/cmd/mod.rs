@@ -11,6 +11,7 @@ pub(crate) mod inspect;
 pub(crate) mod list_tags;
 pub(crate) mod login;
 pub(crate) mod logs;
+pub(crate) mod manifest;
 pub(crate) mod manifest_digest;
 pub(crate) mod ps;
 pub(crate) mod pull;
@@ -22,6 +23,7 @@ pub(crate) mod serve;
 pub(crate) mod sign;
 pub(crate) mod stop;
 pub(crate) mod stored;
+pub(crate) mod sync;
 
 use std::process::ExitCode;
 

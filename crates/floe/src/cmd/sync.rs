@@ -1,0 +1,220 @@
+//! `floe sync`: all images of repositories, of a directory or of a list in YAML, to a registry or a
+//! directory (skopeo sync).
+//!
+//! Must never overwrite an image that is in the destination directory already.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::ValueEnum;
+use transfer::{Format, Instances, Location, Options, Source, Target};
+
+use super::copy::{PlatformFlags, watch};
+use crate::Failure;
+use crate::cli::Global;
+use crate::remote::{self, Flags, PolicyFlags, Remote, SourceFlags, TargetFlags};
+
+mod list;
+mod plan;
+
+use plan::Job;
+
+/// Options of `floe sync`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// What SOURCE is
+    #[arg(long, short, value_name = "TRANSPORT")]
+    src: From,
+    /// What DESTINATION is
+    #[arg(long, short, value_name = "TRANSPORT")]
+    dest: To,
+    /// Keep the whole name of each image below DESTINATION, not only its last part
+    #[arg(long)]
+    scoped: bool,
+    /// Copy all images of an index, and the index
+    #[arg(long, short)]
+    all: bool,
+    /// Append to the tag of each image
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true,
+        allow_hyphen_values = true
+    )]
+    append_suffix: String,
+    /// Say what would be copied, and copy nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Go on past images that cannot be copied, and fail at the end
+    #[arg(long)]
+    keep_going: bool,
+    /// Type of the manifests to write: oci or v2s2 [default: as they are]
+    #[arg(long, short, value_parser = ["oci", "v2s2"])]
+    format: Option<String>,
+    /// Fail rather than change a digest
+    #[arg(long)]
+    preserve_digests: bool,
+    #[command(flatten)]
+    platform: PlatformFlags,
+    #[command(flatten)]
+    both: Flags,
+    #[command(flatten)]
+    from: SourceFlags,
+    #[command(flatten)]
+    to: TargetFlags,
+    #[command(flatten)]
+    policy: PolicyFlags,
+    /// A repository with or without tag, a directory, or a YAML file
+    source: String,
+    /// A registry with or without a namespace, or a directory
+    destination: String,
+}
+
+/// What images are taken from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum From {
+    /// A repository
+    Docker,
+    /// A directory
+    Dir,
+    /// A list of registries and their images
+    Yaml,
+}
+
+/// What images go to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum To {
+    /// A registry
+    Docker,
+    /// A directory
+    Dir,
+}
+
+impl Args {
+    fn options(&self) -> Options {
+        Options {
+            instances: match self.all {
+                true => Instances::All,
+                false => Instances::One(self.platform.platform()),
+            },
+            format: self.format.as_deref().map(|format| match format {
+                "oci" => Format::Oci,
+                _ => Format::Docker,
+            }),
+            preserve_digests: self.preserve_digests,
+            ..Options::default()
+        }
+    }
+
+    /// Where an image goes. `name` is what it is called at its source.
+    fn target(&self, name: &str) -> Result<Location, Failure> {
+        let name = match self.scoped {
+            true => name,
+            false => name.rsplit('/').next().unwrap_or(name),
+        };
+        let name = format!("{name}{}", self.append_suffix);
+        match self.dest {
+            To::Dir => Ok(Location::Dir(Path::new(&self.destination).join(name))),
+            To::Docker => {
+                let destination = self.destination.trim_end_matches('/');
+                Ok(Location::parse(&format!("docker://{destination}/{name}"))?)
+            }
+        }
+    }
+}
+
+/// What sync has to say about all images at once.
+#[derive(Default)]
+struct Tally {
+    copied: usize,
+    failed: usize,
+}
+
+impl Tally {
+    /// Goes on after a failure, or not.
+    fn failed(&mut self, error: Failure, keep_going: bool) -> Result<(), Failure> {
+        if !keep_going {
+            return Err(error);
+        }
+        eprintln!("Error: {error}");
+        self.failed += 1;
+        Ok(())
+    }
+}
+
+pub(crate) fn run(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
+    if (args.src, args.dest) == (From::Dir, To::Dir) {
+        return Err(Failure::new(
+            "from a directory to a directory there is nothing to do for sync: copy the files",
+        ));
+    }
+    let remote = Remote::new(global)?;
+    let source = args.from.clone().with(&args.both);
+    let mut tally = Tally::default();
+    let planned = match args.src {
+        From::Docker => plan::repository(&remote, &args.source, &source).map(|jobs| vec![Ok(jobs)]),
+        From::Dir => plan::directory(Path::new(&args.source), &source).map(|jobs| vec![Ok(jobs)]),
+        From::Yaml => plan::yaml(&remote, Path::new(&args.source), &source),
+    }?;
+    let mut jobs = Vec::new();
+    for found in planned {
+        match found {
+            Ok(found) => jobs.extend(found),
+            Err(error) => tally.failed(error, args.keep_going)?,
+        }
+    }
+    let count = jobs.len();
+    for (number, job) in jobs.iter().enumerate() {
+        let target = args.target(&job.name)?;
+        if args.dry_run {
+            println!("Would copy {} to {target}", job.from);
+            continue;
+        }
+        println!(
+            "Copying image {}/{count}: {} to {target}",
+            number + 1,
+            job.from
+        );
+        match copy(&remote, args, job, &target) {
+            Ok(()) => tally.copied += 1,
+            Err(error) => tally.failed(error, args.keep_going)?,
+        }
+    }
+    if args.dry_run {
+        println!("Would have copied {count} images");
+    } else {
+        println!("Copied {} images", tally.copied);
+    }
+    match tally.failed {
+        0 => Ok(ExitCode::SUCCESS),
+        failed => Err(Failure::new(format!(
+            "{failed} of the sources or images failed; see above"
+        ))),
+    }
+}
+
+fn copy(remote: &Remote, args: &Args, job: &Job, to: &Location) -> Result<(), Failure> {
+    if let Location::Dir(dir) = to
+        && dir.exists()
+    {
+        return Err(Failure::new(format!(
+            "{to}: it is there already, and is not overwritten"
+        )));
+    }
+    remote.check(&job.from, &args.policy)?;
+    let source_access = job.flags.access(remote, &job.from)?;
+    let target_access = args.to.clone().with(&args.both).access(remote, to)?;
+    let copied = remote::block_on(async {
+        let source = Source::open(&job.from, &source_access).await?;
+        source.manifest(None).await?;
+        let target = Target::open(to, &target_access).await?;
+        let watch = watch(false);
+        Ok(transfer::copy(&source, target, &args.options(), &watch).await?)
+    });
+    if let (Err(_), Location::Dir(dir)) = (&copied, to) {
+        // Half an image would be in the way of the next sync.
+        let _ = std::fs::remove_dir_all(dir);
+    }
+    copied.map(drop)
+}

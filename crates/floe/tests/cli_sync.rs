@@ -1,0 +1,273 @@
+//! `floe sync`, beside Debian's `skopeo sync`.
+
+mod cli;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+
+use cli::{Machine, Said, machine};
+use serde_json::Value;
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).expect("JSON")
+}
+
+impl Machine {
+    /// Debian's skopeo in floe's place.
+    fn skopeo(&self, arguments: &[&str]) -> Said {
+        let mut command = Command::new("skopeo");
+        command.args(["--insecure-policy"]).args(arguments);
+        command.args(["--src-tls-verify=false", "--dest-tls-verify=false"]);
+        command.output().expect("skopeo is installed").into()
+    }
+
+    fn dir(&self, name: &str) -> String {
+        self.node.path(name).display().to_string()
+    }
+
+    /// `HOST/cli/busybox` with the tags 1, 1.5 and 2.
+    fn repository(&self) -> String {
+        for tag in ["1.5", "2"] {
+            self.push(
+                &self.image.replace(":1", &format!(":{tag}")),
+                &["echo", tag],
+            );
+        }
+        format!("{}/cli/busybox", self.registry.host())
+    }
+
+    fn tags(&self, repository: &str) -> Vec<String> {
+        let tags = json(
+            &self
+                .floe(&["list-tags", &format!("docker://{repository}")])
+                .ok(),
+        );
+        let mut tags: Vec<_> = tags["Tags"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default()
+            .iter()
+            .filter_map(|tag| tag.as_str().map(str::to_owned))
+            .collect();
+        tags.sort();
+        tags
+    }
+}
+
+/// Every file below a directory, with its content but for what two copies may differ in.
+fn tree(dir: &Path) -> BTreeMap<String, u64> {
+    let mut all = BTreeMap::new();
+    let mut left = vec![dir.to_owned()];
+    while let Some(at) = left.pop() {
+        for entry in std::fs::read_dir(&at).expect("read") {
+            let entry = entry.expect("an entry");
+            let path = entry.path();
+            if path.is_dir() {
+                left.push(path);
+                continue;
+            }
+            let name = path.strip_prefix(dir).expect("below").display().to_string();
+            let size = match name.ends_with("version") {
+                true => 0,
+                false => entry.metadata().expect("stat").len(),
+            };
+            all.insert(name, size);
+        }
+    }
+    all
+}
+
+#[test]
+fn a_repository_goes_to_a_directory_as_skopeo_brings_it_there_and_back() {
+    machine(|floe| {
+        let repository = floe.repository();
+        for scoped in [false, true] {
+            let (ours, theirs) = (format!("ours-{scoped}"), format!("theirs-{scoped}"));
+            let with = |dir: &str| {
+                let mut arguments = vec!["sync", "--src", "docker", "--dest", "dir"];
+                arguments.extend(scoped.then_some("--scoped"));
+                arguments.extend([repository.as_str(), dir]);
+                arguments
+                    .iter()
+                    .map(|word| (*word).to_owned())
+                    .collect::<Vec<_>>()
+            };
+            let words = with(&floe.dir(&ours));
+            let said = floe
+                .floe(&words.iter().map(String::as_str).collect::<Vec<_>>())
+                .ok();
+            assert!(said.ends_with("Copied 3 images"), "{said}");
+            let words = with(&floe.dir(&theirs));
+            floe.skopeo(&words.iter().map(String::as_str).collect::<Vec<_>>())
+                .ok();
+            assert_eq!(tree(&floe.node.path(&ours)), tree(&floe.node.path(&theirs)));
+        }
+        // Back from the directory, with an ending.
+        let target = format!("{}/back", floe.registry.host());
+        let back = [
+            "sync",
+            "-s",
+            "dir",
+            "-d",
+            "docker",
+            "--append-suffix",
+            "-mirror",
+        ];
+        let mut ours = back.to_vec();
+        let dir = floe.dir("theirs-false");
+        ours.extend([dir.as_str(), &target]);
+        floe.floe(&ours).ok();
+        let tags = floe.tags(&format!("{target}/busybox"));
+        assert_eq!(tags, ["1-mirror", "1.5-mirror", "2-mirror"]);
+        // What is there is not overwritten.
+        let again = [
+            "sync",
+            "-s",
+            "docker",
+            "-d",
+            "dir",
+            &repository,
+            &floe.dir("ours-false"),
+        ];
+        floe.floe(&again).failed(125, &["there already"]);
+    });
+}
+
+#[test]
+fn a_list_in_yaml_means_what_it_means_to_skopeo() {
+    machine(|floe| {
+        floe.repository();
+        let private = testkit::Registry::start_private().expect("a registry");
+        let secret = format!("docker://{}/secret:7", private.host());
+        let creds = ["--dest-creds", "floe:secret", "--dest-tls-verify=false"];
+        let mut copy = vec!["copy", "-q"];
+        copy.extend(creds);
+        let original = format!("docker://{}", floe.image);
+        copy.extend([original.as_str(), &secret]);
+        floe.floe(&copy).ok();
+        let list = format!(
+            "{}:\n    tls-verify: false\n    images:\n        cli/busybox:\n            - \"2\"\n    \
+             images-by-tag-regex:\n        cli/busybox: ^1\\.\n{}:\n    tls-verify: false\n    \
+             credentials:\n        username: floe\n        password: secret\n    images:\n        secret: []\n",
+            floe.registry.host(),
+            private.host(),
+        );
+        let file = floe.dir("list.yaml");
+        std::fs::write(&file, list).expect("write");
+        let (ours, theirs) = (floe.dir("ours"), floe.dir("theirs"));
+        let dry = ["sync", "--dry-run", "-s", "yaml", "-d", "dir", &file, &ours];
+        let said = floe.floe(&dry).ok();
+        assert!(
+            said.contains("Would copy") && said.ends_with("3 images"),
+            "{said}"
+        );
+        assert!(!Path::new(&ours).exists());
+        floe.floe(&["sync", "-s", "yaml", "-d", "dir", "--scoped", &file, &ours])
+            .ok();
+        floe.skopeo(&[
+            "sync", "-s", "yaml", "-d", "dir", "--scoped", &file, &theirs,
+        ])
+        .ok();
+        assert_eq!(tree(Path::new(&ours)), tree(Path::new(&theirs)));
+        assert_eq!(
+            tree(Path::new(&ours))
+                .keys()
+                .filter(|name| name.ends_with("version"))
+                .count(),
+            3
+        );
+    });
+}
+
+#[test]
+fn one_tag_of_a_registry_goes_to_another_and_failures_can_be_passed_over() {
+    machine(|floe| {
+        let repository = floe.repository();
+        let to = testkit::Registry::start().expect("a registry");
+        let target = format!("{}/mirror", to.host());
+        let insecure = ["--dest-tls-verify=false", "-s", "docker", "-d", "docker"];
+        let mut one = vec!["sync"];
+        one.extend(insecure);
+        let (tag, scoped) = (format!("{repository}:1.5"), format!("{target}/x"));
+        one.extend([tag.as_str(), &target]);
+        floe.floe(&one).ok();
+        let seen = |name: &str| {
+            let place = format!("docker://{name}");
+            let inspect = [
+                "inspect",
+                "--no-tags",
+                "--tls-verify=false",
+                "--format",
+                "{{.Digest}}",
+                &place,
+            ];
+            floe.floe(&inspect)
+        };
+        assert_eq!(seen(&format!("{target}/busybox:1.5")), seen(&tag));
+        assert_ne!(seen(&format!("{target}/busybox:1")).code, 0);
+        let list = format!(
+            "{host}:\n  images:\n    cli/missing: [\"1\"]\n    cli/busybox: [\"1\"]\n    none: []\n",
+            host = floe.registry.host()
+        );
+        let file = floe.dir("list.yaml");
+        std::fs::write(&file, list).expect("write");
+        let with = |more: &[&str]| {
+            let mut words = vec![
+                "sync",
+                "--dest-tls-verify=false",
+                "-s",
+                "yaml",
+                "-d",
+                "docker",
+            ];
+            words.extend(more);
+            words.extend([file.as_str(), &scoped]);
+            floe.floe(&words)
+        };
+        with(&[]).failed(125, &["none"]);
+        let said = with(&["--keep-going"]);
+        assert!(
+            said.err.contains("cli/missing:1") && said.err.contains("2 of the"),
+            "{said:?}"
+        );
+        assert_eq!(said.code, 125);
+        assert_eq!(seen(&format!("{scoped}/busybox:1")).code, 0);
+        floe.floe(&["sync", "-s", "dir", "-d", "dir", "/x", "/y"])
+            .failed(125, &["copy the files"]);
+        floe.floe(&[
+            "sync",
+            "-s",
+            "dir",
+            "-d",
+            "docker",
+            &floe.dir("cni"),
+            &target,
+        ])
+        .failed(125, &["no image in it"]);
+    });
+}
+
+#[test]
+fn under_the_name_skopeo_sync_is_skopeos() {
+    machine(|floe| {
+        let link = floe.node.path("skopeo");
+        let program = testkit::program("floe").expect("floe is built");
+        std::os::unix::fs::symlink(program, &link).expect("link");
+        let mut command = Command::new(&link);
+        command.env("FLOE_CONFIG", floe.node.config());
+        command.args([
+            "--insecure-policy",
+            "sync",
+            "--src",
+            "docker",
+            "--dest",
+            "dir",
+            "--all",
+        ]);
+        command.args([&floe.image, &floe.dir("synced")]);
+        let said = Said::from(command.output().expect("run"));
+        said.ok();
+        assert!(floe.node.path("synced/busybox:1/manifest.json").exists());
+    });
+}
