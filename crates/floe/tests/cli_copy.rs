@@ -421,49 +421,6 @@ fn push_sends_what_is_in_the_store() {
 }
 
 #[test]
-fn a_login_is_tried_kept_used_and_forgotten() {
-    machine(|floe| {
-        let private = testkit::Registry::start_private().expect("a registry");
-        let (host, file) = (private.host(), floe.node.path("auth.json"));
-        let file = file.display().to_string();
-        let login = |password: &str| {
-            let options = ["login", "--tls-verify=false", "--authfile", &file];
-            let mut arguments = options.to_vec();
-            arguments.extend(["-u", "floe", "-p", password, &host]);
-            floe.floe(&arguments)
-        };
-        login("wrong").failed(125, &[&host]);
-        assert!(!std::path::Path::new(&file).exists());
-        assert_eq!(login("secret").ok(), "Login Succeeded!");
-        let user = ["login", "--get-login", "--authfile", &file, &host];
-        assert_eq!(floe.floe(&user).ok(), "floe");
-        let (from, to) = (
-            format!("docker://{}", floe.image),
-            format!("docker://{host}/x:1"),
-        );
-        let copy = |authfile: &str| {
-            let tls = "--dest-tls-verify=false";
-            floe.floe(&["copy", "-q", tls, "--dest-authfile", authfile, &from, &to])
-        };
-        copy(&file).ok();
-        let creds = [
-            "inspect",
-            "--tls-verify=false",
-            "--creds",
-            "floe:secret",
-            &to,
-        ];
-        floe.floe(&creds).ok();
-        let nobody = ["inspect", "--tls-verify=false", "--no-creds", &to];
-        floe.floe(&nobody).failed(125, &[&host]);
-        let logout = ["logout", "--authfile", &file, &host];
-        floe.floe(&logout).ok();
-        floe.floe(&logout).failed(125, &["not logged into"]);
-        copy(&file).failed(125, &[&host]);
-    });
-}
-
-#[test]
 fn what_is_wrong_with_a_place_is_said_and_nothing_is_left_of_it() {
     machine(|floe| {
         let original = format!("docker://{}", floe.image);

@@ -2,6 +2,7 @@
 //!
 //! Secrets must never reach a log or an error: [`Credentials`] prints without them.
 
+mod helper;
 mod write;
 
 pub use write::{forget, forget_all, store};
@@ -17,6 +18,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use serde::Deserialize;
 
+use self::helper::{Answers, Helper};
 use crate::error::{Error, Result};
 use crate::reference::Reference;
 
@@ -106,15 +108,15 @@ pub enum AuthFlaw {
         /// What is wrong with it.
         flaw: Box<AuthFlaw>,
     },
-    /// The secret is with another program.
-    #[error(
-        "credential helper not supported yet: {helper:?} for {registry}; store the login in the file itself"
-    )]
+    /// The program that has the secret fails.
+    #[error("credential helper {helper:?} for {registry:?}: {why}")]
     Helper {
-        /// The registry asked for.
+        /// The registry asked for; empty when it is all of them.
         registry: String,
         /// The helper's name.
         helper: String,
+        /// What it says, or why it could not be asked.
+        why: String,
     },
 }
 
@@ -123,6 +125,9 @@ pub enum AuthFlaw {
 pub struct AuthFiles {
     files: Vec<PathBuf>,
     required: bool,
+    /// Where helpers are looked for, instead of `$PATH`.
+    helpers: Option<OsString>,
+    answers: Answers,
 }
 
 #[derive(Deserialize, Default)]
@@ -151,6 +156,7 @@ impl AuthFiles {
         AuthFiles {
             files: vec![file.into()],
             required: true,
+            ..AuthFiles::default()
         }
     }
 
@@ -177,15 +183,46 @@ impl AuthFiles {
         AuthFiles {
             files,
             required: false,
+            ..AuthFiles::default()
         }
     }
 
-    /// The credentials for `reference`: in the first file that has any, the entry with the longest
-    /// matching key (`host/path/name`, `host/path`, `host`). [`Credentials::Anonymous`] if there are none.
+    /// The same, with `docker-credential-*` programs from these directories (in `$PATH`'s form).
+    #[must_use]
+    pub fn with_helpers_in(self, path: impl Into<OsString>) -> AuthFiles {
+        AuthFiles {
+            helpers: Some(path.into()),
+            ..self
+        }
+    }
+
+    /// The credentials for `reference`: in the first file that has any, what the registry's helper
+    /// (`credHelpers`) has, or the entry with the longest matching key (`host/path/name`,
+    /// `host/path`, `host`), or what the common helper (`credsStore`) has.
+    /// [`Credentials::Anonymous`] if there are none. Blocks while a helper runs.
     ///
     /// Errors with [`Error::Read`] and [`Error::Auth`]; a file that does not exist is only an error
     /// when it was named.
     pub fn lookup(&self, reference: &Reference) -> Result<Credentials> {
+        let found = self.search(reference, &|helper, server| {
+            if let Some(known) = self.answers.known(helper, server) {
+                return Ok(Some(known));
+            }
+            let answer = helper.get(server)?;
+            self.answers.remember(helper, server, answer.clone());
+            Ok(Some(answer))
+        });
+        Ok(found?.unwrap_or_default())
+    }
+
+    /// The same without waiting for a helper: `None` when one would have to run.
+    pub(crate) fn lookup_now(&self, reference: &Reference) -> Result<Option<Credentials>> {
+        self.search(reference, &|helper, server| {
+            Ok(self.answers.known(helper, server))
+        })
+    }
+
+    fn search(&self, reference: &Reference, ask: &Ask<'_>) -> Result<Option<Credentials>> {
         for path in &self.files {
             let text = match fs::read(path) {
                 Ok(text) => text,
@@ -197,16 +234,29 @@ impl AuthFiles {
                     });
                 }
             };
-            let found = parse(&text).and_then(|file| file.find(reference));
-            if let Some(found) = found.map_err(|flaw| Error::Auth {
+            let found = parse(&text).and_then(|file| file.find(reference, &self.helpers, ask));
+            match found.map_err(|flaw| Error::Auth {
                 path: path.clone(),
                 flaw,
             })? {
-                return Ok(found);
+                Found::Credentials(credentials) => return Ok(Some(credentials)),
+                Found::Unknown => return Ok(None),
+                Found::Nothing => {}
             }
         }
-        Ok(Credentials::Anonymous)
+        Ok(Some(Credentials::Anonymous))
     }
+}
+
+/// Asks a helper for a server: `None` when it would have to run and must not.
+type Ask<'a> = dyn Fn(&Helper, &str) -> Result<Option<Option<Credentials>>, AuthFlaw> + 'a;
+
+/// What a file says.
+enum Found {
+    Nothing,
+    Credentials(Credentials),
+    /// Only a helper knows.
+    Unknown,
 }
 
 fn absent(error: &io::Error) -> bool {
@@ -227,31 +277,53 @@ fn parse(text: &[u8]) -> Result<RawFile, AuthFlaw> {
 }
 
 impl RawFile {
-    fn find(&self, reference: &Reference) -> Result<Option<Credentials>, AuthFlaw> {
+    /// The helper that keeps a registry's logins: its own.
+    fn helper(&self, registry: &str, path: &Option<OsString>) -> Option<Helper> {
+        let name = self.cred_helpers.get(registry)?;
+        (!name.is_empty()).then(|| Helper::new(name, path.clone()))
+    }
+
+    /// The helper that keeps all other logins.
+    fn common_helper(&self, path: &Option<OsString>) -> Option<Helper> {
+        (!self.creds_store.is_empty()).then(|| Helper::new(&self.creds_store, path.clone()))
+    }
+
+    fn find(
+        &self,
+        reference: &Reference,
+        path: &Option<OsString>,
+        ask: &Ask<'_>,
+    ) -> Result<Found, AuthFlaw> {
         let registry = reference.domain();
-        let helper = |helper: &String| AuthFlaw::Helper {
-            registry: registry.to_owned(),
-            helper: helper.clone(),
-        };
-        if let Some(name) = self
-            .cred_helpers
-            .get(registry)
-            .filter(|name| !name.is_empty())
-        {
-            return Err(helper(name));
+        if let Some(helper) = self.helper(registry, path) {
+            return asked(&helper, registry, ask);
         }
-        let Some((key, entry)) = self.entry(reference) else {
-            return Ok(None);
-        };
-        let decoded = entry.credentials();
-        match decoded.map_err(|flaw| AuthFlaw::Entry {
-            key: key.to_owned(),
-            flaw: Box::new(flaw),
-        })? {
-            Some(credentials) => Ok(Some(credentials)),
+        let entry = self.entry(reference);
+        if let Some((key, entry)) = entry {
+            let decoded = entry.credentials();
+            let decoded = decoded.map_err(|flaw| AuthFlaw::Entry {
+                key: key.to_owned(),
+                flaw: Box::new(flaw),
+            })?;
             // Docker leaves an empty entry behind for a login that it gave to the store.
-            None if !self.creds_store.is_empty() => Err(helper(&self.creds_store)),
-            None => Ok(None),
+            if let Some(credentials) = decoded {
+                return Ok(Found::Credentials(credentials));
+            }
+        }
+        match self.common_helper(path) {
+            Some(helper) if entry.is_some() || helper.is_installed() => {
+                asked(&helper, registry, ask)
+            }
+            // What other programs of the machine use is no reason to fail for registries that nobody
+            // has logged in at.
+            Some(helper) => {
+                tracing::warn!(
+                    "{} of credsStore is not installed: {registry} is asked as nobody",
+                    helper.name()
+                );
+                Ok(Found::Nothing)
+            }
+            None => Ok(Found::Nothing),
         }
     }
 
@@ -272,6 +344,23 @@ impl RawFile {
         entries
             .find(|(key, _)| legacy_host(key).is_some_and(|host| normal_registry(host) == registry))
     }
+}
+
+fn asked(helper: &Helper, registry: &str, ask: &Ask<'_>) -> Result<Found, AuthFlaw> {
+    for server in servers(registry) {
+        match ask(helper, server)? {
+            None => return Ok(Found::Unknown),
+            Some(Some(credentials)) => return Ok(Found::Credentials(credentials)),
+            Some(None) => {}
+        }
+    }
+    Ok(Found::Nothing)
+}
+
+/// What helpers may know a registry by: Docker gives Docker Hub's login to them under its old URL.
+fn servers(registry: &str) -> impl Iterator<Item = &str> {
+    let old = (registry == "docker.io").then_some("https://index.docker.io/v1/");
+    [registry].into_iter().chain(old)
 }
 
 impl RawEntry {

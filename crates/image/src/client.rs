@@ -185,11 +185,16 @@ impl Inner {
 
     /// Who to be at a source. Credentials that were given are the registry's own: a mirror gets
     /// only what is stored for it.
-    fn repo(&self, source: &Source, given: &Credentials, actions: &'static str) -> Result<Repo> {
+    async fn repo(
+        &self,
+        source: &Source,
+        given: &Credentials,
+        actions: &'static str,
+    ) -> Result<Repo> {
         let stored = *given == Credentials::Stored || source.mirror;
         let credentials = match stored {
             true if *given == Credentials::Anonymous => Credentials::Anonymous,
-            true => self.config.auth.lookup(&source.reference)?,
+            true => self.stored(&source.reference).await?,
             false => given.clone(),
         };
         Ok(Repo {
@@ -199,9 +204,21 @@ impl Inner {
         })
     }
 
-    fn push_repo(&self, reference: &Reference, given: &Credentials) -> Result<Repo> {
+    /// A credential helper may take its time: it runs where it is in nobody's way.
+    async fn stored(&self, reference: &Reference) -> Result<Credentials> {
+        if let Some(credentials) = self.config.auth.lookup_now(reference)? {
+            return Ok(credentials);
+        }
+        let (auth, reference) = (self.config.auth.clone(), reference.clone());
+        let asked = tokio::task::spawn_blocking(move || auth.lookup(&reference)).await;
+        asked.map_err(|error| Error::Setup {
+            cause: format!("ask a credential helper: {error}"),
+        })?
+    }
+
+    async fn push_repo(&self, reference: &Reference, given: &Credentials) -> Result<Repo> {
         let source = self.config.registries.push_target(reference)?;
-        self.repo(&source, given, PUSH)
+        self.repo(&source, given, PUSH).await
     }
 }
 

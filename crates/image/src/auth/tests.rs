@@ -3,7 +3,13 @@
 use super::*;
 
 fn find(text: &str, name: &str) -> Result<Option<Credentials>, AuthFlaw> {
-    parse(text.as_bytes()).and_then(|file| file.find(&Reference::parse(name).unwrap()))
+    let found = parse(text.as_bytes())
+        .and_then(|file| file.find(&Reference::parse(name).unwrap(), &None, &|_, _| Ok(None)));
+    Ok(match found? {
+        Found::Credentials(credentials) => Some(credentials),
+        Found::Nothing => None,
+        Found::Unknown => panic!("a helper would be asked for {name}"),
+    })
 }
 
 fn user(text: &str, name: &str) -> Option<String> {
@@ -87,23 +93,6 @@ fn tokens_are_read() {
 }
 
 #[test]
-fn helpers_are_refused_by_name_and_only_where_they_matter() {
-    let text = r#"{"auths":{"a.example":{},"c.example":{"auth":"YTpi"}},"credsStore":"secretservice","credHelpers":{"b.example":"ecr-login"}}"#;
-    for (name, helper) in [
-        ("a.example/x", "secretservice"),
-        ("b.example/x", "ecr-login"),
-    ] {
-        let error = find(text, name).unwrap_err().to_string();
-        assert!(
-            error.contains("credential helper not supported yet") && error.contains(helper),
-            "{error}"
-        );
-    }
-    assert_eq!(user(text, "c.example/x").as_deref(), Some("a:b"));
-    assert_eq!(user(text, "d.example/x"), None);
-}
-
-#[test]
 fn errors_name_the_entry_and_never_the_secret() {
     let entry = |auth: &str| format!(r#"{{"auths":{{"a.example":{{"auth":"{auth}"}}}}}}"#);
     for (text, part) in [
@@ -173,4 +162,96 @@ fn files_are_asked_in_order() {
         "a.example/x",
     );
     assert!(matches!(missing, Err(Error::Read { .. })), "{missing:?}");
+}
+
+/// A helper in a directory of its own, which keeps each login in a file there.
+fn with_helper(script: &str) -> (tempfile::TempDir, std::path::PathBuf) {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let program = dir.path().join("docker-credential-test");
+    fs::write(
+        &program,
+        format!("#!/bin/sh\ncd {}\n{script}\n", dir.path().display()),
+    )
+    .unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let file = dir.path().join("auth.json");
+    (dir, file)
+}
+
+const ANSWER: &str = r#"read server
+echo "$1 $server" >> log
+case "$server" in
+a.example) echo '{"ServerURL":"a.example","Username":"ali","Secret":"sesame"}';;
+t.example) echo '{"ServerURL":"","Username":"<token>","Secret":"refresh"}';;
+https://index.docker.io/v1/) echo '{"Username":"hub","Secret":"s"}';;
+bad.example) echo 'no lock
+for you'; exit 1;;
+mad.example) echo 'secret words';;
+*) echo 'credentials not found in native keychain'; exit 1;;
+esac"#;
+
+fn asked(files: &AuthFiles, name: &str) -> Result<Credentials, String> {
+    let found = files.lookup(&Reference::parse(name).unwrap());
+    found.map_err(|error| error.to_string())
+}
+
+#[test]
+fn a_registrys_helper_and_the_common_one_are_asked_and_answers_are_kept_for_a_while() {
+    let (dir, file) = with_helper(ANSWER);
+    let path = format!("{}:/usr/bin:/bin", dir.path().display());
+    let text = r#"{"auths":{"f.example":{"auth":"YTpi"}},"credHelpers":{"a.example":"test","bad.example":"test","mad.example":"test","gone.example":"none","odd.example":"../x"},"credsStore":"test"}"#;
+    fs::write(&file, text).unwrap();
+    let files = AuthFiles::only(&file).with_helpers_in(path);
+    let reference = Reference::parse("a.example/x/y").unwrap();
+    assert_eq!(
+        files.lookup_now(&reference).unwrap(),
+        None,
+        "it has to be asked"
+    );
+    let ali = Credentials::basic("ali", "sesame");
+    assert_eq!(asked(&files, "a.example/x/y"), Ok(ali.clone()));
+    assert_eq!(files.lookup_now(&reference).unwrap(), Some(ali.clone()));
+    assert_eq!(asked(&files, "a.example/z"), Ok(ali));
+    assert_eq!(
+        fs::read_to_string(dir.path().join("log")).unwrap(),
+        "get a.example\n"
+    );
+    assert_eq!(
+        asked(&files, "t.example/x"),
+        Ok(Credentials::IdentityToken("refresh".into()))
+    );
+    assert_eq!(asked(&files, "busybox"), Ok(Credentials::basic("hub", "s")));
+    assert_eq!(
+        asked(&files, "f.example/x"),
+        Ok(Credentials::basic("a", "b")),
+        "of the file"
+    );
+    assert_eq!(asked(&files, "none.example/x"), Ok(Credentials::Anonymous));
+    let bad = asked(&files, "bad.example/x").unwrap_err();
+    assert!(
+        bad.contains("\"test\" for \"bad.example\"") && bad.contains("no lock for you"),
+        "{bad}"
+    );
+    let mad = asked(&files, "mad.example/x").unwrap_err();
+    assert!(
+        mad.contains("does not answer with a login") && !mad.contains("secret"),
+        "{mad}"
+    );
+    let gone = asked(&files, "gone.example/x").unwrap_err();
+    assert!(gone.contains("docker-credential-none"), "{gone}");
+    let odd = asked(&files, "odd.example/x").unwrap_err();
+    assert!(odd.contains("no name of a program"), "{odd}");
+    assert!(!format!("{files:?}").contains("sesame"));
+}
+
+#[test]
+fn a_common_helper_that_is_not_installed_matters_only_where_somebody_logged_in() {
+    let (dir, file) = with_helper("");
+    let text = r#"{"auths":{"a.example":{}},"credsStore":"desktop"}"#;
+    fs::write(&file, text).unwrap();
+    let files = AuthFiles::only(&file).with_helpers_in(dir.path());
+    assert_eq!(asked(&files, "b.example/x"), Ok(Credentials::Anonymous));
+    let error = asked(&files, "a.example/x").unwrap_err();
+    assert!(error.contains("docker-credential-desktop"), "{error}");
 }

@@ -1,7 +1,7 @@
 //! Writing logins to an auth.json (containers-auth.json(5)).
 //!
 //! What else the file holds stays as it is; the file is replaced at once or not at all, and only
-//! its owner can read it.
+//! its owner can read it. Where it names a credential helper, the login goes there and not into it.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -12,11 +12,18 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
-use super::AuthFlaw;
+use super::helper::Helper;
+use super::{AuthFlaw, RawFile, parse};
 use crate::error::{Error, Result};
 
-/// Stores the login of a registry or namespace (`host[:port][/path]`).
+/// Stores the login of a registry or namespace (`host[:port][/path]`), with the helper that the file
+/// names for it if there is one.
 pub fn store(file: &Path, key: &str, username: &str, password: &str) -> Result<()> {
+    if let Some(helper) = helper(file, key)? {
+        return helper
+            .store(key, username, password)
+            .map_err(|flaw| flawed(file, flaw));
+    }
     let auth = STANDARD.encode(format!("{username}:{password}"));
     change(file, |auths| {
         auths.insert(key.to_owned(), json!({ "auth": auth }));
@@ -25,18 +32,61 @@ pub fn store(file: &Path, key: &str, username: &str, password: &str) -> Result<(
     .map(drop)
 }
 
-/// Forgets the login of a registry or namespace; `false` when there is none.
+/// Forgets the login of a registry or namespace, in the file and with its helper; `false` when there
+/// is none.
 pub fn forget(file: &Path, key: &str) -> Result<bool> {
-    change(file, |auths| auths.remove(key).is_some())
+    let erased = match helper(file, key)? {
+        Some(helper) => helper.erase(key).map_err(|flaw| flawed(file, flaw))?,
+        None => false,
+    };
+    Ok(change(file, |auths| auths.remove(key).is_some())? || erased)
 }
 
-/// Forgets every login of the file.
+/// Forgets every login of the file, and those of its helpers: of one for certain registries theirs, of
+/// the common one all.
 pub fn forget_all(file: &Path) -> Result<bool> {
-    change(file, |auths| {
+    let raw = read(file)?;
+    // First what needs nobody's help.
+    let mut any = change(file, |auths| {
         let any = !auths.is_empty();
         auths.clear();
         any
-    })
+    })?;
+    for (registry, name) in raw.cred_helpers.iter().filter(|(_, name)| !name.is_empty()) {
+        let helper = Helper::new(name, None);
+        any |= helper.erase(registry).map_err(|flaw| flawed(file, flaw))?;
+    }
+    if let Some(helper) = raw.common_helper(&None) {
+        for server in helper.list().map_err(|flaw| flawed(file, flaw))? {
+            any |= helper.erase(&server).map_err(|flaw| flawed(file, flaw))?;
+        }
+    }
+    Ok(any)
+}
+
+/// The helper that keeps the logins of a registry, as helpers know no namespaces.
+fn helper(file: &Path, key: &str) -> Result<Option<Helper>> {
+    let raw = read(file)?;
+    let own = raw.helper(key, &None);
+    Ok(own.or_else(|| raw.common_helper(&None).filter(|_| !key.contains('/'))))
+}
+
+fn read(file: &Path) -> Result<RawFile> {
+    match fs::read(file) {
+        Ok(text) => parse(&text).map_err(|flaw| flawed(file, flaw)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(RawFile::default()),
+        Err(source) => Err(Error::Read {
+            path: file.to_owned(),
+            source,
+        }),
+    }
+}
+
+fn flawed(file: &Path, flaw: AuthFlaw) -> Error {
+    Error::Auth {
+        path: file.to_owned(),
+        flaw,
+    }
 }
 
 fn change(file: &Path, change: impl FnOnce(&mut Map<String, Value>) -> bool) -> Result<bool> {
@@ -49,10 +99,7 @@ fn change(file: &Path, change: impl FnOnce(&mut Map<String, Value>) -> bool) -> 
         Err(error) if error.kind() == io::ErrorKind::NotFound => b"{}".to_vec(),
         Err(error) => return Err(failed(error)),
     };
-    let flawed = |line, column| Error::Auth {
-        path: file.to_owned(),
-        flaw: AuthFlaw::Json { line, column },
-    };
+    let flawed = |line, column| flawed(file, AuthFlaw::Json { line, column });
     let mut whole: Value = match text.iter().all(u8::is_ascii_whitespace) {
         true => json!({}),
         false => serde_json::from_slice(&text).map_err(|e| flawed(e.line(), e.column()))?,
@@ -119,6 +166,11 @@ mod tests {
         assert_eq!(whole["more"], json!([1]));
         assert_eq!(whole["credHelpers"]["b"], "c");
         assert_eq!(whole["auths"].as_object().unwrap().len(), 1);
+        let error = forget_all(&file).unwrap_err().to_string();
+        assert!(error.contains("docker-credential-c"), "{error}");
+        let whole: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+        assert!(whole["auths"].as_object().unwrap().is_empty());
+        fs::write(&file, r#"{"auths":{"a":{"auth":"x"}}}"#).unwrap();
         assert!(forget_all(&file).unwrap());
         assert_eq!(fs::read_dir(dir.path().join("new")).unwrap().count(), 1);
     }

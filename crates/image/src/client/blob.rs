@@ -86,7 +86,7 @@ impl Client {
     ) -> Result<BlobStream> {
         let mut download = Download {
             client: self.clone(),
-            repo: self.inner.repo(source, credentials, PULL)?,
+            repo: self.inner.repo(source, credentials, PULL).await?,
             path: format!("blobs/{}", descriptor.digest),
             subject: format!("blob {} of {}", descriptor.digest, source.reference.name()),
             size: descriptor.size,

@@ -77,7 +77,7 @@ impl Client {
         let inner = &self.inner;
         let mut trail = Trail::new(&reference);
         for source in inner.config.registries.resolve(&reference)? {
-            let fetched = match inner.repo(&source, credentials, PULL) {
+            let fetched = match inner.repo(&source, credentials, PULL).await {
                 Ok(repo) => inner.manifest_at(&repo).await,
                 Err(error) => Err(error),
             };
@@ -102,7 +102,7 @@ impl Client {
         let inner = &self.inner;
         let mut trail = Trail::new(&reference);
         for source in inner.config.registries.resolve(&reference)? {
-            let image = match inner.repo(&source, credentials, PULL) {
+            let image = match inner.repo(&source, credentials, PULL).await {
                 Ok(repo) => inner.image_at(repo, platform).await,
                 Err(error) => Err(error),
             };

@@ -71,7 +71,7 @@ impl Client {
         digest: &Digest,
         credentials: &Credentials,
     ) -> Result<bool> {
-        let repo = self.inner.push_repo(reference, credentials)?;
+        let repo = self.inner.push_repo(reference, credentials).await?;
         self.inner.has_blob(&repo, digest).await
     }
 
@@ -84,7 +84,7 @@ impl Client {
         body: BlobBody,
         credentials: &Credentials,
     ) -> Result<bool> {
-        let repo = self.inner.push_repo(reference, credentials)?;
+        let repo = self.inner.push_repo(reference, credentials).await?;
         if self.inner.has_blob(&repo, &descriptor.digest).await? {
             return Ok(false);
         }
@@ -120,7 +120,7 @@ impl Client {
         digest: &Digest,
         credentials: &Credentials,
     ) -> Result<bool> {
-        let repo = self.inner.push_repo(reference, credentials)?;
+        let repo = self.inner.push_repo(reference, credentials).await?;
         let subject = format!("blob {digest} from {} to {}", from.name(), reference.name());
         let target = format!("blobs/uploads/?mount={digest}&from={}", from.path());
         let ask = Ask::new(Method::POST, Target::Api(target), subject.clone());
@@ -142,7 +142,7 @@ impl Client {
         let fetched = self.manifest(reference, credentials).await?;
         let repo = Repo {
             actions: ALL,
-            ..self.inner.push_repo(reference, credentials)?
+            ..self.inner.push_repo(reference, credentials).await?
         };
         let ask = Ask::new(
             Method::DELETE,
@@ -163,7 +163,7 @@ impl Client {
         credentials: &Credentials,
     ) -> Result<Digest> {
         let reference = reference.clone().or_latest();
-        let repo = self.inner.push_repo(&reference, credentials)?;
+        let repo = self.inner.push_repo(&reference, credentials).await?;
         let subject = format!("manifest to {reference}");
         let digest = match reference.digest() {
             Some(digest) => {

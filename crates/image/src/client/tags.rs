@@ -31,7 +31,7 @@ impl Client {
         let reference = Reference::parse(&format!("{host}/x"))?;
         let repo = Repo {
             actions: "",
-            ..self.inner.push_repo(&reference, credentials)?
+            ..self.inner.push_repo(&reference, credentials).await?
         };
         let ask = Ask::new(Method::GET, Target::Root, format!("login to {host}"));
         self.inner.ask(&repo, &ask).await?;
@@ -46,7 +46,7 @@ impl Client {
     ) -> Result<Vec<String>> {
         let sources = self.inner.config.registries.resolve(reference)?;
         let repo = match sources.last() {
-            Some(own) => self.inner.repo(own, credentials, PULL)?,
+            Some(own) => self.inner.repo(own, credentials, PULL).await?,
             None => return Ok(Vec::new()),
         };
         let subject = format!("tags of {}", reference.name());
