@@ -81,6 +81,9 @@ pub(crate) enum NodeCommand {
     /// Images: prune, and the commands above by their second names
     #[command(subcommand)]
     Image(cmd::image::Command),
+    /// Look after the whole of it
+    #[command(subcommand)]
+    System(cmd::system::Command),
     /// Put indexes for several platforms together
     #[command(subcommand)]
     Manifest(cmd::manifest::Command),

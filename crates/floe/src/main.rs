@@ -81,6 +81,7 @@ fn on_node(global: &Global, command: NodeCommand) -> Result<ExitCode, Failure> {
         NodeCommand::Import(args) => cmd::import::run(global, &engine, &args),
         NodeCommand::Image(command) => cmd::image::run(global, &engine, command),
         NodeCommand::Manifest(command) => cmd::manifest::run(global, &engine, command),
+        NodeCommand::System(command) => cmd::system::run(&engine, &command),
         NodeCommand::Load(args) => cmd::stored::load(global, &engine, &args),
     }
 }

@@ -288,3 +288,10 @@ pub(crate) fn signed(value: u64) -> i64 {
 pub(crate) fn unsigned(value: i64) -> u64 {
     u64::try_from(value).unwrap_or(0)
 }
+
+/// Whether a query has an answer.
+pub(crate) fn exists(db: &Connection, sql: &str, values: &[&dyn rusqlite::ToSql]) -> Result<bool> {
+    db.prepare_cached(sql)
+        .and_then(|mut statement| statement.exists(values))
+        .map_err(Error::db("look something up"))
+}

@@ -80,20 +80,10 @@ impl Store {
     fn move_unclaimed(&self, tx: &Connection) -> Result<Vec<CString>> {
         let mut doomed = Vec::new();
         let layout = self.layout();
-        let layers = strings(tx, "SELECT CAST(id AS TEXT) FROM layers")?;
-        let layers = layers.into_iter().chain([EMPTY_LAYER.to_owned()]).collect();
-        self.move_others(layout.layers(), &layers, &mut doomed)?;
-        let blobs = strings(
-            tx,
-            "SELECT digest FROM blobs UNION SELECT digest FROM lease_blobs",
-        )?;
+        self.move_others(layout.layers(), &claimed_layers(tx)?, &mut doomed)?;
         for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
-            let prefix = format!("{algorithm}:");
-            let hex = blobs
-                .iter()
-                .filter_map(|digest| digest.strip_prefix(&prefix));
-            let hex = hex.map(str::to_owned).collect();
-            self.move_others(layout.blobs(algorithm), &hex, &mut doomed)?;
+            let claimed = claimed_blobs(tx, algorithm)?;
+            self.move_others(layout.blobs(algorithm), &claimed, &mut doomed)?;
         }
         Ok(doomed)
     }
@@ -120,7 +110,26 @@ impl Store {
     }
 }
 
-fn strings(db: &Connection, sql: &str) -> Result<Vec<String>> {
+/// The names in `layers/` that somebody claims.
+pub(crate) fn claimed_layers(tx: &Connection) -> Result<HashSet<String>> {
+    let layers = strings(tx, "SELECT CAST(id AS TEXT) FROM layers")?;
+    Ok(layers.into_iter().chain([EMPTY_LAYER.to_owned()]).collect())
+}
+
+/// The names in a directory of blobs that somebody claims, whether they are there yet or not.
+pub(crate) fn claimed_blobs(tx: &Connection, algorithm: Algorithm) -> Result<HashSet<String>> {
+    let blobs = strings(
+        tx,
+        "SELECT digest FROM blobs UNION SELECT digest FROM lease_blobs",
+    )?;
+    let prefix = format!("{algorithm}:");
+    let hex = blobs
+        .iter()
+        .filter_map(|digest| digest.strip_prefix(&prefix));
+    Ok(hex.map(str::to_owned).collect())
+}
+
+pub(crate) fn strings(db: &Connection, sql: &str) -> Result<Vec<String>> {
     let read = || {
         let mut statement = db.prepare_cached(sql)?;
         let rows = statement.query_map([], |row| row.get(0))?;

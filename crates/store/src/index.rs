@@ -22,6 +22,25 @@ impl Store {
         if self.db().read(up_to_date)? {
             return Ok(());
         }
+        self.rewrite_index()
+    }
+
+    /// Whether `index.json` is what the database says, as far as anybody can tell who does not write it.
+    pub(crate) fn is_index_right(&self) -> Result<bool> {
+        let _lock = self.lock_index()?;
+        let same = |db: &Connection| Ok(state(db, "names")? == state(db, "index")?);
+        if !self.db().read(same)? {
+            // Whoever changed the names is about to write it.
+            return Ok(true);
+        }
+        let written = std::fs::read(self.layout().path().join("index.json")).ok();
+        let written = written.and_then(|bytes| serde_json::from_slice::<Index>(&bytes).ok());
+        let entries = self.db().read(entries)?;
+        Ok(written.is_some_and(|index| index.manifests == entries))
+    }
+
+    /// Writes `index.json`, whether names have changed or not.
+    pub(crate) fn rewrite_index(&self) -> Result<()> {
         let _lock = self.lock_index()?;
         // Read the counter first: a name that changes after it is written by its own process.
         let names = self.db().read(|db| state(db, "names"))?;

@@ -4,6 +4,7 @@
 //! name, or the blob its digest's, before both digests were verified.
 
 use std::io::Read;
+use std::os::fd::BorrowedFd;
 
 use image::{Descriptor, Digest};
 use rusqlite::{Connection, OptionalExtension, params};
@@ -136,6 +137,17 @@ impl Store {
         })?;
         Ok(())
     }
+}
+
+/// Unpacks a layer from its blob into an empty directory in `tmp/`, checked as when it was added.
+pub(crate) fn unpack(
+    store: &Store,
+    descriptor: &Descriptor,
+    diff_id: &Digest,
+    blob: impl Read,
+    root: BorrowedFd<'_>,
+) -> Result<()> {
+    pipeline::run(store, descriptor, diff_id, blob, false, Some(root)).map(drop)
 }
 
 /// A number for a layer; the row and the directory go unless the layer was declared ready.

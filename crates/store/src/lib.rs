@@ -18,6 +18,7 @@ use std::sync::Arc;
 mod archive;
 mod background;
 mod blob;
+mod check;
 mod db;
 mod error;
 mod extract;
@@ -38,6 +39,7 @@ mod tree;
 mod usage;
 
 pub use archive::TarFlaw;
+pub use check::{Check, Finding, Flaw, Outcome, Report, Subject};
 pub use error::{Error, ImageFlaw, LayerError, NameFlaw, Result};
 pub use extract::EntryFlaw;
 pub use images::{Document, ImageRecord, NewImage};

@@ -89,6 +89,11 @@ impl Store {
         Ok(())
     }
 
+    /// Deletes in the background what was moved to `tmp/`.
+    pub(crate) fn remove_later(&self, doomed: CString) {
+        self.0.background.remove(doomed);
+    }
+
     /// The containers that have a writable layer, those that a crash left half-made included.
     pub fn rw_ids(&self) -> Result<Vec<String>> {
         let path = self.root().join("containers");

@@ -24,6 +24,7 @@ pub(crate) mod sign;
 pub(crate) mod stop;
 pub(crate) mod stored;
 pub(crate) mod sync;
+pub(crate) mod system;
 
 use std::process::ExitCode;
 

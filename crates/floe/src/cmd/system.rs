@@ -1,0 +1,73 @@
+//! `floe system check`: is the image store sound, and make it so (podman system check).
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use engine::Engine;
+use store::{Check, Finding, Outcome, Report};
+
+use crate::Failure;
+
+/// What can be done to the whole.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Check the image store, and repair it if that is asked for
+    Check(CheckArgs),
+}
+
+/// Options of `floe system check`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct CheckArgs {
+    /// Look at names and sizes only, not at all that blobs and layers hold
+    #[arg(long, short)]
+    quick: bool,
+    /// Make good what can be made good; remove images that cannot, and what nothing belongs to
+    #[arg(long, short)]
+    repair: bool,
+}
+
+pub(crate) fn run(engine: &Engine, command: &Command) -> Result<ExitCode, Failure> {
+    match command {
+        Command::Check(args) => check(engine, args),
+    }
+}
+
+fn check(engine: &Engine, args: &CheckArgs) -> Result<ExitCode, Failure> {
+    let report = engine.store().check(Check {
+        quick: args.quick,
+        repair: args.repair,
+    })?;
+    report.findings.iter().for_each(show);
+    println!("{}", summary(&report, args.quick));
+    match (report.is_damaged(), args.repair) {
+        (false, _) => Ok(ExitCode::SUCCESS),
+        (true, false) => Err(Failure::new(
+            "the store is damaged: floe system check --repair repairs it",
+        )),
+        (true, true) => Err(Failure::new("damage remains in the store: see above")),
+    }
+}
+
+fn show(finding: &Finding) {
+    let outcome = match &finding.outcome {
+        Outcome::Found => String::new(),
+        Outcome::Repaired(how) => format!(" - {how}"),
+        Outcome::Kept(why) => format!(" - not repaired: {why}"),
+    };
+    println!("{}: {}{outcome}", finding.subject, finding.flaw);
+}
+
+fn summary(report: &Report, quick: bool) -> String {
+    format!(
+        "Checked {} images, {} layers and {} blobs{}: {}",
+        report.images,
+        report.layers,
+        report.blobs,
+        if quick { " by name and size" } else { "" },
+        match report.findings.len() {
+            0 => "all is well".to_owned(),
+            1 => "1 finding".to_owned(),
+            count => format!("{count} findings"),
+        }
+    )
+}

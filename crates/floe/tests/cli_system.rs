@@ -1,0 +1,42 @@
+//! `floe system check`.
+
+mod cli;
+
+use cli::machine;
+
+#[test]
+fn damage_is_told_by_name_repaired_when_asked_and_the_image_pulled_again() {
+    machine(|floe| {
+        floe.floe(&["pull", "-q", &floe.image]).ok();
+        let said = floe.floe(&["system", "check"]).ok();
+        assert_eq!(said, "Checked 1 images, 1 layers and 3 blobs: all is well");
+        let manifest = floe
+            .floe(&["inspect", "--raw", &format!("floe:{}", floe.image)])
+            .ok();
+        let manifest: serde_json::Value = serde_json::from_str(&manifest).expect("JSON");
+        let layer = manifest["layers"][0]["digest"].as_str().expect("a digest")[7..].to_owned();
+        let blob = floe.node.path("root/blobs/sha256").join(&layer);
+        let mut bytes = std::fs::read(&blob).expect("read");
+        bytes[100] ^= 1;
+        std::fs::write(&blob, bytes).expect("write");
+        floe.floe(&["system", "check", "--quick"]).ok();
+        let said = floe.floe(&["system", "check"]);
+        assert!(said.out.contains(&layer), "{said:?}");
+        said.failed(125, &["--repair"]);
+        floe.background("user", "sleep 1000");
+        let said = floe.floe(&["system", "check", "--repair"]);
+        assert!(
+            said.out
+                .contains("not repaired: remove what uses it first: container"),
+            "{said:?}"
+        );
+        said.failed(125, &["damage remains"]);
+        floe.floe(&["rm", "-f", "-t", "0", "user"]).ok();
+        let said = floe.floe(&["system", "check", "--repair"]).ok();
+        assert!(said.contains("removed with its image"), "{said}");
+        assert_eq!(floe.floe(&["images", "-q"]).ok(), "");
+        floe.floe(&["pull", "-q", &floe.image]).ok();
+        floe.floe(&["system", "check"]).ok();
+        assert_eq!(floe.run(&["--rm"], &[]).ok(), "default");
+    });
+}
