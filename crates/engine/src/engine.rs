@@ -45,7 +45,10 @@ impl Engine {
             reason,
         })?;
         let layout = Layout::create(&config.root_table.runroot)?;
-        let store = Store::open(&config.root_table.root)?;
+        let store = Store::open_beside(
+            &config.root_table.root,
+            &config.root_table.additionalimagestores,
+        )?;
         let network = Network::new(network_config(&config, &layout)?);
         let runtime_program = find_runtime(&config)?;
         let images = crate::image::Fetcher::new(&config)?;

@@ -30,6 +30,9 @@ pub(crate) struct Global {
     /// Directory of the state of pods and containers, instead of the configuration's
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) runroot: Option<PathBuf>,
+    /// Root of another store, whose images are seen and never written (may be given more than once)
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) additional_store: Vec<PathBuf>,
 }
 
 /// What can be done.
@@ -140,6 +143,8 @@ impl Global {
         if let Some(runroot) = &self.runroot {
             config.root_table.runroot.clone_from(runroot);
         }
+        let stores = &mut config.root_table.additionalimagestores;
+        stores.extend(self.additional_store.iter().cloned());
         Ok(config)
     }
 

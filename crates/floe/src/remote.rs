@@ -231,7 +231,11 @@ impl Remote {
 
     /// The node's image store.
     pub(crate) fn store(&self) -> Result<Store, Failure> {
-        Ok(Store::open(&self.config.root_table.root)?)
+        let table = &self.config.root_table;
+        Ok(Store::open_beside(
+            &table.root,
+            &table.additionalimagestores,
+        )?)
     }
 
     /// What images must meet: the policy of the command line or of the node.

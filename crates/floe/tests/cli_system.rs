@@ -40,3 +40,40 @@ fn damage_is_told_by_name_repaired_when_asked_and_the_image_pulled_again() {
         assert_eq!(floe.run(&["--rm"], &[]).ok(), "default");
     });
 }
+
+#[test]
+fn images_of_an_additional_store_run_and_are_neither_pulled_nor_removed() {
+    machine(|floe| {
+        let far = floe.node.path("far").display().to_string();
+        let id = floe.floe(&["pull", "-q", "--root", &far, &floe.image]).ok();
+        assert_eq!(floe.floe(&["images", "-q"]).ok(), "");
+        let with = |arguments: &[&str]| {
+            let mut all = vec!["--additional-store", far.as_str()];
+            all.extend(arguments);
+            floe.floe(&all)
+        };
+        assert_eq!(
+            with(&["images", "-q", "--no-trunc"]).ok(),
+            format!("sha256:{id}")
+        );
+        let run = ["run", "--rm", "--network", "none", &floe.image];
+        assert_eq!(with(&run).ok(), "default");
+        let place = format!("floe:{}", floe.image);
+        let config = with(&["inspect", "--config", &place]).ok();
+        assert!(config.contains("\"architecture\""), "{config}");
+        with(&["rmi", &floe.image]).failed(125, &["never written", &far]);
+        assert_eq!(with(&["image", "prune", "-af"]).ok(), "");
+        assert_eq!(floe.floe(&["images", "-q"]).ok(), "", "nothing was pulled");
+        // By the configuration, too.
+        let config = std::fs::read_to_string(floe.node.config()).expect("read");
+        let config = config.replacen(
+            "[crio]\n",
+            &format!("[crio]\nadditionalimagestores = [\"{far}\"]\n"),
+            1,
+        );
+        std::fs::write(floe.node.config(), config).expect("write");
+        assert_eq!(floe.floe(&run).ok(), "default");
+        floe.floe(&["--additional-store", "/no/such", "images"])
+            .failed(125, &["/no/such", "no store of floe"]);
+    });
+}

@@ -64,10 +64,16 @@ impl Store {
         Ok(Some(bytes))
     }
 
-    /// A blob's file and its size in bytes; `None` when it is not in the store. Not checked: whoever
+    /// A blob's file and its size in bytes; `None` when it is neither in the store nor in an additional
+    /// one. Not checked: whoever
     /// sends the bytes on computes their digest anyway.
     pub fn open_blob(&self, digest: &Digest) -> Result<Option<(File, u64)>> {
         if !self.has_blob(digest)? {
+            for store in self.additional() {
+                if let Some(found) = store.open_blob(digest)? {
+                    return Ok(Some(found));
+                }
+            }
             return Ok(None);
         }
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;

@@ -13,7 +13,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use crate::error::{Error, Result};
 
 /// The schema written by this program, kept in `PRAGMA user_version`.
-const SCHEMA_VERSION: i64 = 2;
+pub(crate) const SCHEMA_VERSION: i64 = 2;
 
 /// How long a statement waits for another process's transaction.
 const BUSY: Duration = Duration::from_secs(60);
@@ -116,9 +116,14 @@ CREATE TRIGGER images_delete AFTER DELETE ON images
   BEGIN UPDATE state SET value = value + 1 WHERE key = 'names'; END;
 ";
 
-/// From version 1 to 2: manifest lists.
+/// From version 1 to 2: manifest lists, and containers on layers of additional stores.
 const LISTS: &str = "
 CREATE TABLE lists(name TEXT PRIMARY KEY, document BLOB NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE container_lowers(
+  container TEXT NOT NULL REFERENCES containers(id) ON DELETE CASCADE,
+  position INTEGER NOT NULL,
+  path BLOB NOT NULL,
+  PRIMARY KEY(container, position)) STRICT, WITHOUT ROWID;
 ";
 
 /// What makes each version, from nothing on, out of the one before it.

@@ -44,6 +44,22 @@ pub enum Error {
         /// The newest schema known here.
         known: i64,
     },
+    /// An additional image store cannot be used.
+    #[error("additional image store {}: {why}", path.display())]
+    Additional {
+        /// Its root.
+        path: PathBuf,
+        /// Why not.
+        why: &'static str,
+    },
+    /// An image of an additional store was to be changed.
+    #[error("{what}: it is in the additional image store {}, which is never written", path.display())]
+    ReadOnly {
+        /// The image, by ID or name.
+        what: String,
+        /// The root of that store.
+        path: PathBuf,
+    },
     /// The metadata holds a value that cannot be right.
     #[error("store database: image {id} holds an invalid {field}: {source}")]
     Damaged {

@@ -4,13 +4,14 @@
 //! compressed differently, or from two registries) may carry it. Reading must stay one indexed
 //! query: kubelet lists and looks up images all the time.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError};
 
 use image::{Digest, ImageConfig, Reference};
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 
 use crate::Store;
+use crate::additional::Additional;
 use crate::db::unsigned;
 use crate::error::{Error, Result};
 
@@ -42,6 +43,8 @@ pub struct ImageRecord {
     pub created: Option<i64>,
     /// Never to be removed by a collector of unused images.
     pub pinned: bool,
+    /// In an additional store: it can be used, and not be changed or removed.
+    pub read_only: bool,
 }
 
 const RECORDS: &str = "
@@ -49,9 +52,21 @@ SELECT i.id, i.manifest, i.size, i.created, i.pinned, n.name, n.kind
 FROM images i LEFT JOIN names n ON n.image = i.id";
 
 impl Store {
-    /// All images, by ID.
+    /// All images, by ID, and after them those of additional stores that are not here as well.
     pub fn images(&self) -> Result<Vec<ImageRecord>> {
-        self.db().read(|db| self.records(db, "", &[]))
+        let mut images = self.db().read(|db| self.records(db, "", &[]))?;
+        if self.additional().is_empty() {
+            return Ok(images);
+        }
+        let mut known: HashSet<String> = images.iter().map(|image| image.id.clone()).collect();
+        for store in self.additional() {
+            let found = store.read(|db| self.records(db, "", &[]))?;
+            let found = found
+                .into_iter()
+                .filter(|image| known.insert(image.id.clone()));
+            images.extend(found.map(read_only));
+        }
+        Ok(images)
     }
 
     /// The image that `query` names, if there is one.
@@ -60,13 +75,50 @@ impl Store {
     /// digest or both (the digest wins; Docker Hub's and `localhost` are tried for short names), or
     /// at least three digits that begin one ID only. Errors with [`Error::Ambiguous`].
     pub fn find(&self, query: &str) -> Result<Option<ImageRecord>> {
-        self.db().read(|db| {
-            let found = match self.find_id(db, query)? {
-                Some(id) => self.records(db, "WHERE i.id = ?1", &[&id])?,
-                None => Vec::new(),
-            };
-            Ok(found.into_iter().next())
-        })
+        if let Some(found) = self.db().read(|db| self.find_in(db, query))? {
+            return Ok(Some(found));
+        }
+        for store in self.additional() {
+            if let Some(found) = store.read(|db| self.find_in(db, query))? {
+                return Ok(Some(read_only(found)));
+            }
+        }
+        Ok(None)
+    }
+
+    fn find_in(&self, db: &Connection, query: &str) -> Result<Option<ImageRecord>> {
+        let found = match self.find_id(db, query)? {
+            Some(id) => self.records(db, "WHERE i.id = ?1", &[&id])?,
+            None => Vec::new(),
+        };
+        Ok(found.into_iter().next())
+    }
+
+    /// The additional store that has the image `id` (a full ID) when this one does not.
+    pub(crate) fn elsewhere(&self, id: &str) -> Result<Option<&Additional>> {
+        let here = |db: &Connection| Ok(full_id(db, id)?.is_some());
+        if self.additional().is_empty() || self.db().read(here)? {
+            return Ok(None);
+        }
+        for store in self.additional() {
+            if store.has_image(id)? {
+                return Ok(Some(store));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Errors with [`Error::ReadOnly`] when an image that `query` names is in an additional store only.
+    pub(crate) fn refuse_read_only(&self, query: &str) -> Result<()> {
+        for store in self.additional() {
+            if store.read(|db| self.find_id(db, query))?.is_some() {
+                return Err(Error::ReadOnly {
+                    what: query.to_owned(),
+                    path: store.path().to_owned(),
+                });
+            }
+        }
+        Ok(())
     }
 
     /// The unpacked size of each layer of the image `id` (a full ID), lowest first.
@@ -74,14 +126,18 @@ impl Store {
         const SIZES: &str = "
             SELECT l.bytes FROM image_layers i JOIN layers l ON l.id = i.layer
             WHERE i.image = ?1 ORDER BY i.position";
-        self.db().read(|db| {
+        let sizes = |db: &Connection| {
             let read = || {
                 let mut statement = db.prepare_cached(SIZES)?;
                 let rows = statement.query_map([id], |row| Ok(unsigned(row.get(0)?)))?;
                 rows.collect::<rusqlite::Result<_>>()
             };
             read().map_err(Error::db("read the layers of an image"))
-        })
+        };
+        match self.elsewhere(id)? {
+            Some(store) => store.read(sizes),
+            None => self.db().read(sizes),
+        }
     }
 
     fn find_id(&self, db: &Connection, query: &str) -> Result<Option<String>> {
@@ -150,6 +206,7 @@ impl Store {
             size: unsigned(row.size),
             created: row.created,
             pinned: row.pinned,
+            read_only: false,
         })
     }
 
@@ -168,6 +225,13 @@ impl Store {
             source: Box::new(source),
         })?;
         Ok(cache.insert(id, config))
+    }
+}
+
+fn read_only(image: ImageRecord) -> ImageRecord {
+    ImageRecord {
+        read_only: true,
+        ..image
     }
 }
 

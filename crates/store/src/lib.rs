@@ -12,9 +12,10 @@
 //! ```
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+mod additional;
 mod archive;
 mod background;
 mod blob;
@@ -63,6 +64,7 @@ struct Inner {
     core: Arc<Core>,
     configs: images::ConfigCache,
     limits: Limits,
+    additional: Vec<additional::Additional>,
     background: background::Background,
 }
 
@@ -82,18 +84,34 @@ impl Store {
         Store::open_with(root, Limits::default())
     }
 
+    /// [`open`](Store::open) with additional image stores: the roots of other stores, whose images are
+    /// found after this one's, and never written. Errors also with [`Error::Additional`].
+    pub fn open_beside(root: &Path, additional: &[PathBuf]) -> Result<Store> {
+        Store::open_as(root, additional, Limits::default())
+    }
+
     /// [`open`](Store::open) with limits for the layers that this handle adds.
     pub fn open_with(root: &Path, limits: Limits) -> Result<Store> {
+        Store::open_as(root, &[], limits)
+    }
+
+    fn open_as(root: &Path, additional: &[PathBuf], limits: Limits) -> Result<Store> {
         let layout = layout::Layout::open(root)?;
         let left_behind = layout.left_behind()?;
         let db = db::Database::open(&layout.path().join("meta.sqlite"))?;
         let core = Arc::new(Core { layout, db });
         core.recover()?;
+        let boot = core.layout.owner().boot();
+        let additional = additional
+            .iter()
+            .map(|path| additional::Additional::open(path, boot))
+            .collect::<Result<_>>()?;
         let store = Store(Arc::new(Inner {
             background: background::Background::new(Arc::clone(&core)),
             core,
             configs: images::ConfigCache::default(),
             limits,
+            additional,
         }));
         for name in left_behind {
             store.0.background.remove(name);
@@ -118,6 +136,10 @@ impl Store {
 
     fn db(&self) -> &db::Database {
         &self.0.core.db
+    }
+
+    fn additional(&self) -> &[additional::Additional] {
+        &self.0.additional
     }
 
     fn configs(&self) -> &images::ConfigCache {

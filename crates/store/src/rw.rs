@@ -2,14 +2,16 @@
 //!
 //! Must stay a few mkdirs and one row, without any fsync: a container does not outlive a reboot.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsString};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, params};
-use rustix::fs::{AtFlags, Gid, Mode, Uid, fchmod, fchown, mkdirat, openat, renameat, statat};
+use rustix::fs::{AtFlags, CWD, Gid, Mode, Uid, fchmod, fchown, mkdirat, openat, renameat, statat};
 use rustix::io::Errno;
 
+use crate::additional::Additional;
 use crate::db::Durability;
 use crate::error::{Error, Result};
 use crate::layout::{DIRECTORY, EMPTY_LAYER};
@@ -31,8 +33,13 @@ const LONGEST_ID: usize = 200;
 impl Store {
     /// The unpacked layers of an image, top first. Errors with [`Error::ImageNotFound`].
     pub fn layers_of(&self, record: &ImageRecord) -> Result<Vec<PathBuf>> {
-        let layers = self.db().read(|db| layer_ids(db, &record.id))?;
-        Ok(self.layer_paths(&layers))
+        match self.elsewhere(&record.id)? {
+            Some(store) => foreign_layers(store, &record.id),
+            None => {
+                let layers = self.db().read(|db| layer_ids(db, &record.id))?;
+                Ok(self.layer_paths(&layers))
+            }
+        }
     }
 
     /// Makes the writable layer of a container; the image's layers stay as long as it does.
@@ -41,13 +48,38 @@ impl Store {
     /// [`Error::ContainerExists`] or [`Error::ImageNotFound`].
     pub fn create_rw(&self, container: &str, record: &ImageRecord) -> Result<RwLayer> {
         check_id(container)?;
+        if let Some(store) = self.elsewhere(&record.id)? {
+            let lower = foreign_layers(store, &record.id)?;
+            return self.create_foreign_rw(container, record, lower);
+        }
         let layers = self.db().write(Durability::Ordered, |tx| {
             let layers = layer_ids(tx, &record.id)?;
             record_container(tx, container, &record.id, &layers)?;
-            self.make_directories(container, layers.first().copied())?;
+            self.make_directories(container, &self.layer_paths(&layers))?;
             Ok(layers)
         })?;
-        Ok(self.rw_layer(container, &layers))
+        Ok(self.rw_layer(container, self.layer_paths(&layers)))
+    }
+
+    /// The same on layers of an additional store, which nobody collects.
+    fn create_foreign_rw(
+        &self,
+        container: &str,
+        record: &ImageRecord,
+        lower: Vec<PathBuf>,
+    ) -> Result<RwLayer> {
+        self.db().write(Durability::Ordered, |tx| {
+            record_container(tx, container, &record.id, &[])?;
+            for (position, path) in (0i64..).zip(&lower) {
+                tx.execute(
+                    "INSERT INTO container_lowers(container, position, path) VALUES(?1, ?2, ?3)",
+                    params![container, position, path.as_os_str().as_bytes()],
+                )
+                .map_err(Error::db("record the layers of a container"))?;
+            }
+            self.make_directories(container, &lower)
+        })?;
+        Ok(self.rw_layer(container, lower))
     }
 
     /// The writable layer that [`create_rw`](Store::create_rw) made; `None` when there is none.
@@ -61,7 +93,13 @@ impl Store {
                 .and_then(|mut statement| statement.exists([container]))
                 .map_err(Error::db("look up a container"))?;
             Ok(match known {
-                true => Some(self.rw_layer(container, &integers(db, LAYERS, container)?)),
+                true => {
+                    let mut lower = foreign_lowers(db, container)?;
+                    if lower.is_empty() {
+                        lower = self.layer_paths(&integers(db, LAYERS, container)?);
+                    }
+                    Some(self.rw_layer(container, lower))
+                }
                 false => None,
             })
         })
@@ -124,26 +162,19 @@ impl Store {
 
     /// overlayfs needs a lower directory: an image without layers has the empty one.
     fn layer_paths(&self, layers: &[i64]) -> Vec<PathBuf> {
-        let dir = self.root().join("layers");
-        if layers.is_empty() {
-            return vec![dir.join(EMPTY_LAYER)];
-        }
-        layers
-            .iter()
-            .map(|layer| dir.join(layer.to_string()))
-            .collect()
+        layer_paths(self.root(), layers)
     }
 
-    fn rw_layer(&self, container: &str, layers: &[i64]) -> RwLayer {
+    fn rw_layer(&self, container: &str, lower: Vec<PathBuf>) -> RwLayer {
         let dir = self.root().join("containers").join(container);
         RwLayer {
-            lower: self.layer_paths(layers),
+            lower,
             upper: dir.join("upper"),
             work: dir.join("work"),
         }
     }
 
-    fn make_directories(&self, container: &str, top: Option<i64>) -> Result<()> {
+    fn make_directories(&self, container: &str, lower: &[PathBuf]) -> Result<()> {
         let path = self.root().join("containers").join(container);
         let mut made = MadeDirectories {
             store: self,
@@ -173,13 +204,9 @@ impl Store {
             mkdirat(&dir, "work", Mode::from_raw_mode(0o700))?;
             mkdirat(&dir, "upper", Mode::from_raw_mode(0o755))?;
             let upper: OwnedFd = openat(&dir, "upper", DIRECTORY, Mode::empty())?;
-            let (mode, uid, gid) = match top {
-                Some(layer) => {
-                    let stat = statat(
-                        self.layout().layers(),
-                        layer.to_string(),
-                        AtFlags::SYMLINK_NOFOLLOW,
-                    )?;
+            let (mode, uid, gid) = match lower.first() {
+                Some(top) => {
+                    let stat = statat(CWD, top, AtFlags::SYMLINK_NOFOLLOW)?;
                     (Mode::from_raw_mode(stat.st_mode), stat.st_uid, stat.st_gid)
                 }
                 None => (Mode::from_raw_mode(0o755), 0, 0),
@@ -212,6 +239,36 @@ impl Drop for MadeDirectories<'_> {
             );
         }
     }
+}
+
+/// Where an image's layers lie in a store at `root`.
+fn layer_paths(root: &Path, layers: &[i64]) -> Vec<PathBuf> {
+    let dir = root.join("layers");
+    if layers.is_empty() {
+        return vec![dir.join(EMPTY_LAYER)];
+    }
+    layers
+        .iter()
+        .map(|layer| dir.join(layer.to_string()))
+        .collect()
+}
+
+fn foreign_layers(store: &Additional, image: &str) -> Result<Vec<PathBuf>> {
+    let layers = store.read(|db| layer_ids(db, image))?;
+    Ok(layer_paths(store.path(), &layers))
+}
+
+fn foreign_lowers(db: &Connection, container: &str) -> Result<Vec<PathBuf>> {
+    const PATHS: &str = "SELECT path FROM container_lowers WHERE container = ?1 ORDER BY position";
+    let read = || {
+        let mut statement = db.prepare_cached(PATHS)?;
+        let rows = statement.query_map([container], |row| {
+            let path: Vec<u8> = row.get(0)?;
+            Ok(PathBuf::from(OsString::from_vec(path)))
+        })?;
+        rows.collect::<rusqlite::Result<_>>()
+    };
+    read().map_err(Error::db("read the layers of a container"))
 }
 
 fn record_container(tx: &Connection, container: &str, image: &str, layers: &[i64]) -> Result<()> {

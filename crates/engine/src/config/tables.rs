@@ -29,6 +29,9 @@ pub struct Root {
     pub root: PathBuf,
     /// State of pods and containers; on tmpfs.
     pub runroot: PathBuf,
+    /// Roots of other stores of floe, whose images are seen and never written (floe's own key, as in
+    /// storage.conf).
+    pub additionalimagestores: Vec<PathBuf>,
 }
 
 impl Default for Root {
@@ -36,6 +39,7 @@ impl Default for Root {
         Self {
             root: "/var/lib/floe".into(),
             runroot: "/run/floe".into(),
+            additionalimagestores: Vec::new(),
         }
     }
 }

@@ -112,7 +112,11 @@ impl Engine {
         let used: HashSet<&str> = containers.iter().map(|c| c.image_id.as_str()).collect();
         let mut removed = Vec::new();
         for image in self.store().images()? {
-            if image.pinned || used.contains(image.id.as_str()) || !doomed(&image) {
+            if image.pinned
+                || image.read_only
+                || used.contains(image.id.as_str())
+                || !doomed(&image)
+            {
                 continue;
             }
             if self.store().remove(&image.id)? {

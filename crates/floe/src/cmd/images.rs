@@ -60,6 +60,7 @@ fn json(image: &ImageRecord) -> serde_json::Value {
         "Digest": image.manifest_digest.to_string(),
         "Size": image.size,
         "Created": image.created,
+        "ReadOnly": image.read_only,
     })
 }
 

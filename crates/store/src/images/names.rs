@@ -21,6 +21,9 @@ impl Store {
     /// Errors with [`Error::ImageNotFound`], [`Error::Name`] or [`Error::NameFlaw`].
     pub fn tag(&self, id: &str, name: &str) -> Result<()> {
         let reference = parse_tag(name)?;
+        if self.elsewhere(id)?.is_some() {
+            self.refuse_read_only(id)?;
+        }
         self.db().write(Durability::Ordered, |tx| {
             let manifest: String = tx
                 .query_row("SELECT manifest FROM images WHERE id = ?1", [id], |row| {
@@ -54,6 +57,9 @@ impl Store {
             Ok(image.is_some())
         })?;
         self.write_index()?;
+        if !known {
+            self.refuse_read_only(name)?;
+        }
         Ok(known)
     }
 
@@ -66,6 +72,9 @@ impl Store {
                 .map_err(Error::db("remove an image"))
         })?;
         self.write_index()?;
+        if known == 0 {
+            self.refuse_read_only(id)?;
+        }
         Ok(known > 0)
     }
 
@@ -80,6 +89,9 @@ impl Store {
             )
             .map_err(Error::db("pin an image"))
         })?;
+        if known == 0 {
+            self.refuse_read_only(id)?;
+        }
         match known {
             0 => Err(Error::ImageNotFound { id: id.to_owned() }),
             _ => Ok(()),
