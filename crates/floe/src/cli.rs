@@ -102,6 +102,9 @@ pub(crate) enum MoveCommand {
     Sync(Box<cmd::sync::Args>),
     /// Show what an image is, without copying it
     Inspect(cmd::inspect::Args),
+    /// What belongs to images: signatures, lists of parts
+    #[command(subcommand)]
+    Artifact(cmd::artifact::Command),
     /// List the tags of a repository
     #[command(name = "list-tags")]
     ListTags(cmd::list_tags::Args),

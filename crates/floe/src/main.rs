@@ -57,9 +57,20 @@ fn dispatch(mut cli: Cli) -> Result<ExitCode, Failure> {
             cmd::serve::run(&cli.global, &args)
         }
         Command::Registry(args) => cmd::registry::run(&cli.global, args),
-        Command::Node(command) => on_node(&cli.global, command),
-        Command::Move(command) => move_images(&cli.global, command),
+        Command::Node(command) => {
+            show_warnings();
+            on_node(&cli.global, command)
+        }
+        Command::Move(command) => {
+            show_warnings();
+            move_images(&cli.global, command)
+        }
     }
+}
+
+/// What registries warn of, people are told of.
+fn show_warnings() {
+    image::show_warnings(|registry, words| eprintln!("Warning: {registry}: {words}"));
 }
 
 fn on_node(global: &Global, command: NodeCommand) -> Result<ExitCode, Failure> {
@@ -89,6 +100,7 @@ fn on_node(global: &Global, command: NodeCommand) -> Result<ExitCode, Failure> {
 fn move_images(global: &Global, command: MoveCommand) -> Result<ExitCode, Failure> {
     match command {
         MoveCommand::Copy(args) => cmd::copy::run(global, *args),
+        MoveCommand::Artifact(command) => cmd::artifact::run(global, &command),
         MoveCommand::Sync(args) => cmd::sync::run(global, &args),
         MoveCommand::Inspect(args) => cmd::inspect::run(global, &args),
         MoveCommand::ListTags(args) => cmd::list_tags::run(global, &args),

@@ -42,6 +42,7 @@ pub(crate) fn is_meant() -> bool {
 }
 
 pub(crate) fn run(cli: Skopeo) -> Result<ExitCode, Failure> {
+    crate::show_warnings();
     if let Some(dir) = cli.tmpdir {
         transfer::set_temporary_dir(dir);
     }

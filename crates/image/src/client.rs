@@ -30,17 +30,22 @@ mod exchange;
 mod file;
 mod pull;
 mod push;
+mod referrers;
 mod retry;
 mod signatures;
 mod tags;
 mod tls;
 mod token;
 mod transport;
+mod upload;
+mod warning;
 
 pub use blob::BlobStream;
 pub use pull::{Fetched, ImageManifest};
 pub use push::BlobBody;
 pub use retry::Retry;
+pub use upload::BlobContent;
+pub use warning::{Warnings, show_warnings};
 
 use endpoint::Scheme;
 use exchange::Repo;
@@ -72,6 +77,8 @@ pub struct ClientConfig {
     pub retry: Retry,
     /// The `User-Agent`.
     pub user_agent: String,
+    /// Who is told when a registry warns.
+    pub warnings: Warnings,
 }
 
 impl Default for ClientConfig {
@@ -95,6 +102,7 @@ impl Default for ClientConfig {
             stall_timeout: Duration::from_secs(60),
             retry: Retry::default(),
             user_agent: concat!("floe/", env!("CARGO_PKG_VERSION")).to_owned(),
+            warnings: Warnings::default(),
         }
     }
 }
@@ -133,6 +141,8 @@ struct Inner {
     logins: Logins,
     /// What insecure registries turned out to speak.
     schemes: Mutex<HashMap<String, Scheme>>,
+    /// What registries have warned of.
+    warned: warning::Shown,
 }
 
 /// What tokens are asked for.
@@ -151,6 +161,7 @@ impl Client {
                 transport,
                 logins,
                 schemes,
+                warned: warning::Shown::default(),
             }),
         }
     }

@@ -420,6 +420,9 @@ pub enum ProtocolFlaw {
     /// The list of tags is not JSON of the known shape.
     #[error("its list of tags is malformed")]
     Tags,
+    /// The list of referrers is no index.
+    #[error("its list of referrers is no image index")]
+    Referrers,
     /// The next page of a list is elsewhere, or there is no end of pages.
     #[error("the next page of its list is not at a valid place")]
     NextPage,

@@ -31,7 +31,10 @@ pub mod signature;
 mod strict_json;
 
 pub use auth::{AuthFiles, Credentials};
-pub use client::{BlobBody, BlobStream, Client, ClientConfig, Fetched, ImageManifest, Retry};
+pub use client::{
+    BlobBody, BlobContent, BlobStream, Client, ClientConfig, Fetched, ImageManifest, Retry,
+    Warnings, show_warnings,
+};
 pub use config::ImageConfig;
 pub use digest::{Algorithm, Digest, DigestFlaw, Hasher, Verifier};
 pub use error::{At, Attempt, Error, ManifestFlaw, ProtocolFlaw, RedirectFlaw, Result};

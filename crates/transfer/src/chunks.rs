@@ -8,6 +8,7 @@ use std::path::Path;
 
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
 use futures_util::stream::{BoxStream, once, try_unfold};
 use image::Descriptor;
 use tokio::fs::File;
@@ -18,6 +19,9 @@ use crate::error::{Error, Result};
 
 /// The bytes of a blob.
 pub(crate) type Chunks = BoxStream<'static, io::Result<Bytes>>;
+
+/// Opens a blob from its beginning, as often as it is called.
+pub(crate) type Open<'a> = dyn Fn() -> BoxFuture<'a, Result<Chunks>> + Send + Sync + 'a;
 
 const CHUNK: usize = 128 << 10;
 

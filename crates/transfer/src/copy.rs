@@ -6,8 +6,8 @@
 
 use std::sync::Arc;
 
-use futures_util::StreamExt;
 use futures_util::stream;
+use futures_util::{FutureExt, StreamExt};
 use image::{
     AnyManifest, Compression, Descriptor, Digest, ImageConfig, Index, Manifest, MediaType,
     Platform, Policy,
@@ -374,8 +374,14 @@ impl Copy<'_> {
                     return Ok(None);
                 }
                 (self.watch)(event(false));
-                let chunks = chunks::verified(self.source.blob(descriptor).await?, descriptor);
-                self.target.put_blob(descriptor, for_what, chunks).await?;
+                let open = || {
+                    let open = async {
+                        let chunks = self.source.blob(descriptor).await?;
+                        Ok(chunks::verified(chunks, descriptor))
+                    };
+                    open.boxed()
+                };
+                self.target.put_blob(descriptor, for_what, &open).await?;
                 Ok(None)
             }
             Plan::Recode(to) => {
@@ -412,8 +418,8 @@ impl Copy<'_> {
             ..layer.clone()
         };
         if !self.target.has_blob(&descriptor, for_what, None).await? {
-            let chunks = recoded.chunks().await?;
-            self.target.put_blob(&descriptor, for_what, chunks).await?;
+            let open = || recoded.chunks().boxed();
+            self.target.put_blob(&descriptor, for_what, &open).await?;
         }
         Ok(descriptor)
     }

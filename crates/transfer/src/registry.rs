@@ -3,11 +3,11 @@
 //! Asks the places that registries.conf names; pushes only to the registry itself.
 
 use futures_util::StreamExt;
-use image::{BlobBody, Client, Credentials, Descriptor, Digest, Reference, Signature, Source};
+use image::{Client, Credentials, Descriptor, Digest, Reference, Signature, Source};
 use std::io;
 use tokio::sync::OnceCell;
 
-use crate::chunks::Chunks;
+use crate::chunks::{Chunks, Open};
 use crate::document::Document;
 use crate::error::Result;
 
@@ -114,10 +114,11 @@ impl RegistryTarget {
             .await?)
     }
 
-    pub(crate) async fn put_blob(&self, descriptor: &Descriptor, chunks: Chunks) -> Result<()> {
-        let body = BlobBody::stream(chunks);
+    /// Pushes a blob; `open` is called again when a connection breaks.
+    pub(crate) async fn put_blob(&self, descriptor: &Descriptor, open: &Open<'_>) -> Result<()> {
+        let content = || async { open().await.map_err(io::Error::other) };
         self.client
-            .push_blob(&self.reference, descriptor, body, &self.credentials)
+            .push_blob_from(&self.reference, descriptor, content, &self.credentials)
             .await?;
         Ok(())
     }

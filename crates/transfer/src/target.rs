@@ -4,7 +4,7 @@
 
 use image::{Compression, Descriptor, Digest, Manifest, Reference, Signature};
 
-use crate::chunks::Chunks;
+use crate::chunks::Open;
 use crate::convert::Format;
 use crate::dir::DirTarget;
 use crate::docker_archive::{ArchiveTarget, ArchiveWriter};
@@ -175,15 +175,19 @@ impl Target {
         }
     }
 
-    /// Takes a blob. `chunks` fail at the end unless they are what the descriptor says.
+    /// Takes a blob. What `open` gives fails at the end unless it is what the descriptor says.
     pub(crate) async fn put_blob(
         &self,
         descriptor: &Descriptor,
         for_what: Use<'_>,
-        chunks: Chunks,
+        open: &Open<'_>,
     ) -> Result<()> {
+        if let Kind::Registry(target) = &self.kind {
+            return target.put_blob(descriptor, open).await;
+        }
+        let chunks = open().await?;
         match (&self.kind, for_what) {
-            (Kind::Registry(target), _) => target.put_blob(descriptor, chunks).await,
+            (Kind::Registry(_), _) => Ok(()),
             (Kind::Layout(target), _) => target.put_blob(descriptor, chunks).await,
             (Kind::DockerArchive(target), _) => target.put_blob(descriptor, chunks).await,
             (Kind::Dir(target), _) => target.put_blob(descriptor, chunks).await,

@@ -1,5 +1,6 @@
 //! One file per command: its options and what it does.
 
+pub(crate) mod artifact;
 pub(crate) mod copy;
 pub(crate) mod delete;
 pub(crate) mod exec;

@@ -165,7 +165,7 @@ impl Inner {
         }
     }
 
-    async fn ask_once(&self, repo: &Repo, ask: &Ask) -> Result<Answer, Failure> {
+    pub(super) async fn ask_once(&self, repo: &Repo, ask: &Ask) -> Result<Answer, Failure> {
         if !ask.is_sendable() {
             let at = At {
                 subject: ask.subject.as_str().into(),
@@ -183,6 +183,9 @@ impl Inner {
                 self.by_scheme(repo, ask, &path).await?
             }
         };
+        let headers = sent.response.headers();
+        let registry = repo.source.reference.domain();
+        self.warned.show(&self.config.warnings, registry, headers);
         let answer = understand(ask.at(&sent.url), sent.response).await;
         answer.map_err(|failure| {
             if ask.is_sendable() {

@@ -1,6 +1,6 @@
 //! Pushing blobs and manifests (distribution-spec, "Pushing").
 //!
-//! A blob goes up in one request after the upload was opened. Must never push a manifest under a
+//! A blob goes up in one request after the upload was opened; `upload.rs` has more patience. Must never push a manifest under a
 //! digest that it does not have.
 
 use std::fmt;
@@ -15,11 +15,11 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::answer::Answer;
 use super::exchange::{Ask, Content, Repo, Target};
-use super::{ALL, Client, Inner};
+use super::{ALL, Client, Inner, referrers};
 use crate::auth::Credentials;
 use crate::digest::Digest;
 use crate::error::{Error, ProtocolFlaw, Result};
-use crate::manifest::{Descriptor, MediaType};
+use crate::manifest::{AnyManifest, Descriptor, MediaType};
 use crate::reference::{Reference, ReferenceFlaw};
 
 const READ_SIZE: usize = 128 << 10;
@@ -187,14 +187,22 @@ impl Client {
                 flaw: ReferenceFlaw::Path,
             })?;
         put.headers.insert(CONTENT_TYPE, content_type);
-        put.content = Content::Bytes(bytes);
-        self.inner.ask(&repo, &put).await?;
+        put.content = Content::Bytes(bytes.clone());
+        let answer = self.inner.ask(&repo, &put).await?;
+        if answer.header(referrers::SUBJECT).is_none()
+            && let Ok(AnyManifest::Manifest(manifest)) = AnyManifest::parse(None, &bytes)
+        {
+            // The registry keeps no list of what refers to what: it is the pusher's, then.
+            let entry = referrers::entry(media_type, &digest, bytes.len() as u64, &manifest);
+            self.add_referrer(&reference, &manifest, entry, credentials)
+                .await?;
+        }
         Ok(digest)
     }
 }
 
 impl Inner {
-    async fn has_blob(&self, repo: &Repo, digest: &Digest) -> Result<bool> {
+    pub(super) async fn has_blob(&self, repo: &Repo, digest: &Digest) -> Result<bool> {
         let subject = format!("blob {digest} of {}", repo.source.reference.name());
         let head = Ask::new(
             Method::HEAD,
@@ -210,7 +218,7 @@ impl Inner {
 }
 
 /// Where an opened upload is to be sent: `Location`, relative to the URL that answered.
-fn upload_url(opened: &Answer) -> Result<Url> {
+pub(super) fn upload_url(opened: &Answer) -> Result<Url> {
     let location = opened.header(LOCATION.as_str());
     let url = location.and_then(|location| opened.response.url().join(location).ok());
     let from = opened.response.url().scheme();

@@ -83,13 +83,13 @@ impl Client {
     }
 }
 
-fn next_page(from: &Url, link: &str) -> Option<Url> {
+pub(super) fn next_page(from: &Url, link: &str) -> Option<Url> {
     let url = from.join(link).ok()?;
     (endpoint::origin(&url) == endpoint::origin(from)).then_some(url)
 }
 
 /// The target of `<…>; rel="next"`.
-fn next_link(header: &str) -> Option<&str> {
+pub(super) fn next_link(header: &str) -> Option<&str> {
     let links = header
         .split(',')
         .filter_map(|link| link.trim().strip_prefix('<')?.split_once('>'));
