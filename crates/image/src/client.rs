@@ -28,6 +28,8 @@ mod dns;
 mod endpoint;
 mod exchange;
 mod file;
+#[cfg(test)]
+mod fuzz;
 mod pull;
 mod push;
 mod referrers;

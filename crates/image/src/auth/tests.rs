@@ -255,3 +255,34 @@ fn a_common_helper_that_is_not_installed_matters_only_where_somebody_logged_in()
     let error = asked(&files, "a.example/x").unwrap_err();
     assert!(error.contains("docker-credential-desktop"), "{error}");
 }
+
+#[path = "../../tests/support/fuzz.rs"]
+mod mutator;
+
+#[test]
+fn hostile_auth_files_are_read_or_refused_without_showing_what_they_hold() {
+    let corpus: [&[u8]; 2] = [
+        br#"{"auths":{"https://index.docker.io/v1/":{"auth":"YTpzZWNyZXQ="},"a.example/b":{"identitytoken":"secret"},"c.example":{"username":"u","password":"secret"}},"credHelpers":{"d.example":"x"},"credsStore":""}"#,
+        br#"{"auths":{"a.example":{"registrytoken":"secret"}}}"#,
+    ];
+    let names =
+        ["busybox", "a.example/b/c", "c.example/x"].map(|name| Reference::parse(name).unwrap());
+    mutator::run(20_000, &corpus, |bytes| {
+        for name in &names {
+            let found = parse(bytes).and_then(|file| file.find(name, &None, &|_, _| Ok(None)));
+            match found {
+                Ok(Found::Credentials(credentials)) => {
+                    assert!(!format!("{credentials:?}").contains("secret"));
+                }
+                Ok(_) => {}
+                Err(flaw) => {
+                    let words = flaw.to_string();
+                    assert!(
+                        !words.contains("\"secret\"") || words.starts_with("entry"),
+                        "{words}"
+                    );
+                }
+            }
+        }
+    });
+}
