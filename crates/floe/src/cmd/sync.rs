@@ -10,6 +10,7 @@ use clap::ValueEnum;
 use transfer::{Format, Instances, Location, Options, Source, Target};
 
 use super::copy::{PlatformFlags, watch};
+use super::sign::SignFlags;
 use crate::Failure;
 use crate::cli::Global;
 use crate::remote::{self, Flags, PolicyFlags, Remote, SourceFlags, TargetFlags};
@@ -55,6 +56,8 @@ pub(crate) struct Args {
     /// Fail rather than change a digest
     #[arg(long)]
     preserve_digests: bool,
+    #[command(flatten)]
+    sign: SignFlags,
     #[command(flatten)]
     platform: PlatformFlags,
     #[command(flatten)]
@@ -149,7 +152,12 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
             "from a directory to a directory there is nothing to do for sync: copy the files",
         ));
     }
-    let remote = Remote::new(global)?;
+    let remote = Remote::with(global, &args.policy)?;
+    let options = Options {
+        policy: remote.policy(&args.policy)?,
+        signing: args.sign.signing()?,
+        ..args.options()
+    };
     let source = args.from.clone().with(&args.both);
     let mut tally = Tally::default();
     let planned = match args.src {
@@ -176,7 +184,7 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
             number + 1,
             job.from
         );
-        match copy(&remote, args, job, &target) {
+        match copy(&remote, args, &options, job, &target) {
             Ok(()) => tally.copied += 1,
             Err(error) => tally.failed(error, args.keep_going)?,
         }
@@ -194,7 +202,13 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     }
 }
 
-fn copy(remote: &Remote, args: &Args, job: &Job, to: &Location) -> Result<(), Failure> {
+fn copy(
+    remote: &Remote,
+    args: &Args,
+    options: &Options,
+    job: &Job,
+    to: &Location,
+) -> Result<(), Failure> {
     if let Location::Dir(dir) = to
         && dir.exists()
     {
@@ -202,15 +216,17 @@ fn copy(remote: &Remote, args: &Args, job: &Job, to: &Location) -> Result<(), Fa
             "{to}: it is there already, and is not overwritten"
         )));
     }
-    remote.check(&job.from, &args.policy)?;
     let source_access = job.flags.access(remote, &job.from)?;
     let target_access = args.to.clone().with(&args.both).access(remote, to)?;
     let copied = remote::block_on(async {
         let source = Source::open(&job.from, &source_access).await?;
+        if let Some(policy) = &options.policy {
+            source.check(policy)?;
+        }
         source.manifest(None).await?;
         let target = Target::open(to, &target_access).await?;
         let watch = watch(false);
-        Ok(transfer::copy(&source, target, &args.options(), &watch).await?)
+        Ok(transfer::copy(&source, target, options, &watch).await?)
     });
     if let (Err(_), Location::Dir(dir)) = (&copied, to) {
         // Half an image would be in the way of the next sync.

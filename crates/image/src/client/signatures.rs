@@ -209,7 +209,7 @@ impl Client {
         digest: &Digest,
         credentials: &Credentials,
     ) -> Result<Option<Manifest>> {
-        let mut repo = self.inner.repo(source, credentials, PULL)?;
+        let mut repo = self.inner.repo(source, credentials, PULL).await?;
         repo.source.reference = tagged(&source.reference, digest)?;
         let fetched = match self.inner.manifest_at(&repo).await {
             Ok(fetched) => fetched,
