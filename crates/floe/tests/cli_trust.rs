@@ -219,3 +219,32 @@ fn every_image_of_an_index_is_signed_and_checked() {
         world.refused("multi/x:1", &["no signature exists"]);
     });
 }
+
+#[test]
+fn sync_and_manifest_push_take_only_what_the_policy_lets_in() {
+    signed(|world| {
+        let flags = ["--sign-by", &*world.key];
+        let original = world.original();
+        let good = world.docker("good/image:1");
+        world.copy(&flags, &original, &good).ok();
+        world.demand_gpg();
+        let absent = "no signature exists";
+        let sync = |name: &str| {
+            let (name, dir) = (world.name(name), world.file("synced"));
+            let arguments = ["sync", "--src", "docker", "--dest", "dir", &*name, &dir];
+            world.run(&arguments)
+        };
+        assert_ne!(sync("cli/busybox:1").code, 0);
+        assert_eq!(files(&world.path("synced")), Vec::<PathBuf>::new());
+        sync("good/image:1").ok();
+        assert!(world.path("synced/image:1/signature-1").exists());
+
+        let push = |list: &str, image: &str| {
+            world.run(&["manifest", "create", list]).ok();
+            world.run(&["manifest", "add", list, image]).ok();
+            world.run(&["manifest", "push", list, &world.docker(list)])
+        };
+        push("bad:1", &original).failed(125, &["cli/busybox", absent]);
+        push("fine:1", &good).ok();
+    });
+}

@@ -84,7 +84,7 @@ impl Store {
         let manifest = parse(&manifest)?;
         for index in indexes {
             let index = parse(&index)?;
-            if self.lists(&index, &manifest)? {
+            if self.is_listed(&index, &manifest)? {
                 return Ok(Some(index));
             }
         }
@@ -107,7 +107,7 @@ impl Store {
         })
     }
 
-    fn lists(&self, index: &Digest, manifest: &Digest) -> Result<bool> {
+    fn is_listed(&self, index: &Digest, manifest: &Digest) -> Result<bool> {
         const LARGEST: u64 = 4 << 20;
         let Some(bytes) = self.read_blob(index, LARGEST)? else {
             return Ok(false);

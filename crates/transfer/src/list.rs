@@ -241,6 +241,13 @@ impl ListSource {
         Ok(document)
     }
 
+    /// The place of the entry with this digest.
+    pub(crate) fn member(&self, digest: &Digest) -> Option<&Source> {
+        let mut members = self.members.iter();
+        let found = members.find(|(member, _)| member == digest);
+        found.map(|(_, source)| source)
+    }
+
     pub(crate) async fn blob(&self, descriptor: &Descriptor) -> Result<Chunks> {
         let digest = &descriptor.digest;
         let number = {

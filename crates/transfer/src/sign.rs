@@ -27,7 +27,7 @@ pub(crate) struct Signatures<'a> {
     source: &'a Source,
     target: &'a Target,
     signing: &'a Signing,
-    demands: Option<Demands>,
+    policy: Option<&'a Policy>,
 }
 
 impl<'a> Signatures<'a> {
@@ -36,14 +36,16 @@ impl<'a> Signatures<'a> {
         source: &'a Source,
         target: &'a Target,
         signing: &'a Signing,
-        policy: Option<&Policy>,
+        policy: Option<&'a Policy>,
     ) -> Result<Signatures<'a>> {
-        let demands = policy.map(|policy| source.demands(policy)).transpose()?;
+        if let Some(policy) = policy {
+            source.check(policy)?;
+        }
         let signatures = Signatures {
             source,
             target,
             signing,
-            demands: demands.flatten(),
+            policy,
         };
         if !signing.signers.is_empty() {
             signatures.identity()?;
@@ -59,12 +61,25 @@ impl<'a> Signatures<'a> {
 
     /// Holds a manifest or index against the policy, and returns the signatures that go with it.
     pub(crate) async fn admit(&self, document: &Document, top: bool) -> Result<Vec<Signature>> {
-        let wanted = self.demands.as_ref().is_some_and(Demands::want_signatures);
+        // An image of a list is held against what is demanded where it comes from.
+        let (source, top) = match self.source.member(&document.digest) {
+            Some(member) => {
+                let its_top = member.manifest(None).await;
+                (
+                    member,
+                    its_top.is_ok_and(|top| top.digest == document.digest),
+                )
+            }
+            None => (self.source, top),
+        };
+        let demands = self.policy.map(|policy| source.demands(policy));
+        let demands = demands.transpose()?.flatten();
+        let wanted = demands.as_ref().is_some_and(Demands::want_signatures);
         let mut found = Vec::new();
         if wanted || !self.signing.remove {
-            found = self.source.signatures(document, top).await?;
+            found = source.signatures(document, top).await?;
         }
-        if let Some(demands) = &self.demands {
+        if let Some(demands) = &demands {
             demands.verify(&document.bytes, &found)?;
         }
         if self.signing.remove {

@@ -140,7 +140,17 @@ impl Source {
         match &self.kind {
             Kind::Registry(source) => source.signatures(&document.digest).await,
             Kind::Dir(source) => source.signatures((!top).then_some(&document.digest)),
-            Kind::Layout(_) | Kind::DockerArchive(_) | Kind::Store(_) => Ok(Vec::new()),
+            Kind::Layout(_) | Kind::DockerArchive(_) | Kind::Store(_) | Kind::List(_) => {
+                Ok(Vec::new())
+            }
+        }
+    }
+
+    /// The place that a manifest really comes from, when this is a list of images from elsewhere.
+    pub(crate) fn member(&self, digest: &Digest) -> Option<&Source> {
+        match &self.kind {
+            Kind::List(source) => source.member(digest),
+            _ => None,
         }
     }
 

@@ -259,9 +259,15 @@ impl<'a> Adding<'a> {
 
     fn add(&self, list: &mut List, image: &str) -> Result<Vec<Digest>, Failure> {
         let location = self.find(image)?;
-        self.remote.check(&location, &PolicyFlags::default())?;
+        let policy = self.remote.policy(&PolicyFlags::default())?;
         let access = self.flags.access(&self.remote, &location)?;
-        remote::block_on(async { Ok(list.add(&location, &access, &self.which).await?) })
+        remote::block_on(async {
+            // Signatures are checked when the image moves, with the list.
+            if let Some(policy) = &policy {
+                Source::open(&location, &access).await?.check(policy)?;
+            }
+            Ok(list.add(&location, &access, &self.which).await?)
+        })
     }
 }
 

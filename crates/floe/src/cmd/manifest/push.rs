@@ -10,6 +10,7 @@ use super::{open, swap};
 use crate::Failure;
 use crate::cli::Global;
 use crate::cmd::copy::watch;
+use crate::cmd::sign::SignFlags;
 use crate::remote::{self, Flags, PolicyFlags, Remote};
 
 /// Options of `floe manifest push`.
@@ -31,6 +32,8 @@ pub(crate) struct Args {
     #[arg(long, short)]
     quiet: bool,
     #[command(flatten)]
+    sign: SignFlags,
+    #[command(flatten)]
     flags: Flags,
     /// Name of the list
     list: String,
@@ -48,7 +51,6 @@ pub(super) fn run(global: &Global, engine: &Engine, args: &Args) -> Result<ExitC
     let remote = Remote::new(global)?;
     let mut places = Vec::new();
     for (_, place) in list.places()? {
-        remote.check(&place, &PolicyFlags::default())?;
         // The user and password are the destination's.
         let access = args.flags.without_creds().access(&remote, &place)?;
         places.push((place, access));
@@ -63,12 +65,18 @@ pub(super) fn run(global: &Global, engine: &Engine, args: &Args) -> Result<ExitC
             "oci" => Format::Oci,
             _ => Format::Docker,
         }),
+        policy: remote.policy(&PolicyFlags::default())?,
+        signing: args.sign.signing()?,
         ..Options::default()
     };
     let pushed = remote::block_on(async {
         let mut images = Vec::new();
         for (place, access) in &places {
-            images.push(Source::open(place, access).await?);
+            let source = Source::open(place, access).await?;
+            if let Some(policy) = &options.policy {
+                source.check(policy)?;
+            }
+            images.push(source);
         }
         let source = list.source(&name, images)?;
         let target = Target::open(&to, &target_access).await?;
