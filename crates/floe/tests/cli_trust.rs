@@ -234,7 +234,7 @@ fn sync_and_manifest_push_take_only_what_the_policy_lets_in() {
             let arguments = ["sync", "--src", "docker", "--dest", "dir", &*name, &dir];
             world.run(&arguments)
         };
-        assert_ne!(sync("cli/busybox:1").code, 0);
+        sync("cli/busybox:1").failed(125, &["cli/busybox", absent]);
         assert_eq!(files(&world.path("synced")), Vec::<PathBuf>::new());
         sync("good/image:1").ok();
         assert!(world.path("synced/image:1/signature-1").exists());
