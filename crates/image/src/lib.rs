@@ -22,6 +22,9 @@ pub mod config;
 mod digest;
 mod error;
 pub mod manifest;
+#[cfg(test)]
+#[path = "../tests/support/fuzz.rs"]
+mod mutator;
 pub mod platform;
 pub mod policy;
 mod reference;

@@ -256,9 +256,6 @@ fn a_common_helper_that_is_not_installed_matters_only_where_somebody_logged_in()
     assert!(error.contains("docker-credential-desktop"), "{error}");
 }
 
-#[path = "../../tests/support/fuzz.rs"]
-mod mutator;
-
 #[test]
 fn hostile_auth_files_are_read_or_refused_without_showing_what_they_hold() {
     let corpus: [&[u8]; 2] = [
@@ -267,7 +264,7 @@ fn hostile_auth_files_are_read_or_refused_without_showing_what_they_hold() {
     ];
     let names =
         ["busybox", "a.example/b/c", "c.example/x"].map(|name| Reference::parse(name).unwrap());
-    mutator::run(20_000, &corpus, |bytes| {
+    crate::mutator::run(20_000, &corpus, |bytes| {
         for name in &names {
             let found = parse(bytes).and_then(|file| file.find(name, &None, &|_, _| Ok(None)));
             match found {

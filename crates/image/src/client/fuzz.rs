@@ -1,14 +1,12 @@
 //! Hostile headers: no panic, no endless loop, and nothing that has no meaning is understood.
 
-#[path = "../../tests/support/fuzz.rs"]
-mod mutator;
-
 use reqwest::header::{HeaderMap, HeaderValue, RETRY_AFTER, WARNING, WWW_AUTHENTICATE};
 
 use super::challenge::Challenge;
 use super::retry::retry_after;
 use super::tags::next_link;
 use super::warning::{Shown, Warnings};
+use crate::mutator;
 
 #[test]
 fn hostile_headers_are_understood_or_passed_over() {
