@@ -22,6 +22,8 @@ mkdir -p "$root"/{bin,new,debian/tests}
 cp /bin/busybox "$root/bin/busybox"
 cp -a $debian/. "$root/debian/"
 cp /bin/busybox "$root/debian/usr/bin/busybox"
+# criu, for checkpoints of what systemd made; it stops a network with nftables.
+install -D /dev/stdin "$root/debian/etc/criu/default.conf" <<<"network-lock nftables"
 for file in /usr/sbin/criu $(ldd /usr/sbin/criu | grep -o '/[^ ]*'); do
     [ -e "$root/debian$file" ] || install -D "$file" "$root/debian$file"
 done

@@ -290,33 +290,6 @@ fn a_user_without_privileges_has_scopes_of_his_own_manager() {
 }
 
 #[test]
-fn a_container_that_is_restored_is_a_scope_again() {
-    needs_systemd!();
-    needs_criu!();
-    let mut scope = Scope::new();
-    scope.limits(json!({ "pids": { "limit": 20 } }));
-    scope.lab.config["root"]["readonly"] = json!(false);
-    // It has no stream outside.
-    scope.lab.config["process"]["args"] = json!([
-        "sh",
-        "-c",
-        "exec </dev/null >/dev/null 2>&1; touch /tmp/ready; exec sleep 1000"
-    ]);
-    scope.run();
-    support::soon("its program", || scope.lab.rootfs("tmp/ready").exists());
-    scope.call(&["checkpoint", "c"]).ok();
-    shows(&scope.unit, &[("LoadState", "not-found")]);
-    scope.call(&["restore", "-d", "c"]).ok();
-    shows(
-        &scope.unit,
-        &[("ActiveState", "active"), ("TasksMax", "20")],
-    );
-    let cgroup = std::fs::read_to_string(format!("/proc/{}/cgroup", scope.lab.pid("c"))).unwrap();
-    assert!(cgroup.contains(&scope.path), "{cgroup}");
-    scope.delete();
-}
-
-#[test]
 fn without_systemd_the_flag_is_refused() {
     needs_host!();
     if Path::new("/run/systemd/system").is_dir() {
