@@ -26,7 +26,10 @@ fn a_checkpoint_that_fails_names_criu_s_log_and_leaves_the_container_as_it_was()
         "{said}"
     );
     assert!(said.contains("Error (criu/"), "{said}");
-    assert_eq!(said.trim().lines().count(), 1, "{said}");
+    assert!(
+        !said.trim().contains('\n') && !said.contains("\\n"),
+        "{said}"
+    );
     assert_eq!((lab.pid("c"), lab.status("c")), (pid, "running".into()));
     lab.call(&["exec", "c", "true"]).ok();
 }

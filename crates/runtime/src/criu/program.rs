@@ -244,19 +244,19 @@ impl Log {
     }
 
     fn reason(&self, last: &Response, status: ExitStatus) -> String {
-        let mut reason = match (last.errno, last.message.as_str()) {
-            (0, "") => format!("{status}"),
-            (0, message) => message.to_owned(),
-            (errno, "") => format!("errno {errno}"),
-            (errno, message) => format!("errno {errno}, {message}"),
-        };
         let text = std::fs::read(&self.0).unwrap_or_default();
-        let errors = last_errors(&String::from_utf8_lossy(&text));
-        if !errors.is_empty() {
-            reason.push_str(": ");
-            reason.push_str(&errors);
+        let mut words = last_errors(&String::from_utf8_lossy(&text));
+        if words.is_empty() {
+            // Its configuration may have moved the log.
+            let lines: Vec<&str> = last.message.lines().map(str::trim).collect();
+            words = lines.join("; ");
         }
-        format!("{reason} (log: {})", self.0.display())
+        let how = match last.errno {
+            0 => status.to_string(),
+            errno => format!("errno {errno}"),
+        };
+        let colon = if words.is_empty() { "" } else { ": " };
+        format!("{how}{colon}{words} (log: {})", self.0.display())
     }
 }
 
