@@ -140,7 +140,7 @@ fn is_null(stat: &Stat) -> bool {
 
 /// The /dev/null that is inside.
 fn own_null() -> Option<OwnedFd> {
-    let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
     let own = rustix::fs::open("/dev/null", flags, Mode::empty()).ok()?;
     fstat(&own).is_ok_and(|stat| is_null(&stat)).then_some(own)
 }
