@@ -45,7 +45,9 @@ fn main() -> ExitCode {
             };
         }
     };
-    log::debug(&cli.global, &format!("{:?}", cli.command));
+    // The words as they came: printing the parsed ones would take some kilobytes for every option.
+    let words: Vec<_> = std::env::args_os().collect();
+    log::debug(&cli.global, &format!("{words:?}"));
     let code = match &cli.command {
         cli::Command::Exec(_) => 255,
         _ => 1,

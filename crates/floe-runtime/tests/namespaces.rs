@@ -185,3 +185,14 @@ fn a_mount_namespace_can_be_joined_and_keeps_its_own_root() {
     holder.kill().unwrap();
     holder.wait().unwrap();
 }
+
+#[test]
+fn a_new_network_namespace_has_its_loopback_device_up() {
+    needs_host!();
+    let mut lab = Lab::new();
+    let seen = lab.prints("ip address show lo");
+    assert!(
+        seen.contains("LOOPBACK,UP") && seen.contains("127.0.0.1/8"),
+        "{seen}"
+    );
+}

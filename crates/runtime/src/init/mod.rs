@@ -198,6 +198,9 @@ impl<'a> Init<'a> {
             unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWCGROUP) }
                 .map_err(InitFailure::at("unshare cgroup namespace"))?;
         }
+        if self.namespaces.is_new(NamespaceKind::Network) {
+            bring_up_loopback()?;
+        }
         if let Some(name) = &self.new.spec.hostname {
             rustix::system::sethostname(name.as_bytes())
                 .map_err(InitFailure::at(format_args!("sethostname {name:?}")))?;
@@ -368,6 +371,15 @@ pub(crate) fn session_keyring(id: &str) -> Result<(), InitFailure> {
         Ok(()) | Err(Errno::NOSYS | Errno::PERM | Errno::ACCESS | Errno::DQUOT) => Ok(()),
         Err(errno) => Err(InitFailure::new("join session keyring", errno)),
     }
+}
+
+/// Programs expect to reach themselves in a network of their own. The kernel makes the device, down, as
+/// the first one.
+fn bring_up_loopback() -> Result<(), InitFailure> {
+    let up = netlink::link::up(1, "lo");
+    netlink::Socket::route()
+        .and_then(|mut socket| socket.send_one(up))
+        .map_err(|error| InitFailure::because(error.to_string()))
 }
 
 /// The v2 part of the cgroup was joined at birth; the v1 hierarchies are joined here, by the process
