@@ -53,6 +53,9 @@ pub struct ContainerSpec {
     pub stdin_once: bool,
     /// Give the process a terminal.
     pub tty: bool,
+    /// Rows and columns of that terminal from the beginning; later sizes come by attach.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub console_size: Option<(u16, u16)>,
     /// Limits.
     pub resources: Resources,
     /// Identity and confinement.

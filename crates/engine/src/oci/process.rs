@@ -16,6 +16,9 @@ pub(super) fn build(inputs: &Inputs<'_>) -> Result<spec::Process> {
     let resources = &container.resources;
     Ok(spec::Process {
         terminal: container.tty,
+        console_size: container
+            .console_size
+            .map(|(height, width)| spec::ConsoleSize { height, width }),
         args: arguments(container, inputs.image)?,
         env: environment(inputs),
         cwd: working_dir(container, inputs.image),

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use engine::{ContainerState, Engine};
 
-use crate::{Failure, attach, names, progress};
+use crate::{Failure, attach, names, progress, terminal};
 
 /// Options of `floe run`.
 #[derive(Debug, clap::Args)]
@@ -59,6 +59,8 @@ pub(crate) fn run(engine: &Engine, args: Args) -> Result<ExitCode, Failure> {
     container.stdin = args.interactive;
     container.stdin_once = args.interactive && !args.detach;
     container.tty = args.tty;
+    // The program may ask for it before we could tell it by the attach.
+    container.console_size = args.tty.then(terminal::size).flatten();
     container.image = image(engine, &args)?;
     let made = Made::new(engine, pod, container)?;
     if args.detach {

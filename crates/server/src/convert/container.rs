@@ -51,6 +51,7 @@ pub(crate) fn spec(config: Option<cri::ContainerConfig>) -> Result<ContainerSpec
         stdin: config.stdin,
         stdin_once: config.stdin_once,
         tty: config.tty,
+        console_size: None,
         resources: linux
             .resources
             .map(resources)
