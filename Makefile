@@ -10,11 +10,13 @@ TARGET := target/$(shell rustc -vV | sed -n 's/^host: //p')
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
+# floe-runtime by itself: what floe asks of their common dependencies would make it larger.
 build: deps ## Build the two programs: floe and floe-runtime
-	$(CARGO) build --release --locked -p floe -p floe-runtime
+	$(CARGO) build --release --locked -p floe
+	$(CARGO) build --release --locked -p floe-runtime
 
-quickstart: deps ## From a registry to a running pod, step by step, leaving nothing behind
-	$(CARGO) build --release --locked -p floe -p floe-runtime -p testkit --bins --examples
+quickstart: build ## From a registry to a running pod, step by step, leaving nothing behind
+	$(CARGO) build --release --locked -p testkit --examples
 	@$(TARGET)/release/examples/quickstart
 
 test: deps ## The whole test suite
@@ -30,9 +32,9 @@ lint: deps ## Formatting and lints, as CI runs them
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 
-bench: deps ## Side by side with Debian's containerd, crun, runc and podman; writes docs/benchmarks.md
+bench: build ## Side by side with Debian's containerd, crun, runc and podman; writes docs/benchmarks.md
 	scripts/install-deps.sh peers
-	$(CARGO) build --release --locked -p floe -p floe-runtime -p testkit --bins --examples
+	$(CARGO) build --release --locked -p testkit --examples
 	$(CARGO) build --release --locked -p runtime --example instructions
 	@$(TARGET)/release/examples/bench docs/benchmarks.md
 

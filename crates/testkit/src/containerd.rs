@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::node::{Clients, connect};
+use crate::node::{Clients, connect_serving};
 use crate::registry::die_with_parent;
 use crate::{Error, leftovers};
 
@@ -56,19 +56,14 @@ impl Containerd {
     /// # Errors
     /// It does not within 10 s.
     pub async fn clients(&self) -> Result<Clients, Error> {
-        for _ in 0..200 {
-            let mut clients = connect(self.dir.path().join("containerd.sock")).await?;
-            let version = cri::VersionRequest::default();
-            if clients.runtime.version(version).await.is_ok() {
-                return Ok(clients);
+        let socket = self.dir.path().join("containerd.sock");
+        match connect_serving(&socket).await {
+            Ok(clients) => Ok(clients),
+            Err(error) => {
+                let log = std::fs::read_to_string(self.dir.path().join("log"))?;
+                Err(format!("containerd's CRI plugin does not serve: {error}\n{log}").into())
             }
-            tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        Err(format!(
-            "containerd's CRI plugin does not serve:\n{}",
-            std::fs::read_to_string(self.dir.path().join("log"))?
-        )
-        .into())
     }
 
     /// Its process id.

@@ -163,12 +163,13 @@ impl Node {
         self.process.as_ref().map(Child::id)
     }
 
-    /// Connects to the CRI socket.
+    /// Connects to the CRI socket, once it is answered. A child of an engine that was killed may listen
+    /// for a moment more, until it executes its own program.
     ///
     /// # Errors
-    /// Nobody listens.
+    /// Nobody answers within 10 s.
     pub async fn clients(&self) -> Result<Clients, Error> {
-        connect(self.socket()).await
+        connect_serving(&self.socket()).await
     }
 
     /// A command line of `floe` on this node's roots.
@@ -244,7 +245,27 @@ impl Node {
 }
 
 /// Clients of the CRI socket at `socket`.
-pub(crate) async fn connect(socket: PathBuf) -> Result<Clients, Error> {
+/// Connects to a CRI socket whose server answers within 10 s.
+pub(crate) async fn connect_serving(socket: &Path) -> Result<Clients, Error> {
+    let mut tries = 200;
+    loop {
+        let answered = match connect(socket.to_owned()).await {
+            Ok(mut clients) => {
+                let version = cri::VersionRequest::default();
+                let answer = clients.runtime.version(version).await;
+                answer.map(|_| clients).map_err(Error::from)
+            }
+            Err(error) => Err(error),
+        };
+        tries -= 1;
+        if answered.is_ok() || tries == 0 {
+            return answered;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+async fn connect(socket: PathBuf) -> Result<Clients, Error> {
     let dial = move |_: Uri| {
         let socket = socket.clone();
         async move {
