@@ -35,6 +35,12 @@ pub(crate) struct State {
     pub(crate) rootfs: PathBuf,
     pub(crate) cgroup: String,
     pub(crate) cgroup_paths: BTreeMap<String, String>,
+    /// By the names of clone(2)'s flags, as monitoring tools look them up; empty until it is created.
+    #[serde(default)]
+    pub(crate) namespace_paths: BTreeMap<String, String>,
+    /// Made without root of the host.
+    #[serde(default)]
+    pub(crate) rootless: bool,
     /// Its group of resctrl, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) resctrl: Option<Group>,
@@ -133,6 +139,23 @@ impl Drop for NewDir {
             let _ = std::fs::remove_dir_all(path);
         }
     }
+}
+
+/// The files of the namespaces that a process is in, by runc's names for their kinds.
+pub(crate) fn namespace_paths(pid: i32) -> BTreeMap<String, String> {
+    const KINDS: [(&str, &str); 8] = [
+        ("NEWCGROUP", "cgroup"),
+        ("NEWIPC", "ipc"),
+        ("NEWNET", "net"),
+        ("NEWNS", "mnt"),
+        ("NEWPID", "pid"),
+        ("NEWTIME", "time"),
+        ("NEWUSER", "user"),
+        ("NEWUTS", "uts"),
+    ];
+    KINDS
+        .map(|(kind, file)| (kind.to_owned(), format!("/proc/{pid}/ns/{file}")))
+        .into()
 }
 
 impl State {

@@ -360,3 +360,35 @@ fn the_version_is_in_the_form_that_docker_reads() {
         assert!(commit.starts_with("commit: "), "{said}");
     }
 }
+
+#[test]
+fn what_is_kept_of_a_container_has_the_fields_that_monitoring_tools_read() {
+    needs_host!();
+    let mut lab = Lab::new();
+    lab.sleeper("c");
+    let text = std::fs::read(lab.dir.join("state/c/state.json")).unwrap();
+    let kept: Value = serde_json::from_slice(&text).unwrap();
+    let pid = lab.pid("c");
+    assert_eq!(kept["id"], "c");
+    assert_eq!(kept["init_process_pid"], pid);
+    assert!(kept["init_process_start"].as_u64().unwrap() > 0);
+    assert_eq!(kept["rootless"], false);
+    assert_eq!(
+        kept["namespace_paths"]["NEWNET"],
+        format!("/proc/{pid}/ns/net")
+    );
+    for path in kept["namespace_paths"].as_object().unwrap().values() {
+        assert!(std::fs::read_link(path.as_str().unwrap()).is_ok(), "{path}");
+    }
+    let cgroups = kept["cgroup_paths"].as_object().unwrap();
+    assert!(!cgroups.is_empty());
+    for path in cgroups.values() {
+        let procs = std::path::Path::new(path.as_str().unwrap()).join("cgroup.procs");
+        assert!(
+            std::fs::read_to_string(procs)
+                .unwrap()
+                .contains(&pid.to_string()),
+            "{path}"
+        );
+    }
+}

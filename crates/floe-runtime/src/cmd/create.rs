@@ -14,7 +14,7 @@ use super::{Failure, Outcome};
 use crate::activation::Activation;
 use crate::cli::Global;
 use crate::notify::Notify;
-use crate::state::{NewDir, State, start_time};
+use crate::state::{NewDir, State, namespace_paths, start_time};
 use crate::{log, terminal};
 
 /// Options of `create`.
@@ -279,6 +279,8 @@ fn planned(id: &str, bundle: &Path, spec: Spec, unit: Option<Unit>) -> Result<St
             .unwrap_or_default(),
         cgroup,
         cgroup_paths: BTreeMap::new(),
+        namespace_paths: BTreeMap::new(),
+        rootless: runtime::is_rootless(),
         resctrl: None,
         unit,
         spec,
@@ -320,6 +322,7 @@ fn complete(state: &mut State, pid: i32, cgroup: &Cgroup) {
     state.init_process_pid = pid;
     state.init_process_start = start_time(pid).unwrap_or(0);
     cgroup.path().clone_into(&mut state.cgroup);
+    state.namespace_paths = namespace_paths(pid);
     state.cgroup_paths = cgroup
         .directories()
         .iter()
