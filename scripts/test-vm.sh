@@ -143,6 +143,6 @@ chmod 755 "$root/init"
 
 timeout 3000 qemu-system-x86_64 $accel -smp 2 -m 3072 -nodefaults -no-reboot -display none \
     -serial stdio -kernel $work/vmlinuz -initrd $work/initramfs \
-    -append "console=ttyS0 quiet panic=-1 rdinit=/init random.trust_cpu=on no_timer_check" </dev/null | tee $work/log | sed 's/\r$//'
+    -append "console=ttyS0 quiet panic=-1 rdinit=/init random.trust_cpu=on no_timer_check" </dev/null | tee $work/log | sed -u 's/\r$//'
 rm -f $work/initramfs
 grep -q '^vm: [0-9]* tests passed, 0 test programs failed' $work/log

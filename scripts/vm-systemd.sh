@@ -126,7 +126,7 @@ for hierarchy in 1 0; do
         -serial stdio -kernel $work/vmlinuz -initrd $work/initramfs \
         -append "console=ttyS0 quiet panic=-1 rdinit=/init random.trust_cpu=on no_timer_check systemd.unit=tests.target \
 systemd.show_status=0 systemd.unified_cgroup_hierarchy=$hierarchy$masked" </dev/null |
-        tee $work/log | sed 's/\r$//'
+        tee $work/log | sed -u 's/\r$//'
     grep -q '^vm: [0-9]* tests passed, 0 test programs failed' $work/log || failed=yes
 done
 rm -f $work/initramfs
