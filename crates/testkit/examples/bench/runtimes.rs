@@ -94,11 +94,16 @@ fn rounds(
     Ok(samples.into_iter().map(median).collect())
 }
 
-/// exec of `true` in a container that sleeps.
-fn execs(bundle: &Path, config: &Value) -> Result<Vec<Option<f64>>, Error> {
+/// A container that sleeps until it is killed.
+fn write_sleeper(bundle: &Path, config: &Value) -> Result<(), Error> {
     let mut sleeping = config.clone();
     sleeping["process"]["args"] = json!(["/bin/sleep", "1000"]);
-    write_config(bundle, &sleeping)?;
+    write_config(bundle, &sleeping)
+}
+
+/// exec of `true` in a container that sleeps.
+fn execs(bundle: &Path, config: &Value) -> Result<Vec<Option<f64>>, Error> {
+    write_sleeper(bundle, config)?;
     let state = tempfile::Builder::new().prefix("floe-bench-").tempdir()?;
     let id = format!("floe-bench-{}", std::process::id());
     let mut all = Vec::new();
@@ -119,9 +124,7 @@ fn execs(bundle: &Path, config: &Value) -> Result<Vec<Option<f64>>, Error> {
 
 /// The most memory that a `run` in the foreground has held once its container runs (VmHWM).
 fn peaks(bundle: &Path, config: &Value) -> Result<Vec<Option<f64>>, Error> {
-    let mut sleeping = config.clone();
-    sleeping["process"]["args"] = json!(["/bin/sleep", "1000"]);
-    write_config(bundle, &sleeping)?;
+    write_sleeper(bundle, config)?;
     let state = tempfile::Builder::new().prefix("floe-bench-").tempdir()?;
     let id = format!("floe-bench-{}", std::process::id());
     let mut all = Vec::new();
