@@ -272,7 +272,7 @@ fn kill_all_reaches_every_process_and_a_stopped_container() {
 }
 
 #[test]
-fn what_is_not_built_is_refused_by_name() {
+fn rootless_is_one_of_three_words() {
     needs_host!();
     let lab = Lab::new();
     lab.call(&["--rootless", "maybe", "run", "c"])

@@ -22,12 +22,6 @@ pub enum Error {
         /// Why not.
         reason: String,
     },
-    /// A field of config.json asks for what is not built.
-    #[error("config.json: {field}: not supported by this version of floe-runtime")]
-    Unsupported {
-        /// The field, dotted.
-        field: String,
-    },
     /// A system call failed.
     #[error("{operation} {}: {}", .path.display(), io_text(.source))]
     Io {
