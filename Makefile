@@ -36,6 +36,7 @@ bench: build ## Side by side with Debian's containerd, crun, runc and podman; wr
 	scripts/install-deps.sh peers
 	$(CARGO) build --release --locked -p testkit --examples
 	$(CARGO) build --release --locked -p runtime --example instructions
+	$(CARGO) build --release --locked -p store --example fill
 	@$(TARGET)/release/examples/bench docs/benchmarks.md
 
 deps:

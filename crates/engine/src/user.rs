@@ -22,7 +22,7 @@ pub(crate) fn resolve(
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     };
     let image_user = match security.user.as_str() {
-        "" => image.config.config.user.clone(),
+        "" => image.user.clone(),
         user => user.to_owned(),
     };
     Files {

@@ -63,10 +63,15 @@ impl cri::image_service_server::ImageService for ImageServer {
         let Some(record) = found.await? else {
             return Ok(Response::new(cri::ImageStatusResponse::default()));
         };
-        let info = if request.verbose {
-            image::info(&record)
-        } else {
-            Default::default()
+        let info = match request.verbose {
+            true => {
+                let wanted = record.clone();
+                let config = self
+                    .work
+                    .read("ImageStatus", move |engine| engine.image_config(&wanted));
+                image::info(&config.await?)
+            }
+            false => Default::default(),
         };
         let image = Some(image::image(record));
         Ok(Response::new(cri::ImageStatusResponse { image, info }))

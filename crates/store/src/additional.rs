@@ -46,6 +46,11 @@ impl Additional {
             let found = db
                 .pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))
                 .map_err(Error::db("read the schema version"))?;
+            if found < SCHEMA_VERSION {
+                return Err(
+                    store.flaw("an earlier version of floe made it: open it with floe --root once")
+                );
+            }
             if found > SCHEMA_VERSION {
                 return Err(Error::Schema {
                     path: store.database(),

@@ -1,4 +1,4 @@
-//! What nobody waits for: flushing what was added, and removing what was taken out of the store.
+//! What nobody waits for: flushing what was added, writing `index.json`, and removing what was taken out.
 //!
 //! One thread, only while there is something to do. Dropping the last handle of a store waits for
 //! it; what a killed process did not get to is done at the next open, as after any crash.
@@ -25,6 +25,7 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Work {
     settle: bool,
+    index: bool,
     /// Names in `tmp/`.
     doomed: Vec<CString>,
     /// A thread will look at the work again before it ends.
@@ -43,6 +44,11 @@ impl Background {
     /// Sees to it that a flush begins after this call.
     pub(crate) fn settle(&self) {
         self.add(|work| work.settle = true);
+    }
+
+    /// Sees to it that `index.json` is written after this call.
+    pub(crate) fn write_index(&self) {
+        self.add(|work| work.index = true);
     }
 
     /// Removes something that was moved to `tmp/`.
@@ -72,6 +78,11 @@ impl Background {
 impl Shared {
     fn run(&self) {
         while let Some(work) = self.take() {
+            if work.index
+                && let Err(e) = self.core.write_index()
+            {
+                tracing::warn!("store: index.json is not up to date: {e}");
+            }
             for name in &work.doomed {
                 let layout = &self.core.layout;
                 if let Err(e) = tree::remove(layout, layout.tmp(), name) {
@@ -90,7 +101,7 @@ impl Shared {
     /// What there is to do; `None` when there is nothing, and the thread must end.
     fn take(&self) -> Option<Work> {
         let mut work = lock(&self.work);
-        work.running = work.settle || !work.doomed.is_empty();
+        work.running = work.settle || work.index || !work.doomed.is_empty();
         let rest = Work {
             running: work.running,
             ..Work::default()

@@ -11,7 +11,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::Errno;
 
-use crate::db::{Durability, signed, unsigned};
+use crate::db::{Durability, signed};
 use crate::error::{Error, Result};
 use crate::layout::{Layout, TempFile};
 use crate::lease::{Lease, hold_blob};
@@ -219,14 +219,4 @@ impl<'a> BlobWriter<'a> {
         }
         Ok(self.temp)
     }
-}
-
-/// The sizes of all blobs, from the database.
-pub(crate) fn total(db: &Connection) -> Result<(u64, u64)> {
-    db.query_row(
-        "SELECT coalesce(sum(size), 0), count(*) FROM blobs",
-        [],
-        |row| Ok((unsigned(row.get(0)?), unsigned(row.get(1)?))),
-    )
-    .map_err(Error::db("sum the blobs"))
 }

@@ -220,7 +220,7 @@ impl Store {
     }
 
     fn check_index(&self, report: &mut Report) -> Result<()> {
-        if !self.is_index_right()? {
+        if !self.core().is_index_right()? {
             let path = self.root().join("index.json");
             report.found(Subject::Path(path), Flaw::Index);
         }

@@ -8,12 +8,12 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, Transaction, TransactionBehavior};
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
 
 use crate::error::{Error, Result};
 
 /// The schema written by this program, kept in `PRAGMA user_version`.
-pub(crate) const SCHEMA_VERSION: i64 = 2;
+pub(crate) const SCHEMA_VERSION: i64 = 3;
 
 /// How long a statement waits for another process's transaction.
 const BUSY: Duration = Duration::from_secs(60);
@@ -126,8 +126,76 @@ CREATE TABLE container_lowers(
   PRIMARY KEY(container, position)) STRICT, WITHOUT ROWID;
 ";
 
+/// From version 2 to 3: garbage collection looks only at what lost something that held it, whoever took
+/// it away and however, and at everything when `state.walk` says so.
+const LOOSE: &str = "
+CREATE INDEX lease_blobs_digest ON lease_blobs(digest);
+CREATE INDEX layers_lease ON layers(lease) WHERE lease IS NOT NULL;
+CREATE TABLE loose_blobs(digest TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
+CREATE TABLE loose_layers(id INTEGER PRIMARY KEY) STRICT;
+INSERT INTO state VALUES('walk', 1);
+
+CREATE TRIGGER manifest_blobs_delete AFTER DELETE ON manifest_blobs
+  BEGIN INSERT OR IGNORE INTO loose_blobs VALUES(OLD.blob); END;
+CREATE TRIGGER lease_blobs_delete AFTER DELETE ON lease_blobs
+  WHEN NOT EXISTS (SELECT 1 FROM manifest_blobs WHERE blob = OLD.digest)
+  BEGIN INSERT OR IGNORE INTO loose_blobs VALUES(OLD.digest); END;
+CREATE TRIGGER image_layers_delete AFTER DELETE ON image_layers
+  BEGIN INSERT OR IGNORE INTO loose_layers VALUES(OLD.layer); END;
+CREATE TRIGGER container_layers_delete AFTER DELETE ON container_layers
+  WHEN NOT EXISTS (SELECT 1 FROM image_layers WHERE layer = OLD.layer)
+  BEGIN INSERT OR IGNORE INTO loose_layers VALUES(OLD.layer); END;
+CREATE TRIGGER lease_layers_delete AFTER DELETE ON lease_layers
+  WHEN NOT EXISTS (SELECT 1 FROM image_layers WHERE layer = OLD.layer)
+  BEGIN INSERT OR IGNORE INTO loose_layers VALUES(OLD.layer); END;
+CREATE TRIGGER blobs_delete AFTER DELETE ON blobs
+  BEGIN INSERT OR IGNORE INTO loose_blobs VALUES(OLD.digest); END;
+CREATE TRIGGER layers_delete AFTER DELETE ON layers
+  BEGIN INSERT OR IGNORE INTO loose_layers VALUES(OLD.id); END;
+CREATE TRIGGER leases_delete AFTER DELETE ON leases
+  BEGIN INSERT OR IGNORE INTO loose_layers SELECT id FROM layers WHERE lease = OLD.id; END;
+";
+
+/// From version 2 to 3 as well: what everything takes, counted when it comes and goes.
+const TOTALS: &str = "
+INSERT INTO state VALUES
+  ('bytes', (SELECT coalesce(sum(size), 0) FROM blobs)
+    + (SELECT coalesce(sum(bytes), 0) FROM layers WHERE ready = 1)),
+  ('inodes', (SELECT count(*) FROM blobs)
+    + (SELECT coalesce(sum(inodes), 0) FROM layers WHERE ready = 1));
+
+CREATE TRIGGER blobs_counted AFTER INSERT ON blobs BEGIN
+  UPDATE state SET value = value + NEW.size WHERE key = 'bytes';
+  UPDATE state SET value = value + 1 WHERE key = 'inodes';
+END;
+CREATE TRIGGER blobs_resized AFTER UPDATE OF size ON blobs
+  BEGIN UPDATE state SET value = value + NEW.size - OLD.size WHERE key = 'bytes'; END;
+CREATE TRIGGER blobs_uncounted AFTER DELETE ON blobs BEGIN
+  UPDATE state SET value = value - OLD.size WHERE key = 'bytes';
+  UPDATE state SET value = value - 1 WHERE key = 'inodes';
+END;
+CREATE TRIGGER layers_counted AFTER UPDATE OF ready ON layers WHEN NEW.ready = 1 AND OLD.ready = 0 BEGIN
+  UPDATE state SET value = value + NEW.bytes WHERE key = 'bytes';
+  UPDATE state SET value = value + NEW.inodes WHERE key = 'inodes';
+END;
+CREATE TRIGGER layers_uncounted AFTER DELETE ON layers WHEN OLD.ready = 1 BEGIN
+  UPDATE state SET value = value - OLD.bytes WHERE key = 'bytes';
+  UPDATE state SET value = value - OLD.inodes WHERE key = 'inodes';
+END;
+";
+
+/// From version 2 to 3 as well: lists say an image's user, and need not read its config for that.
+const USERS: &str = "
+CREATE TABLE users(
+  image TEXT PRIMARY KEY REFERENCES images(id) ON DELETE CASCADE,
+  user TEXT NOT NULL) STRICT, WITHOUT ROWID;
+INSERT INTO users SELECT id, json_extract(CAST(config AS TEXT), '$.config.User') FROM images
+  WHERE json_extract(CAST(config AS TEXT), '$.config.User') <> '';
+";
+
 /// What makes each version, from nothing on, out of the one before it.
-const MIGRATIONS: [&str; SCHEMA_VERSION as usize] = [SCHEMA, LISTS];
+const MIGRATIONS: [&[&str]; SCHEMA_VERSION as usize] =
+    [&[SCHEMA], &[LISTS], &[LOOSE, TOTALS, USERS]];
 
 /// Whether a commit waits for the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -237,7 +305,7 @@ impl Database {
         in_transaction(connection, |tx| {
             // Another process may have been first.
             let found = usize::try_from(self.version(tx)?).unwrap_or_default();
-            for migration in MIGRATIONS.iter().skip(found) {
+            for migration in MIGRATIONS.iter().skip(found).copied().flatten() {
                 tx.execute_batch(migration)
                     .map_err(Error::db("bring the schema up to date"))?;
             }
@@ -292,6 +360,20 @@ pub(crate) fn signed(value: u64) -> i64 {
 /// A size from a column; what the store wrote is never negative.
 pub(crate) fn unsigned(value: i64) -> u64 {
     u64::try_from(value).unwrap_or(0)
+}
+
+/// A counter or switch of the store, by its key in the table `state`.
+pub(crate) fn state(db: &Connection, key: &str) -> Result<i64> {
+    db.prepare_cached("SELECT value FROM state WHERE key = ?1")
+        .and_then(|mut statement| statement.query_row([key], |row| row.get(0)))
+        .map_err(Error::db("read the state"))
+}
+
+/// The one text that a query by a key answers, if any.
+pub(crate) fn one(db: &Connection, sql: &str, key: &str) -> Result<Option<String>> {
+    db.prepare_cached(sql)
+        .and_then(|mut statement| statement.query_row([key], |row| row.get(0)).optional())
+        .map_err(Error::db("look something up"))
 }
 
 /// Whether a query has an answer.

@@ -1,37 +1,75 @@
 //! Garbage collection: what no image, no writable layer and no live lease reaches.
 //!
-//! First the rows go, durably; then whatever has no row. Must never unlink a file outside a write
+//! What loses an image, a container or a lease is loose (triggers of the database see to that), and
+//! only loose things are looked at: the cost does not depend on the size of the store. After a boot,
+//! when a power cut may have lost rows, everything is looked at once.
+//!
+//! First the rows go, durably; then the files. Must never unlink a file outside a write
 //! transaction that has seen that nobody claims it: another process may be adding the same blob.
 
 use std::collections::HashSet;
 use std::ffi::CString;
 use std::os::fd::BorrowedFd;
 
-use image::Algorithm;
+use image::{Algorithm, Digest};
 use rusqlite::Connection;
 use rustix::fs::renameat;
 use rustix::io::Errno;
 
-use crate::db::{Durability, unsigned};
+use crate::db::{Durability, state, unsigned};
 use crate::error::{Error, Result};
 use crate::layout::EMPTY_LAYER;
 use crate::owner::Owner;
 use crate::{Store, Usage, tree};
+
+/// How much of the store to look at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    /// What is loose.
+    Loose,
+    /// Every row, and every name in the directories.
+    All,
+}
 
 impl Store {
     /// Removes what is unreachable and returns what that freed.
     ///
     /// Safe at any time, also while other processes pull or start containers.
     pub fn gc(&self) -> Result<Usage> {
+        match self.db().read(|db| state(db, "walk"))? {
+            0 => self.collect(Reach::Loose),
+            _ => self.collect(Reach::All),
+        }
+    }
+
+    /// As [`gc`](Store::gc), and removes whatever lies in the store's directories and belongs to nothing.
+    pub(crate) fn gc_all(&self) -> Result<Usage> {
+        self.collect(Reach::All)
+    }
+
+    fn collect(&self, reach: Reach) -> Result<Usage> {
         let freed = self.db().write(Durability::Durable, |tx| {
             self.end_dead_leases(tx)?;
             self.forget_lost_containers(tx)?;
+            if reach == Reach::All {
+                tx.execute_batch(LOOSEN_ALL)
+                    .map_err(Error::db("look at everything"))?;
+            }
             sweep(tx)
         })?;
-        self.forget_configs()?;
-        let doomed = self
-            .db()
-            .write(Durability::Ordered, |tx| self.move_unclaimed(tx))?;
+        let doomed = self.db().write(Durability::Ordered, |tx| {
+            let mut doomed = self.move_loose(tx)?;
+            if reach == Reach::All {
+                self.move_unclaimed(tx, &mut doomed)?;
+            }
+            tx.execute_batch(if reach == Reach::All {
+                WALKED
+            } else {
+                LOOKED_AT
+            })
+            .map_err(Error::db("note what was collected"))?;
+            Ok(doomed)
+        })?;
         for name in doomed {
             if let Err(e) = tree::remove(self.layout(), self.layout().tmp(), &name) {
                 let path = self.layout().temp_path(&name.to_string_lossy());
@@ -69,23 +107,38 @@ impl Store {
         Ok(())
     }
 
-    fn forget_configs(&self) -> Result<()> {
-        let images = self.db().read(|db| strings(db, "SELECT id FROM images"))?;
-        let images: HashSet<String> = images.into_iter().collect();
-        self.configs().retain(|id| images.contains(id));
-        Ok(())
-    }
-
-    /// Moves blobs and layers without a row to `tmp/`; the caller holds the write lock.
-    fn move_unclaimed(&self, tx: &Connection) -> Result<Vec<CString>> {
-        let mut doomed = Vec::new();
-        let layout = self.layout();
-        self.move_others(layout.layers(), &claimed_layers(tx)?, &mut doomed)?;
-        for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
-            let claimed = claimed_blobs(tx, algorithm)?;
-            self.move_others(layout.blobs(algorithm), &claimed, &mut doomed)?;
+    /// Moves the loose blobs and layers that nobody claims to `tmp/`; the caller holds the write lock.
+    fn move_loose(&self, tx: &Connection) -> Result<Vec<CString>> {
+        const LAYERS: &str = "
+            SELECT CAST(id AS TEXT) FROM loose_layers WHERE id NOT IN (SELECT id FROM layers)";
+        const BLOBS: &str = "
+            SELECT digest FROM loose_blobs WHERE
+              NOT EXISTS (SELECT 1 FROM blobs WHERE blobs.digest = loose_blobs.digest)
+              AND NOT EXISTS (SELECT 1 FROM lease_blobs WHERE lease_blobs.digest = loose_blobs.digest)";
+        let (mut doomed, layout) = (Vec::new(), self.layout());
+        for layer in strings(tx, LAYERS)? {
+            self.move_away(layout.layers(), &layer, &mut doomed)?;
+        }
+        for blob in strings(tx, BLOBS)? {
+            let digest = Digest::parse(&blob).map_err(|source| Error::Damaged {
+                id: blob,
+                field: "digest",
+                source: Box::new(source),
+            })?;
+            self.move_away(layout.blobs(digest.algorithm()), digest.hex(), &mut doomed)?;
         }
         Ok(doomed)
+    }
+
+    /// Moves whatever has no row to `tmp/`; the caller holds the write lock.
+    fn move_unclaimed(&self, tx: &Connection, doomed: &mut Vec<CString>) -> Result<()> {
+        let layout = self.layout();
+        self.move_others(layout.layers(), &claimed_layers(tx)?, doomed)?;
+        for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
+            let claimed = claimed_blobs(tx, algorithm)?;
+            self.move_others(layout.blobs(algorithm), &claimed, doomed)?;
+        }
+        Ok(())
     }
 
     fn move_others(
@@ -96,19 +149,41 @@ impl Store {
     ) -> Result<()> {
         let root = self.root();
         for name in tree::names(dir).map_err(Error::sys("read the directories of", root))? {
-            if name.to_str().is_ok_and(|name| claimed.contains(name)) {
-                continue;
-            }
-            let new = self.layout().temp_name();
-            match renameat(dir, &name, self.layout().tmp(), &new) {
-                Ok(()) => doomed.extend(CString::new(new)),
-                Err(Errno::NOENT) => {}
-                Err(e) => return Err(Error::sys("rename to", self.layout().temp_path(&new))(e)),
+            if !name.to_str().is_ok_and(|name| claimed.contains(name)) {
+                self.move_away(dir, name.as_c_str(), doomed)?;
             }
         }
         Ok(())
     }
+
+    /// Moves something to `tmp/`; that it is gone already is no error.
+    fn move_away(
+        &self,
+        dir: BorrowedFd<'_>,
+        name: impl rustix::path::Arg,
+        doomed: &mut Vec<CString>,
+    ) -> Result<()> {
+        let new = self.layout().temp_name();
+        match renameat(dir, name, self.layout().tmp(), &new) {
+            Ok(()) => doomed.extend(CString::new(new)),
+            Err(Errno::NOENT) => {}
+            Err(e) => return Err(Error::sys("rename to", self.layout().temp_path(&new))(e)),
+        }
+        Ok(())
+    }
 }
+
+/// Everything is loose.
+const LOOSEN_ALL: &str = "
+    INSERT OR IGNORE INTO loose_layers SELECT id FROM layers;
+    INSERT OR IGNORE INTO loose_blobs SELECT digest FROM blobs;
+";
+/// What is still there of the loose is in use, or will be loose again when its lease ends.
+const LOOKED_AT: &str = "DELETE FROM loose_layers; DELETE FROM loose_blobs;";
+const WALKED: &str = "
+    DELETE FROM loose_layers; DELETE FROM loose_blobs;
+    UPDATE state SET value = 0 WHERE key = 'walk';
+";
 
 /// The names in `layers/` that somebody claims.
 pub(crate) fn claimed_layers(tx: &Connection) -> Result<HashSet<String>> {
@@ -138,24 +213,24 @@ pub(crate) fn strings(db: &Connection, sql: &str) -> Result<Vec<String>> {
     read().map_err(Error::db("read what is in use"))
 }
 
-/// Deletes the rows of unreachable layers and blobs, and sums what they stand for.
+/// Deletes the rows of the loose layers and blobs that are unreachable, and sums what they stand for.
 fn sweep(tx: &Connection) -> Result<Usage> {
     const LAYERS: &str = "
-        DELETE FROM layers WHERE
-          NOT EXISTS (SELECT 1 FROM image_layers WHERE layer = layers.id)
+        DELETE FROM layers WHERE id IN (SELECT id FROM loose_layers)
+          AND NOT EXISTS (SELECT 1 FROM image_layers WHERE layer = layers.id)
           AND NOT EXISTS (SELECT 1 FROM container_layers WHERE layer = layers.id)
           AND NOT EXISTS (SELECT 1 FROM lease_layers WHERE layer = layers.id)
-          AND (ready = 1 OR lease NOT IN (SELECT id FROM leases))
+          AND (ready = 1 OR NOT EXISTS (SELECT 1 FROM leases WHERE leases.id = layers.lease))
         RETURNING bytes, inodes";
     const BLOBS: &str = "
-        DELETE FROM blobs WHERE
-          NOT EXISTS (SELECT 1 FROM manifest_blobs WHERE blob = blobs.digest)
-          AND digest NOT IN (SELECT digest FROM lease_blobs)
+        DELETE FROM blobs WHERE digest IN (SELECT digest FROM loose_blobs)
+          AND NOT EXISTS (SELECT 1 FROM manifest_blobs WHERE blob = blobs.digest)
+          AND NOT EXISTS (SELECT 1 FROM lease_blobs WHERE lease_blobs.digest = blobs.digest)
         RETURNING size, 1";
     let mut freed = Usage::default();
     for sql in [LAYERS, BLOBS] {
         let rows = || {
-            let mut statement = tx.prepare(sql)?;
+            let mut statement = tx.prepare_cached(sql)?;
             let rows = statement.query_map([], |row| {
                 Ok(Usage {
                     bytes: unsigned(row.get(0)?),

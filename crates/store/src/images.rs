@@ -4,15 +4,14 @@
 //! compressed differently, or from two registries) may carry it. Reading must stay one indexed
 //! query: kubelet lists and looks up images all the time.
 
-use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, PoisonError};
+use std::collections::HashSet;
 
 use image::{Digest, ImageConfig, Reference};
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 
 use crate::Store;
 use crate::additional::Additional;
-use crate::db::unsigned;
+use crate::db::{one, unsigned};
 use crate::error::{Error, Result};
 
 mod names;
@@ -30,8 +29,8 @@ pub struct ImageRecord {
     pub id: String,
     /// The manifest that was put last.
     pub manifest_digest: Digest,
-    /// The image config; decoded once per process.
-    pub config: Arc<ImageConfig>,
+    /// The user that a container of it starts as, as the config says it; empty is root.
+    pub user: String,
     /// `repository:tag` names, sorted.
     pub names: Vec<String>,
     /// `repository@digest` names, sorted; never empty once the image had a name, even after its
@@ -48,19 +47,19 @@ pub struct ImageRecord {
 }
 
 const RECORDS: &str = "
-SELECT i.id, i.manifest, i.size, i.created, i.pinned, n.name, n.kind
-FROM images i LEFT JOIN names n ON n.image = i.id";
+SELECT i.id, i.manifest, i.size, i.created, i.pinned, n.name, n.kind, u.user
+FROM images i LEFT JOIN names n ON n.image = i.id LEFT JOIN users u ON u.image = i.id";
 
 impl Store {
     /// All images, by ID, and after them those of additional stores that are not here as well.
     pub fn images(&self) -> Result<Vec<ImageRecord>> {
-        let mut images = self.db().read(|db| self.records(db, "", &[]))?;
+        let mut images = self.db().read(|db| records(db, "", &[]))?;
         if self.additional().is_empty() {
             return Ok(images);
         }
         let mut known: HashSet<String> = images.iter().map(|image| image.id.clone()).collect();
         for store in self.additional() {
-            let found = store.read(|db| self.records(db, "", &[]))?;
+            let found = store.read(|db| records(db, "", &[]))?;
             let found = found
                 .into_iter()
                 .filter(|image| known.insert(image.id.clone()));
@@ -75,23 +74,15 @@ impl Store {
     /// digest or both (the digest wins; Docker Hub's and `localhost` are tried for short names), or
     /// at least three digits that begin one ID only. Errors with [`Error::Ambiguous`].
     pub fn find(&self, query: &str) -> Result<Option<ImageRecord>> {
-        if let Some(found) = self.db().read(|db| self.find_in(db, query))? {
+        if let Some(found) = self.db().read(|db| find_in(db, query))? {
             return Ok(Some(found));
         }
         for store in self.additional() {
-            if let Some(found) = store.read(|db| self.find_in(db, query))? {
+            if let Some(found) = store.read(|db| find_in(db, query))? {
                 return Ok(Some(read_only(found)));
             }
         }
         Ok(None)
-    }
-
-    fn find_in(&self, db: &Connection, query: &str) -> Result<Option<ImageRecord>> {
-        let found = match self.find_id(db, query)? {
-            Some(id) => self.records(db, "WHERE i.id = ?1", &[&id])?,
-            None => Vec::new(),
-        };
-        Ok(found.into_iter().next())
     }
 
     /// The additional store that has the image `id` (a full ID) when this one does not.
@@ -111,7 +102,7 @@ impl Store {
     /// Errors with [`Error::ReadOnly`] when an image that `query` names is in an additional store only.
     pub(crate) fn refuse_read_only(&self, query: &str) -> Result<()> {
         for store in self.additional() {
-            if store.read(|db| self.find_id(db, query))?.is_some() {
+            if store.read(|db| find_id(db, query))?.is_some() {
                 return Err(Error::ReadOnly {
                     what: query.to_owned(),
                     path: store.path().to_owned(),
@@ -140,92 +131,102 @@ impl Store {
         }
     }
 
-    fn find_id(&self, db: &Connection, query: &str) -> Result<Option<String>> {
-        if let Ok(digest) = Digest::parse(query) {
-            if let Some(id) = full_id(db, digest.hex())? {
-                return Ok(Some(id));
-            }
-            return by_manifest(db, query);
-        }
-        if is_hex(query)
-            && let Some(id) = full_id(db, query)?
-        {
-            return Ok(Some(id));
-        }
-        if let Some(id) = by_name(db, query)? {
-            return Ok(Some(id));
-        }
-        if is_hex(query) && query.len() >= SHORTEST_ID {
-            return by_prefix(db, query);
-        }
-        Ok(None)
-    }
-
-    /// The images that fit a `WHERE` clause over [`RECORDS`].
-    pub(crate) fn records(
-        &self,
-        db: &Connection,
-        filter: &str,
-        values: &[&dyn ToSql],
-    ) -> Result<Vec<ImageRecord>> {
-        let failed = Error::db("read images");
-        let rows = || {
-            let sql = format!("{RECORDS} {filter} ORDER BY i.id, n.kind, n.name");
-            let mut statement = db.prepare_cached(&sql)?;
-            statement
-                .query_map(values, RecordRow::read)?
-                .collect::<rusqlite::Result<Vec<_>>>()
+    /// An image's config: what its containers start with, and how it was made.
+    ///
+    /// Errors with [`Error::ImageNotFound`] when the image has been removed.
+    pub fn image_config(&self, record: &ImageRecord) -> Result<ImageConfig> {
+        let id = record.id.as_str();
+        let read = |db: &Connection| {
+            db.prepare_cached("SELECT config FROM images WHERE id = ?1")
+                .and_then(|mut statement| statement.query_row([id], |row| row.get(0)).optional())
+                .map_err(Error::db("read an image config"))
         };
-        let mut records: Vec<ImageRecord> = Vec::new();
-        for row in rows().map_err(failed)? {
-            if records.last().is_none_or(|last| last.id != row.id) {
-                records.push(self.record(db, &row)?);
-            }
-            if let (Some(name), Some(kind), Some(record)) = (row.name, row.kind, records.last_mut())
-            {
-                match kind {
-                    names::TAG => record.names.push(name),
-                    _ => record.repo_digests.push(name),
-                }
-            }
-        }
-        Ok(records)
-    }
-
-    fn record(&self, db: &Connection, row: &RecordRow) -> Result<ImageRecord> {
-        Ok(ImageRecord {
-            id: row.id.clone(),
-            manifest_digest: Digest::parse(&row.manifest).map_err(|source| Error::Damaged {
-                id: row.id.clone(),
-                field: "manifest digest",
-                source: Box::new(source),
-            })?,
-            config: self.config(db, &row.id)?,
-            names: Vec::new(),
-            repo_digests: Vec::new(),
-            size: unsigned(row.size),
-            created: row.created,
-            pinned: row.pinned,
-            read_only: false,
-        })
-    }
-
-    fn config(&self, db: &Connection, id: &str) -> Result<Arc<ImageConfig>> {
-        let cache = self.configs();
-        if let Some(config) = cache.get(id) {
-            return Ok(config);
-        }
-        let bytes: Vec<u8> = db
-            .prepare_cached("SELECT config FROM images WHERE id = ?1")
-            .and_then(|mut statement| statement.query_row([id], |row| row.get(0)))
-            .map_err(Error::db("read an image config"))?;
-        let config = ImageConfig::parse(&bytes).map_err(|source| Error::Damaged {
+        let bytes: Option<Vec<u8>> = match self.elsewhere(id)? {
+            Some(store) => store.read(read)?,
+            None => self.db().read(read)?,
+        };
+        let bytes = bytes.ok_or_else(|| Error::ImageNotFound { id: id.to_owned() })?;
+        ImageConfig::parse(&bytes).map_err(|source| Error::Damaged {
             id: id.to_owned(),
             field: "config",
             source: Box::new(source),
-        })?;
-        Ok(cache.insert(id, config))
+        })
     }
+}
+
+/// The images that fit a `WHERE` clause over [`RECORDS`].
+pub(crate) fn records(
+    db: &Connection,
+    filter: &str,
+    values: &[&dyn ToSql],
+) -> Result<Vec<ImageRecord>> {
+    let failed = Error::db("read images");
+    let rows = || {
+        let sql = format!("{RECORDS} {filter} ORDER BY i.id, n.kind, n.name");
+        let mut statement = db.prepare_cached(&sql)?;
+        statement
+            .query_map(values, RecordRow::read)?
+            .collect::<rusqlite::Result<Vec<_>>>()
+    };
+    let mut records: Vec<ImageRecord> = Vec::new();
+    for row in rows().map_err(failed)? {
+        if records.last().is_none_or(|last| last.id != row.id) {
+            records.push(record(&row)?);
+        }
+        if let (Some(name), Some(kind), Some(record)) = (row.name, row.kind, records.last_mut()) {
+            match kind {
+                names::TAG => record.names.push(name),
+                _ => record.repo_digests.push(name),
+            }
+        }
+    }
+    Ok(records)
+}
+
+fn record(row: &RecordRow) -> Result<ImageRecord> {
+    Ok(ImageRecord {
+        id: row.id.clone(),
+        manifest_digest: Digest::parse(&row.manifest).map_err(|source| Error::Damaged {
+            id: row.id.clone(),
+            field: "manifest digest",
+            source: Box::new(source),
+        })?,
+        user: row.user.clone().unwrap_or_default(),
+        names: Vec::new(),
+        repo_digests: Vec::new(),
+        size: unsigned(row.size),
+        created: row.created,
+        pinned: row.pinned,
+        read_only: false,
+    })
+}
+fn find_in(db: &Connection, query: &str) -> Result<Option<ImageRecord>> {
+    let found = match find_id(db, query)? {
+        Some(id) => records(db, "WHERE i.id = ?1", &[&id])?,
+        None => Vec::new(),
+    };
+    Ok(found.into_iter().next())
+}
+
+fn find_id(db: &Connection, query: &str) -> Result<Option<String>> {
+    if let Ok(digest) = Digest::parse(query) {
+        if let Some(id) = full_id(db, digest.hex())? {
+            return Ok(Some(id));
+        }
+        return by_manifest(db, query);
+    }
+    if is_hex(query)
+        && let Some(id) = full_id(db, query)?
+    {
+        return Ok(Some(id));
+    }
+    if let Some(id) = by_name(db, query)? {
+        return Ok(Some(id));
+    }
+    if is_hex(query) && query.len() >= SHORTEST_ID {
+        return by_prefix(db, query);
+    }
+    Ok(None)
 }
 
 fn read_only(image: ImageRecord) -> ImageRecord {
@@ -243,6 +244,7 @@ struct RecordRow {
     pinned: bool,
     name: Option<String>,
     kind: Option<i64>,
+    user: Option<String>,
 }
 
 impl RecordRow {
@@ -255,18 +257,13 @@ impl RecordRow {
             pinned: row.get(4)?,
             name: row.get(5)?,
             kind: row.get(6)?,
+            user: row.get(7)?,
         })
     }
 }
 
 fn is_hex(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
-}
-
-fn one(db: &Connection, sql: &str, value: &str) -> Result<Option<String>> {
-    db.prepare_cached(sql)
-        .and_then(|mut statement| statement.query_row([value], |row| row.get(0)).optional())
-        .map_err(Error::db("look up an image"))
 }
 
 fn full_id(db: &Connection, id: &str) -> Result<Option<String>> {
@@ -318,31 +315,5 @@ fn by_prefix(db: &Connection, prefix: &str) -> Result<Option<String>> {
             query: prefix.to_owned(),
             matches: found,
         }),
-    }
-}
-
-/// Decoded configs by image ID. An ID is the digest of its config, so an entry is never stale.
-#[derive(Debug, Default)]
-pub(crate) struct ConfigCache(std::sync::Mutex<HashMap<String, Arc<ImageConfig>>>);
-
-impl ConfigCache {
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<ImageConfig>>> {
-        // Every state of the map is a good one.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn get(&self, id: &str) -> Option<Arc<ImageConfig>> {
-        self.lock().get(id).cloned()
-    }
-
-    fn insert(&self, id: &str, config: ImageConfig) -> Arc<ImageConfig> {
-        let config = Arc::new(config);
-        self.lock().insert(id.to_owned(), Arc::clone(&config));
-        config
-    }
-
-    /// Forgets what is no longer an image.
-    pub(crate) fn retain(&self, is_image: impl Fn(&str) -> bool) {
-        self.lock().retain(|id, _| is_image(id));
     }
 }

@@ -62,7 +62,6 @@ pub struct Store(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     core: Arc<Core>,
-    configs: images::ConfigCache,
     limits: Limits,
     additional: Vec<additional::Additional>,
     background: background::Background,
@@ -109,14 +108,17 @@ impl Store {
         let store = Store(Arc::new(Inner {
             background: background::Background::new(Arc::clone(&core)),
             core,
-            configs: images::ConfigCache::default(),
             limits,
             additional,
         }));
         for name in left_behind {
             store.0.background.remove(name);
         }
-        store.write_index()?;
+        // Without one it is no image layout.
+        match store.root().join("index.json").exists() {
+            true => store.write_index_soon()?,
+            false => store.core().rewrite_index()?,
+        }
         store.settle_soon()?;
         Ok(store)
     }
@@ -140,10 +142,6 @@ impl Store {
 
     fn additional(&self) -> &[additional::Additional] {
         &self.0.additional
-    }
-
-    fn configs(&self) -> &images::ConfigCache {
-        &self.0.configs
     }
 
     fn limits(&self) -> &Limits {

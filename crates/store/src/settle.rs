@@ -14,11 +14,13 @@ use crate::layout::OCI_LAYOUT;
 use crate::{Core, Store};
 
 impl Store {
-    /// Waits until all that was added is on disk: it survives a power cut from then on.
+    /// Waits until all that was added is on disk: it survives a power cut from then on. Names are in
+    /// `index.json` then, too.
     ///
     /// [`put_image`](Store::put_image) starts this in the background, and dropping the last handle
     /// waits for it, so that calling it is never needed for safety.
     pub fn settle(&self) -> Result<()> {
+        self.core().write_index()?;
         self.core().settle()
     }
 
@@ -62,7 +64,8 @@ impl Core {
     }
 }
 
-/// Forgets what has a mark: its boot is over. The files have no row then, and go with the next gc.
+/// Forgets what has a mark: its boot is over. The files have no row then, and others may have lost
+/// theirs, or their place among the loose: the next gc looks at everything.
 const FORGET: &str = "
 CREATE TEMP TABLE lost_layers AS SELECT id FROM main.layers WHERE unsettled IS NOT NULL;
 DELETE FROM leases;
@@ -78,6 +81,7 @@ DELETE FROM layers WHERE id IN temp.lost_layers;
 DELETE FROM blobs WHERE unsettled IS NOT NULL;
 DROP TABLE temp.lost_layers;
 UPDATE state SET value = value + 1 WHERE key = 'names';
+UPDATE state SET value = 1 WHERE key = 'walk';
 DELETE FROM boots;
 ";
 

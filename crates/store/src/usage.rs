@@ -1,8 +1,9 @@
-//! What the store takes on disk, from counters: asked for every few seconds, so never by a walk.
+//! What the store takes on disk, from counters: asked for every few seconds, so never by a walk
+//! or a sum.
 
 use crate::Store;
-use crate::db::unsigned;
-use crate::error::{Error, Result};
+use crate::db::{state, unsigned};
+use crate::error::Result;
 
 /// Disk space and file system objects.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -25,16 +26,10 @@ impl Store {
     /// [`rw_usage`](Store::rw_usage).
     pub fn usage(&self) -> Result<Usage> {
         self.db().read(|db| {
-            let (bytes, inodes) = crate::blob::total(db)?;
-            let mut total = Usage { bytes, inodes };
-            total += db
-                .query_row(
-                    "SELECT coalesce(sum(bytes), 0), coalesce(sum(inodes), 0) FROM layers WHERE ready = 1",
-                    [],
-                    |row| Ok(Usage { bytes: unsigned(row.get(0)?), inodes: unsigned(row.get(1)?) }),
-                )
-                .map_err(Error::db("sum the layers"))?;
-            Ok(total)
+            Ok(Usage {
+                bytes: unsigned(state(db, "bytes")?),
+                inodes: unsigned(state(db, "inodes")?),
+            })
         })
     }
 }

@@ -49,6 +49,47 @@ fn what_an_image_needs_stays_and_the_rest_goes() {
     assert_eq!(store.usage().unwrap(), Usage::default());
 }
 
+/// What the counters of the store must equal.
+fn sums(sandbox: &Sandbox) -> Usage {
+    let database = rusqlite::Connection::open(sandbox.root().join("meta.sqlite")).unwrap();
+    let sum = |sql: &str| {
+        let sum: i64 = database.query_row(sql, [], |row| row.get(0)).unwrap();
+        sum.unsigned_abs()
+    };
+    Usage {
+        bytes: sum("SELECT coalesce(sum(size), 0) FROM blobs")
+            + sum("SELECT coalesce(sum(bytes), 0) FROM layers WHERE ready = 1"),
+        inodes: sum("SELECT count(*) FROM blobs")
+            + sum("SELECT coalesce(sum(inodes), 0) FROM layers WHERE ready = 1"),
+    }
+}
+
+#[test]
+fn the_counted_usage_is_the_sum_of_what_is_there() {
+    let sandbox = Sandbox::new();
+    let store = &sandbox.store;
+    let shared = layer("shared");
+    for round in ["1", "2", "3"] {
+        let own = layer(round);
+        let name = format!("example.com/{round}:1");
+        let record = put(store, &[shared.clone(), own.clone()], &[&name], round);
+        assert_eq!(store.usage().unwrap(), sums(&sandbox));
+        put(
+            store,
+            &[shared.clone(), own],
+            &["example.com/again:1"],
+            round,
+        );
+        assert_eq!(store.usage().unwrap(), sums(&sandbox));
+        if round == "2" {
+            store.remove(&record.id).unwrap();
+            assert_ne!(store.gc().unwrap(), Usage::default());
+            assert_eq!(store.usage().unwrap(), sums(&sandbox));
+        }
+    }
+    assert!(sums(&sandbox).bytes > 0);
+}
+
 #[test]
 fn a_lease_keeps_what_was_added_or_asked_for_under_it() {
     let sandbox = Sandbox::new();
@@ -244,6 +285,7 @@ fn a_power_cut_leaves_no_image_with_a_part_that_was_not_settled() {
     assert_eq!(store.images().unwrap(), std::slice::from_ref(&kept));
     assert!(!store.has_layer(&new.diff_id).unwrap());
     assert!(store.root().join("oci-layout").exists());
+    store.settle().unwrap();
     let index = std::fs::read_to_string(store.root().join("index.json")).unwrap();
     assert!(
         index.contains("example.com/kept:1") && !index.contains("lost"),

@@ -17,6 +17,7 @@ fn tiny(store: &Store, names: &[&str], salt: &str) -> ImageRecord {
 
 /// What `index.json` lists: name and digest.
 fn index(store: &Store) -> Vec<(Option<String>, Digest)> {
+    store.settle().unwrap();
     let text = std::fs::read(store.root().join("index.json")).unwrap();
     let index: Index = serde_json::from_slice(&text).unwrap();
     let name = |entry: &Descriptor| {
@@ -66,7 +67,7 @@ fn a_record_tells_what_the_documents_say() {
         )]
     );
     assert_eq!(record.created, Some(1_714_979_289));
-    assert_eq!(record.config.config.user, "1000");
+    assert_eq!(record.user, "1000");
     assert!(record.size > 0);
     assert!(!record.pinned);
     assert_eq!(
@@ -74,7 +75,7 @@ fn a_record_tells_what_the_documents_say() {
         std::slice::from_ref(&record)
     );
     assert_eq!(
-        Digest::of(&serde_json::to_vec(&*record.config).unwrap())
+        Digest::of(&serde_json::to_vec(&sandbox.store.image_config(&record).unwrap()).unwrap())
             .hex()
             .len(),
         record.id.len()

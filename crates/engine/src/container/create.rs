@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 
+use image::config::ContainerConfig;
 use supervisor::{CreateContainer, LogTarget, RootfsSource};
 
 use super::record::ContainerRecord;
@@ -48,8 +49,9 @@ impl Engine {
         let id = disk::new_id()?;
         name.hold(&id)?;
         let making = Making::begin(self, name, &pod, id)?;
-        let record = making.record(spec, &image)?;
-        making.build(&record, &image)?;
+        let config = self.image_config(&image)?.config;
+        let record = making.record(spec, &image, &config)?;
+        making.build(&record, &image, &config)?;
         making.commit(&record)
     }
 
@@ -182,7 +184,12 @@ impl<'a> Making<'a> {
         Ok(making)
     }
 
-    fn record(&self, spec: ContainerSpec, image: &ImageRecord) -> Result<ContainerRecord> {
+    fn record(
+        &self,
+        spec: ContainerSpec,
+        image: &ImageRecord,
+        config: &ContainerConfig,
+    ) -> Result<ContainerRecord> {
         let user = user::resolve(self.engine.store(), image, &spec.security)?;
         Ok(ContainerRecord {
             id: self.id.clone(),
@@ -196,7 +203,7 @@ impl<'a> Making<'a> {
                 .unwrap_or_else(|| image.id.clone()),
             log_path: self.log_path(&spec),
             user,
-            stop_signal: oci::stop_signal(&spec, image)?,
+            stop_signal: oci::stop_signal(&spec, config)?,
             cgroup: ContainerRecord::cgroup_of(self.pod, &self.id),
             spec,
         })
@@ -218,13 +225,18 @@ impl<'a> Making<'a> {
     }
 
     /// Root file system, config.json, and the process at its gate.
-    fn build(&self, record: &ContainerRecord, image: &ImageRecord) -> Result<()> {
+    fn build(
+        &self,
+        record: &ContainerRecord,
+        image: &ImageRecord,
+        config: &ContainerConfig,
+    ) -> Result<()> {
         let layer = self.engine.store().create_rw(&self.id, image)?;
         let config = oci::build(&oci::Inputs {
             engine: self.engine,
             pod: self.pod,
             container: record,
-            image,
+            image: config,
         })?;
         disk::write_json(&self.bundle.join("config.json"), &config)?;
         let max = self.engine.config().runtime.log_size_max;

@@ -8,6 +8,8 @@ pub use pull::{client_config, policy};
 
 /// How to authenticate at a registry.
 pub use image::Credentials;
+/// What an image's containers start with, and how it was made.
+pub use image::ImageConfig;
 /// An image in the store.
 pub use store::ImageRecord;
 

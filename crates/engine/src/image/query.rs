@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use image::Reference;
+use image::{ImageConfig, Reference};
 
 use super::ImageRecord;
 use crate::container::ContainerFilter;
@@ -106,8 +106,11 @@ impl Engine {
     /// and returns them.
     ///
     /// # Errors
-    /// A store that cannot be read or changed.
-    pub fn prune_images(&self, doomed: impl Fn(&ImageRecord) -> bool) -> Result<Vec<ImageRecord>> {
+    /// A store that cannot be read or changed, and those of `doomed`.
+    pub fn prune_images(
+        &self,
+        doomed: impl Fn(&ImageRecord) -> Result<bool>,
+    ) -> Result<Vec<ImageRecord>> {
         let containers = self.containers(&ContainerFilter::default())?;
         let used: HashSet<&str> = containers.iter().map(|c| c.image_id.as_str()).collect();
         let mut removed = Vec::new();
@@ -115,7 +118,7 @@ impl Engine {
             if image.pinned
                 || image.read_only
                 || used.contains(image.id.as_str())
-                || !doomed(&image)
+                || !doomed(&image)?
             {
                 continue;
             }
@@ -127,6 +130,14 @@ impl Engine {
             self.store().gc()?;
         }
         Ok(removed)
+    }
+
+    /// The config of an image: what its containers start with, and how it was made.
+    ///
+    /// # Errors
+    /// A store that cannot be read, or an image that has been removed.
+    pub fn image_config(&self, image: &ImageRecord) -> Result<ImageConfig> {
+        Ok(self.store().image_config(image)?)
     }
 
     /// The unpacked size of each layer of an image, lowest first.

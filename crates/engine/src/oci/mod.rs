@@ -11,6 +11,7 @@ mod security;
 pub(crate) use resources::limits;
 use std::path::Path;
 
+use image::config::ContainerConfig;
 use runtime::spec;
 
 pub(crate) use process::{exec_process, stop_signal};
@@ -19,7 +20,6 @@ pub(crate) use security::all_capabilities;
 use crate::container::record::ContainerRecord;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::image::ImageRecord;
 use crate::pod::record::{PodRecord, live_supervisor, namespace};
 use crate::pod::{NamespaceMode, NamespaceModes};
 
@@ -28,7 +28,8 @@ pub(crate) struct Inputs<'a> {
     pub(crate) engine: &'a Engine,
     pub(crate) pod: &'a PodRecord,
     pub(crate) container: &'a ContainerRecord,
-    pub(crate) image: &'a ImageRecord,
+    /// What the image says about its containers.
+    pub(crate) image: &'a ContainerConfig,
 }
 
 impl Inputs<'_> {

@@ -1,12 +1,12 @@
 //! runtime-spec `process`: arguments, environment, working directory, identity, limits.
 
+use image::config::ContainerConfig;
 use runtime::spec;
 
 use super::{Inputs, security};
 use crate::config;
 use crate::container::{Container, ContainerSpec};
 use crate::error::{Error, Result};
-use crate::image::ImageRecord;
 
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -50,17 +50,16 @@ pub(crate) fn exec_process(container: &Container, command: &[String]) -> Result<
 }
 
 /// CRI: `command` replaces the image's entrypoint and drops its command; `args` replaces the command.
-fn arguments(container: &ContainerSpec, image: &ImageRecord) -> Result<Vec<String>> {
-    let config = &image.config.config;
+fn arguments(container: &ContainerSpec, image: &ContainerConfig) -> Result<Vec<String>> {
     let mut all = if container.command.is_empty() {
-        config.entrypoint.clone()
+        image.entrypoint.clone()
     } else {
         container.command.clone()
     };
     if !container.args.is_empty() {
         all.extend(container.args.iter().cloned());
     } else if container.command.is_empty() {
-        all.extend(config.cmd.iter().cloned());
+        all.extend(image.cmd.iter().cloned());
     }
     if all.is_empty() {
         return Err(Error::invalid(
@@ -98,22 +97,15 @@ fn environment(inputs: &Inputs<'_>) -> Vec<String> {
         .iter()
         .cloned()
         .for_each(&mut set);
-    inputs
-        .image
-        .config
-        .config
-        .env
-        .iter()
-        .cloned()
-        .for_each(&mut set);
+    inputs.image.env.iter().cloned().for_each(&mut set);
     for (name, value) in &container.env {
         set(format!("{name}={value}"));
     }
     all
 }
 
-fn working_dir(container: &ContainerSpec, image: &ImageRecord) -> String {
-    let of_image = image.config.config.working_dir.as_str();
+fn working_dir(container: &ContainerSpec, image: &ContainerConfig) -> String {
+    let of_image = image.working_dir.as_str();
     [container.working_dir.as_str(), of_image, "/"]
         .into_iter()
         .find(|dir| !dir.is_empty())
@@ -140,17 +132,11 @@ fn rlimits(inputs: &Inputs<'_>) -> Result<Vec<spec::Rlimit>> {
 ///
 /// # Errors
 /// A name in the image that is no signal.
-pub(crate) fn stop_signal(container: &ContainerSpec, image: &ImageRecord) -> Result<i32> {
+pub(crate) fn stop_signal(container: &ContainerSpec, image: &ContainerConfig) -> Result<i32> {
     if let Some(signal) = container.stop_signal {
         return Ok(signal);
     }
-    match image
-        .config
-        .config
-        .stop_signal
-        .as_deref()
-        .unwrap_or_default()
-    {
+    match image.stop_signal.as_deref().unwrap_or_default() {
         "" => Ok(libc::SIGTERM),
         text => crate::signal::parse(text).ok_or_else(|| {
             Error::invalid(

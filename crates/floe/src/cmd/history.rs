@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use engine::Engine;
-use engine::image::ImageRecord;
+use engine::image::{ImageConfig, ImageRecord};
 use image::config::History;
 use serde_json::json;
 
@@ -43,7 +43,11 @@ struct Step {
 
 pub(crate) fn run(engine: &Engine, args: &Args) -> Result<ExitCode, Failure> {
     let image = engine.image(&args.image)?;
-    let steps = steps(&image, engine.layer_sizes(&image)?);
+    let steps = steps(
+        &image,
+        &engine.image_config(&image)?,
+        engine.layer_sizes(&image)?,
+    );
     if args.quiet {
         steps.iter().for_each(|step| println!("{}", step.id(args)));
         return Ok(ExitCode::SUCCESS);
@@ -74,9 +78,9 @@ pub(crate) fn run(engine: &Engine, args: &Args) -> Result<ExitCode, Failure> {
 
 /// Newest first. Steps that changed no file have no layer; layers without a step are steps of which
 /// nothing is known.
-fn steps(image: &ImageRecord, mut sizes: Vec<u64>) -> Vec<Step> {
+fn steps(image: &ImageRecord, config: &ImageConfig, mut sizes: Vec<u64>) -> Vec<Step> {
     let mut steps = Vec::new();
-    for history in image.config.history.iter().rev() {
+    for history in config.history.iter().rev() {
         let size = match history.empty_layer {
             true => 0,
             false => sizes.pop().unwrap_or(0),

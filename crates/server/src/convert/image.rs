@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use engine::image::{Credentials, ImageRecord};
+use engine::image::{Credentials, ImageConfig, ImageRecord};
 use engine::stats::FsInfo;
 use engine::{Error, PullRequest};
 use serde_json::json;
@@ -54,7 +54,7 @@ fn credentials(auth: cri::AuthConfig) -> Result<Option<Credentials>, Error> {
 
 /// An image as lists and statuses show it.
 pub(crate) fn image(record: ImageRecord) -> cri::Image {
-    let (uid, username) = user(&record.config.config.user);
+    let (uid, username) = user(&record.user);
     cri::Image {
         id: record.id,
         repo_tags: record.names,
@@ -68,8 +68,8 @@ pub(crate) fn image(record: ImageRecord) -> cri::Image {
 }
 
 /// What `crictl inspecti` shows below the status: JSON under the key `info`.
-pub(crate) fn info(record: &ImageRecord) -> BTreeMap<String, String> {
-    let info = json!({ "labels": record.config.config.labels, "imageSpec": *record.config });
+pub(crate) fn info(config: &ImageConfig) -> BTreeMap<String, String> {
+    let info = json!({ "labels": config.config.labels, "imageSpec": config });
     BTreeMap::from([("info".to_owned(), info.to_string())])
 }
 

@@ -43,7 +43,7 @@ impl Store {
                     Outcome::Repaired("removed".into())
                 }
                 (Subject::Path(_), Flaw::Index) => {
-                    self.rewrite_index()?;
+                    self.core().rewrite_index()?;
                     Outcome::Repaired("written again".into())
                 }
                 (Subject::Container(_) | Subject::Path(_), _) => {
@@ -54,9 +54,8 @@ impl Store {
         }
         if collect {
             // Takes what has no row any more, or never had one, and what was left half made.
-            self.gc()?;
+            self.gc_all()?;
             self.remove_left_behind()?;
-            self.write_index()?;
             self.settle()?;
         }
         Ok(())

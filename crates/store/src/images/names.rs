@@ -1,7 +1,7 @@
 //! Names of images: tags, digests, pins, and removal.
 //!
 //! A tag moves; a digest name does not, so an image that once had a name keeps one repo digest.
-//! Every change is in `index.json` before the call returns.
+//! Every change is in `index.json` soon after the call returns.
 
 use image::Reference;
 use rusqlite::{Connection, OptionalExtension, params};
@@ -34,7 +34,7 @@ impl Store {
                 .ok_or_else(|| Error::ImageNotFound { id: id.to_owned() })?;
             name_image(tx, &reference, id, &manifest)
         })?;
-        self.write_index()
+        self.write_index_soon()
     }
 
     /// Takes a tag from its image, which stays; `false` when no image has it.
@@ -56,7 +56,7 @@ impl Store {
             }
             Ok(image.is_some())
         })?;
-        self.write_index()?;
+        self.write_index_soon()?;
         if !known {
             self.refuse_read_only(name)?;
         }
@@ -71,7 +71,7 @@ impl Store {
             tx.execute("DELETE FROM images WHERE id = ?1", [id])
                 .map_err(Error::db("remove an image"))
         })?;
-        self.write_index()?;
+        self.write_index_soon()?;
         if known == 0 {
             self.refuse_read_only(id)?;
         }

@@ -57,7 +57,7 @@ impl NewImage {
 impl Store {
     /// Records an image; its layers must have been added or held under `lease`, blob and unpacked.
     ///
-    /// When it returns, the image is listed in `index.json`; soon after, it survives a power cut (see
+    /// Soon after it returns, the image is listed in `index.json` and survives a power cut (see
     /// [`Store::settle`]). Recording the same again only adds names. Errors with [`Error::MissingBlob`], [`Error::MissingLayer`],
     /// [`Error::DigestMismatch`], [`Error::Mismatch`], [`Error::Document`] or [`Error::NameFlaw`].
     pub fn put_image(&self, lease: &Lease, new: NewImage) -> Result<ImageRecord> {
@@ -79,7 +79,7 @@ impl Store {
             for name in &checked.names {
                 names::name_image(tx, name, checked.id, &checked.manifest_digest)?;
             }
-            let found = self.records(tx, "WHERE i.id = ?1", &[&checked.id])?;
+            let found = super::records(tx, "WHERE i.id = ?1", &[&checked.id])?;
             found
                 .into_iter()
                 .next()
@@ -87,7 +87,7 @@ impl Store {
                     id: checked.id.to_owned(),
                 })
         })?;
-        self.write_index()?;
+        self.write_index_soon()?;
         self.settle_soon()?;
         Ok(record)
     }
@@ -219,6 +219,14 @@ impl<'a> Checked<'a> {
             ],
         )
         .map_err(Error::db("record an image"))?;
+        let user = &self.config.config.user;
+        if !user.is_empty() {
+            tx.execute(
+                "INSERT OR IGNORE INTO users(image, user) VALUES(?1, ?2)",
+                [self.id, user],
+            )
+            .map_err(Error::db("record an image's user"))?;
+        }
         Ok(())
     }
 

@@ -51,6 +51,7 @@ impl Sandbox {
 
     /// Everything in the store but the database, with what tells whether it changed.
     pub fn listing(&self) -> BTreeMap<PathBuf, String> {
+        self.store.settle().unwrap();
         let mut all = BTreeMap::new();
         list(self.root(), &mut all);
         all.retain(|path, _| {

@@ -2,7 +2,8 @@
 //! machine. Prints and writes a Markdown page of medians and ratios; asserts nothing.
 //! Everything runs in a private network and private directories.
 //!
-//! Usage: bench [PAGE.md]
+//! Usage: bench [PAGE.md] [SECTION…], where a section is runtimes, counts, verbs, memory, images, people
+//! or scale; all of them without one.
 
 mod counts;
 mod cri_verbs;
@@ -10,6 +11,7 @@ mod images;
 mod memory;
 mod people;
 mod runtimes;
+mod scale;
 mod table;
 
 use testkit::{Error, Registry, net};
@@ -32,15 +34,34 @@ fn run() -> Result<(), Error> {
         .enable_all()
         .build()?;
     tokio.block_on(push(&registry, &image, &pause))?;
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (pages, only): (Vec<&String>, Vec<&String>) =
+        arguments.iter().partition(|word| word.ends_with(".md"));
+    let wanted = |name: &str| only.is_empty() || only.iter().any(|word| *word == name);
     let mut page = table::Page::new()?;
-    page.section(runtimes::compare()?);
-    page.section(counts::compare()?);
-    page.section(tokio.block_on(cri_verbs::compare(&registry, &image, &pause))?);
-    page.section(tokio.block_on(memory::compare(&registry, &image, &pause))?);
-    page.section(tokio.block_on(images::compare(&registry, &pause))?);
-    page.section(people::compare(&registry, &image)?);
+    if wanted("runtimes") {
+        page.section(runtimes::compare()?);
+    }
+    if wanted("counts") {
+        page.section(counts::compare()?);
+    }
+    if wanted("verbs") {
+        page.section(tokio.block_on(cri_verbs::compare(&registry, &image, &pause))?);
+    }
+    if wanted("memory") {
+        page.section(tokio.block_on(memory::compare(&registry, &image, &pause))?);
+    }
+    if wanted("images") {
+        page.section(tokio.block_on(images::compare(&registry, &pause))?);
+    }
+    if wanted("people") {
+        page.section(people::compare(&registry, &image)?);
+    }
+    if wanted("scale") {
+        page.section(tokio.block_on(scale::compare(&registry, &image))?);
+    }
     print!("{}", page.text());
-    match std::env::args().nth(1) {
+    match pages.first() {
         Some(path) => Ok(std::fs::write(path, page.text())?),
         None => Ok(()),
     }

@@ -137,7 +137,7 @@ async fn empty(cri: &mut Clients, pods: Vec<String>) -> Result<(), Error> {
 }
 
 /// MiB of a process.
-fn pss(pid: u32) -> Option<f64> {
+pub(crate) fn pss(pid: u32) -> Option<f64> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("Pss:"))?;
     Some(line.split_whitespace().next()?.parse::<f64>().ok()? / 1024.0)

@@ -61,17 +61,18 @@ impl Filter {
         }
     }
 
-    fn fits(&self, image: &ImageRecord) -> bool {
-        match self {
+    fn fits(&self, engine: &Engine, image: &ImageRecord) -> engine::Result<bool> {
+        Ok(match self {
             // Of an image that does not say when it was made, nobody can say that it is old.
             Filter::Until(time) => image.created.is_some_and(|created| created < *time),
             Filter::Dangling(dangling) => image.names.is_empty() == *dangling,
             Filter::Label { key, value, wanted } => {
-                let label = image.config.config.labels.get(key);
+                let config = engine.image_config(image)?;
+                let label = config.config.labels.get(key);
                 let has = label.is_some_and(|found| value.as_ref().is_none_or(|v| v == found));
                 has == *wanted
             }
-        }
+        })
     }
 }
 
@@ -85,7 +86,11 @@ pub(crate) fn run(engine: &Engine, args: &Args) -> Result<ExitCode, Failure> {
         return Ok(ExitCode::SUCCESS);
     }
     let removed = engine.prune_images(|image| {
-        (args.all || image.names.is_empty()) && filters.iter().all(|filter| filter.fits(image))
+        let mut fits = args.all || image.names.is_empty();
+        for filter in &filters {
+            fits = fits && filter.fits(engine, image)?;
+        }
+        Ok(fits)
     })?;
     for image in removed {
         println!("{}", image.id);
