@@ -176,18 +176,32 @@ impl Policy {
     /// containers-policy.json(5) gives paths: the path, with the image's name in it where there is
     /// one, then the path itself and each directory above it.
     pub fn demands_at(&self, transport: &str, path: &Path, name: Option<&str>) -> Result<Demands> {
-        let scopes = self.transports.get(transport);
         let whole = name.map(|name| format!("{}:{name}", path.display()));
         let above = path.ancestors().map(|scope| scope.display().to_string());
-        let found = scopes.and_then(|scopes| {
-            let mut names = whole.into_iter().chain(above).chain([String::new()]);
-            names.find_map(|scope| Some((scope.clone(), scopes.get(&scope)?)))
+        let scopes = whole.into_iter().chain(above).chain([String::new()]);
+        let image = format!("{transport}:{}", path.display());
+        self.demands_in(transport, image, scopes, None)
+    }
+
+    /// The same for an image of any transport: `image` names it in messages, `scopes` are its own from
+    /// the most specific to the empty one, and `reference` is the name that signatures are for.
+    pub fn demands_in(
+        &self,
+        transport: &str,
+        image: String,
+        scopes: impl IntoIterator<Item = String>,
+        reference: Option<&Reference>,
+    ) -> Result<Demands> {
+        let known = self.transports.get(transport);
+        let found = known.and_then(|known| {
+            let mut scopes = scopes.into_iter();
+            scopes.find_map(|scope| Some((scope.clone(), known.get(&scope)?)))
         });
         let (scope, list) = match found {
             Some((scope, list)) => (scope, list.as_slice()),
             None => ("default".to_owned(), self.default.as_slice()),
         };
-        self.of(format!("{transport}:{}", path.display()), None, scope, list)
+        self.of(image, reference.map(identity), scope, list)
     }
 
     fn of(

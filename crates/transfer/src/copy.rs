@@ -272,6 +272,13 @@ impl Copy<'_> {
         signed: bool,
     ) -> Result<(Document, Manifest)> {
         let format = self.format(&document.media_type)?;
+        let (plain, manifest) = match self.source.layers(&document, &manifest).await? {
+            Some(layers) if layers != manifest.layers => (true, Manifest { layers, ..manifest }),
+            _ => (false, manifest),
+        };
+        if plain {
+            self.may_change("the source has its layers without compression only", signed)?;
+        }
         let diff_ids = self.diff_ids(&manifest).await?;
         let diff_ids = Some(diff_ids).filter(|ids| ids.len() == manifest.layers.len());
         let plans: Vec<Plan> = manifest
@@ -280,7 +287,7 @@ impl Copy<'_> {
             .map(|layer| self.plan(layer, format, signed))
             .collect();
         let kept = plans.iter().all(|plan| matches!(plan, Plan::Keep));
-        let same = kept && format == Format::of(&document.media_type);
+        let same = kept && !plain && format == Format::of(&document.media_type);
         if !kept {
             self.may_change("its layers must be compressed in another way", signed)?;
         } else if !same {

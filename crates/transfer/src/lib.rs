@@ -16,6 +16,7 @@
 )]
 
 mod chunks;
+mod containers_storage;
 mod contents;
 mod convert;
 mod copy;
@@ -35,6 +36,7 @@ mod stored;
 mod target;
 mod temporary;
 
+pub use containers_storage::StoragePlace;
 pub use contents::{Content, contents};
 pub use convert::Format;
 pub use copy::{Event, Instances, Options, Watch, copy};

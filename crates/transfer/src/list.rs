@@ -5,7 +5,7 @@
 //! by then, an image is found again by digest.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use image::{AnyManifest, Descriptor, Digest, ImageConfig, Index, Manifest, MediaType, Platform};
 use serde::{Deserialize, Serialize};
@@ -195,6 +195,7 @@ fn place(location: &Location, digest: &Digest) -> Result<Location> {
             Location::DockerArchive(absolute(path)?, entry.clone())
         }
         Location::Dir(path) => Location::Dir(absolute(path)?),
+        Location::Storage(place) => Location::Storage(place.clone()),
         Location::Store(image) => Location::Store(image.clone()),
     })
 }
@@ -235,10 +236,14 @@ impl ListSource {
         };
         if let AnyManifest::Manifest(manifest) = document.parse()? {
             let blobs = manifest.layers.iter().chain([&manifest.config]);
-            let mut known = self.blobs.lock().unwrap_or_else(PoisonError::into_inner);
-            known.extend(blobs.map(|blob| (blob.digest.clone(), number)));
+            self.known()
+                .extend(blobs.map(|blob| (blob.digest.clone(), number)));
         }
         Ok(document)
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<Digest, usize>> {
+        self.blobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The place of the entry with this digest.
@@ -248,12 +253,29 @@ impl ListSource {
         found.map(|(_, source)| source)
     }
 
+    pub(crate) async fn layers(
+        &self,
+        document: &Document,
+        manifest: &Manifest,
+    ) -> Result<Option<Vec<Descriptor>>> {
+        let blob = &manifest.config.digest;
+        let number = self.known().get(blob).copied();
+        let Some((number, (_, source))) = number.and_then(|n| Some((n, self.members.get(n)?)))
+        else {
+            return Ok(None);
+        };
+        let layers = source.layers(document, manifest).await?;
+        let blobs = layers
+            .iter()
+            .flatten()
+            .map(|layer| (layer.digest.clone(), number));
+        self.known().extend(blobs);
+        Ok(layers)
+    }
+
     pub(crate) async fn blob(&self, descriptor: &Descriptor) -> Result<Chunks> {
         let digest = &descriptor.digest;
-        let number = {
-            let known = self.blobs.lock().unwrap_or_else(PoisonError::into_inner);
-            known.get(digest).copied()
-        };
+        let number = self.known().get(digest).copied();
         let member = number.and_then(|number| self.members.get(number));
         let (_, source) =
             member.ok_or_else(|| Error::place(digest, "no image of the list has it"))?;

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use image::Reference;
 
+use crate::containers_storage::StoragePlace;
 use crate::error::{Error, Result};
 
 /// The place of one image.
@@ -22,6 +23,9 @@ pub enum Location {
     DockerArchive(PathBuf, ArchiveEntry),
     /// `dir:DIR`: in a directory, one file per blob.
     Dir(PathBuf),
+    /// `containers-storage:[[DRIVER@]GRAPHROOT[+RUNROOT][:OPTIONS]]IMAGE`: in a store of podman,
+    /// buildah or CRI-O.
+    Storage(StoragePlace),
     /// `floe:IMAGE`: in floe's own store, by name or ID.
     Store(String),
 }
@@ -47,7 +51,7 @@ impl Location {
         let Some((transport, rest)) = text.split_once(':') else {
             return Err(flawed(
                 "it names no transport: write docker://NAME, oci:DIR, oci-archive:FILE, \
-                 docker-archive:FILE, dir:DIR or floe:IMAGE"
+                 docker-archive:FILE, dir:DIR, containers-storage:IMAGE or floe:IMAGE"
                     .into(),
             ));
         };
@@ -85,9 +89,13 @@ impl Location {
             }
             "dir" => Ok(Location::Dir(rest.into())),
             "floe" => Ok(Location::Store(rest.to_owned())),
-            "containers-storage" | "docker-daemon" | "ostree" | "sif" | "tarball" => Err(flawed(
-                format!("the transport {transport} is not supported by this version of floe"),
-            )),
+            "containers-storage" => {
+                let place = StoragePlace::parse(rest).map_err(flawed)?;
+                Ok(Location::Storage(place))
+            }
+            "docker-daemon" | "ostree" | "sif" | "tarball" => Err(flawed(format!(
+                "the transport {transport} is not supported by this version of floe"
+            ))),
             _ => Err(flawed(format!("there is no transport {transport:?}"))),
         }
     }
@@ -100,6 +108,7 @@ impl Location {
             Location::LayoutArchive(..) => "oci-archive",
             Location::DockerArchive(..) => "docker-archive",
             Location::Dir(_) => "dir",
+            Location::Storage(_) => "containers-storage",
             Location::Store(_) => "floe",
         }
     }
@@ -137,6 +146,7 @@ impl fmt::Display for Location {
             Location::DockerArchive(path, ArchiveEntry::At(index)) => {
                 write!(f, "{transport}:{}:@{index}", path.display())
             }
+            Location::Storage(place) => write!(f, "{transport}:{place}"),
             Location::Store(image) => write!(f, "{transport}:{image}"),
         }
     }
@@ -157,6 +167,9 @@ mod tests {
             "docker-archive:x.tar:docker.io/library/busybox:1",
             "docker-archive:x.tar:@2",
             "dir:/a b",
+            "containers-storage:x/y:1",
+            "containers-storage:[/r]@abc",
+            "containers-storage:[overlay@/r+/run:overlay.a=b,overlay.c=d]x@sha256:abc",
             "floe:busybox",
         ] {
             assert_eq!(Location::parse(text).unwrap().to_string(), text);
@@ -176,7 +189,12 @@ mod tests {
             ("oci:", "nothing"),
             ("oci:x:@1", "@INDEX"),
             ("docker-archive:x:@-1", "number"),
-            ("containers-storage:x", "not supported"),
+            ("docker-daemon:x", "not supported"),
+            ("containers-storage:[/r", "no ]"),
+            ("containers-storage:[/r]", "no image"),
+            ("containers-storage:[@/r]x", "no driver"),
+            ("containers-storage:[vfs@r]x", "absolute"),
+            ("containers-storage:[vfs@/r+run]x", "absolute"),
             ("ftp:x", "no transport"),
         ] {
             let error = Location::parse(text).unwrap_err().to_string();

@@ -2,10 +2,14 @@
 
 use std::path::Path;
 
-use image::{Client, Credentials, Demands, Descriptor, Digest, Policy, Reference, Signature};
+use image::{
+    Client, Credentials, Demands, Descriptor, Digest, Manifest, Policy, Reference, Signature,
+};
 use store::Store;
 
 use crate::chunks::{self, Chunks};
+use crate::containers_storage::StorageSource;
+use crate::convert::Format;
 use crate::dir::DirSource;
 use crate::docker_archive::ArchiveSource;
 use crate::document::{Document, MAX_CONFIG};
@@ -48,6 +52,7 @@ enum Kind {
     Layout(LayoutSource),
     DockerArchive(ArchiveSource),
     Dir(DirSource),
+    Storage(StorageSource),
     Store(StoredSource),
     List(ListSource),
 }
@@ -72,6 +77,7 @@ impl Source {
                 Kind::DockerArchive(ArchiveSource::open(file, entry)?)
             }
             Location::Dir(dir) => Kind::Dir(DirSource::open(dir)),
+            Location::Storage(place) => Kind::Storage(StorageSource::open(place).await?),
             Location::Store(name) => {
                 Kind::Store(StoredSource::open(access.store(location)?, name).await?)
             }
@@ -102,6 +108,7 @@ impl Source {
             Kind::Layout(source) => source.manifest(digest),
             Kind::DockerArchive(source) => Ok(source.manifest()),
             Kind::Dir(source) => source.manifest(digest),
+            Kind::Storage(source) => source.manifest(digest),
             Kind::Store(source) => source.manifest(digest),
             Kind::List(source) => Box::pin(source.manifest(digest)).await,
         }
@@ -117,15 +124,17 @@ impl Source {
         // Scopes are absolute paths; one that cannot be made so has only the default.
         let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         let transport = self.location.transport();
-        let demands = match &self.location {
-            Location::Registry(reference) => policy.demands(reference),
-            Location::Layout(path, name) | Location::LayoutArchive(path, name) => {
+        let demands = match (&self.location, &self.kind) {
+            // Only the store knows the image's scopes.
+            (_, Kind::Storage(source)) => source.demands(policy),
+            (Location::Storage(_) | Location::Store(_), _) => return Ok(None),
+            (Location::Registry(reference), _) => policy.demands(reference),
+            (Location::Layout(path, name) | Location::LayoutArchive(path, name), _) => {
                 policy.demands_at(transport, &absolute(path), name.as_deref())
             }
-            Location::DockerArchive(path, _) | Location::Dir(path) => {
+            (Location::DockerArchive(path, _) | Location::Dir(path), _) => {
                 policy.demands_at(transport, &absolute(path), None)
             }
-            Location::Store(_) => return Ok(None),
         };
         Ok(Some(demands?))
     }
@@ -140,6 +149,7 @@ impl Source {
         match &self.kind {
             Kind::Registry(source) => source.signatures(&document.digest).await,
             Kind::Dir(source) => source.signatures((!top).then_some(&document.digest)),
+            Kind::Storage(source) => source.signatures((!top).then_some(&document.digest)),
             Kind::Layout(_) | Kind::DockerArchive(_) | Kind::Store(_) | Kind::List(_) => {
                 Ok(Vec::new())
             }
@@ -154,6 +164,22 @@ impl Source {
         }
     }
 
+    /// The layers of a manifest of the place, where they cannot be had as it says.
+    pub(crate) async fn layers(
+        &self,
+        document: &Document,
+        manifest: &Manifest,
+    ) -> Result<Option<Vec<Descriptor>>> {
+        match &self.kind {
+            Kind::Storage(source) => {
+                let format = Format::of(&document.media_type);
+                Ok(Some(source.layers(manifest, format).await?))
+            }
+            Kind::List(source) => Box::pin(source.layers(document, manifest)).await,
+            _ => Ok(None),
+        }
+    }
+
     /// A blob as it is there, not checked.
     pub(crate) async fn blob(&self, descriptor: &Descriptor) -> Result<Chunks> {
         match &self.kind {
@@ -161,6 +187,7 @@ impl Source {
             Kind::Layout(source) => source.blob(descriptor).await,
             Kind::DockerArchive(source) => source.blob(descriptor).await,
             Kind::Dir(source) => source.blob(descriptor).await,
+            Kind::Storage(source) => source.blob(descriptor).await,
             Kind::Store(source) => source.blob(descriptor),
             Kind::List(source) => Box::pin(source.blob(descriptor)).await,
         }
@@ -174,6 +201,14 @@ impl Source {
             digest: descriptor.digest.clone(),
             source,
         })
+    }
+
+    /// The repository that the image was called by, if the place has such names.
+    pub fn name(&self) -> Option<String> {
+        match &self.kind {
+            Kind::Storage(source) => source.name().map(Reference::name),
+            _ => self.repository().map(Reference::name),
+        }
     }
 
     /// The repository, when it is one of a registry.

@@ -71,6 +71,11 @@ impl Target {
                 Kind::DockerArchive(ArchiveTarget::open(file, names)?)
             }
             Location::Dir(dir) => Kind::Dir(DirTarget::open(dir)?),
+            Location::Storage(_) => {
+                let why = "floe reads such stores and does not write to them: copy to another \
+                           place, such as oci-archive:FILE, and from there with skopeo";
+                return Err(Error::place(location, why));
+            }
             Location::Store(name) => {
                 Kind::Store(StoredTarget::open(access.store(location)?, name).await?)
             }

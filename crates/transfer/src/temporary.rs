@@ -37,6 +37,12 @@ pub(crate) fn dir() -> Result<TempDir> {
     TempDir::with_prefix_in("floe-", &place).map_err(Error::io("create a directory in", place))
 }
 
+/// A new file without a name.
+pub(crate) fn nameless() -> Result<File> {
+    let place = place();
+    tempfile::tempfile_in(&place).map_err(Error::io("create a file in", place))
+}
+
 /// A name in the same directory that nobody else uses.
 pub(crate) fn beside(path: &Path) -> PathBuf {
     static NUMBER: AtomicU64 = AtomicU64::new(0);
@@ -85,8 +91,7 @@ pub(crate) fn uncompressed(path: &Path) -> Result<File> {
             return Ok(file);
         }
     };
-    let place = place();
-    let mut whole = tempfile::tempfile_in(&place).map_err(Error::io("create a file in", &place))?;
+    let mut whole = nameless()?;
     let mut decoder = io::BufReader::new(decoder);
     io::copy(&mut decoder, &mut whole)
         .and_then(|_| whole.rewind())

@@ -47,9 +47,10 @@ pub(crate) struct Args {
     to: TargetFlags,
     #[command(flatten)]
     policy: PolicyFlags,
-    /// From where: docker://NAME, oci:DIR, oci-archive:FILE, docker-archive:FILE, dir:DIR, floe:IMAGE
+    /// From where: docker://NAME, oci:DIR, oci-archive:FILE, docker-archive:FILE, dir:DIR, floe:IMAGE,
+    /// containers-storage:IMAGE
     source: String,
-    /// To where
+    /// To where: the same, but for containers-storage:
     destination: String,
 }
 

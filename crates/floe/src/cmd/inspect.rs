@@ -32,7 +32,8 @@ pub(crate) struct Args {
     platform: PlatformFlags,
     #[command(flatten)]
     flags: Flags,
-    /// docker://NAME, oci:DIR, oci-archive:FILE, docker-archive:FILE, dir:DIR, floe:IMAGE
+    /// docker://NAME, oci:DIR, oci-archive:FILE, docker-archive:FILE, dir:DIR, containers-storage:IMAGE,
+    /// floe:IMAGE
     image: String,
 }
 
@@ -96,10 +97,10 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         };
         // The digest of what the name means, as skopeo has it: that of an index, if it is one.
         let digest = match &location {
-            Location::Registry(_) => &top.digest,
+            Location::Registry(_) | Location::Storage(_) => &top.digest,
             _ => &document.digest,
         };
-        let about = describe(&location, digest.to_string(), &manifest, &config, tags)?;
+        let about = describe(source.name(), digest.to_string(), &manifest, &config, tags)?;
         let value = serde_json::to_value(&about)
             .map_err(|e| Failure::new(format!("describe the image: {e}")))?;
         match &args.format {
@@ -145,7 +146,7 @@ async fn one(
 }
 
 fn describe(
-    location: &Location,
+    name: Option<String>,
     digest: String,
     manifest: &Manifest,
     config: &[u8],
@@ -158,10 +159,7 @@ fn describe(
     let layers = manifest.layers.iter();
     let platform = parsed.platform();
     Ok(Description {
-        name: match location {
-            Location::Registry(reference) => reference.name(),
-            _ => String::new(),
-        },
+        name: name.unwrap_or_default(),
         digest,
         repo_tags: tags,
         created: parsed.created.clone(),
