@@ -110,7 +110,7 @@ fn move_images(global: &Global, command: MoveCommand) -> Result<ExitCode, Failur
         MoveCommand::StandaloneVerify(args) => cmd::sign::standalone_verify(&args),
         MoveCommand::GenerateSigstoreKey(args) => cmd::sign::generate(&args),
         MoveCommand::Login(args) => cmd::login::login(global, &args),
-        MoveCommand::Logout(args) => cmd::login::logout(&args),
+        MoveCommand::Logout(args) => cmd::login::logout(global, &args),
     }
 }
 

@@ -2,6 +2,9 @@
 
 mod cli;
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::Command;
 
 use cli::{Said, machine};
@@ -62,21 +65,22 @@ list) [ -e server ] && echo "{\"$(cat server)\":\"x\"}" || echo '{}';;
 esac
 "#;
 
+/// Makes a helper in a directory of its own; returns `$PATH` with it.
+fn install(dir: &Path, name: &str, script: &str) -> String {
+    fs::create_dir(dir).expect("create");
+    let program = dir.join(format!("docker-credential-{name}"));
+    fs::write(&program, script).expect("write");
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("chmod");
+    let path = std::env::var("PATH").unwrap_or_default();
+    format!("{}:{path}", dir.display())
+}
+
 #[test]
 fn a_login_goes_to_the_credential_helper_and_comes_from_it_for_skopeo_too() {
-    use std::os::unix::fs::PermissionsExt;
     machine(|floe| {
         let private = testkit::Registry::start_private().expect("a registry");
         let (host, dir) = (private.host(), floe.node.path("helper"));
-        std::fs::create_dir(&dir).expect("create");
-        let program = dir.join("docker-credential-test");
-        std::fs::write(&program, HELPER).expect("write");
-        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("chmod");
-        let path = format!(
-            "{}:{}",
-            dir.display(),
-            std::env::var("PATH").unwrap_or_default()
-        );
+        let path = install(&dir, "test", HELPER);
         let file = floe.node.path("auth.json");
         let with = |mut command: Command| -> Said {
             command.env("PATH", &path).env("REGISTRY_AUTH_FILE", &file);
@@ -88,8 +92,8 @@ fn a_login_goes_to_the_credential_helper_and_comes_from_it_for_skopeo_too() {
             format!(r#"{{"credHelpers":{{"{host}":"test"}}}}"#),
             r#"{"credsStore":"test"}"#.into(),
         ] {
-            std::fs::write(&file, &config).expect("write");
-            std::fs::write(dir.join("calls"), "").expect("write");
+            fs::write(&file, &config).expect("write");
+            fs::write(dir.join("calls"), "").expect("write");
             said(&[
                 "login",
                 "--tls-verify=false",
@@ -101,7 +105,7 @@ fn a_login_goes_to_the_credential_helper_and_comes_from_it_for_skopeo_too() {
             ])
             .ok();
             assert_eq!(
-                std::fs::read_to_string(&file).expect("read"),
+                fs::read_to_string(&file).expect("read"),
                 config,
                 "no secret in it"
             );
@@ -114,7 +118,7 @@ fn a_login_goes_to_the_credential_helper_and_comes_from_it_for_skopeo_too() {
                 &place,
             ];
             said(&copy).ok();
-            let calls = std::fs::read_to_string(dir.join("calls")).expect("calls");
+            let calls = fs::read_to_string(dir.join("calls")).expect("calls");
             let gets = calls.lines().filter(|call| *call == "get").count();
             assert!(
                 gets <= 3,
@@ -143,9 +147,87 @@ fn a_login_goes_to_the_credential_helper_and_comes_from_it_for_skopeo_too() {
             said(&["logout", "--all"]).ok();
             assert!(!dir.join("login").exists());
         }
-        std::fs::write(&file, format!(r#"{{"credHelpers":{{"{host}":"absent"}}}}"#))
-            .expect("write");
+        fs::write(&file, format!(r#"{{"credHelpers":{{"{host}":"absent"}}}}"#)).expect("write");
         said(&["inspect", "--tls-verify=false", &place])
             .failed(125, &["docker-credential-absent", &host]);
+    });
+}
+
+#[test]
+fn credential_helpers_of_registries_conf_keep_logins_in_their_order_as_for_skopeo() {
+    machine(|floe| {
+        let private = testkit::Registry::start_private().expect("a registry");
+        let (host, dir) = (private.host(), floe.node.path("helper"));
+        let path = install(&dir, "kept", HELPER);
+        let (conf, file) = (
+            floe.node.path("registries.conf"),
+            floe.node.path("auth.json"),
+        );
+        let with = |mut command: Command| -> Said {
+            command.env("PATH", &path).env("REGISTRY_AUTH_FILE", &file);
+            command.output().expect("run").into()
+        };
+        let said = |arguments: &[&str]| with(floe.command(arguments));
+        let skopeo = |arguments: &[&str]| {
+            let mut command = Command::new("skopeo");
+            command.arg("--registries-conf").arg(&conf).args(arguments);
+            with(command)
+        };
+        let order = |helpers: &str| {
+            let mut text = format!("credential-helpers = [{helpers}]\n");
+            for host in [&host, &floe.registry.host()] {
+                text += &format!("[[registry]]\nlocation = {host:?}\ninsecure = true\n");
+            }
+            fs::write(&conf, text).expect("write");
+        };
+        let login = ["login", "-u", "floe", "-p", "secret"];
+        let here = || (dir.join("login").exists(), file.exists());
+        let place = format!("docker://{host}/x:1");
+        let push = ["copy", "-q", &format!("docker://{}", floe.image), &place];
+
+        // The first that works keeps it: what is not there does not, nor does a helper keep namespaces.
+        order(r#""absent", "kept", "containers-auth.json""#);
+        said(&[&login[..], &[&host]].concat()).ok();
+        assert_eq!(here(), (true, false));
+        assert_eq!(said(&["login", "--get-login", &host]).ok(), "floe");
+        assert_eq!(skopeo(&["login", "--get-login", &host]).ok(), "floe");
+        let namespace = format!("{host}/names");
+        said(&[&login[..], &[&namespace]].concat()).ok();
+        assert_eq!(here(), (true, true));
+        assert!(
+            fs::read_to_string(&file)
+                .expect("read")
+                .contains(&namespace)
+        );
+
+        // What one has, another need not.
+        fs::remove_file(&file).expect("remove it");
+        order(r#""kept""#);
+        said(&push).ok();
+        skopeo(&["inspect", &place]).ok();
+        said(&[&login[..], &[&namespace]].concat()).failed(125, &["kept", "whole registries"]);
+        said(&["logout", &host]).ok();
+        assert_eq!(here(), (false, false));
+        said(&["logout", &host]).failed(125, &["not logged into"]);
+        said(&push).failed(125, &[&host]);
+
+        // skopeo's login is floe's, wherever the order puts it.
+        for helpers in [
+            r#""kept", "containers-auth.json""#,
+            r#""containers-auth.json", "kept""#,
+        ] {
+            order(helpers);
+            fs::write(&file, "{}").expect("write");
+            skopeo(&[&login[..], &[&host]].concat()).ok();
+            assert_eq!(here().0, helpers.starts_with("\"kept"));
+            said(&push).ok();
+            said(&["logout", "--all"]).ok();
+            assert!(!here().0);
+            said(&push).failed(125, &[&host]);
+        }
+        order(r#""absent""#);
+        said(&push).failed(125, &["docker-credential-absent"]);
+        said(&[&login[..], &[&host]].concat()).failed(125, &["docker-credential-absent"]);
+        said(&["logout", "--all"]).ok();
     });
 }

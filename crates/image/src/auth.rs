@@ -120,11 +120,16 @@ pub enum AuthFlaw {
     },
 }
 
-/// The files to look for credentials in, first match wins.
+/// What stands for the auth files among the `credential-helpers` of registries.conf.
+pub const AUTH_FILES: &str = "containers-auth.json";
+
+/// The files to look for credentials in, first match wins, and the helpers beside them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AuthFiles {
     files: Vec<PathBuf>,
     required: bool,
+    /// Helpers and [`AUTH_FILES`]; empty: the files alone.
+    order: Vec<String>,
     /// Where helpers are looked for, instead of `$PATH`.
     helpers: Option<OsString>,
     answers: Answers,
@@ -196,13 +201,24 @@ impl AuthFiles {
         }
     }
 
-    /// The credentials for `reference`: in the first file that has any, what the registry's helper
+    /// The same, in their place among the `credential-helpers` of registries.conf. None: the files alone.
+    #[must_use]
+    pub fn in_order(&self, helpers: &[String]) -> AuthFiles {
+        AuthFiles {
+            order: helpers.to_vec(),
+            ..self.clone()
+        }
+    }
+
+    /// The credentials for `reference` from the first keeper that has any: a helper of
+    /// registries.conf, which knows registries only, or the files: in the first file that has any, what the registry's helper
     /// (`credHelpers`) has, or the entry with the longest matching key (`host/path/name`,
     /// `host/path`, `host`), or what the common helper (`credsStore`) has.
     /// [`Credentials::Anonymous`] if there are none. Blocks while a helper runs.
     ///
-    /// Errors with [`Error::Read`] and [`Error::Auth`]; a file that does not exist is only an error
-    /// when it was named.
+    /// A keeper that fails is passed over. When no other has credentials, errors with what it said:
+    /// [`Error::Read`], [`Error::Auth`], [`Error::CredentialHelper`], or several as [`Error::Logins`].
+    /// A file that does not exist is only an error when it was named.
     pub fn lookup(&self, reference: &Reference) -> Result<Credentials> {
         let found = self.search(reference, &|helper, server| {
             if let Some(known) = self.answers.known(helper, server) {
@@ -223,6 +239,28 @@ impl AuthFiles {
     }
 
     fn search(&self, reference: &Reference, ask: &Ask<'_>) -> Result<Option<Credentials>> {
+        let mut failures = Vec::new();
+        for keeper in keepers(&self.order, &self.helpers) {
+            let found = match keeper {
+                Keeper::Files => self.search_files(reference, ask),
+                Keeper::Helper(helper) => {
+                    asked(&helper, reference.domain(), ask).map_err(Error::CredentialHelper)
+                }
+            };
+            match found {
+                Ok(Found::Credentials(credentials)) => return Ok(Some(credentials)),
+                Ok(Found::Unknown) => return Ok(None),
+                Ok(Found::Nothing) => {}
+                Err(error) => failures.push(error),
+            }
+        }
+        match failures.is_empty() {
+            true => Ok(Some(Credentials::Anonymous)),
+            false => Err(several(failures)),
+        }
+    }
+
+    fn search_files(&self, reference: &Reference, ask: &Ask<'_>) -> Result<Found> {
         for path in &self.files {
             let text = match fs::read(path) {
                 Ok(text) => text,
@@ -239,12 +277,36 @@ impl AuthFiles {
                 path: path.clone(),
                 flaw,
             })? {
-                Found::Credentials(credentials) => return Ok(Some(credentials)),
-                Found::Unknown => return Ok(None),
                 Found::Nothing => {}
+                found => return Ok(found),
             }
         }
-        Ok(Some(Credentials::Anonymous))
+        Ok(Found::Nothing)
+    }
+}
+
+/// Where logins are kept.
+enum Keeper {
+    Files,
+    Helper(Helper),
+}
+
+fn keepers(order: &[String], path: &Option<OsString>) -> Vec<Keeper> {
+    let one = |name: &String| match name.as_str() {
+        AUTH_FILES => Keeper::Files,
+        name => Keeper::Helper(Helper::new(name, path.clone())),
+    };
+    match order {
+        [] => vec![Keeper::Files],
+        order => order.iter().map(one).collect(),
+    }
+}
+
+/// One error for what went wrong in several places, of which there is at least one.
+fn several(mut failures: Vec<Error>) -> Error {
+    match failures.len() {
+        1 => failures.remove(0),
+        _ => Error::Logins(failures),
     }
 }
 

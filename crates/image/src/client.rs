@@ -154,7 +154,9 @@ const ALL: &str = "*";
 
 impl Client {
     /// A client. Nothing is read or connected yet.
-    pub fn new(config: ClientConfig) -> Client {
+    pub fn new(mut config: ClientConfig) -> Client {
+        let order = config.registries.credential_helpers();
+        config.auth = config.auth.in_order(order);
         let transport = Transport::new(&config);
         let (logins, schemes) = (Logins::default(), Mutex::default());
         Client {

@@ -152,6 +152,12 @@ pub enum Error {
         /// What is wrong; never shows a secret.
         flaw: AuthFlaw,
     },
+    /// A credential helper of registries.conf fails.
+    #[error("{0}")]
+    CredentialHelper(AuthFlaw),
+    /// Of the places where logins are kept, none that works has one, and these fail.
+    #[error("{}", .0.iter().map(Error::to_string).collect::<Vec<_>>().join("; "))]
+    Logins(Vec<Error>),
     /// A policy.json cannot be used; so nothing may be pulled.
     #[error("invalid signature policy {}: {flaw}", path.display())]
     Policy {

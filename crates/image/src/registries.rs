@@ -183,6 +183,7 @@ pub enum RegistriesFlaw {
 pub struct Registries {
     search: Vec<String>,
     mode: ShortNameMode,
+    credential_helpers: Vec<String>,
     registries: BTreeMap<String, Registry>,
     aliases: BTreeMap<String, Reference>,
 }
@@ -267,6 +268,12 @@ impl Registries {
         self.mode
     }
 
+    /// Where logins are kept, in order: names of credential helpers, and
+    /// [`AUTH_FILES`](crate::auth::AUTH_FILES); empty when the files say nothing.
+    pub fn credential_helpers(&self) -> &[String] {
+        &self.credential_helpers
+    }
+
     /// The `[[registry]]` tables by prefix.
     pub fn registries(&self) -> impl Iterator<Item = &Registry> {
         self.registries.values()
@@ -279,6 +286,9 @@ impl Registries {
         }
         if let Some(mode) = file.mode {
             self.mode = mode;
+        }
+        if let Some(helpers) = file.credential_helpers {
+            self.credential_helpers = helpers;
         }
         for registry in file.registries {
             self.registries.insert(registry.prefix.clone(), registry);

@@ -1,7 +1,7 @@
 //! `floe login` and `logout`: who to be at a registry (podman's and skopeo's words and file).
 
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use image::{AuthFiles, Credentials, Reference, auth};
@@ -69,7 +69,7 @@ fn file(named: Option<&PathBuf>) -> Result<PathBuf, Failure> {
         return Ok(file.clone());
     }
     let files = AuthFiles::from_env(|name| std::env::var_os(name));
-    let first = files.files().next().map(std::path::Path::to_path_buf);
+    let first = files.files().next().map(Path::to_path_buf);
     first.ok_or_else(|| Failure::new("there is no place for logins: give --authfile"))
 }
 
@@ -77,8 +77,10 @@ pub(crate) fn login(global: &Global, args: &LoginArgs) -> Result<ExitCode, Failu
     let file = file(args.flags.authfile.as_ref())?;
     let key = args.registry.trim_end_matches('/');
     let host = key.split('/').next().unwrap_or(key);
+    let remote = Remote::new(global)?;
+    let keepers = remote.settings().registries.credential_helpers();
     if args.get_login {
-        return print_login(&file, key);
+        return print_login(keepers, &file, key);
     }
     let username = match &args.username {
         Some(username) => username.clone(),
@@ -97,24 +99,24 @@ pub(crate) fn login(global: &Global, args: &LoginArgs) -> Result<ExitCode, Failu
         None => terminal::ask("Password: ", false, INSTEAD)?,
     };
     let flags = Flags::for_login(args.flags.tls_verify, args.flags.cert_dir.clone());
-    let client = flags.client(&Remote::new(global)?, host);
+    let client = flags.client(&remote, host);
     let credentials = Credentials::basic(&username, &password);
     remote::block_on(async { Ok(client.log_in(host, &credentials).await?) })?;
-    auth::store(&file, key, &username, &password)?;
+    auth::store(keepers, &file, key, &username, &password)?;
     println!("Login Succeeded!");
     Ok(ExitCode::SUCCESS)
 }
 
-fn print_login(file: &std::path::Path, key: &str) -> Result<ExitCode, Failure> {
+fn print_login(keepers: &[String], file: &Path, key: &str) -> Result<ExitCode, Failure> {
     let reference = match key.contains('/') {
         true => Reference::parse(key)?,
         false => Reference::parse(&format!("{key}/x"))?,
     };
-    let stored = match file.exists() {
-        true => AuthFiles::only(file).lookup(&reference)?,
-        false => Credentials::Anonymous,
+    let files = match file.exists() {
+        true => AuthFiles::only(file),
+        false => AuthFiles::default(),
     };
-    match stored {
+    match files.in_order(keepers).lookup(&reference)? {
         Credentials::Basic { username, .. } => {
             println!("{username}");
             Ok(ExitCode::SUCCESS)
@@ -123,14 +125,16 @@ fn print_login(file: &std::path::Path, key: &str) -> Result<ExitCode, Failure> {
     }
 }
 
-pub(crate) fn logout(args: &LogoutArgs) -> Result<ExitCode, Failure> {
+pub(crate) fn logout(global: &Global, args: &LogoutArgs) -> Result<ExitCode, Failure> {
     let file = file(args.authfile.as_ref())?;
+    let remote = Remote::new(global)?;
+    let keepers = remote.settings().registries.credential_helpers();
     let Some(registry) = args.registry.as_ref().filter(|_| !args.all) else {
-        auth::forget_all(&file)?;
+        auth::forget_all(keepers, &file)?;
         println!("Removed login credentials for all registries");
         return Ok(ExitCode::SUCCESS);
     };
-    if !auth::forget(&file, registry.trim_end_matches('/'))? {
+    if !auth::forget(keepers, &file, registry.trim_end_matches('/'))? {
         return Err(Failure::new(format!("not logged into {registry}")));
     }
     println!("Removed login credentials for {registry}");

@@ -257,6 +257,56 @@ fn a_common_helper_that_is_not_installed_matters_only_where_somebody_logged_in()
 }
 
 #[test]
+fn helpers_of_registries_conf_are_asked_in_their_order_and_failures_only_matter_at_the_end() {
+    let (dir, file) = with_helper(ANSWER);
+    let path = format!("{}:/usr/bin:/bin", dir.path().display());
+    let text = r#"{"auths":{"a.example":{"auth":"YTpi"},"bad.example/x":{"auth":"YTpi"},"c.example":{"auth":"-"}}}"#;
+    fs::write(&file, text).unwrap();
+    let files = AuthFiles::only(&file).with_helpers_in(path);
+    let order = |names: &[&str]| {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        files.in_order(&names)
+    };
+    let (of_file, of_helper) = (
+        Credentials::basic("a", "b"),
+        Credentials::basic("ali", "sesame"),
+    );
+    let both = order(&["test", AUTH_FILES]);
+    let reference = Reference::parse("a.example/x").unwrap();
+    assert_eq!(
+        both.lookup_now(&reference).unwrap(),
+        None,
+        "it has to be asked"
+    );
+    assert_eq!(asked(&both, "a.example/x"), Ok(of_helper.clone()));
+    assert_eq!(
+        asked(&order(&[AUTH_FILES, "test"]), "a.example/x"),
+        Ok(of_file.clone())
+    );
+    assert_eq!(
+        asked(&order(&["test"]), "none.example/x"),
+        Ok(Credentials::Anonymous)
+    );
+    assert_eq!(asked(&order(&[]), "a.example/x"), Ok(of_file.clone()));
+    assert_eq!(
+        asked(&both, "bad.example/x"),
+        Ok(of_file),
+        "the helper fails"
+    );
+    let absent = order(&["absent", "test"]);
+    assert_eq!(asked(&absent, "a.example/x"), Ok(of_helper));
+    let error = asked(&absent, "none.example/x").unwrap_err();
+    assert!(error.contains("docker-credential-absent"), "{error}");
+    let error = asked(&both, "bad.example/y").unwrap_err();
+    assert!(error.contains("no lock for you"), "{error}");
+    let error = asked(&order(&["absent", AUTH_FILES]), "c.example/x").unwrap_err();
+    assert!(
+        error.contains("docker-credential-absent") && error.contains("base64"),
+        "{error}"
+    );
+}
+
+#[test]
 fn hostile_auth_files_are_read_or_refused_without_showing_what_they_hold() {
     let corpus: [&[u8]; 2] = [
         br#"{"auths":{"https://index.docker.io/v1/":{"auth":"YTpzZWNyZXQ="},"a.example/b":{"identitytoken":"secret"},"c.example":{"username":"u","password":"secret"}},"credHelpers":{"d.example":"x"},"credsStore":""}"#,

@@ -13,12 +13,46 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
 use super::helper::Helper;
-use super::{AuthFlaw, RawFile, parse};
+use super::{AuthFlaw, Keeper, RawFile, keepers, parse, several};
 use crate::error::{Error, Result};
 
-/// Stores the login of a registry or namespace (`host[:port][/path]`), with the helper that the file
-/// names for it if there is one.
-pub fn store(file: &Path, key: &str, username: &str, password: &str) -> Result<()> {
+/// Stores the login of a registry or namespace (`host[:port][/path]`) with the first keeper that takes
+/// it, of the `order` of registries.conf (empty: the file alone). The file's own helper for the registry
+/// stands for the file. Helpers take no namespaces.
+pub fn store(
+    order: &[String],
+    file: &Path,
+    key: &str,
+    username: &str,
+    password: &str,
+) -> Result<()> {
+    let mut failures = Vec::new();
+    for keeper in keepers(order, &None) {
+        let stored = match keeper {
+            Keeper::Files => store_in_file(file, key, username, password),
+            Keeper::Helper(helper) => match key.contains('/') {
+                true => Err(namespaced(&helper, key)),
+                false => helper.store(key, username, password),
+            }
+            .map_err(Error::CredentialHelper),
+        };
+        match stored {
+            Ok(()) => return Ok(()),
+            Err(error) => failures.push(error),
+        }
+    }
+    Err(several(failures))
+}
+
+fn namespaced(helper: &Helper, key: &str) -> AuthFlaw {
+    AuthFlaw::Helper {
+        registry: key.to_owned(),
+        helper: helper.name().to_owned(),
+        why: "it keeps logins of whole registries only".into(),
+    }
+}
+
+fn store_in_file(file: &Path, key: &str, username: &str, password: &str) -> Result<()> {
     if let Some(helper) = helper(file, key)? {
         return helper
             .store(key, username, password)
@@ -32,9 +66,17 @@ pub fn store(file: &Path, key: &str, username: &str, password: &str) -> Result<(
     .map(drop)
 }
 
-/// Forgets the login of a registry or namespace, in the file and with its helper; `false` when there
-/// is none.
-pub fn forget(file: &Path, key: &str) -> Result<bool> {
+/// Forgets the login of a registry or namespace with every keeper of the `order`, and in the file with
+/// its helper; `false` when there is none. Errors at the end, when one fails.
+pub fn forget(order: &[String], file: &Path, key: &str) -> Result<bool> {
+    everywhere(order, |keeper| match keeper {
+        Keeper::Files => forget_in_file(file, key),
+        Keeper::Helper(_) if key.contains('/') => Ok(false),
+        Keeper::Helper(helper) => helper.erase(key).map_err(Error::CredentialHelper),
+    })
+}
+
+fn forget_in_file(file: &Path, key: &str) -> Result<bool> {
     let erased = match helper(file, key)? {
         Some(helper) => helper.erase(key).map_err(|flaw| flawed(file, flaw))?,
         None => false,
@@ -42,9 +84,43 @@ pub fn forget(file: &Path, key: &str) -> Result<bool> {
     Ok(change(file, |auths| auths.remove(key).is_some())? || erased)
 }
 
-/// Forgets every login of the file, and those of its helpers: of one for certain registries theirs, of
+/// Forgets every login of all keepers; of a helper that is not installed there are none. Errors at the
+/// end, when one fails.
+pub fn forget_all(order: &[String], file: &Path) -> Result<bool> {
+    everywhere(order, |keeper| match keeper {
+        Keeper::Files => forget_all_in_file(file),
+        Keeper::Helper(helper) if !helper.is_installed() => Ok(false),
+        Keeper::Helper(helper) => erase_all(&helper).map_err(Error::CredentialHelper),
+    })
+}
+
+/// Whether any keeper did something.
+fn everywhere(order: &[String], forget: impl Fn(Keeper) -> Result<bool>) -> Result<bool> {
+    let mut any = false;
+    let mut failures = Vec::new();
+    for keeper in keepers(order, &None) {
+        match forget(keeper) {
+            Ok(done) => any |= done,
+            Err(error) => failures.push(error),
+        }
+    }
+    match failures.is_empty() {
+        true => Ok(any),
+        false => Err(several(failures)),
+    }
+}
+
+fn erase_all(helper: &Helper) -> Result<bool, AuthFlaw> {
+    let mut any = false;
+    for server in helper.list()? {
+        any |= helper.erase(&server)?;
+    }
+    Ok(any)
+}
+
+/// Forgets the logins of the file, and those of its helpers: of one for certain registries theirs, of
 /// the common one all.
-pub fn forget_all(file: &Path) -> Result<bool> {
+fn forget_all_in_file(file: &Path) -> Result<bool> {
     let raw = read(file)?;
     // First what needs nobody's help.
     let mut any = change(file, |auths| {
@@ -57,9 +133,7 @@ pub fn forget_all(file: &Path) -> Result<bool> {
         any |= helper.erase(registry).map_err(|flaw| flawed(file, flaw))?;
     }
     if let Some(helper) = raw.common_helper(&None) {
-        for server in helper.list().map_err(|flaw| flawed(file, flaw))? {
-            any |= helper.erase(&server).map_err(|flaw| flawed(file, flaw))?;
-        }
+        any |= erase_all(&helper).map_err(|flaw| flawed(file, flaw))?;
     }
     Ok(any)
 }
@@ -150,7 +224,7 @@ mod tests {
     fn a_login_is_found_again_and_all_else_stays() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("new/auth.json");
-        store(&file, "a.example", "me", "pass:word").unwrap();
+        store(&[], &file, "a.example", "me", "pass:word").unwrap();
         let mode = fs::metadata(&file).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         let found = AuthFiles::only(&file)
@@ -159,19 +233,19 @@ mod tests {
         assert_eq!(found, Credentials::basic("me", "pass:word"));
         let text = r#"{"auths":{"a":{"auth":"x"}},"credHelpers":{"b":"c"},"more":[1]}"#;
         fs::write(&file, text).unwrap();
-        assert!(forget(&file, "a").unwrap());
-        assert!(!forget(&file, "a").unwrap());
-        store(&file, "d/e", "u", "p").unwrap();
+        assert!(forget(&[], &file, "a").unwrap());
+        assert!(!forget(&[], &file, "a").unwrap());
+        store(&[], &file, "d/e", "u", "p").unwrap();
         let whole: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
         assert_eq!(whole["more"], json!([1]));
         assert_eq!(whole["credHelpers"]["b"], "c");
         assert_eq!(whole["auths"].as_object().unwrap().len(), 1);
-        let error = forget_all(&file).unwrap_err().to_string();
+        let error = forget_all(&[], &file).unwrap_err().to_string();
         assert!(error.contains("docker-credential-c"), "{error}");
         let whole: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
         assert!(whole["auths"].as_object().unwrap().is_empty());
         fs::write(&file, r#"{"auths":{"a":{"auth":"x"}}}"#).unwrap();
-        assert!(forget_all(&file).unwrap());
+        assert!(forget_all(&[], &file).unwrap());
         assert_eq!(fs::read_dir(dir.path().join("new")).unwrap().count(), 1);
     }
 
@@ -181,7 +255,7 @@ mod tests {
         let file = dir.path().join("auth.json");
         for text in ["[]", "{", r#"{"auths": 1}"#] {
             fs::write(&file, text).unwrap();
-            assert!(store(&file, "a", "u", "p").is_err());
+            assert!(store(&[], &file, "a", "u", "p").is_err());
             assert_eq!(fs::read_to_string(&file).unwrap(), text);
         }
     }

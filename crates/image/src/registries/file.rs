@@ -16,6 +16,7 @@ use crate::reference::{Reference, is_qualified};
 pub(super) struct Parsed {
     pub(super) search: Option<Vec<String>>,
     pub(super) mode: Option<ShortNameMode>,
+    pub(super) credential_helpers: Option<Vec<String>>,
     pub(super) registries: Vec<Registry>,
     /// An alias to nothing removes the one of an earlier file.
     pub(super) aliases: BTreeMap<String, Option<Reference>>,
@@ -79,23 +80,16 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Parsed> {
     for (line, key) in unknown_keys(&DeTable::parse(text).map_err(syntax)?.into_inner(), text) {
         tracing::warn!("{}:{line}: unknown key {key} is ignored", path.display());
     }
-    raw.check(path).map_err(|flaw| Error::Registries {
+    raw.check().map_err(|flaw| Error::Registries {
         path: path.to_owned(),
         flaw,
     })
 }
 
 impl RawFile {
-    fn check(self, path: &Path) -> Result<Parsed, RegistriesFlaw> {
+    fn check(self) -> Result<Parsed, RegistriesFlaw> {
         if self.registries.is_some() {
             return Err(RegistriesFlaw::VersionOne);
-        }
-        let others = |helper: &String| helper != "containers-auth.json";
-        for helper in self.credential_helpers.into_iter().flatten().filter(others) {
-            tracing::warn!(
-                "{}: credential helper {helper:?} is not supported yet",
-                path.display()
-            );
         }
         let search = self.unqualified_search_registries;
         let search = search
@@ -123,6 +117,7 @@ impl RawFile {
         Ok(Parsed {
             search,
             mode,
+            credential_helpers: self.credential_helpers,
             registries: registries.into_values().collect(),
             aliases,
         })
