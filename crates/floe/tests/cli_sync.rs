@@ -181,6 +181,50 @@ fn a_list_in_yaml_means_what_it_means_to_skopeo() {
 }
 
 #[test]
+fn versions_of_a_list_are_taken_there_and_brought_back() {
+    machine(|floe| {
+        let repository = floe.repository();
+        for tag in ["latest", "v1.5.3", "1.6.0-rc.1", "2.1"] {
+            let to = format!("docker://{repository}:{tag}");
+            floe.floe(&["copy", "-q", &format!("docker://{}", floe.image), &to])
+                .ok();
+        }
+        let host = floe.registry.host();
+        let list = |constraint: &str| {
+            let list =
+                format!("{host}:\n    images-by-semver:\n        cli/busybox: {constraint:?}\n");
+            let file = floe.dir("list.yaml");
+            std::fs::write(&file, list).expect("write");
+            file
+        };
+        let (dir, back) = (floe.dir("out"), format!("{host}/back"));
+        for (constraint, tags) in [
+            (">=1.5, <2", &["1.5", "v1.5.3"][..]),
+            ("~1.6.0-0 || 2.1", &["1.6.0-rc.1", "2.1"]),
+        ] {
+            let file = list(constraint);
+            floe.floe(&["sync", "-s", "yaml", "-d", "dir", &file, &dir])
+                .ok();
+            floe.floe(&["sync", "-s", "dir", "-d", "docker", &dir, &back])
+                .ok();
+            let found = floe.tags(&format!("{back}/busybox"));
+            assert!(
+                tags.iter().all(|tag| found.contains(&(*tag).to_owned())),
+                "{found:?}"
+            );
+            std::fs::remove_dir_all(&dir).expect("remove it");
+        }
+        let found = floe.tags(&format!("{back}/busybox"));
+        assert_eq!(found, ["1.5", "1.6.0-rc.1", "2.1", "v1.5.3"]);
+
+        let file = list(">=x y");
+        floe.floe(&["sync", "-s", "yaml", "-d", "dir", &file, &dir])
+            .failed(125, &["cli/busybox", ">=x y"]);
+        assert!(!Path::new(&dir).exists());
+    });
+}
+
+#[test]
 fn one_tag_of_a_registry_goes_to_another_and_failures_can_be_passed_over() {
     machine(|floe| {
         let repository = floe.repository();

@@ -17,6 +17,7 @@ use crate::remote::{self, Flags, PolicyFlags, Remote, SourceFlags, TargetFlags};
 
 mod list;
 mod plan;
+mod versions;
 
 use plan::Job;
 

@@ -17,6 +17,8 @@ pub(super) struct Registry {
     pub(super) images: BTreeMap<String, Option<Vec<String>>>,
     /// A regular expression for tags, by repository.
     pub(super) images_by_tag_regex: BTreeMap<String, String>,
+    /// A constraint for tags that are versions, by repository.
+    pub(super) images_by_semver: BTreeMap<String, String>,
     pub(super) credentials: Option<Login>,
     pub(super) tls_verify: Option<bool>,
     pub(super) cert_dir: Option<PathBuf>,
@@ -64,6 +66,8 @@ registry.example.com:
             - sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855
     images-by-tag-regex:
         nginx: ^1\.13\.[12]-alpine-perl$
+    images-by-semver:
+        alpine: ">= 3.12.0"
     credentials:
         username: john
         password: this is a secret
@@ -85,6 +89,7 @@ quay.example:
             first.images_by_tag_regex["nginx"],
             r"^1\.13\.[12]-alpine-perl$"
         );
+        assert_eq!(first.images_by_semver["alpine"], ">= 3.12.0");
         assert_eq!(
             first.credentials.as_ref().map(|c| c.username.as_str()),
             Some("john")
@@ -100,8 +105,8 @@ quay.example:
 
     #[test]
     fn what_is_not_understood_is_an_error_that_names_it() {
-        let error = parse("a.example:\n    images-by-semver:\n        x: '>1'\n").unwrap_err();
-        assert!(error.contains("images-by-semver"), "{error}");
+        let error = parse("a.example:\n    images-by-date:\n        x: '>1'\n").unwrap_err();
+        assert!(error.contains("images-by-date"), "{error}");
         assert!(parse("a.example: [x]").is_err());
         assert!(parse("a.example: {images: {x: 1}}").is_err());
     }

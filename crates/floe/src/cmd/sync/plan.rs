@@ -7,6 +7,7 @@ use regex::Regex;
 use transfer::Location;
 
 use super::list::{self, Registry};
+use super::versions::Constraint;
 use crate::Failure;
 use crate::remote::{self, Flags, Remote};
 
@@ -148,5 +149,10 @@ fn of_registry(
             pattern.is_match(tag)
         })
     });
-    listed.chain(matched).collect()
+    let versions = registry.images_by_semver.iter().map(|(name, wanted)| {
+        let wanted = Constraint::parse(wanted)
+            .map_err(|why| Failure::new(format!("{host}/{name}: {wanted:?}: {why}")))?;
+        tagged(remote, &repository(name)?, flags, |tag| wanted.admits(tag))
+    });
+    listed.chain(matched).chain(versions).collect()
 }
