@@ -99,7 +99,7 @@ fn on_node(global: &Global, command: NodeCommand) -> Result<ExitCode, Failure> {
 
 fn move_images(global: &Global, command: MoveCommand) -> Result<ExitCode, Failure> {
     match command {
-        MoveCommand::Copy(args) => cmd::copy::run(global, *args),
+        MoveCommand::Copy(args) => cmd::copy::run(global, &args),
         MoveCommand::Artifact(command) => cmd::artifact::run(global, &command),
         MoveCommand::Sync(args) => cmd::sync::run(global, &args),
         MoveCommand::Inspect(args) => cmd::inspect::run(global, &args),

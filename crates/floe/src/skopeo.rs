@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::cli::{Global, MoveCommand};
-use crate::cmd::copy::PlatformFlags;
+use crate::cmd::copy::flags::PlatformFlags;
 use crate::remote::PolicyFlags;
 use crate::{Failure, move_images};
 

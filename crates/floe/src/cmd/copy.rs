@@ -4,31 +4,26 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use image::{Compression, Platform};
-use transfer::{Event, Format, Instances, Location, Options, Source, Target, Watch};
+use image::Compression;
+use transfer::{Event, Instances, Location, Options, Watch};
 
-use super::sign::SignFlags;
 use crate::Failure;
 use crate::cli::Global;
-use crate::remote::{self, Flags, PolicyFlags, Remote, SourceFlags, TargetFlags};
+
+pub(crate) mod flags;
+
+use flags::{Shape, Sides};
 
 /// Options of `floe copy`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Copy all images of an index, and the index
-    #[arg(long, short, conflicts_with = "multi_arch")]
-    all: bool,
+    #[command(flatten)]
+    shape: Shape,
     /// Which images of an index: system, all, index-only
-    #[arg(long, value_name = "WHICH", value_parser = ["system", "all", "index-only"])]
+    #[arg(long, value_name = "WHICH", value_parser = ["system", "all", "index-only"], conflicts_with = "all")]
     multi_arch: Option<String>,
-    /// Type of the manifest to write: oci or v2s2 [default: as it is]
-    #[arg(long, short, value_parser = ["oci", "v2s2"])]
-    format: Option<String>,
     #[command(flatten)]
     compress: Compress,
-    /// Fail rather than change a digest
-    #[arg(long)]
-    preserve_digests: bool,
     /// Write the digest of the copied manifest to this file
     #[arg(long, value_name = "FILE")]
     digestfile: Option<PathBuf>,
@@ -36,17 +31,7 @@ pub(crate) struct Args {
     #[arg(long, short)]
     quiet: bool,
     #[command(flatten)]
-    sign: SignFlags,
-    #[command(flatten)]
-    platform: PlatformFlags,
-    #[command(flatten)]
-    both: Flags,
-    #[command(flatten)]
-    from: SourceFlags,
-    #[command(flatten)]
-    to: TargetFlags,
-    #[command(flatten)]
-    policy: PolicyFlags,
+    sides: Sides,
     /// From where: docker://NAME, oci:DIR, oci-archive:FILE, docker-archive:FILE, dir:DIR, floe:IMAGE,
     /// containers-storage:IMAGE
     source: String,
@@ -74,89 +59,39 @@ pub(crate) struct Compress {
     dest_force_compress_format: bool,
 }
 
-/// Which image of an index.
-#[derive(Debug, Clone, Default, clap::Args)]
-pub(crate) struct PlatformFlags {
-    /// Choose images for this architecture instead of the machine's
-    #[arg(long, global = true, value_name = "ARCH")]
-    override_arch: Option<String>,
-    /// Choose images for this operating system
-    #[arg(long, global = true, value_name = "OS")]
-    override_os: Option<String>,
-    /// Choose images for this variant of the architecture
-    #[arg(long, global = true, value_name = "VARIANT")]
-    override_variant: Option<String>,
-}
-
-impl PlatformFlags {
-    pub(crate) fn platform(&self) -> Platform {
-        let mut platform = Platform::host();
-        if let Some(architecture) = &self.override_arch {
-            platform = Platform::new(&platform.os, architecture);
-        }
-        if let Some(os) = &self.override_os {
-            platform.os.clone_from(os);
-        }
-        if self.override_variant.is_some() {
-            platform.variant.clone_from(&self.override_variant);
-        }
-        platform
-    }
-}
-
-impl Args {
-    fn options(&self) -> Options {
-        let compression = match self.compress.dest_compress_format.as_deref() {
+impl Compress {
+    fn compression(&self) -> Option<Compression> {
+        match self.dest_compress_format.as_deref() {
             Some("zstd") => Some(Compression::Zstd),
             Some(_) => Some(Compression::Gzip),
-            None if self.compress.dest_decompress => Some(Compression::None),
-            None if self.compress.dest_compress => Some(Compression::Gzip),
+            None if self.dest_decompress => Some(Compression::None),
+            None if self.dest_compress => Some(Compression::Gzip),
             None => None,
-        };
-        let instances = match self.multi_arch.as_deref() {
-            Some("all") => Instances::All,
-            Some("index-only") => Instances::IndexOnly,
-            _ if self.all => Instances::All,
-            _ => Instances::One(self.platform.platform()),
-        };
-        Options {
-            instances,
-            format: self.format.as_deref().map(|format| match format {
-                "oci" => Format::Oci,
-                _ => Format::Docker,
-            }),
-            compression,
-            level: self.compress.dest_compress_level,
-            force_compression: self.compress.dest_force_compress_format,
-            preserve_digests: self.preserve_digests,
-            ..Options::default()
         }
     }
 }
 
-pub(crate) fn run(global: &Global, args: Args) -> Result<ExitCode, Failure> {
-    let remote = Remote::with(global, &args.policy)?;
+pub(crate) fn run(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
+    let remote = args.sides.remote(global)?;
     let (from, to) = (
         Location::parse(&args.source)?,
         Location::parse(&args.destination)?,
     );
-    let source_access = args.from.clone().with(&args.both).access(&remote, &from)?;
-    let target_access = args.to.clone().with(&args.both).access(&remote, &to)?;
-    let options = Options {
-        policy: remote.policy(&args.policy)?,
-        signing: args.sign.signing()?,
-        ..args.options()
+    let source = args.sides.source().access(&remote, &from)?;
+    let target = args.sides.target().access(&remote, &to)?;
+    let mut options = Options {
+        compression: args.compress.compression(),
+        level: args.compress.dest_compress_level,
+        force_compression: args.compress.dest_force_compress_format,
+        ..args.sides.options(&args.shape, &remote)?
     };
+    match args.multi_arch.as_deref() {
+        Some("all") => options.instances = Instances::All,
+        Some("index-only") => options.instances = Instances::IndexOnly,
+        _ => {}
+    }
     let watch = watch(args.quiet);
-    let copied = remote::block_on(async {
-        let source = Source::open(&from, &source_access).await?;
-        // A target is made ready for what comes, so that what can never come is refused before.
-        if let Some(policy) = &options.policy {
-            source.check(policy)?;
-        }
-        let target = Target::open(&to, &target_access).await?;
-        Ok(transfer::copy(&source, target, &options, &watch).await?)
-    })?;
+    let copied = flags::copy((&from, &source), (&to, &target), &options, &watch)?;
     if let Some(file) = &args.digestfile {
         std::fs::write(file, copied.digest.to_string())
             .map_err(|e| Failure::new(format!("write {}: {e}", file.display())))?;

@@ -8,7 +8,7 @@ use image::{AnyManifest, Descriptor, ImageConfig, Manifest};
 use serde::Serialize;
 use transfer::{Document, Location, Source};
 
-use super::copy::PlatformFlags;
+use super::copy::flags::PlatformFlags;
 use crate::cli::Global;
 use crate::remote::{self, Flags, Remote};
 use crate::{Failure, template};

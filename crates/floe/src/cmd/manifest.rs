@@ -9,7 +9,7 @@ use image::{AnyManifest, Digest};
 use store::Store;
 use transfer::{Change, Instances, List, Location, Source};
 
-use super::copy::PlatformFlags;
+use super::copy::flags::PlatformFlags;
 use crate::cli::Global;
 use crate::remote::{self, Flags, PolicyFlags, Remote};
 use crate::{Failure, names};

@@ -8,6 +8,7 @@ use engine::Engine;
 use image::{AnyManifest, Reference};
 use transfer::{ArchiveWriter, Format, Location, Options, Source, Target};
 
+use super::copy::flags::format;
 use super::copy::watch;
 use super::sign::SignFlags;
 use crate::Failure;
@@ -21,8 +22,8 @@ pub(crate) struct PushArgs {
     #[arg(long, short)]
     quiet: bool,
     /// Type of the manifest to write: oci or v2s2 [default: as it is]
-    #[arg(long, short, value_parser = ["oci", "v2s2"])]
-    format: Option<String>,
+    #[arg(long, short, value_parser = format())]
+    format: Option<Format>,
     #[command(flatten)]
     sign: SignFlags,
     #[command(flatten)]
@@ -88,10 +89,7 @@ pub(crate) fn push(global: &Global, engine: &Engine, args: &PushArgs) -> Result<
     };
     let to = Location::parse(&destination)?;
     let options = Options {
-        format: args.format.as_deref().map(|format| match format {
-            "oci" => Format::Oci,
-            _ => Format::Docker,
-        }),
+        format: args.format,
         signing: args.sign.signing()?,
         ..Options::default()
     };

@@ -7,13 +7,13 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::ValueEnum;
-use transfer::{Format, Instances, Location, Options, Source, Target};
+use transfer::{Location, Options};
 
-use super::copy::{PlatformFlags, watch};
-use super::sign::SignFlags;
+use super::copy::flags::{self, Shape, Sides};
+use super::copy::watch;
 use crate::Failure;
 use crate::cli::Global;
-use crate::remote::{self, Flags, PolicyFlags, Remote, SourceFlags, TargetFlags};
+use crate::remote::Remote;
 
 mod list;
 mod plan;
@@ -33,9 +33,6 @@ pub(crate) struct Args {
     /// Keep the whole name of each image below DESTINATION, not only its last part
     #[arg(long)]
     scoped: bool,
-    /// Copy all images of an index, and the index
-    #[arg(long, short)]
-    all: bool,
     /// Append to the tag of each image
     #[arg(
         long,
@@ -51,24 +48,10 @@ pub(crate) struct Args {
     /// Go on past images that cannot be copied, and fail at the end
     #[arg(long)]
     keep_going: bool,
-    /// Type of the manifests to write: oci or v2s2 [default: as they are]
-    #[arg(long, short, value_parser = ["oci", "v2s2"])]
-    format: Option<String>,
-    /// Fail rather than change a digest
-    #[arg(long)]
-    preserve_digests: bool,
     #[command(flatten)]
-    sign: SignFlags,
+    shape: Shape,
     #[command(flatten)]
-    platform: PlatformFlags,
-    #[command(flatten)]
-    both: Flags,
-    #[command(flatten)]
-    from: SourceFlags,
-    #[command(flatten)]
-    to: TargetFlags,
-    #[command(flatten)]
-    policy: PolicyFlags,
+    sides: Sides,
     /// A repository with or without tag, a directory, or a YAML file
     source: String,
     /// A registry with or without a namespace, or a directory
@@ -96,21 +79,6 @@ enum To {
 }
 
 impl Args {
-    fn options(&self) -> Options {
-        Options {
-            instances: match self.all {
-                true => Instances::All,
-                false => Instances::One(self.platform.platform()),
-            },
-            format: self.format.as_deref().map(|format| match format {
-                "oci" => Format::Oci,
-                _ => Format::Docker,
-            }),
-            preserve_digests: self.preserve_digests,
-            ..Options::default()
-        }
-    }
-
     /// Where an image goes. `name` is what it is called at its source.
     fn target(&self, name: &str) -> Result<Location, Failure> {
         let name = match self.scoped {
@@ -153,13 +121,9 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
             "from a directory to a directory there is nothing to do for sync: copy the files",
         ));
     }
-    let remote = Remote::with(global, &args.policy)?;
-    let options = Options {
-        policy: remote.policy(&args.policy)?,
-        signing: args.sign.signing()?,
-        ..args.options()
-    };
-    let source = args.from.clone().with(&args.both);
+    let remote = args.sides.remote(global)?;
+    let options = args.sides.options(&args.shape, &remote)?;
+    let source = args.sides.source();
     let mut tally = Tally::default();
     let planned = match args.src {
         From::Docker => plan::repository(&remote, &args.source, &source).map(|jobs| vec![Ok(jobs)]),
@@ -217,18 +181,10 @@ fn copy(
             "{to}: it is there already, and is not overwritten"
         )));
     }
-    let source_access = job.flags.access(remote, &job.from)?;
-    let target_access = args.to.clone().with(&args.both).access(remote, to)?;
-    let copied = remote::block_on(async {
-        let source = Source::open(&job.from, &source_access).await?;
-        if let Some(policy) = &options.policy {
-            source.check(policy)?;
-        }
-        source.manifest(None).await?;
-        let target = Target::open(to, &target_access).await?;
-        let watch = watch(false);
-        Ok(transfer::copy(&source, target, options, &watch).await?)
-    });
+    let source = job.flags.access(remote, &job.from)?;
+    let target = args.sides.target().access(remote, to)?;
+    let watch = watch(false);
+    let copied = flags::copy((&job.from, &source), (to, &target), options, &watch);
     if let (Err(_), Location::Dir(dir)) = (&copied, to) {
         // Half an image would be in the way of the next sync.
         let _ = std::fs::remove_dir_all(dir);

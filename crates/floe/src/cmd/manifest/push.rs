@@ -9,6 +9,7 @@ use transfer::{Format, Instances, Location, Options, Source, Target};
 use super::{open, swap};
 use crate::Failure;
 use crate::cli::Global;
+use crate::cmd::copy::flags::format;
 use crate::cmd::copy::watch;
 use crate::cmd::sign::SignFlags;
 use crate::remote::{self, Flags, PolicyFlags, Remote};
@@ -23,8 +24,8 @@ pub(crate) struct Args {
     #[arg(long, visible_alias = "purge", short_alias = 'p')]
     rm: bool,
     /// Type of the manifests to write: oci or v2s2 [default: as they are]
-    #[arg(long, short, value_parser = ["oci", "v2s2"])]
-    format: Option<String>,
+    #[arg(long, short, value_parser = format())]
+    format: Option<Format>,
     /// Write the digest of the pushed list to this file
     #[arg(long, value_name = "FILE")]
     digestfile: Option<PathBuf>,
@@ -61,10 +62,7 @@ pub(super) fn run(global: &Global, engine: &Engine, args: &Args) -> Result<ExitC
             true => Instances::All,
             false => Instances::IndexOnly,
         },
-        format: args.format.as_deref().map(|format| match format {
-            "oci" => Format::Oci,
-            _ => Format::Docker,
-        }),
+        format: args.format,
         policy: remote.policy(&PolicyFlags::default())?,
         signing: args.sign.signing()?,
         ..Options::default()
