@@ -1,5 +1,5 @@
-//! Moving images between places: registries, image layouts, archives, directories and floe's store
-//! (containers-transports(5)).
+//! Moving images between places: registries, image layouts, archives, directories and floe's store, and
+//! out of the stores of other tools (containers-transports(5)).
 //!
 //! ```text
 //! Location::parse ──▶ Source::open ─┐
@@ -27,6 +27,9 @@ mod error;
 mod import;
 mod layout;
 mod list;
+#[cfg(test)]
+#[path = "../../image/tests/support/fuzz.rs"]
+mod mutator;
 mod name;
 mod recode;
 mod registry;

@@ -122,3 +122,64 @@ fn decoded(text: &str) -> io::Result<Vec<u8>> {
 fn flawed(why: impl std::fmt::Display) -> io::Error {
     io::Error::other(format!("tar-split: {why}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+    use std::os::fd::AsFd;
+    use std::os::unix::fs::symlink;
+
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+
+    use super::*;
+    use crate::mutator;
+
+    const PIECES: &str = r#"{"type":2,"payload":"aGVhZA==","position":0}
+{"type":1,"name":"./dir/../file","size":7,"payload":"AAAAAAAAAAA=","position":1}
+{"type":1,"name_raw":"Lv8=","size":3,"payload":"AAAAAAAAAAA=","position":2}
+{"type":1,"name":"link/file","size":6,"payload":"AAAAAAAAAAA=","position":3}
+{"type":1,"name":"empty","payload":null,"position":4}
+"#;
+
+    fn assembled(dir: &Path, pieces: &[u8], size: u64) -> (io::Result<()>, Vec<u8>) {
+        let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+        gzip.write_all(pieces).unwrap();
+        let mut out = Vec::new();
+        let files = File::open(dir).unwrap();
+        let pieces = gzip.finish().unwrap();
+        let done = assemble(&pieces[..], files.as_fd(), size, &mut out);
+        (done, out)
+    }
+
+    #[test]
+    fn pieces_become_what_they_were_and_hostile_ones_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("file"), "secret!").unwrap();
+        let layer = dir.path().join("layer");
+        fs::create_dir_all(layer.join("dir")).unwrap();
+        fs::write(layer.join("file"), "content").unwrap();
+        fs::write(layer.join(OsStr::from_bytes(b".\xff")), "raw").unwrap();
+        fs::write(layer.join("dir/file"), "inside").unwrap();
+        symlink("/dir", layer.join("link")).unwrap();
+        symlink("../../file", layer.join("out")).unwrap();
+        symlink(dir.path().join("file"), layer.join("away")).unwrap();
+        let whole = b"headcontentrawinside";
+        let (done, out) = assembled(&layer, PIECES.as_bytes(), 20);
+        done.unwrap();
+        assert_eq!(out, whole);
+        for (size, why) in [(19, "more of it"), (21, "1 bytes of the layer are missing")] {
+            let error = assembled(&layer, PIECES.as_bytes(), size).0.unwrap_err();
+            assert!(error.to_string().contains(why), "{error}");
+        }
+        let outside = br#"{"type":1,"name":"../file","size":7}
+{"type":1,"name":"out","size":7}
+{"type":1,"name":"away","size":7}
+"#;
+        mutator::run(5_000, &[PIECES.as_bytes(), outside], |pieces| {
+            let (done, out) = assembled(&layer, pieces, 20);
+            assert!(out.len() <= 20 && (done.is_err() || out.len() == 20));
+            assert!(!out.windows(6).any(|part| part == b"secret"));
+        });
+    }
+}
