@@ -14,8 +14,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use image::signature::{MAX_SIGNATURE, MAX_SIGNATURES};
 use image::{
-    Compression, Demands, Descriptor, Digest, ImageConfig, Manifest, Policy, Reference, Signature,
-    SignatureFlaw,
+    Compression, Demands, Descriptor, Digest, Manifest, Policy, Reference, Signature, SignatureFlaw,
 };
 use serde::Deserialize;
 
@@ -67,39 +66,21 @@ impl StorageSource {
         self.0.found.name.as_ref()
     }
 
-    pub(crate) fn manifest(&self, digest: Option<&Digest>) -> Result<Document> {
-        let inner = &self.0;
-        let named = inner.found.name.as_ref().and_then(Reference::digest);
-        let digest = digest.or(named);
-        let mut bytes = match digest {
-            Some(digest) => inner.data(&manifest_key(digest), MAX_MANIFEST)?,
-            None => None,
-        };
-        if bytes.is_none() && digest == named {
-            bytes = inner.data("manifest", MAX_MANIFEST)?;
-        }
-        let lost = || Error::place(&inner.place, "the store has no such manifest of it");
-        let document = Document::untyped(bytes.ok_or_else(lost)?)?;
-        match digest {
-            Some(digest) => Document::checked(document.media_type, digest, document.bytes.to_vec()),
-            None => Ok(document),
-        }
+    pub(crate) async fn manifest(&self, digest: Option<&Digest>) -> Result<Document> {
+        let digest = digest.cloned();
+        self.blocking(move |inner| inner.manifest(digest.as_ref()))
+            .await
     }
 
-    /// The layers as they come from here: plain, where the manifest may say otherwise.
-    pub(crate) async fn layers(
+    /// The layers as they come from here: plain, where the manifest may say otherwise. `diff_ids` are
+    /// those of the config.
+    pub(crate) fn layers(
         &self,
         manifest: &Manifest,
         format: Format,
+        diff_ids: &[Digest],
     ) -> Result<Vec<Descriptor>> {
         let inner = &self.0;
-        let config = self.blob(&manifest.config).await?;
-        let config = chunks::collect(chunks::verified(config, &manifest.config), MAX_CONFIG).await;
-        let config = config.map_err(|source| Error::Blob {
-            digest: manifest.config.digest.clone(),
-            source,
-        })?;
-        let diff_ids = ImageConfig::parse(&config)?.rootfs.diff_ids;
         let (count, kept) = (manifest.layers.len(), inner.layers.len());
         if diff_ids.len() != count || count != kept {
             let promised = diff_ids.len();
@@ -107,7 +88,7 @@ impl StorageSource {
                 format!("{count} layers, {promised} diff_ids, and {kept} layers in the store");
             return Err(Error::place(&inner.place, why));
         }
-        let parts = manifest.layers.iter().zip(&diff_ids).zip(&inner.layers);
+        let parts = manifest.layers.iter().zip(diff_ids).zip(&inner.layers);
         let layers = parts.map(|((layer, diff_id), (_, kept))| {
             let flawed = |why| Error::place(&inner.place, format!("layer {}: {why}", kept.id));
             let (digest, size) = kept.content().map_err(flawed)?;
@@ -128,9 +109,7 @@ impl StorageSource {
 
     pub(crate) async fn blob(&self, descriptor: &Descriptor) -> Result<Chunks> {
         let digest = descriptor.digest.clone();
-        let inner = Arc::clone(&self.0);
-        let spool = move || inner.blob(&digest);
-        match tokio::task::spawn_blocking(spool).await?? {
+        match self.blocking(move |inner| inner.blob(&digest)).await? {
             Blob::Data(bytes) => Ok(chunks::from_bytes(bytes)),
             Blob::Layer(file, size) => {
                 let path = format!("/proc/self/fd/{}", file.as_raw_fd());
@@ -140,56 +119,19 @@ impl StorageSource {
     }
 
     /// The signatures that came with the manifest, or with one that it points at.
-    pub(crate) fn signatures(&self, digest: Option<&Digest>) -> Result<Vec<Signature>> {
-        #[derive(Deserialize, Default)]
-        #[serde(rename_all = "kebab-case", default)]
-        struct Sizes {
-            signature_sizes: Vec<u64>,
-            signatures_sizes: HashMap<String, Vec<u64>>,
-        }
-        let inner = &self.0;
-        let sizes: Sizes = match inner.found.image.metadata.as_str() {
-            "" => Sizes::default(),
-            text => serde_json::from_str(text).map_err(Error::json(&inner.place))?,
-        };
-        let (key, sizes) = match digest {
-            None => ("signatures".to_owned(), Some(sizes.signature_sizes)),
-            Some(digest) => (
-                format!("signature-{}", digest.hex()),
-                sizes.signatures_sizes.get(&digest.to_string()).cloned(),
-            ),
-        };
-        let sizes = sizes.unwrap_or_default();
-        let flawed = |flaw| image::Error::Signature {
-            subject: inner.place.clone(),
-            flaw,
-        };
-        if sizes.len() > MAX_SIGNATURES {
-            return Err(flawed(SignatureFlaw::TooMany(MAX_SIGNATURES)).into());
-        }
-        if sizes.iter().any(|size| *size > MAX_SIGNATURE) {
-            return Err(flawed(SignatureFlaw::TooLarge(MAX_SIGNATURE)).into());
-        }
-        let all: u64 = sizes.iter().sum();
-        let bytes = match all {
-            0 => None,
-            all => inner.data(&key, all)?,
-        };
-        let bytes = bytes.unwrap_or_default();
-        if bytes.len() as u64 != all {
-            let why = format!(
-                "{} bytes of signatures, and {all} should be there",
-                bytes.len()
-            );
-            return Err(Error::place(&inner.place, why));
-        }
-        let mut rest = &bytes[..];
-        let one = |size: u64| {
-            let (one, left) = rest.split_at(usize::try_from(size).unwrap_or(0));
-            rest = left;
-            Ok(Signature::from_file(one).map_err(flawed)?)
-        };
-        sizes.into_iter().map(one).collect()
+    pub(crate) async fn signatures(&self, digest: Option<&Digest>) -> Result<Vec<Signature>> {
+        let digest = digest.cloned();
+        self.blocking(move |inner| inner.signatures(digest.as_ref()))
+            .await
+    }
+
+    /// Runs what may wait for the store's locks on a thread for it.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(&Inner) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let inner = Arc::clone(&self.0);
+        tokio::task::spawn_blocking(move || call(&inner)).await?
     }
 
     /// What a policy demands, by the scopes that containers-policy.json(5) has for such places.
@@ -245,6 +187,75 @@ impl Inner {
 
     fn data(&self, key: &str, max: u64) -> Result<Option<Vec<u8>>> {
         self.roots[self.found.root].data(&self.found.image, key, max)
+    }
+
+    fn manifest(&self, digest: Option<&Digest>) -> Result<Document> {
+        let named = self.found.name.as_ref().and_then(Reference::digest);
+        let digest = digest.or(named);
+        let mut bytes = match digest {
+            Some(digest) => self.data(&manifest_key(digest), MAX_MANIFEST)?,
+            None => None,
+        };
+        if bytes.is_none() && digest == named {
+            bytes = self.data("manifest", MAX_MANIFEST)?;
+        }
+        let lost = || Error::place(&self.place, "the store has no such manifest of it");
+        let document = Document::untyped(bytes.ok_or_else(lost)?)?;
+        match digest {
+            Some(digest) => Document::checked(document.media_type, digest, document.bytes.to_vec()),
+            None => Ok(document),
+        }
+    }
+
+    fn signatures(&self, digest: Option<&Digest>) -> Result<Vec<Signature>> {
+        #[derive(Deserialize, Default)]
+        #[serde(rename_all = "kebab-case", default)]
+        struct Sizes {
+            signature_sizes: Vec<u64>,
+            signatures_sizes: HashMap<String, Vec<u64>>,
+        }
+        let sizes: Sizes = match self.found.image.metadata.as_str() {
+            "" => Sizes::default(),
+            text => serde_json::from_str(text).map_err(Error::json(&self.place))?,
+        };
+        let (key, sizes) = match digest {
+            None => ("signatures".to_owned(), Some(sizes.signature_sizes)),
+            Some(digest) => (
+                format!("signature-{}", digest.hex()),
+                sizes.signatures_sizes.get(&digest.to_string()).cloned(),
+            ),
+        };
+        let sizes = sizes.unwrap_or_default();
+        let flawed = |flaw| image::Error::Signature {
+            subject: self.place.clone(),
+            flaw,
+        };
+        if sizes.len() > MAX_SIGNATURES {
+            return Err(flawed(SignatureFlaw::TooMany(MAX_SIGNATURES)).into());
+        }
+        if sizes.iter().any(|size| *size > MAX_SIGNATURE) {
+            return Err(flawed(SignatureFlaw::TooLarge(MAX_SIGNATURE)).into());
+        }
+        let all: u64 = sizes.iter().sum();
+        let bytes = match all {
+            0 => None,
+            all => self.data(&key, all)?,
+        };
+        let bytes = bytes.unwrap_or_default();
+        if bytes.len() as u64 != all {
+            let why = format!(
+                "{} bytes of signatures, and {all} should be there",
+                bytes.len()
+            );
+            return Err(Error::place(&self.place, why));
+        }
+        let mut rest = &bytes[..];
+        let one = |size: u64| {
+            let (one, left) = rest.split_at(usize::try_from(size).unwrap_or(0));
+            rest = left;
+            Ok(Signature::from_file(one).map_err(flawed)?)
+        };
+        sizes.into_iter().map(one).collect()
     }
 
     /// A layer is put together in a file first, as the store is locked meanwhile.

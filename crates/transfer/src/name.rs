@@ -174,6 +174,8 @@ mod tests {
         ] {
             assert_eq!(Location::parse(text).unwrap().to_string(), text);
         }
+        let place = Location::parse("containers-storage:[vfs@/a/./b/../c/]x").unwrap();
+        assert_eq!(place.to_string(), "containers-storage:[vfs@/a/c]x");
         assert_eq!(
             Location::parse("docker://busybox").unwrap().to_string(),
             "docker://docker.io/library/busybox:latest"

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use image::{
-    Client, Credentials, Demands, Descriptor, Digest, Manifest, Policy, Reference, Signature,
+    Client, Credentials, Demands, Descriptor, Digest, ImageConfig, Manifest, Policy, Reference,
+    Signature,
 };
 use store::Store;
 
@@ -108,7 +109,7 @@ impl Source {
             Kind::Layout(source) => source.manifest(digest),
             Kind::DockerArchive(source) => Ok(source.manifest()),
             Kind::Dir(source) => source.manifest(digest),
-            Kind::Storage(source) => source.manifest(digest),
+            Kind::Storage(source) => source.manifest(digest).await,
             Kind::Store(source) => source.manifest(digest),
             Kind::List(source) => Box::pin(source.manifest(digest)).await,
         }
@@ -149,7 +150,10 @@ impl Source {
         match &self.kind {
             Kind::Registry(source) => source.signatures(&document.digest).await,
             Kind::Dir(source) => source.signatures((!top).then_some(&document.digest)),
-            Kind::Storage(source) => source.signatures((!top).then_some(&document.digest)),
+            Kind::Storage(source) => {
+                let digest = (!top).then_some(&document.digest);
+                source.signatures(digest).await
+            }
             Kind::Layout(_) | Kind::DockerArchive(_) | Kind::Store(_) | Kind::List(_) => {
                 Ok(Vec::new())
             }
@@ -172,8 +176,10 @@ impl Source {
     ) -> Result<Option<Vec<Descriptor>>> {
         match &self.kind {
             Kind::Storage(source) => {
+                let config = self.config(&manifest.config).await?;
+                let diff_ids = ImageConfig::parse(&config)?.rootfs.diff_ids;
                 let format = Format::of(&document.media_type);
-                Ok(Some(source.layers(manifest, format).await?))
+                Ok(Some(source.layers(manifest, format, &diff_ids)?))
             }
             Kind::List(source) => Box::pin(source.layers(document, manifest)).await,
             _ => Ok(None),

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::place::Specifier;
+use super::tree;
 use crate::error::{Error, Result};
 
 const SYSTEM: [&str; 2] = [
@@ -82,7 +83,11 @@ impl Setting {
         let system = system.filter(|_| named.is_none());
         let (file, raw) = first(own.iter().cloned().chain(system))?;
         let text = |text: String| Some(text).filter(|text| !text.is_empty());
-        let path = |text: String| PathBuf::from(expanded(&text, &var));
+        let path = |text: String| {
+            let path = PathBuf::from(expanded(&text, &var));
+            // Policies know the store by where it really is.
+            fs::canonicalize(&path).unwrap_or_else(|_| Path::new("/").join(tree::plain(&path)))
+        };
         // The system's store is not the user's, unless the user says so.
         let graphroot = text(raw.graphroot).filter(|_| root || file == own);
         let graphroot = graphroot.or_else(|| text(raw.rootless_storage_path).filter(|_| !root));
@@ -218,7 +223,7 @@ mountopt = "nodev"
         let apart = CONF.replace("graphroot =", "#");
         let apart = setting(false, &apart, &vars).unwrap();
         assert_eq!(apart.graphroot, Path::new("/home/me/c").join(uid));
-        assert_eq!(user.graphroot, Path::new("/srv//x"));
+        assert_eq!(user.graphroot, Path::new("/srv/x"));
         assert_eq!(user.additional, [Path::new("/three")]);
     }
 

@@ -6,6 +6,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use super::tree;
+
 /// An image in a store of other tools.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoragePlace {
@@ -63,6 +65,8 @@ impl Specifier {
         if !absolute(&graphroot) || !runroot.as_deref().is_none_or(absolute) {
             return Err("the directories of a store are absolute paths".into());
         }
+        // Policies know a store by its directory: it has one name.
+        let graphroot = Path::new("/").join(tree::plain(&graphroot));
         let options = options.split(',').filter(|option| !option.is_empty());
         Ok(Specifier {
             driver,

@@ -9,7 +9,7 @@ use std::ffi::OsStr;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::Path;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -92,7 +92,7 @@ fn file(piece: &Piece, files: BorrowedFd<'_>, out: &mut impl Write) -> io::Resul
         Some(raw) => decoded(raw)?,
         None => piece.name.clone().into_bytes(),
     };
-    let path = plain(Path::new(OsStr::from_bytes(&name)));
+    let path = tree::plain(Path::new(OsStr::from_bytes(&name)));
     let about = |why: String| io::Error::other(format!("file {}: {why}", path.display()));
     let open = tree::open_file(files, &path, ResolveFlags::IN_ROOT);
     let file = open.map_err(|error| about(error.to_string()))?;
@@ -100,19 +100,6 @@ fn file(piece: &Piece, files: BorrowedFd<'_>, out: &mut impl Write) -> io::Resul
         length if length < piece.size => Err(about("it is shorter than in the layer".into())),
         _ => Ok(()),
     }
-}
-
-/// A name without `.`, and with `a/../b` resolved by words, as the store's tools do before they write.
-fn plain(name: &Path) -> PathBuf {
-    let mut path = PathBuf::new();
-    for part in name.components() {
-        match part {
-            Component::Normal(part) => path.push(part),
-            Component::ParentDir => drop(path.pop()),
-            _ => {}
-        }
-    }
-    path
 }
 
 fn decoded(text: &str) -> io::Result<Vec<u8>> {
