@@ -129,6 +129,44 @@ fn signatures_that_find_no_room_stay_behind_only_when_that_is_said() {
 }
 
 #[test]
+fn floes_store_keeps_signatures_and_gives_them_on() {
+    signed(|world| {
+        let (signed, attached) = (world.docker("kept/gpg:1"), world.docker("kept/cosign:1"));
+        world.attach();
+        world
+            .copy(&["--sign-by", &world.key], &world.original(), &signed)
+            .ok();
+        world.copy_cosign(&world.original(), &attached);
+        for (place, name) in [(&signed, "gpg"), (&attached, "cosign")] {
+            let stored = format!("floe:localhost/{name}:1");
+            world.copy(&[], place, &stored).ok();
+            let dir = format!("dir:{}", world.file(name));
+            world.copy(&[], &stored, &dir).ok();
+            assert!(world.path(name).join("signature-1").exists(), "{name}");
+        }
+        // Signed on the way into the store, for the name that it gets there.
+        let own = "floe:localhost/own:1";
+        world
+            .copy(
+                &["--sign-by", &world.key, "--remove-signatures"],
+                &signed,
+                own,
+            )
+            .ok();
+        let dir = format!("dir:{}", world.file("own"));
+        world.copy(&[], own, &dir).ok();
+        assert!(world.path("own/signature-1").exists());
+        world.demand_gpg();
+        // Another name than the one that was signed is no trust for it.
+        let elsewhere = world.docker("kept/elsewhere:1");
+        world.copy(&[], own, &elsewhere).ok();
+        world
+            .run(&["pull", "-q", &world.name("kept/elsewhere:1")])
+            .failed(125, &["localhost/own:1"]);
+    });
+}
+
+#[test]
 fn push_signs_too() {
     signed(|world| {
         world.run(&["pull", "-q", &world.floe.image]).ok();

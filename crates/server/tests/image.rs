@@ -3,8 +3,9 @@
 
 mod common;
 
+use common::trust::Trust;
 use common::{World, image_spec, world};
-use testkit::{Gnupg, images};
+use testkit::images;
 use tonic::{Code, Status};
 
 async fn find(world: &World, name: &str) -> Option<cri::Image> {
@@ -187,17 +188,9 @@ fn a_policy_that_rejects_is_named_so_that_kubelet_shows_it() {
 #[test]
 fn an_image_without_the_signature_that_is_asked_for_is_refused_until_it_has_it() {
     world(async |world| {
-        let gpg = Gnupg::new().unwrap();
-        let key = gpg.key("signer", "ed25519", "never").unwrap();
-        let (keyring, sigs) = (world.node.path("key.gpg"), world.node.path("sigs"));
-        std::fs::write(&keyring, gpg.export(&key).unwrap()).unwrap();
-        let keyring = keyring.display();
-        let policy = format!(
-            r#"{{"default":[{{"type":"signedBy","keyType":"GPGKeys","keyPath":"{keyring}"}}]}}"#
-        );
-        std::fs::write(world.node.path("policy.json"), policy).unwrap();
-        let places = format!("default-docker: {{lookaside: 'file://{}'}}", sigs.display());
-        std::fs::write(world.node.path("registries.d/test.yaml"), places).unwrap();
+        let trust = Trust::new(world);
+        let keyring = trust.keyring.display();
+        std::fs::write(world.node.path("policy.json"), trust.policy()).unwrap();
         let image = find(world, &world.image).await.unwrap();
         remove(world, &world.image).await.unwrap();
         world.node.terminate().unwrap();
@@ -217,23 +210,11 @@ fn an_image_without_the_signature_that_is_asked_for_is_refused_until_it_has_it()
             status.message().contains("no signature exists"),
             "{status:?}"
         );
-        let (_, digest) = by_digest.split_once('@').unwrap();
-        let other = gpg.key("other", "ed25519", "never").unwrap();
-        let content = format!(
-            r#"{{"critical":{{"identity":{{"docker-reference":"{}"}},"image":{{"docker-manifest-digest":"{digest}"}},"type":"atomic container signature"}},"optional":{{}}}}"#,
-            world.image
-        );
-        let (_, path) = image.repo_digests[0].split_once('/').unwrap();
-        let dir = sigs.join(path.replace("sha256:", "sha256="));
-        std::fs::create_dir_all(&dir).unwrap();
-        let write = |key: &str| {
-            let signature = gpg.sign(key, content.as_bytes()).unwrap();
-            std::fs::write(dir.join("signature-1"), signature).unwrap();
-        };
-        write(&other);
+        let other = trust.gpg.key("other", "ed25519", "never").unwrap();
+        trust.sign(&other, &world.image, by_digest);
         let status = world.pull(&world.image).await.unwrap_err();
         assert!(status.message().contains(&other), "{status:?}");
-        write(&key);
+        trust.sign(&trust.key, &world.image, by_digest);
         assert_eq!(world.pull(&world.image).await.unwrap(), image.id);
         assert_eq!(world.pull(by_digest).await.unwrap(), image.id);
     });

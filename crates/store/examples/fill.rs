@@ -61,6 +61,7 @@ fn put(store: &Store, lease: &Lease, layers: Vec<Descriptor>, number: usize) -> 
         config,
         index: None,
         names: vec![format!("localhost/fill/{number}:1")],
+        signatures: Vec::new(),
     };
     store.put_image(lease, new).map(drop)
 }

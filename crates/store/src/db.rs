@@ -193,9 +193,18 @@ INSERT INTO users SELECT id, json_extract(CAST(config AS TEXT), '$.config.User')
   WHERE json_extract(CAST(config AS TEXT), '$.config.User') <> '';
 ";
 
+/// From version 2 to 3 as well: signatures that came with images.
+const SIGNATURES: &str = "
+CREATE TABLE signatures(
+  manifest TEXT NOT NULL REFERENCES manifests(digest) ON DELETE CASCADE,
+  position INTEGER NOT NULL,
+  signature BLOB NOT NULL,
+  PRIMARY KEY(manifest, position)) STRICT, WITHOUT ROWID;
+";
+
 /// What makes each version, from nothing on, out of the one before it.
 const MIGRATIONS: [&[&str]; SCHEMA_VERSION as usize] =
-    [&[SCHEMA], &[LISTS], &[LOOSE, TOTALS, USERS]];
+    [&[SCHEMA], &[LISTS], &[LOOSE, TOTALS, USERS, SIGNATURES]];
 
 /// Whether a commit waits for the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

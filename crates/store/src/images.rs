@@ -16,8 +16,10 @@ use crate::error::{Error, Result};
 
 mod names;
 mod put;
+mod signatures;
 
 pub use put::{Document, NewImage};
+pub use signatures::SignedManifest;
 
 /// The fewest digits of an ID that name an image.
 const SHORTEST_ID: usize = 3;

@@ -41,7 +41,7 @@ fn a_store_of_an_earlier_version_is_brought_up_to_date() {
     let database = rusqlite::Connection::open(root.join("meta.sqlite")).unwrap();
     let added: Vec<(String, String)> = {
         let sql = "SELECT type, name FROM sqlite_schema WHERE name IN
-            ('lease_blobs_digest', 'layers_lease', 'loose_blobs', 'loose_layers', 'users')
+            ('lease_blobs_digest', 'layers_lease', 'loose_blobs', 'loose_layers', 'users', 'signatures')
             OR type = 'trigger' AND tbl_name NOT IN ('names', 'images')";
         let mut statement = database.prepare(sql).unwrap();
         let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)));

@@ -69,7 +69,13 @@ impl Node {
             cgroup,
             process: None,
         };
-        for made in ["logs", "cni", "registries.conf.d", "registries.d"] {
+        for made in [
+            "logs",
+            "cni",
+            "registries.conf.d",
+            "registries.d",
+            "policies",
+        ] {
             std::fs::create_dir(node.path(made))?;
         }
         std::fs::write(node.path("registries.conf"), registries(options))?;
@@ -87,7 +93,7 @@ impl Node {
             "[crio]\nroot = \"{dir}/root\"\nrunroot = \"{dir}/run\"\n\
              [crio.api]\nlisten = \"{dir}/floe.sock\"\n\
              [crio.runtime]\ncgroup_manager = \"cgroupfs\"\ncgroup_parent = \"{}\"\nlog_dir = \"{dir}/logs\"\nruntime_path = \"{}\"\n\
-             [crio.image]\nsignature_policy = \"{dir}/policy.json\"\nregistries_conf = \"{dir}/registries.conf\"\nregistries_conf_dir = \"{dir}/registries.conf.d\"\nregistries_d_dir = \"{dir}/registries.d\"\n\
+             [crio.image]\nsignature_policy = \"{dir}/policy.json\"\nsignature_policy_dir = \"{dir}/policies\"\nregistries_conf = \"{dir}/registries.conf\"\nregistries_conf_dir = \"{dir}/registries.conf.d\"\nregistries_d_dir = \"{dir}/registries.d\"\n\
              [crio.network]\nnetwork_dir = \"{dir}/cni\"\n{}\n",
             self.cgroup,
             program("floe-runtime")?.display(),

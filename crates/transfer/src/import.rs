@@ -63,6 +63,7 @@ pub fn import(store: &Store, file: &Path, import: Import) -> Result<ImageRecord>
         config,
         index: None,
         names: import.names,
+        signatures: Vec::new(),
     };
     Ok(store.put_image(&lease, new)?)
 }

@@ -154,9 +154,8 @@ impl Source {
                 let digest = (!top).then_some(&document.digest);
                 source.signatures(digest).await
             }
-            Kind::Layout(_) | Kind::DockerArchive(_) | Kind::Store(_) | Kind::List(_) => {
-                Ok(Vec::new())
-            }
+            Kind::Store(source) => source.signatures(&document.digest),
+            Kind::Layout(_) | Kind::DockerArchive(_) | Kind::List(_) => Ok(Vec::new()),
         }
     }
 

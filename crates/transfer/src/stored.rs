@@ -2,12 +2,12 @@
 //!
 //! The store holds images for one platform; what it is made of is held by a lease while it moves.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::BytesMut;
 use futures_util::StreamExt;
 use futures_util::stream::try_unfold;
-use image::{Descriptor, Digest, Manifest, Reference};
+use image::{Descriptor, Digest, Manifest, Reference, Signature};
 use store::{ImageRecord, Lease, NewImage, Store};
 use tokio::io::AsyncReadExt;
 
@@ -50,6 +50,18 @@ impl StoredSource {
         Document::checked(untyped.media_type, digest, untyped.bytes.to_vec())
     }
 
+    /// What came with the manifest when it was stored.
+    pub(crate) fn signatures(&self, manifest: &Digest) -> Result<Vec<Signature>> {
+        let manifests = self.store.signed_manifests(&self.record)?;
+        let signed = manifests.into_iter().find(|kept| kept.digest == *manifest);
+        let files = signed.map_or_else(Vec::new, |signed| signed.signatures);
+        let read = files.iter().map(|file| Signature::from_file(file));
+        read.collect::<Result<_, _>>().map_err(|flaw| {
+            let subject = format!("floe:{}", self.record.id);
+            image::Error::Signature { subject, flaw }.into()
+        })
+    }
+
     pub(crate) fn blob(&self, descriptor: &Descriptor) -> Result<Chunks> {
         let digest = &descriptor.digest;
         let (file, _) = self
@@ -80,6 +92,8 @@ pub(crate) struct StoredTarget {
     lease: Arc<Lease>,
     name: Option<Reference>,
     config: Mutex<Vec<u8>>,
+    /// In the form of files.
+    signatures: Mutex<Vec<Vec<u8>>>,
 }
 
 impl StoredTarget {
@@ -96,9 +110,26 @@ impl StoredTarget {
                 store,
                 name,
                 config: Mutex::default(),
+                signatures: Mutex::default(),
             })
         })
         .await
+    }
+
+    /// The name that the image gets, if any.
+    pub(crate) fn name(&self) -> Option<&Reference> {
+        self.name.as_ref()
+    }
+
+    /// Keeps signatures for the manifest that is committed.
+    pub(crate) fn put_signatures(&self, signatures: &[Signature]) -> Result<()> {
+        let files = signatures.iter().map(Signature::to_file);
+        let files = files.collect::<Result<_, _>>().map_err(|flaw| {
+            let subject = "an image of floe's store".to_owned();
+            image::Error::Signature { subject, flaw }
+        })?;
+        *lock(&self.signatures) = files;
+        Ok(())
     }
 
     pub(crate) async fn has_layer(&self, digest: &Digest, diff_id: &Digest) -> Result<bool> {
@@ -113,7 +144,7 @@ impl StoredTarget {
     pub(crate) async fn put_config(&self, chunks: Chunks) -> Result<()> {
         let bytes = chunks::collect(chunks, MAX_CONFIG).await;
         let bytes = bytes.map_err(Error::io("read", "the image's config"))?;
-        *self.config.lock().unwrap_or_else(PoisonError::into_inner) = bytes;
+        *lock(&self.config) = bytes;
         Ok(())
     }
 
@@ -145,6 +176,7 @@ impl StoredTarget {
             },
             index: None,
             names: self.name.iter().map(Reference::to_string).collect(),
+            signatures: std::mem::take(&mut *lock(&self.signatures)),
         };
         let (store, lease) = (self.store, self.lease);
         blocking(move || Ok(store.put_image(&lease, new).map(drop)?)).await
@@ -156,4 +188,9 @@ async fn blocking<T: Send + 'static>(
     call: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
     tokio::task::spawn_blocking(call).await?
+}
+
+/// Every state of these values is a good one.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -128,13 +128,14 @@ impl Target {
     pub(crate) fn identity(&self) -> Option<&Reference> {
         match &self.kind {
             Kind::Registry(target) => Some(target.reference()),
+            Kind::Store(target) => target.name(),
             _ => None,
         }
     }
 
     /// Whether it can hold signatures.
     pub(crate) fn takes_signatures(&self) -> bool {
-        matches!(self.kind, Kind::Registry(_) | Kind::Dir(_))
+        matches!(self.kind, Kind::Registry(_) | Kind::Dir(_) | Kind::Store(_))
     }
 
     /// Takes the signatures of a manifest or index: of the `top` one or of one that it points at.
@@ -150,7 +151,8 @@ impl Target {
             Kind::Dir(target) => {
                 target.put_signatures((!top).then_some(&document.digest), signatures)
             }
-            Kind::Layout(_) | Kind::DockerArchive(_) | Kind::Store(_) => {
+            Kind::Store(target) => target.put_signatures(signatures),
+            Kind::Layout(_) | Kind::DockerArchive(_) => {
                 Err(Error::place(&self.location, NO_SIGNATURES))
             }
         }

@@ -147,6 +147,8 @@ impl Default for Runtime {
 pub struct Image {
     /// policy.json; empty: /etc/containers/policy.json.
     pub signature_policy: PathBuf,
+    /// Policies of single Kubernetes namespaces, `NAMESPACE.json`, which hold instead of it there.
+    pub signature_policy_dir: PathBuf,
     /// auth.json used when the request brings no credentials; empty: the usual places.
     pub global_auth_file: PathBuf,
     /// registries.conf (not a key of CRI-O, which always reads the default place).
@@ -163,6 +165,7 @@ impl Default for Image {
     fn default() -> Self {
         Self {
             signature_policy: "/etc/containers/policy.json".into(),
+            signature_policy_dir: "/etc/crio/policies".into(),
             global_auth_file: PathBuf::new(),
             registries_conf: "/etc/containers/registries.conf".into(),
             registries_conf_dir: "/etc/containers/registries.conf.d".into(),

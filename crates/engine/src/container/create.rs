@@ -46,6 +46,14 @@ impl Engine {
             }
         }
         let image = self.image(&spec.image)?;
+        if pod.spec.origin == Origin::Cri {
+            // People's own containers were let in when they pulled, as with podman.
+            let asked = match spec.user_specified_image.as_str() {
+                "" => spec.image.as_str(),
+                named => named,
+            };
+            self.admit_stored(&image, asked, &pod.spec.namespace)?;
+        }
         let id = disk::new_id()?;
         name.hold(&id)?;
         let making = Making::begin(self, name, &pod, id)?;

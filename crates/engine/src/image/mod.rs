@@ -1,10 +1,13 @@
-//! Images in the store, and getting them there. The nouns are here; `pull.rs` fetches.
+//! Images in the store, and getting them there. The nouns are here; `pull.rs` fetches, `trust.rs` says
+//! what may be used.
 
 mod pull;
 mod query;
+mod trust;
 
 pub(crate) use pull::Fetcher;
-pub use pull::{client_config, policy};
+pub use pull::client_config;
+pub use trust::policy;
 
 /// How to authenticate at a registry.
 pub use image::Credentials;
@@ -20,4 +23,7 @@ pub struct PullRequest {
     pub image: String,
     /// Credentials of the request; `None` looks into the auth files.
     pub credentials: Option<Credentials>,
+    /// The Kubernetes namespace of the pod that needs it; empty if none does. A policy of its own may hold
+    /// there.
+    pub namespace: String,
 }

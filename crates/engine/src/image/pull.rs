@@ -12,13 +12,14 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use image::{
     AuthFiles, Client, ClientConfig, Credentials, Demands, Descriptor, Digest, Fetched,
-    ImageConfig, ImageManifest, Platform, Policy, Reference, Registries, RegistriesD,
-    RegistriesPaths, Source,
+    ImageConfig, ImageManifest, Platform, Reference, Registries, RegistriesD, RegistriesPaths,
+    Source,
 };
 use store::{Document, Lease, NewImage, Store};
 use tokio::sync::{Mutex as AsyncMutex, Semaphore, mpsc};
 
 use super::PullRequest;
+use super::trust::{self, Policies};
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -35,7 +36,7 @@ const MAX_CONFIG: u64 = 8 * 1024 * 1024;
 pub(crate) struct Fetcher {
     client: Client,
     registries: Registries,
-    policy: Policy,
+    policies: Policies,
     /// One pull of a reference at a time: the second finds what the first has stored.
     busy: Mutex<HashMap<String, Arc<AsyncMutex<()>>>>,
 }
@@ -46,7 +47,7 @@ impl Fetcher {
         Ok(Self {
             registries: settings.registries.clone(),
             client: Client::new(settings),
-            policy: policy(config)?,
+            policies: Policies::load(config)?,
             busy: Mutex::default(),
         })
     }
@@ -55,6 +56,11 @@ impl Fetcher {
     pub(crate) fn candidates(&self, name: &str) -> Vec<Reference> {
         let candidates = self.registries.candidates(name).unwrap_or_default();
         candidates.into_iter().map(Reference::or_latest).collect()
+    }
+
+    /// Which images are trusted.
+    pub(super) fn policies(&self) -> &Policies {
+        &self.policies
     }
 
     fn turn(&self, reference: &str) -> Arc<AsyncMutex<()>> {
@@ -108,15 +114,7 @@ fn registries_d(config: &Config) -> Result<RegistriesD> {
     })
 }
 
-/// Which images are trusted: the policy.json that the configuration names.
-///
-/// # Errors
-/// A policy that cannot be used.
-pub fn policy(config: &Config) -> Result<Policy> {
-    Policy::load(std::slice::from_ref(&config.image.signature_policy)).map_err(failed)
-}
-
-fn failed(error: image::Error) -> Error {
+pub(super) fn failed(error: image::Error) -> Error {
     Error::Config {
         origin: "crio.image".into(),
         reason: error.to_string(),
@@ -138,10 +136,7 @@ impl Engine {
             .map_err(|e| Error::invalid("image", e.to_string()))?;
         let mut last = None;
         for reference in candidates.into_iter().map(Reference::or_latest) {
-            match self
-                .pull_reference(&reference, request.credentials.clone())
-                .await
-            {
+            match self.pull_reference(&reference, &request).await {
                 Ok(id) => return Ok(id),
                 Err(error) => last = Some(error),
             }
@@ -157,21 +152,12 @@ impl Engine {
         }))
     }
 
-    async fn pull_reference(
-        &self,
-        reference: &Reference,
-        credentials: Option<Credentials>,
-    ) -> Result<String> {
+    async fn pull_reference(&self, reference: &Reference, request: &PullRequest) -> Result<String> {
         let fetcher = self.images_fetcher();
-        let demands = fetcher
-            .policy
-            .demands(reference)
-            .map_err(|source| Error::Pull {
-                image: reference.to_string(),
-                source: Box::new(source),
-            })?;
+        let demands = fetcher.policies.demands(&request.namespace, reference)?;
         let turn = fetcher.turn(&reference.to_string());
         let _turn = turn.lock().await;
+        let credentials = request.credentials.clone();
         let credentials = credentials.unwrap_or(Credentials::Stored);
         Pull {
             engine: self.clone(),
@@ -200,9 +186,11 @@ impl Pull {
             .await
             .map_err(|e| pull.error(e))?;
         // Before anything of the image is used: the manifest leads to all the rest by digest.
-        pull.client()
+        let signatures = pull
+            .client()
             .admit(&pull.demands, &chosen, &pull.credentials)
             .await
+            .and_then(|signatures| trust::to_files(&pull.reference, &signatures))
             .map_err(|e| pull.error(e))?;
         let lease = Arc::new(blocking(pull.engine.store().clone(), Store::lease).await?);
         let config = pull.config(&chosen).await?;
@@ -219,6 +207,7 @@ impl Pull {
             },
             index: chosen.index.as_ref().map(document),
             names: pull.names(&chosen),
+            signatures,
         };
         let record = blocking(pull.engine.store().clone(), move |store| {
             store.put_image(&lease, new)

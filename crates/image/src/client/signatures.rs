@@ -25,14 +25,15 @@ use crate::signature::{Attachment, MAX_SIGNATURE, MAX_SIGNATURES, Signature, Sig
 
 impl Client {
     /// Whether the image may be used: holds its manifest (that of the platform, not an index), and
-    /// the signatures that its source has for it, against what a policy demands. Errors with what
+    /// the signatures that its source has for it, against what a policy demands. Returns the signatures
+    /// that were looked at; none are when the policy wants none. Errors with what
     /// [`Demands::verify`] says, and when signatures that are needed cannot be read.
     pub async fn admit(
         &self,
         demands: &Demands,
         image: &ImageManifest,
         credentials: &Credentials,
-    ) -> Result<()> {
+    ) -> Result<Vec<Signature>> {
         let mut signatures = Vec::new();
         if demands.want_signatures() {
             // The source by the name that was asked for, which registries.d may know.
@@ -41,7 +42,8 @@ impl Client {
                 .signatures(source, &image.fetched.digest, credentials)
                 .await?;
         }
-        demands.verify(&image.fetched.bytes, &signatures)
+        demands.verify(&image.fetched.bytes, &signatures)?;
+        Ok(signatures)
     }
 
     /// All signatures that there are for the manifest `digest` of the image at `source`, unverified.

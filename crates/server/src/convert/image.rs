@@ -12,9 +12,12 @@ use super::{invalid, not_empty, required};
 /// What PullImage asks for.
 pub(crate) fn pull_request(request: cri::PullImageRequest) -> Result<PullRequest, Error> {
     let credentials = request.auth.map(credentials).transpose()?.flatten();
+    let pod = request.sandbox_config.and_then(|pod| pod.metadata);
+    let namespace = pod.map_or_else(String::new, |metadata| metadata.namespace);
     Ok(PullRequest {
         image: name("image", request.image)?,
         credentials,
+        namespace,
     })
 }
 

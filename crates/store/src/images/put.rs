@@ -5,7 +5,7 @@
 use image::{AnyManifest, Descriptor, Digest, ImageConfig, Manifest, MediaType, Reference};
 use rusqlite::{Connection, params};
 
-use super::{ImageRecord, names};
+use super::{ImageRecord, names, signatures};
 use crate::Store;
 use crate::blob::blob_size;
 use crate::db::{Durability, signed};
@@ -44,6 +44,8 @@ pub struct NewImage {
     /// References with a tag, or with the digest of the manifest or the index. A name that another
     /// image has moves to this one.
     pub names: Vec<String>,
+    /// What came with the manifest, in any form that whoever [asks for it](Store::signed_manifests) reads.
+    pub signatures: Vec<Vec<u8>>,
 }
 
 impl NewImage {
@@ -76,6 +78,7 @@ impl Store {
                 .map_err(Error::db("record the layers of an image"))?;
             }
             checked.insert_manifest(tx)?;
+            signatures::keep(tx, &checked.manifest_digest, &new.signatures)?;
             for name in &checked.names {
                 names::name_image(tx, name, checked.id, &checked.manifest_digest)?;
             }

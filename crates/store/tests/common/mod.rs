@@ -157,6 +157,7 @@ pub fn describe(layers: &[Layer], names: &[&str], salt: &str) -> NewImage {
         config,
         index: None,
         names: names.iter().map(|name| (*name).to_owned()).collect(),
+        signatures: Vec::new(),
     }
 }
 
