@@ -20,7 +20,7 @@ use serde::Deserialize;
 
 use self::helper::{Answers, Helper};
 use crate::error::{Error, Result};
-use crate::reference::Reference;
+use crate::reference::{Reference, with_small_host};
 
 /// Who to be at a registry.
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
@@ -332,10 +332,23 @@ fn parse(text: &[u8]) -> Result<RawFile, AuthFlaw> {
     if text.iter().all(u8::is_ascii_whitespace) {
         return Ok(RawFile::default());
     }
-    serde_json::from_slice(text).map_err(|error| AuthFlaw::Json {
+    let file: RawFile = serde_json::from_slice(text).map_err(|error| AuthFlaw::Json {
         line: error.line(),
         column: error.column(),
+    })?;
+    Ok(RawFile {
+        auths: by_small_hosts(file.auths),
+        cred_helpers: by_small_hosts(file.cred_helpers),
+        ..file
     })
+}
+
+/// Registries are looked up as references have them.
+fn by_small_hosts<T>(all: BTreeMap<String, T>) -> BTreeMap<String, T> {
+    let small = all
+        .into_iter()
+        .map(|(key, value)| (with_small_host(&key), value));
+    small.collect()
 }
 
 impl RawFile {

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
-use crate::reference::Reference;
+use crate::reference::{Reference, with_small_host};
 use crate::registries::read;
 use crate::strict_json;
 
@@ -33,6 +33,9 @@ pub enum PolicyFlaw {
     /// A scope without requirements would permit everything.
     #[error("scope {0:?} has an empty list of requirements")]
     Empty(String),
+    /// Two scopes that differ in the capitals of the host only: one of them would be passed over.
+    #[error("scope {0:?} is there twice")]
+    Twice(String),
     /// A requirement that is not known.
     #[error("scope {scope:?}: unknown type of requirement {kind:?}")]
     Kind {
@@ -147,7 +150,13 @@ impl Policy {
                 let mut scopes = Scopes::new();
                 for (scope, list) in raw_scopes {
                     let list = requirements(&scope, list)?;
-                    scopes.insert(scope, list);
+                    let scope = match transport.as_str() {
+                        "docker" => with_small_host(&scope),
+                        _ => scope,
+                    };
+                    if scopes.insert(scope.clone(), list).is_some() {
+                        return Err(PolicyFlaw::Twice(scope));
+                    }
                 }
                 transports.insert(transport, scopes);
             }

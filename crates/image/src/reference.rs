@@ -1,7 +1,8 @@
 //! Image references: `[domain/]path[:tag][@digest]`, read as every Docker-compatible tool reads them.
 //!
 //! The grammar is that of the Distribution project's reference format, with its normalisation:
-//! `busybox` is `docker.io/library/busybox`. Must never do I/O, and never guess: what does not
+//! `busybox` is `docker.io/library/busybox`. Hosts are the same in capitals, and get small letters, so
+//! that `EXAMPLE.com` is blocked and trusted as `example.com` is. Must never do I/O, and never guess: what does not
 //! parse is refused, because references become URLs and file names.
 
 use std::fmt;
@@ -222,6 +223,7 @@ fn parse(input: &str) -> Result<Reference, ReferenceFlaw> {
         return Err(ReferenceFlaw::Identifier);
     }
     let (domain, rest) = split_domain(input);
+    let domain = domain.as_str();
     let (rest, digest) = match rest.split_once('@') {
         Some((rest, digest)) => (
             rest,
@@ -267,12 +269,29 @@ fn parse(input: &str) -> Result<Reference, ReferenceFlaw> {
 
 /// The first part is a registry when it cannot be a Docker Hub name: it has a dot, a colon or a
 /// capital letter, or is `localhost`.
-fn split_domain(input: &str) -> (&str, &str) {
+fn split_domain(input: &str) -> (String, &str) {
     match input.split_once('/') {
-        Some((LEGACY_DEFAULT_DOMAIN, rest)) => (DEFAULT_DOMAIN, rest),
-        Some((first, rest)) if is_registry(first) => (first, rest),
-        _ => (DEFAULT_DOMAIN, input),
+        Some((first, rest)) if is_registry(first) => match small(first) {
+            legacy if legacy == LEGACY_DEFAULT_DOMAIN => (DEFAULT_DOMAIN.to_owned(), rest),
+            domain => (domain, rest),
+        },
+        _ => (DEFAULT_DOMAIN.to_owned(), input),
     }
+}
+
+/// A registry in small letters, unless it would be taken for a part of Docker Hub then.
+fn small(registry: &str) -> String {
+    let small = registry.to_ascii_lowercase();
+    match is_registry(&small) {
+        true => small,
+        false => registry.to_owned(),
+    }
+}
+
+/// `host[:port][/…]`, as configuration files have it, with its host as references have it.
+pub(crate) fn with_small_host(text: &str) -> String {
+    let (host, rest) = text.split_at(text.find('/').unwrap_or(text.len()));
+    format!("{}{rest}", small(host))
 }
 
 fn is_registry(first: &str) -> bool {

@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use crate::error::{Error, Result};
 use crate::policy::docker_scopes;
-use crate::reference::Reference;
+use crate::reference::{Reference, with_small_host};
 
 /// Where the system keeps signatures when no file says anything.
 const BUILT_IN: &str = "file:///var/lib/containers/sigstore";
@@ -117,7 +117,8 @@ impl RegistriesD {
         }
         for (scope, place) in file.docker.unwrap_or_default() {
             claim(&format!("docker: {scope:?}"))?;
-            self.docker.insert(scope, place.unwrap_or_default());
+            self.docker
+                .insert(with_small_host(&scope), place.unwrap_or_default());
         }
         Ok(())
     }

@@ -35,7 +35,7 @@ fn the_longest_key_wins() {
         ("a.example", "host:1"),
         ("a.example/team", "team:2"),
         ("a.example/team/app", "app:3"),
-        ("a.example:5000", "port:4"),
+        ("A.example:5000", "port:4"),
     ]);
     assert_eq!(user(&text, "a.example/x:tag").as_deref(), Some("host:1"));
     assert_eq!(
@@ -52,6 +52,7 @@ fn the_longest_key_wins() {
     );
     assert_eq!(user(&text, "a.example/teamwork").as_deref(), Some("host:1"));
     assert_eq!(user(&text, "a.example:5000/x").as_deref(), Some("port:4"));
+    assert_eq!(user(&text, "A.EXAMPLE/x").as_deref(), Some("host:1"));
     assert_eq!(user(&text, "b.a.example/x"), None);
 }
 

@@ -15,6 +15,7 @@ use serde_json::{Map, Value, json};
 use super::helper::Helper;
 use super::{AuthFlaw, Keeper, RawFile, keepers, parse, several};
 use crate::error::{Error, Result};
+use crate::reference::with_small_host;
 
 /// Stores the login of a registry or namespace (`host[:port][/path]`) with the first keeper that takes
 /// it, of the `order` of registries.conf (empty: the file alone). The file's own helper for the registry
@@ -26,6 +27,7 @@ pub fn store(
     username: &str,
     password: &str,
 ) -> Result<()> {
+    let key = &with_small_host(key);
     let mut failures = Vec::new();
     for keeper in keepers(order, &None) {
         let stored = match keeper {
@@ -69,6 +71,7 @@ fn store_in_file(file: &Path, key: &str, username: &str, password: &str) -> Resu
 /// Forgets the login of a registry or namespace with every keeper of the `order`, and in the file with
 /// its helper; `false` when there is none. Errors at the end, when one fails.
 pub fn forget(order: &[String], file: &Path, key: &str) -> Result<bool> {
+    let key = &with_small_host(key);
     everywhere(order, |keeper| match keeper {
         Keeper::Files => forget_in_file(file, key),
         Keeper::Helper(_) if key.contains('/') => Ok(false),
@@ -81,7 +84,12 @@ fn forget_in_file(file: &Path, key: &str) -> Result<bool> {
         Some(helper) => helper.erase(key).map_err(|flaw| flawed(file, flaw))?,
         None => false,
     };
-    Ok(change(file, |auths| auths.remove(key).is_some())? || erased)
+    let removed = change(file, |auths| {
+        let before = auths.len();
+        auths.retain(|other, _| with_small_host(other) != *key);
+        auths.len() < before
+    });
+    Ok(removed? || erased)
 }
 
 /// Forgets every login of all keepers; of a helper that is not installed there are none. Errors at the

@@ -27,7 +27,7 @@ fn the_most_specific_scope_decides() {
                 "docker.io":[{"type":"reject"}],
                 "docker.io/library":[{"type":"insecureAcceptAnything"}],
                 "docker.io/library/busybox:bad":[{"type":"reject"}],
-                "*.example.com":[{"type":"reject"}],
+                "*.Example.com":[{"type":"reject"}],
                 "a.b.example.com:5000/ok":[{"type":"insecureAcceptAnything"}]}}}"#,
     )
     .unwrap();
@@ -40,6 +40,8 @@ fn the_most_specific_scope_decides() {
         ("a.b.example.com/x", false),
         ("a.b.example.com:5000/x", false),
         ("a.b.example.com:5000/ok/x:1", true),
+        ("A.EXAMPLE.com/x", false),
+        ("Docker.io/foo/bar", false),
         ("example.com/x", true),
     ] {
         let result = demands(&policy, name);
@@ -118,6 +120,9 @@ fn what_is_not_understood_is_an_error() {
     ));
     let twice = r#"{"default":[{"type":"reject"}],"transports":{"docker":{"a":[{"type":"reject"}],"a":[{"type":"insecureAcceptAnything"}]}}}"#;
     assert!(matches!(flaw(twice), PolicyFlaw::Json(text) if text.contains("twice")));
+    let twice = twice.replace(r#""a":[{"type":"i"#, r#""a.b":[{"type":"i"#);
+    let twice = twice.replace(r#""a":"#, r#""A.b":"#);
+    assert_eq!(flaw(&twice), PolicyFlaw::Twice("a.b".into()));
     assert_eq!(
         flaw(r#"{"default":[]}"#),
         PolicyFlaw::Empty("default".into())

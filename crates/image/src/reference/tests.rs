@@ -66,7 +66,6 @@ fn registries_are_hosts_with_ports_and_addresses() {
         "[fd00:1:2::3]/repo:tag",
         "registry.k8s.io/pause:3.10",
         "a.b-c.example:65000/x-y--z_1__2.3",
-        "EXAMPLE.com/x",
         "Uppercase/x",
         "xn--n3h.com/myimage:xn--n3h.com",
     ] {
@@ -106,6 +105,15 @@ fn image_ids_are_no_names() {
     assert_eq!(flaw(id), ReferenceFlaw::Identifier);
     assert!(Reference::parse(&format!("foo/{id}")).is_ok());
     assert!(Reference::parse(&id[1..]).is_ok());
+}
+
+#[test]
+fn a_registry_in_capitals_is_the_same_registry() {
+    check("EXAMPLE.com/x:V1", "example.com/x:V1", "example.com/x:V1");
+    check("MyHost:5000/x", "myhost:5000/x", "myhost:5000/x");
+    check("LocalHost/x", "localhost/x", "localhost/x");
+    check("Index.Docker.IO/x", "docker.io/library/x", "x");
+    check("[FD00::1]:5000/x", "[fd00::1]:5000/x", "[fd00::1]:5000/x");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::{Mirror, PullFromMirror, RegistriesFlaw, Registry, ShortNameMode};
 use crate::error::{Error, Result};
-use crate::reference::{Reference, is_qualified};
+use crate::reference::{Reference, is_qualified, with_small_host};
 
 /// What one file says; `None` where it says nothing.
 pub(super) struct Parsed {
@@ -195,7 +195,7 @@ fn location(text: &str) -> Result<String, RegistriesFlaw> {
     let below = format!("{trimmed}/x");
     match Reference::parse(&below) {
         Ok(reference) if is_qualified(&below) && reference.tag().is_none() => {
-            Ok(trimmed.to_owned())
+            Ok(with_small_host(trimmed))
         }
         _ => Err(RegistriesFlaw::Location(text.to_owned())),
     }
@@ -205,15 +205,12 @@ fn location(text: &str) -> Result<String, RegistriesFlaw> {
 fn prefix(text: &str) -> Result<String, RegistriesFlaw> {
     if let Some(domain) = text.strip_prefix("*.") {
         location(domain).map_err(|_| RegistriesFlaw::Wildcard(text.to_owned()))?;
-        return Ok(text.to_owned());
+        return Ok(with_small_host(text));
     }
+    let small = with_small_host(text);
     let whole = is_qualified(text)
-        && Reference::parse(text).is_ok_and(|reference| reference.to_string() == text);
-    if whole {
-        Ok(text.to_owned())
-    } else {
-        location(text)
-    }
+        && Reference::parse(text).is_ok_and(|reference| reference.to_string() == small);
+    if whole { Ok(small) } else { location(text) }
 }
 
 fn mode(text: &str) -> Result<ShortNameMode, RegistriesFlaw> {

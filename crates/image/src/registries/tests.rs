@@ -80,7 +80,7 @@ fn the_longest_prefix_wins() {
         prefix = "example.com/team"
         location = "team.example"
         [[registry]]
-        prefix = "*.example.com"
+        prefix = "*.Example.com"
         blocked = true
         [[registry]]
         prefix = "*.ok.example.com"
@@ -111,7 +111,11 @@ fn the_longest_prefix_wins() {
         resolve(&registries, "other.com/a.example.com/x"),
         ["other.com/a.example.com/x"]
     );
-    for blocked in ["a.example.com/x", "b.a.example.com:5000/x:y"] {
+    for blocked in [
+        "a.example.com/x",
+        "A.EXAMPLE.com/x",
+        "b.a.example.com:5000/x:y",
+    ] {
         let reference = Reference::parse(blocked).unwrap();
         let pull = registries.resolve(&reference).unwrap_err();
         assert!(
