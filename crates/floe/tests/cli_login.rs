@@ -52,6 +52,33 @@ fn a_login_is_tried_kept_used_and_forgotten() {
     });
 }
 
+#[test]
+fn registries_are_reached_through_the_environments_proxy() {
+    use std::io::{BufRead, BufReader, Write};
+    machine(|floe| {
+        let proxy = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = proxy.local_addr().expect("an address").to_string();
+        let asked = std::thread::spawn(move || {
+            let (stream, _) = proxy.accept().expect("a client");
+            let mut request = String::new();
+            let mut lines = BufReader::new(&stream);
+            lines.read_line(&mut request).expect("a request");
+            (&stream)
+                .write_all(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+                .expect("an answer");
+            request
+        });
+        let mut command = floe.command(&["inspect", "docker://registry.invalid/x"]);
+        command
+            .env("https_proxy", &address)
+            .env_remove("HTTPS_PROXY");
+        let said = Said::from(command.output().expect("run floe"));
+        said.failed(125, &["registry.invalid", "tunnel"]);
+        let asked = asked.join().expect("the proxy was asked");
+        assert_eq!(asked.trim(), "CONNECT registry.invalid:443 HTTP/1.1");
+    });
+}
+
 /// A credential helper that keeps each login in a file of its directory.
 const HELPER: &str = r#"#!/bin/sh
 cd "$(dirname "$0")"

@@ -8,7 +8,7 @@
 //! Must never hand out bytes whose size and digest were not checked, and never wait or retry
 //! without bound.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -30,6 +30,7 @@ mod exchange;
 mod file;
 #[cfg(test)]
 mod fuzz;
+mod proxy;
 mod pull;
 mod push;
 mod referrers;
@@ -43,6 +44,7 @@ mod upload;
 mod warning;
 
 pub use blob::BlobStream;
+pub use proxy::Proxies;
 pub use pull::{Fetched, ImageManifest};
 pub use push::BlobBody;
 pub use retry::Retry;
@@ -71,6 +73,8 @@ pub struct ClientConfig {
     pub hosts_file: PathBuf,
     /// The name servers.
     pub resolv_conf: PathBuf,
+    /// Through whom registries are reached.
+    pub proxies: Proxies,
     /// How long connecting may take, TLS included.
     pub connect_timeout: Duration,
     /// How long nothing may come in the middle of an answer. There is no limit to the whole.
@@ -84,7 +88,8 @@ pub struct ClientConfig {
 }
 
 impl Default for ClientConfig {
-    /// The system's certificates and name servers; no registries.conf and no stored logins.
+    /// The system's certificates and name servers, and the environment's proxies; no registries.conf
+    /// and no stored logins.
     fn default() -> ClientConfig {
         let paths = |list: &[&str]| list.iter().map(PathBuf::from).collect();
         ClientConfig {
@@ -100,6 +105,7 @@ impl Default for ClientConfig {
             ]),
             hosts_file: "/etc/hosts".into(),
             resolv_conf: "/etc/resolv.conf".into(),
+            proxies: Proxies::from_env(|name| std::env::var_os(name)),
             connect_timeout: Duration::from_secs(15),
             stall_timeout: Duration::from_secs(60),
             retry: Retry::default(),
@@ -117,6 +123,7 @@ impl ClientConfig {
             registries: Registries::load(&RegistriesPaths::from_env(&var))?,
             auth: AuthFiles::from_env(&var),
             registries_d: RegistriesD::load(&RegistriesD::default_dirs(&var))?,
+            proxies: Proxies::from_env(&var),
             ..ClientConfig::default()
         };
         if let Some(home) = var("HOME").filter(|home| !home.is_empty()) {
@@ -143,6 +150,8 @@ struct Inner {
     logins: Logins,
     /// What insecure registries turned out to speak.
     schemes: Mutex<HashMap<String, Scheme>>,
+    /// Registries that turned out to be on this machine: they may lead to others on it.
+    near: Mutex<HashSet<String>>,
     /// What registries have warned of.
     warned: warning::Shown,
 }
@@ -158,13 +167,13 @@ impl Client {
         let order = config.registries.credential_helpers();
         config.auth = config.auth.in_order(order);
         let transport = Transport::new(&config);
-        let (logins, schemes) = (Logins::default(), Mutex::default());
         Client {
             inner: Arc::new(Inner {
                 config,
                 transport,
-                logins,
-                schemes,
+                logins: Logins::default(),
+                schemes: Mutex::default(),
+                near: Mutex::default(),
                 warned: warning::Shown::default(),
             }),
         }
@@ -198,6 +207,16 @@ impl Inner {
             .insert(domain.to_owned(), scheme);
     }
 
+    fn is_near(&self, domain: &str) -> bool {
+        let near = self.near.lock().unwrap_or_else(PoisonError::into_inner);
+        near.contains(domain)
+    }
+
+    fn remember_near(&self, domain: &str) {
+        let mut near = self.near.lock().unwrap_or_else(PoisonError::into_inner);
+        near.insert(domain.to_owned());
+    }
+
     /// Who to be at a source. Credentials that were given are the registry's own: a mirror gets
     /// only what is stored for it.
     async fn repo(
@@ -216,6 +235,7 @@ impl Inner {
             source: source.clone(),
             credentials,
             actions,
+            from: None,
         })
     }
 

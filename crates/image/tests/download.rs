@@ -6,7 +6,9 @@ mod support;
 
 use std::time::Duration;
 
-use image::{Client, Credentials, Digest, Error, ManifestFlaw, MediaType, Platform, ProtocolFlaw};
+use image::{
+    Client, Credentials, Digest, Error, ManifestFlaw, MediaType, Platform, ProtocolFlaw, Retry,
+};
 use support::{
     Reply, Server, client, config, failure, insecure, layer, manifest, noise, only_manifest, pull,
 };
@@ -262,6 +264,24 @@ async fn too_many_requests_are_tried_again_as_the_server_asks() {
             .is_ok()
     );
 
+    // A date in the past is now; another server's overload is waited for like too many requests.
+    let server = Server::start(|request| match request.nth {
+        0 => Reply::status(503).with("Retry-After", "Wed, 21 Oct 2015 07:28:00 GMT"),
+        1 => Reply::status(429).with("Retry-After", "0"),
+        _ => only_manifest(request),
+    })
+    .await;
+    let slow = Client::new(image::ClientConfig {
+        // Its own pauses would take this test beyond all patience.
+        retry: Retry {
+            attempts: 3,
+            first_delay: Duration::from_secs(3600),
+            max_delay: Duration::from_secs(3600),
+        },
+        ..config(&insecure(&server))
+    });
+    assert!(slow.manifest(&server.reference("x"), NOBODY).await.is_ok());
+
     let server = Server::start(|_| Reply::status(429).with("Retry-After", 3600)).await;
     let error = failure(
         client(&server)
@@ -369,6 +389,17 @@ async fn what_is_no_manifest_is_refused() {
         "/v2/old/manifests/latest" => Reply::manifest(&MediaType::DockerSchemaOneSigned, "{}")
             .with("Docker-Content-Digest", Digest::of(b"without signatures")),
         "/v2/html/manifests/latest" => Reply::ok("<html>").with("Content-Type", "text/html"),
+        "/v2/endless/manifests/latest" => Reply {
+            endless: true,
+            ..Reply::ok("")
+        },
+        "/v2/deep/manifests/latest" => Reply::manifest(
+            &MediaType::OciManifest,
+            format!(
+                r#"{{"schemaVersion":2,"config":{}"#,
+                r#"{"a":"#.repeat(200_000)
+            ),
+        ),
         _ => Reply {
             length: Some(5 << 20),
             ..Reply::ok(vec![b' '; 5 << 20])
@@ -388,8 +419,12 @@ async fn what_is_no_manifest_is_refused() {
     );
     let error = failure(client.manifest(&server.reference("html"), NOBODY).await);
     assert!(matches!(&error, Error::Json { .. }), "{error}");
-    let error = failure(client.manifest(&server.reference("huge"), NOBODY).await);
-    assert!(matches!(&error, Error::TooLarge { .. }), "{error}");
+    let error = failure(client.manifest(&server.reference("deep"), NOBODY).await);
+    assert!(matches!(&error, Error::Json { .. }), "{error}");
+    for name in ["huge", "endless"] {
+        let error = failure(client.manifest(&server.reference(name), NOBODY).await);
+        assert!(matches!(&error, Error::TooLarge { .. }), "{error}");
+    }
 }
 
 #[tokio::test]

@@ -1,4 +1,5 @@
-//! HTTPS: certificates are checked, certs.d adds to what is believed, and "insecure" means it.
+//! HTTPS: certificates are checked, certs.d adds to what is believed, "insecure" means it, and HTTP/2
+//! is spoken where the registry does.
 
 #![allow(missing_docs, clippy::unwrap_used, reason = "test code")]
 
@@ -8,11 +9,16 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use image::{Client, ClientConfig, Credentials, Error};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use image::{Client, ClientConfig, Credentials, Error, MediaType, Reference};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use reqwest::Body;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::WebPkiClientVerifier;
-use support::{Server, config, failure, insecure, only_manifest};
+use support::{Server, config, failure, insecure, manifest, only_manifest};
+use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 const NOBODY: &Credentials = &Credentials::Anonymous;
@@ -34,6 +40,11 @@ impl Ca {
 
     /// A server for `name`, which asks clients for a certificate of `clients` if that is given.
     async fn serve(&self, name: &str, clients: Option<&Ca>) -> Server {
+        let config = self.server(name, clients);
+        Server::start_with(only_manifest, Some(TlsAcceptor::from(Arc::new(config)))).await
+    }
+
+    fn server(&self, name: &str, clients: Option<&Ca>) -> rustls::ServerConfig {
         let (cert, key) = self.issue(name);
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = rustls::ServerConfig::builder_with_provider(provider.clone());
@@ -49,10 +60,9 @@ impl Ca {
             None => builder.with_no_client_auth(),
         };
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let config = builder
+        builder
             .with_single_cert(vec![cert.der().clone()], key)
-            .unwrap();
-        Server::start_with(only_manifest, Some(TlsAcceptor::from(Arc::new(config)))).await
+            .unwrap()
     }
 }
 
@@ -170,4 +180,46 @@ async fn broken_certificates_are_named() {
         assert!(matches!(&error, Error::Certificate { .. }), "{error}");
         assert!(error.to_string().contains(part), "{error}");
     }
+}
+
+/// Serves `manifest()` over HTTP/2 alone to the only client of one connection.
+async fn serve_two(listener: TcpListener, tls: TlsAcceptor) {
+    let (stream, _) = listener.accept().await.unwrap();
+    drop(listener);
+    let stream = TokioIo::new(tls.accept(stream).await.unwrap());
+    assert_eq!(stream.inner().get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+    let service = service_fn(|request: hyper::Request<Incoming>| async move {
+        assert_eq!(request.version(), hyper::Version::HTTP_2);
+        let answer = hyper::Response::builder()
+            .header("Content-Type", MediaType::OciManifest.as_str())
+            .body(Body::from(manifest()));
+        Ok::<_, hyper::Error>(answer.unwrap())
+    });
+    let served = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+    served.serve_connection(stream, service).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_registry_with_http_two_answers_all_requests_over_one_connection() {
+    let ca = Ca::new();
+    let dir = tempfile::tempdir().unwrap();
+    let bundle = dir.path().join("bundle.pem");
+    fs::write(&bundle, ca.0.pem()).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let domain = listener.local_addr().unwrap().to_string();
+    let mut tls = ca.server("127.0.0.1", None);
+    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let server = tokio::spawn(serve_two(listener, TlsAcceptor::from(Arc::new(tls))));
+    let client = Client::new(ClientConfig {
+        ca_bundles: vec![bundle],
+        ..config("")
+    });
+    let name = |tag: u32| Reference::parse(&format!("{domain}/x:{tag}")).unwrap();
+    client.manifest(&name(0), NOBODY).await.unwrap();
+    let all = (1..9).map(async |tag| client.manifest(&name(tag), NOBODY).await);
+    for manifest in futures_util::future::join_all(all).await {
+        manifest.unwrap();
+    }
+    drop(client);
+    server.await.unwrap();
 }

@@ -7,14 +7,24 @@ use std::error::Error as StdError;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
+use futures_util::future::{Either, select};
 use hickory_resolver::TokioResolver;
-use hickory_resolver::config::{LookupIpStrategy, ResolveHosts};
+use hickory_resolver::config::ResolveHosts;
+use hickory_resolver::lookup_ip::LookupIp;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::proto::rr::RecordType;
 use hickory_resolver::system_conf::parse_resolv_conf;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use tokio::time::timeout;
+
+use super::endpoint::is_local_address;
+
+/// How long IPv6 addresses are waited for when the IPv4 ones are known, as RFC 8305 has it.
+const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
 
 type BoxError = Box<dyn StdError + Send + Sync>;
 
@@ -30,6 +40,8 @@ enum DnsError {
     Config { path: PathBuf, cause: String },
     #[error("no address for host {host}: {cause}")]
     Lookup { host: String, cause: String },
+    #[error("host {host} has only addresses of this machine or link, where no registry may lead")]
+    Local { host: String },
 }
 
 /// The resolver of a client.
@@ -38,6 +50,8 @@ pub(super) struct Dns {
     hosts: PathBuf,
     resolv_conf: PathBuf,
     servers: Arc<Mutex<Option<Servers>>>,
+    /// Names must not have addresses of this machine, its link or metadata services.
+    guarded: bool,
 }
 
 /// The resolver made from one version of resolv.conf.
@@ -52,10 +66,31 @@ impl Dns {
             hosts,
             resolv_conf,
             servers: Arc::default(),
+            guarded: false,
+        }
+    }
+
+    /// The same for hosts to which registries lead: a name of this machine is not resolved.
+    pub(super) fn guarded(&self) -> Dns {
+        Dns {
+            guarded: true,
+            ..self.clone()
         }
     }
 
     async fn lookup(&self, host: &str) -> Result<Vec<IpAddr>, DnsError> {
+        let mut found = self.find(host).await?;
+        if self.guarded {
+            found.retain(|ip| !is_local_address(*ip));
+            if found.is_empty() {
+                let host = host.to_owned();
+                return Err(DnsError::Local { host });
+            }
+        }
+        Ok(found)
+    }
+
+    async fn find(&self, host: &str) -> Result<Vec<IpAddr>, DnsError> {
         let name = host.trim_end_matches('.').to_ascii_lowercase();
         let known = fs::read_to_string(&self.hosts)
             .map(|text| in_hosts(&text, &name))
@@ -66,15 +101,12 @@ impl Dns {
         if name == "localhost" || name.ends_with(".localhost") {
             return Ok(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
         }
-        let answer = self.resolver()?.lookup_ip(host).await;
-        let failed = |cause: String| DnsError::Lookup {
-            host: host.to_owned(),
-            cause,
-        };
-        Ok(answer
-            .map_err(|error| failed(error.to_string()))?
-            .iter()
-            .collect())
+        both(&self.resolver()?, host)
+            .await
+            .map_err(|cause| DnsError::Lookup {
+                host: host.to_owned(),
+                cause,
+            })
     }
 
     /// The resolver for resolv.conf as it is now; DHCP clients and VPNs rewrite the file.
@@ -101,7 +133,6 @@ impl Dns {
             TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
         *builder.options_mut() = options;
         builder.options_mut().use_hosts_file = ResolveHosts::Never;
-        builder.options_mut().ip_strategy = LookupIpStrategy::Ipv6AndIpv4;
         let resolver = builder
             .build()
             .map_err(|error| unusable(error.to_string()))?;
@@ -110,6 +141,28 @@ impl Dns {
             resolver: resolver.clone(),
         });
         Ok(resolver)
+    }
+}
+
+/// The addresses of both families, asked for at the same time (RFC 8305, section 3): who answers no
+/// question about IPv6 does not keep us from the IPv4 addresses that are there.
+async fn both(resolver: &TokioResolver, host: &str) -> Result<Vec<IpAddr>, String> {
+    let ask = async |kind| {
+        let found = resolver.lookup(host, kind).await;
+        found.map(|found| LookupIp::from(found).iter().collect::<Vec<_>>())
+    };
+    let (six, four) = (pin!(ask(RecordType::AAAA)), pin!(ask(RecordType::A)));
+    let (six, four) = match select(six, four).await {
+        Either::Left((six, four)) => (Some(six), four.await),
+        Either::Right((four, six)) if four.is_ok() => {
+            (timeout(RESOLUTION_DELAY, six).await.ok(), four)
+        }
+        Either::Right((four, six)) => (Some(six.await), four),
+    };
+    match (six, four) {
+        (Some(Ok(six)), Ok(four)) => Ok(six.into_iter().chain(four).collect()),
+        (Some(Ok(one)), Err(_)) | (None | Some(Err(_)), Ok(one)) => Ok(one),
+        (None | Some(Err(_)), Err(error)) => Err(error.to_string()),
     }
 }
 
@@ -180,8 +233,8 @@ mod tests {
         assert!(error.contains("resolv.conf"), "{error}");
     }
 
-    /// Answers every A question with 127.0.0.7, and any other with nothing.
-    async fn name_server(socket: tokio::net::UdpSocket) {
+    /// Answers every A question with 127.0.0.7, and any other with nothing, or not at all.
+    async fn name_server(socket: tokio::net::UdpSocket, silent: bool) {
         let mut packet = [0; 512];
         while let Ok((length, peer)) = socket.recv_from(&mut packet).await {
             let name_end = 12
@@ -191,6 +244,9 @@ mod tests {
                     .unwrap();
             let question_end = name_end + 5;
             let is_a = packet[name_end + 1..name_end + 3] == [0, 1];
+            if silent && !is_a {
+                continue;
+            }
             let mut answer = packet[..2].to_vec();
             answer.extend([0x81, 0x80, 0, 1, 0, u8::from(is_a), 0, 0, 0, 0]);
             answer.extend(&packet[12..question_end]);
@@ -201,23 +257,62 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn the_configured_name_server_is_asked() {
+    /// A client of a name server of its own, at 127.53.X.Y; none where that cannot be.
+    async fn asking(number: u8, silent: bool) -> Option<(tempfile::TempDir, Dns)> {
         let [high, low] = (std::process::id() as u16).to_be_bytes();
-        let address = Ipv4Addr::new(127, 53, high, low);
+        let address = Ipv4Addr::new(127, number, high, low);
         let socket = match tokio::net::UdpSocket::bind((address, 53)).await {
             Ok(socket) => socket,
-            Err(error) => return eprintln!("SKIP: cannot listen on {address}:53: {error}"),
+            Err(error) => {
+                eprintln!("SKIP: cannot listen on {address}:53: {error}");
+                return None;
+            }
         };
-        let server = tokio::spawn(name_server(socket));
-        let (_dir, dns) = dns(
-            "",
-            &format!("nameserver {address}\noptions timeout:2 attempts:1\n"),
-        );
+        tokio::spawn(name_server(socket, silent));
+        let resolv_conf = format!("nameserver {address}\noptions timeout:30 attempts:5\n");
+        Some(dns("", &resolv_conf))
+    }
+
+    #[tokio::test]
+    async fn the_configured_name_server_is_asked() {
+        let Some((_dir, dns)) = asking(53, false).await else {
+            return;
+        };
         assert_eq!(
             dns.lookup("registry.example.").await.unwrap(),
             [IpAddr::from([127, 0, 0, 7])]
         );
-        server.abort();
+        let error = dns.guarded().lookup("registry.example.").await;
+        assert!(matches!(error, Err(DnsError::Local { .. })), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn a_name_server_that_answers_nothing_about_ipv6_keeps_nobody_waiting() {
+        let Some((_dir, dns)) = asking(54, true).await else {
+            return;
+        };
+        let found = timeout(Duration::from_secs(20), dns.lookup("registry.example.")).await;
+        assert_eq!(
+            found.expect("not after all its tries").unwrap(),
+            [IpAddr::from([127, 0, 0, 7])]
+        );
+    }
+
+    #[tokio::test]
+    async fn where_registries_lead_is_never_this_machine() {
+        let (_dir, dns) = dns(
+            "169.254.169.254 meta.test both.test\n192.0.2.1 both.test\n",
+            "",
+        );
+        let guarded = dns.guarded();
+        for host in ["meta.test", "localhost", "x.localhost"] {
+            let error = guarded.lookup(host).await;
+            assert!(matches!(error, Err(DnsError::Local { .. })), "{error:?}");
+        }
+        assert_eq!(
+            guarded.lookup("both.test").await.unwrap(),
+            [IpAddr::from([192, 0, 2, 1])]
+        );
+        assert_eq!(dns.lookup("both.test").await.unwrap().len(), 2);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Pure. Must never make https into http by itself.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use reqwest::Url;
 use url::Host;
@@ -70,16 +70,31 @@ pub(super) fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// This machine, its link (metadata services live there), or no address at all.
-fn is_local(url: &Url) -> bool {
-    let ip = match url.host() {
-        Some(Host::Ipv4(ip)) => IpAddr::V4(ip),
-        Some(Host::Ipv6(ip)) => ip.to_canonical(),
-        _ => return is_loopback(url),
-    };
-    match ip {
+/// Addresses at which clouds have their metadata services, besides those of the link: Azure,
+/// Alibaba, Oracle, and AWS over IPv6.
+const METADATA: [IpAddr; 4] = [
+    IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
+    IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
+    IpAddr::V4(Ipv4Addr::new(192, 0, 0, 192)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
+];
+
+/// This machine, its link, a metadata service, or no address at all.
+pub(super) fn is_local_address(ip: IpAddr) -> bool {
+    let ip = ip.to_canonical();
+    let local = match ip {
         IpAddr::V4(ip) => ip.is_loopback() || ip.is_link_local() || ip.is_unspecified(),
         IpAddr::V6(ip) => ip.is_loopback() || ip.is_unicast_link_local() || ip.is_unspecified(),
+    };
+    local || METADATA.contains(&ip)
+}
+
+/// The same of a URL, by its very name: names that have such addresses are known in `dns.rs`.
+pub(super) fn is_local(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Ipv4(ip)) => is_local_address(ip.into()),
+        Some(Host::Ipv6(ip)) => is_local_address(ip.into()),
+        _ => is_loopback(url),
     }
 }
 
@@ -167,6 +182,8 @@ mod tests {
             "//[fe80::1]/",
             "//[::ffff:169.254.169.254]/",
             "//2852039166/",
+            "//168.63.129.16/",
+            "//[fd00:ec2::254]/latest",
         ] {
             assert_eq!(
                 flaw(&format!("https:{local}"), true),

@@ -11,12 +11,12 @@ use reqwest::header::{
 };
 use reqwest::{Method, Response, StatusCode, Url};
 
-use super::Inner;
 use super::answer::{Answer, Document, understand};
 use super::challenge::Challenge;
-use super::endpoint::{self, Scheme};
+use super::endpoint::{self, Scheme, is_local_address};
 use super::retry::Failure;
 use super::transport::chain;
+use super::{Inner, PULL};
 use crate::auth::Credentials;
 use crate::error::{At, Error, ProtocolFlaw, RedirectFlaw, Result};
 use crate::registries::Source;
@@ -30,16 +30,25 @@ pub(super) struct Repo {
     pub(super) credentials: Credentials,
     /// What is to be done there, as token services write it.
     pub(super) actions: &'static str,
+    /// Another repository of the registry, which is to be read.
+    pub(super) from: Option<String>,
 }
 
 impl Repo {
     /// What a token must permit; nothing in particular when there is nothing to be done.
-    pub(super) fn scope(&self) -> String {
-        if self.actions.is_empty() {
-            return String::new();
-        }
+    pub(super) fn scopes(&self) -> Vec<String> {
         let path = self.source.reference.path();
-        format!("repository:{path}:{}", self.actions)
+        let own = (!self.actions.is_empty()).then(|| format!("repository:{path}:{}", self.actions));
+        let from = self.from.as_ref();
+        own.into_iter()
+            .chain(from.map(|path| format!("repository:{path}:{PULL}")))
+            .collect()
+    }
+
+    /// Whether a URL is not of the registry's own host.
+    fn is_foreign(&self, url: &Url) -> bool {
+        let own = endpoint::root(self.source.reference.domain(), Scheme::Https);
+        own.is_none_or(|own| own.host() != url.host())
     }
 }
 
@@ -50,8 +59,10 @@ pub(super) enum Target {
     Root,
     /// Below `/v2/NAME/` of the repository.
     Api(String),
-    /// Exactly here.
+    /// Exactly here, as the registry says: a place for an upload, a next page, a token service.
     Url(Url),
+    /// Exactly here, by our own choice.
+    Own(Url),
 }
 
 /// The body of a request.
@@ -176,7 +187,7 @@ impl Inner {
             return Err(Error::PushContent { at, source }.into());
         }
         let sent = match &ask.target {
-            Target::Url(url) => self.logged_in(repo, ask, url.clone()).await?,
+            Target::Url(url) | Target::Own(url) => self.logged_in(repo, ask, url.clone()).await?,
             Target::Root => self.by_scheme(repo, ask, "").await?,
             Target::Api(path) => {
                 let path = format!("{}/{path}", repo.source.reference.path());
@@ -296,8 +307,9 @@ impl Inner {
         mut authorization: Option<&HeaderValue>,
     ) -> Result<Sent, Failure> {
         let origin = endpoint::origin(&url);
+        let mut led = matches!(ask.target, Target::Url(_)) && repo.is_foreign(&url);
         for _ in 0..=MAX_REDIRECTS {
-            let response = self.send(repo, ask, &url, authorization).await?;
+            let response = self.send(repo, ask, &url, led, authorization).await?;
             if !is_redirect(response.status()) {
                 return Ok(Sent { response, url });
             }
@@ -320,6 +332,7 @@ impl Inner {
             if endpoint::origin(&next) != origin {
                 authorization = None;
             }
+            led |= next.host() != url.host();
             url = next;
         }
         let (at, target) = (ask.at(&url), endpoint::shown(&url));
@@ -336,11 +349,14 @@ impl Inner {
         repo: &Repo,
         ask: &Ask,
         url: &Url,
+        led: bool,
         authorization: Option<&HeaderValue>,
     ) -> Result<Response, Failure> {
+        let domain = repo.source.reference.domain();
+        let guarded = led && !self.is_near(domain);
         let client = self
             .transport
-            .client(&self.config, url, repo.source.insecure)?;
+            .client(&self.config, url, repo.source.insecure, guarded)?;
         let mut request = client
             .request(ask.method.clone(), url.clone())
             .headers(ask.headers.clone());
@@ -358,7 +374,12 @@ impl Inner {
                     .body(body.unwrap_or_default())
             }
         };
-        request.send().await.map_err(|error| {
+        let sent = request.send().await;
+        let peer = sent.as_ref().ok().and_then(Response::remote_addr);
+        if !led && peer.is_some_and(|peer| is_local_address(peer.ip())) {
+            self.remember_near(domain);
+        }
+        sent.map_err(|error| {
             let failed = Error::Unreachable {
                 at: ask.at(url),
                 cause: chain(&error),

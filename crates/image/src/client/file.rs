@@ -45,8 +45,9 @@ impl Client {
             },
             credentials: Credentials::Anonymous,
             actions: "",
+            from: None,
         };
-        let ask = Ask::new(Method::GET, Target::Url(parsed), format!("file {url}"));
+        let ask = Ask::new(Method::GET, Target::Own(parsed), format!("file {url}"));
         let answer = self.inner.ask(&repo, &ask).await?;
         let expected = answer.response.content_length();
         let state = (answer, 0_u64);

@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::answer::Answer;
 use super::exchange::{Ask, Content, Repo, Target};
-use super::{ALL, Client, Inner, referrers};
+use super::{ALL, Client, Inner, endpoint, referrers};
 use crate::auth::Credentials;
 use crate::digest::Digest;
 use crate::error::{Error, ProtocolFlaw, Result};
@@ -120,7 +120,10 @@ impl Client {
         digest: &Digest,
         credentials: &Credentials,
     ) -> Result<bool> {
-        let repo = self.inner.push_repo(reference, credentials).await?;
+        let repo = Repo {
+            from: Some(from.path().to_owned()),
+            ..self.inner.push_repo(reference, credentials).await?
+        };
         let subject = format!("blob {digest} from {} to {}", from.name(), reference.name());
         let target = format!("blobs/uploads/?mount={digest}&from={}", from.path());
         let ask = Ask::new(Method::POST, Target::Api(target), subject.clone());
@@ -217,13 +220,13 @@ impl Inner {
     }
 }
 
-/// Where an opened upload is to be sent: `Location`, relative to the URL that answered.
+/// Where an opened upload is to be sent: `Location`, relative to the URL that answered, under the
+/// rules of a redirect.
 pub(super) fn upload_url(opened: &Answer) -> Result<Url> {
     let location = opened.header(LOCATION.as_str());
-    let url = location.and_then(|location| opened.response.url().join(location).ok());
-    let from = opened.response.url().scheme();
-    let fits = |url: &Url| url.scheme() == "https" || url.scheme() == from;
-    url.filter(fits).ok_or_else(|| Error::Protocol {
+    let from = opened.response.url();
+    let url = location.and_then(|location| endpoint::redirect(from, location, false).ok());
+    url.ok_or_else(|| Error::Protocol {
         at: opened.at.clone(),
         flaw: ProtocolFlaw::UploadLocation,
     })

@@ -123,9 +123,10 @@ impl Client {
             source: source.clone(),
             credentials: Credentials::Anonymous,
             actions: "",
+            from: None,
         };
         let subject = format!("signature {}", url.path());
-        let ask = Ask::new(Method::GET, Target::Url(url.clone()), subject);
+        let ask = Ask::new(Method::GET, Target::Own(url.clone()), subject);
         match self.inner.ask_bytes(&repo, &ask, MAX_SIGNATURE).await {
             Ok(document) => Ok(Some(document.bytes)),
             Err(Error::NotFound { .. }) => Ok(None),

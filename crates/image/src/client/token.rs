@@ -16,6 +16,7 @@ use serde::Deserialize;
 
 use super::Inner;
 use super::challenge::Challenge;
+use super::endpoint::{self, Scheme, is_local};
 use super::exchange::{Ask, Content, Repo, Target};
 use crate::auth::Credentials;
 use crate::error::{At, Error, ProtocolFlaw, Result};
@@ -40,7 +41,7 @@ pub(super) struct Logins {
 struct Key {
     realm: String,
     service: Option<String>,
-    scope: String,
+    scopes: Vec<String>,
     credentials: Credentials,
 }
 
@@ -109,7 +110,7 @@ impl Inner {
         let key = Key {
             realm: realm.clone(),
             service: service.clone(),
-            scope: repo.scope(),
+            scopes: repo.scopes(),
             credentials: repo.credentials.clone(),
         };
         if let Some(token) = self.logins.token(&key).filter(|_| !fresh) {
@@ -127,10 +128,16 @@ impl Inner {
             flaw,
         };
         let realm = Url::parse(&key.realm).map_err(|_| protocol(ProtocolFlaw::Realm))?;
-        match realm.scheme() {
-            "https" => {}
-            "http" if repo.source.insecure => {}
-            _ => return Err(protocol(ProtocolFlaw::Realm)),
+        let allowed = match realm.scheme() {
+            "https" => true,
+            "http" => repo.source.insecure,
+            _ => false,
+        };
+        let own = endpoint::root(repo.source.reference.domain(), Scheme::Https);
+        let near =
+            own.is_some_and(|own| is_local(&own)) || self.is_near(repo.source.reference.domain());
+        if !allowed || is_local(&realm) && !near {
+            return Err(protocol(ProtocolFlaw::Realm));
         }
         let (ask, url) = token_request(key, realm, &at.subject);
         let begun = Instant::now();
@@ -156,8 +163,12 @@ impl Inner {
 fn token_request(key: &Key, mut realm: Url, subject: &str) -> (Ask, Url) {
     let subject = format!("token for {subject}");
     let mut fields: Vec<(&str, &str)> = Vec::new();
-    if !key.scope.is_empty() {
-        fields.push(("scope", &key.scope));
+    let together = key.scopes.join(" ");
+    match &key.credentials {
+        // A form has one scope, in which they stand together.
+        Credentials::IdentityToken(_) if !together.is_empty() => fields.push(("scope", &together)),
+        Credentials::IdentityToken(_) => {}
+        _ => fields.extend(key.scopes.iter().map(|scope| ("scope", scope.as_str()))),
     }
     fields.extend(key.service.as_deref().map(|service| ("service", service)));
     if let Credentials::IdentityToken(token) = &key.credentials {

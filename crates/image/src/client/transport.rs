@@ -11,7 +11,7 @@ use reqwest::Url;
 use rustls::RootCertStore;
 
 use super::dns::Dns;
-use super::endpoint::{cert_names, is_loopback};
+use super::endpoint::cert_names;
 use super::{ClientConfig, tls};
 use crate::error::{Error, Result};
 
@@ -25,8 +25,8 @@ pub(super) struct Transport {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Key {
     insecure: bool,
-    /// Loopback addresses are never reached through a proxy.
-    direct: bool,
+    /// A registry leads here: names must not be this machine's.
+    guarded: bool,
     /// The registry with certificates of its own, and their state.
     host: Option<(String, u64)>,
 }
@@ -41,12 +41,13 @@ impl Transport {
         }
     }
 
-    /// The client for requests to `url`.
+    /// The client for requests to `url`; a `guarded` one is of a registry's choice.
     pub(super) fn client(
         &self,
         config: &ClientConfig,
         url: &Url,
         insecure: bool,
+        guarded: bool,
     ) -> Result<reqwest::Client> {
         let names = cert_names(url);
         let certs = match url.scheme() {
@@ -58,7 +59,7 @@ impl Transport {
             .and_then(|certs| Some((names.first()?.clone(), certs.stamp)));
         let key = Key {
             insecure,
-            direct: is_loopback(url),
+            guarded,
             host,
         };
         let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
@@ -91,16 +92,19 @@ impl Transport {
         key: &Key,
         tls: rustls::ClientConfig,
     ) -> Result<reqwest::Client> {
-        let mut builder = reqwest::Client::builder()
+        let dns = match key.guarded {
+            true => self.dns.guarded(),
+            false => self.dns.clone(),
+        };
+        let builder = reqwest::Client::builder()
             .user_agent(config.user_agent.clone())
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(config.connect_timeout)
             .read_timeout(config.stall_timeout)
-            .dns_resolver(self.dns.clone())
+            .no_proxy()
+            .proxy(config.proxies.rule()?)
+            .dns_resolver(dns)
             .tls_backend_preconfigured(tls);
-        if key.direct {
-            builder = builder.no_proxy();
-        }
         builder.build().map_err(|error| Error::Setup {
             cause: chain(&error),
         })

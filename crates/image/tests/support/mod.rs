@@ -110,7 +110,18 @@ impl Server {
         handler: impl Fn(&Request) -> Reply + Send + Sync + 'static,
         tls: Option<tokio_rustls::TlsAcceptor>,
     ) -> Server {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Server::start_on(
+            TcpListener::bind("127.0.0.1:0").await.unwrap(),
+            handler,
+            tls,
+        )
+    }
+
+    pub fn start_on(
+        listener: TcpListener,
+        handler: impl Fn(&Request) -> Reply + Send + Sync + 'static,
+        tls: Option<tokio_rustls::TlsAcceptor>,
+    ) -> Server {
         let port = listener.local_addr().unwrap().port();
         let requests = Arc::new(Mutex::new(Vec::new()));
         let (handler, seen): (Arc<Handler>, _) = (Arc::new(handler), requests.clone());

@@ -1,0 +1,184 @@
+//! What a push asks for besides sending bytes: mounts from other repositories, deletion, and the types
+//! of manifests, some of it against Debian's docker-registry.
+
+#![allow(missing_docs, clippy::unwrap_used, reason = "test code")]
+
+mod support;
+
+use bytes::Bytes;
+use image::{
+    AnyManifest, BlobBody, Client, Credentials, Descriptor, Digest, Error, Index, Manifest,
+    MediaType, Platform,
+};
+use support::real::RealRegistry;
+use support::{Reply, Server, client, config, failure, layer, only_manifest};
+
+const NOBODY: &Credentials = &Credentials::Anonymous;
+
+#[tokio::test]
+async fn a_blob_is_mounted_from_another_repository_without_being_sent() {
+    let Some(registry) = RealRegistry::start(false) else {
+        return;
+    };
+    let client = Client::new(config(&registry.insecure()));
+    let (from, to) = (
+        registry.reference("team/from"),
+        registry.reference("team/to"),
+    );
+    let blob = layer(b"layer");
+    let body = BlobBody::Bytes("layer".into());
+    client.push_blob(&from, &blob, body, NOBODY).await.unwrap();
+    let mount = async |digest: &Digest| client.mount_blob(&to, &from, digest, NOBODY).await;
+    assert!(mount(&blob.digest).await.unwrap());
+    assert!(client.blob_exists(&to, &blob.digest, NOBODY).await.unwrap());
+    let missing = Digest::of(b"missing");
+    assert!(!mount(&missing).await.unwrap());
+    assert!(!client.blob_exists(&to, &missing, NOBODY).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_registry_that_mounts_nothing_is_left_without_an_open_upload() {
+    let server = Server::start(|request| match request.method.as_str() {
+        "POST" => Reply::status(202).with("Location", "/v2/to/blobs/uploads/1"),
+        _ => Reply::status(204),
+    })
+    .await;
+    let (to, from) = (server.reference("to"), server.reference("from"));
+    let digest = Digest::of(b"layer");
+    let mounted = client(&server)
+        .mount_blob(&to, &from, &digest, NOBODY)
+        .await;
+    assert!(!mounted.unwrap());
+    let post = &server.requests()[0];
+    assert_eq!(post.query, format!("mount={digest}&from=from"));
+    assert_eq!(server.log()[1], "DELETE /v2/to/blobs/uploads/1");
+}
+
+#[tokio::test]
+async fn the_token_for_a_mount_may_read_the_other_repository() {
+    for credentials in [
+        Credentials::basic("ali", "sesame"),
+        Credentials::IdentityToken("rt".to_owned()),
+    ] {
+        let server = Server::start(|request| match request.path.as_str() {
+            "/token" => Reply::ok(r#"{"token":"t"}"#),
+            _ if request.header("authorization") == "Bearer t" => Reply::status(201),
+            _ => {
+                let realm = format!("Bearer realm=\"http://{}/token\"", request.header("host"));
+                Reply::status(401).with("WWW-Authenticate", realm)
+            }
+        })
+        .await;
+        let (to, from) = (server.reference("to"), server.reference("from"));
+        let digest = Digest::of(b"layer");
+        let client = client(&server);
+        let mounted = client.mount_blob(&to, &from, &digest, &credentials);
+        assert!(mounted.await.unwrap());
+        let requests = server.requests();
+        let asked = requests.iter().find(|request| request.path == "/token");
+        let asked = asked.unwrap();
+        let words = format!("{}{}", asked.query, String::from_utf8_lossy(&asked.body));
+        let scopes: Vec<_> = url::form_urlencoded::parse(words.as_bytes())
+            .filter(|(name, _)| name == "scope")
+            .map(|(_, scope)| scope.into_owned())
+            .collect();
+        let scopes = scopes.join(" ");
+        assert_eq!(scopes, "repository:to:pull,push repository:from:pull");
+    }
+}
+
+#[tokio::test]
+async fn a_tag_and_a_digest_are_deleted_by_digest() {
+    let Some(registry) = RealRegistry::start(false) else {
+        return;
+    };
+    let client = Client::new(config(&registry.insecure()));
+    let put = async |tag: &str, platform: &str| {
+        let name = registry.reference(&format!("x:{tag}"));
+        let text = format!(r#"{{"architecture":"{platform}","os":"linux"}}"#);
+        let config = Descriptor::of(MediaType::OciConfig, text.as_bytes());
+        let body = BlobBody::Bytes(text.into());
+        client
+            .push_blob(&name, &config, body, NOBODY)
+            .await
+            .unwrap();
+        let manifest = Manifest::new(MediaType::OciManifest, config, Vec::new());
+        let bytes = Bytes::from(serde_json::to_vec(&manifest).unwrap());
+        let pushed = client.push_manifest(&name, &MediaType::OciManifest, bytes, NOBODY);
+        (name.clone(), pushed.await.unwrap())
+    };
+    let (by_tag, digest) = put("a", "amd64").await;
+    assert_eq!(client.delete(&by_tag, NOBODY).await.unwrap(), digest);
+    let (again, second) = put("b", "arm64").await;
+    let by_digest = again.without_tag().with_digest(second.clone());
+    assert_eq!(client.delete(&by_digest, NOBODY).await.unwrap(), second);
+    for gone in [&by_tag, &again, &by_digest] {
+        let error = failure(client.manifest(gone, NOBODY).await);
+        assert!(matches!(&error, Error::NotFound { .. }), "{error}");
+        let error = failure(client.delete(gone, NOBODY).await);
+        assert!(matches!(&error, Error::NotFound { .. }), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn dockers_manifests_and_lists_come_back_as_what_they_are() {
+    let Some(registry) = RealRegistry::start(false) else {
+        return;
+    };
+    let client = Client::new(config(&registry.insecure()));
+    let name = registry.reference("docker:1");
+    let content = r#"{"architecture":"arm64","os":"linux"}"#;
+    let config = Descriptor::of(MediaType::DockerConfig, content.as_bytes());
+    let body = BlobBody::Bytes(content.into());
+    client
+        .push_blob(&name, &config, body, NOBODY)
+        .await
+        .unwrap();
+    let manifest = Manifest::new(MediaType::DockerManifest, config, Vec::new());
+    let bytes = Bytes::from(serde_json::to_vec(&manifest).unwrap());
+    let mut entry = Descriptor::of(MediaType::DockerManifest, &bytes);
+    entry.platform = Platform::parse("linux/arm64");
+    let by_digest = name.without_tag().with_digest(entry.digest.clone());
+    let pushed = client.push_manifest(&by_digest, &MediaType::DockerManifest, bytes, NOBODY);
+    pushed.await.unwrap();
+    let list = Index {
+        schema_version: 2,
+        media_type: Some(MediaType::DockerManifestList),
+        artifact_type: None,
+        manifests: vec![entry.clone()],
+        subject: None,
+        annotations: Default::default(),
+    };
+    let bytes = Bytes::from(serde_json::to_vec(&list).unwrap());
+    let kind = MediaType::DockerManifestList;
+    let pushed = client.push_manifest(&name, &kind, bytes, NOBODY);
+    pushed.await.unwrap();
+
+    let fetched = client.manifest(&name, NOBODY).await.unwrap();
+    assert_eq!(fetched.media_type, MediaType::DockerManifestList);
+    assert!(matches!(fetched.parsed, AnyManifest::Index(_)));
+    let platform = Platform::parse("linux/arm64").unwrap();
+    let image = client.image(&name, &platform, NOBODY).await.unwrap();
+    assert_eq!(image.fetched.media_type, MediaType::DockerManifest);
+    assert_eq!(image.fetched.digest, entry.digest);
+}
+
+#[tokio::test]
+async fn a_registry_is_told_which_manifests_are_understood() {
+    let server = Server::start(only_manifest).await;
+    let pulled = client(&server)
+        .manifest(&server.reference("x"), NOBODY)
+        .await;
+    pulled.unwrap();
+    let [request] = server.requests().try_into().unwrap();
+    let accepted: Vec<_> = request.header("accept").split(", ").collect();
+    for kind in [
+        MediaType::OciManifest,
+        MediaType::OciIndex,
+        MediaType::DockerManifest,
+        MediaType::DockerManifestList,
+    ] {
+        assert!(accepted.contains(&kind.as_str()), "{accepted:?}");
+    }
+    assert_eq!(accepted.len(), 4, "schema 1 is not asked for: {accepted:?}");
+}
