@@ -129,7 +129,12 @@ impl<'a> Extractor<'a> {
                 self.set_times()?;
             }
             match self.add(archive, &entry) {
-                Ok(()) => {}
+                // A directory that no entry is about has no time but this one, whenever it is made.
+                Ok(()) => {
+                    for path in self.directories.take_implied() {
+                        self.set_time_later(&path, (0, 0));
+                    }
+                }
                 Err(Stop::Archive(error)) => return Err(malformed(error)),
                 Err(Stop::Flaw(flaw)) => {
                     return Err(LayerError::Entry {

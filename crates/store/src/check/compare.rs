@@ -86,16 +86,18 @@ fn join(path: &[u8], name: &[u8]) -> Vec<u8> {
     joined
 }
 
-/// What of an inode an archive determines. The size of a directory is the file system's affair.
+/// What of an inode an archive determines. The size of a directory is the file system's affair, and a
+/// whiteout has no time.
 fn facts(stat: &Stat) -> (u32, u32, u32, u64, i64, i64, u64) {
     let directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+    let whiteout = crate::extract::is_whiteout(stat);
     (
         stat.st_mode,
         stat.st_uid,
         stat.st_gid,
         stat.st_rdev,
         if directory { 0 } else { stat.st_size },
-        stat.st_mtime,
+        if whiteout { 0 } else { stat.st_mtime },
         if directory { 0 } else { stat.st_nlink },
     )
 }

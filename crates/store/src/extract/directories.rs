@@ -26,6 +26,8 @@ const LINKS: usize = 40;
 pub(super) struct Directories<'a> {
     root: BorrowedFd<'a>,
     open: HashMap<Vec<u8>, Rc<OwnedFd>>,
+    /// Made since somebody looked, without an entry of the archive.
+    implied: Vec<Vec<u8>>,
 }
 
 impl<'a> Directories<'a> {
@@ -33,7 +35,13 @@ impl<'a> Directories<'a> {
         Directories {
             root,
             open: HashMap::new(),
+            implied: Vec::new(),
         }
+    }
+
+    /// The directories that were made as parents only since this was asked last.
+    pub(super) fn take_implied(&mut self) -> Vec<Vec<u8>> {
+        std::mem::take(&mut self.implied)
     }
 
     /// Keeps the descriptor of a directory that was just made or opened.
@@ -87,7 +95,10 @@ impl<'a> Directories<'a> {
             return self.resolve(path).map_err(EntryFlaw::sys("open a parent"));
         }
         match mkdirat(&parent, last, Mode::RWXU) {
-            Ok(()) => return implicit(parent.as_fd(), last, false),
+            Ok(()) => {
+                self.implied.push(path.to_vec());
+                return implicit(parent.as_fd(), last, false);
+            }
             Err(Errno::EXIST) => {}
             Err(e) => return Err(EntryFlaw::sys("mkdir")(e)),
         }
@@ -95,6 +106,7 @@ impl<'a> Directories<'a> {
         if is_whiteout(&there) {
             unlinkat(&parent, last, AtFlags::empty()).map_err(EntryFlaw::sys("replace"))?;
             mkdirat(&parent, last, Mode::RWXU).map_err(EntryFlaw::sys("mkdir"))?;
+            self.implied.push(path.to_vec());
             return implicit(parent.as_fd(), last, true);
         }
         // Nothing but a symbolic link to what is not there yet is left.
