@@ -6,65 +6,9 @@
 
 mod support;
 
-use std::os::unix::process::CommandExt;
-use std::process::Command;
-
 use serde_json::json;
 use support::{Lab, soon};
-
-/// How a call under the knife ended.
-#[derive(Debug, PartialEq, Eq)]
-enum End {
-    Killed,
-    /// There were no more stops than this.
-    Finished {
-        stops: usize,
-    },
-}
-
-/// Runs a command up to its n-th stop at a system call (each has two: entry and exit) and kills
-/// it there. Only the command itself is traced, not what it clones.
-fn kill_at(command: &mut Command, stop: usize) -> End {
-    // SAFETY: between fork and exec only ptrace(PTRACE_TRACEME) is called, which takes no memory.
-    unsafe {
-        command.pre_exec(
-            || match libc::ptrace(libc::PTRACE_TRACEME, 0, 0_usize, 0_usize) {
-                0 => Ok(()),
-                _ => Err(std::io::Error::last_os_error()),
-            },
-        );
-    }
-    // A child that stops at its execve is no failure of spawn: its pipe closes there.
-    let mut child = command.spawn().unwrap();
-    let pid = i32::try_from(child.id()).unwrap();
-    let mut signal = 0;
-    let mut count = 0;
-    let end = loop {
-        let mut status = 0;
-        // SAFETY: `status` outlives the call; `pid` is our child, which nobody else reaps.
-        let found = unsafe { libc::waitpid(pid, &raw mut status, libc::__WALL) };
-        assert_eq!(found, pid);
-        if libc::WIFEXITED(status) || libc::WIFSIGNALED(status) {
-            break End::Finished { stops: count };
-        }
-        if count == stop {
-            child.kill().unwrap();
-            break End::Killed;
-        }
-        let stopped_by = libc::WSTOPSIG(status);
-        // SIGTRAP is ptrace's own; what came from elsewhere goes on to the command.
-        if stopped_by != libc::SIGTRAP {
-            signal = stopped_by;
-        }
-        // SAFETY: the child is stopped and ours; the address is ignored.
-        unsafe { libc::ptrace(libc::PTRACE_SYSCALL, pid, 0_usize, signal as usize) };
-        signal = 0;
-        count += 1;
-    };
-    // One that has ended was reaped above.
-    let _ = child.wait();
-    end
-}
+use testkit::kill::{End, Stops, kill_at};
 
 /// After a kill: whatever it was, it goes.
 fn clears_up(lab: &Lab, stop: usize) {
@@ -103,7 +47,7 @@ fn killed_everywhere(arguments: &[&str], stride: usize, prepare: fn(&mut Lab)) {
     loop {
         prepare(&mut lab);
         let (mut command, _, _) = lab.command(arguments);
-        let end = kill_at(&mut command, stop);
+        let end = kill_at(&mut command, Stops::Calls, stop).unwrap();
         clears_up(&lab, stop);
         match end {
             End::Killed => kills += 1,

@@ -6,6 +6,7 @@
 mod containerd;
 mod gnupg;
 pub mod images;
+pub mod kill;
 pub mod leftovers;
 pub mod net;
 mod node;

@@ -97,15 +97,24 @@ pub(crate) fn machine(test: impl FnOnce(&mut Machine)) {
 impl Machine {
     /// Pushes a busybox with this default command.
     pub(crate) fn push(&self, name: &str, words: &[&str]) {
+        let config = serde_json::json!({ "Cmd": words, "Env": ["PATH=/bin", "FROM=image"] });
+        self.push_layers(name, &[images::busybox().expect("busybox-static")], config);
+    }
+
+    /// Pushes an image of these layers.
+    pub(crate) fn push_layers(
+        &self,
+        name: &str,
+        layers: &[images::Layer],
+        config: serde_json::Value,
+    ) {
         let tokio = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .expect("an async runtime");
-        let config = serde_json::json!({ "Cmd": words, "Env": ["PATH=/bin", "FROM=image"] });
         let client = images::client(&[&self.registry.host()]).expect("a client");
-        let layers = [images::busybox().expect("busybox-static")];
         tokio
-            .block_on(images::push(&client, name, &layers, config))
+            .block_on(images::push(&client, name, layers, config))
             .expect("push the image");
     }
 
