@@ -27,6 +27,7 @@ pub mod manifest;
 mod mutator;
 pub mod platform;
 pub mod policy;
+mod progress;
 mod reference;
 pub mod registries;
 pub mod registries_d;
@@ -44,6 +45,7 @@ pub use error::{At, Attempt, Error, ManifestFlaw, ProtocolFlaw, RedirectFlaw, Re
 pub use manifest::{AnyManifest, Compression, Descriptor, Index, Manifest, MediaType};
 pub use platform::Platform;
 pub use policy::{Demands, Policy};
+pub use progress::{BlobStep, BlobWatch};
 pub use reference::{Reference, ReferenceFlaw};
 pub use registries::{Registries, RegistriesPaths, Source};
 pub use registries_d::RegistriesD;

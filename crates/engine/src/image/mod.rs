@@ -13,6 +13,8 @@ pub use trust::policy;
 pub use image::Credentials;
 /// What an image's containers start with, and how it was made.
 pub use image::ImageConfig;
+/// Who watches the blobs of an image come, and what is to be seen.
+pub use image::{BlobStep, BlobWatch};
 /// An image in the store.
 pub use store::ImageRecord;
 
@@ -26,4 +28,6 @@ pub struct PullRequest {
     /// The Kubernetes namespace of the pod that needs it; empty if none does. A policy of its own may hold
     /// there.
     pub namespace: String,
+    /// Who is told how it goes on.
+    pub watch: BlobWatch,
 }

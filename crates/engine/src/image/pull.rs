@@ -11,9 +11,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use image::{
-    AuthFiles, Client, ClientConfig, Credentials, Demands, Descriptor, Digest, Fetched,
-    ImageConfig, ImageManifest, Platform, Reference, Registries, RegistriesD, RegistriesPaths,
-    Source,
+    AuthFiles, BlobStep, BlobWatch, Client, ClientConfig, Credentials, Demands, Descriptor, Digest,
+    Fetched, ImageConfig, ImageManifest, Platform, Reference, Registries, RegistriesD,
+    RegistriesPaths, Source,
 };
 use store::{Document, Lease, NewImage, Store};
 use tokio::sync::{Mutex as AsyncMutex, Semaphore, mpsc};
@@ -158,12 +158,12 @@ impl Engine {
         let turn = fetcher.turn(&reference.to_string());
         let _turn = turn.lock().await;
         let credentials = request.credentials.clone();
-        let credentials = credentials.unwrap_or(Credentials::Stored);
         Pull {
             engine: self.clone(),
             reference: reference.clone(),
-            credentials,
+            credentials: credentials.unwrap_or(Credentials::Stored),
             demands,
+            watch: request.watch.clone(),
         }
         .run()
         .await
@@ -175,6 +175,7 @@ struct Pull {
     reference: Reference,
     credentials: Credentials,
     demands: Demands,
+    watch: BlobWatch,
 }
 
 impl Pull {
@@ -238,6 +239,7 @@ impl Pull {
                 ),
             ));
         }
+        self.watch.tell(descriptor, BlobStep::Begun);
         let mut stream = self
             .client()
             .blob(&chosen.fetched.source, descriptor, &self.credentials)
@@ -247,6 +249,7 @@ impl Pull {
         while let Some(chunk) = stream.next().await {
             bytes.extend_from_slice(&chunk.map_err(|e| self.error(e))?);
         }
+        self.watch.tell(descriptor, BlobStep::Done);
         Ok(bytes.into())
     }
 
@@ -302,8 +305,11 @@ impl Pull {
             Ok(store.hold_layer(&held, &wanted)? && store.hold_blob(&held, &blob)?)
         };
         if blocking(self.engine.store().clone(), there).await? {
+            self.watch.tell(&descriptor, BlobStep::There);
             return Ok(());
         }
+        self.watch.tell(&descriptor, BlobStep::Begun);
+        let watched = descriptor.clone();
         let mut stream = self
             .client()
             .blob_unverified(source, &descriptor, &self.credentials)
@@ -323,7 +329,10 @@ impl Pull {
             )
         });
         let mut download = None;
+        let mut received = 0;
         while let Some(chunk) = stream.next().await {
+            received += chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
+            self.watch.tell(&watched, BlobStep::At(received));
             let message = chunk.map_err(|e| {
                 let text = e.to_string();
                 download = Some(e);
@@ -340,7 +349,11 @@ impl Pull {
             .map_err(|e| Error::io("join", "unpack task")(std::io::Error::other(e)))?;
         match download {
             Some(error) => Err(self.error(error)),
-            None => Ok(unpacked?),
+            None => {
+                unpacked?;
+                self.watch.tell(&watched, BlobStep::Done);
+                Ok(())
+            }
         }
     }
 

@@ -18,6 +18,7 @@ pub(crate) fn pull_request(request: cri::PullImageRequest) -> Result<PullRequest
         image: name("image", request.image)?,
         credentials,
         namespace,
+        ..PullRequest::default()
     })
 }
 
