@@ -70,7 +70,9 @@ fn dispatch(mut cli: Cli) -> Result<ExitCode, Failure> {
 
 /// What registries warn of, people are told of.
 fn show_warnings() {
-    image::show_warnings(|registry, words| eprintln!("Warning: {registry}: {words}"));
+    image::show_warnings(|registry, words| {
+        progress::note(&format!("Warning: {registry}: {words}"));
+    });
 }
 
 fn on_node(global: &Global, command: NodeCommand) -> Result<ExitCode, Failure> {

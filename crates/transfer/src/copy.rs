@@ -9,11 +9,11 @@ use std::sync::Arc;
 use futures_util::stream;
 use futures_util::{FutureExt, StreamExt};
 use image::{
-    AnyManifest, Compression, Descriptor, Digest, ImageConfig, Index, Manifest, MediaType,
-    Platform, Policy,
+    AnyManifest, BlobStep, Compression, Descriptor, Digest, ImageConfig, Index, Manifest,
+    MediaType, Platform, Policy,
 };
 
-use crate::chunks;
+use crate::chunks::{self, Chunks};
 use crate::convert::{self, Format};
 use crate::document::Document;
 use crate::error::{Error, Result};
@@ -78,12 +78,8 @@ impl Default for Options {
 /// What happens, for whoever watches.
 #[derive(Debug, Clone, Copy)]
 pub enum Event<'a> {
-    /// A layer begins to move.
-    Layer(&'a Descriptor),
-    /// A layer was there already.
-    Skipped(&'a Descriptor),
-    /// The config begins to move.
-    Config(&'a Descriptor),
+    /// A step of a layer or config.
+    Blob(&'a Descriptor, BlobStep),
     /// One image of an index begins: which one, from 1, and of how many.
     Instance(&'a Digest, usize, usize),
     /// The manifest is written.
@@ -368,34 +364,44 @@ impl Copy<'_> {
         for_what: Use<'_>,
         plan: &Plan,
     ) -> Result<Option<Descriptor>> {
-        let event = |there: bool| match (for_what, there) {
-            (Use::Config, _) => Event::Config(descriptor),
-            (_, true) => Event::Skipped(descriptor),
-            (_, false) => Event::Layer(descriptor),
-        };
+        let tell = |step| (self.watch)(Event::Blob(descriptor, step));
         match plan {
             Plan::Keep => {
                 let from = self.source.repository();
                 if self.target.has_blob(descriptor, for_what, from).await? {
-                    (self.watch)(event(true));
+                    tell(BlobStep::There);
                     return Ok(None);
                 }
-                (self.watch)(event(false));
+                tell(BlobStep::Begun);
                 let open = || {
                     let open = async {
-                        let chunks = self.source.blob(descriptor).await?;
+                        let chunks = self.watched(descriptor).await?;
                         Ok(chunks::verified(chunks, descriptor))
                     };
                     open.boxed()
                 };
                 self.target.put_blob(descriptor, for_what, &open).await?;
+                tell(BlobStep::Done);
                 Ok(None)
             }
             Plan::Recode(to) => {
-                (self.watch)(event(false));
-                self.recoded(descriptor, for_what, *to).await.map(Some)
+                tell(BlobStep::Begun);
+                let recoded = self.recoded(descriptor, for_what, *to).await?;
+                tell(BlobStep::Done);
+                Ok(Some(recoded))
             }
         }
+    }
+
+    /// A blob from its beginning, of which whoever watches sees each byte.
+    async fn watched(&self, descriptor: &Descriptor) -> Result<Chunks> {
+        let (watch, watched) = (Arc::clone(self.watch), descriptor.clone());
+        let mut at = 0;
+        let chunks = self.source.blob(descriptor).await?.inspect(move |chunk| {
+            at += chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
+            watch(Event::Blob(&watched, BlobStep::At(at)));
+        });
+        Ok(chunks.boxed())
     }
 
     async fn recoded(
@@ -408,7 +414,7 @@ impl Copy<'_> {
             Use::Layer(diff_id) => diff_id.cloned(),
             Use::Config => None,
         };
-        let chunks = chunks::verified(self.source.blob(layer).await?, layer);
+        let chunks = chunks::verified(self.watched(layer).await?, layer);
         let digest = layer.digest.clone();
         let recoded: Recoded =
             recode::recode(chunks, digest, diff_id, to, self.options.level).await?;

@@ -2,13 +2,12 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use image::Compression;
-use transfer::{Event, Instances, Location, Options, Watch};
+use transfer::{Instances, Location, Options};
 
-use crate::Failure;
 use crate::cli::Global;
+use crate::{Failure, progress};
 
 pub(crate) mod flags;
 
@@ -90,31 +89,11 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         Some("index-only") => options.instances = Instances::IndexOnly,
         _ => {}
     }
-    let watch = watch(args.quiet);
+    let watch = progress::watch(args.quiet);
     let copied = flags::copy((&from, &source), (&to, &target), &options, &watch)?;
     if let Some(file) = &args.digestfile {
         std::fs::write(file, copied.digest.to_string())
             .map_err(|e| Failure::new(format!("write {}: {e}", file.display())))?;
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Tells what happens, in skopeo's words.
-pub(crate) fn watch(quiet: bool) -> Watch {
-    Arc::new(move |event| {
-        if quiet {
-            return;
-        }
-        match event {
-            Event::Layer(layer) => println!("Copying blob {}", layer.digest),
-            Event::Skipped(layer) => {
-                println!("Copying blob {} skipped: already exists", layer.digest)
-            }
-            Event::Config(config) => println!("Copying config {}", config.digest),
-            Event::Instance(digest, number, count) => {
-                println!("Copying image {digest} ({number}/{count})");
-            }
-            Event::Manifest => println!("Writing manifest to image destination"),
-        }
-    })
 }

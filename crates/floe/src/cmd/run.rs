@@ -29,6 +29,9 @@ pub(crate) struct Args {
     /// When to pull: missing, always, never
     #[arg(long, default_value = "missing", value_parser = ["missing", "always", "never"])]
     pull: String,
+    /// Do not show how the image is pulled
+    #[arg(long, short)]
+    quiet: bool,
     /// Name [default: two words at random]
     #[arg(long)]
     name: Option<String>,
@@ -82,7 +85,7 @@ fn image(engine: &Engine, args: &Args) -> Result<String, Failure> {
         None if args.pull == "never" => {
             Err(Failure::new(format!("{}: image not known", args.image)))
         }
-        None => progress::pull(engine, &args.image, false),
+        None => progress::pull(engine, &args.image, args.quiet),
     }
 }
 

@@ -9,10 +9,10 @@ use image::{AnyManifest, Reference};
 use transfer::{ArchiveWriter, Format, Location, Options, Source, Target};
 
 use super::copy::flags::format;
-use super::copy::watch;
 use super::sign::SignFlags;
 use crate::Failure;
 use crate::cli::Global;
+use crate::progress::watch;
 use crate::remote::{self, Flags, PolicyFlags, Remote};
 
 /// Options of `floe push`.

@@ -10,9 +10,9 @@ use clap::ValueEnum;
 use transfer::{Location, Options};
 
 use super::copy::flags::{self, Shape, Sides};
-use super::copy::watch;
 use crate::Failure;
 use crate::cli::Global;
+use crate::progress::watch;
 use crate::remote::Remote;
 
 mod list;

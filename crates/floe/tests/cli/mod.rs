@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test file uses a part of this")]
 
 pub(crate) mod foreign;
+pub(crate) mod screen;
 pub(crate) mod served;
 pub(crate) mod signed;
 
@@ -163,13 +164,18 @@ impl Machine {
 
     /// Starts `floe` on a terminal of 30 rows and 100 columns.
     pub(crate) fn on_terminal(&self, arguments: &[&str]) -> Terminal {
+        self.on_terminal_of((30, 100), arguments)
+    }
+
+    /// The same on one of so many rows and columns.
+    pub(crate) fn on_terminal_of(&self, size: (u16, u16), arguments: &[&str]) -> Terminal {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)
             .expect("a terminal");
         grantpt(&master).expect("grant the terminal");
         unlockpt(&master).expect("unlock the terminal");
         let size = Winsize {
-            ws_row: 30,
-            ws_col: 100,
+            ws_row: size.0,
+            ws_col: size.1,
             ws_xpixel: 0,
             ws_ypixel: 0,
         };
@@ -179,7 +185,11 @@ impl Machine {
         let slave = rustix::fs::open(name, flags, Mode::empty()).expect("open its other side");
         let copy = || Stdio::from(slave.try_clone().expect("a copy"));
         let mut command = self.command(arguments);
-        command.stdin(copy()).stdout(copy()).stderr(copy());
+        command
+            .env("TERM", "xterm")
+            .stdin(copy())
+            .stdout(copy())
+            .stderr(copy());
         // SAFETY: both calls are async-signal-safe and touch only the child.
         unsafe {
             command.pre_exec(|| {

@@ -10,8 +10,8 @@ use super::{open, swap};
 use crate::Failure;
 use crate::cli::Global;
 use crate::cmd::copy::flags::format;
-use crate::cmd::copy::watch;
 use crate::cmd::sign::SignFlags;
+use crate::progress::watch;
 use crate::remote::{self, Flags, PolicyFlags, Remote};
 
 /// Options of `floe manifest push`.
