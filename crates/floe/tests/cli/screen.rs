@@ -46,6 +46,6 @@ pub(crate) fn seen(output: &str, (rows, columns): (u16, u16)) -> Vec<String> {
         }
         lines.resize(lines.len().max(row + 1), Vec::new());
     }
-    let lines = lines.into_iter().map(|line| String::from_iter(line));
+    let lines = lines.into_iter().map(String::from_iter);
     lines.map(|line| line.trim_end().to_owned()).collect()
 }
