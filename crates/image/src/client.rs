@@ -30,6 +30,8 @@ mod exchange;
 mod file;
 #[cfg(test)]
 mod fuzz;
+mod locations;
+mod offer;
 mod proxy;
 mod pull;
 mod push;
@@ -44,6 +46,7 @@ mod upload;
 mod warning;
 
 pub use blob::BlobStream;
+pub use offer::{Offer, Opened};
 pub use proxy::Proxies;
 pub use pull::{Fetched, ImageManifest};
 pub use push::BlobBody;
@@ -53,6 +56,7 @@ pub use warning::{Warnings, show_warnings};
 
 use endpoint::Scheme;
 use exchange::Repo;
+use locations::Locations;
 use token::Logins;
 use transport::Transport;
 
@@ -83,6 +87,9 @@ pub struct ClientConfig {
     pub retry: Retry,
     /// The `User-Agent`.
     pub user_agent: String,
+    /// The directory in which is remembered where blobs were seen, for mounts; without it only the
+    /// client itself remembers.
+    pub locations: Option<PathBuf>,
     /// Who is told when a registry warns.
     pub warnings: Warnings,
 }
@@ -110,6 +117,7 @@ impl Default for ClientConfig {
             stall_timeout: Duration::from_secs(60),
             retry: Retry::default(),
             user_agent: concat!("floe/", env!("CARGO_PKG_VERSION")).to_owned(),
+            locations: None,
             warnings: Warnings::default(),
         }
     }
@@ -152,6 +160,8 @@ struct Inner {
     schemes: Mutex<HashMap<String, Scheme>>,
     /// Registries that turned out to be on this machine: they may lead to others on it.
     near: Mutex<HashSet<String>>,
+    /// Where blobs were seen.
+    locations: Locations,
     /// What registries have warned of.
     warned: warning::Shown,
 }
@@ -169,12 +179,13 @@ impl Client {
         let transport = Transport::new(&config);
         Client {
             inner: Arc::new(Inner {
-                config,
                 transport,
+                locations: Locations::new(config.locations.clone()),
                 logins: Logins::default(),
                 schemes: Mutex::default(),
                 near: Mutex::default(),
                 warned: warning::Shown::default(),
+                config,
             }),
         }
     }

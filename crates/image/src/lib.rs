@@ -36,8 +36,8 @@ mod strict_json;
 
 pub use auth::{AuthFiles, Credentials};
 pub use client::{
-    BlobBody, BlobContent, BlobStream, Client, ClientConfig, Fetched, ImageManifest, Proxies,
-    Retry, Warnings, show_warnings,
+    BlobBody, BlobContent, BlobStream, Client, ClientConfig, Fetched, ImageManifest, Offer, Opened,
+    Proxies, Retry, Warnings, show_warnings,
 };
 pub use config::ImageConfig;
 pub use digest::{Algorithm, Digest, DigestFlaw, Hasher, Verifier};

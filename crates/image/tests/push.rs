@@ -6,9 +6,10 @@
 mod support;
 
 use bytes::Bytes;
+use futures_util::StreamExt;
 use image::{
-    AnyManifest, BlobBody, Client, Credentials, Descriptor, Digest, Error, Index, Manifest,
-    MediaType, Platform,
+    AnyManifest, BlobBody, Client, ClientConfig, Credentials, Descriptor, Digest, Error, Index,
+    Manifest, MediaType, Offer, Platform, Source,
 };
 use support::real::RealRegistry;
 use support::{Reply, Server, client, config, failure, layer, only_manifest};
@@ -28,30 +29,105 @@ async fn a_blob_is_mounted_from_another_repository_without_being_sent() {
     let blob = layer(b"layer");
     let body = BlobBody::Bytes("layer".into());
     client.push_blob(&from, &blob, body, NOBODY).await.unwrap();
-    let mount = async |digest: &Digest| client.mount_blob(&to, &from, digest, NOBODY).await;
-    assert!(mount(&blob.digest).await.unwrap());
+    let offer = async |digest: &Digest| {
+        let offered = client.offer_blob(&to, Some(&from), digest, NOBODY).await;
+        offered.unwrap()
+    };
+    assert!(matches!(offer(&blob.digest).await, Offer::Mounted));
     assert!(client.blob_exists(&to, &blob.digest, NOBODY).await.unwrap());
     let missing = Digest::of(b"missing");
-    assert!(!mount(&missing).await.unwrap());
+    assert!(matches!(offer(&missing).await, Offer::Missing(_)));
     assert!(!client.blob_exists(&to, &missing, NOBODY).await.unwrap());
 }
 
+/// Pushes `layer` to `to` of a server, which may have it in `from`; the requests that were made.
+async fn pushed(server: &Server, client: &Client, from: Option<&str>) -> Vec<String> {
+    let before = server.log().len();
+    let (to, from) = (
+        server.reference("to"),
+        from.map(|name| server.reference(name)),
+    );
+    let blob = layer(b"layer");
+    let offered = client.offer_blob(&to, from.as_ref(), &blob.digest, NOBODY);
+    if let Offer::Missing(opened) = offered.await.unwrap() {
+        let open = || async {
+            let bytes = Ok(Bytes::from_static(b"layer"));
+            Ok(futures_util::stream::iter([bytes]).boxed())
+        };
+        let push = client.push_blob_from(&to, &blob, opened, open, NOBODY);
+        push.await.unwrap();
+    }
+    server.log().split_off(before)
+}
+
 #[tokio::test]
-async fn a_registry_that_mounts_nothing_is_left_without_an_open_upload() {
+async fn the_upload_of_a_registry_that_mounts_nothing_is_used_or_ended() {
+    for (there, last) in [
+        (404, "PUT /v2/to/blobs/uploads/1"),
+        (200, "DELETE /v2/to/blobs/uploads/1"),
+    ] {
+        let server = Server::start(move |request| match request.method.as_str() {
+            "POST" => Reply::status(202).with("Location", "/v2/to/blobs/uploads/1"),
+            "HEAD" => Reply::status(there),
+            _ => Reply::status(204),
+        })
+        .await;
+        let log = pushed(&server, &client(&server), Some("from")).await;
+        let digest = Digest::of(b"layer");
+        let head = format!("HEAD /v2/to/blobs/{digest}");
+        assert_eq!(log, ["POST /v2/to/blobs/uploads/", head.as_str(), last]);
+        let post = &server.requests()[0];
+        assert_eq!(post.query, format!("mount={digest}&from=from"));
+    }
+}
+
+#[tokio::test]
+async fn a_registry_that_refuses_a_mount_gets_the_blob() {
+    for status in [401, 403, 404, 405] {
+        let server = Server::start(move |request| match request.method.as_str() {
+            "POST" if request.query.is_empty() => {
+                Reply::status(202).with("Location", "/v2/to/blobs/uploads/1")
+            }
+            "POST" => Reply::status(status),
+            "HEAD" => Reply::status(404),
+            _ => Reply::status(201),
+        })
+        .await;
+        let log = pushed(&server, &client(&server), Some("from")).await;
+        let last = log.last().map(String::as_str);
+        assert_eq!(last, Some("PUT /v2/to/blobs/uploads/1"), "{status}");
+    }
+}
+
+#[tokio::test]
+async fn a_blob_is_mounted_from_where_this_machine_has_seen_it() {
+    let dir = tempfile::tempdir().unwrap();
     let server = Server::start(|request| match request.method.as_str() {
+        "GET" => Reply::ok("layer"),
+        "POST" if request.query.contains("mount=") => Reply::status(201),
         "POST" => Reply::status(202).with("Location", "/v2/to/blobs/uploads/1"),
-        _ => Reply::status(204),
+        "HEAD" => Reply::status(404),
+        _ => Reply::status(201),
     })
     .await;
-    let (to, from) = (server.reference("to"), server.reference("from"));
-    let digest = Digest::of(b"layer");
-    let mounted = client(&server)
-        .mount_blob(&to, &from, &digest, NOBODY)
-        .await;
-    assert!(!mounted.unwrap());
-    let post = &server.requests()[0];
-    assert_eq!(post.query, format!("mount={digest}&from=from"));
-    assert_eq!(server.log()[1], "DELETE /v2/to/blobs/uploads/1");
+    let settings = || ClientConfig {
+        locations: Some(dir.path().to_owned()),
+        ..config(&support::insecure(&server))
+    };
+    let log = pushed(&server, &Client::new(settings()), None).await;
+    assert_eq!(log.len(), 3, "nothing is known, and it is sent: {log:?}");
+    // One process reads it from a repository, and another one pushes it to a second.
+    let source = Source {
+        reference: server.reference("seen"),
+        ..server.source()
+    };
+    let reader = Client::new(settings());
+    let read = support::pull(&reader, &source, &layer(b"layer")).await;
+    assert_eq!(read.unwrap(), b"layer");
+    let log = pushed(&server, &Client::new(settings()), None).await;
+    assert_eq!(log, ["POST /v2/to/blobs/uploads/"]);
+    let last = server.requests().pop().unwrap();
+    assert!(last.query.ends_with("&from=seen"), "{}", last.query);
 }
 
 #[tokio::test]
@@ -72,8 +148,8 @@ async fn the_token_for_a_mount_may_read_the_other_repository() {
         let (to, from) = (server.reference("to"), server.reference("from"));
         let digest = Digest::of(b"layer");
         let client = client(&server);
-        let mounted = client.mount_blob(&to, &from, &digest, &credentials);
-        assert!(mounted.await.unwrap());
+        let offered = client.offer_blob(&to, Some(&from), &digest, &credentials);
+        assert!(matches!(offered.await.unwrap(), Offer::Mounted));
         let requests = server.requests();
         let asked = requests.iter().find(|request| request.path == "/token");
         let asked = asked.unwrap();

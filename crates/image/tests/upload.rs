@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use image::{BlobContent, Client, Credentials, Descriptor, Error, Result};
+use image::{BlobContent, Client, Credentials, Descriptor, Error, Offer, Opened, Result};
 use support::real::RealRegistry;
 use support::{Reply, Request, Server, client, config, failure, layer, noise};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -26,10 +26,17 @@ fn content(bytes: &Bytes) -> BlobContent {
     stream::iter(parts).boxed()
 }
 
-async fn push(client: &Client, server: &Server, bytes: &Bytes) -> Result<bool> {
+async fn push(client: &Client, server: &Server, bytes: &Bytes) -> Result<()> {
+    let (target, blob) = (server.reference("x"), layer(bytes));
+    let offer = client
+        .offer_blob(&target, None, &blob.digest, NOBODY)
+        .await?;
+    let Offer::Missing(opened) = offer else {
+        panic!("{offer:?}");
+    };
     let open = || async { Ok(content(bytes)) };
     client
-        .push_blob_from(&server.reference("x"), &layer(bytes), open, NOBODY)
+        .push_blob_from(&target, &blob, opened, open, NOBODY)
         .await
 }
 
@@ -98,7 +105,7 @@ async fn an_upload_that_broke_goes_on_where_the_registry_stopped() {
         })
     })
     .await;
-    assert!(push(&client(&server), &server, &bytes).await.unwrap());
+    push(&client(&server), &server, &bytes).await.unwrap();
     assert!(*kept.lock().unwrap() == bytes, "the content is the same");
     assert_eq!(methods(&server), "HEAD POST PUT GET PATCH PATCH PUT");
     let requests = server.requests();
@@ -126,7 +133,7 @@ async fn a_registry_that_takes_less_or_forgets_the_upload_gets_the_rest_or_all_a
         }
     })
     .await;
-    assert!(push(&client(&server), &server, &bytes).await.unwrap());
+    push(&client(&server), &server, &bytes).await.unwrap();
     assert!(*kept.lock().unwrap() == bytes, "the content is the same");
     assert_eq!(
         methods(&server),
@@ -141,7 +148,7 @@ async fn what_is_too_large_for_a_server_goes_in_chunks_that_are_not() {
         (request.body.len() > MIB).then(|| Reply::status(413))
     })
     .await;
-    assert!(push(&client(&server), &server, &bytes).await.unwrap());
+    push(&client(&server), &server, &bytes).await.unwrap();
     assert!(*kept.lock().unwrap() == bytes, "the content is the same");
     assert_eq!(
         methods(&server),
@@ -170,7 +177,7 @@ async fn a_chunk_is_as_large_as_the_registry_wants() {
         }
     })
     .await;
-    assert!(push(&client(&server), &server, &bytes).await.unwrap());
+    push(&client(&server), &server, &bytes).await.unwrap();
     let requests = server.requests();
     let sizes = requests.iter().filter(|request| request.method == "PATCH");
     let sizes: Vec<usize> = sizes.map(|request| request.body.len()).collect();
@@ -210,7 +217,13 @@ async fn content_that_cannot_be_read_is_told_as_that_and_not_tried_again() {
         Ok(broken.boxed() as BlobContent)
     };
     let pushed = client(&server)
-        .push_blob_from(&server.reference("x"), &layer(&bytes), open, NOBODY)
+        .push_blob_from(
+            &server.reference("x"),
+            &layer(&bytes),
+            Opened::default(),
+            open,
+            NOBODY,
+        )
         .await;
     let error = failure(pushed);
     assert!(matches!(error, Error::PushContent { .. }), "{error}");
@@ -274,12 +287,10 @@ async fn a_real_registry_gets_a_blob_through_a_connection_that_breaks() {
     let bytes = Bytes::from(noise(30 * MIB));
     let descriptor: Descriptor = layer(&bytes);
     let open = || async { Ok(content(&bytes)) };
-    assert!(
-        client
-            .push_blob_from(&target, &descriptor, open, NOBODY)
-            .await
-            .unwrap()
-    );
+    client
+        .push_blob_from(&target, &descriptor, Opened::default(), open, NOBODY)
+        .await
+        .unwrap();
     let direct = Client::new(config(&registry.insecure()));
     let source = image::Source {
         insecure: true,

@@ -2,9 +2,12 @@
 //!
 //! Asks the places that registries.conf names; pushes only to the registry itself.
 
-use futures_util::StreamExt;
-use image::{Client, Credentials, Descriptor, Digest, Reference, Signature, Source};
+use std::collections::HashMap;
 use std::io;
+use std::sync::{Mutex, PoisonError};
+
+use futures_util::StreamExt;
+use image::{Client, Credentials, Descriptor, Digest, Offer, Opened, Reference, Signature, Source};
 use tokio::sync::OnceCell;
 
 use crate::chunks::{Chunks, Open};
@@ -84,6 +87,8 @@ pub(crate) struct RegistryTarget {
     client: Client,
     reference: Reference,
     credentials: Credentials,
+    /// Uploads that wait for their blobs.
+    opened: Mutex<HashMap<Digest, Opened>>,
 }
 
 impl RegistryTarget {
@@ -92,35 +97,36 @@ impl RegistryTarget {
             client,
             reference,
             credentials,
+            opened: Mutex::default(),
         }
     }
 
-    pub(crate) async fn has_blob(&self, digest: &Digest) -> Result<bool> {
-        Ok(self
-            .client
-            .blob_exists(&self.reference, digest, &self.credentials)
-            .await?)
-    }
-
-    /// Whether the registry took the blob from another of its repositories, without a copy.
-    pub(crate) async fn mount(&self, from: &Reference, digest: &Digest) -> Result<bool> {
-        let same = from.domain() == self.reference.domain() && from.path() != self.reference.path();
-        if !same {
-            return Ok(false);
+    /// Whether the registry has the blob, or takes it from another of its repositories without a copy.
+    pub(crate) async fn has_blob(&self, digest: &Digest, from: Option<&Reference>) -> Result<bool> {
+        let (reference, credentials) = (&self.reference, &self.credentials);
+        let offer = self.client.offer_blob(reference, from, digest, credentials);
+        match offer.await? {
+            Offer::There | Offer::Mounted => Ok(true),
+            Offer::Missing(opened) => {
+                let mut all = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+                all.insert(digest.clone(), opened);
+                Ok(false)
+            }
         }
-        Ok(self
-            .client
-            .mount_blob(&self.reference, from, digest, &self.credentials)
-            .await?)
     }
 
-    /// Pushes a blob; `open` is called again when a connection breaks.
+    /// Pushes a blob that it has not; `open` is called again when a connection breaks.
     pub(crate) async fn put_blob(&self, descriptor: &Descriptor, open: &Open<'_>) -> Result<()> {
         let content = || async { open().await.map_err(io::Error::other) };
-        self.client
-            .push_blob_from(&self.reference, descriptor, content, &self.credentials)
-            .await?;
-        Ok(())
+        let opened = {
+            let mut all = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+            all.remove(&descriptor.digest).unwrap_or_default()
+        };
+        let (reference, credentials) = (&self.reference, &self.credentials);
+        let pushed =
+            self.client
+                .push_blob_from(reference, descriptor, opened, content, credentials);
+        Ok(pushed.await?)
     }
 
     pub(crate) async fn put_manifest(&self, document: &Document) -> Result<()> {

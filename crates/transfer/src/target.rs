@@ -167,11 +167,7 @@ impl Target {
     ) -> Result<bool> {
         let digest = &descriptor.digest;
         match (&self.kind, for_what) {
-            (Kind::Registry(target), _) => Ok(target.has_blob(digest).await?
-                || match from {
-                    Some(from) => target.mount(from, digest).await?,
-                    None => false,
-                }),
+            (Kind::Registry(target), _) => target.has_blob(digest, from).await,
             (Kind::Layout(target), _) => Ok(target.has_blob(digest)),
             (Kind::DockerArchive(target), _) => Ok(target.has_blob(digest)),
             (Kind::Dir(target), _) => Ok(target.has_blob(digest)),

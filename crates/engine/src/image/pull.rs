@@ -91,6 +91,7 @@ pub fn client_config(config: &Config) -> Result<ClientConfig> {
         auth,
         registries_d: registries_d(config)?,
         certs_dirs: vec![settings.certs_dir.clone()],
+        locations: Some(config.root_table.runroot.join("blobs")),
         ..ClientConfig::default()
     })
 }

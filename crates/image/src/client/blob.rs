@@ -18,7 +18,7 @@ use super::retry::Again;
 use super::transport::chain;
 use super::{Client, PULL};
 use crate::auth::Credentials;
-use crate::digest::Verifier;
+use crate::digest::{Digest, Verifier};
 use crate::error::{At, Error, ProtocolFlaw, Result};
 use crate::manifest::Descriptor;
 use crate::registries::Source;
@@ -87,7 +87,7 @@ impl Client {
         let mut download = Download {
             client: self.clone(),
             repo: self.inner.repo(source, credentials, PULL).await?,
-            path: format!("blobs/{}", descriptor.digest),
+            digest: descriptor.digest.clone(),
             subject: format!("blob {} of {}", descriptor.digest, source.reference.name()),
             size: descriptor.size,
             received: 0,
@@ -111,7 +111,7 @@ impl Client {
 struct Download {
     client: Client,
     repo: Repo,
-    path: String,
+    digest: Digest,
     subject: String,
     size: u64,
     received: u64,
@@ -171,6 +171,8 @@ impl Download {
             let at = self.at();
             verifier.finish(&format!("{} from {}", at.subject, at.endpoint))?;
         }
+        let locations = &self.client.inner.locations;
+        locations.remember(&self.repo.source.reference, &self.digest);
         Ok(None)
     }
 
@@ -220,7 +222,7 @@ impl Download {
     async fn connect(&mut self) -> Result<()> {
         let mut ask = Ask::new(
             Method::GET,
-            Target::Api(self.path.clone()),
+            Target::Api(format!("blobs/{}", self.digest)),
             self.subject.clone(),
         );
         if self.received > 0 {

@@ -10,7 +10,7 @@ use std::sync::Mutex;
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::{Stream, try_unfold};
 use reqwest::header::{CONTENT_TYPE, HeaderValue, LOCATION};
-use reqwest::{Method, StatusCode, Url};
+use reqwest::{Method, Url};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::answer::Answer;
@@ -108,34 +108,8 @@ impl Client {
             BlobBody::Stream(body) => Content::Once(Mutex::new(Some(body)), descriptor.size),
         };
         self.inner.ask(&repo, &put).await?;
+        self.inner.locations.remember(reference, &descriptor.digest);
         Ok(true)
-    }
-
-    /// Asks the registry to take a blob from `from`, another of its repositories. Returns whether it
-    /// did; one that does not may have opened an upload, which is ended.
-    pub async fn mount_blob(
-        &self,
-        reference: &Reference,
-        from: &Reference,
-        digest: &Digest,
-        credentials: &Credentials,
-    ) -> Result<bool> {
-        let repo = Repo {
-            from: Some(from.path().to_owned()),
-            ..self.inner.push_repo(reference, credentials).await?
-        };
-        let subject = format!("blob {digest} from {} to {}", from.name(), reference.name());
-        let target = format!("blobs/uploads/?mount={digest}&from={}", from.path());
-        let ask = Ask::new(Method::POST, Target::Api(target), subject.clone());
-        let answer = self.inner.ask(&repo, &ask).await?;
-        if answer.response.status() == StatusCode::CREATED {
-            return Ok(true);
-        }
-        let end = Ask::new(Method::DELETE, Target::Url(upload_url(&answer)?), subject);
-        if let Err(error) = self.inner.ask(&repo, &end).await {
-            tracing::debug!("an upload that is not needed stays open: {error}");
-        }
-        Ok(false)
     }
 
     /// Deletes what `reference` names: the manifest that its tag means now, or that of its digest,

@@ -19,6 +19,7 @@ use reqwest::{Method, Url};
 use super::Client;
 use super::answer::Answer;
 use super::exchange::{Ask, Content, Repo, Target};
+use super::offer::{self, OpenUpload};
 use super::push::upload_url;
 use super::retry::{Again, Failure};
 use crate::auth::Credentials;
@@ -28,52 +29,50 @@ use crate::reference::Reference;
 
 /// Bytes of a chunk, unless the registry wants more of them or can take fewer only.
 const CHUNK: u64 = 8 << 20;
-/// A registry that wants more at once gets what it gets.
-const MAX_CHUNK: u64 = 64 << 20;
 /// What is too large for a registry even so cannot be sent.
 const MIN_CHUNK: u64 = 64 << 10;
-/// The header in which a registry says how small a chunk may be.
-const CHUNK_MIN_LENGTH: &str = "oci-chunk-min-length";
 
 /// The content of a blob, from its beginning.
 pub type BlobContent = BoxStream<'static, io::Result<Bytes>>;
 
 impl Client {
-    /// Pushes a blob as [`push_blob`](Client::push_blob) does, and goes on after broken connections:
-    /// `open` gives the content from its beginning, each time that it is called. Returns whether it had
-    /// to be sent.
+    /// Pushes a blob that the repository of `reference` lacks, as [`offer_blob`](Client::offer_blob) has
+    /// found, and goes on after broken connections: `open` gives the content from its beginning, each
+    /// time that it is called.
     pub async fn push_blob_from<F, Opened>(
         &self,
         reference: &Reference,
         descriptor: &Descriptor,
+        offered: offer::Opened,
         open: F,
         credentials: &Credentials,
-    ) -> Result<bool>
+    ) -> Result<()>
     where
         F: Fn() -> Opened + Send + Sync,
         Opened: Future<Output = io::Result<BlobContent>> + Send,
     {
         let repo = self.inner.push_repo(reference, credentials).await?;
-        if self.inner.has_blob(&repo, &descriptor.digest).await? {
-            return Ok(false);
-        }
+        let min_chunk = offered.0.as_ref().map_or(0, |upload| upload.min_chunk);
         let mut upload = Upload {
             client: self,
             subject: format!("blob {} to {}", descriptor.digest, reference.name()),
             repo,
             descriptor,
             open,
-            url: None,
+            url: offered.0.map(|upload| upload.url),
             offset: 0,
             resume: false,
             chunk: None,
-            min_chunk: 0,
+            min_chunk,
             failures: 0,
             mark: 0,
         };
         loop {
             match upload.attempt().await {
-                Ok(()) => return Ok(true),
+                Ok(()) => {
+                    self.inner.locations.remember(reference, &descriptor.digest);
+                    return Ok(());
+                }
                 Err(stop) => upload.recover(stop).await?,
             }
         }
@@ -151,13 +150,11 @@ where
     /// Opens an upload.
     async fn begin(&mut self) -> Result<Url, Stop> {
         let ask = self.ask(Method::POST, Target::Api("blobs/uploads/".to_owned()));
-        let opened = self.client.inner.ask(&self.repo, &ask).await?;
-        let least = opened
-            .header(CHUNK_MIN_LENGTH)
-            .and_then(|text| text.parse().ok());
-        self.min_chunk = least.unwrap_or(0).min(MAX_CHUNK);
+        let answer = self.client.inner.ask(&self.repo, &ask).await?;
+        let upload = OpenUpload::of(&answer)?;
+        self.min_chunk = upload.min_chunk;
         self.offset = 0;
-        Ok(upload_url(&opened)?)
+        Ok(upload.url)
     }
 
     /// Asks an upload for what it has; nothing when there is no such upload any more.
