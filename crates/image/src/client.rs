@@ -28,8 +28,8 @@ mod dns;
 mod endpoint;
 mod exchange;
 mod file;
-#[cfg(test)]
-mod fuzz;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 mod locations;
 mod offer;
 mod proxy;

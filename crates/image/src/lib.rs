@@ -35,6 +35,8 @@ pub mod signature;
 mod strict_json;
 
 pub use auth::{AuthFiles, Credentials};
+#[cfg(any(test, feature = "fuzz"))]
+pub use client::fuzz;
 pub use client::{
     BlobBody, BlobContent, BlobStream, Client, ClientConfig, Fetched, ImageManifest, Offer, Opened,
     Proxies, Retry, Warnings, show_warnings,

@@ -5,8 +5,8 @@
 
 #[path = "support/fuzz.rs"]
 mod fuzz;
-
-use image::{AnyManifest, Digest, ImageConfig, MediaType, Platform, Reference, Registries};
+#[path = "support/targets.rs"]
+mod targets;
 
 const HEX: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
@@ -23,28 +23,7 @@ fn a_reference_that_is_accepted_is_written_and_read_as_the_same() {
         b"localhost/x:latest",
         b"index.docker.io/library/x",
     ];
-    fuzz::run(60_000, &corpus, |bytes| {
-        let Ok(text) = std::str::from_utf8(bytes) else {
-            return;
-        };
-        let Ok(reference) = Reference::parse(text) else {
-            return;
-        };
-        let written = reference.to_string();
-        assert_eq!(Reference::parse(&written).unwrap(), reference);
-        let plain = |c: char| c.is_ascii_graphic() && !r#"\"<>?#%&{}"#.contains(c);
-        assert!(
-            written.chars().all(plain),
-            "{written:?} goes into URLs and file names"
-        );
-        assert!(
-            reference
-                .path()
-                .split('/')
-                .all(|part| !matches!(part, "" | "." | ".."))
-        );
-        assert!(!reference.domain().is_empty() && !reference.domain().contains('/'));
-    });
+    fuzz::run(60_000, &corpus, targets::reference);
 }
 
 #[test]
@@ -69,32 +48,7 @@ fn a_manifest_that_is_accepted_has_one_kind_and_says_the_same_when_written_again
         index.as_bytes(),
         one.as_bytes(),
     ];
-    let host = Platform::host();
-    fuzz::run(40_000, &corpus, |bytes| {
-        for kind in [
-            None,
-            Some(MediaType::OciManifest),
-            Some(MediaType::OciIndex),
-        ] {
-            let Ok(parsed) = AnyManifest::parse(kind.as_ref().map(MediaType::as_str), bytes) else {
-                continue;
-            };
-            let (written, index) = match &parsed {
-                AnyManifest::Manifest(manifest) => (serde_json::to_vec(manifest).unwrap(), false),
-                AnyManifest::Index(index) => {
-                    // An entry or an error, and no panic.
-                    let _ = index.choose(&host);
-                    (serde_json::to_vec(index).unwrap(), true)
-                }
-            };
-            let media_type = parsed.media_type();
-            assert_eq!(media_type.is_index(), index, "{media_type}");
-            if let Some(kind) = &kind {
-                assert_eq!(kind.is_index(), index);
-            }
-            assert_eq!(AnyManifest::parse(None, &written).unwrap(), parsed);
-        }
-    });
+    fuzz::run(40_000, &corpus, targets::manifest);
 }
 
 #[test]
@@ -108,24 +62,7 @@ fn configs_digests_and_media_types_are_read_or_refused() {
         digest.as_bytes(),
         b"application/vnd.oci.image.manifest.v1+json; charset=utf-8",
     ];
-    fuzz::run(40_000, &corpus, |bytes| {
-        if let Ok(config) = ImageConfig::parse(bytes) {
-            let written = serde_json::to_vec(&config).unwrap();
-            assert_eq!(ImageConfig::parse(&written).unwrap(), config);
-        }
-        let Ok(text) = std::str::from_utf8(bytes) else {
-            return;
-        };
-        if let Ok(digest) = Digest::parse(text) {
-            assert_eq!(digest.to_string(), text);
-            assert!(
-                digest.hex().bytes().all(|b| b.is_ascii_hexdigit()),
-                "it is a file name"
-            );
-        }
-        let media_type = MediaType::from_header(text);
-        assert!(!(media_type.is_manifest() && media_type.is_index()));
-    });
+    fuzz::run(40_000, &corpus, targets::config);
 }
 
 #[test]
@@ -143,14 +80,12 @@ pull-from-mirror = "digest-only"
 [aliases]
 "x" = "a.example/x"
 "#;
-    let name = Reference::parse("a.example/b/c:1").unwrap();
-    fuzz::run(15_000, &[registries], |bytes| {
-        let Ok(text) = std::str::from_utf8(bytes) else {
-            return;
-        };
-        if let Ok(registries) = Registries::parse(text) {
-            let _ = registries.resolve(&name);
-            let _ = registries.candidates("x");
-        }
-    });
+    fuzz::run(15_000, &[registries], targets::registries);
+}
+
+#[test]
+fn a_policy_is_read_or_refused_and_takes_nothing_unsigned_for_signed() {
+    let signed = br#"{"default":[{"type":"reject"}],"transports":{"docker":{"a.example/b":[{"type":"signedBy","keyType":"GPGKeys","keyData":"eA==","signedIdentity":{"type":"remapIdentity","prefix":"a.example","signedPrefix":"b.example"}}],"*.a.example":[{"type":"sigstoreSigned","keyPath":"/k","signedIdentity":{"type":"matchRepository"}}]}}}"#;
+    let open = br#"{"default":[{"type":"insecureAcceptAnything"}],"transports":{"docker-daemon":{"":[{"type":"insecureAcceptAnything"}]}}}"#;
+    fuzz::run(20_000, &[signed, open], targets::policy);
 }

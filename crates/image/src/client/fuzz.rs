@@ -1,4 +1,5 @@
-//! Hostile headers: no panic, no endless loop, and nothing that has no meaning is understood.
+//! Hostile headers: no panic, no endless loop, and nothing that has no meaning is understood. For the
+//! seeded test, and for `fuzz/`.
 
 use reqwest::header::{HeaderMap, HeaderValue, RETRY_AFTER, WARNING, WWW_AUTHENTICATE};
 
@@ -6,8 +7,30 @@ use super::challenge::Challenge;
 use super::retry::retry_after;
 use super::tags::next_link;
 use super::warning::{Shown, Warnings};
-use crate::mutator;
 
+/// Reads any bytes as each header that registries send. Panics when something does not hold.
+pub fn headers(bytes: &[u8]) {
+    let Ok(value) = HeaderValue::from_bytes(bytes) else {
+        return;
+    };
+    let warnings = Warnings::to(|_, words| {
+        assert!(words.chars().count() <= 300 && !words.chars().any(char::is_control));
+    });
+    let mut headers = HeaderMap::new();
+    for name in [WWW_AUTHENTICATE, RETRY_AFTER, WARNING] {
+        headers.append(name, value.clone());
+    }
+    if let Some(Challenge::Bearer { realm, .. }) = Challenge::find(&headers) {
+        assert!(realm.len() <= bytes.len());
+    }
+    let _ = retry_after(&headers);
+    Shown::default().show(&warnings, "a.example", &headers);
+    if let Some(link) = value.to_str().ok().and_then(next_link) {
+        assert!(!link.contains('>'));
+    }
+}
+
+#[cfg(test)]
 #[test]
 fn hostile_headers_are_understood_or_passed_over() {
     let corpus: [&[u8]; 6] = [
@@ -18,24 +41,5 @@ fn hostile_headers_are_understood_or_passed_over() {
         b"Wed, 21 Oct 2015 07:28:00 GMT",
         b"120",
     ];
-    let warnings = Warnings::to(|_, words| {
-        assert!(words.chars().count() <= 300 && !words.chars().any(char::is_control));
-    });
-    mutator::run(60_000, &corpus, |bytes| {
-        let Ok(value) = HeaderValue::from_bytes(bytes) else {
-            return;
-        };
-        let mut headers = HeaderMap::new();
-        for name in [WWW_AUTHENTICATE, RETRY_AFTER, WARNING] {
-            headers.append(name, value.clone());
-        }
-        if let Some(Challenge::Bearer { realm, .. }) = Challenge::find(&headers) {
-            assert!(realm.len() <= bytes.len());
-        }
-        let _ = retry_after(&headers);
-        Shown::default().show(&warnings, "a.example", &headers);
-        if let Some(link) = value.to_str().ok().and_then(next_link) {
-            assert!(!link.contains('>'));
-        }
-    });
+    crate::mutator::run(60_000, &corpus, headers);
 }

@@ -5,10 +5,12 @@
 #![allow(
     dead_code,
     unreachable_pub,
+    unused_imports,
     reason = "each test file is a crate that uses a part"
 )]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+pub mod hostile;
 pub mod tar;
 
 use std::collections::BTreeMap;

@@ -202,7 +202,7 @@ fn pushes(lab: &Lab, image: &str) -> Result<Samples, Error> {
     ]))?;
     let registry = image.split('/').next().unwrap_or_default();
     for round in 0..ROUNDS {
-        // Repositories of their own: nothing is there that could be mounted.
+        // Repositories of their own; from the second round on both know where the registry has the blobs.
         let target = |who: &str| format!("docker://{registry}/{who}/{round}:1");
         let floe = target("floe");
         samples[0].push(timed(|| ok(lab.node.floe(&["copy", &local, &floe])?))?);
