@@ -83,7 +83,7 @@ async fn the_upload_of_a_registry_that_mounts_nothing_is_used_or_ended() {
 
 #[tokio::test]
 async fn a_registry_that_refuses_a_mount_gets_the_blob() {
-    for status in [401, 403, 404, 405] {
+    for status in [401, 403, 404, 405, 500] {
         let server = Server::start(move |request| match request.method.as_str() {
             "POST" if request.query.is_empty() => {
                 Reply::status(202).with("Location", "/v2/to/blobs/uploads/1")

@@ -11,7 +11,7 @@ use super::push::upload_url;
 use super::{Client, Inner};
 use crate::auth::Credentials;
 use crate::digest::Digest;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::reference::Reference;
 
 /// The most that a registry may want in a chunk: it gets what it gets.
@@ -115,19 +115,14 @@ impl Inner {
         let subject = format!("blob {digest} from {} to {to}", from.name());
         let target = format!("blobs/uploads/?mount={digest}&from={}", from.path());
         let ask = Ask::new(Method::POST, Target::Api(target), subject);
-        match self.ask(&repo, &ask).await {
+        match self.ask_once(&repo, &ask).await {
             Ok(answer) if answer.response.status() == StatusCode::CREATED => Ok(Mount::Done),
             Ok(answer) => OpenUpload::of(&answer).map(Mount::Opened),
-            // The other repository may be gone, or nobody's business; a real trouble is met again.
-            Err(
-                error @ (Error::Unauthorized { .. }
-                | Error::NotFound { .. }
-                | Error::UnexpectedStatus { .. }),
-            ) => {
-                tracing::debug!("not mounted: {error}");
+            // The other repository may be gone, or nobody's business; real trouble is met again.
+            Err(failure) => {
+                tracing::debug!("not mounted: {}", failure.error);
                 Ok(Mount::Refused)
             }
-            Err(error) => Err(error),
         }
     }
 }
