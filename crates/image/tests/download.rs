@@ -428,6 +428,25 @@ async fn what_is_no_manifest_is_refused() {
 }
 
 #[tokio::test]
+async fn a_manifest_that_comes_drop_by_drop_is_given_up() {
+    let server = Server::start(|_| Reply {
+        drip: Some(Duration::from_millis(20)),
+        ..Reply::ok(vec![b' '; 1 << 20])
+    })
+    .await;
+    let client = Client::new(image::ClientConfig {
+        stall_timeout: Duration::from_millis(200),
+        retry: Retry {
+            attempts: 1,
+            ..Retry::default()
+        },
+        ..config(&insecure(&server))
+    });
+    let error = failure(client.manifest(&server.reference("x"), NOBODY).await);
+    assert!(error.to_string().contains("too slowly"), "{error}");
+}
+
+#[tokio::test]
 async fn an_index_cannot_lead_around_in_circles_or_lie_about_sizes() {
     let lying = format!(
         r#"{{"schemaVersion":2,"manifests":[{{"mediaType":"{}","digest":"{}","size":1,

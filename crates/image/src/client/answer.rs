@@ -8,6 +8,7 @@ use bytes::{Bytes, BytesMut};
 use reqwest::header::HeaderMap;
 use reqwest::{Response, Url};
 use serde::Deserialize;
+use tokio::time::{Instant, timeout_at};
 
 use super::retry::{Failure, retry_after};
 use super::transport::chain;
@@ -41,8 +42,14 @@ impl Answer {
         self.response.headers().get(name)?.to_str().ok()
     }
 
-    /// Reads the whole body. Errors with [`Error::TooLarge`] above `limit` bytes.
-    pub(super) async fn document(mut self, limit: u64) -> Result<Document, Failure> {
+    /// Reads the whole body. Errors with [`Error::TooLarge`] above `limit` bytes, and when it takes longer
+    /// than `patience`.
+    pub(super) async fn document(
+        mut self,
+        limit: u64,
+        patience: Duration,
+    ) -> Result<Document, Failure> {
+        let deadline = Instant::now() + patience;
         let too_large = |at: &At| {
             Failure::from(Error::TooLarge {
                 at: at.clone(),
@@ -55,19 +62,23 @@ impl Answer {
         }
         let mut body = BytesMut::new();
         loop {
-            match self.response.chunk().await {
-                Ok(Some(chunk)) => body.extend_from_slice(&chunk),
-                Ok(None) => break,
-                Err(error) => {
-                    let (received, expected) = (body.len() as u64, announced.unwrap_or_default());
-                    let error = Error::Truncated {
-                        at: self.at,
-                        expected,
-                        received,
-                        cause: chain(&error),
-                    };
-                    return Err(Failure::transient(error, None));
+            let cause = match timeout_at(deadline, self.response.chunk()).await {
+                Ok(Ok(Some(chunk))) => {
+                    body.extend_from_slice(&chunk);
+                    None
                 }
+                Ok(Ok(None)) => break,
+                Ok(Err(error)) => Some(chain(&error)),
+                Err(_) => Some("it comes too slowly".to_owned()),
+            };
+            if let Some(cause) = cause {
+                let error = Error::Truncated {
+                    at: self.at,
+                    expected: announced.unwrap_or_default(),
+                    received: body.len() as u64,
+                    cause,
+                };
+                return Err(Failure::transient(error, None));
             }
             if body.len() as u64 > limit {
                 return Err(too_large(&self.at));

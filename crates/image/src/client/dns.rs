@@ -149,7 +149,10 @@ impl Dns {
 async fn both(resolver: &TokioResolver, host: &str) -> Result<Vec<IpAddr>, String> {
     let ask = async |kind| {
         let found = resolver.lookup(host, kind).await;
-        found.map(|found| LookupIp::from(found).iter().collect::<Vec<_>>())
+        found.map(|found| {
+            let name = found.query().name().clone();
+            (name, LookupIp::from(found).iter().collect::<Vec<_>>())
+        })
     };
     let (six, four) = (pin!(ask(RecordType::AAAA)), pin!(ask(RecordType::A)));
     let (six, four) = match select(six, four).await {
@@ -160,8 +163,11 @@ async fn both(resolver: &TokioResolver, host: &str) -> Result<Vec<IpAddr>, Strin
         Either::Right((four, six)) => (Some(six.await), four),
     };
     match (six, four) {
-        (Some(Ok(six)), Ok(four)) => Ok(six.into_iter().chain(four).collect()),
-        (Some(Ok(one)), Err(_)) | (None | Some(Err(_)), Ok(one)) => Ok(one),
+        // Search domains may make two names of one: what belongs to another host is not tried.
+        (Some(Ok((name, six))), Ok((same, four))) if name == same => {
+            Ok(six.into_iter().chain(four).collect())
+        }
+        (_, Ok((_, one))) | (Some(Ok((_, one))), Err(_)) => Ok(one),
         (None | Some(Err(_)), Err(error)) => Err(error.to_string()),
     }
 }

@@ -4,6 +4,7 @@
 //! redirect of a write.
 
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::header::{
@@ -139,7 +140,7 @@ impl Inner {
         let mut tried = 0;
         loop {
             let document = match self.ask_once(repo, ask).await {
-                Ok(answer) => answer.document(limit).await,
+                Ok(answer) => answer.document(limit, self.patience()).await,
                 Err(failure) => Err(failure),
             };
             match document {
@@ -164,7 +165,7 @@ impl Inner {
                 .await
             {
                 Ok(sent) => match understand(ask.at(&sent.url), sent.response).await {
-                    Ok(answer) => answer.document(limit).await,
+                    Ok(answer) => answer.document(limit, self.patience()).await,
                     Err(failure) => Err(failure),
                 },
                 Err(failure) => Err(failure),
@@ -174,6 +175,11 @@ impl Inner {
                 Err(failure) => self.config.retry.wait(&mut tried, failure).await?,
             }
         }
+    }
+
+    /// How long a document may take: what comes drop by drop never stalls.
+    fn patience(&self) -> Duration {
+        self.config.stall_timeout.saturating_mul(5)
     }
 
     pub(super) async fn ask_once(&self, repo: &Repo, ask: &Ask) -> Result<Answer, Failure> {

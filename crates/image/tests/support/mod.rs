@@ -62,6 +62,8 @@ pub struct Reply {
     pub length: Option<usize>,
     /// Say no length and never stop.
     pub endless: bool,
+    /// Send the body byte by byte, with a pause after each.
+    pub drip: Option<Duration>,
     /// After the body, send nothing more and keep the connection.
     pub stall: bool,
 }
@@ -255,7 +257,15 @@ async fn write_reply<S: AsyncWrite + Unpin>(
         return stream.shutdown().await;
     }
     let end = reply.cut.unwrap_or(reply.body.len()).min(reply.body.len());
-    stream.write_all(&reply.body[..end]).await?;
+    match reply.drip {
+        Some(pause) => {
+            for byte in &reply.body[..end] {
+                stream.write_all(&[*byte]).await?;
+                tokio::time::sleep(pause).await;
+            }
+        }
+        None => stream.write_all(&reply.body[..end]).await?,
+    }
     stream.flush().await?;
     if reply.endless {
         loop {
