@@ -21,7 +21,7 @@ fn layers_have_the_bytes_that_they_had_and_nothing_is_written() {
             images::busybox().expect("busybox"),
         ];
         let digests = layers.each_ref().map(|tar| Digest::of(tar).to_string());
-        let original = floe.push_layers("odd:1", &layers).to_string();
+        let original = floe.push_here("odd:1", &layers).to_string();
         for driver in ["overlay", "vfs"] {
             let store = Foreign::new(floe, driver, driver);
             store.fill("odd:1", "localhost/odd:1");
@@ -69,7 +69,7 @@ fn a_link_of_a_layer_leads_where_it_leads_in_a_container() {
             Entry::File("link/through", 0o644, b"through a link"),
         ]);
         let layer = layer.expect("a layer");
-        floe.push_layers("link:1", std::slice::from_ref(&layer));
+        floe.push_here("link:1", std::slice::from_ref(&layer));
         let store = Foreign::new(floe, "overlay", "store");
         store.fill("link:1", "localhost/link:1");
         store.copy("localhost/link:1", &store.dir("out")).ok();
@@ -155,8 +155,8 @@ fn what_podman_built_is_copied_as_it_is() {
 fn names_mean_what_they_mean_to_skopeo() {
     machine(|floe| {
         let store = Foreign::new(floe, "vfs", "store");
-        let digest = floe.push_layers("one:1", &[plain_layer()]).to_string();
-        let other = floe.push_layers("two:1", &[odd_layer()]).to_string();
+        let digest = floe.push_here("one:1", &[plain_layer()]).to_string();
+        let other = floe.push_here("two:1", &[odd_layer()]).to_string();
         store.fill("one:1", "docker.io/library/one:1");
         store.fill("two:1", "localhost/two:latest");
         let images = fs::read_to_string(store.root.join("vfs-images/images.json")).expect("read");
@@ -202,7 +202,7 @@ fn names_mean_what_they_mean_to_skopeo() {
 #[test]
 fn storage_conf_says_where_the_store_and_those_beside_it_are() {
     machine(|floe| {
-        let digest = floe.push_layers("one:1", &[plain_layer()]).to_string();
+        let digest = floe.push_here("one:1", &[plain_layer()]).to_string();
         let shared = Foreign::new(floe, "overlay", "shared");
         shared.fill("one:1", "localhost/shared:1");
         let store = Foreign::new(floe, "overlay", "store");
@@ -255,7 +255,7 @@ fn storage_conf_says_where_the_store_and_those_beside_it_are() {
 fn an_index_that_was_kept_with_its_image_is_read() {
     machine(|floe| {
         let host = floe.registry.host();
-        let inner = floe.push_layers("list:inner", &[plain_layer()]).to_string();
+        let inner = floe.push_here("list:inner", &[plain_layer()]).to_string();
         let list = format!("{host}/list:1");
         floe.floe(&["manifest", "create", "made"]).ok();
         floe.floe(&[

@@ -19,7 +19,7 @@ use testkit::images;
 #[test]
 fn a_store_that_lies_is_not_believed() {
     machine(|floe| {
-        floe.push_layers("one:1", &[plain_layer()]);
+        floe.push_here("one:1", &[plain_layer()]);
         let digest = Digest::of(&plain_layer());
         type Lie = fn(&Foreign<'_>, &Path);
         let lies: [(&str, Lie, &[&str]); 11] = [

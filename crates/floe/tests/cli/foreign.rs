@@ -140,15 +140,9 @@ impl Foreign<'_> {
 }
 
 impl Machine {
-    pub(crate) fn push_layers(&self, name: &str, layers: &[images::Layer]) -> Digest {
-        let tokio = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .expect("an async runtime");
-        let host = self.registry.host();
-        let client = images::client(&[&host]).expect("a client");
-        let name = format!("{host}/{name}");
-        let pushed = images::push(&client, &name, layers, json!({ "Cmd": ["x"] }));
-        tokio.block_on(pushed).expect("push")
+    /// Pushes an image of these layers to the test's registry.
+    pub(crate) fn push_here(&self, name: &str, layers: &[images::Layer]) -> Digest {
+        let name = format!("{}/{name}", self.registry.host());
+        self.push_layers(&name, layers, json!({ "Cmd": ["x"] }))
     }
 }

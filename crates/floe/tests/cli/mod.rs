@@ -102,13 +102,13 @@ impl Machine {
         self.push_layers(name, &[images::busybox().expect("busybox-static")], config);
     }
 
-    /// Pushes an image of these layers.
+    /// Pushes an image of these layers; returns the manifest's digest.
     pub(crate) fn push_layers(
         &self,
         name: &str,
         layers: &[images::Layer],
         config: serde_json::Value,
-    ) {
+    ) -> image::Digest {
         let tokio = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -116,7 +116,7 @@ impl Machine {
         let client = images::client(&[&self.registry.host()]).expect("a client");
         tokio
             .block_on(images::push(&client, name, layers, config))
-            .expect("push the image");
+            .expect("push the image")
     }
 
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
