@@ -514,3 +514,108 @@ async fn an_index_cannot_lead_around_in_circles_or_lie_about_sizes() {
         "{error}"
     );
 }
+
+/// The first and the last byte of a range that has both.
+fn both_ends(request: &support::Request) -> Option<(usize, usize)> {
+    let (from, to) = request
+        .header("range")
+        .strip_prefix("bytes=")?
+        .split_once('-')?;
+    Some((from.parse().ok()?, to.parse().ok()?))
+}
+
+const LARGE: usize = (64 << 20) + 5;
+
+fn part(body: &[u8], from: usize, to: usize) -> Reply {
+    let range = format!("bytes {from}-{to}/{}", body.len());
+    Reply {
+        status: 206,
+        ..Reply::ok(&body[from..=to])
+    }
+    .with("Content-Range", range)
+}
+
+#[tokio::test]
+async fn a_large_blob_comes_in_parts_that_survive_breaks() {
+    let body = noise(LARGE);
+    let content = body.clone();
+    let broken = std::sync::atomic::AtomicBool::new(false);
+    let server = Server::start(move |request| {
+        let (from, to) = both_ends(request).unwrap();
+        let once = || !broken.swap(true, std::sync::atomic::Ordering::Relaxed);
+        match from == 4 << 20 && once() {
+            true => Reply {
+                cut: Some(1_000_000),
+                ..part(&content, from, to)
+            },
+            false => part(&content, from, to),
+        }
+    })
+    .await;
+    let pulled = pull(&client(&server), &server.source(), &layer(&body)).await;
+    assert!(pulled.unwrap() == body);
+    let mut ranges: Vec<_> = server.requests().iter().filter_map(both_ends).collect();
+    ranges.sort_unstable();
+    assert_eq!(ranges.len(), 18, "{ranges:?}");
+    assert_eq!(ranges[0], (0, (4 << 20) - 1));
+    assert!(
+        ranges.contains(&((4 << 20) + 1_000_000, (8 << 20) - 1)),
+        "{ranges:?}"
+    );
+    assert_eq!(ranges[17], (64 << 20, LARGE - 1));
+}
+
+#[tokio::test]
+async fn a_large_blob_comes_whole_from_a_server_without_ranges() {
+    let body = noise(LARGE);
+    let content = body.clone();
+    let server = Server::start(move |request| match request.nth {
+        0 => Reply {
+            cut: Some(10_000_000),
+            ..Reply::ok(content.clone())
+        },
+        _ => Reply::ok(content.clone()),
+    })
+    .await;
+    let pulled = pull(&client(&server), &server.source(), &layer(&body)).await;
+    assert!(pulled.unwrap() == body);
+    assert_eq!(server.log().len(), 2);
+}
+
+#[tokio::test]
+async fn parts_that_are_others_than_those_asked_for_are_refused() {
+    let body = noise(LARGE);
+    for flaw in ["shifted", "whole", "longer", "shorter", "other bytes"] {
+        let content = body.clone();
+        let server = Server::start(move |request| {
+            let (from, to) = both_ends(request).unwrap();
+            match flaw {
+                _ if from == 0 => part(&content, from, to),
+                "shifted" => part(&content, from + 1, to),
+                "whole" => Reply::ok(content.clone()),
+                "longer" => part(&content, from, content.len().min(to + 2) - 1),
+                "shorter" => part(&content, from, to - 1),
+                _ => {
+                    let mut reply = part(&content, from, to);
+                    reply.body[0] ^= 1;
+                    reply
+                }
+            }
+        })
+        .await;
+        let error = failure(pull(&client(&server), &server.source(), &layer(&body)).await);
+        let expected = match flaw {
+            "shifted" | "whole" => matches!(
+                &error,
+                Error::Protocol {
+                    flaw: ProtocolFlaw::Range,
+                    ..
+                }
+            ),
+            "longer" => matches!(&error, Error::TooLarge { .. }),
+            "shorter" => matches!(&error, Error::Truncated { .. }),
+            _ => matches!(&error, Error::DigestMismatch { .. }),
+        };
+        assert!(expected, "{flaw}: {error}");
+    }
+}

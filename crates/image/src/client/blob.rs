@@ -1,14 +1,16 @@
 //! Pulling blobs (distribution-spec, "Pulling blobs") as a stream that survives broken connections.
 //!
-//! After a break the rest is asked for by `Range`. Must never end well with too few, too many or
-//! other bytes than the descriptor says, and never hold more than one chunk.
+//! After a break the rest is asked for by `Range`. A large blob comes in parts over several connections
+//! where the server knows ranges: far away, one connection alone does not fill the line. Must never end
+//! well with too few, too many or other bytes than the descriptor says, and never hold more than one
+//! chunk, or the parts on their way.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures_util::Stream;
-use futures_util::stream::{BoxStream, StreamExt, try_unfold};
+use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt, try_unfold};
 use reqwest::header::{CONTENT_RANGE, HeaderValue, RANGE};
 use reqwest::{Method, StatusCode};
 
@@ -26,6 +28,13 @@ use crate::registries::Source;
 /// How much must come through a connection for it to count as progress. Less would let a server
 /// keep us busy for ever, byte by byte.
 const PROGRESS: u64 = 64 << 10;
+
+/// A blob from this size on comes in parts.
+const IN_PARTS: u64 = 64 << 20;
+/// The size of a part, in bytes.
+const PART: u64 = 4 << 20;
+/// Parts on their way, or held because one before them is late.
+const PARTS: usize = 3;
 
 /// The bytes of a blob. Ends with an error unless all of them came and have the right digest: what
 /// was read before that is not to be used.
@@ -84,38 +93,106 @@ impl Client {
         credentials: &Credentials,
         verifier: Option<Verifier>,
     ) -> Result<BlobStream> {
+        let size = descriptor.size;
         let mut download = Download {
             client: self.clone(),
             repo: self.inner.repo(source, credentials, PULL).await?,
             digest: descriptor.digest.clone(),
             subject: format!("blob {} of {}", descriptor.digest, source.reference.name()),
-            size: descriptor.size,
+            size,
+            end: if size < IN_PARTS { size } else { PART },
+            is_part: size >= IN_PARTS,
             received: 0,
-            verifier,
             answer: None,
             pending: Bytes::new(),
             failures: 0,
             mark: 0,
         };
         download.connect().await?;
-        let chunks = try_unfold(download, |mut download| async move {
-            Ok(download.next().await?.map(|chunk| (chunk, download)))
+        let whole = Whole {
+            client: self.clone(),
+            source: download.repo.source.clone(),
+            digest: descriptor.digest.clone(),
+            at: download.at(),
+            verifier,
+        };
+        let chunks = match download.is_part {
+            true => in_parts(download),
+            false => download.stream(),
+        };
+        let chunks = try_unfold((chunks, whole), |(mut chunks, mut whole)| async move {
+            match chunks.try_next().await? {
+                Some(chunk) => {
+                    whole.update(&chunk);
+                    Ok(Some((chunk, (chunks, whole))))
+                }
+                None => whole.finish().map(|()| None),
+            }
         });
         Ok(BlobStream {
             chunks: chunks.boxed(),
-            size: descriptor.size,
+            size,
         })
     }
 }
 
+/// The parts after and with the first one, in order.
+fn in_parts(first: Download) -> BoxStream<'static, Result<Bytes>> {
+    let (end, size) = (first.end, first.size);
+    let step = usize::try_from(PART).unwrap_or(usize::MAX);
+    let rest: Vec<_> = (end..size)
+        .step_by(step)
+        .map(|from| first.part(from))
+        .collect();
+    let parts = stream::once(async { first }).chain(stream::iter(rest));
+    let parts = parts.map(|part| part.stream().try_collect::<Vec<_>>());
+    let chunks = parts
+        .buffered(PARTS)
+        .map_ok(|chunks| stream::iter(chunks.into_iter().map(Ok)));
+    chunks.try_flatten().boxed()
+}
+
+/// What is known of a blob when all of it has come.
+struct Whole {
+    client: Client,
+    source: Source,
+    digest: Digest,
+    at: At,
+    verifier: Option<Verifier>,
+}
+
+impl Whole {
+    fn update(&mut self, chunk: &[u8]) {
+        if let Some(verifier) = &mut self.verifier {
+            verifier.update(chunk);
+        }
+    }
+
+    fn finish(self) -> Result<()> {
+        if let Some(verifier) = self.verifier {
+            let At { subject, endpoint } = &self.at;
+            verifier.finish(&format!("{subject} from {endpoint}"))?;
+        }
+        let locations = &self.client.inner.locations;
+        locations.remember(&self.source.reference, &self.digest);
+        Ok(())
+    }
+}
+
+/// A range of a blob, on its way.
 struct Download {
     client: Client,
     repo: Repo,
     digest: Digest,
     subject: String,
+    /// Of the whole blob.
     size: u64,
+    /// Where the range ends.
+    end: u64,
+    /// Others fetch what is before and after it.
+    is_part: bool,
+    /// All before this place is here, or is another's affair.
     received: u64,
-    verifier: Option<Verifier>,
     answer: Option<Answer>,
     /// The first new bytes of a connection that began too early.
     pending: Bytes,
@@ -126,6 +203,31 @@ struct Download {
 }
 
 impl Download {
+    /// The part that begins here.
+    fn part(&self, from: u64) -> Download {
+        Download {
+            client: self.client.clone(),
+            repo: self.repo.clone(),
+            digest: self.digest.clone(),
+            subject: self.subject.clone(),
+            size: self.size,
+            end: self.size.min(from + PART),
+            is_part: true,
+            received: from,
+            answer: None,
+            pending: Bytes::new(),
+            failures: 0,
+            mark: from,
+        }
+    }
+
+    fn stream(self) -> BoxStream<'static, Result<Bytes>> {
+        let chunks = try_unfold(self, |mut download| async move {
+            Ok(download.next().await?.map(|chunk| (chunk, download)))
+        });
+        chunks.boxed()
+    }
+
     async fn next(&mut self) -> Result<Option<Bytes>> {
         loop {
             if !self.pending.is_empty() {
@@ -139,10 +241,10 @@ impl Download {
             let cause = match answer.response.chunk().await {
                 Ok(Some(chunk)) if chunk.is_empty() => continue,
                 Ok(Some(chunk)) => return self.accept(chunk).map(Some),
-                Ok(None) if self.received == self.size => return self.finish(),
+                Ok(None) if self.received == self.end => return Ok(None),
                 Ok(None) => "the connection ended early".to_owned(),
                 // All is here; that the connection did not end in order is no loss.
-                Err(_) if self.received == self.size => return self.finish(),
+                Err(_) if self.received == self.end => return Ok(None),
                 Err(error) => chain(&error),
             };
             let at = answer.at.clone();
@@ -153,27 +255,14 @@ impl Download {
 
     fn accept(&mut self, chunk: Bytes) -> Result<Bytes> {
         let total = self.received.saturating_add(chunk.len() as u64);
-        if total > self.size {
+        if total > self.end {
             return Err(Error::TooLarge {
                 at: self.at(),
                 limit: self.size,
             });
         }
         self.received = total;
-        if let Some(verifier) = &mut self.verifier {
-            verifier.update(&chunk);
-        }
         Ok(chunk)
-    }
-
-    fn finish(&mut self) -> Result<Option<Bytes>> {
-        if let Some(verifier) = self.verifier.take() {
-            let at = self.at();
-            verifier.finish(&format!("{} from {}", at.subject, at.endpoint))?;
-        }
-        let locations = &self.client.inner.locations;
-        locations.remember(&self.repo.source.reference, &self.digest);
-        Ok(None)
     }
 
     fn at(&self) -> At {
@@ -211,7 +300,7 @@ impl Download {
             }
             None => Err(Error::Truncated {
                 at,
-                expected: self.size,
+                expected: self.end,
                 received: self.received,
                 cause,
             }),
@@ -225,8 +314,11 @@ impl Download {
             Target::Api(format!("blobs/{}", self.digest)),
             self.subject.clone(),
         );
-        if self.received > 0 {
-            let range = format!("bytes={}-", self.received);
+        if self.received > 0 || self.is_part {
+            let range = match self.is_part {
+                true => format!("bytes={}-{}", self.received, self.end - 1),
+                false => format!("bytes={}-", self.received),
+            };
             ask.headers.extend(
                 HeaderValue::try_from(range)
                     .ok()
@@ -238,7 +330,12 @@ impl Download {
             StatusCode::PARTIAL_CONTENT => {
                 range_start(&answer).filter(|start| *start == self.received)
             }
-            _ => Some(0),
+            // The whole blob: a server that does not know ranges, as long as nobody counts on them.
+            _ if self.received == 0 => {
+                (self.end, self.is_part) = (self.size, false);
+                Some(0)
+            }
+            _ => (!self.is_part).then_some(0),
         };
         let Some(begin) = begin else {
             return Err(Error::Protocol {
@@ -261,17 +358,17 @@ impl Download {
             return Ok(());
         };
         let total = begin.saturating_add(length);
-        if total > self.size {
+        if total > self.end {
             return Err(Error::TooLarge {
                 at: answer.at.clone(),
                 limit: self.size,
             });
         }
-        if total < self.size {
+        if total < self.end {
             let cause = "that is all it has".to_owned();
             return Err(Error::Truncated {
                 at: answer.at.clone(),
-                expected: self.size,
+                expected: self.end,
                 received: total,
                 cause,
             });
