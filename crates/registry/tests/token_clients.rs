@@ -191,7 +191,9 @@ fn floe_fetches_the_token_that_the_challenge_names() {
     )
     .unwrap();
     round_trip(|arguments| {
-        let mut words = vec![arguments[0]];
+        // What it remembers of the registry goes with the test.
+        let runroot = conf.path().display().to_string();
+        let mut words = vec![arguments[0], "--runroot", &runroot];
         let policy = policy.display().to_string();
         if arguments[0] == "copy" {
             words.extend(["--policy", policy.as_str()]);
