@@ -193,6 +193,49 @@ INSERT INTO users SELECT id, json_extract(CAST(config AS TEXT), '$.config.User')
   WHERE json_extract(CAST(config AS TEXT), '$.config.User') <> '';
 ";
 
+/// From version 2 to 3 as well: the entries of `index.json`, made anew for an image that is touched. One for
+/// each tag, or each digest name of an image without tags, or one of an image without names.
+const ENTRIES: &str = "
+CREATE TABLE entries(
+  name TEXT NOT NULL,
+  digest TEXT NOT NULL,
+  image TEXT NOT NULL,
+  entry TEXT NOT NULL,
+  PRIMARY KEY(name, digest)) STRICT, WITHOUT ROWID;
+CREATE INDEX entries_image ON entries(image);
+
+CREATE VIEW touched AS SELECT NULL AS image WHERE 0;
+CREATE TRIGGER touch INSTEAD OF INSERT ON touched BEGIN
+  DELETE FROM entries WHERE image = NEW.image;
+  INSERT INTO entries SELECT n.name, m.digest, n.image, json_object(
+      'mediaType', m.media_type, 'digest', m.digest, 'size', m.size,
+      'annotations', json_object('org.opencontainers.image.ref.name', n.name))
+    FROM names n JOIN manifests m ON m.digest = n.manifest
+    WHERE n.image = NEW.image AND (n.kind = 0
+      OR NOT EXISTS (SELECT 1 FROM names t WHERE t.image = NEW.image AND t.kind = 0));
+  INSERT INTO entries SELECT '', m.digest, i.id, json_object(
+      'mediaType', m.media_type, 'digest', m.digest, 'size', m.size)
+    FROM images i JOIN manifests m ON m.digest = i.manifest
+    WHERE i.id = NEW.image AND NOT EXISTS (SELECT 1 FROM names t WHERE t.image = NEW.image);
+END;
+CREATE TRIGGER names_insert_touches AFTER INSERT ON names
+  BEGIN INSERT INTO touched VALUES(NEW.image); END;
+CREATE TRIGGER names_update_touches AFTER UPDATE ON names
+  BEGIN INSERT INTO touched VALUES(OLD.image); INSERT INTO touched VALUES(NEW.image); END;
+CREATE TRIGGER names_delete_touches AFTER DELETE ON names
+  BEGIN INSERT INTO touched VALUES(OLD.image); END;
+CREATE TRIGGER manifests_insert_touches AFTER INSERT ON manifests
+  BEGIN INSERT INTO touched VALUES(NEW.image); END;
+CREATE TRIGGER manifests_delete_touches AFTER DELETE ON manifests
+  BEGIN INSERT INTO touched VALUES(OLD.image); END;
+CREATE TRIGGER images_update_touches AFTER UPDATE OF manifest ON images
+  BEGIN INSERT INTO touched VALUES(NEW.id); END;
+CREATE TRIGGER images_delete_touches AFTER DELETE ON images
+  BEGIN INSERT INTO touched VALUES(OLD.id); END;
+INSERT INTO touched SELECT id FROM images;
+UPDATE state SET value = value + 1 WHERE key = 'names';
+";
+
 /// From version 2 to 3 as well: signatures that came with images.
 const SIGNATURES: &str = "
 CREATE TABLE signatures(
@@ -203,8 +246,11 @@ CREATE TABLE signatures(
 ";
 
 /// What makes each version, from nothing on, out of the one before it.
-const MIGRATIONS: [&[&str]; SCHEMA_VERSION as usize] =
-    [&[SCHEMA], &[LISTS], &[LOOSE, TOTALS, USERS, SIGNATURES]];
+const MIGRATIONS: [&[&str]; SCHEMA_VERSION as usize] = [
+    &[SCHEMA],
+    &[LISTS],
+    &[LOOSE, TOTALS, USERS, ENTRIES, SIGNATURES],
+];
 
 /// Whether a commit waits for the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

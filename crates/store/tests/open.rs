@@ -41,8 +41,9 @@ fn a_store_of_an_earlier_version_is_brought_up_to_date() {
     let database = rusqlite::Connection::open(root.join("meta.sqlite")).unwrap();
     let added: Vec<(String, String)> = {
         let sql = "SELECT type, name FROM sqlite_schema WHERE name IN
-            ('lease_blobs_digest', 'layers_lease', 'loose_blobs', 'loose_layers', 'users', 'signatures')
-            OR type = 'trigger' AND tbl_name NOT IN ('names', 'images')";
+            ('lease_blobs_digest', 'layers_lease', 'loose_blobs', 'loose_layers', 'users', 'signatures', 'entries', 'touched')
+            OR type = 'trigger' AND (tbl_name NOT IN ('names', 'images') OR name LIKE '%touches')
+            ORDER BY type <> 'trigger'";
         let mut statement = database.prepare(sql).unwrap();
         let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)));
         rows.unwrap().map(Result::unwrap).collect()
@@ -59,6 +60,9 @@ fn a_store_of_an_earlier_version_is_brought_up_to_date() {
     let store = Store::open(&root).unwrap();
     assert_eq!(store.images().unwrap(), std::slice::from_ref(&record));
     assert_eq!(store.usage().unwrap(), usage);
+    store.settle().unwrap();
+    let index = std::fs::read_to_string(root.join("index.json")).unwrap();
+    assert!(index.contains("example.com/x:1"), "{index}");
     store.remove(&record.id).unwrap();
     assert_eq!(store.gc().unwrap(), usage);
 }

@@ -4,10 +4,11 @@
 
 mod common;
 
+use std::path::Path;
+
 use common::{Layer, Sandbox, Tar, describe};
 use store::{Store, Usage};
 
-/// More than the database keeps in memory.
 const FEW: usize = 400;
 const MANY: usize = 1600;
 
@@ -18,9 +19,11 @@ fn bytes_read() -> u64 {
     line.unwrap().parse().unwrap()
 }
 
-fn cost(call: impl FnOnce()) -> u64 {
+/// What a call reads that finds nothing in memory.
+fn cost(root: &Path, call: impl FnOnce(&Store)) -> u64 {
+    let store = Store::open(root).unwrap();
     let before = bytes_read();
-    call();
+    call(&store);
     bytes_read() - before
 }
 
@@ -30,19 +33,19 @@ fn layer(name: &str) -> Layer {
 
 /// What each verb reads: looking up, adding, measuring, removing.
 fn costs(store: &Store, number: usize) -> [(&'static str, u64); 5] {
-    let lease = store.lease().unwrap();
+    let (root, lease) = (store.root(), store.lease().unwrap());
     let (layer, name) = (layer("new"), format!("example.com/{number}:1"));
     layer.add(store, &lease).unwrap();
     let new = describe(&[layer], &[&name], &number.to_string());
-    let put = cost(|| drop(store.put_image(&lease, new).unwrap()));
+    let put = cost(root, |store| drop(store.put_image(&lease, new).unwrap()));
     drop(lease);
-    // Warm, as in an engine that runs.
-    store.settle().unwrap();
-    let mut id = String::new();
-    let find = cost(|| id = store.find(&name).unwrap().unwrap().id);
-    let usage = cost(|| assert!(store.usage().unwrap().bytes > 0));
-    let remove = cost(|| assert!(store.remove(&id).unwrap()));
-    let gc = cost(|| assert_ne!(store.gc().unwrap(), Usage::default()));
+    let id = store.find(&name).unwrap().unwrap().id;
+    let find = cost(root, |store| assert!(store.find(&name).unwrap().is_some()));
+    let usage = cost(root, |store| assert!(store.usage().unwrap().bytes > 0));
+    let remove = cost(root, |store| assert!(store.remove(&id).unwrap()));
+    let gc = cost(root, |store| {
+        assert_ne!(store.gc().unwrap(), Usage::default())
+    });
     [
         ("put_image", put),
         ("find", find),
