@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use testkit::images::{self, Entry, Layer};
-use testkit::{Containerd, Error, Node, NodeOptions, Registry};
+use testkit::{Clients, Containerd, Error, Node, NodeOptions, Registry};
 
 use crate::people::{ok, podman};
 use crate::runtimes::timed;
@@ -47,10 +47,11 @@ pub(crate) async fn compare(registry: &Registry, pause: &str) -> Result<Section,
     let mut row = |what: &str, samples: Samples| {
         rows.push((what.to_owned(), samples.map(median).to_vec()));
     };
-    let layers = pulled.pulls(registry, pause, &one).await?;
-    row("pull, one layer of 255 MB", layers);
-    let layers = pulled.pulls(registry, pause, &many).await?;
-    row("pull, 20 layers of 5 MB", layers);
+    for (image, what) in [(&one, "one layer of 255 MB"), (&many, "20 layers of 5 MB")] {
+        let samples = pulled.requests(registry, pause, image).await?;
+        row(&format!("PullImage, {what}"), samples);
+        row(&format!("pull, {what}"), pulled.pulls(registry, image)?);
+    }
     row("copy to a directory, one layer", copies(&lab, &one)?);
     row("push to another name, 20 layers", pushes(&lab, &many)?);
     row("inspect", inspects(&lab, &many)?);
@@ -65,8 +66,8 @@ pub(crate) async fn compare(registry: &Registry, pause: &str) -> Result<Section,
     Ok(Section {
         title: "Images".into(),
         about: format!(
-            "A registry on loopback, gzip layers, {ROUNDS} rounds; a pull goes into an empty store and ends with the layers unpacked, floe's also with \
-             all of it on disk."
+            "A registry on loopback, gzip layers, {ROUNDS} rounds; a pull goes into an empty store and ends with the layers unpacked, that of floe's command \
+             line also with all of it on disk."
         ),
         who: WHO.map(String::from).to_vec(),
         unit: "ms",
@@ -130,8 +131,8 @@ fn directory() -> Result<tempfile::TempDir, Error> {
 }
 
 impl Pulled {
-    /// Each round pulls into empty stores.
-    async fn pulls(
+    /// By the CRI, each round into an empty store of an engine that was just started.
+    async fn requests(
         &mut self,
         registry: &Registry,
         pause: &str,
@@ -139,24 +140,25 @@ impl Pulled {
     ) -> Result<Samples, Error> {
         let mut samples = Samples::default();
         for _ in 0..ROUNDS {
+            let mut node = prepare(registry)?;
+            node.serve()?;
+            samples[0].push(pull_image(node.clients().await?, image).await?);
+            node.terminate()?;
+            self.nodes.push(node);
+            let containerd = Containerd::start(pause)?;
+            samples[1].push(pull_image(containerd.clients().await?, image).await?);
+            self.containerds.push(containerd);
+        }
+        Ok(samples)
+    }
+
+    /// By the command line, each round into an empty store.
+    fn pulls(&mut self, registry: &Registry, image: &str) -> Result<Samples, Error> {
+        let mut samples = Samples::default();
+        for _ in 0..ROUNDS {
             let node = prepare(registry)?;
             samples[0].push(timed(|| ok(node.floe(&["pull", "-q", image])?))?);
             self.nodes.push(node);
-
-            let containerd = Containerd::start(pause)?;
-            let mut clients = containerd.clients().await?;
-            let begin = std::time::Instant::now();
-            let request = cri::PullImageRequest {
-                image: Some(cri::ImageSpec {
-                    image: image.to_owned(),
-                    ..Default::default()
-                }),
-                ..Default::default()
-            };
-            clients.images.pull_image(request).await?;
-            samples[1].push(begin.elapsed());
-            self.containerds.push(containerd);
-
             let dir = directory()?;
             let pull = ["pull", "-q", "--tls-verify=false", image];
             samples[2].push(timed(|| ok(podman(dir.path(), &pull)))?);
@@ -164,6 +166,19 @@ impl Pulled {
         }
         Ok(samples)
     }
+}
+
+async fn pull_image(mut clients: Clients, image: &str) -> Result<Duration, Error> {
+    let begin = std::time::Instant::now();
+    let request = cri::PullImageRequest {
+        image: Some(cri::ImageSpec {
+            image: image.to_owned(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    clients.images.pull_image(request).await?;
+    Ok(begin.elapsed())
 }
 
 fn skopeo(arguments: &[&str]) -> Command {
