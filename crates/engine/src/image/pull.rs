@@ -219,10 +219,7 @@ impl Pull {
     }
 
     fn error(&self, source: image::Error) -> Error {
-        Error::Pull {
-            image: self.reference.to_string(),
-            source: Box::new(source),
-        }
+        trust::refused(&self.reference, source)
     }
 
     fn client(&self) -> &Client {

@@ -123,7 +123,8 @@ impl Engine {
     }
 }
 
-fn refused(reference: &Reference, source: image::Error) -> Error {
+/// An image that cannot be had, or may not be used, and why.
+pub(super) fn refused(reference: &Reference, source: image::Error) -> Error {
     Error::Pull {
         image: reference.to_string(),
         source: Box::new(source),
