@@ -1,48 +1,43 @@
-//! The process between the runtime and a process of another user namespace. It still has the
-//! host's rights, and does with them what its successor could not: it joins cgroups and namespaces
-//! of the host, raises limits, opens what is to be mounted. Then it is in the user namespace (or
-//! about to make it) and clones its successor as a child of the runtime.
+//! The process between the runtime and a process of the container. It has the host's rights while it
+//! needs them: joins the namespaces, opens what is to be mounted, becomes the container's user. Only then
+//! it clones its successor, as a child of the runtime, into the container's PID namespace: so nothing that
+//! the container can see, trace or stop has ever had more than the container's own root and rights
+//! (a pod's other containers, and a container with CAP_SYS_PTRACE, look into every process they see).
 //!
 //! It never executes anything, and ends as soon as its successor lives.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use crate::container::ChildGuard;
-use crate::error::{Error, InitFailure, Result};
+use rustix::io::Errno;
+
+use crate::error::{Error, Result};
+use crate::guard::ChildGuard;
 use crate::message::{Channel, FromInit};
 use crate::sys::{self, Forked};
 
-/// Clones the successor into new namespaces (CLONE_NEW* in `flags`) and ends; returns only in the
-/// successor, whose parent is the runtime.
-pub(crate) fn succeed(channel: &Channel, flags: u64) -> Result<(), InitFailure> {
-    match sys::clone_sibling(flags).map_err(InitFailure::at("clone"))? {
+/// Clones the successor into new namespaces (CLONE_NEW* in `flags`) and into a v2 cgroup, and ends;
+/// returns only in the successor, whose parent is the runtime. `ready` is what [`FromInit::Born`] says.
+pub(crate) fn succeed(
+    channel: &Channel,
+    flags: u64,
+    cgroup: Option<BorrowedFd<'_>>,
+    ready: Option<Vec<String>>,
+) -> Result<(), Errno> {
+    match sys::clone_sibling(flags, cgroup)? {
         Forked::Child => Ok(()),
         Forked::Parent { pidfd, .. } => {
             // If the runtime is gone, the successor learns it by itself.
-            let _ = channel.send(&FromInit::Born, Some(pidfd.as_fd()));
+            let _ = channel.send(&FromInit::Born { ready }, Some(pidfd.as_fd()));
             sys::exit(0)
         }
     }
 }
 
-/// The runtime's side: waits for the successor of `between`, which is reaped.
+/// The runtime's side: the successor whose pidfd came with [`FromInit::Born`].
 ///
 /// # Errors
-/// What the process between failed at.
-pub(crate) fn successor(channel: &Channel, between: ChildGuard) -> Result<(ChildGuard, OwnedFd)> {
-    let born = channel
-        .receive::<FromInit>()
-        .map_err(Error::io("read from", "init"))?;
-    let pidfd = match born {
-        Some((FromInit::Born, Some(pidfd))) => pidfd,
-        Some((FromInit::Failed(failure), _)) => return Err(Error::Init(failure)),
-        _ => {
-            return Err(Error::Vanished {
-                doing: "entering its user namespace",
-            });
-        }
-    };
-    drop(between);
+/// It has ended already.
+pub(crate) fn successor(pidfd: OwnedFd) -> Result<(ChildGuard, OwnedFd)> {
     Ok((ChildGuard::of(pid_of(&pidfd)?), pidfd))
 }
 

@@ -86,6 +86,7 @@ impl<'a> Birthplace<'a> {
 }
 
 /// A cgroup that goes unless it is kept.
+#[derive(Debug)]
 pub(crate) struct CgroupGuard(Option<Cgroup>);
 
 impl CgroupGuard {

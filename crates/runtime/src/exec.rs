@@ -1,9 +1,10 @@
 //! A further process in a container that is there (runc's exec): it joins the namespaces of the
-//! container's first process by pidfd, its cgroup, and becomes what `process` asks for.
-//! The same rules as for [`crate::NewContainer::create`] hold for the caller.
+//! container's first process by pidfd, becomes what `process` asks for, and then, as a successor that has
+//! no more rights than that, is in the container's PID namespace and cgroup. The same rules as for
+//! [`crate::NewContainer::create`] hold for the caller.
 
 use std::convert::Infallible;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
@@ -11,23 +12,27 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::between;
-use crate::cgroup::Cgroup;
-use crate::container::{ChildGuard, Stdio, compile, executed, stdio_fds, unasked};
+use crate::cgroup::{Cgroup, is_unified, join_opened};
+use crate::container::{Progress, Stdio, compile, stdio_fds, unasked};
 use crate::error::{Error, InitFailure, Result};
+use crate::guard::ChildGuard;
 use crate::hooks::HookState;
-use crate::init::{self, Identity, Stop};
+use crate::init::{self, Identity, Limits, Stop};
 use crate::labels::Labels;
-use crate::message::{Channel, FromInit, ToInit};
-use crate::namespaces::{self, ParentPid};
+use crate::message::{Channel, FromInit, Incoming, ToInit};
 use crate::notify;
 use crate::resctrl::Group;
 use crate::rootless;
 use crate::scheduling;
 use crate::seccomp::Filter;
-use crate::spec::{NamespaceKind, Process, Spec};
+use crate::spec::{NamespaceKind, Process, Scheduler, Spec};
 use crate::sys::{self, Forked};
 use crate::users::{self, Groups};
 use crate::validate;
+
+/// What a process joins only in its v2 cgroup: a cgroup namespace does not let one outside of it move in,
+/// and the PID namespace is for a process that has no rights left.
+const LATE_KINDS: i32 = libc::CLONE_NEWCGROUP | libc::CLONE_NEWPID;
 
 /// A process to be run in a container.
 #[derive(Debug)]
@@ -72,10 +77,27 @@ impl NewExec<'_> {
     /// [`Error::Exec`] if it cannot be; a container that is gone; a step that failed. Nothing is
     /// left then.
     pub fn start(self) -> Result<Started> {
+        let mut starting = self.begin()?;
+        loop {
+            match starting.advance()? {
+                Progress::Done(started) => return Ok(started),
+                Progress::Pending(more) => starting = more,
+            }
+            let failed = Error::io("wait for", "exec");
+            starting.channel.wait().map_err(failed)?;
+        }
+    }
+
+    /// Begins to start it; waits for nothing that the container can hold up.
+    ///
+    /// # Errors
+    /// A container that is gone, or a process that cannot be accepted. Nothing is left then.
+    pub fn begin(self) -> Result<Starting> {
         validate::process(self.process)?;
         rootless::check_process(self.process)?;
         let linux = self.spec.linux.as_ref();
         let filter = linux.map(compile).transpose()?.flatten();
+        self.check_traced(filter.as_ref())?;
         let gone = |_| Error::Vanished {
             doing: "joined by an exec",
         };
@@ -83,42 +105,56 @@ impl NewExec<'_> {
             .ok_or_else(|| Error::invalid("pid", "is not a process id"))?;
         let target = pidfd_open(target, PidfdFlags::empty()).map_err(gone)?;
         let (ours, theirs) = Channel::pair().map_err(Error::io("make", "socketpair"))?;
-        let users = self.has_own(NamespaceKind::User);
-        // With a user namespace it is the process between that joins.
-        let parent_pid = match self.has_own(NamespaceKind::Pid) && !users {
-            true => Some(ParentPid::enter_fd(&namespaces::open(
-                self.container_pid,
-                "pid",
-            )?)?),
-            false => None,
+        // Elsewhere it is in the cgroup only when it has nothing left to do there.
+        let late = is_unified() && rustix::process::geteuid().is_root();
+        let late = late && !self.has_own(NamespaceKind::User);
+        let (forked, inside) = match late {
+            true => (sys::clone_process(0, None).map_err(clone_failed)?, true),
+            false => self.clone_into_cgroup()?,
         };
-        let (forked, inside) = self.clone_into_cgroup()?;
-        let (mut child, mut pidfd) = match forked {
+        let (child, pidfd) = match forked {
             Forked::Child => {
-                let Err(stop) = self.run(&theirs, &target, filter.as_ref());
+                let Err(stop) = self.run(&theirs, &target, filter.as_ref(), late);
                 init::end(&theirs, stop)
             }
             Forked::Parent { pid, pidfd } => (ChildGuard::of(pid), pidfd),
         };
-        parent_pid.map(ParentPid::leave).transpose()?;
-        drop(theirs);
-        if users {
-            (child, pidfd) = between::successor(&ours, child)?;
-        }
-        let pid = child.pid();
-        if !inside {
-            self.cgroup.attach(pid)?;
-        }
-        self.resctrl.map_or(Ok(()), |group| group.add(pid))?;
-        let (console, warnings) = self.accompany(&ours, pid, &pidfd)?;
-        executed(&ours)?;
-        child.release();
-        Ok(Started {
-            pid,
+        self.resctrl
+            .map_or(Ok(()), |group| group.add(child.pid()))?;
+        let notifies = filter.is_some_and(|filter| filter.notifies());
+        let state = || HookState::new(self.id, "running", None, self.bundle, self.spec);
+        Ok(Starting {
+            child,
             pidfd,
-            console,
-            warnings,
+            channel: ours,
+            place: (!inside).then(|| self.cgroup.clone()),
+            scheduler: self.process.scheduler.clone(),
+            agent: notifies.then(|| {
+                let first = Some(self.container_pid);
+                Box::new((self.spec.clone(), state().with_pid(first)))
+            }),
+            console: None,
+            ready: None,
         })
+    }
+
+    /// A filter that would not let the process be made once it is loaded is loaded by one that the
+    /// container sees while it still has the host's capabilities. A container that may trace would
+    /// have them.
+    fn check_traced(&self, filter: Option<&Filter>) -> Result<()> {
+        let of = |process: &Process| process.capabilities.clone().unwrap_or_default().bounding;
+        let capabilities = self.spec.process.as_ref().map(of).unwrap_or_default();
+        let traces = capabilities.iter().any(|name| name == "CAP_SYS_PTRACE");
+        if !traces
+            || self.has_own(NamespaceKind::User)
+            || !init::succeeds_first(self.process, filter)
+        {
+            return Ok(());
+        }
+        let reason = "its seccomp profile notifies an agent, or refuses clone, and the container has \
+                      CAP_SYS_PTRACE: an exec would be in its hands before it is confined; ask for \
+                      noNewPrivileges";
+        Err(Error::invalid("exec", reason))
     }
 
     /// A container may have moved its processes to a cgroup of its own making, to use controllers
@@ -135,17 +171,44 @@ impl NewExec<'_> {
             forked = clone(&Cgroup::of_process(self.container_pid)?)?;
         }
         if matches!(forked, Err(Errno::ACCESS | Errno::PERM)) {
-            let forked = sys::clone_process(0, None).map_err(Error::io("clone", "exec"))?;
-            return Ok((forked, false));
+            return Ok((sys::clone_process(0, None).map_err(clone_failed)?, false));
         }
-        let forked = forked.map_err(|errno| match errno {
-            Errno::BUSY => Error::Init(InitFailure::new(
-                "exec: adding pid of the process to cgroups",
-                errno,
-            )),
-            errno => Error::io("clone", "exec")(errno),
-        })?;
-        Ok((forked, true))
+        Ok((forked.map_err(clone_failed)?, true))
+    }
+
+    /// The v2 directories that the process between may clone its successor into, the best first.
+    fn places(&self) -> Result<Vec<OwnedFd>, InitFailure> {
+        let failed = |error: crate::cgroup::Error| InitFailure::because(error.to_string());
+        let own = self.cgroup.v2_directory().map_err(failed)?;
+        let mut places: Vec<OwnedFd> = own.into_iter().collect();
+        if self.cgroup.is_whole()
+            && let Ok(moved) = Cgroup::of_process(self.container_pid)
+        {
+            places.extend(moved.v2_directory().map_err(failed)?);
+        }
+        Ok(places)
+    }
+
+    /// Into the cgroup, by a successor; then into the namespaces that were left for it.
+    fn enter_cgroup(
+        &self,
+        channel: &Channel,
+        target: &OwnedFd,
+        places: Vec<OwnedFd>,
+    ) -> Result<(), InitFailure> {
+        let mut done = Err(Errno::BUSY);
+        for place in &places {
+            done = between::succeed(channel, 0, Some(place.as_fd()), None);
+            if !matches!(done, Err(Errno::BUSY)) {
+                break;
+            }
+        }
+        done.map_err(|errno| InitFailure::because(clone_failed(errno).to_string()))?;
+        // They are directories of the host: none may be open in what the container sees.
+        drop(places);
+        init::expect(channel, ToInit::Known)?;
+        sys::setns(target, self.kinds() & LATE_KINDS)
+            .map_err(InitFailure::at("join the container's namespaces"))
     }
 
     /// Has the container a namespace of this kind that config.json names?
@@ -167,8 +230,12 @@ impl NewExec<'_> {
         if self.has_own(NamespaceKind::Time) {
             all.push((sys::CLONE_NEWTIME, "time"));
         }
-        if self.has_own(NamespaceKind::User) {
-            all.extend([(libc::CLONE_NEWUSER, "user"), (libc::CLONE_NEWPID, "pid")]);
+        let users = self.has_own(NamespaceKind::User);
+        if users {
+            all.push((libc::CLONE_NEWUSER, "user"));
+        }
+        if users || self.has_own(NamespaceKind::Pid) {
+            all.push((libc::CLONE_NEWPID, "pid"));
         }
         let root = rustix::process::geteuid().is_root();
         let wanted = all.iter().filter(|(_, file)| root || !self.shares(file));
@@ -197,51 +264,36 @@ impl NewExec<'_> {
             .map_err(InitFailure::at(format_args!("open {path}")))
     }
 
-    /// The child's side.
+    /// The child's side: the process between ([`between`]) up to `succeed`, then its successor.
     fn run(
         &self,
         channel: &Channel,
         target: &OwnedFd,
         filter: Option<&Filter>,
+        late: bool,
     ) -> Result<Infallible, Stop> {
+        let tasks = self
+            .cgroup
+            .open_v1()
+            .map_err(|error| InitFailure::because(error.to_string()))?;
+        let places = if late { self.places()? } else { Vec::new() };
         // One that is born in its cgroup has left the caller's CPUs already.
-        if self.cgroup.v2_directory().is_ok_and(|v2| v2.is_none()) {
+        if late || !tasks.is_empty() {
             scheduling::initial_affinity(self.process)?;
         }
-        // Before the hierarchies' descriptors are closed with the parent's others.
-        init::join_cgroup(self.cgroup)?;
-        scheduling::final_affinity(self.process)?;
-        sys::forget_signals();
-        sys::forget_environment();
-        let mut keep = stdio_fds(&self.stdio);
-        keep.extend([channel.as_fd().as_raw_fd(), target.as_raw_fd()]);
-        keep.extend((0..self.preserve_fds).filter_map(|number| i32::try_from(number + 3).ok()));
-        sys::close_all_but(&keep);
-        sys::not_dumpable().map_err(InitFailure::at("prctl PR_SET_DUMPABLE"))?;
+        let opened = tasks.iter().chain(&places);
+        let labels = self.leave_the_parent(channel, target, opened)?;
         let mut warnings: Vec<String> = init::oom_score_adj(self.process)?.into_iter().collect();
-        let labels = Labels::of(self.process)?;
-        let root = self.shared_root()?;
-        let users = self.has_own(NamespaceKind::User);
-        let groups = Groups::of(self.spec, &self.container_pid.to_string());
-        if users {
-            init::raise_limits(self.process);
-        }
-        sys::setns(target, self.kinds())
-            .map_err(InitFailure::at("join the container's namespaces"))?;
-        if users {
-            between::succeed(channel, 0)?;
-            users::become_root(groups)?;
-        }
-        if let Some(root) = root {
-            rustix::process::fchdir(&root)
-                .and_then(|()| rustix::process::chroot("."))
-                .map_err(InitFailure::at("enter the container's root"))?;
-        }
-        rustix::process::setsid().map_err(InitFailure::at("setsid"))?;
+        let late_kinds = if late { LATE_KINDS } else { 0 };
+        let groups = self.join(target, self.kinds() & !late_kinds)?;
         self.streams(channel)?;
         sys::cloexec_from(3 + self.preserve_fds);
-        warnings.extend(init::limits(self.process)?);
+        init::raise_limits(self.process);
+        warnings.extend(init::limits(self.process, Limits::AllButProcesses)?);
         scheduling::apply(self.process, self.spec.linux.as_ref())?;
+        if late {
+            self.enter_cgroup(channel, target, places)?;
+        }
         let identity = Identity {
             process: self.process,
             filter,
@@ -249,12 +301,80 @@ impl NewExec<'_> {
             channel,
             labels: &labels,
         };
+        let listens = filter.is_some_and(Filter::notifies);
+        let first = init::succeeds_first(self.process, filter);
+        if first {
+            self.succeed(channel, None)?;
+        }
         let program = init::assume(&identity, &mut warnings)?;
-        channel
-            .send(&FromInit::Ready { warnings }, None)
-            .map_err(InitFailure::at("report ready"))?;
-        init::expect(channel, ToInit::Start)?;
+        if first || listens {
+            if !first {
+                self.succeed(channel, None)?;
+            }
+            init::listen(&identity)?;
+            channel
+                .send(&FromInit::Ready { warnings }, None)
+                .map_err(InitFailure::at("report ready"))?;
+            init::expect(channel, ToInit::Start)?;
+        } else {
+            self.succeed(channel, Some(warnings))?;
+        }
+        // Last, so that a container which is throttled or out of memory holds up nothing but the program.
+        join_opened(&tasks).map_err(InitFailure::at("join the container's cgroup"))?;
+        scheduling::final_affinity(self.process)?;
+        init::limits(self.process, Limits::Processes)?;
         program.execute(filter)
+    }
+
+    /// Signals as a program expects them, no descriptor of the parent that is not needed, and nobody
+    /// who may look in. The labels are of the host's /proc, which is left after this.
+    fn leave_the_parent<'f>(
+        &self,
+        channel: &Channel,
+        target: &OwnedFd,
+        opened: impl Iterator<Item = &'f OwnedFd>,
+    ) -> Result<Labels<'_>, InitFailure> {
+        sys::forget_signals();
+        sys::forget_environment();
+        let mut keep = stdio_fds(&self.stdio);
+        keep.extend([channel.as_fd().as_raw_fd(), target.as_raw_fd()]);
+        keep.extend(opened.map(AsRawFd::as_raw_fd));
+        keep.extend((0..self.preserve_fds).filter_map(|number| i32::try_from(number + 3).ok()));
+        sys::close_all_but(&keep);
+        sys::not_dumpable().map_err(InitFailure::at("prctl PR_SET_DUMPABLE"))?;
+        Labels::of(self.process)
+    }
+
+    /// Into the container's namespaces and below its root. The PID namespace is that of the successor.
+    fn join(&self, target: &OwnedFd, kinds: i32) -> Result<Groups, InitFailure> {
+        let root = self.shared_root()?;
+        let groups = Groups::of(self.spec, &self.container_pid.to_string());
+        let users = self.has_own(NamespaceKind::User);
+        if users {
+            init::raise_limits(self.process);
+        }
+        sys::setns(target, kinds).map_err(InitFailure::at("join the container's namespaces"))?;
+        if users {
+            users::become_root(groups)?;
+        }
+        if let Some(root) = root {
+            rustix::process::fchdir(&root)
+                .and_then(|()| rustix::process::chroot("."))
+                .map_err(InitFailure::at("enter the container's root"))?;
+        }
+        Ok(groups)
+    }
+
+    /// Makes the process that is in the container's PID namespace, and ends. One that is ready goes on
+    /// to its program.
+    fn succeed(&self, channel: &Channel, ready: Option<Vec<String>>) -> Result<(), InitFailure> {
+        let answer = match ready {
+            Some(_) => ToInit::Start,
+            None => ToInit::Known,
+        };
+        between::succeed(channel, 0, None, ready).map_err(InitFailure::at("clone exec"))?;
+        init::expect(channel, answer)?;
+        init::lead_session(&self.stdio)
     }
 
     fn streams(&self, channel: &Channel) -> Result<(), InitFailure> {
@@ -282,43 +402,123 @@ impl NewExec<'_> {
             }
         }
     }
+}
 
-    /// Lets the child go through its set-up and its gate.
-    fn accompany(
-        &self,
-        channel: &Channel,
-        pid: i32,
-        pidfd: &OwnedFd,
-    ) -> Result<(Option<OwnedFd>, Vec<String>)> {
-        let mut console = None;
+fn clone_failed(errno: Errno) -> Error {
+    match errno {
+        Errno::BUSY => Error::Init(InitFailure::new(
+            "exec: adding pid of the process to cgroups",
+            errno,
+        )),
+        errno => Error::io("clone", "exec")(errno),
+    }
+}
+
+/// A process that is being started. Dropped, it is killed and reaped.
+#[derive(Debug)]
+pub struct Starting {
+    child: ChildGuard,
+    pidfd: OwnedFd,
+    channel: Channel,
+    /// Where it has to be moved to, by whom its cgroup belongs to.
+    place: Option<Cgroup>,
+    scheduler: Option<Scheduler>,
+    /// Whom a listener goes to, and what he is told.
+    agent: Option<Box<(Spec, HookState)>>,
+    console: Option<OwnedFd>,
+    /// It stands before its program, and has been let on; with its warnings.
+    ready: Option<Vec<String>>,
+}
+
+impl Starting {
+    /// The process itself, or the one before it.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        self.child.pid()
+    }
+
+    /// Takes what the process has said by now, and does what it asks.
+    ///
+    /// # Errors
+    /// A step that failed; nothing is left then.
+    pub fn advance(mut self) -> Result<Progress<Self, Started>> {
         loop {
-            match channel
-                .receive::<FromInit>()
-                .map_err(Error::io("read from", "exec"))?
-            {
-                Some((FromInit::Console, fd)) => console = fd,
-                Some((FromInit::Listener(number), _)) => {
-                    let first = Some(self.container_pid);
-                    let state = HookState::new(self.id, "running", first, self.bundle, self.spec);
-                    notify::hand_over(self.spec, &state, (pid, pidfd), number)?;
+            let failed = Error::io("read from", "exec");
+            let message = match self.channel.look().map_err(failed)? {
+                Incoming::Message(message, fd) => (message, fd),
+                Incoming::Nothing => return Ok(Progress::Pending(self)),
+                Incoming::Closed => return self.executed().map(Progress::Done),
+            };
+            let standing = self.ready.is_some();
+            match message {
+                (FromInit::Failed(failure), _) => return Err(Error::Init(failure)),
+                (FromInit::NotExecuted(failure), _) => return Err(Error::Exec(failure)),
+                _ if standing => return Err(unasked()),
+                (FromInit::Born { ready }, Some(pidfd)) => {
+                    (self.child, self.pidfd) = between::successor(pidfd)?;
+                    match ready {
+                        Some(warnings) => self.release(warnings)?,
+                        None => self.send(ToInit::Known)?,
+                    }
                 }
-                Some((FromInit::Ready { warnings }, _)) => {
-                    channel
-                        .send(&ToInit::Start, None)
-                        .map_err(Error::io("write to", "exec"))?;
-                    return Ok((console, warnings));
-                }
-                Some((FromInit::Failed(failure), _)) => return Err(Error::Init(failure)),
-                Some((FromInit::NotExecuted(failure), _)) => return Err(Error::Exec(failure)),
-                Some((FromInit::Mounted | FromInit::Born | FromInit::SetIds(_), _)) => {
-                    return Err(unasked());
-                }
-                None => {
-                    return Err(Error::Vanished {
-                        doing: "preparing an exec",
-                    });
-                }
+                (FromInit::Console, fd) => self.console = fd,
+                (FromInit::Listener(number), _) => self.hand_over(number)?,
+                (FromInit::Ready { warnings }, _) => self.release(warnings)?,
+                _ => return Err(unasked()),
             }
         }
+    }
+
+    /// Gives it up without waiting: it is killed, and the caller reaps it.
+    pub fn abandon(mut self) -> Option<i32> {
+        self.child.kill()
+    }
+
+    /// The last of the host's doings for it, and it goes on.
+    fn release(&mut self, warnings: Vec<String>) -> Result<()> {
+        if let Some(cgroup) = &self.place {
+            cgroup.attach(self.pid())?;
+        }
+        scheduling::schedule(self.pid(), self.scheduler.as_ref()).map_err(Error::Init)?;
+        self.send(ToInit::Start)?;
+        self.ready = Some(warnings);
+        Ok(())
+    }
+
+    fn send(&self, message: ToInit) -> Result<()> {
+        self.channel
+            .send(&message, None)
+            .map_err(Error::io("write to", "exec"))
+    }
+
+    fn hand_over(&self, number: i32) -> Result<()> {
+        let Some(agent) = &self.agent else {
+            return Err(unasked());
+        };
+        let (spec, state) = &**agent;
+        notify::hand_over(spec, state, (self.pid(), &self.pidfd), number)
+    }
+
+    /// The channel is closed: by execve, if it was let on.
+    fn executed(mut self) -> Result<Started> {
+        let Some(warnings) = self.ready.take() else {
+            return Err(Error::Vanished {
+                doing: "preparing an exec",
+            });
+        };
+        let pid = self.pid();
+        self.child.release();
+        Ok(Started {
+            pid,
+            pidfd: self.pidfd,
+            console: self.console,
+            warnings,
+        })
+    }
+}
+
+impl AsFd for Starting {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.channel.as_fd()
     }
 }

@@ -50,6 +50,13 @@ impl HookState {
             annotations: spec.annotations.clone(),
         }
     }
+
+    /// The same of this process.
+    #[must_use]
+    pub(crate) fn with_pid(mut self, pid: Option<i32>) -> Self {
+        self.pid = pid;
+        self
+    }
 }
 
 /// Calls the hooks of one point in order; the first that fails ends it.

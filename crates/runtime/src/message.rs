@@ -4,11 +4,12 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::error::InitFailure;
+use crate::error::{Error, InitFailure};
 use crate::sys;
 
 /// To init.
@@ -18,7 +19,9 @@ pub(crate) enum ToInit {
     Placed,
     /// The hooks of the runtime's side have run.
     HooksDone,
-    /// The ids of the user namespace are known.
+    /// The runtime knows the successor.
+    Known,
+    /// The same, and the ids of its user namespace are known.
     UsersMapped,
     /// The clone has its ids.
     IdsSet,
@@ -29,8 +32,12 @@ pub(crate) enum ToInit {
 /// From init.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum FromInit {
-    /// A pidfd of the successor of the process between comes with this packet.
-    Born,
+    /// A pidfd of the sender's successor comes with this packet; the sender ends. The successor says
+    /// nothing before it is answered: two senders have no order.
+    Born {
+        /// With its warnings, if the successor has nothing to do but to wait for [`ToInit::Start`].
+        ready: Option<Vec<String>>,
+    },
     /// The filter is loaded; its listener is this descriptor of the sender.
     Listener(i32),
     /// The master side of the terminal comes with this packet.
@@ -39,6 +46,8 @@ pub(crate) enum FromInit {
     SetIds(usize),
     /// Namespaces and mounts stand; the root is not switched yet.
     Mounted,
+    /// From the process that ran the hooks of the runtime's side: which of them failed.
+    HooksRan(Option<HookFailure>),
     /// Everything stands; waiting for [`ToInit::Start`].
     Ready {
         /// What was degraded, in words.
@@ -48,6 +57,46 @@ pub(crate) enum FromInit {
     Failed(InitFailure),
     /// The program could not be executed.
     NotExecuted(InitFailure),
+}
+
+/// A hook of the runtime's side that failed ([`Error::Hook`]).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct HookFailure {
+    prestart: bool,
+    number: usize,
+    reason: String,
+}
+
+impl HookFailure {
+    pub(crate) fn of(error: Error) -> Self {
+        match error {
+            Error::Hook {
+                kind,
+                number,
+                reason,
+            } => Self {
+                prestart: kind == "prestart",
+                number,
+                reason,
+            },
+            other => Self {
+                prestart: false,
+                number: 0,
+                reason: other.to_string(),
+            },
+        }
+    }
+
+    pub(crate) fn into_error(self) -> Error {
+        Error::Hook {
+            kind: match self.prestart {
+                true => "prestart",
+                false => "createRuntime",
+            },
+            number: self.number,
+            reason: self.reason,
+        }
+    }
 }
 
 /// One end of the pair.
@@ -80,18 +129,53 @@ impl Channel {
         rustix::io::retry_on_intr(|| rustix::io::write(&self.0, &bytes)).map(drop)
     }
 
-    /// The next message; `None` when the other side is closed.
+    /// The next message; `None` when the other side is closed. Waits for it as long as it takes: for
+    /// the process that sets itself up, which whoever made it ends at its limit.
     pub(crate) fn receive<T: DeserializeOwned>(
         &self,
     ) -> Result<Option<(T, Option<OwnedFd>)>, Errno> {
-        let (bytes, fd) = sys::receive(&self.0)?;
-        if bytes.is_empty() {
-            return Ok(None);
+        match decode(sys::receive(&self.0, true)?)? {
+            Incoming::Message(message, fd) => Ok(Some((message, fd))),
+            Incoming::Closed | Incoming::Nothing => Ok(None),
         }
-        serde_json::from_slice(&bytes)
-            .map(|message| Some((message, fd)))
-            .map_err(|_| Errno::BADMSG)
     }
+
+    /// What has come by now.
+    pub(crate) fn look<T: DeserializeOwned>(&self) -> Result<Incoming<T>, Errno> {
+        match sys::receive(&self.0, false) {
+            Err(Errno::AGAIN) => Ok(Incoming::Nothing),
+            Err(Errno::CONNRESET) => Ok(Incoming::Closed),
+            other => decode(other?),
+        }
+    }
+
+    /// Waits until [`Channel::look`] finds something.
+    pub(crate) fn wait(&self) -> Result<(), Errno> {
+        let mut fds = [PollFd::new(&self.0, PollFlags::IN)];
+        rustix::io::retry_on_intr(|| poll(&mut fds, None)).map(drop)
+    }
+}
+
+/// What [`Channel::look`] finds.
+#[derive(Debug)]
+pub(crate) enum Incoming<T> {
+    /// A message, with what came along.
+    Message(T, Option<OwnedFd>),
+    /// The other side is closed, and all that it said is read.
+    Closed,
+    /// Nothing yet.
+    Nothing,
+}
+
+fn decode<T: DeserializeOwned>(
+    (bytes, fd): (Vec<u8>, Option<OwnedFd>),
+) -> Result<Incoming<T>, Errno> {
+    if bytes.is_empty() {
+        return Ok(Incoming::Closed);
+    }
+    serde_json::from_slice(&bytes)
+        .map(|message| Incoming::Message(message, fd))
+        .map_err(|_| Errno::BADMSG)
 }
 
 impl AsFd for Channel {

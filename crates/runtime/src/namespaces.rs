@@ -1,5 +1,5 @@
-//! config-linux.md, namespaces: which are new (clone flags), which are joined (setns), and the
-//! one that only children can be put into (PID).
+//! config-linux.md, namespaces: which are new (clone flags), which are joined (setns), and those that
+//! only children can be put into (PID, time).
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -71,13 +71,9 @@ impl Plan {
         new.fold(0, |flags, kind| flags | flag(*kind) as u64)
     }
 
-    /// Joins all that can be joined by the process itself.
+    /// Joins all. A PID namespace is that of later children, and of a procfs mounted from now on.
     pub(crate) fn join(&self) -> Result<(), InitFailure> {
-        let itself = self
-            .join
-            .iter()
-            .filter(|(kind, _)| *kind != NamespaceKind::Pid);
-        itself.into_iter().try_for_each(join_one)
+        self.join.iter().try_for_each(join_one)
     }
 
     /// Joins all, the user namespace last; the PID namespace is that of later children. With the
@@ -161,41 +157,6 @@ pub(crate) fn flag(kind: NamespaceKind) -> i32 {
         NamespaceKind::User => libc::CLONE_NEWUSER,
         NamespaceKind::Cgroup => libc::CLONE_NEWCGROUP,
         NamespaceKind::Time => sys::CLONE_NEWTIME,
-    }
-}
-
-/// The caller's children go into another PID namespace until this is left.
-pub(crate) struct ParentPid {
-    own: Option<OwnedFd>,
-}
-
-impl ParentPid {
-    pub(crate) fn enter(plan: &Plan) -> Result<Self> {
-        match plan.joined(NamespaceKind::Pid) {
-            // With a user namespace it is the process between that joins.
-            Some(pid) if !plan.has_users() => Self::enter_fd(pid),
-            _ => Ok(Self { own: None }),
-        }
-    }
-
-    /// As `enter`, for a namespace that is open.
-    pub(crate) fn enter_fd(pid: &OwnedFd) -> Result<Self> {
-        let own = own("pid")?;
-        sys::setns(pid, libc::CLONE_NEWPID).map_err(Error::io("join", "PID namespace"))?;
-        Ok(Self { own: Some(own) })
-    }
-
-    /// The caller's children are its own again.
-    pub(crate) fn leave(mut self) -> Result<()> {
-        self.restore()
-            .map_err(Error::io("return to", "PID namespace"))
-    }
-
-    fn restore(&mut self) -> Result<(), Errno> {
-        match self.own.take() {
-            Some(own) => sys::setns(own, libc::CLONE_NEWPID),
-            None => Ok(()),
-        }
     }
 }
 
@@ -284,13 +245,6 @@ impl ParentTime {
 }
 
 impl Drop for ParentTime {
-    fn drop(&mut self) {
-        // Left already, or an error is on its way that says more.
-        let _ = self.restore();
-    }
-}
-
-impl Drop for ParentPid {
     fn drop(&mut self) {
         // Left already, or an error is on its way that says more.
         let _ = self.restore();

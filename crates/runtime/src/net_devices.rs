@@ -63,6 +63,7 @@ fn is_name(name: &str) -> bool {
 }
 
 /// One network namespace: the file that stands for it, and a socket in it.
+#[derive(Debug)]
 struct Side {
     netns: OwnedFd,
     socket: Socket,
@@ -88,6 +89,7 @@ impl Side {
 }
 
 /// A device that has been moved.
+#[derive(Debug)]
 struct Moved {
     outside: String,
     inside: String,
@@ -95,6 +97,7 @@ struct Moved {
 }
 
 /// The devices of one container; dropped unreleased, they go back.
+#[derive(Debug)]
 pub(crate) struct NetDevices {
     moved: Vec<Moved>,
     sides: Option<(Side, Side)>,

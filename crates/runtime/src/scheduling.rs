@@ -170,13 +170,19 @@ pub(crate) fn check(linux: &Linux) -> Result<()> {
     Ok(())
 }
 
-/// Sets all that is asked for. `linux` is the container's, which an exec shares.
+/// Gives the process `pid` (0: the caller) its scheduler. Its children need not have it: a policy may
+/// be reset by a fork, or not allow one.
+pub(crate) fn schedule(pid: i32, scheduler: Option<&Scheduler>) -> Result<(), InitFailure> {
+    let Some(scheduler) = scheduler else {
+        return Ok(());
+    };
+    let attributes = sched_attr(scheduler).map_err(|e| InitFailure::because(e.to_string()))?;
+    sys::set_scheduler(pid, &attributes).map_err(InitFailure::at("set process.scheduler"))
+}
+
+/// Sets all that is asked for but the scheduler. `linux` is the container's, which an exec shares.
 pub(crate) fn apply(process: &Process, linux: Option<&Linux>) -> Result<(), InitFailure> {
     let checked = |error: Error| InitFailure::because(error.to_string());
-    if let Some(scheduler) = &process.scheduler {
-        let attributes = sched_attr(scheduler).map_err(checked)?;
-        sys::set_scheduler(&attributes).map_err(InitFailure::at("set process.scheduler"))?;
-    }
     if let Some(wanted) = &process.io_priority {
         let value = io_priority(wanted).map_err(checked)?;
         sys::set_io_priority(value).map_err(InitFailure::at("set process.ioPriority"))?;

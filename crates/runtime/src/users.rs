@@ -6,8 +6,8 @@
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::process::Command;
 
-use crate::container::ChildGuard;
 use crate::error::{Error, InitFailure, Result};
+use crate::guard::ChildGuard;
 use crate::namespaces;
 use crate::spec::{IdMapping, Mount, NamespaceKind, Spec};
 use crate::sys::{self, Forked};

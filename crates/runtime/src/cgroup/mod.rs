@@ -295,6 +295,19 @@ impl Cgroup {
             .try_for_each(|dir| dir.put("tasks", "0"))
     }
 
+    /// The files of the v1 hierarchies by which a process joins them later ([`join_opened`]), with the
+    /// rights of who opened them. They lead to nothing but this cgroup's list of threads.
+    pub(crate) fn open_v1(&self) -> Result<Vec<OwnedFd>, Error> {
+        let open = |dir: Dir<'_>| {
+            dir.open("tasks", OFlags::WRONLY)
+                .map_err(|errno| dir.error("open", "tasks", errno))
+        };
+        self.dirs()
+            .filter(|dir| dir.version() == Version::V1)
+            .map(open)
+            .collect()
+    }
+
     /// The v2 directory, for clone3(2) with CLONE_INTO_CGROUP; `None` on a host with v1 only.
     pub fn v2_directory(&self) -> Result<Option<OwnedFd>, Error> {
         let flags = OFlags::PATH | OFlags::DIRECTORY;
@@ -401,6 +414,14 @@ impl Cgroup {
             .or_else(|| self.dir_of(Controller::Freezer))
             .or_else(|| self.dirs().next())
     }
+}
+
+/// Moves the calling thread into the hierarchies whose files [`Cgroup::open_v1`] opened: as
+/// [`Cgroup::join_v1`], by a process that has given up its rights.
+pub(crate) fn join_opened(tasks: &[OwnedFd]) -> Result<(), Errno> {
+    tasks
+        .iter()
+        .try_for_each(|tasks| dir::write_value(tasks, "0"))
 }
 
 /// Does this host have the unified hierarchy alone?

@@ -128,7 +128,7 @@ impl Criu {
         let Some(socket) = &self.socket else {
             return Ok(None);
         };
-        let (bytes, fd) = match sys::receive(socket) {
+        let (bytes, fd) = match sys::receive(socket, true) {
             Err(Errno::CONNRESET) => return Ok(None),
             other => other.map_err(Error::io("read from", "criu"))?,
         };

@@ -17,8 +17,9 @@ use super::message::{Kind, Message, Notification, Opt, Version};
 use super::{Criu, DESCRIPTORS, Log, Settings, Streams, directory, inherit, mounts, options};
 use crate::birthplace::{CgroupGuard, CgroupManager};
 use crate::cgroup::Cgroup;
-use crate::container::{ChildGuard, GateKind, GroupGuard, NewContainer, Rootfs, Stdio};
+use crate::container::{GateKind, NewContainer, Rootfs, Stdio};
 use crate::error::{Error, Result};
+use crate::guard::{ChildGuard, GroupGuard};
 use crate::init;
 use crate::namespaces::{self, ParentMounts};
 use crate::resctrl::Group;
@@ -96,7 +97,7 @@ impl Restore<'_> {
         self.describe(&criu, &descriptors, &mut options)?;
         name_cgroup(criu.pid(), &mut options)?;
         let linux = self.spec.linux.clone().unwrap_or_default();
-        let group = GroupGuard::of(self.id, &linux, criu.pid())?;
+        let mut group = GroupGuard::of(self.id, &linux, criu.pid())?;
         let gone = || Error::Vanished {
             doing: "being restored",
         };
@@ -121,7 +122,7 @@ impl Restore<'_> {
         let raw = Pid::from_raw(pid).ok_or_else(gone)?;
         let pidfd = pidfd_open(raw, PidfdFlags::empty()).map_err(|_| gone())?;
         let time_namespace = has_own_time(pid);
-        if let Some(child) = child {
+        if let Some(mut child) = child {
             child.release();
         }
         Ok(Restored {

@@ -11,6 +11,7 @@ use rustix::termios::{OptionalActions, OutputModes, Winsize, tcgetattr, tcsetatt
 use super::mounts::attach;
 use super::program::replace_stdio;
 use super::target::{self, Missing};
+use crate::container::Stdio;
 use crate::error::InitFailure;
 use crate::message::{Channel, FromInit};
 use crate::spec::Process;
@@ -80,10 +81,24 @@ impl Terminal {
             .map_err(InitFailure::at("send the terminal"))
     }
 
-    /// The slave side becomes this session's terminal and its streams.
+    /// The slave side becomes the streams of this process.
     pub(crate) fn take_over(self) -> Result<(), InitFailure> {
-        sys::set_controlling_terminal(self.slave.as_fd())
-            .map_err(InitFailure::at("set controlling terminal"))?;
         replace_stdio([self.slave.as_fd(); 3])
+    }
+}
+
+/// The terminal that is the process's standard input becomes that of its session, which it leads.
+pub(crate) fn control() -> Result<(), InitFailure> {
+    sys::set_controlling_terminal(std::io::stdin().as_fd())
+        .map_err(InitFailure::at("set controlling terminal"))
+}
+
+/// A session of its own, with its terminal if it has one, for a successor of the process that opened
+/// that.
+pub(crate) fn lead_session(stdio: &Stdio) -> Result<(), InitFailure> {
+    rustix::process::setsid().map_err(InitFailure::at("setsid"))?;
+    match stdio {
+        Stdio::Terminal { .. } => control(),
+        Stdio::Inherit | Stdio::Fds { .. } => Ok(()),
     }
 }

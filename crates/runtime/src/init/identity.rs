@@ -55,11 +55,33 @@ pub(crate) fn oom_score_adj(process: &Process) -> Result<Option<String>, InitFai
     }
 }
 
+/// Which limits are to be set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Limits {
+    /// All.
+    All,
+    /// All but the number of processes, which a process that makes another must not be held to.
+    AllButProcesses,
+    /// What [`Limits::AllButProcesses`] leaves.
+    Processes,
+}
+
+impl Limits {
+    fn cover(self, name: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::AllButProcesses => name != "RLIMIT_NPROC",
+            Self::Processes => name == "RLIMIT_NPROC",
+        }
+    }
+}
+
 /// Sets the rlimits. Without CAP_SYS_RESOURCE a hard limit cannot be raised: a warning, and as much
 /// of what was asked for as the present one allows.
-pub(crate) fn limits(process: &Process) -> Result<Vec<String>, InitFailure> {
+pub(crate) fn limits(process: &Process, which: Limits) -> Result<Vec<String>, InitFailure> {
     let mut warnings = Vec::new();
-    for limit in &process.rlimits {
+    let limits = process.rlimits.iter();
+    for limit in limits.filter(|limit| which.cover(&limit.kind)) {
         let (_, number) = RLIMITS
             .iter()
             .find(|(name, _)| *name == limit.kind)
@@ -172,9 +194,16 @@ pub(crate) struct Identity<'a> {
     pub(crate) labels: &'a Labels<'a>,
 }
 
+/// Must a process that is to have a successor make it before it assumes its identity? Only where the
+/// filter is loaded by [`assume`] and then refuses the successor, or has an agent decide on it.
+pub(crate) fn succeeds_first(process: &Process, filter: Option<&Filter>) -> bool {
+    let early = filter.filter(|_| !process.no_new_privileges);
+    early.is_some_and(|filter| filter.notifies() || !filter.allows_successor())
+}
+
 /// Becomes the user of `process` with its capabilities; returns the program to execute. Without
 /// no_new_privs the filter is loaded here, while that is still allowed; with it, at the very end,
-/// but for one with a listener: the runtime passes that on before the process is at its gate.
+/// but for one with a listener ([`listen`]).
 pub(crate) fn assume(
     identity: &Identity<'_>,
     warnings: &mut Vec<String>,
@@ -220,13 +249,18 @@ pub(crate) fn assume(
     rustix::process::umask(Mode::from_raw_mode(
         process.user.umask.unwrap_or(0o022) & 0o777,
     ));
-    if let Some(filter) = identity.filter
-        && process.no_new_privileges
-        && filter.notifies()
-    {
-        load(filter, identity.channel)?;
-    }
     Program::new(process)
+}
+
+/// Loads a filter with a listener where no_new_privs lets it wait until here: the runtime passes that
+/// on before the process is at its gate.
+pub(crate) fn listen(identity: &Identity<'_>) -> Result<(), InitFailure> {
+    match identity.filter {
+        Some(filter) if identity.process.no_new_privileges && filter.notifies() => {
+            load(filter, identity.channel)
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Loads the filter. Its listener, if it has one, stays open until execve: the runtime fetches it.

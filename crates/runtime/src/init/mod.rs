@@ -174,7 +174,8 @@ impl<'a> Init<'a> {
             sys::not_dumpable().map_err(InitFailure::at("prctl PR_SET_DUMPABLE"))?;
         }
         self.namespaces.join_as_parent()?;
-        between::succeed(channel, self.namespaces.clone_flags())?;
+        between::succeed(channel, self.namespaces.clone_flags(), None, None)
+            .map_err(InitFailure::at("clone"))?;
         expect(channel, ToInit::UsersMapped)?;
         self.groups = Groups::of(self.new.spec, "self");
         users::become_root(self.groups)?;
@@ -310,12 +311,34 @@ impl<'a> Init<'a> {
         }
     }
 
-    /// Identity, the gate, and the program.
-    fn finish(mut self, channel: &mut Channel, labels: &Labels<'_>) -> Result<Infallible, Stop> {
-        sys::cloexec_from(3 + self.new.preserve_fds);
+    /// A container that joins a PID namespace is seen there by those that are in it already: its first
+    /// process is made once it is nothing but the container's. With a user namespace it was made before,
+    /// but belongs to the host's until execve, and nobody in there may look into it.
+    fn joins_processes(&self) -> bool {
+        self.namespaces.joined(NamespaceKind::Pid).is_some() && !self.namespaces.has_users()
+    }
+
+    /// Becomes what the container is to be, but for the program.
+    fn assume(
+        &mut self,
+        channel: &Channel,
+        labels: &Labels<'_>,
+    ) -> Result<program::Program, InitFailure> {
         let process = self.process();
-        self.warnings.extend(identity::limits(process)?);
+        let joins = self.joins_processes();
+        let terminal = matches!(self.new.stdio, Stdio::Terminal { .. });
+        let which = if joins {
+            identity::raise_limits(process);
+            Limits::AllButProcesses
+        } else {
+            scheduling::schedule(0, process.scheduler.as_ref())?;
+            Limits::All
+        };
+        self.warnings.extend(identity::limits(process, which)?);
         scheduling::apply(process, Some(&self.linux))?;
+        if terminal && !joins {
+            console::control()?;
+        }
         let identity = Identity {
             process,
             filter: self.filter,
@@ -323,7 +346,33 @@ impl<'a> Init<'a> {
             channel,
             labels,
         };
+        let first = identity::succeeds_first(process, self.filter);
+        if joins && first {
+            self.succeed(channel)?;
+        }
         let program = identity::assume(&identity, &mut self.warnings)?;
+        if joins && !first {
+            self.succeed(channel)?;
+        }
+        if joins {
+            let rest = identity::limits(process, Limits::Processes)?;
+            self.warnings.extend(rest);
+        }
+        identity::listen(&identity)?;
+        Ok(program)
+    }
+
+    /// Makes the process that is in the PID namespace, and ends.
+    fn succeed(&self, channel: &Channel) -> Result<(), InitFailure> {
+        between::succeed(channel, 0, None, None).map_err(InitFailure::at("clone"))?;
+        expect(channel, ToInit::Known)?;
+        console::lead_session(&self.new.stdio)
+    }
+
+    /// Identity, the gate, and the program.
+    fn finish(mut self, channel: &mut Channel, labels: &Labels<'_>) -> Result<Infallible, Stop> {
+        sys::cloexec_from(3 + self.new.preserve_fds);
+        let program = self.assume(channel, labels)?;
         if self.new.check_program {
             program.find().map_err(Stop::NotExecuted)?;
         }
@@ -404,9 +453,12 @@ pub(crate) fn expect(channel: &Channel, wanted: ToInit) -> Result<(), InitFailur
     }
 }
 
-pub(crate) use console::{Terminal, open as open_terminal};
+pub(crate) use console::{Terminal, lead_session, open as open_terminal};
 pub(crate) use devices::paths as device_paths;
-pub(crate) use identity::{Identity, assume, limits, oom_score_adj, own_stdio, raise_limits};
+pub(crate) use identity::{
+    Identity, Limits, assume, limits, listen, oom_score_adj, own_stdio, raise_limits,
+    succeeds_first,
+};
 pub(crate) use mounts::{inside, set_ids};
 pub(crate) use options::{is_bind, words as mount_options};
 pub(crate) use program::replace_stdio;

@@ -7,7 +7,8 @@
 //! kernel cannot have (foreign architectures, unknown names).
 //!
 //! - `profile`: reading the specification's words; - `arch`, `names`: numbers;
-//! - `compile`, `assembler`: the program; - `load`: the kernel; - `default`: RuntimeDefault.
+//! - `compile`, `assembler`: the program; - `load`: the kernel; - `default`: RuntimeDefault;
+//! - `simulate`: what a program says to a call.
 
 mod arch;
 mod assembler;
@@ -16,6 +17,7 @@ mod default;
 mod load;
 mod names;
 mod profile;
+mod simulate;
 
 pub use default::default_profile;
 pub use profile::{ACTIONS, FLAGS, OPERATORS};

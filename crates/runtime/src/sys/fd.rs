@@ -69,10 +69,16 @@ pub(crate) fn send(
         .map(|_| ())
 }
 
-/// Receives one message; an empty one is the other side's end.
-pub(crate) fn receive(socket: impl AsFd) -> Result<(Vec<u8>, Option<OwnedFd>), Errno> {
+/// Receives one message; an empty one is the other side's end. Without `wait` it is EAGAIN that
+/// there is none.
+pub(crate) fn receive(socket: impl AsFd, wait: bool) -> Result<(Vec<u8>, Option<OwnedFd>), Errno> {
+    let wait = if wait {
+        RecvFlags::empty()
+    } else {
+        RecvFlags::DONTWAIT
+    };
     // Asked first: a buffer for the longest would be 16 fresh pages each time.
-    let flags = RecvFlags::PEEK | RecvFlags::TRUNC;
+    let flags = RecvFlags::PEEK | RecvFlags::TRUNC | wait;
     let (_, length) = rustix::io::retry_on_intr(|| recv(&socket, &mut [0_u8; 0][..], flags))?;
     let mut bytes = vec![0; length];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];

@@ -26,10 +26,25 @@ pub(crate) fn clone_process(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Resul
     clone(flags, libc::SIGCHLD, cgroup)
 }
 
+/// The flags of clone(2) by which a process under a filter makes its successor.
+pub(crate) const SUCCESSOR_FLAGS: u64 = (libc::CLONE_PARENT | libc::CLONE_PIDFD) as u64;
+
 /// As [`clone_process`], but the new process is a child of the caller's parent, which learns of its
-/// end as it learns of the caller's.
-pub(crate) fn clone_sibling(flags: u64) -> Result<Forked, Errno> {
-    clone(flags | libc::CLONE_PARENT as u64, 0, None)
+/// end as it learns of the caller's. Without flags and cgroup also under a filter that has no clone3(2).
+pub(crate) fn clone_sibling(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Forked, Errno> {
+    let plain = flags == 0 && cgroup.is_none();
+    match clone(flags | libc::CLONE_PARENT as u64, 0, cgroup) {
+        Err(Errno::NOSYS | Errno::PERM | Errno::ACCESS) if plain => old_clone(SUCCESSOR_FLAGS),
+        other => other,
+    }
+}
+
+/// clone(2), the call before clone3(2), on a copy of this stack.
+fn old_clone(flags: u64) -> Result<Forked, Errno> {
+    let mut pidfd: i32 = -1;
+    // SAFETY: as in `clone`; the kernel stores the descriptor in `pidfd`, which outlives the call.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0_u64, &raw mut pidfd, 0_u64, 0_u64) };
+    forked(pid, pidfd)
 }
 
 fn clone(flags: u64, signal: i32, cgroup: Option<BorrowedFd<'_>>) -> Result<Forked, Errno> {
@@ -57,6 +72,11 @@ fn clone(flags: u64, signal: i32, cgroup: Option<BorrowedFd<'_>>) -> Result<Fork
             size_of::<libc::clone_args>(),
         )
     };
+    forked(pid, pidfd)
+}
+
+/// The answer of clone(2) and its like; `pidfd` is what the kernel stored.
+fn forked(pid: libc::c_long, pidfd: i32) -> Result<Forked, Errno> {
     match i32::try_from(pid) {
         Ok(0) => Ok(Forked::Child),
         Ok(pid) if pid > 0 => {

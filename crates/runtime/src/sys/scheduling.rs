@@ -1,5 +1,5 @@
-//! sched_setattr(2), sched_setaffinity(2), ioprio_set(2), personality(2) and set_mempolicy(2), of
-//! the calling thread, which is its process's only one.
+//! sched_setattr(2) of any process; sched_setaffinity(2), ioprio_set(2), personality(2) and
+//! set_mempolicy(2), of the calling thread, which is its process's only one.
 
 use rustix::io::Errno;
 
@@ -33,7 +33,8 @@ struct RawSchedAttr {
     period: u64,
 }
 
-pub(crate) fn set_scheduler(wanted: &SchedAttr) -> Result<(), Errno> {
+/// Of the process `pid`, or of the caller for 0.
+pub(crate) fn set_scheduler(pid: i32, wanted: &SchedAttr) -> Result<(), Errno> {
     let raw = RawSchedAttr {
         size: 48,
         policy: wanted.policy,
@@ -45,7 +46,7 @@ pub(crate) fn set_scheduler(wanted: &SchedAttr) -> Result<(), Errno> {
         period: wanted.period,
     };
     // SAFETY: the structure has the size that it states and outlives the call.
-    check(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const raw, 0) })
+    check(unsafe { libc::syscall(libc::SYS_sched_setattr, pid, &raw const raw, 0) })
 }
 
 pub(crate) fn set_affinity(mask: &[u64]) -> Result<(), Errno> {
