@@ -71,9 +71,18 @@ impl Plan {
         new.fold(0, |flags, kind| flags | flag(*kind) as u64)
     }
 
-    /// Joins all. A PID namespace is that of later children, and of a procfs mounted from now on.
+    /// Joins all but the PID namespace, in which everybody would see what this process starts.
     pub(crate) fn join(&self) -> Result<(), InitFailure> {
-        self.join.iter().try_for_each(join_one)
+        let others = self.join.iter();
+        let others = others.filter(|(kind, _)| *kind != NamespaceKind::Pid);
+        others.into_iter().try_for_each(join_one)
+    }
+
+    /// Has later children be in the PID namespace.
+    pub(crate) fn join_processes(&self) -> Result<(), InitFailure> {
+        let mut all = self.join.iter();
+        all.find(|(kind, _)| *kind == NamespaceKind::Pid)
+            .map_or(Ok(()), join_one)
     }
 
     /// Joins all, the user namespace last; the PID namespace is that of later children. With the

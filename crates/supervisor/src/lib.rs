@@ -22,9 +22,9 @@
 //! `state.json` that says `running` under a dead supervisor tells no more than that.
 //!
 //! # What waits, and what does not
-//! Requests that wait (stop, wait, delete, exec) hold up only their own connection. The runtime's
-//! create, start and exec, a hook, a freezer that is slow, and a log's disk hold up the pod's
-//! supervisor for as long as they take; other pods have their own.
+//! Every request that waits (create, start, stop, wait, delete, exec) holds up its own connection and
+//! nothing else, and what it waits for has a limit. The disk under a log holds up the pod's supervisor for
+//! as long as it takes; other pods have their own.
 
 #![cfg_attr(
     test,

@@ -8,6 +8,7 @@ mod hidden;
 mod identity;
 mod mounts;
 mod options;
+mod procfs;
 mod program;
 mod rehearsal;
 mod rootfs;
@@ -234,6 +235,11 @@ impl<'a> Init<'a> {
             new: self.new,
             cgroup: self.cgroup,
             runtime: self.namespaces.has_users().then_some(channel),
+            processes: self
+                .namespaces
+                .joined(NamespaceKind::Pid)
+                .filter(|_| self.joins_processes())
+                .map(AsFd::as_fd),
         }
         .perform()?;
         if !devices::is_bound(&self.new.spec.mounts) {
@@ -328,6 +334,7 @@ impl<'a> Init<'a> {
         let joins = self.joins_processes();
         let terminal = matches!(self.new.stdio, Stdio::Terminal { .. });
         let which = if joins {
+            self.namespaces.join_processes()?;
             identity::raise_limits(process);
             Limits::AllButProcesses
         } else {

@@ -9,6 +9,7 @@ use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags, MoveMountFlags, mount, move_mount};
 
 use super::options::Options;
+use super::procfs;
 use super::rootfs::{Root, Source};
 use super::target::{self, Missing};
 use crate::cgroup::Cgroup;
@@ -29,6 +30,8 @@ pub(super) struct Mounts<'a> {
     pub(super) cgroup: &'a Cgroup,
     /// To the runtime, if this process has not the right to give a mount its ids.
     pub(super) runtime: Option<&'a Channel>,
+    /// The PID namespace that the container joins, if this process is not in it.
+    pub(super) processes: Option<BorrowedFd<'a>>,
 }
 
 impl Mounts<'_> {
@@ -101,7 +104,8 @@ impl Mounts<'_> {
             }
             Source::Kind => {
                 let linux = self.new.spec.linux.as_ref();
-                file_system(root, asked, options, linux.and_then(labels::mount_label))
+                let label = linux.and_then(labels::mount_label);
+                file_system(root, asked, options, label, self.processes)
             }
         }
     }
@@ -193,6 +197,7 @@ fn file_system(
     asked: &Mount,
     options: &Options,
     label: Option<&str>,
+    processes: Option<BorrowedFd<'_>>,
 ) -> Result<(), InitFailure> {
     let path = &asked.destination;
     let kind = asked.kind.as_deref().unwrap_or_default();
@@ -222,6 +227,14 @@ fn file_system(
         data.push_str(&format!("{comma}mode={mode:o}"));
     }
     let data = labels::with_label(data, kind, label);
+    if let Some(processes) = processes.filter(|_| kind == "proc") {
+        let mount = procfs::of(processes, &data, &options.attr);
+        let mount = mount.map_err(|errno| failed("mount", errno))?;
+        if let Some(flags) = options.propagation {
+            propagate(&mount, flags).map_err(|errno| failed("set propagation", errno))?;
+        }
+        return attach(mount, &place).map_err(|errno| failed("attach", errno));
+    }
     let text =
         CString::new(data).map_err(|_| InitFailure::because("a mount option holds a NUL byte"))?;
     let source = asked.source.clone().unwrap_or_else(|| PathBuf::from(kind));

@@ -27,6 +27,7 @@ pub(crate) fn rehearse(
         new,
         cgroup,
         runtime: None,
+        processes: None,
     }
     .perform()?;
     let places = places

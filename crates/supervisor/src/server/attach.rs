@@ -27,7 +27,6 @@ impl Supervisor {
         container.attached.push(client);
         Ok(Reply::Now {
             response: Response::Done,
-            fds: Vec::new(),
             role: Role::Attached(key, options),
         })
     }

@@ -21,6 +21,8 @@ pub(super) enum Role {
     Asking,
     /// It waits for the answer.
     Waiting,
+    /// A command that is being started hangs on it.
+    Starting(Key),
     /// The life of an exec'd command, with that pid, hangs on it.
     Exec(i32),
     /// It carries the streams of a container.
@@ -66,7 +68,7 @@ impl Connection {
         let read = match self.role {
             Role::Asking => self.outbox.is_empty(),
             Role::Attached(..) => !self.stalled,
-            Role::Waiting | Role::Exec(_) | Role::Leaving => false,
+            Role::Waiting | Role::Starting(_) | Role::Exec(_) | Role::Leaving => false,
         };
         Interest {
             read,
@@ -224,8 +226,19 @@ impl Connections {
 
     /// Answers a request; the client may ask again. A client that is gone is fine.
     pub(super) fn answer(&mut self, key: Key, response: &Response, fds: Vec<OwnedFd>) {
+        self.answer_as(key, response, fds, Role::Asking);
+    }
+
+    /// The same; the connection then plays that part.
+    pub(super) fn answer_as(
+        &mut self,
+        key: Key,
+        response: &Response,
+        fds: Vec<OwnedFd>,
+        role: Role,
+    ) {
         if let Some(connection) = self.get(key) {
-            connection.role = Role::Asking;
+            connection.role = role;
             connection.push_frame(response, fds);
         }
     }

@@ -32,6 +32,8 @@ pub(super) struct Container {
     pub(super) process: Option<Process>,
     /// Holds its first process before its program; taken by start.
     pub(super) gate: Option<Gate>,
+    /// It was let on at its gate, and its program is not executed yet.
+    pub(super) starting: Option<Start>,
     /// Why start failed; its first process is ending.
     pub(super) start_failure: Option<StartFailure>,
     pub(super) cgroup: Cgroup,
@@ -57,6 +59,17 @@ pub(super) struct Container {
     pub(super) removal: Option<Removal>,
     /// The record on disk is older than the one in memory; when to try again.
     pub(super) unsaved: Option<Instant>,
+}
+
+/// A start that is under way.
+#[derive(Debug)]
+pub(super) struct Start {
+    /// Tells when the program is executed.
+    pub(super) gate: Gate,
+    /// Who asked for it.
+    pub(super) client: Key,
+    /// When it has failed.
+    pub(super) limit: Instant,
 }
 
 /// Why a program was not executed.
@@ -177,7 +190,9 @@ impl Container {
             .as_ref()
             .filter(|_| self.is_exited())
             .map(|removal| removal.next);
-        [stop, removal, self.unsaved].into_iter().flatten().min()
+        let start = self.starting.as_ref().map(|start| start.limit);
+        let all = [stop, removal, start, self.unsaved];
+        all.into_iter().flatten().min()
     }
 }
 

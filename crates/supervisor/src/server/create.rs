@@ -1,15 +1,13 @@
 //! Making a container: everything is checked and opened first, then the runtime clones the first
-//! process, then the record is written. Whatever fails takes back what was done.
-//!
-//! The runtime's work (and a `createRuntime` hook, if the spec has one) holds up the whole pod for
-//! as long as it takes: about 2 ms without hooks.
+//! process, which sets itself up while the pod goes on ([`super::creation`]), then the record is written.
+//! Whatever fails takes back what was done.
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use runtime::spec::{NamespaceKind, Spec};
-use runtime::{CgroupManager, Created, GateKind, NewContainer, Rootfs, Stdio};
+use runtime::{CgroupManager, Created, Creating, GateKind, NewContainer, Rootfs, Stdio};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, WaitOptions, waitpid};
@@ -22,7 +20,7 @@ use super::stdin::Stdin;
 use super::streams::Output;
 use super::{Supervisor, diagnose, hooks};
 use crate::error::{Error, Result};
-use crate::protocol::{CreateContainer, CreatedInfo, Response, RootfsSource};
+use crate::protocol::{CreateContainer, CreatedInfo, RootfsSource};
 use crate::state::{ContainerState, read_json};
 use crate::sys::process::Process;
 
@@ -30,8 +28,8 @@ use crate::sys::process::Process;
 const CONFIG_FILE: &str = "config.json";
 
 impl Supervisor {
-    /// Makes a container up to the gate before its program.
-    pub(super) fn create(&mut self, request: CreateContainer) -> Result<Reply> {
+    /// Begins to make a container; answered when it stands at the gate before its program.
+    pub(super) fn create(&mut self, request: CreateContainer, client: Key) -> Result<Reply> {
         self.may_create(&request)?;
         self.tidy = true;
         let mut spec = read_spec(&request.bundle)?;
@@ -41,13 +39,34 @@ impl Supervisor {
         process.oom_score_adj = process.oom_score_adj.or(self.oom_score_adj);
         let log = NewLog::open(&request)?;
         let (ours, theirs) = streams(&request, &spec)?;
-        let made = Made::make(&request, &spec, theirs)?;
-        let key = self.new_key();
-        let container = made.into_container(key, &request, &spec, ours, log)?;
+        let creating = begin(&request, &spec, theirs)?;
+        let (own_pid_namespace, hooks) = (owns_pid_namespace(&spec), hooks::wanted(&spec));
+        let plan = Planned {
+            request,
+            own_pid_namespace,
+            hooks,
+            ours,
+            log,
+        };
+        self.add_creation(creating, plan, client)?;
+        Ok(Reply::Later)
+    }
+
+    /// The container stands at its gate: it becomes one of the pod's.
+    pub(super) fn created(
+        &mut self,
+        key: Key,
+        plan: Planned,
+        created: Created,
+    ) -> Result<CreatedInfo> {
+        for warning in &created.warnings {
+            diagnose(format_args!("container {}: {warning}", plan.request.id));
+        }
+        let container = Made(Some(created)).into_container(key, plan)?;
         let pid = container.state.pid.unwrap_or_default();
         self.containers.insert(key, container);
         self.balance(key);
-        Ok(Response::Created(CreatedInfo { pid }).into())
+        Ok(CreatedInfo { pid })
     }
 
     fn may_create(&self, request: &CreateContainer) -> Result<()> {
@@ -58,7 +77,7 @@ impl Supervisor {
                 format!("{id:?} is not a plain file name"),
             ));
         }
-        if self.find(id).is_ok() {
+        if self.find(id).is_ok() || self.is_being_created(id) {
             return Err(Error::Exists { id: id.clone() });
         }
         if self.ending.is_some() {
@@ -82,6 +101,7 @@ pub(super) fn read_spec(bundle: &Path) -> Result<Spec> {
 }
 
 /// A log that is removed again if its container does not come to be.
+#[derive(Debug)]
 struct NewLog {
     log: Option<CriLog>,
     made: Option<PathBuf>,
@@ -118,7 +138,7 @@ impl Drop for NewLog {
 }
 
 /// The supervisor's ends of a container's streams; of a terminal they come from the runtime.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Ours {
     stdin: Option<OwnedFd>,
     stdout: Option<OwnedFd>,
@@ -180,49 +200,55 @@ fn never_wait(fd: &OwnedFd) -> Result<()> {
         .map_err(Error::io("set flags of", "a container's stream"))
 }
 
+/// What a container will be once its first process stands at its gate.
+#[derive(Debug)]
+pub(super) struct Planned {
+    pub(super) request: CreateContainer,
+    own_pid_namespace: bool,
+    hooks: bool,
+    ours: Ours,
+    log: NewLog,
+}
+
+fn begin(request: &CreateContainer, spec: &Spec, stdio: Stdio) -> Result<Creating> {
+    let rootfs = match &request.rootfs {
+        RootfsSource::Path(path) => Rootfs::Path(path.clone()),
+        RootfsSource::Overlay { lower, upper, work } => Rootfs::Overlay {
+            lower: lower.clone(),
+            upper: upper.clone(),
+            work: work.clone(),
+        },
+    };
+    let container = NewContainer {
+        id: &request.id,
+        bundle: &request.bundle,
+        spec,
+        rootfs,
+        cgroup_manager: CgroupManager::Fs,
+        stdio,
+        gate: GateKind::Held,
+        no_pivot: false,
+        no_new_keyring: false,
+        preserve_fds: 0,
+        check_program: false,
+    };
+    container
+        .begin()
+        .map_err(runtime_failed(&request.id, "create"))
+}
+
 /// A first process at its gate. Dropped, it is killed and its cgroup removed.
 struct Made(Option<Created>);
 
 impl Made {
-    fn make(request: &CreateContainer, spec: &Spec, stdio: Stdio) -> Result<Self> {
-        let rootfs = match &request.rootfs {
-            RootfsSource::Path(path) => Rootfs::Path(path.clone()),
-            RootfsSource::Overlay { lower, upper, work } => Rootfs::Overlay {
-                lower: lower.clone(),
-                upper: upper.clone(),
-                work: work.clone(),
-            },
-        };
-        let container = NewContainer {
-            id: &request.id,
-            bundle: &request.bundle,
-            spec,
-            rootfs,
-            cgroup_manager: CgroupManager::Fs,
-            stdio,
-            gate: GateKind::Held,
-            no_pivot: false,
-            no_new_keyring: false,
-            preserve_fds: 0,
-            check_program: false,
-        };
-        let created = container
-            .create()
-            .map_err(runtime_failed(&request.id, "create"))?;
-        for warning in &created.warnings {
-            diagnose(format_args!("container {}: {warning}", request.id));
-        }
-        Ok(Self(Some(created)))
-    }
-
-    fn into_container(
-        mut self,
-        key: Key,
-        request: &CreateContainer,
-        spec: &Spec,
-        mut ours: Ours,
-        log: NewLog,
-    ) -> Result<Container> {
+    fn into_container(mut self, key: Key, plan: Planned) -> Result<Container> {
+        let Planned {
+            request,
+            own_pid_namespace,
+            hooks,
+            mut ours,
+            log,
+        } = plan;
         let missing = || Error::protocol("the runtime made no process");
         if let Some(console) = self.0.as_mut().ok_or_else(missing)?.console.take() {
             never_wait(&console)?;
@@ -245,15 +271,16 @@ impl Made {
         });
         Ok(Container {
             state,
-            dir: request.bundle.clone(),
+            dir: request.bundle,
             process: Some(Process::new(created.pid, created.pidfd)),
             gate: Some(created.gate),
+            starting: None,
             start_failure: None,
             cgroup: created.cgroup,
             resctrl: created.resctrl,
             oom: oom.ok(),
-            own_pid_namespace: owns_pid_namespace(spec),
-            hooks: hooks::wanted(spec),
+            own_pid_namespace,
+            hooks,
             terminal: request.terminal,
             stdout: ours.stdout.map(|fd| Output::new(fd, Token::Stdout(key))),
             stderr: ours.stderr.map(|fd| Output::new(fd, Token::Stderr(key))),

@@ -3,21 +3,24 @@
 //! Its life hangs on the client's connection, and ends with the container's.
 
 use std::os::fd::OwnedFd;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use runtime::{NewExec, Stdio};
+use runtime::{NewExec, Progress, Started, Starting, Stdio};
 
 use super::connection::Role;
-use super::container::Container;
+use super::container::{Container, runtime_failed};
 use super::create::read_spec;
-use super::poller::Key;
+use super::poller::{Interest, Key, Token};
 use super::requests::Reply;
 use super::time::after;
-use super::{Supervisor, diagnose};
+use super::{SET_UP, Supervisor, diagnose};
 use crate::error::{Error, Result};
 use crate::protocol::{ExecExit, ExecRequest, ExecWire, Response};
 use crate::state::Status;
 use crate::sys::process::Process;
+
+/// How long the client of a command that was killed waits for its end.
+const LAST_WAIT: Duration = Duration::from_secs(2);
 
 /// A command that runs.
 #[derive(Debug)]
@@ -28,17 +31,41 @@ pub(super) struct Exec {
     /// When its time is over.
     deadline: Option<Instant>,
     timed_out: bool,
+    /// It was killed and has not ended: when its client is told all the same.
+    answer_at: Option<Instant>,
 }
 
 impl Exec {
-    /// When its time is over.
+    /// When something is due with it.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.deadline
+        self.deadline.into_iter().chain(self.answer_at).min()
+    }
+}
+
+/// A command whose program is not executed yet.
+#[derive(Debug)]
+pub(super) struct Beginning {
+    container: Key,
+    client: Key,
+    /// Empty only while it is asked.
+    starting: Option<Starting>,
+    /// Its time, which runs from the request.
+    timeout: Option<Instant>,
+    /// When it is given up.
+    limit: Instant,
+    /// The client waits for a terminal.
+    terminal: bool,
+}
+
+impl Beginning {
+    /// When it is given up.
+    pub(super) fn deadline(&self) -> Instant {
+        self.limit
     }
 }
 
 impl Supervisor {
-    /// Runs a command in a container; answers when its program is executed.
+    /// Runs a command in a container; answered when its program is executed.
     pub(super) fn exec(
         &mut self,
         id: &str,
@@ -48,15 +75,41 @@ impl Supervisor {
         client: Key,
     ) -> Result<Reply> {
         self.tidy = true;
-        let key = self.find(id)?;
+        let container = self.find(id)?;
+        let starting = self.begin_exec(id, request.process, wire, fds)?;
+        let key = self.new_key();
+        self.poller
+            .add(&starting, Token::Starting(key), Interest::READ)?;
+        let timeout = request.timeout.and_then(after);
+        let limit = Instant::now() + SET_UP;
+        let beginning = Beginning {
+            container,
+            client,
+            starting: Some(starting),
+            timeout,
+            limit: timeout.map_or(limit, |timeout| timeout.min(limit)),
+            terminal: matches!(wire, ExecWire::Terminal { .. }),
+        };
+        self.beginnings.insert(key, beginning);
+        if let Some(connection) = self.connections.get(client) {
+            connection.role = Role::Starting(key);
+        }
+        Ok(Reply::Later)
+    }
+
+    fn begin_exec(
+        &mut self,
+        id: &str,
+        mut process: runtime::spec::Process,
+        wire: ExecWire,
+        fds: Vec<OwnedFd>,
+    ) -> Result<Starting> {
         let inherited = self.oom_score_adj;
         let container = self.container(id)?;
         let container_pid = may_exec(container)?;
-        let mut process = request.process;
         process.terminal = matches!(wire, ExecWire::Terminal { .. });
         process.oom_score_adj = process.oom_score_adj.or(inherited);
         let spec = read_spec(&container.dir)?;
-        let stdio = stdio(wire, fds)?;
         let exec = NewExec {
             id,
             bundle: &container.dir,
@@ -65,33 +118,126 @@ impl Supervisor {
             process: &process,
             cgroup: &container.cgroup,
             resctrl: container.resctrl.as_ref(),
-            stdio,
+            stdio: stdio(wire, fds)?,
             preserve_fds: 0,
         };
-        let started = exec.start().map_err(|error| match error.exit_code() {
-            128 => container.failed("exec in")(error),
-            exit_code => Error::Start {
-                message: error.to_string(),
-                exit_code,
-            },
-        })?;
+        exec.begin().map_err(not_started(id))
+    }
+
+    /// The process of a command has said something.
+    pub(super) fn on_starting(&mut self, key: Key) {
+        let Some(beginning) = self.beginnings.get_mut(&key) else {
+            return;
+        };
+        let outcome = match beginning.starting.take().map(Starting::advance) {
+            Some(Ok(Progress::Pending(more))) => {
+                beginning.starting = Some(more);
+                return;
+            }
+            Some(Ok(Progress::Done(started))) => Ok(started),
+            Some(Err(error)) => Err(error),
+            None => return,
+        };
+        let Some(beginning) = self.beginnings.remove(&key) else {
+            return;
+        };
+        match outcome {
+            Ok(started) => self.exec_started(beginning, started),
+            Err(error) => {
+                let id = self.containers.get(&beginning.container);
+                let id = id.map(Container::id).unwrap_or_default();
+                let answer = Response::Failed(not_started(id)(error));
+                self.connections
+                    .answer(beginning.client, &answer, Vec::new());
+            }
+        }
+    }
+
+    fn exec_started(&mut self, beginning: Beginning, started: Started) {
+        let id = self.containers.get(&beginning.container);
+        let id = id.map(Container::id).unwrap_or_default();
         for warning in &started.warnings {
             diagnose(format_args!("exec in container {id}: {warning}"));
         }
-        let console = started.console;
+        let pid = started.pid;
         let exec = Exec {
-            container: key,
-            client: Some(client),
-            process: Process::new(started.pid, started.pidfd),
-            deadline: request.timeout.and_then(after),
+            container: beginning.container,
+            client: Some(beginning.client),
+            process: Process::new(pid, started.pidfd),
+            deadline: beginning.timeout,
             timed_out: false,
+            answer_at: None,
         };
-        self.execs.insert(started.pid, exec);
-        Ok(Reply::Now {
-            response: Response::ExecStarted { pid: started.pid },
-            fds: console.into_iter().collect(),
-            role: Role::Exec(started.pid),
-        })
+        self.execs.insert(pid, exec);
+        self.connections.answer_as(
+            beginning.client,
+            &Response::ExecStarted { pid },
+            started.console.into_iter().collect(),
+            Role::Exec(pid),
+        );
+    }
+
+    /// A child has ended: if it is the process of a beginning command, what it said last is heard first.
+    pub(super) fn hear_starting(&mut self, pid: i32) {
+        let is_of = |one: &Beginning| one.starting.as_ref().is_some_and(|one| one.pid() == pid);
+        let of = |(key, one): (&Key, &Beginning)| is_of(one).then_some(*key);
+        let Some(key) = self.beginnings.iter().find_map(of) else {
+            return;
+        };
+        self.on_starting(key);
+        if self.beginnings.get(&key).is_some_and(is_of) {
+            self.give_up_starting(key, "it has ended before its program");
+        }
+    }
+
+    /// The client of a command that is not there yet is gone.
+    pub(super) fn abandon_starting(&mut self, key: Key) {
+        if let Some(Beginning {
+            starting: Some(starting),
+            ..
+        }) = self.beginnings.remove(&key)
+        {
+            // It is reaped like any other child.
+            let _ = starting.abandon();
+        }
+    }
+
+    /// Kills a command before its program, and tells its client: that its time is over, if it is.
+    fn give_up_starting(&mut self, key: Key, reason: &str) {
+        let Some(beginning) = self.beginnings.remove(&key) else {
+            return;
+        };
+        let _ = beginning.starting.and_then(Starting::abandon);
+        let now = Instant::now();
+        let late = beginning.timeout.is_some_and(|timeout| timeout <= now);
+        let client = beginning.client;
+        if late && !beginning.terminal {
+            let exit = ExecExit {
+                code: 128 + libc::SIGKILL,
+                timed_out: true,
+                oom: false,
+            };
+            let started = Response::ExecStarted { pid: 0 };
+            self.connections.answer(client, &started, Vec::new());
+            self.connections
+                .answer(client, &Response::ExecExited(exit), Vec::new());
+            return;
+        }
+        let failed = Response::Failed(Error::Start {
+            message: reason.to_owned(),
+            exit_code: 128,
+        });
+        self.connections.answer(client, &failed, Vec::new());
+    }
+
+    /// Gives up the commands whose program is not executed in time: the container holds up what they
+    /// need, or what they are.
+    pub(super) fn end_late_beginnings(&mut self, now: Instant) {
+        let due = |(key, one): (&Key, &Beginning)| (one.limit <= now).then_some(*key);
+        let keys: Vec<Key> = self.beginnings.iter().filter_map(due).collect();
+        for key in keys {
+            self.give_up_starting(key, "its program is not executed in time");
+        }
     }
 
     /// A command is reaped: tells its client.
@@ -131,24 +277,51 @@ impl Supervisor {
 
     /// The container has ended: its commands have nothing to live in.
     pub(super) fn kill_execs_of(&mut self, container: Key) {
-        for exec in self
-            .execs
-            .values()
-            .filter(|exec| exec.container == container)
-        {
+        let of = |exec: &&mut Exec| exec.container == container;
+        for exec in self.execs.values_mut().filter(of) {
             exec.process.kill_with_group();
+        }
+        let of = |(key, one): (&Key, &Beginning)| (one.container == container).then_some(*key);
+        let keys: Vec<Key> = self.beginnings.iter().filter_map(of).collect();
+        for key in keys {
+            self.give_up_starting(key, "its container has ended");
         }
     }
 
-    /// Kills the commands whose time is over.
+    /// Kills the commands whose time is over. One that the kernel holds is told of before it ends.
     pub(super) fn kill_late_execs(&mut self, now: Instant) {
         for exec in self.execs.values_mut() {
             if exec.deadline.is_some_and(|deadline| deadline <= now) {
                 exec.deadline = None;
                 exec.timed_out = true;
+                exec.answer_at = after(LAST_WAIT);
                 exec.process.kill_with_group();
             }
+            if exec.answer_at.is_some_and(|at| at <= now) {
+                exec.answer_at = None;
+                let exit = ExecExit {
+                    code: 128 + libc::SIGKILL,
+                    timed_out: true,
+                    oom: false,
+                };
+                if let Some(client) = exec.client.take() {
+                    self.connections
+                        .answer(client, &Response::ExecExited(exit), Vec::new());
+                }
+            }
         }
+    }
+}
+
+/// Why a command could not be started.
+fn not_started(id: &str) -> impl FnOnce(runtime::Error) -> Error + use<> {
+    let id = id.to_owned();
+    move |error| match error.exit_code() {
+        128 => runtime_failed(&id, "exec in")(error),
+        exit_code => Error::Start {
+            message: error.to_string(),
+            exit_code,
+        },
     }
 }
 

@@ -14,6 +14,7 @@ use crate::error::Error;
 use crate::protocol::Response;
 use crate::state::{Status, now_ns};
 use crate::stream::Kind;
+use crate::sys::process::ended_child;
 
 /// The code a shell would give: the process's own, or 128 and the signal that killed it.
 pub(super) fn exit_code(status: WaitStatus) -> i32 {
@@ -27,6 +28,11 @@ impl Supervisor {
     /// whatever was orphaned below and came to the subreaper.
     pub(super) fn reap(&mut self) {
         loop {
+            // What a process said last is taken before its number may be another's.
+            if let Some(pid) = ended_child() {
+                self.hear_creation(pid);
+                self.hear_starting(pid);
+            }
             match wait(WaitOptions::NOHANG) {
                 Ok(Some((pid, status))) => {
                     self.on_end(pid.as_raw_nonzero().get(), exit_code(status))
@@ -46,6 +52,7 @@ impl Supervisor {
         };
         if let Some(exec) = self.execs.remove(&pid) {
             self.exec_ended(exec, code);
+        } else if self.creation_ended(pid) {
         } else if let Some(key) = self
             .containers
             .iter()
@@ -63,6 +70,7 @@ impl Supervisor {
 
     /// The first process of a container is reaped.
     fn container_ended(&mut self, key: Key, code: i32) {
+        self.on_gate(key);
         self.drain(key);
         self.kill_execs_of(key);
         let Some(container) = self.containers.get_mut(&key) else {
@@ -70,6 +78,7 @@ impl Supervisor {
         };
         container.process = None;
         container.gate = None;
+        container.starting = None;
         if let Some(mut stdin) = container.stdin.take() {
             stdin.forget(&self.poller);
         }
@@ -148,7 +157,9 @@ impl Supervisor {
         if let Err(error) = container.signal("kill", libc::SIGKILL) {
             diagnose(format_args!("container {}: {error}", container.id()));
         }
-        if !container.own_pid_namespace {
+        // One that does not die at once may be frozen, by its own doing too.
+        let again = container.stop.as_ref().is_some_and(|stop| stop.kills > 0);
+        if !container.own_pid_namespace || again {
             kill_rest(container);
         }
         let id = container.state.id.clone();
@@ -174,9 +185,9 @@ pub(super) fn thaw(container: &mut Container) {
     }
 }
 
-/// Kills what is left in a container's cgroup.
+/// Kills what is left in a container's cgroup, and waits for nothing that it does.
 pub(super) fn kill_rest(container: &Container) {
-    if let Err(error) = container.cgroup.kill_all() {
+    if let Err(error) = container.cgroup.kill_all_aside() {
         diagnose(format_args!(
             "container {}: kill its cgroup: {error}",
             container.id()

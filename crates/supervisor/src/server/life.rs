@@ -4,12 +4,12 @@ use std::time::{Duration, Instant};
 
 use rustix::termios::{Winsize, tcsetwinsize};
 
-use super::container::{Container, StartFailure, Stop, Want};
+use super::container::{Container, Start, StartFailure, Stop, Want};
 use super::exit::{kill_rest, thaw};
-use super::poller::Key;
+use super::poller::{Interest, Key, Token};
 use super::requests::Reply;
 use super::time::after;
-use super::{Supervisor, hooks};
+use super::{SET_UP, Supervisor, hooks};
 use crate::error::{Error, Result};
 use crate::protocol::Response;
 use crate::state::{Status, now_ns};
@@ -23,26 +23,71 @@ fn fail_start(container: &mut Container, client: Key, message: String, exit_code
 }
 
 impl Supervisor {
-    /// Opens the gate and waits until the program is executed, or cannot be.
+    /// Opens the gate; answered when the program is executed, or cannot be.
     pub(super) fn start(&mut self, id: &str, client: Key) -> Result<Reply> {
+        let key = self.find(id)?;
         let container = self.container(id)?;
         let ready = matches!(container.state.status, Status::Created) && container.stop.is_none();
         let Some(gate) = container.gate.take().filter(|_| ready) else {
             return Err(container.wrong_state("start"));
         };
-        match gate.open() {
-            Ok(()) => {
+        if let Err(error) = gate.release() {
+            let code = error.exit_code();
+            return Ok(fail_start(container, client, error.to_string(), code));
+        }
+        self.poller.add(&gate, Token::Gate(key), Interest::READ)?;
+        let limit = Instant::now() + SET_UP;
+        self.container(id)?.starting = Some(Start {
+            gate,
+            client,
+            limit,
+        });
+        Ok(Reply::Later)
+    }
+
+    /// The first process has said something at its gate, or has left it.
+    pub(super) fn on_gate(&mut self, key: Key) {
+        let Some(container) = self.containers.get_mut(&key) else {
+            return;
+        };
+        let Some(start) = container.starting.take() else {
+            return;
+        };
+        let outcome = start.gate.is_executed();
+        if matches!(outcome, Ok(false)) {
+            container.starting = Some(start);
+            return;
+        }
+        let _ = self.poller.remove(&start.gate, Token::Gate(key));
+        match outcome {
+            Ok(_) => {
                 container.set_status(Status::Running {
                     started_at: now_ns(),
                 });
                 match hooks::poststart(container) {
-                    Ok(()) => Ok(Response::Done.into()),
-                    Err(message) => Ok(fail_start(container, client, message, 128)),
+                    Ok(()) => self
+                        .connections
+                        .answer(start.client, &Response::Done, Vec::new()),
+                    Err(message) => drop(fail_start(container, start.client, message, 128)),
                 }
             }
             Err(error) => {
                 let code = error.exit_code();
-                Ok(fail_start(container, client, error.to_string(), code))
+                drop(fail_start(container, start.client, error.to_string(), code));
+            }
+        }
+    }
+
+    /// Ends starts whose time is over: something that the program's file or the container's hooks wait
+    /// for does not come.
+    pub(super) fn end_late_starts(&mut self, now: Instant) {
+        let containers = self.containers.values_mut();
+        let late = |start: &mut Start| start.limit <= now;
+        for container in containers {
+            if let Some(start) = container.starting.take_if(late) {
+                let message = format!("its program is not executed within {} s", SET_UP.as_secs());
+                let _ = self.poller.remove(&start.gate, Token::Gate(0));
+                drop(fail_start(container, start.client, message, 128));
             }
         }
     }
@@ -74,6 +119,9 @@ impl Supervisor {
         client: Key,
     ) -> Result<Reply> {
         check_signal(signal)?;
+        if self.give_up_creation(id, client) {
+            return Ok(Reply::Later);
+        }
         let key = self.find(id)?;
         let container = self.container(id)?;
         if container.is_exited() {

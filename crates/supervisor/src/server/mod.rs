@@ -3,8 +3,9 @@
 //! waits for anything else; what cannot be finished now is written down as the state of a
 //! connection or a container and taken up again when its time has come.
 //!
-//! The exceptions are the runtime's create, start and exec, which take about 2 ms (and as long as
-//! the hooks in a container's spec), and the disk under a log file.
+//! Nothing that a container can stop, trace, starve or fill is waited for: its first process and its
+//! commands set themselves up beside the loop ([`creation`], [`exec`]) and are killed at a limit. The
+//! exceptions are the disk under a log file, and hooks after the fact, of which the engine writes none.
 //!
 //! One file per noun or verb: [`boot`] and [`pod`] begin, [`requests`] is the table of verbs,
 //! [`exit`] is where all lives end.
@@ -14,6 +15,7 @@ mod boot;
 mod connection;
 mod container;
 mod create;
+mod creation;
 pub(crate) mod cri_log;
 mod exec;
 mod exit;
@@ -50,7 +52,8 @@ use crate::sys::process::trim_memory;
 use crate::sys::signal::SignalFd;
 use connection::{Connection, Connections, Role};
 use container::Container;
-use exec::Exec;
+use creation::Creation;
+use exec::{Beginning, Exec};
 use pod::Pod;
 use poller::{Interest, Key, Poller, Ready, Token};
 
@@ -58,6 +61,8 @@ use poller::{Interest, Key, Poller, Ready, Token};
 const BUFFER: usize = 64 << 10;
 /// How long no client is taken after one could not be.
 const DEAF: Duration = Duration::from_secs(1);
+/// How long a container or a command may take up to its program. The longest wait of a kubelet.
+const SET_UP: Duration = Duration::from_secs(120);
 /// How many clients may be connected; more wait until one leaves.
 const CLIENTS: usize = 512;
 
@@ -121,7 +126,9 @@ struct Supervisor {
     deaf_until: Option<Instant>,
     connections: Connections,
     containers: BTreeMap<Key, Container>,
+    creations: BTreeMap<Key, Creation>,
     execs: BTreeMap<i32, Exec>,
+    beginnings: BTreeMap<Key, Beginning>,
     last_key: Key,
     /// What containers have that ask for nothing else; see [`boot::become_supervisor`].
     oom_score_adj: Option<i32>,
@@ -147,7 +154,9 @@ impl Supervisor {
             deaf_until: None,
             connections: Connections::default(),
             containers: BTreeMap::new(),
+            creations: BTreeMap::new(),
             execs: BTreeMap::new(),
+            beginnings: BTreeMap::new(),
             last_key: 0,
             oom_score_adj,
             ending: None,
@@ -158,7 +167,7 @@ impl Supervisor {
     }
 
     fn run(mut self) -> Result<()> {
-        while self.ending.is_none() || !self.containers.is_empty() {
+        while self.ending.is_none() || !self.containers.is_empty() || !self.creations.is_empty() {
             let timeout = self
                 .deadline()
                 .map(|deadline| deadline.saturating_duration_since(Instant::now()));
@@ -185,6 +194,9 @@ impl Supervisor {
             Token::Stdout(key) => self.on_output(key, Stream::Stdout),
             Token::Stderr(key) => self.on_output(key, Stream::Stderr),
             Token::Stdin(key) => self.on_stdin(key),
+            Token::Creation(key) => self.on_creation(key),
+            Token::Gate(key) => self.on_gate(key),
+            Token::Starting(key) => self.on_starting(key),
         }
     }
 
@@ -327,7 +339,9 @@ impl Supervisor {
     fn deadline(&self) -> Option<Instant> {
         let containers = self.containers.values().filter_map(Container::deadline);
         containers
+            .chain(self.creations.values().map(Creation::deadline))
             .chain(self.execs.values().filter_map(Exec::deadline))
+            .chain(self.beginnings.values().map(Beginning::deadline))
             .chain(self.deaf_until)
             .min()
     }
@@ -335,6 +349,9 @@ impl Supervisor {
     fn on_deadlines(&mut self) {
         let now = Instant::now();
         self.kill_late_execs(now);
+        self.end_late_beginnings(now);
+        self.end_late_creations(now);
+        self.end_late_starts(now);
         if self.deaf_until.is_some_and(|until| until <= now) {
             self.listen_again();
         }

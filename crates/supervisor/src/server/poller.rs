@@ -27,6 +27,12 @@ pub(super) enum Token {
     Stderr(Key),
     /// What a container reads from stdin, or from its terminal.
     Stdin(Key),
+    /// The first process of a container that is being made.
+    Creation(Key),
+    /// The first process of a container between its gate and its program.
+    Gate(Key),
+    /// A command between its request and its program.
+    Starting(Key),
 }
 
 impl Token {
@@ -38,6 +44,9 @@ impl Token {
             Self::Stdout(key) => (3, key),
             Self::Stderr(key) => (4, key),
             Self::Stdin(key) => (5, key),
+            Self::Creation(key) => (6, key),
+            Self::Gate(key) => (7, key),
+            Self::Starting(key) => (8, key),
         };
         kind << 32 | u64::from(key)
     }
@@ -51,7 +60,10 @@ impl Token {
             2 => Self::Connection(key),
             3 => Self::Stdout(key),
             4 => Self::Stderr(key),
-            _ => Self::Stdin(key),
+            5 => Self::Stdin(key),
+            6 => Self::Creation(key),
+            7 => Self::Gate(key),
+            _ => Self::Starting(key),
         }
     }
 }
@@ -191,6 +203,9 @@ mod tests {
             Token::Stdout(7),
             Token::Stderr(7),
             Token::Stdin(0),
+            Token::Creation(1),
+            Token::Gate(u32::MAX),
+            Token::Starting(8),
         ] {
             assert_eq!(Token::unpack(token.pack()), token);
         }

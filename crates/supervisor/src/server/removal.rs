@@ -22,6 +22,9 @@ const PATIENCE: u32 = 12;
 impl Supervisor {
     /// Forgets a container; kills it first if `force`.
     pub(super) fn delete(&mut self, id: &str, force: bool, client: Key) -> Result<Reply> {
+        if force && self.give_up_creation(id, client) {
+            return Ok(Reply::Later);
+        }
         let key = self.find(id)?;
         let container = self.container(id)?;
         if !container.is_exited() && !force {
@@ -39,6 +42,7 @@ impl Supervisor {
         for key in keys {
             self.begin_removal(key, true);
         }
+        self.give_up_creations();
         Reply::Later
     }
 

@@ -12,12 +12,10 @@ use crate::protocol::{ExecWire, Request, Response};
 /// What becomes of a request.
 #[derive(Debug)]
 pub(super) enum Reply {
-    /// Answered now, with descriptors; the connection then plays that part.
+    /// Answered now; the connection then plays that part.
     Now {
         /// The answer.
         response: Response,
-        /// What goes with it.
-        fds: Vec<OwnedFd>,
         /// What the connection is from now on.
         role: Role,
     },
@@ -29,7 +27,6 @@ impl From<Response> for Reply {
     fn from(response: Response) -> Self {
         Self::Now {
             response,
-            fds: Vec::new(),
             role: Role::Asking,
         }
     }
@@ -46,7 +43,11 @@ impl Supervisor {
                 _ if connection.gone => return,
                 Role::Attached(..) => return self.take_packets(client),
                 Role::Asking if connection.backlog() == 0 => {}
-                Role::Asking | Role::Waiting | Role::Exec(_) | Role::Leaving => return,
+                Role::Asking
+                | Role::Waiting
+                | Role::Starting(_)
+                | Role::Exec(_)
+                | Role::Leaving => return,
             }
             match connection.inbox.message::<Request>() {
                 Ok(Some(request)) => {
@@ -64,15 +65,9 @@ impl Supervisor {
             .dispatch(client, request, fds)
             .unwrap_or_else(|error| Response::Failed(error).into());
         match reply {
-            Reply::Now {
-                response,
-                fds,
-                role,
-            } => {
-                self.connections.answer(client, &response, fds);
-                if let Some(connection) = self.connections.get(client) {
-                    connection.role = role;
-                }
+            Reply::Now { response, role } => {
+                self.connections
+                    .answer_as(client, &response, Vec::new(), role);
             }
             Reply::Later => {}
         }
@@ -85,7 +80,7 @@ impl Supervisor {
         }
         match request {
             Request::SetUp(_) => Err(Error::protocol("the pod stands already")),
-            Request::Create(request) => self.create(*request),
+            Request::Create(request) => self.create(*request, client),
             Request::Start { id } => self.start(&id, client),
             Request::Signal { id, signal, all } => self.signal(&id, signal, all),
             Request::Stop {
@@ -137,6 +132,7 @@ impl Supervisor {
         };
         match connection.role {
             Role::Asking | Role::Leaving => {}
+            Role::Starting(key) => self.abandon_starting(key),
             Role::Exec(pid) => self.abandon_exec(pid),
             Role::Attached(key, options) => self.detach(client, key, options),
             Role::Waiting => {

@@ -150,6 +150,18 @@ impl Process {
     }
 }
 
+/// A child that has ended and is not reaped yet, if there is one; it stays so (waitid(2) with WNOWAIT).
+pub(crate) fn ended_child() -> Option<i32> {
+    let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    // SAFETY: an all-zero siginfo_t is valid.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the structure outlives the call, which writes nothing else.
+    let done = unsafe { libc::waitid(libc::P_ALL, 0, &raw mut info, flags) };
+    // SAFETY: waitid fills the fields of SIGCHLD, or leaves them zero.
+    let pid = unsafe { info.si_pid() };
+    (done == 0 && pid > 0).then_some(pid)
+}
+
 /// Gives memory that is free in the allocator back to the kernel.
 pub(crate) fn trim_memory() {
     // SAFETY: no precondition.

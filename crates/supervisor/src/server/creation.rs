@@ -1,0 +1,260 @@
+//! Containers that are being made: what the runtime has begun and the first process has not finished.
+//! What that process waits for (a hung volume, a slow hook, a throttled pod) holds up nobody but the
+//! client that asked, and that for [`SET_UP`] at most.
+//!
+//! One that is given up is killed at once, and forgotten when it has ended and its cgroup is gone.
+
+use std::time::{Duration, Instant};
+
+use runtime::cgroup::Cgroup;
+use runtime::{Creating, Progress};
+
+use super::container::{backoff, runtime_failed};
+use super::create::Planned;
+use super::poller::{Interest, Key, Token};
+use super::{SET_UP, Supervisor, diagnose};
+use crate::error::{Error, Result};
+use crate::protocol::Response;
+
+/// How long those who gave a creation up wait for its end: longer only if the kernel holds its process.
+const LAST_WAIT: Duration = Duration::from_secs(2);
+
+/// A container that is being made.
+#[derive(Debug)]
+pub(super) struct Creation {
+    plan: Planned,
+    client: Key,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// It sets itself up, until it stands at its gate or the time is over. Empty only while it is asked.
+    SettingUp(Option<Creating>, Instant),
+    /// It was given up.
+    Ending(Ending),
+}
+
+/// What is left of a container that was given up.
+#[derive(Debug)]
+struct Ending {
+    /// Its process, until that is reaped.
+    pid: Option<i32>,
+    cgroup: Cgroup,
+    /// Clients that wait for its end.
+    waiting: Vec<Key>,
+    /// Until when they wait.
+    until: Instant,
+    /// When to try next to remove the cgroup.
+    next: Instant,
+    tries: u32,
+}
+
+impl Creation {
+    fn id(&self) -> &str {
+        &self.plan.request.id
+    }
+
+    fn is_of(&self, process: i32) -> bool {
+        match &self.stage {
+            Stage::SettingUp(creating, _) => {
+                creating.as_ref().is_some_and(|one| one.pid() == process)
+            }
+            Stage::Ending(ending) => ending.pid == Some(process),
+        }
+    }
+
+    /// The next moment at which something is due.
+    pub(super) fn deadline(&self) -> Instant {
+        match &self.stage {
+            Stage::SettingUp(_, limit) => *limit,
+            Stage::Ending(ending) if ending.waiting.is_empty() => ending.next,
+            Stage::Ending(ending) => ending.next.min(ending.until),
+        }
+    }
+}
+
+impl Supervisor {
+    pub(super) fn add_creation(
+        &mut self,
+        creating: Creating,
+        plan: Planned,
+        client: Key,
+    ) -> Result<()> {
+        let key = self.new_key();
+        self.poller
+            .add(&creating, Token::Creation(key), Interest::READ)?;
+        let limit = Instant::now() + SET_UP;
+        let creation = Creation {
+            plan,
+            client,
+            stage: Stage::SettingUp(Some(creating), limit),
+        };
+        self.creations.insert(key, creation);
+        Ok(())
+    }
+
+    pub(super) fn is_being_created(&self, id: &str) -> bool {
+        self.creations.values().any(|creation| creation.id() == id)
+    }
+
+    /// The first process has said something.
+    pub(super) fn on_creation(&mut self, key: Key) {
+        let Some(creation) = self.creations.get_mut(&key) else {
+            return;
+        };
+        let Stage::SettingUp(creating, _) = &mut creation.stage else {
+            return;
+        };
+        let outcome = match creating.take().map(Creating::advance) {
+            Some(Ok(Progress::Pending(more))) => {
+                *creating = Some(more);
+                return;
+            }
+            Some(Ok(Progress::Done(created))) => Ok(created),
+            Some(Err(error)) => Err(error),
+            None => return,
+        };
+        let Some(Creation { plan, client, .. }) = self.creations.remove(&key) else {
+            return;
+        };
+        let answer = match outcome {
+            Ok(created) => {
+                // At its gate it has nothing to say before it is let on.
+                let done = self.poller.remove(&created.gate, Token::Creation(key));
+                done.and_then(|()| self.created(key, plan, created))
+            }
+            Err(error) => Err(runtime_failed(&plan.request.id, "create")(error)),
+        };
+        let answer = answer.map_or_else(Response::Failed, Response::Created);
+        self.connections.answer(client, &answer, Vec::new());
+    }
+
+    /// A child has ended: if it is the process of a creation, what it said last is heard first.
+    pub(super) fn hear_creation(&mut self, pid: i32) {
+        let of = |(key, one): (&Key, &Creation)| one.is_of(pid).then_some(*key);
+        let Some(key) = self.creations.iter().find_map(of) else {
+            return;
+        };
+        self.on_creation(key);
+        if self.creations.get(&key).is_some_and(|one| one.is_of(pid)) {
+            self.give_up(key, "its first process has ended");
+        }
+    }
+
+    /// A child is reaped; was it the process of a creation that was given up?
+    pub(super) fn creation_ended(&mut self, pid: i32) -> bool {
+        let found = self.creations.iter_mut().find(|(_, one)| one.is_of(pid));
+        let Some((
+            key,
+            Creation {
+                stage: Stage::Ending(ending),
+                ..
+            },
+        )) = found
+        else {
+            return false;
+        };
+        let key = *key;
+        ending.pid = None;
+        self.try_end(key);
+        true
+    }
+
+    /// Gives up the creation of that id; the client is answered when it is gone. Is there one?
+    pub(super) fn give_up_creation(&mut self, id: &str, client: Key) -> bool {
+        let of = |(key, one): (&Key, &Creation)| (one.id() == id).then_some(*key);
+        let Some(key) = self.creations.iter().find_map(of) else {
+            return false;
+        };
+        self.give_up(key, "it was removed while it was being made");
+        if let Some(Creation {
+            stage: Stage::Ending(ending),
+            ..
+        }) = self.creations.get_mut(&key)
+        {
+            ending.waiting.push(client);
+        }
+        true
+    }
+
+    /// Gives up all creations: the pod ends.
+    pub(super) fn give_up_creations(&mut self) {
+        let keys: Vec<Key> = self.creations.keys().copied().collect();
+        for key in keys {
+            self.give_up(key, "its pod is being shut down");
+        }
+    }
+
+    fn give_up(&mut self, key: Key, reason: &str) {
+        let Some(creation) = self.creations.get_mut(&key) else {
+            return;
+        };
+        let Stage::SettingUp(creating, _) = &mut creation.stage else {
+            return;
+        };
+        let Some(creating) = creating.take() else {
+            return;
+        };
+        let _ = self.poller.remove(&creating, Token::Creation(key));
+        let (pid, cgroup) = creating.abandon();
+        let now = Instant::now();
+        creation.stage = Stage::Ending(Ending {
+            pid,
+            cgroup,
+            waiting: Vec::new(),
+            until: now + LAST_WAIT,
+            next: now + backoff(0),
+            tries: 0,
+        });
+        let error = runtime_failed(creation.id(), "create")(reason);
+        let client = creation.client;
+        self.connections
+            .answer(client, &Response::Failed(error), Vec::new());
+    }
+
+    /// What is due with creations.
+    pub(super) fn end_late_creations(&mut self, now: Instant) {
+        let due = |(key, one): (&Key, &Creation)| (one.deadline() <= now).then_some(*key);
+        let keys: Vec<Key> = self.creations.iter().filter_map(due).collect();
+        for key in keys {
+            let reason = format!("it does not stand within {} s", SET_UP.as_secs());
+            self.give_up(key, &reason);
+            self.try_end(key);
+        }
+    }
+
+    /// Forgets a creation that was given up, if nothing is left of it.
+    fn try_end(&mut self, key: Key) {
+        let Some(creation) = self.creations.get_mut(&key) else {
+            return;
+        };
+        let Stage::Ending(ending) = &mut creation.stage else {
+            return;
+        };
+        let now = Instant::now();
+        let empty = || ending.cgroup.processes().is_ok_and(|left| left.is_empty());
+        let gone = ending.pid.is_none() && empty() && ending.cgroup.delete().is_ok();
+        if !gone && ending.next <= now {
+            ending.tries += 1;
+            ending.next = now + backoff(ending.tries);
+            let killed = ending.cgroup.kill_all_aside();
+            if let Err(error) = killed {
+                diagnose(format_args!("kill what was being made: {error}"));
+            }
+        }
+        if !gone && ending.until > now {
+            return;
+        }
+        let waiting = std::mem::take(&mut ending.waiting);
+        let id = creation.id().to_owned();
+        if gone {
+            self.creations.remove(&key);
+        }
+        for client in waiting {
+            let id = id.clone();
+            let answer = Response::Failed(Error::NotFound { id });
+            self.connections.answer(client, &answer, Vec::new());
+        }
+    }
+}
