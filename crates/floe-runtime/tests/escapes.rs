@@ -232,3 +232,117 @@ fn the_memory_of_a_process_that_joins_is_out_of_reach() {
         "a process of the runtime was read"
     );
 }
+
+/// Names the host's file that the hunter looks for, in a container that hunts.
+const PREY: &str = "FLOE_TEST_PREY";
+
+/// What a container with CAP_SYS_PTRACE may do to all it sees, as fast as it can: this test's own program,
+/// run inside. It writes what it found to /tmp/hits, and all processes that it saw to /tmp/seen.
+#[test]
+fn the_hunter_inside() {
+    let Ok(prey) = std::env::var(PREY) else {
+        return;
+    };
+    let capabilities = |status: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix("CapPrm:"));
+        line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
+    };
+    let own = capabilities(&std::fs::read_to_string("/proc/self/status").unwrap()).unwrap();
+    let up = "/..".repeat(12);
+    let mut seen = std::collections::BTreeSet::new();
+    std::fs::write("/tmp/ready", "").unwrap();
+    while !std::path::Path::new("/tmp/stop").exists() {
+        for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+            let name = entry.file_name().into_string().unwrap();
+            if !name.bytes().all(|byte| byte.is_ascii_digit()) {
+                continue;
+            }
+            let process = format!("/proc/{name}");
+            let mut ways = vec![
+                format!("{process}/root{prey}"),
+                format!("{process}/cwd{up}{prey}"),
+            ];
+            let fds = std::fs::read_dir(format!("{process}/fd"));
+            for fd in fds.into_iter().flatten().flatten() {
+                ways.push(format!("{}{up}{prey}", fd.path().display()));
+            }
+            let hit = |what: &str| {
+                let mut hits = std::fs::read_to_string("/tmp/hits").unwrap_or_default();
+                hits.push_str(what);
+                std::fs::write("/tmp/hits", hits + "\n").unwrap();
+            };
+            for way in &ways {
+                if std::fs::read(way).is_ok() {
+                    hit(way);
+                }
+            }
+            let status = std::fs::read_to_string(format!("{process}/status"));
+            let more = |status: &String| capabilities(status).is_some_and(|all| all & !own != 0);
+            if let Some(status) = status.ok().filter(more) {
+                hit(&status);
+            }
+            seen.insert(name);
+        }
+    }
+    let seen: Vec<String> = seen.into_iter().collect();
+    std::fs::write("/tmp/seen", seen.join("\n")).unwrap();
+}
+
+/// A container that hunts, with CAP_SYS_PTRACE.
+fn hunter() -> Lab {
+    let mut lab = Lab::new();
+    let prey = lab.dir.join("prey");
+    std::fs::write(&prey, "of the host").unwrap();
+    let own = std::env::current_exe().unwrap();
+    std::fs::copy(own, lab.rootfs("bin/hunter")).unwrap();
+    for set in ["effective", "permitted", "bounding"] {
+        lab.config["process"]["capabilities"][set] = json!(["CAP_SYS_PTRACE"]);
+    }
+    lab.config["process"]["args"] = json!(["/bin/hunter", "--exact", "the_hunter_inside"]);
+    let prey = format!("{PREY}={}", prey.display());
+    lab.config["process"]["env"] = json!(["PATH=/bin", prey]);
+    lab.call(&["run", "-d", "hunter"]).ok();
+    support::soon("the hunt", || lab.rootfs("tmp/ready").exists());
+    lab
+}
+
+fn has_caught_nothing(lab: &Lab) {
+    std::fs::write(lab.rootfs("tmp/stop"), "").unwrap();
+    support::soon("the end of the hunt", || {
+        lab.rootfs("tmp/seen").exists() && lab.status("hunter") == "stopped"
+    });
+    let hits = std::fs::read_to_string(lab.rootfs("tmp/hits")).unwrap_or_default();
+    assert_eq!(hits, "", "the host was reached");
+    let seen = std::fs::read_to_string(lab.rootfs("tmp/seen")).unwrap();
+    // Itself, and some of those that came: else nothing was tried.
+    assert!(seen.lines().count() > 1, "{seen}");
+}
+
+/// A command that joins a container is seen there only below the container's root, and with no more
+/// rights than it was asked to have.
+#[test]
+fn the_host_is_not_reached_through_what_joins_a_container_that_may_trace() {
+    needs_host!();
+    let lab = hunter();
+    for _ in 0..40 {
+        lab.call(&["exec", "hunter", "busybox", "true"]).ok();
+    }
+    has_caught_nothing(&lab);
+}
+
+/// The same for a container that is made in another's PID namespace.
+#[test]
+fn the_host_is_not_reached_through_a_container_made_beside_one_that_may_trace() {
+    needs_host!();
+    let lab = hunter();
+    let mut beside = Lab::sh("sleep 0.01");
+    let processes = format!("/proc/{}/ns/pid", lab.pid("hunter"));
+    beside.namespace("pid", Some(&processes));
+    for set in ["effective", "permitted", "bounding"] {
+        beside.config["process"]["capabilities"][set] = json!([]);
+    }
+    for _ in 0..20 {
+        assert_eq!(beside.run().code, 0);
+    }
+    has_caught_nothing(&lab);
+}
