@@ -2,7 +2,6 @@
 //! only children can be put into (PID, time).
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 
@@ -121,16 +120,11 @@ fn own(file: &str) -> Result<OwnedFd> {
     open_file(format!("/proc/self/ns/{file}").into())
 }
 
-/// A namespace by the path of its file.
+/// A namespace by the path of its file. What cannot be opened at once is none.
 pub(crate) fn open_file(path: PathBuf) -> Result<OwnedFd> {
-    match File::open(&path) {
-        Ok(file) => Ok(file.into()),
-        Err(source) => Err(Error::Io {
-            operation: "open namespace",
-            path,
-            source,
-        }),
-    }
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let opened = rustix::fs::open(&path, flags, Mode::empty());
+    opened.map_err(Error::io("open namespace", path))
 }
 
 /// Those of config.json that are to be joined, and where.

@@ -4,7 +4,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{FileType, Gid, OFlags, Uid, fchown, fstat};
+use rustix::fs::{FileType, Gid, OFlags, Uid, fchown, fcntl_setfl, fstat, fstatfs, makedev};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
 use rustix::termios::{OptionalActions, OutputModes, Winsize, tcgetattr, tcsetattr, tcsetwinsize};
 
@@ -16,6 +16,9 @@ use crate::error::InitFailure;
 use crate::message::{Channel, FromInit};
 use crate::spec::Process;
 use crate::sys;
+
+/// The type of a devpts, as statfs(2) has it.
+const DEVPTS_SUPER_MAGIC: rustix::fs::FsWord = 0x1cd1;
 
 /// Both sides of a terminal.
 pub(crate) struct Terminal {
@@ -30,16 +33,7 @@ pub(crate) fn open(
     size: Option<(u16, u16)>,
     raw_output: bool,
 ) -> Result<Terminal, InitFailure> {
-    let master = target::open(
-        root,
-        Path::new("/dev/pts/ptmx"),
-        OFlags::RDWR | OFlags::NOCTTY,
-    )
-    .map_err(InitFailure::at("open /dev/pts/ptmx"))?;
-    let kind = fstat(&master).map_err(InitFailure::at("stat /dev/pts/ptmx"))?;
-    if FileType::from_raw_mode(kind.st_mode) != FileType::CharacterDevice {
-        return Err(InitFailure::because("/dev/pts/ptmx is not a device"));
-    }
+    let master = open_ptmx(root)?;
     unlockpt(&master).map_err(InitFailure::at("unlock terminal"))?;
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     let slave = ioctl_tiocgptpeer(&master, flags).map_err(InitFailure::at("open terminal"))?;
@@ -62,6 +56,31 @@ pub(crate) fn open(
         tcsetwinsize(&slave, size).map_err(InitFailure::at("set the terminal's size"))?;
     }
     Ok(Terminal { master, slave })
+}
+
+/// The multiplexer of the container's devpts. It is looked at before it is opened, and after: whatever
+/// else the container has put there is neither opened nor waited for.
+fn open_ptmx(root: BorrowedFd<'_>) -> Result<OwnedFd, InitFailure> {
+    let path = Path::new("/dev/pts/ptmx");
+    let open = |flags| {
+        let file =
+            target::open(root, path, flags).map_err(InitFailure::at("open /dev/pts/ptmx"))?;
+        let failed = || InitFailure::at("stat /dev/pts/ptmx");
+        let stat = fstat(&file).map_err(failed())?;
+        let device = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
+            && stat.st_rdev == makedev(5, 2);
+        match device && fstatfs(&file).map_err(failed())?.f_type == DEVPTS_SUPER_MAGIC {
+            true => Ok(file),
+            false => Err(InitFailure::because(
+                "/dev/pts/ptmx is not the terminal device of a devpts",
+            )),
+        }
+    };
+    open(OFlags::PATH)?;
+    let master = open(OFlags::RDWR | OFlags::NOCTTY | OFlags::NONBLOCK)?;
+    // Whoever gets it decides whether to wait.
+    fcntl_setfl(&master, OFlags::RDWR).map_err(InitFailure::at("set up the terminal"))?;
+    Ok(master)
 }
 
 impl Terminal {

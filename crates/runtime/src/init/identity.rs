@@ -7,6 +7,7 @@ use rustix::fs::{FileType, Gid, Mode, OFlags, Stat, Uid, fchown, fstat, makedev}
 use rustix::io::Errno;
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 
+use super::files;
 use super::program::Program;
 use crate::capability::Sets;
 use crate::error::InitFailure;
@@ -162,9 +163,10 @@ fn is_null(stat: &Stat) -> bool {
 
 /// The /dev/null that is inside.
 fn own_null() -> Option<OwnedFd> {
-    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let own = rustix::fs::open("/dev/null", flags, Mode::empty()).ok()?;
-    fstat(&own).is_ok_and(|stat| is_null(&stat)).then_some(own)
+    let own = files::open("/dev/null", OFlags::RDWR, is_null).ok()?;
+    // Nothing that is written to or read from it has to wait.
+    rustix::fs::fcntl_setfl(&own, OFlags::RDWR).ok()?;
+    Some(own)
 }
 
 /// Raises hard limits as far as `process` asks, for a process that will not be allowed to any more
@@ -249,7 +251,7 @@ pub(crate) fn assume(
     rustix::process::umask(Mode::from_raw_mode(
         process.user.umask.unwrap_or(0o022) & 0o777,
     ));
-    Program::new(process)
+    Program::new(process, warnings)
 }
 
 /// Loads a filter with a listener where no_new_privs lets it wait until here: the runtime passes that

@@ -4,6 +4,7 @@
 
 mod console;
 mod devices;
+mod files;
 mod hidden;
 mod identity;
 mod mounts;

@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 use rustix::io::Errno;
 
-use super::{Stop, identity};
+use super::{Stop, files, identity};
 use crate::error::InitFailure;
 use crate::seccomp::Filter;
 use crate::spec::Process;
@@ -25,7 +25,8 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    pub(super) fn new(process: &Process) -> Result<Self, InitFailure> {
+    /// What `process` asks for; what it lacks comes from the container's files.
+    pub(super) fn new(process: &Process, warnings: &mut Vec<String>) -> Result<Self, InitFailure> {
         let text = |text: &String| {
             CString::new(text.as_str())
                 .map_err(|_| InitFailure::because("a NUL byte in args or env"))
@@ -37,7 +38,7 @@ impl Program {
                 .is_some_and(|home| !home.is_empty())
         }) {
             environment.retain(|entry| !entry.starts_with("HOME="));
-            environment.push(format!("HOME={}", home(process.user.uid)));
+            environment.push(format!("HOME={}", files::home(process.user.uid, warnings)));
         }
         let path = environment
             .iter()
@@ -150,19 +151,6 @@ fn last_wins(env: &[String]) -> Vec<String> {
     kept
 }
 
-/// The user's home from the container's own /etc/passwd; `/` if it has none.
-fn home(uid: u32) -> String {
-    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-    passwd
-        .lines()
-        .find_map(|line| {
-            let fields: Vec<&str> = line.split(':').collect();
-            (fields.get(2)?.parse() == Ok(uid)).then(|| (*fields.get(5).unwrap_or(&"/")).to_owned())
-        })
-        .filter(|home| !home.is_empty())
-        .unwrap_or_else(|| "/".into())
-}
-
 /// Makes these the standard streams.
 pub(crate) fn replace_stdio(streams: [BorrowedFd<'_>; 3]) -> Result<(), InitFailure> {
     let [stdin, stdout, stderr] = streams;
@@ -190,7 +178,7 @@ mod tests {
                 env: vec!["PATH=/bin:/usr/bin".into()],
                 ..Process::default()
             };
-            Program::new(&process).unwrap().find()
+            Program::new(&process, &mut Vec::new()).unwrap().find()
         };
         assert_eq!(
             find("no-such-program").unwrap_err().message,
