@@ -7,6 +7,7 @@ mod support;
 
 use std::os::unix::fs::{MetadataExt, chown};
 
+use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
 use serde_json::{Value, json};
 use support::Lab;
 
@@ -295,4 +296,103 @@ fn the_containers_root_has_no_rights_over_the_host() {
          hostname inside && hostname; echo 1 2>/dev/null > /proc/sys/vm/swappiness || echo unwritten",
     );
     assert_eq!(out, "unread\nunmade\ninside\nunwritten\n");
+}
+
+/// A mount of the host with a mount below it, gone in the end.
+struct Hosts(std::path::PathBuf);
+
+impl Hosts {
+    fn new(lab: &Lab, flags: MountFlags) -> Self {
+        let dir = lab.dir.join("hosts");
+        std::fs::create_dir(&dir).unwrap();
+        mount("tmpfs", &dir, "tmpfs", MountFlags::empty(), c"size=64k").unwrap();
+        let below = dir.join("below");
+        std::fs::create_dir(&below).unwrap();
+        mount("tmpfs", &below, "tmpfs", flags, c"size=64k").unwrap();
+        mount_remount(&dir, flags | MountFlags::BIND, c"").unwrap();
+        Self(dir)
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+}
+
+impl Drop for Hosts {
+    fn drop(&mut self) {
+        for place in [self.0.join("below"), self.0.clone()] {
+            unmount(place, UnmountFlags::DETACH).unwrap();
+        }
+    }
+}
+
+/// What holds a host's mount together must hold in a container that is root over nothing of the host
+/// (mount_namespaces(7), locked flags; runc keeps them so).
+#[test]
+fn flags_of_the_hosts_mounts_stay_in_a_user_namespace() {
+    needs_host!();
+    let mut lab = lab();
+    let locked = MountFlags::RDONLY
+        | MountFlags::NOSUID
+        | MountFlags::NODEV
+        | MountFlags::NOEXEC
+        | MountFlags::NOATIME;
+    let hosts = Hosts::new(&lab, locked);
+    for (place, options) in [
+        ("/a", &["bind"][..]),
+        ("/b", &["bind", "ro"]),
+        ("/c", &["rbind", "nosuid", "rprivate"]),
+        ("/d", &["bind", "nodev", "noatime"]),
+        ("/e", &["rbind", "rnosuid"]),
+        ("/f", &["bind", "nosymfollow", "ro"]),
+    ] {
+        lab.mount(place, "bind", hosts.path(), options);
+    }
+    let out = lab.prints("grep -E ' /[a-f](/below)? ' /proc/self/mountinfo | cut -d' ' -f5,6");
+    assert_eq!(out.lines().count(), 8, "{out}");
+    for line in out.lines() {
+        for flag in ["ro", "nosuid", "nodev", "noexec", "noatime"] {
+            let (place, flags) = line.split_once(' ').unwrap();
+            assert!(
+                flags.split(',').any(|one| one == flag),
+                "{place} without {flag}: {flags}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_flag_of_the_hosts_mount_that_is_to_go_in_a_user_namespace_is_refused() {
+    needs_host!();
+    let mut lab = lab();
+    let locked = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    let hosts = Hosts::new(&lab, locked);
+    for (options, words) in [
+        (&["bind", "rw"][..], "rw: the host's mount is ro"),
+        (&["bind", "ro", "suid"], "suid: the host's mount is nosuid"),
+        (&["rbind", "dev"], "dev: the host's mount is nodev"),
+        (
+            &["bind", "exec", "nodev"],
+            "exec: the host's mount is noexec",
+        ),
+        (&["rbind", "rrw"], "rw: the host's mount is ro"),
+        (&["bind", "noatime"], "access times stay"),
+        (&["bind", "strictatime"], "access times stay"),
+    ] {
+        lab.mount("/x", "bind", hosts.path(), options);
+        lab.run().fails(words);
+        lab.config["mounts"].as_array_mut().unwrap().pop();
+    }
+    // The mount below has what the one above has not.
+    mount_remount(&hosts.0, MountFlags::BIND, c"").unwrap();
+    lab.mount("/x", "bind", hosts.path(), &["rbind", "rrw"]);
+    lab.run().fails("rw: the host's mount is ro");
+    lab.config["mounts"].as_array_mut().unwrap().pop();
+    lab.mount("/x", "bind", hosts.path(), &["rbind", "rw", "exec"]);
+    assert_eq!(
+        lab.prints("touch /x/made; touch /x/below/y 2>/dev/null || echo ro"),
+        "ro\n"
+    );
+    assert!(hosts.0.join("made").exists());
+    lab.is_clean().unwrap();
 }

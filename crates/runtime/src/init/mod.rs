@@ -7,6 +7,7 @@ mod devices;
 mod files;
 mod hidden;
 mod identity;
+mod locked;
 mod mounts;
 mod options;
 mod procfs;

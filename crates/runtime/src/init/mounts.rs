@@ -8,6 +8,7 @@ use rustix::fs::{FileType, Mode, OFlags, fstat};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags, MoveMountFlags, mount, move_mount};
 
+use super::locked;
 use super::options::Options;
 use super::procfs;
 use super::rootfs::{Root, Source};
@@ -95,8 +96,11 @@ impl Mounts<'_> {
                     super::expect(runtime, ToInit::IdsSet)?;
                     users = None;
                 }
-                set_attributes(&clone, asked, users)
-                    .map_err(|errno| failed("set attributes", errno))?;
+                let host = self
+                    .new
+                    .bundle
+                    .join(asked.source.as_deref().unwrap_or(path));
+                set_attributes(&clone, asked, users, &host, self.runtime.is_some())?;
                 bound(&clone)
             }
             Source::Kind if asked.kind.as_deref() == Some("cgroup") => {
@@ -129,26 +133,43 @@ pub(crate) fn set_ids(clone: &OwnedFd, asked: &Mount, users: BorrowedFd<'_>) -> 
     sys::mount_setattr(clone, Options::parse(asked).recursive_idmap, &attr)
 }
 
-/// What the options ask of a cloned source, and its ids.
+/// What the options ask of the cloned source that is at `path`, and its ids.
 pub(super) fn set_attributes(
     source: &OwnedFd,
     asked: &Mount,
     users: Option<BorrowedFd<'_>>,
-) -> Result<(), Errno> {
+    path: &Path,
+    locked: bool,
+) -> Result<(), InitFailure> {
+    let what = || {
+        format!(
+            "mount {}: set attributes of source {}",
+            asked.destination.display(),
+            path.display()
+        )
+    };
+    let failed = |errno| InitFailure::new(what(), errno);
     if let Some(users) = users {
-        set_ids(source, asked, users)?;
+        set_ids(source, asked, users).map_err(failed)?;
     }
     let options = Options::parse(asked);
-    let attr = options.bind_attributes();
+    let attr = if locked {
+        locked::keep(source, path, &options)
+            .map_err(|reason| InitFailure::because(format!("{}: {reason}", what())))?
+    } else {
+        options.bind_attributes()
+    };
     if attr != MountAttr::default() {
         match sys::mount_setattr(source, false, &attr) {
             // In a user namespace some of the source's are locked: they stay, unless they were to go.
-            Err(Errno::PERM) => sys::mount_setattr(source, false, &options.attr)?,
-            other => other?,
+            Err(Errno::PERM) => {
+                sys::mount_setattr(source, false, &options.attr).map_err(failed)?;
+            }
+            other => other.map_err(failed)?,
         }
     }
     if options.recursive_attr != MountAttr::default() {
-        sys::mount_setattr(source, true, &options.recursive_attr)?;
+        sys::mount_setattr(source, true, &options.recursive_attr).map_err(failed)?;
     }
     Ok(())
 }

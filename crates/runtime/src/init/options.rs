@@ -5,7 +5,7 @@ use rustix::mount::{MountFlags, MountPropagationFlags};
 use crate::spec::Mount;
 use crate::sys::MountAttr;
 
-const ATIME_MASK: u64 = 0x70;
+pub(super) const ATIME_MASK: u64 = 0x70;
 
 /// A mount's options, understood.
 #[derive(Debug, Clone, Default)]
@@ -81,7 +81,7 @@ const ATIMES: &[(&str, u64, u64)] = &[
 
 /// What a bind with any flag at all does not have unless it says so (mount(8), `remount,bind`).
 const BASIC: u64 = 0x1 | 0x2 | 0x4 | 0x8 | 0x20_0000;
-const NODIRATIME: u64 = 0x80;
+pub(super) const NODIRATIME: u64 = 0x80;
 
 /// Is it a bind, whatever its type says?
 pub(crate) fn is_bind(mount: &Mount) -> bool {
@@ -106,6 +106,17 @@ impl Options {
             attr.clear &= !(ATIME_MASK | NODIRATIME);
         }
         attr
+    }
+
+    /// What the words themselves set and clear.
+    pub(super) fn attr_asked(&self) -> MountAttr {
+        let full = self.bind_attributes();
+        let times = (full.clear | full.set) & (ATIME_MASK | NODIRATIME);
+        MountAttr {
+            clear: (self.attr.clear & !(ATIME_MASK | NODIRATIME)) | times,
+            set: self.attr.set & (BASIC | times),
+            ..MountAttr::default()
+        }
     }
 
     pub(super) fn parse(mount: &Mount) -> Self {

@@ -21,7 +21,7 @@ use super::mounts::{propagate, set_attributes};
 use super::options::Options;
 use crate::container::{NewContainer, Rootfs};
 use crate::error::InitFailure;
-use crate::spec::{Linux, Mount};
+use crate::spec::{Linux, Mount, NamespaceKind};
 use crate::sys::{self, MountAttr};
 
 /// Longer data does not fit into mount(2)'s page; then layers are named relative to their directory.
@@ -170,18 +170,17 @@ fn source<'a>(
         let path = Path::new("/").join(inside);
         return Ok(Source::Inside { path, users });
     }
-    let failed = |what: &str, errno| {
-        InitFailure::new(
-            format_args!(
-                "mount {}: {what} source {}",
-                asked.destination.display(),
-                path.display()
-            ),
-            errno,
-        )
-    };
-    let clone = clone_tree(&path, options.recursive_bind).map_err(|errno| failed("open", errno))?;
-    set_attributes(&clone, asked, users).map_err(|errno| failed("set attributes of", errno))?;
+    let clone =
+        clone_tree(&path, options.recursive_bind).map_err(InitFailure::at(format_args!(
+            "mount {}: open source {}",
+            asked.destination.display(),
+            path.display()
+        )))?;
+    let linux = new.spec.linux.iter().flat_map(|linux| &linux.namespaces);
+    let locked = linux
+        .map(|one| one.kind)
+        .any(|kind| kind == NamespaceKind::User);
+    set_attributes(&clone, asked, users, &path, locked)?;
     Ok(Source::Clone(clone))
 }
 
