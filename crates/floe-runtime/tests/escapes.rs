@@ -149,33 +149,41 @@ fn the_callers_environment_is_out_of_reach_even_with_the_right_to_trace() {
     );
 }
 
-/// CVE-2025-52565: the image's /dev/console is a link, and the terminal is mounted on it.
+/// CVE-2025-52565, CVE-2026-41579: the image's /dev/console, or its /dev, is a link, and the terminal would be
+/// mounted on what that leads to.
 #[test]
-fn the_terminal_is_mounted_inside_whatever_the_image_calls_dev_console() {
+fn the_terminal_is_mounted_on_no_link_of_the_image() {
     needs_host!();
     let mut lab = Lab::new();
     let outside = lab.dir.join("outside");
     std::fs::write(&outside, "the host's").unwrap();
     // /dev is the image's own.
     let mounts = lab.config["mounts"].as_array_mut().unwrap();
-    mounts.retain(|mount| mount["destination"] != "/dev" && mount["destination"] != "/dev/shm");
+    mounts.retain(|mount| mount["destination"] == "/proc" || mount["destination"] == "/dev/pts");
     std::fs::create_dir(lab.rootfs("dev/pts")).unwrap();
     symlink("pts/ptmx", lab.rootfs("dev/ptmx")).unwrap();
-    symlink(&outside, lab.rootfs("dev/console")).unwrap();
+    std::fs::write(lab.rootfs("etc/victim"), "of the image").unwrap();
     lab.config["process"]["terminal"] = json!(true);
-    lab.script("stat -Lc %F /dev/console");
-    let (mut run, out, err) = lab.command(&["run", "c"]);
-    let status = run.status().unwrap();
-    let seen = std::fs::read_to_string(out).unwrap();
-    assert_eq!(std::fs::read_to_string(&outside).unwrap(), "the host's");
-    // Refused, or mounted on a file that was made inside.
-    match status.success() {
-        true => assert!(seen.starts_with("character special file"), "{seen}"),
-        false => {
-            let told = std::fs::read_to_string(err).unwrap();
-            assert!(told.contains("console"), "{told}");
-        }
+    for to in [
+        outside.to_str().unwrap(),
+        "/etc/victim",
+        "../proc/sys/kernel/core_pattern",
+        "none",
+    ] {
+        symlink(to, lab.rootfs("dev/console")).unwrap();
+        lab.script("cat /etc/victim")
+            .run()
+            .fails("mount /dev/console: it is a symbolic link of the image");
+        std::fs::remove_file(lab.rootfs("dev/console")).unwrap();
     }
+    assert_eq!(std::fs::read_to_string(&outside).unwrap(), "the host's");
+    // What is no link is covered.
+    std::fs::write(lab.rootfs("dev/console"), "").unwrap();
+    let out = lab.prints("stat -Lc %F /dev/console");
+    assert!(out.starts_with("character special file"), "{out}");
+    std::fs::rename(lab.rootfs("dev"), lab.rootfs("real")).unwrap();
+    symlink("real", lab.rootfs("dev")).unwrap();
+    lab.run().fails("/dev must be an ordinary directory");
 }
 
 /// CVE-2025-52881: parameters and labels are written to the host's /proc, not to what the image or a

@@ -46,6 +46,10 @@ fn what_the_runtime_cannot_do_is_255() {
         (&["exec", "nobody", "true"], "container does not exist"),
         (&["exec", "--cwd", "relative", "c", "true"], "process.cwd"),
         (
+            &["exec", "--cwd", "/not/there", "c", "true"],
+            "chdir to cwd (\"/not/there\") set in config.json failed: no such file or directory",
+        ),
+        (
             &["exec", "--user", "me", "c", "true"],
             "--user \"me\": not a number",
         ),

@@ -242,3 +242,99 @@ fn a_hook_that_is_not_there_dies_or_says_too_much_is_told_in_short() {
     );
     assert!(said.len() < 6000, "{}", said.len());
 }
+
+/// A hook of every point but startContainer that says where it is and what its environment is.
+fn telling(lab: &Lab) -> Value {
+    let dir = lab.dir.display();
+    let tell = |kind: &&str| {
+        let script = format!("{{ pwd; env; }} >{dir}/{kind}.told");
+        ((*kind).to_owned(), json!([host(&script)]))
+    };
+    let kinds = ALL.iter().filter(|kind| **kind != "startContainer");
+    kinds.map(tell).collect::<serde_json::Map<_, _>>().into()
+}
+
+/// As with runc and crun; but nothing of the container's, which these programs of the host would obey
+/// (NVIDIA's CVE-2025-23266: LD_PRELOAD of an image in a createContainer hook).
+#[test]
+fn a_hook_that_names_no_environment_has_the_runtimes_and_nothing_of_the_container() {
+    needs_host!();
+    let mut lab = Lab::new();
+    lab.config["hooks"] = telling(&lab);
+    lab.config["process"]["env"] =
+        json!(["PATH=/bin", "LD_PRELOAD=/evil.so", "OF_THE_CONTAINER=1"]);
+    lab.config["process"]["cwd"] = json!("/tmp");
+    lab.call_as(&["run", "c"], |command| {
+        command.env("OF_THE_RUNTIME", "1");
+    })
+    .ok();
+    for kind in ALL.iter().filter(|kind| **kind != "startContainer") {
+        let told = std::fs::read_to_string(lab.dir.join(format!("{kind}.told"))).unwrap();
+        let (directory, environment) = told.split_once('\n').unwrap();
+        assert!(environment.contains("OF_THE_RUNTIME=1\n"), "{kind}: {told}");
+        for word in ["OF_THE_CONTAINER", "LD_PRELOAD", "PATH=/bin\n"] {
+            assert!(!environment.contains(word), "{kind}: {told}");
+        }
+        let root = lab.rootfs("");
+        assert!(!Path::new(directory).starts_with(&root), "{kind}: {told}");
+    }
+    // One that names none gets none.
+    for kind in ["createRuntime", "createContainer"] {
+        lab.config["hooks"] = telling(&lab);
+        lab.config["hooks"][kind][0]["env"] = json!([]);
+        lab.call_as(&["run", "c"], |command| {
+            command.env("OF_THE_RUNTIME", "1");
+        })
+        .ok();
+        let told = std::fs::read_to_string(lab.dir.join(format!("{kind}.told"))).unwrap();
+        assert!(!told.contains("OF_THE_RUNTIME"), "{told}");
+    }
+}
+
+#[test]
+fn hooks_before_the_program_can_write_to_a_root_that_it_cannot_write_to() {
+    needs_host!();
+    let mut lab = Lab::new();
+    lab.config["root"]["readonly"] = json!(true);
+    lab.config["linux"]["maskedPaths"] = json!(["/masked"]);
+    std::fs::create_dir(lab.rootfs("masked")).unwrap();
+    let root = lab.rootfs("").display().to_string();
+    // As NVIDIA's hooks: into the mount namespace of the container's first process.
+    let enter = |kind: &str| {
+        host(&format!(
+            "pid=$(sed 's/.*\"pid\":\\([0-9]*\\).*/\\1/'); echo x >/proc/$pid/root{root}{kind} && echo x >/proc/$pid/root{root}masked/{kind}"
+        ))
+    };
+    let beside = host(&format!(
+        "echo x >{root}createContainer && echo x >{root}masked/createContainer"
+    ));
+    lab.config["hooks"] = json!({
+        "prestart": [enter("prestart")],
+        "createRuntime": [enter("createRuntime")],
+        "createContainer": [beside],
+    });
+    let seen = lab.prints(
+        "ls -d /prestart /createRuntime /createContainer; ls /masked; touch /x 2>/dev/null || echo read-only",
+    );
+    assert_eq!(
+        seen,
+        "/createContainer\n/createRuntime\n/prestart\nread-only\n"
+    );
+}
+
+#[test]
+fn a_poststop_hook_that_fails_keeps_no_other_from_running() {
+    needs_host!();
+    let mut lab = Lab::new();
+    let log = lab.dir.join("log");
+    let note = |word: &str| host(&format!("echo {word} >>{}", log.display()));
+    lab.config["hooks"] = json!({ "poststop": [note("a"), host("exit 1"), note("b"), json!({ "path": "/no/such" }), note("c")] });
+    let done = lab.run();
+    assert_eq!(done.code, 0, "{done:#?}");
+    assert_eq!(std::fs::read_to_string(&log).unwrap(), "a\nb\nc\n");
+    assert!(
+        done.err.contains("poststop hook #1") && done.err.contains("poststop hook #3"),
+        "{}",
+        done.err
+    );
+}

@@ -85,6 +85,50 @@ fn the_working_directory_is_made_if_missing_and_entered_as_root_or_as_the_user()
         .fails("chdir to cwd (\"/bin/busybox\") set in config.json failed: not a directory");
 }
 
+/// Links of an image's WORKDIR lead nowhere outside (podman's CVE-2026-55686).
+#[test]
+fn the_working_directory_is_made_inside_before_the_root_is_read_only() {
+    needs_host!();
+    let mut lab = Lab::new();
+    let outside = lab.dir.join("outside");
+    std::fs::create_dir(&outside).unwrap();
+    std::os::unix::fs::symlink(&outside, lab.rootfs("work")).unwrap();
+    std::os::unix::fs::symlink("/../../../no/such", lab.rootfs("dangling")).unwrap();
+    lab.config["root"]["readonly"] = json!(true);
+    lab.config["process"]["cwd"] = json!("/work/made/deep");
+    let inside = format!("{}/made/deep\n", outside.display());
+    assert_eq!(
+        lab.prints("pwd -P; touch x 2>/dev/null || echo ro"),
+        inside + "ro\n"
+    );
+    lab.config["process"]["cwd"] = json!("/dangling");
+    assert_eq!(lab.prints("pwd -P"), "/no/such\n");
+    assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 0);
+    assert!(lab.rootfs("no/such").is_dir());
+}
+
+#[test]
+fn a_filter_that_refuses_getcwd_keeps_no_container_from_being_made() {
+    needs_host!();
+    let mut lab = Lab::new();
+    lab.config["process"]["cwd"] = json!("/tmp");
+    lab.config["linux"]["seccomp"] = json!({
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{ "names": ["getcwd"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1 }],
+    });
+    for set in [true, false] {
+        lab.config["process"]["noNewPrivileges"] = json!(set);
+        lab.config["process"]["args"] = json!(["ls", "-d", "../tmp"]);
+        assert_eq!(lab.run().ok(), "../tmp\n", "no_new_privs {set}");
+    }
+    lab.sleeper("c");
+    assert_eq!(
+        lab.call(&["exec", "--cwd", "/etc", "c", "ls", "-d", "../tmp"])
+            .ok(),
+        "../tmp\n"
+    );
+}
+
 #[test]
 fn arguments_arrive_as_they_are() {
     needs_host!();

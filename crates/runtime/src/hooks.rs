@@ -1,9 +1,13 @@
 //! config.md, POSIX-platform hooks: programs at points of the life cycle, with the container's
 //! state on standard input (runtime.md, state).
+//!
+//! Those that are the host's must get nothing of the container: no variable, no directory to work in.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{Read, Seek, Write};
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -59,32 +63,80 @@ impl HookState {
     }
 }
 
-/// Calls the hooks of one point in order; the first that fails ends it.
+/// Calls the hooks of one point in order; the first that fails ends it. A hook that names no environment
+/// has the caller's.
 ///
 /// # Errors
 /// [`Error::Hook`] with kind and number.
 pub fn run(kind: &'static str, hooks: &[Hook], state: &HookState) -> Result<()> {
-    run_with(kind, hooks, state, &[])
+    run_with(kind, hooks, state, None)
 }
 
-/// As `run`; a hook that names no environment gets this one.
+/// Calls all hooks of one point in order, whatever comes of them.
+pub fn run_all(kind: &'static str, hooks: &[Hook], state: &HookState) -> Vec<Error> {
+    each(kind, hooks, state, None)
+        .filter_map(Result::err)
+        .collect()
+}
+
+/// As [`run`]; a hook that names no environment gets this one.
 pub(crate) fn run_with(
     kind: &'static str,
     hooks: &[Hook],
     state: &HookState,
-    usual: &[String],
+    usual: Option<&Environment>,
 ) -> Result<()> {
-    for (index, hook) in hooks.iter().enumerate() {
-        call(hook, state, usual).map_err(|reason| Error::Hook {
-            kind,
-            number: index,
-            reason,
-        })?;
-    }
-    Ok(())
+    each(kind, hooks, state, usual).collect()
 }
 
-fn call(hook: &Hook, state: &HookState, usual: &[String]) -> Result<(), String> {
+fn each(
+    kind: &'static str,
+    hooks: &[Hook],
+    state: &HookState,
+    usual: Option<&Environment>,
+) -> impl Iterator<Item = Result<()>> {
+    hooks.iter().enumerate().map(move |(number, hook)| {
+        call(hook, state, usual).map_err(|reason| Error::Hook {
+            kind,
+            number,
+            reason,
+        })
+    })
+}
+
+/// An environment that is not the caller's own. Its memory is overwritten when it goes: a container may
+/// come to see that.
+#[derive(Default)]
+pub(crate) struct Environment(Vec<(OsString, OsString)>);
+
+impl Environment {
+    /// The caller's.
+    pub(crate) fn of_caller() -> Self {
+        Self(std::env::vars_os().collect())
+    }
+
+    /// Of `NAME=VALUE`.
+    pub(crate) fn of(words: &[String]) -> Self {
+        let pairs = words.iter().filter_map(|entry| entry.split_once('='));
+        Self(
+            pairs
+                .map(|(name, value)| (name.into(), value.into()))
+                .collect(),
+        )
+    }
+}
+
+impl Drop for Environment {
+    fn drop(&mut self) {
+        for (_, value) in &mut self.0 {
+            let mut bytes = std::mem::take(value).into_vec();
+            bytes.fill(0);
+            std::hint::black_box(&bytes);
+        }
+    }
+}
+
+fn call(hook: &Hook, state: &HookState, usual: Option<&Environment>) -> Result<(), String> {
     let told = |what: &'static str| move |error: std::io::Error| format!("{what}: {error}");
     let input = serde_json::to_vec(state).map_err(|e| e.to_string())?;
     // Files and no pipes: a hook need not read its state, and may say as much as it likes.
@@ -98,13 +150,17 @@ fn call(hook: &Hook, state: &HookState, usual: &[String]) -> Result<(), String> 
     if let Some((first, rest)) = hook.args.split_first() {
         command.arg0(first).args(rest);
     }
-    let environment = if hook.env.is_empty() {
-        usual
-    } else {
-        &hook.env
-    };
-    let environment = environment.iter().filter_map(|entry| entry.split_once('='));
-    command.env_clear().envs(environment);
+    match (&hook.env, usual) {
+        (Some(own), _) => {
+            let own = own.iter().filter_map(|entry| entry.split_once('='));
+            command.env_clear().envs(own);
+        }
+        (None, Some(usual)) => {
+            let usual = usual.0.iter().map(|(name, value)| (name, value));
+            command.env_clear().envs(usual);
+        }
+        (None, None) => {}
+    }
     let stderr = said.try_clone().map_err(told("duplicate"))?;
     command.stdin(stdin).stdout(Stdio::null()).stderr(stderr);
     let mut child = command

@@ -33,6 +33,12 @@ pub(crate) fn spec(spec: &Spec) -> Result<()> {
                 "is empty",
             ));
         }
+        if mount.destination == Path::new("/") {
+            return Err(Error::invalid(
+                format!("mounts[{index}].destination"),
+                "\"/\" is the root file system itself, which root.path names",
+            ));
+        }
     }
     users::check(spec)?;
     rootless::check(spec)?;

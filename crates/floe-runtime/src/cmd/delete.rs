@@ -57,9 +57,9 @@ pub(crate) fn delete(global: &Global, state: &State) -> Result<(), Failure> {
     state.remove(global)?;
     if let Some(hooks) = &state.spec.hooks {
         let stopped = HookState::new(&state.id, "stopped", None, &state.bundle, &state.spec);
-        if let Err(error) = hooks::run("poststop", &hooks.poststop, &stopped) {
-            log::warn(global, &error.to_string());
-        }
+        hooks::run_all("poststop", &hooks.poststop, &stopped)
+            .iter()
+            .for_each(|error| log::warn(global, &error.to_string()));
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{FileType, Gid, OFlags, Uid, fchown, fcntl_setfl, fstat, fstatfs, makedev};
+use rustix::io::Errno;
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
 use rustix::termios::{OptionalActions, OutputModes, Winsize, tcgetattr, tcsetattr, tcsetwinsize};
 
@@ -58,6 +59,19 @@ pub(crate) fn open(
     Ok(Terminal { master, slave })
 }
 
+/// Where the terminal is to be mounted, made if missing: never what a link of the image leads to
+/// (CVE-2025-52565).
+pub(super) fn place(root: BorrowedFd<'_>) -> Result<OwnedFd, InitFailure> {
+    let opened = target::open_or_make_plain(root, Path::new("/dev/console"), Missing::File);
+    let (place, _) = opened.map_err(|errno| match errno {
+        Errno::LOOP => {
+            InitFailure::because("mount /dev/console: it is a symbolic link of the image")
+        }
+        errno => InitFailure::new("make /dev/console", errno),
+    })?;
+    Ok(place)
+}
+
 /// The multiplexer of the container's devpts. It is looked at before it is opened, and after: whatever
 /// else the container has put there is neither opened nor waited for.
 fn open_ptmx(root: BorrowedFd<'_>) -> Result<OwnedFd, InitFailure> {
@@ -87,8 +101,7 @@ impl Terminal {
     /// Puts it at /dev/console.
     pub(super) fn bind(&self, root: BorrowedFd<'_>) -> Result<(), InitFailure> {
         let failed = || InitFailure::at("mount /dev/console");
-        let place = target::open_or_make(root, Path::new("/dev/console"), Missing::File)
-            .map_err(failed())?;
+        let place = place(root)?;
         let tree = sys::open_tree_fd(&self.slave, false).map_err(failed())?;
         attach(tree, place).map_err(failed())
     }

@@ -60,6 +60,13 @@ pub(crate) fn paths(linux: &Linux) -> Vec<PathBuf> {
 
 /// Makes all nodes and links.
 pub(super) fn create(root: BorrowedFd<'_>, linux: &Linux) -> Result<(), InitFailure> {
+    let dev = target::open_or_make_plain(root, Path::new("/dev"), Missing::Directory);
+    dev.map_err(|errno| match errno {
+        Errno::LOOP => InitFailure::because(
+            "make devices: /dev must be an ordinary directory, not a symbolic link of the image",
+        ),
+        errno => InitFailure::new("make /dev", errno),
+    })?;
     let before = rustix::process::umask(Mode::empty());
     let made = nodes(root, linux).and_then(|()| links(root));
     rustix::process::umask(before);
@@ -132,7 +139,7 @@ fn bind_host_node(root: BorrowedFd<'_>, device: &Device) -> Result<(), Errno> {
         &device.path,
         OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC,
     )?;
-    let place = target::open_or_make(root, &device.path, Missing::File)?;
+    let (place, _) = target::open_or_make(root, &device.path, Missing::File)?;
     attach(source, place)
 }
 

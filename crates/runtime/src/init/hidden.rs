@@ -2,17 +2,16 @@
 //! (checked to be that device), a masked directory an empty read-only tmpfs. What is not in the
 //! image is fine.
 
-use std::ffi::CString;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{FileType, OFlags, fstat, makedev};
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, mount};
 
 use super::mounts::attach;
 use super::rootfs::Root;
 use super::target;
+use super::tmpfs;
 use crate::error::InitFailure;
 use crate::labels;
 use crate::spec::Linux;
@@ -44,14 +43,9 @@ pub(super) fn perform(root: &Root<'_>, linux: &Linux) -> Result<(), InitFailure>
     Ok(())
 }
 
-/// Makes the mount at this place read-only.
-pub(super) fn make_read_only(root: &Root<'_>, path: &Path) -> Result<(), InitFailure> {
-    target::open(root.fd(), path, OFlags::PATH)
-        .and_then(|mount| sys::mount_setattr(mount, false, &READ_ONLY))
-        .map_err(InitFailure::at(format_args!(
-            "make {} read-only",
-            path.display()
-        )))
+/// Makes a mount read-only.
+pub(super) fn make_read_only(mount: &OwnedFd) -> Result<(), InitFailure> {
+    sys::mount_setattr(mount, false, &READ_ONLY).map_err(InitFailure::at("make a mount read-only"))
 }
 
 fn place(root: &Root<'_>, path: &str) -> Result<Option<OwnedFd>, Errno> {
@@ -66,6 +60,10 @@ fn read_only(root: &Root<'_>, path: &str) -> Result<(), Errno> {
     let Some(place) = place(root, path)? else {
         return Ok(());
     };
+    if target::is_root(root.fd(), &place)? {
+        // A mount on it would be out of sight.
+        return sys::mount_setattr(root.fd(), false, &READ_ONLY);
+    }
     let tree = sys::open_tree_fd(&place, true)?;
     sys::mount_setattr(&tree, true, &READ_ONLY)?;
     attach(tree, place)
@@ -84,20 +82,17 @@ fn mask(
     if FileType::from_raw_mode(fstat(&place)?.st_mode) != FileType::Directory {
         return attach(sys::open_tree_fd(root.null.as_fd(), false)?, place);
     }
+    if target::is_root(root.fd(), &place)? {
+        return Err(Errno::BUSY);
+    }
     if let Some(empty) = empty {
         return attach(sys::open_tree_fd(&*empty, false)?, place);
     }
-    let target = format!("/proc/self/fd/{}", place.as_raw_fd());
-    let data = labels::with_label("nr_blocks=1,nr_inodes=1".into(), "tmpfs", label);
-    let data = CString::new(data).map_err(|_| Errno::INVAL)?;
-    mount(
-        "tmpfs",
-        target,
-        "tmpfs",
-        MountFlags::RDONLY,
-        data.as_c_str(),
-    )?;
-    *empty = Some(target::open(root.fd(), Path::new(path), OFlags::PATH)?);
+    let mut options = vec![("nr_blocks", "1"), ("nr_inodes", "1")];
+    options.extend(label.map(|label| ("context", label)));
+    let made = tmpfs::make(&options, true)?;
+    attach(&made, place)?;
+    *empty = Some(made);
     Ok(())
 }
 

@@ -212,6 +212,8 @@ pub(crate) fn assume(
 ) -> Result<Program, InitFailure> {
     let process = identity.process;
     identity.labels.apply()?;
+    // As root where the user may not go; else as the user, who may be the only one let in.
+    let mut entered = enter_directory(process);
     if process.no_new_privileges {
         sys::no_new_privs().map_err(InitFailure::at("set no_new_privs"))?;
     } else if let Some(filter) = identity.filter {
@@ -233,8 +235,6 @@ pub(crate) fn assume(
             .iter()
             .map(|warning| format!("process.capabilities: {warning}")),
     );
-    // As root where the user may not go; else as the user, who may be the only one let in.
-    let mut entered = enter_directory(process);
     sys::keep_capabilities(true).map_err(InitFailure::at("keep capabilities"))?;
     become_user(process, identity.groups)?;
     sys::keep_capabilities(false).map_err(InitFailure::at("keep capabilities"))?;
@@ -308,7 +308,8 @@ fn become_user(process: &Process, kind: Groups) -> Result<(), InitFailure> {
         .map_err(InitFailure::at(format_args!("setuid {}", user.uid)))
 }
 
-/// The working directory, made if missing.
+/// The working directory. A filter may refuse getcwd(2): then it could not be told where this is, so that
+/// whatever can be entered before the filter is loaded is entered then.
 fn enter_directory(process: &Process) -> Result<(), InitFailure> {
     let failed = |errno| {
         InitFailure::new(
@@ -316,14 +317,7 @@ fn enter_directory(process: &Process) -> Result<(), InitFailure> {
             errno,
         )
     };
-    match rustix::process::chdir(process.cwd.as_str()) {
-        Err(Errno::NOENT) => {
-            std::fs::create_dir_all(&process.cwd)
-                .map_err(|e| failed(Errno::from_io_error(&e).unwrap_or(Errno::NOENT)))?;
-            rustix::process::chdir(process.cwd.as_str()).map_err(failed)?;
-        }
-        other => other.map_err(failed)?,
-    }
+    rustix::process::chdir(process.cwd.as_str()).map_err(failed)?;
     // A leaked descriptor must not be the way to a directory outside (CVE-2024-21626).
     match rustix::process::getcwd(Vec::new()) {
         Ok(path) if path.as_bytes().starts_with(b"/") => Ok(()),

@@ -15,10 +15,12 @@ mod program;
 mod rehearsal;
 mod rootfs;
 mod target;
+mod tmpfs;
 
 use std::convert::Infallible;
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
 
 use rustix::io::Errno;
 use rustix::net::SocketFlags;
@@ -29,13 +31,13 @@ use crate::birthplace::Birthplace;
 use crate::cgroup::Cgroup;
 use crate::container::{GateKind, NewContainer, Stdio, stdio_fds};
 use crate::error::InitFailure;
-use crate::hooks::{self, HookState};
+use crate::hooks::{self, Environment, HookState};
 use crate::labels::Labels;
 use crate::message::{Channel, FromInit, ToInit};
 use crate::namespaces::Plan;
 use crate::scheduling;
 use crate::seccomp::Filter;
-use crate::spec::{Linux, NamespaceKind, Process};
+use crate::spec::{Linux, NamespaceKind, Process, Spec};
 use crate::sys;
 use crate::users::{self, Groups};
 use mounts::Mounts;
@@ -80,10 +82,20 @@ pub(crate) fn container(inputs: Inputs<'_>) -> ! {
         idmaps: &inputs.idmaps,
         linux: inputs.new.spec.linux.clone().unwrap_or_default(),
         groups: Groups::of(inputs.new.spec, "self"),
+        environment: environment_for_hooks(inputs.new.spec),
         warnings: Vec::new(),
     };
     let Err(stop) = init.run(&mut channel);
     end(&channel, stop)
+}
+
+/// The caller's environment, if a hook of the container's namespaces is to have it.
+fn environment_for_hooks(spec: &Spec) -> Environment {
+    let hooks = spec.hooks.iter().flat_map(|hooks| &hooks.create_container);
+    match hooks.into_iter().any(|hook| hook.env.is_none()) {
+        true => Environment::of_caller(),
+        false => Environment::default(),
+    }
 }
 
 /// Says why and ends.
@@ -105,6 +117,8 @@ struct Init<'a> {
     idmaps: &'a [Option<OwnedFd>],
     linux: Linux,
     groups: Groups,
+    /// The runtime's, for hooks that are to have it.
+    environment: Environment,
     warnings: Vec<String>,
 }
 
@@ -134,11 +148,15 @@ impl<'a> Init<'a> {
         self.name_namespaces(&labels)?;
         let own = self.namespaces.is_new(NamespaceKind::Mount);
         let root = rootfs::prepare(self.new, self.opened_or_open(opened)?, own)?;
-        let terminal = self.build(&root, channel)?;
-        rustix::process::fchdir(root.fd()).map_err(InitFailure::at("chdir to the root"))?;
+        let read_only = self.build(&root, channel)?;
         self.container_hooks(channel)?;
+        // Hooks may still write everywhere.
+        read_only.iter().try_for_each(hidden::make_read_only)?;
+        let root = rootfs::in_order(root, own, self.new)?;
+        let terminal = self.terminal(&root, channel)?;
+        self.close_up(&root)?;
         rootfs::switch(&root, own, self.new.no_pivot)?;
-        drop(root);
+        drop((root, read_only));
         rootfs::propagation(&self.linux)?;
         self.connect_stdio(terminal)?;
         self.finish(channel, &labels)
@@ -226,12 +244,13 @@ impl<'a> Init<'a> {
         labels.of_keys(false)
     }
 
-    /// Everything in the root file system, all by descriptor below `root`.
+    /// What is in the root file system, all by descriptor below `root`; returns the mounts that are to be
+    /// read-only.
     fn build(
-        &mut self,
+        &self,
         root: &rootfs::Root<'_>,
         channel: &Channel,
-    ) -> Result<Option<console::Terminal>, InitFailure> {
+    ) -> Result<Vec<OwnedFd>, InitFailure> {
         let read_only = Mounts {
             root,
             new: self.new,
@@ -247,33 +266,44 @@ impl<'a> Init<'a> {
         if !devices::is_bound(&self.new.spec.mounts) {
             devices::create(root.fd(), &self.linux)?;
         }
-        let terminal = match &self.new.stdio {
+        if matches!(self.new.stdio, Stdio::Terminal { .. }) {
+            console::place(root.fd())?;
+        }
+        let cwd = &self.process().cwd;
+        target::make_directory(root.fd(), Path::new(cwd))
+            .map_err(InitFailure::at(format_args!("make cwd ({cwd:?})")))?;
+        Ok(read_only)
+    }
+
+    fn terminal(
+        &self,
+        root: &rootfs::Root<'_>,
+        channel: &Channel,
+    ) -> Result<Option<console::Terminal>, InitFailure> {
+        match &self.new.stdio {
             Stdio::Terminal { size, raw_output } => {
                 let terminal = console::open(root.fd(), self.process(), *size, *raw_output)?;
                 terminal.bind(root.fd())?;
                 terminal.send(channel)?;
-                Some(terminal)
+                Ok(Some(terminal))
             }
-            Stdio::Inherit | Stdio::Fds { .. } => None,
-        };
-        hidden::perform(root, &self.linux)?;
-        read_only
-            .iter()
-            .try_for_each(|place| hidden::make_read_only(root, place))?;
-        if self
-            .new
-            .spec
-            .root
-            .as_ref()
-            .is_some_and(|root| root.readonly)
-        {
-            root.make_read_only()?;
+            Stdio::Inherit | Stdio::Fds { .. } => Ok(None),
         }
-        Ok(terminal)
     }
 
-    /// Lets the runtime run its hooks, then runs createContainer's here.
-    fn container_hooks(&self, channel: &Channel) -> Result<(), InitFailure> {
+    /// What is hidden or read-only becomes so.
+    fn close_up(&self, root: &rootfs::Root<'_>) -> Result<(), InitFailure> {
+        hidden::perform(root, &self.linux)?;
+        let asked = self.new.spec.root.as_ref();
+        match asked.is_some_and(|root| root.readonly) {
+            true => root.make_read_only(),
+            false => Ok(()),
+        }
+    }
+
+    /// Lets the runtime run its hooks, then runs createContainer's here: with the runtime's environment,
+    /// in the host's tree.
+    fn container_hooks(&mut self, channel: &Channel) -> Result<(), InitFailure> {
         let Some(hooks) = &self.new.spec.hooks else {
             return Ok(());
         };
@@ -281,10 +311,13 @@ impl<'a> Init<'a> {
             .send(&FromInit::Mounted, None)
             .map_err(InitFailure::at("report mounts"))?;
         expect(channel, ToInit::HooksDone)?;
-        hooks::run(
+        rustix::process::chdir("/").map_err(InitFailure::at("chdir /"))?;
+        let environment = std::mem::take(&mut self.environment);
+        hooks::run_with(
             "createContainer",
             &hooks.create_container,
             &self.hook_state("creating"),
+            Some(&environment),
         )
         .map_err(|error| InitFailure::because(error.to_string()))
     }
@@ -402,7 +435,7 @@ impl<'a> Init<'a> {
                 "startContainer",
                 &hooks.start_container,
                 &state,
-                program.environment(),
+                Some(&Environment::of(program.environment())),
             )
             .map_err(|error| InitFailure::because(error.to_string()))?;
         }

@@ -13,6 +13,7 @@ use super::options::Options;
 use super::procfs;
 use super::rootfs::{Root, Source};
 use super::target::{self, Missing};
+use super::tmpfs;
 use crate::cgroup::Cgroup;
 use crate::container::{NewContainer, Rootfs};
 use crate::error::InitFailure;
@@ -36,22 +37,15 @@ pub(super) struct Mounts<'a> {
 }
 
 impl Mounts<'_> {
-    /// Performs them; returns the places that are to be read-only once everything is in them.
-    pub(super) fn perform(&self) -> Result<Vec<PathBuf>, InitFailure> {
+    /// Performs them; returns the mounts that are to be read-only once everything is in them.
+    pub(super) fn perform(&self) -> Result<Vec<OwnedFd>, InitFailure> {
         let mut read_only = Vec::new();
         for (index, source) in self.root.sources.iter().enumerate() {
             let Some(asked) = self.new.spec.mounts.get(index) else {
                 continue;
             };
             let asked = &self.below_root(asked);
-            let mut options = Options::parse(asked);
-            if asked.kind.as_deref() == Some("tmpfs")
-                && options.mount_flags().contains(MountFlags::RDONLY)
-            {
-                options.flags &= !libc::MS_RDONLY;
-                read_only.push(asked.destination.clone());
-            }
-            self.one(index, asked, source, &options)?;
+            read_only.extend(self.one(index, asked, source)?);
         }
         Ok(read_only)
     }
@@ -65,13 +59,14 @@ impl Mounts<'_> {
         asked
     }
 
+    /// Performs one; returns the mount if it is to be read-only later.
     fn one(
         &self,
         index: usize,
         asked: &Mount,
         source: &Source<'_>,
-        options: &Options,
-    ) -> Result<(), InitFailure> {
+    ) -> Result<Option<OwnedFd>, InitFailure> {
+        let options = &Options::parse(asked);
         let failed = |what: &str, errno: Errno| {
             InitFailure::new(
                 format_args!("mount {}: {what}", asked.destination.display()),
@@ -80,7 +75,8 @@ impl Mounts<'_> {
         };
         let root = self.root.fd();
         let bound = |clone: &OwnedFd| {
-            bind(root, asked, clone, options).map_err(|errno| failed("bind", errno))
+            bind(root, asked, clone, options)?;
+            Ok(None)
         };
         match source {
             Source::Clone(clone) => bound(clone),
@@ -104,14 +100,60 @@ impl Mounts<'_> {
                 bound(&clone)
             }
             Source::Kind if asked.kind.as_deref() == Some("cgroup") => {
-                cgroups(root, asked, options, self.cgroup).map_err(|errno| failed("cgroup", errno))
+                let (place, _) = place(root, asked, Missing::Directory)?;
+                cgroups(&place, options, self.cgroup).map_err(|errno| failed("cgroup", errno))?;
+                Ok(None)
             }
             Source::Kind => {
                 let linux = self.new.spec.linux.as_ref();
                 let label = linux.and_then(labels::mount_label);
-                file_system(root, asked, options, label, self.processes)
+                file_system(root, asked, options.clone(), label, self.processes)
             }
         }
+    }
+}
+
+/// Where something is to be mounted, made if missing: then the second answer is true. The place is found
+/// once: what happens to the path afterwards changes nothing.
+///
+/// The system's own places must be what they are called, and no link of the image to others (runc's
+/// CVE-2019-19921, CVE-2023-27561); nothing can be mounted on the root, where it would be out of sight.
+fn place(
+    root: BorrowedFd<'_>,
+    asked: &Mount,
+    missing: Missing,
+) -> Result<(OwnedFd, bool), InitFailure> {
+    let path = &asked.destination;
+    let kind = asked.kind.as_deref().unwrap_or_default();
+    let refused =
+        |words: &str| InitFailure::because(format!("mount {} ({kind}): {words}", path.display()));
+    let system = ["/dev", "/proc", "/sys"].map(Path::new);
+    let plain = matches!(kind, "proc" | "sysfs")
+        || system
+            .iter()
+            .any(|place| path.components().eq(place.components()));
+    let opened = match plain {
+        true => target::open_or_make_plain(root, path, missing),
+        false => target::open_or_make(root, path, missing),
+    };
+    let (place, made) = opened.map_err(|errno| match errno {
+        Errno::LOOP if plain => {
+            refused("must be mounted on ordinary directory, not on a symbolic link of the image")
+        }
+        errno => InitFailure::new(
+            format_args!("mount {} ({kind}): open target", path.display()),
+            errno,
+        ),
+    })?;
+    match target::is_root(root, &place) {
+        Ok(false) => Ok((place, made)),
+        Ok(true) => Err(refused(
+            "this is the root file system itself, which root.path names",
+        )),
+        Err(errno) => Err(InitFailure::new(
+            format_args!("mount {}: stat target", path.display()),
+            errno,
+        )),
     }
 }
 
@@ -180,21 +222,18 @@ fn bind(
     asked: &Mount,
     source: &OwnedFd,
     options: &Options,
-) -> Result<(), Errno> {
-    let directory = FileType::from_raw_mode(fstat(source)?.st_mode) == FileType::Directory;
-    let missing = if directory {
-        Missing::Directory
-    } else {
-        Missing::File
+) -> Result<(), InitFailure> {
+    let failed = || InitFailure::at(format!("mount {}: bind", asked.destination.display()));
+    let kind = FileType::from_raw_mode(fstat(source).map_err(failed())?.st_mode);
+    let missing = match kind {
+        FileType::Directory => Missing::Directory,
+        _ => Missing::File,
     };
-    let place = target::open_or_make(root, &asked.destination, missing)?;
-    propagate(
-        source,
-        options
-            .propagation
-            .unwrap_or(MountPropagationFlags::PRIVATE | MountPropagationFlags::REC),
-    )?;
-    attach(source, &place)
+    let (place, _) = place(root, asked, missing)?;
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    propagate(source, options.propagation.unwrap_or(private))
+        .and_then(|()| attach(source, &place))
+        .map_err(failed())
 }
 
 pub(super) fn propagate(mount: impl AsFd, flags: MountPropagationFlags) -> Result<(), Errno> {
@@ -212,14 +251,14 @@ pub(super) fn attach(tree: impl AsFd, place: impl AsFd) -> Result<(), Errno> {
     move_mount(tree, c"", place, c"", flags)
 }
 
-/// A mount of a file system by type.
+/// A mount of a file system by type; returned if it is to be read-only once everything is in it.
 fn file_system(
     root: BorrowedFd<'_>,
     asked: &Mount,
-    options: &Options,
+    mut options: Options,
     label: Option<&str>,
     processes: Option<BorrowedFd<'_>>,
-) -> Result<(), InitFailure> {
+) -> Result<Option<OwnedFd>, InitFailure> {
     let path = &asked.destination;
     let kind = asked.kind.as_deref().unwrap_or_default();
     let failed = |what: &str, errno| {
@@ -228,24 +267,21 @@ fn file_system(
             errno,
         )
     };
-    if matches!(kind, "proc" | "sysfs") && target::is_link(root, path) {
-        return Err(InitFailure::because(format!(
-            "mount {} ({kind}): must be mounted on ordinary directory, not on a symbolic link of the image",
-            path.display()
-        )));
-    }
-    let covered = target::open(root, path, OFlags::PATH | OFlags::DIRECTORY).ok();
-    let place = target::open_or_make(root, path, Missing::Directory)
-        .map_err(|errno| failed("open target", errno))?;
+    let (place, made) = place(root, asked, Missing::Directory)?;
     let mut data = options.data.clone();
-    if kind == "tmpfs" && !data.split(',').any(|word| word.starts_with("mode=")) {
-        // The mode of the directory it covers; everybody's if there was none.
-        let mode = covered.map_or(Ok(0o1777), |covered| {
-            fstat(&covered).map(|stat| stat.st_mode & 0o7777)
-        });
-        let mode = mode.map_err(|errno| failed("stat target", errno))?;
-        let comma = if data.is_empty() { "" } else { "," };
-        data.push_str(&format!("{comma}mode={mode:o}"));
+    let mut later = false;
+    if kind == "tmpfs" {
+        later = options.mount_flags().contains(MountFlags::RDONLY);
+        options.flags &= !libc::MS_RDONLY;
+        let covered = fstat(&place).map_err(|errno| failed("stat target", errno))?;
+        add_mode(
+            &mut data,
+            if made {
+                0o1777
+            } else {
+                covered.st_mode & 0o7777
+            },
+        );
     }
     let data = labels::with_label(data, kind, label);
     if let Some(processes) = processes.filter(|_| kind == "proc") {
@@ -254,7 +290,8 @@ fn file_system(
         if let Some(flags) = options.propagation {
             propagate(&mount, flags).map_err(|errno| failed("set propagation", errno))?;
         }
-        return attach(mount, &place).map_err(|errno| failed("attach", errno));
+        attach(mount, &place).map_err(|errno| failed("attach", errno))?;
+        return Ok(None);
     }
     let text =
         CString::new(data).map_err(|_| InitFailure::because("a mount option holds a NUL byte"))?;
@@ -267,17 +304,25 @@ fn file_system(
         text.as_c_str(),
     )
     .map_err(|errno| failed("mount", errno))?;
-    let mounted = || target::open(root, path, OFlags::PATH | OFlags::DIRECTORY);
+    if !options.copy_up && options.propagation.is_none() && !later {
+        return Ok(None);
+    }
+    let mounted = target::mounted_on(root, path, &place).map_err(|errno| failed("open", errno))?;
     if options.copy_up {
-        copy_up(&place, &mounted().map_err(|errno| failed("open", errno))?).map_err(|e| {
-            InitFailure::because(format!("mount {}: tmpcopyup: {e}", path.display()))
-        })?;
+        tmpfs::copy_up(&place, &mounted).map_err(|errno| failed("tmpcopyup", errno))?;
     }
     if let Some(flags) = options.propagation {
-        let mounted = mounted().map_err(|errno| failed("open", errno))?;
-        propagate(mounted, flags).map_err(|errno| failed("set propagation", errno))?;
+        propagate(&mounted, flags).map_err(|errno| failed("set propagation", errno))?;
     }
-    Ok(())
+    Ok(later.then_some(mounted))
+}
+
+/// A tmpfs has the mode of the directory it covers, unless it is given one; everybody's if there was none.
+fn add_mode(data: &mut String, mode: u32) {
+    if !data.split(',').any(|word| word.starts_with("mode=")) {
+        let comma = if data.is_empty() { "" } else { "," };
+        data.push_str(&format!("{comma}mode={mode:o}"));
+    }
 }
 
 /// The path by which mount(2) reaches a descriptor; /proc is still the host's here.
@@ -285,45 +330,9 @@ fn magic(place: &OwnedFd) -> String {
     format!("/proc/self/fd/{}", place.as_raw_fd())
 }
 
-/// Copies a directory tree to the mount that now hides it; `below` was opened before.
-fn copy_up(below: &OwnedFd, mounted: &OwnedFd) -> std::io::Result<()> {
-    copy_tree(Path::new(&magic(below)), Path::new(&magic(mounted)))
-}
-
-fn copy_tree(from: &Path, to: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::MetadataExt;
-    for entry in std::fs::read_dir(from)? {
-        let entry = entry?;
-        let (source, copy) = (entry.path(), to.join(entry.file_name()));
-        let meta = std::fs::symlink_metadata(&source)?;
-        if meta.is_symlink() {
-            std::os::unix::fs::symlink(std::fs::read_link(&source)?, &copy)?;
-        } else if meta.is_dir() {
-            std::fs::create_dir(&copy)?;
-            copy_tree(&source, &copy)?;
-        } else if meta.is_file() {
-            std::fs::copy(&source, &copy)?;
-        } else {
-            continue;
-        }
-        std::os::unix::fs::lchown(&copy, Some(meta.uid()), Some(meta.gid()))?;
-        if !meta.is_symlink() {
-            // After the change of owner, which takes setuid bits away.
-            std::fs::set_permissions(&copy, meta.permissions())?;
-        }
-    }
-    Ok(())
-}
-
 /// The container's own part of the cgroup tree. On v2 one mount; on v1 a tmpfs with one bind of
 /// the container's cgroup for each hierarchy.
-fn cgroups(
-    root: BorrowedFd<'_>,
-    asked: &Mount,
-    options: &Options,
-    cgroup: &Cgroup,
-) -> Result<(), Errno> {
-    let place = target::open_or_make(root, &asked.destination, Missing::Directory)?;
+fn cgroups(place: &OwnedFd, options: &Options, cgroup: &Cgroup) -> Result<(), Errno> {
     let directories = cgroup.directories();
     if let [only] = directories.as_slice()
         && only.unified
@@ -332,9 +341,8 @@ fn cgroups(
         sys::mount_setattr(&tree, false, &options.attr)?;
         return attach(tree, place);
     }
-    let flags = options.mount_flags().difference(MountFlags::RDONLY);
-    mount("tmpfs", magic(&place), "tmpfs", flags, c"mode=755,size=64k")?;
-    let top = target::open(root, &asked.destination, OFlags::PATH | OFlags::DIRECTORY)?;
+    let top = tmpfs::make(&[("mode", "755"), ("size", "64k")], false)?;
+    attach(&top, place)?;
     for directory in directories {
         let Some(name) = directory.mount.file_name() else {
             continue;

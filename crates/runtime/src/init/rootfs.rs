@@ -297,6 +297,29 @@ pub(super) fn switch(root: &Root<'_>, own: bool, no_pivot: bool) -> Result<(), I
     rustix::process::chdir("/").map_err(InitFailure::at("chdir /"))
 }
 
+/// The tree once more, on top of itself, for the first goes with the old root. Kernels from 6.8 on list
+/// mounts as they were made, and sources of binds were cloned first: in the copy each comes after the one
+/// that it is mounted in, as programs expect. What is opened before is of the first. A copy lacks what is
+/// unbindable: then there is none.
+pub(super) fn in_order<'a>(
+    root: Root<'a>,
+    own: bool,
+    new: &NewContainer<'_>,
+) -> Result<Root<'a>, InitFailure> {
+    let unbindable = |mount: &Mount| {
+        let propagation = Options::parse(mount).propagation;
+        propagation.is_some_and(|kind| kind.contains(MountPropagationFlags::UNBINDABLE))
+    };
+    if !own || new.no_pivot || new.spec.mounts.iter().any(unbindable) {
+        return Ok(root);
+    }
+    let failed = || InitFailure::at("clone the root with its mounts");
+    let tree = sys::open_tree_fd(root.fd(), true).map_err(failed())?;
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(&tree, c"", root.fd(), c"", flags).map_err(failed())?;
+    Ok(Root { fd: tree, ..root })
+}
+
 /// Without pivot_root(2) the host's tree stays below the new root. A /proc or /sys of it that is
 /// wholly visible would let a user namespace inside mount one of its own: away with them. One that
 /// this process may not unmount is covered.

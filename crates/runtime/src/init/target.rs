@@ -8,7 +8,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2, readlinkat, statat,
+    AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxFlags, fstat, mkdirat, openat, openat2,
+    readlinkat, statat, statx,
 };
 use rustix::io::{Errno, Result};
 
@@ -54,12 +55,37 @@ pub(crate) fn resolve(root: BorrowedFd<'_>, path: &Path) -> PathBuf {
     resolved().unwrap_or_else(|| path.to_owned())
 }
 
-/// Opens a place for mounting on it (O_PATH), making it and its parents if missing.
-pub(super) fn open_or_make(root: BorrowedFd<'_>, path: &Path, missing: Missing) -> Result<OwnedFd> {
+/// Opens a place for mounting on it (O_PATH), making it and its parents if missing: then the second
+/// answer is true.
+pub(super) fn open_or_make(
+    root: BorrowedFd<'_>,
+    path: &Path,
+    missing: Missing,
+) -> Result<(OwnedFd, bool)> {
     match open(root, path, OFlags::PATH) {
-        Err(Errno::NOENT) => {}
-        other => return other,
+        Err(Errno::NOENT) => make(root, path, missing).map(|made| (made, true)),
+        other => other.map(|there| (there, false)),
     }
+}
+
+/// As [`open_or_make`]; a place that is a symbolic link is refused with `ELOOP`.
+pub(super) fn open_or_make_plain(
+    root: BorrowedFd<'_>,
+    path: &Path,
+    missing: Missing,
+) -> Result<(OwnedFd, bool)> {
+    match open(root, path, OFlags::PATH | OFlags::NOFOLLOW) {
+        Err(Errno::NOENT) => make(root, path, missing).map(|made| (made, true)),
+        Ok(there) if is_link(&there)? => Err(Errno::LOOP),
+        other => other.map(|there| (there, false)),
+    }
+}
+
+fn is_link(place: &OwnedFd) -> Result<bool> {
+    Ok(FileType::from_raw_mode(fstat(place)?.st_mode) == FileType::Symlink)
+}
+
+fn make(root: BorrowedFd<'_>, path: &Path, missing: Missing) -> Result<OwnedFd> {
     let (parent, name) = make_parent(root, path)?;
     match missing {
         Missing::Directory => mkdirat(&parent, &name, Mode::from_raw_mode(0o755))?,
@@ -75,6 +101,41 @@ pub(super) fn open_or_make(root: BorrowedFd<'_>, path: &Path, missing: Missing) 
         OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
         Mode::empty(),
     )
+}
+
+/// The root of what was just mounted on `place`, which `path` leads to; `ESTALE` if it leads elsewhere by
+/// now.
+pub(super) fn mounted_on(root: BorrowedFd<'_>, path: &Path, place: &OwnedFd) -> Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY;
+    let mounted = open(root, path, flags)?;
+    // What is above a mount's root is above the place it is mounted on.
+    let above = |fd: &OwnedFd| openat(fd, "..", flags | OFlags::CLOEXEC, Mode::empty());
+    let new = identity(&mounted)?.1 != identity(place)?.1;
+    match new && identity(above(&mounted)?)? == identity(above(place)?)? {
+        true => Ok(mounted),
+        false => Err(Errno::STALE),
+    }
+}
+
+/// Inode and mount.
+fn identity(place: impl AsFd) -> Result<(u64, u64)> {
+    let wanted = StatxFlags::INO | StatxFlags::MNT_ID;
+    let found = statx(place, c"", AtFlags::EMPTY_PATH, wanted)?;
+    Ok((found.stx_ino, found.stx_mnt_id))
+}
+
+/// Makes a directory that is missing, with those above it. Whatever else is there stays.
+pub(super) fn make_directory(root: BorrowedFd<'_>, path: &Path) -> Result<()> {
+    match open(root, path, OFlags::PATH) {
+        Err(Errno::NOENT) => open_or_make(root, path, Missing::Directory).map(drop),
+        // Who cannot get there is told when the directory is entered.
+        _ => Ok(()),
+    }
+}
+
+/// Is this place the root itself, under whatever name?
+pub(super) fn is_root(root: BorrowedFd<'_>, place: impl AsFd) -> Result<bool> {
+    Ok(identity(root)? == identity(place)?)
 }
 
 /// The directory that holds the last part of `path`, made if missing, and that part. Links are
@@ -139,19 +200,6 @@ fn relative(path: &Path) -> PathBuf {
     } else {
         relative
     }
-}
-
-/// Is the last part of `path` a symbolic link?
-pub(super) fn is_link(root: BorrowedFd<'_>, path: &Path) -> bool {
-    let parent = path.parent().unwrap_or(Path::new("/"));
-    let (Ok(parent), Some(name)) = (
-        open(root, parent, OFlags::PATH | OFlags::DIRECTORY),
-        path.file_name(),
-    ) else {
-        return false;
-    };
-    statat(parent.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW)
-        .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink)
 }
 
 #[cfg(test)]

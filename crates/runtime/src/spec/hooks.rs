@@ -60,12 +60,9 @@ pub struct Hook {
         deserialize_with = "null_is_default"
     )]
     pub args: Vec<String>,
-    /// `NAME=VALUE`
-    #[serde(
-        skip_serializing_if = "Vec::is_empty",
-        deserialize_with = "null_is_default"
-    )]
-    pub env: Vec<String>,
+    /// `NAME=VALUE`; none at all: that of the runtime.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub env: Option<Vec<String>>,
     /// Seconds; it is killed then.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout: Option<i64>,

@@ -3,7 +3,7 @@
 //! container; of poststop's it is a warning.
 //! A hook holds up the whole pod for as long as it takes; few containers have one.
 
-use runtime::hooks::{HookState, run};
+use runtime::hooks::{HookState, run, run_all};
 use runtime::spec::Spec;
 
 use super::container::Container;
@@ -46,11 +46,17 @@ fn call(container: &Container, kind: &'static str, status: &'static str) -> Resu
             let Some(hooks) = &spec.hooks else {
                 return Ok(());
             };
-            let hooks = if kind == "poststart" {
-                &hooks.poststart
-            } else {
-                &hooks.poststop
-            };
-            run(kind, hooks, &state).map_err(|error| error.to_string())
+            if kind == "poststart" {
+                return run(kind, &hooks.poststart, &state).map_err(|error| error.to_string());
+            }
+            let failed = run_all(kind, &hooks.poststop, &state);
+            match failed.is_empty() {
+                true => Ok(()),
+                false => Err(failed
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect::<Vec<_>>()
+                    .join("; ")),
+            }
         })
 }
