@@ -53,7 +53,7 @@ const ALLOWED: &str = "
     setgid32 setgroups setgroups32 setitimer setpgid setpriority setregid setregid32 setresgid
     setresgid32 setresuid setresuid32 setreuid setreuid32 setrlimit setsid setsockopt setuid
     setuid32 setxattr setxattrat shmat shmctl shmdt shmget shutdown sigaltstack signalfd signalfd4
-    sigprocmask sigreturn socketcall socketpair splice stat stat64 statfs statfs64 statmount statx
+    sigprocmask sigreturn socketpair splice stat stat64 statfs statfs64 statmount statx
     symlink symlinkat sync sync_file_range syncfs sysinfo tee tgkill time
     timer_create timer_delete timer_getoverrun timer_gettime timer_gettime64 timer_settime
     timer_settime64 timerfd_create timerfd_gettime timerfd_gettime64 timerfd_settime
@@ -114,13 +114,20 @@ const NAMESPACE_FLAGS: [u64; 7] = [
 /// for the present one.
 const PERSONALITIES: [u64; 5] = [0, 8, 0x0002_0000, 0x0002_0008, 0xffff_ffff];
 
-/// Sockets of this family reach the hypervisor past every network namespace.
+/// Sockets of these families reach past every namespace: to the hypervisor, and to the kernel's ciphers,
+/// by which containers have come to write to each other's files (CVE-2026-31431). A library without ciphers
+/// of the kernel has its own. i386's `socketcall` hides the family behind a pointer, so no socket is made
+/// by it.
+const REFUSED_FAMILIES: [(u64, Errno); 2] = [(AF_VSOCK, Errno::PERM), (AF_ALG, Errno::AFNOSUPPORT)];
 const AF_VSOCK: u64 = 40;
+const AF_ALG: u64 = 38;
+
+/// The kernel looks at the low half of an argument that is an int.
+const INT: u64 = 0xffff_ffff;
 
 const ALLOW: &str = "SCMP_ACT_ALLOW";
 const ERRNO: &str = "SCMP_ACT_ERRNO";
 const EQUAL: &str = "SCMP_CMP_EQ";
-const NOT_EQUAL: &str = "SCMP_CMP_NE";
 const MASKED: &str = "SCMP_CMP_MASKED_EQ";
 
 /// The RuntimeDefault profile for a container whose bounding set holds `capabilities` (names as
@@ -155,8 +162,13 @@ pub fn default_profile(capabilities: &[String]) -> Seccomp {
         rules.extend(clone_without_namespaces());
     }
     rules.extend(PERSONALITIES.map(|value| when("personality", ALLOW, (0, EQUAL, value, 0))));
-    rules.push(when("socket", ALLOW, (0, NOT_EQUAL, AF_VSOCK, 0)));
-    rules.push(refuse_when("socket", (0, EQUAL, AF_VSOCK, 0)));
+    let refused_families = REFUSED_FAMILIES.map(|(family, code)| SeccompSyscall {
+        errno_ret: Some(errno(code)),
+        ..when("socket", ERRNO, (0, MASKED, INT, family))
+    });
+    rules.extend(refused_families);
+    // All others; a rule without a condition would win over those before.
+    rules.push(when("socket", ALLOW, (0, MASKED, 0, 0)));
     let plain = |names, action: &str, errno_ret| SeccompSyscall {
         names,
         action: action.to_owned(),
