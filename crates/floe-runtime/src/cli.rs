@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::cmd;
@@ -22,13 +23,18 @@ fn help(name: &str) -> String {
     format!("NAME:\n   {name} - {{about}}\n\nUSAGE:\n   {{usage}}\n\n{{all-args}}")
 }
 
-/// Reads the command line. Under the name `runc` the program answers by that name.
-pub(crate) fn parse() -> Result<Cli, clap::Error> {
+/// What the program is called: under the name `runc` it answers by that name.
+pub(crate) fn name() -> &'static str {
     let program = std::env::args_os().next().unwrap_or_default();
     let runc = Path::new(&program)
         .file_name()
         .is_some_and(|name| name == "runc");
-    let name = if runc { "runc" } else { "floe-runtime" };
+    if runc { "runc" } else { "floe-runtime" }
+}
+
+/// Reads the command line.
+pub(crate) fn parse() -> Result<Cli, clap::Error> {
+    let name = name();
     let command = Cli::command()
         .name(name)
         .help_template(help(name))
@@ -36,7 +42,10 @@ pub(crate) fn parse() -> Result<Cli, clap::Error> {
             let template = help(&format!("{name} {}", verb.get_name()));
             verb.help_template(template)
         });
-    Cli::from_arg_matches(&command.try_get_matches()?)
+    let matches = command.try_get_matches()?;
+    let mut cli = Cli::from_arg_matches(&matches)?;
+    cli.global.root_is_usual = matches.value_source("root") == Some(ValueSource::DefaultValue);
+    Ok(cli)
 }
 
 /// Prints what [`parse`] answered instead of a command line.
@@ -88,6 +97,9 @@ pub(crate) struct Global {
     /// $XDG_RUNTIME_DIR/floe-runtime for a user without root]
     #[arg(long, value_name = "DIR", default_value_os_t = state_root(), hide_default_value = true)]
     pub(crate) root: PathBuf,
+    /// Did nobody say where that is?
+    #[arg(skip)]
+    pub(crate) root_is_usual: bool,
     /// Have systemd make the cgroup; cgroupsPath then reads slice:prefix:name
     #[arg(long)]
     pub(crate) systemd_cgroup: bool,

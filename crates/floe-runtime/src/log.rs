@@ -1,9 +1,27 @@
 //! The log that engines parse: runc's, as text or JSON, to a file or standard error.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::Write;
+use std::path::Path;
 
 use crate::cli::Global;
+
+/// Makes sure that the log can be written before anything is done that would have to be told.
+pub(crate) fn check(global: &Global) -> Result<(), String> {
+    let Some(path) = &global.log else {
+        return Ok(());
+    };
+    open(path)
+        .map(drop)
+        .map_err(|error| match error.raw_os_error() {
+            Some(number) => format!("open {}: {}", path.display(), runtime::errno_text(number)),
+            None => format!("open {}: {error}", path.display()),
+        })
+}
+
+fn open(path: &Path) -> std::io::Result<File> {
+    OpenOptions::new().append(true).create(true).open(path)
+}
 
 /// The last words of a verb: to the log, and to standard error if the log is a file.
 pub(crate) fn fatal(global: &Global, message: &str) {
@@ -32,11 +50,7 @@ fn line(global: &Global, level: &str, message: &str) {
         _ => format!("time={time:?} level={level} msg={message:?}"),
     };
     let written = match &global.log {
-        Some(path) => OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open(path)
-            .and_then(|mut file| writeln!(file, "{text}")),
+        Some(path) => open(path).and_then(|mut file| writeln!(file, "{text}")),
         None => writeln!(std::io::stderr(), "{text}"),
     };
     if let Err(error) = written {

@@ -45,17 +45,24 @@ fn main() -> ExitCode {
             };
         }
     };
+    if let Err(reason) = log::check(&cli.global) {
+        eprintln!("{reason}");
+        return ExitCode::FAILURE;
+    }
     // The words as they came: printing the parsed ones would take some kilobytes for every option.
     let words: Vec<_> = std::env::args_os().collect();
     log::debug(&cli.global, &format!("{words:?}"));
-    let code = match &cli.command {
-        cli::Command::Exec(_) => 255,
-        _ => 1,
-    };
     match cmd::dispatch(&cli) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            log::fatal(&cli.global, &error.to_string());
+            // In runc's words, as the users of engines know them.
+            let (code, what) = match &cli.command {
+                cli::Command::Exec(_) => (255, "exec failed: ".to_owned()),
+                cli::Command::Create(_) => (1, format!("{} create failed: ", cli::name())),
+                cli::Command::Run(_) => (1, format!("{} run failed: ", cli::name())),
+                _ => (1, String::new()),
+            };
+            log::fatal(&cli.global, &format!("{what}{error}"));
             ExitCode::from(code)
         }
     }

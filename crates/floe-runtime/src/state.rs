@@ -171,11 +171,17 @@ impl State {
         }
     }
 
-    /// All containers below the root that have a state.
+    /// All containers below the root that have a state. There are none before the first one is made; but who
+    /// names a directory means one that is there.
     pub(crate) fn all(global: &Global) -> Result<Vec<Self>, Failure> {
         let failed = || Failure::at(format!("read {}", global.root.display()));
-        let mut ids: Vec<String> = std::fs::read_dir(&global.root)
-            .map_err(failed())?
+        let entries = match std::fs::read_dir(&global.root) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound && global.root_is_usual => {
+                return Ok(Vec::new());
+            }
+            other => other.map_err(failed())?,
+        };
+        let mut ids: Vec<String> = entries
             .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
             .collect();
         ids.sort();

@@ -392,3 +392,105 @@ fn what_is_kept_of_a_container_has_the_fields_that_monitoring_tools_read() {
         );
     }
 }
+
+#[test]
+fn a_log_that_cannot_be_written_is_an_error_before_anything_is_done() {
+    needs_host!();
+    let lab = Lab::sh("touch /ran");
+    let missing = lab.dir.join("missing/log");
+    let place = missing.to_str().unwrap();
+    for verb in [
+        &["run", "c"][..],
+        &["create", "c"],
+        &["list"],
+        &["exec", "c", "true"],
+    ] {
+        let done = lab.call(&[&["--log", place], verb].concat());
+        assert_eq!(done.code, 1, "{done:#?}");
+        assert_eq!(
+            done.err,
+            format!("open {place}: no such file or directory\n")
+        );
+    }
+    assert!(!lab.rootfs("ran").exists() && !missing.parent().unwrap().exists());
+    lab.is_clean().unwrap();
+}
+
+/// Before the first container is made there is no directory; but one that is named should be there.
+#[test]
+fn a_list_without_a_state_directory_is_empty_unless_one_was_named() {
+    needs_host!();
+    let lab = Lab::new();
+    let runtime = lab.dir.join("nobody");
+    let program = env!("CARGO_BIN_EXE_floe-runtime");
+    // As root of a user namespace: the usual directory is then below this one.
+    let list = |extra: &[&str]| {
+        let mut command = std::process::Command::new("unshare");
+        command
+            .args(["--user", "--map-root-user", program])
+            .args(extra)
+            .args(["list", "--format", "json"])
+            .env("XDG_RUNTIME_DIR", &runtime);
+        command.output().unwrap()
+    };
+    let usual = list(&[]);
+    assert!(usual.status.success(), "{usual:?}");
+    assert_eq!(usual.stdout, b"null\n");
+    assert!(!runtime.exists());
+    let named = runtime.join("state");
+    let named = list(&["--root", named.to_str().unwrap()]);
+    assert_eq!(named.status.code(), Some(1));
+    assert!(
+        String::from_utf8_lossy(&named.stderr).contains("no such file or directory"),
+        "{named:?}"
+    );
+    assert!(!runtime.exists());
+}
+
+/// Engines show these words, and find in them which exit code to give.
+#[test]
+fn errors_have_the_words_that_engines_and_their_users_know_from_runc() {
+    needs_host!();
+    let mut lab = Lab::new();
+    std::fs::write(lab.rootfs("etc/plain"), "").unwrap();
+    let not_found = "exec: \"nope\": executable file not found in $PATH";
+    let start = "unable to start container process: ";
+    for (program, words) in [
+        ("nope", not_found),
+        (
+            "/nope",
+            "exec: \"/nope\": stat /nope: no such file or directory",
+        ),
+        (
+            "/etc",
+            "exec: \"/etc\": permission denied (it is a directory)",
+        ),
+        ("/etc/plain", "exec: \"/etc/plain\": permission denied"),
+    ] {
+        lab.config["process"]["args"] = json!([program]);
+        let log = lab.dir.join("log");
+        let place = log.to_str().unwrap();
+        let done = lab.call(&["--log", place, "--log-format", "json", "create", "c"]);
+        assert_eq!(done.code, 1);
+        assert_eq!(
+            done.err,
+            format!("floe-runtime create failed: {start}{words}\n")
+        );
+        // One line, for podman reads the whole file as one.
+        let logged: Value = serde_json::from_slice(&std::fs::read(&log).unwrap()).unwrap();
+        assert_eq!(logged["level"], "error");
+        assert_eq!(logged["msg"], done.err.trim_end());
+        std::fs::remove_file(&log).unwrap();
+        lab.run()
+            .fails(&format!("floe-runtime run failed: {start}{words}"));
+    }
+    lab.mount("/x", "nosuchfs", "none", &[]);
+    lab.run().fails(&format!(
+        "run failed: {start}error during container init: mount /x (nosuchfs): mount: no such device"
+    ));
+    lab.config["mounts"].as_array_mut().unwrap().pop();
+    lab.sleeper("c");
+    let done = lab.call(&["exec", "c", "nope"]);
+    assert_eq!(done.code, 255);
+    done.fails(&format!("exec failed: {start}{not_found}"));
+}

@@ -77,6 +77,69 @@ fn podman_runs_containers_and_their_exit_codes_and_errors_are_its_own() {
     );
 }
 
+/// The words of the runtime are those that podman's users know, and its exit codes come of them.
+#[test]
+fn podman_tells_why_a_program_cannot_be_started_in_runcs_words() {
+    needs_host!();
+    needs_program!("podman", "conmon");
+    let lab = Lab::new();
+    // As runc is known to podman: by name, with its errors read from a log in JSON.
+    let conf = format!(
+        "[engine]\nruntime_supports_json = [\"floe\"]\n[engine.runtimes]\nfloe = [\"{PROGRAM}\"]\n"
+    );
+    let file = lab.dir.join("containers.conf");
+    std::fs::write(&file, conf).unwrap();
+    let named = format!(
+        "export CONTAINERS_CONF={}\n\
+         podman=$(echo \"$podman\" | sed 's:--runtime [^ ]*:--runtime floe:')\n\
+         run=$(echo \"$run\" | sed 's:--runtime [^ ]*:--runtime floe:')\n",
+        file.display()
+    );
+    let out = podman(
+        &lab,
+        &(named
+            + "$run --rm lab:1 nope 2>&1; echo code $?\n\
+         $run --rm lab:1 /etc 2>&1; echo code $?\n\
+         $run --rm lab:1 /nope 2>&1; echo code $?\n\
+         $run -d --name s lab:1 sleep 1000 >/dev/null || exit 1\n\
+         $podman exec s nope 2>&1; echo code $?\n\
+         $podman exec s /etc 2>&1; echo code $?"),
+    );
+    let lines: Vec<&str> = out.lines().collect();
+    assert_eq!(lines.len(), 10, "{out}");
+    let start = "unable to start container process: ";
+    for (line, words, code) in [
+        (
+            0,
+            format!("create failed: {start}exec: \"nope\": executable file not found in $PATH"),
+            "127",
+        ),
+        (
+            2,
+            format!("create failed: {start}exec: \"/etc\": permission denied"),
+            "126",
+        ),
+        (
+            4,
+            format!("create failed: {start}exec: \"/nope\": stat /nope: no such file or directory"),
+            "127",
+        ),
+        (
+            6,
+            format!("exec failed: {start}exec: \"nope\": executable file not found in $PATH"),
+            "127",
+        ),
+        (
+            8,
+            format!("exec failed: {start}exec: \"/etc\": permission denied"),
+            "126",
+        ),
+    ] {
+        assert!(lines[line].contains(&words), "{words}: {out}");
+        assert_eq!(lines[line + 1], format!("code {code}"), "{out}");
+    }
+}
+
 #[test]
 fn podman_execs_pauses_counts_and_removes() {
     needs_host!();

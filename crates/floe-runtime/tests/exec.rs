@@ -51,7 +51,7 @@ fn what_the_runtime_cannot_do_is_255() {
         ),
         (
             &["exec", "--user", "me", "c", "true"],
-            "--user \"me\": not a number",
+            "--user \"me\": \"me\" is not a number",
         ),
         (&["exec", "-p", "/no/such", "c"], "read /no/such"),
         (&["exec", "-d", "-t", "c", "true"], "cannot allocate tty"),
@@ -140,6 +140,59 @@ fn options_change_the_containers_process() {
         .ok();
     let bits = u64::from_str_radix(status.split_whitespace().last().unwrap(), 16).unwrap();
     assert_ne!(bits & (1 << 34), 0, "CAP_SYSLOG");
+}
+
+/// A number is that user, whatever passwd calls by it (crun's CVE-2026-30892); what is none is refused, and
+/// above all what the kernel would take for "no change", which is root.
+#[test]
+fn the_user_of_an_exec_is_the_number_given_or_it_is_refused() {
+    needs_host!();
+    let mut lab = Lab::new();
+    let passwd = "1:x:0:0::/:/bin/sh\nroot:x:0:0::/:/bin/sh\nu:x:7:8::/:/bin/sh\n";
+    std::fs::write(lab.rootfs("etc/passwd"), passwd).unwrap();
+    std::fs::write(lab.rootfs("etc/group"), "1:x:0:\nusers:x:100:\n").unwrap();
+    lab.config["process"]["user"] = json!({ "uid": 3, "gid": 4 });
+    lab.sleeper("c");
+    let ids = "echo $(id -u) $(id -g)";
+    for (user, want) in [
+        ("1", "1 4"),
+        ("0", "0 4"),
+        ("1:1", "1 1"),
+        ("01:002", "1 2"),
+        ("4294967294:4294967294", "4294967294 4294967294"),
+    ] {
+        let seen = lab.call(&["exec", "--user", user, "c", "sh", "-c", ids]);
+        assert_eq!(seen.ok(), format!("{want}\n"), "{user}");
+    }
+    for user in [
+        "",
+        ":",
+        "1:",
+        ":1",
+        "+1",
+        "-1",
+        "1:+1",
+        "1:-1",
+        "1:users",
+        "u",
+        "1:2:3",
+        " 1",
+        "1 ",
+        "0x1",
+        "1.0",
+        "4294967295",
+        "1:4294967295",
+        "4294967296",
+        "99999999999999999999999",
+    ] {
+        let done = lab.call(&["exec", &format!("--user={user}"), "c", "sh", "-c", ids]);
+        assert_eq!(
+            (done.code, done.out.as_str()),
+            (255, ""),
+            "{user:?}: {done:#?}"
+        );
+        assert!(done.err.contains("--user"), "{user:?}: {done:#?}");
+    }
 }
 
 #[test]

@@ -24,6 +24,25 @@ fn user_group_and_further_groups_are_those_asked_for_and_no_others() {
 }
 
 #[test]
+fn the_id_that_means_no_change_to_the_kernel_is_refused() {
+    needs_host!();
+    let mut lab = Lab::sh("id -u; id -g");
+    for (user, field) in [
+        (json!({ "uid": u32::MAX, "gid": 1 }), "uid"),
+        (json!({ "uid": 1, "gid": u32::MAX }), "gid"),
+        (
+            json!({ "uid": 1, "gid": 1, "additionalGids": [2, u32::MAX] }),
+            "additionalGids",
+        ),
+    ] {
+        lab.config["process"]["user"] = user;
+        lab.run()
+            .fails(&format!("process.user.{field}: 4294967295 is no id"));
+    }
+    lab.is_clean().unwrap();
+}
+
+#[test]
 fn umask_is_the_one_asked_for_or_the_usual() {
     needs_host!();
     let mut lab = Lab::new();
@@ -228,6 +247,22 @@ fn a_capability_that_nobody_knows_is_a_warning() {
 }
 
 #[test]
+fn capabilities_that_the_bounding_set_takes_away_are_told() {
+    needs_host!();
+    let mut lab = Lab::new();
+    let three = json!(["CAP_CHOWN", "CAP_KILL", "CAP_SETUID"]);
+    lab.config["process"]["capabilities"] =
+        json!({ "effective": three, "permitted": three, "bounding": ["CAP_KILL"] });
+    let done = lab.run();
+    assert_eq!(done.code, 0);
+    let told = "process.capabilities: not in the bounding set, so that the program goes without: CAP_CHOWN CAP_SETUID";
+    assert!(done.err.contains(told), "{}", done.err);
+    let all = json!({ "effective": three, "permitted": three, "bounding": three });
+    lab.config["process"]["capabilities"] = all;
+    assert_eq!(lab.run().err, "");
+}
+
+#[test]
 fn no_new_privs_is_set_if_asked_for() {
     needs_host!();
     let mut lab = Lab::new();
@@ -256,7 +291,10 @@ fn a_program_that_cannot_be_executed_is_told_in_one_line_of_runcs_words() {
             "exec: \"/nope\": stat /nope: no such file or directory",
         ),
         ("/etc/plain", "exec: \"/etc/plain\": permission denied"),
-        ("/etc", "exec: \"/etc\": is a directory"),
+        (
+            "/etc",
+            "exec: \"/etc\": permission denied (it is a directory)",
+        ),
         ("/bin/garbage", "exec /bin/garbage: exec format error"),
         ("", "exec: \"\": executable file not found in $PATH"),
     ] {

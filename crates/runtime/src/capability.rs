@@ -121,6 +121,11 @@ pub enum Warning {
         /// Number of the capability.
         number: u8,
     },
+    /// Permitted and not in the bounding set: execve(2) takes them away.
+    OutOfBounds {
+        /// All of them.
+        set: Set,
+    },
 }
 
 impl Warning {
@@ -153,6 +158,11 @@ impl fmt::Display for Warning {
                 "{} is not available here and is left out of the {kind} set",
                 Shown(*number)
             ),
+            Warning::OutOfBounds { set } => {
+                f.write_str("not in the bounding set, so that the program goes without:")?;
+                set.iter()
+                    .try_for_each(|number| write!(f, " {}", Shown(number)))
+            }
         }
     }
 }
@@ -291,6 +301,14 @@ impl Sets {
             ambient: read(&capabilities.ambient),
         };
         (sets, warnings)
+    }
+
+    /// What is asked for and lost by execve(2), which keeps of the permitted set only what is bounding or
+    /// ambient.
+    pub fn out_of_bounds(&self) -> Option<Warning> {
+        let kept = self.bounding.union(self.ambient);
+        let set = self.permitted.union(self.effective).difference(kept);
+        (set != Set::EMPTY).then_some(Warning::OutOfBounds { set })
     }
 
     /// The sets of the calling thread.

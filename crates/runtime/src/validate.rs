@@ -9,7 +9,7 @@ use crate::net_devices;
 use crate::resctrl;
 use crate::rootless;
 use crate::scheduling;
-use crate::spec::{Hooks, Linux, NamespaceKind, Process, Spec};
+use crate::spec::{Hooks, Linux, NamespaceKind, Process, Spec, User};
 use crate::users;
 
 /// Checks the whole configuration.
@@ -71,8 +71,29 @@ pub(crate) fn process(process: &Process) -> Result<()> {
             "args, env and cwd must not hold a NUL byte",
         ));
     }
+    user(&process.user)?;
     labels::check_process(process)?;
     scheduling::check_process(process)
+}
+
+/// The kernel takes the highest number for "no change": the process would stay root.
+fn user(user: &User) -> Result<()> {
+    let groups = user
+        .additional_gids
+        .iter()
+        .map(|gid| ("additionalGids", gid));
+    let all = [("uid", &user.uid), ("gid", &user.gid)];
+    match all
+        .into_iter()
+        .chain(groups)
+        .find(|(_, id)| **id == u32::MAX)
+    {
+        Some((field, id)) => Err(Error::invalid(
+            format!("process.user.{field}"),
+            format!("{id} is no id"),
+        )),
+        None => Ok(()),
+    }
 }
 
 fn hooks(hooks: Option<&Hooks>) -> Result<()> {

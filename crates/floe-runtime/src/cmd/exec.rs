@@ -201,19 +201,35 @@ fn process(args: &Args, state: &State) -> Result<Process, Failure> {
         process.cwd.clone_from(cwd);
     }
     if let Some(user) = &args.user {
-        let (uid, gid) = user.split_once(':').unwrap_or((user, "0"));
-        let number = |text: &str| {
-            text.parse::<u32>()
-                .map_err(|_| Failure::new(format!("--user {user:?}: not a number")))
-        };
-        process.user.uid = number(uid)?;
-        process.user.gid = number(gid)?;
+        let (uid, gid) = parse_user(user)?;
+        process.user.uid = uid;
+        // As with runc the group stays that of the container unless one is named.
+        process.user.gid = gid.unwrap_or(process.user.gid);
     }
     process.user.additional_gids.extend(&args.additional_gids);
     if !args.cap.is_empty() {
         add_capabilities(process.capabilities.get_or_insert_default(), &args.cap);
     }
     Ok(process)
+}
+
+/// `UID[:GID]`, in digits. A name would have to be looked up in the container, and anything else that looks
+/// like a number may be another one to whoever wrote it.
+fn parse_user(text: &str) -> Result<(u32, Option<u32>), Failure> {
+    let refused =
+        |what: &str, reason: &str| Failure::new(format!("--user {text:?}: {what:?} is {reason}"));
+    let number = |word: &str| {
+        if word.is_empty() || !word.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(refused(word, "not a number"));
+        }
+        // The last one means "no change" to the kernel.
+        let id = word.parse().ok().filter(|id| *id != u32::MAX);
+        id.ok_or_else(|| refused(word, "above the highest id, 4294967294"))
+    };
+    match text.split_once(':') {
+        Some((uid, gid)) => Ok((number(uid)?, Some(number(gid)?))),
+        None => Ok((number(text)?, None)),
+    }
 }
 
 fn add_capabilities(capabilities: &mut Capabilities, names: &[String]) {

@@ -48,8 +48,19 @@ impl std::fmt::Display for Failure {
 }
 
 impl From<runtime::Error> for Failure {
+    /// Engines tell by these words of runc's, and by those of the error itself, what their users are told and
+    /// with which exit code: 127 for `executable file not found`, 126 for `permission denied`.
     fn from(error: runtime::Error) -> Self {
-        Self(error.to_string())
+        let context = match &error {
+            runtime::Error::Exec(_) => "unable to start container process: ",
+            runtime::Error::Init(_)
+            | runtime::Error::Hook { .. }
+            | runtime::Error::Vanished { .. } => {
+                "unable to start container process: error during container init: "
+            }
+            _ => "",
+        };
+        Self(format!("{context}{error}"))
     }
 }
 

@@ -227,6 +227,7 @@ pub(crate) fn assume(
     warnings.extend(
         unknown
             .iter()
+            .chain(&sets.out_of_bounds())
             .map(|warning| format!("process.capabilities: {warning}")),
     );
     let missing = sets.drop_bounding().map_err(failed)?;

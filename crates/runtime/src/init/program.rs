@@ -72,6 +72,11 @@ impl Program {
                     Errno::NOENT,
                     &format!("stat {}: no such file or directory", self.name),
                 )),
+                // An engine gives 126 for these words.
+                Err(Errno::ISDIR) => Err(refused(
+                    Errno::ISDIR,
+                    "permission denied (it is a directory)",
+                )),
                 Err(errno) => Err(InitFailure::new(
                     format_args!("exec: {:?}", self.name),
                     errno,
