@@ -186,6 +186,41 @@ fn a_mount_namespace_can_be_joined_and_keeps_its_own_root() {
     holder.wait().unwrap();
 }
 
+/// The /proc of a mount namespace that is joined may be anything: parameters go to the host's own.
+#[test]
+fn parameters_are_set_in_the_real_proc_also_in_a_mount_namespace_that_is_joined() {
+    needs_host!();
+    let mut lab = Lab::new();
+    let name = "net/ipv4/ip_default_ttl";
+    let fake = lab.dir.join("fake/sys").join(name);
+    std::fs::create_dir_all(fake.parent().unwrap()).unwrap();
+    std::fs::write(&fake, "fake").unwrap();
+    let mut holder = std::process::Command::new("unshare")
+        .args(["--mount", "--propagation", "private", "sh", "-c"])
+        .arg("mount --bind $0/fake /proc && touch $0/ready && exec sleep 1000")
+        .arg(&lab.dir)
+        .spawn()
+        .unwrap();
+    let path = format!("/proc/{}/ns/mnt", holder.id());
+    support::soon("the namespace", || lab.dir.join("ready").exists());
+    lab.namespace("mount", Some(&path));
+    lab.config["mounts"] = json!([]);
+    lab.config["linux"]["sysctl"] = json!({ "net.ipv4.ip_default_ttl": "77" });
+    lab.config["process"]["args"] = json!(["sleep", "1000"]);
+    let done = lab.call(&["run", "-d", "c"]);
+    assert_eq!(done.code, 0, "{done:#?}");
+    let seen = std::process::Command::new("nsenter")
+        .args(["-t", &lab.pid("c").to_string(), "-n", "cat"])
+        .arg(format!("/proc/sys/{name}"))
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&seen.stdout), "77\n");
+    assert_eq!(std::fs::read_to_string(&fake).unwrap(), "fake");
+    lab.call(&["delete", "--force", "c"]).ok();
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+}
+
 #[test]
 fn a_new_network_namespace_has_its_loopback_device_up() {
     needs_host!();

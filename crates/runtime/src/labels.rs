@@ -5,12 +5,10 @@
 //! and everything is reached from that descriptor (CVE-2025-52881). A label that the host cannot
 //! enforce is refused: never ignored.
 
-use std::os::fd::OwnedFd;
-
-use rustix::fs::{Mode, OFlags, PROC_SUPER_MAGIC, fstatfs};
 use rustix::io::Errno;
 
 use crate::error::{Error, InitFailure, Result};
+use crate::procfs::Procfs;
 use crate::spec::{Linux, Process};
 
 /// Where the kernel says whether AppArmor is on.
@@ -82,7 +80,7 @@ pub(crate) fn with_label(data: String, kind: &str, label: Option<&str>) -> Strin
 pub(crate) struct Labels<'a> {
     profile: Option<&'a str>,
     selinux: Option<&'a str>,
-    proc: Option<OwnedFd>,
+    proc: Option<Procfs>,
 }
 
 impl<'a> Labels<'a> {
@@ -92,7 +90,7 @@ impl<'a> Labels<'a> {
         let selinux = asked(process.selinux_label.as_ref());
         let proc = match (profile, selinux) {
             (None, None) => None,
-            _ => Some(open_proc()?),
+            _ => Some(Procfs::open()?),
         };
         Ok(Self {
             profile,
@@ -132,32 +130,14 @@ impl<'a> Labels<'a> {
     }
 
     fn has(&self, name: &str) -> bool {
-        self.open(name).is_ok()
-    }
-
-    fn open(&self, name: &str) -> Result<OwnedFd, Errno> {
-        let proc = self.proc.as_ref().ok_or(Errno::BADF)?;
-        let path = format!("self/attr/{name}");
-        rustix::fs::openat(proc, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+        let proc = self.proc.as_ref();
+        proc.is_some_and(|proc| proc.has(&format!("self/attr/{name}")))
     }
 
     fn write(&self, name: &str, text: &str, what: &str) -> Result<(), InitFailure> {
-        let failed = |errno| InitFailure::new(what, errno);
-        // One write: each is a request of its own.
-        rustix::io::write(self.open(name).map_err(failed)?, text.as_bytes()).map_err(failed)?;
-        Ok(())
-    }
-}
-
-/// /proc, if it is what it should be.
-fn open_proc() -> Result<OwnedFd, InitFailure> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let failed = || InitFailure::at("open /proc");
-    let proc = rustix::fs::open("/proc", flags, Mode::empty()).map_err(failed())?;
-    let kind = fstatfs(&proc).map_err(failed())?.f_type;
-    match kind == PROC_SUPER_MAGIC {
-        true => Ok(proc),
-        false => Err(InitFailure::because("/proc is not procfs")),
+        let proc = self.proc.as_ref().ok_or(Errno::BADF);
+        proc.and_then(|proc| proc.write(&format!("self/attr/{name}"), text))
+            .map_err(InitFailure::at(what))
     }
 }
 

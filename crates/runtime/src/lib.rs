@@ -35,6 +35,7 @@ mod namespaces;
 mod net_devices;
 mod notify;
 mod own_program;
+mod procfs;
 mod rootless;
 mod scheduling;
 mod sys;

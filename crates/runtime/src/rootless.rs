@@ -11,7 +11,13 @@ use crate::spec::{IdMapping, NamespaceKind, Process, Spec};
 /// Does the caller lack the rights of the host's root: an ordinary user, or root of a user namespace?
 #[must_use]
 pub fn is_rootless() -> bool {
-    !rustix::process::geteuid().is_root() || !knows_all_users()
+    !rustix::process::geteuid().is_root() || in_user_namespace()
+}
+
+/// Is the caller in a user namespace that is not the host's? Device rules of a cgroup are then out of its
+/// reach, and device nodes of its container's too.
+pub(crate) fn in_user_namespace() -> bool {
+    !knows_all_users()
 }
 
 /// What the caller of the program said of cgroups, if he said it.

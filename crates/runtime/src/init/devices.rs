@@ -1,12 +1,13 @@
 //! config-linux.md, devices: the nodes every container has, those that config.json adds, and the
 //! links in /dev. Made with mknod(2); where that is not allowed, the host's node is bound.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid, chmodat, chownat, makedev, mknodat, statat,
-    symlinkat,
+    AtFlags, CWD, Dev, FileType, Gid, Mode, OFlags, Uid, chmod, chownat, fstat, makedev, mknodat,
+    openat, statat, symlinkat,
 };
 use rustix::io::Errno;
 use rustix::mount::{OpenTreeFlags, open_tree};
@@ -121,16 +122,37 @@ fn node(root: BorrowedFd<'_>, device: &Device) -> Result<(), Errno> {
         Err(Errno::PERM) => return bind_host_node(root, device),
         Err(errno) => return Err(errno),
     }
+    finish(&parent, &name, device, (kind, rdev), mode)
+}
+
+/// Owner and mode of a node that was just made. Whoever writes to the same directory may have put a link in
+/// its place by now, so that it is opened as it is and looked at first.
+fn finish(
+    parent: &OwnedFd,
+    name: &OsStr,
+    device: &Device,
+    (kind, rdev): (FileType, Dev),
+    mode: Mode,
+) -> Result<(), Errno> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let node = openat(parent, name, flags, Mode::empty())?;
+    let there = fstat(&node)?;
+    if FileType::from_raw_mode(there.st_mode) != kind || there.st_rdev != rdev {
+        return Err(Errno::STALE);
+    }
     let (uid, gid) = (device.uid.unwrap_or(0), device.gid.unwrap_or(0));
     chownat(
-        &parent,
-        &name,
+        &node,
+        c"",
         Some(Uid::from_raw(uid)),
         Some(Gid::from_raw(gid)),
-        AtFlags::SYMLINK_NOFOLLOW,
+        AtFlags::EMPTY_PATH,
     )?;
-    // The umask is empty, but a mode may hold bits that chown has taken away.
-    chmodat(&parent, &name, mode, AtFlags::empty())
+    // The umask is empty, but the change of owner takes some bits away.
+    if fstat(&node)?.st_mode & 0o7777 == mode.as_raw_mode() {
+        return Ok(());
+    }
+    chmod(format!("/proc/self/fd/{}", node.as_raw_fd()), mode)
 }
 
 fn bind_host_node(root: BorrowedFd<'_>, device: &Device) -> Result<(), Errno> {

@@ -35,6 +35,7 @@ use crate::hooks::{self, Environment, HookState};
 use crate::labels::Labels;
 use crate::message::{Channel, FromInit, ToInit};
 use crate::namespaces::Plan;
+use crate::procfs::Procfs;
 use crate::scheduling;
 use crate::seccomp::Filter;
 use crate::spec::{Linux, NamespaceKind, Process, Spec};
@@ -137,6 +138,10 @@ impl<'a> Init<'a> {
             .extend(identity::oom_score_adj(self.process())?);
         // Before any namespace is joined: /proc still is the host's.
         let labels = Labels::of(self.process())?;
+        let proc = match self.linux.sysctl.is_empty() {
+            true => None,
+            false => Some(Procfs::open()?),
+        };
         let opened = if self.namespaces.has_users() {
             self.enter_users(channel)?
         } else {
@@ -146,6 +151,7 @@ impl<'a> Init<'a> {
         };
         rustix::process::setsid().map_err(InitFailure::at("setsid"))?;
         self.name_namespaces(&labels)?;
+        proc.map_or(Ok(()), |proc| self.set_parameters(&proc))?;
         let own = self.namespaces.is_new(NamespaceKind::Mount);
         let root = rootfs::prepare(self.new, self.opened_or_open(opened)?, own)?;
         let read_only = self.build(&root, channel)?;
@@ -231,17 +237,23 @@ impl<'a> Init<'a> {
             rustix::system::setdomainname(name.as_bytes())
                 .map_err(InitFailure::at(format_args!("setdomainname {name:?}")))?;
         }
-        self.linux.sysctl.iter().try_for_each(|(name, value)| {
-            let path = format!("/proc/sys/{}", name.replace('.', "/"));
-            std::fs::write(&path, value)
-                .map_err(|e| InitFailure::because(format!("write sysctl {name}={value:?}: {e}")))
-        })?;
         if self.new.no_new_keyring {
             return Ok(());
         }
         labels.of_keys(true)?;
         session_keyring(self.new.id)?;
         labels.of_keys(false)
+    }
+
+    /// Kernel parameters of the namespaces that this process is in.
+    fn set_parameters(&self, proc: &Procfs) -> Result<(), InitFailure> {
+        self.linux.sysctl.iter().try_for_each(|(name, value)| {
+            let path = format!("sys/{}", name.replace('.', "/"));
+            proc.write(&path, value)
+                .map_err(InitFailure::at(format_args!(
+                    "write sysctl {name}={value:?}"
+                )))
+        })
     }
 
     /// What is in the root file system, all by descriptor below `root`; returns the mounts that are to be

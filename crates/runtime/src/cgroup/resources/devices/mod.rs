@@ -19,7 +19,7 @@ use crate::cgroup::dir::Dir;
 use crate::cgroup::error::Error;
 use crate::cgroup::hierarchy::{Controller, Version};
 use crate::cgroup::sys;
-use crate::rootless::optional_cgroups;
+use crate::rootless::{in_user_namespace, optional_cgroups};
 use crate::spec::DeviceCgroup;
 use rules::Policy;
 
@@ -60,19 +60,32 @@ pub(super) fn apply(cgroup: &Cgroup, rules: &[DeviceCgroup]) -> Result<(), Error
     match cgroup.dir_of(DEVICES.controller) {
         None if policy.allows_everything() => Ok(()),
         // Nor can such a container make a device node, or open one that its caller could not.
-        None if optional_cgroups() => Ok(()),
+        None if powerless() => Ok(()),
         None => Err(DEVICES.missing(format!("{} rules", rules.len()))),
-        Some(dir) => match dir.version() {
-            Version::V1 => v1::apply(&dir, &policy),
-            Version::V2 => match v2(&dir, &policy) {
-                // Who may not load programs may not make nodes either.
-                Err(Error::DeviceProgram {
-                    errno: Errno::PERM, ..
-                }) if optional_cgroups() => Ok(()),
+        Some(dir) => {
+            let applied = match dir.version() {
+                Version::V1 => v1::apply(&dir, &policy),
+                Version::V2 => v2(&dir, &policy),
+            };
+            match applied {
+                // Who may not set rules, although the cgroup is his, may not make nodes either.
+                Err(
+                    Error::DeviceProgram {
+                        errno: Errno::PERM, ..
+                    }
+                    | Error::Set {
+                        errno: Errno::PERM, ..
+                    },
+                ) if powerless() => Ok(()),
                 other => other,
-            },
-        },
+            }
+        }
     }
+}
+
+/// Has the caller no rights over the host's devices?
+fn powerless() -> bool {
+    optional_cgroups() || in_user_namespace()
 }
 
 /// Attaches the program of the policy, in the place of the one before, so that there is no moment
