@@ -51,7 +51,19 @@ impl AsFd for Signals {
 /// kill(2); real-time signals too.
 pub(crate) fn send(pid: i32, signal: i32) -> Result<(), Errno> {
     // SAFETY: kill takes integers.
-    if unsafe { libc::kill(pid, signal) } == 0 {
+    check(unsafe { libc::kill(pid, signal) }.into())
+}
+
+/// As [`send`], to the process that `pidfd` stands for and to no other.
+pub(crate) fn send_to(pidfd: impl AsFd, signal: i32) -> Result<(), Errno> {
+    let none = std::ptr::null::<libc::siginfo_t>();
+    let fd = pidfd.as_fd().as_raw_fd();
+    // SAFETY: the call takes integers and no siginfo.
+    check(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd, signal, none, 0) })
+}
+
+fn check(result: libc::c_long) -> Result<(), Errno> {
+    if result == 0 {
         return Ok(());
     }
     Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO))

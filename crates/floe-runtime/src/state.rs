@@ -14,10 +14,12 @@ use rustix::fs::{Mode, OFlags};
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
 };
+use rustix::process::PidfdFlags;
 use serde::{Deserialize, Serialize};
 
 use crate::cli::Global;
 use crate::cmd::Failure;
+use crate::signals;
 
 const STATE: &str = "state.json";
 const GATE: &str = "start.sock";
@@ -206,6 +208,28 @@ impl State {
             return Status::Created;
         }
         Status::Running
+    }
+
+    /// Its first process, if that lives. Who holds this means that one, even if its number is another's by
+    /// then.
+    fn init(&self) -> Option<OwnedFd> {
+        let pid = rustix::process::Pid::from_raw(self.init_process_pid)?;
+        let init = rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok()?;
+        // After it was opened: what it stands for is what was looked at.
+        let lives = start_time(self.init_process_pid) == Some(self.init_process_start);
+        lives.then_some(init)
+    }
+
+    /// Sends a signal to its first process; false if there is none any more.
+    pub(crate) fn signal(&self, signal: i32) -> Result<bool, Failure> {
+        let Some(init) = self.init() else {
+            return Ok(false);
+        };
+        match signals::send_to(&init, signal) {
+            Ok(()) => Ok(true),
+            Err(rustix::io::Errno::SRCH) => Ok(false),
+            Err(errno) => Err(Failure::new(format!("kill {}: {errno}", self.id))),
+        }
     }
 
     /// Its cgroup; `None` if that is gone.

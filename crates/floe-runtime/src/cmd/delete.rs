@@ -4,7 +4,7 @@
 use runtime::cgroup::Unit;
 use runtime::hooks::{self, HookState};
 
-use super::{Failure, Outcome, run};
+use super::{Failure, Outcome};
 use crate::cli::Global;
 use crate::log;
 use crate::state::{self, State, Status};
@@ -39,9 +39,7 @@ pub(crate) fn run(global: &Global, args: &Args) -> Outcome {
 
 /// Kills what is left and removes everything.
 pub(crate) fn delete(global: &Global, state: &State) -> Result<(), Failure> {
-    if state.status(global) != Status::Stopped && state.init_process_pid != 0 {
-        run::kill(state.init_process_pid)?;
-    }
+    state.signal(libc::SIGKILL)?;
     match state.cgroup()? {
         Some(cgroup) => {
             cgroup.kill_all()?;

@@ -34,10 +34,8 @@ pub(crate) fn run(global: &Global, args: &Args) -> Outcome {
             Err(error) => Err(error.into()),
         };
     }
-    if matches!(state.status(global), Status::Creating | Status::Stopped) {
-        return Err(Failure::new("container not running"));
+    match state.status(global) != Status::Creating && state.signal(signal)? {
+        true => Ok(0),
+        false => Err(Failure::new("container not running")),
     }
-    signals::send(state.init_process_pid, signal)
-        .map_err(|errno| Failure::new(format!("kill {}: {errno}", args.id)))?;
-    Ok(0)
 }

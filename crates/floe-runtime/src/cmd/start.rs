@@ -2,7 +2,7 @@
 
 use runtime::hooks::{self, HookState};
 
-use super::{Failure, Outcome, run};
+use super::{Failure, Outcome};
 use crate::cli::Global;
 use crate::notify::{Listener, Notify};
 use crate::state::{self, State, Status};
@@ -51,7 +51,7 @@ pub(crate) fn start(global: &Global, state: &State) -> Result<(), Failure> {
             .map_err(Failure::from)
             .inspect_err(|_| {
                 // What led here is what the caller hears of.
-                let _ = run::kill(state.init_process_pid);
+                let _ = state.signal(libc::SIGKILL);
             })?;
     }
     Ok(())
