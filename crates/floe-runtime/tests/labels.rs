@@ -86,6 +86,42 @@ fn a_profile_confines_the_program_and_an_exec() {
         .fails("apply apparmor profile no-such-profile: no such file or directory");
 }
 
+/// The profile that engines give when nobody says otherwise.
+#[test]
+fn under_the_default_profile_no_capability_mounts_or_writes_to_the_kernel() {
+    needs_host!();
+    let parser = ["/sbin/apparmor_parser", "/usr/sbin/apparmor_parser"];
+    if !runtime::apparmor::is_usable() || !parser.iter().any(|path| Path::new(path).exists()) {
+        eprintln!("SKIP: the kernel has no AppArmor, or there is no apparmor_parser");
+        return;
+    }
+    let name = runtime::apparmor::DEFAULT_PROFILE;
+    runtime::apparmor::ensure(name).unwrap();
+    let mut lab = Lab::new();
+    lab.config["process"]["apparmorProfile"] = json!(name);
+    let all = json!([
+        "CAP_SYS_ADMIN",
+        "CAP_DAC_OVERRIDE",
+        "CAP_KILL",
+        "CAP_SYS_PTRACE"
+    ]);
+    for set in ["bounding", "effective", "permitted"] {
+        lab.config["process"]["capabilities"][set] = all.clone();
+    }
+    lab.mount("/sys", "sysfs", "sysfs", &[]);
+    let script = "cat /proc/self/attr/current; \
+        mount -t tmpfs none /tmp 2>/dev/null || echo unmounted; \
+        (echo 1 >/proc/sys/kernel/core_pattern) 2>/dev/null || echo unwritten; \
+        (echo x >/sys/kernel/mm/ksm/run) 2>/dev/null || echo unchanged; \
+        echo x >/tmp/file && echo written; sleep 1000 & kill $! && echo killed";
+    let want = format!("{name} (enforce)\nunmounted\nunwritten\nunchanged\nwritten\nkilled\n");
+    assert_eq!(lab.prints(script), want);
+    lab.sleeper("c");
+    assert_eq!(lab.call(&["exec", "c", "sh", "-c", script]).ok(), want);
+    lab.call(&["kill", "c", "KILL"]).ok();
+    support::soon("its end", || lab.status("c") == "stopped");
+}
+
 #[test]
 fn what_the_kernel_cannot_enforce_is_refused() {
     needs_host!();

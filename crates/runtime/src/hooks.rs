@@ -199,13 +199,17 @@ fn signal_text(number: i32) -> String {
 }
 
 /// A file without a name that takes no part in execve.
-fn anonymous(name: &str) -> Result<File, String> {
+pub(crate) fn anonymous(name: &str) -> Result<File, String> {
     let file = memfd_create(name, MemfdFlags::CLOEXEC);
     file.map(File::from)
         .map_err(|errno| format!("make a file for its {name}: {errno}"))
 }
 
-fn wait(child: &mut Child, timeout: Option<i64>) -> Result<std::process::ExitStatus, String> {
+/// Waits for a child, which is killed when so many seconds have passed.
+pub(crate) fn wait(
+    child: &mut Child,
+    timeout: Option<i64>,
+) -> Result<std::process::ExitStatus, String> {
     let Some(seconds) = timeout.filter(|seconds| *seconds > 0) else {
         return child.wait().map_err(|e| e.to_string());
     };

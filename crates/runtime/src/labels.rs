@@ -22,7 +22,8 @@ pub(crate) fn apparmor() -> bool {
 }
 
 /// Is SELinux on?
-pub(crate) fn selinux() -> bool {
+#[must_use]
+pub fn selinux() -> bool {
     std::path::Path::new(SELINUX).exists()
 }
 

@@ -12,6 +12,7 @@
     allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")
 )]
 
+pub mod apparmor;
 pub mod capability;
 pub mod cgroup;
 pub mod criu;
@@ -49,5 +50,6 @@ pub use error::{Error, InitFailure, Result, errno_text};
 pub use exec::{NewExec, Started, Starting};
 pub use features::Features;
 pub use guard::unmount_shared;
+pub use labels::selinux as has_selinux;
 pub use own_program::{protect_own_program, read_only_program};
 pub use rootless::{is_rootless, set_optional_cgroups};

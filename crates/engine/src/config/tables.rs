@@ -100,6 +100,9 @@ pub struct Runtime {
     pub pids_limit: i64,
     /// seccomp profile (JSON) to use as RuntimeDefault; empty: floe's own.
     pub seccomp_profile: String,
+    /// AppArmor profile to use as RuntimeDefault: `floe-default` and `crio-default` are floe's own, which it
+    /// loads; any other must be loaded; `unconfined` is none.
+    pub apparmor_profile: String,
     /// Every root file system read-only.
     pub read_only: bool,
     /// Greatest size of a container log in bytes; 0 and less: no limit.
@@ -133,6 +136,7 @@ impl Default for Runtime {
             default_ulimits: Vec::new(),
             pids_limit: 0,
             seccomp_profile: String::new(),
+            apparmor_profile: runtime::apparmor::DEFAULT_PROFILE.into(),
             read_only: false,
             log_size_max: 0,
             shm_size: 64 * 1024 * 1024,

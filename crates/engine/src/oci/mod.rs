@@ -53,8 +53,11 @@ pub(crate) fn build(inputs: &Inputs<'_>) -> Result<spec::Spec> {
             "the pod is not privileged",
         ));
     }
-    let process = process::build(inputs)?;
+    let mut process = process::build(inputs)?;
     let confinement = security::build(inputs, process.capabilities.as_ref())?;
+    process.apparmor_profile = confinement.apparmor;
+    let labels = confinement.selinux;
+    process.selinux_label = labels.as_ref().map(|labels| labels.process.clone());
     Ok(spec::Spec {
         oci_version: "1.2.0".into(),
         root: Some(spec::Root {
@@ -70,6 +73,7 @@ pub(crate) fn build(inputs: &Inputs<'_>) -> Result<spec::Spec> {
             resources: Some(resources::build(inputs)?),
             devices: devices::nodes(inputs)?,
             seccomp: confinement.seccomp,
+            mount_label: labels.map(|labels| labels.mount),
             masked_paths: confinement.masked_paths,
             readonly_paths: confinement.readonly_paths,
             rootfs_propagation: mounts::root_propagation(inputs),

@@ -12,6 +12,8 @@ use crate::error::{Error, Result};
 /// What confines the process besides its identity.
 pub(super) struct Confinement {
     pub(super) seccomp: Option<spec::Seccomp>,
+    pub(super) apparmor: Option<String>,
+    pub(super) selinux: Option<Labels>,
     pub(super) masked_paths: Vec<String>,
     pub(super) readonly_paths: Vec<String>,
 }
@@ -24,35 +26,78 @@ pub(super) fn build(
     if security.privileged {
         return Ok(Confinement {
             seccomp: None,
+            apparmor: None,
+            selinux: None,
             masked_paths: Vec::new(),
             readonly_paths: Vec::new(),
         });
     }
-    apparmor(&security.apparmor)?;
-    if security.selinux.is_some() && Path::new("/sys/fs/selinux/enforce").exists() {
-        return Err(Error::Unsupported(
-            "selinux_options on a node with SELinux".into(),
-        ));
-    }
     Ok(Confinement {
         seccomp: seccomp(inputs, capabilities)?,
+        apparmor: apparmor(
+            &security.apparmor,
+            &inputs.engine.config().runtime.apparmor_profile,
+        )?,
+        selinux: security.selinux.as_deref().map(selinux).transpose()?,
         masked_paths: security.masked_paths.clone(),
         readonly_paths: security.readonly_paths.clone(),
     })
 }
 
+/// The labels of a process and of its files.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Labels {
+    pub(super) process: String,
+    pub(super) mount: String,
+}
+
 /// A profile that is asked for on a node that cannot give it is an error; the runtime's default
 /// on such a node is none, as kubelet expects.
-fn apparmor(profile: &Profile) -> Result<()> {
-    match profile {
-        Profile::Unconfined | Profile::RuntimeDefault => Ok(()),
-        Profile::Localhost(name) if !Path::new("/sys/kernel/security/apparmor").exists() => {
-            Err(Error::invalid(
-                "security_context.apparmor",
-                format!("profile {name:?} cannot be used: this node has no AppArmor"),
-            ))
-        }
-        Profile::Localhost(_) => Err(Error::Unsupported("an AppArmor profile".into())),
+fn apparmor(profile: &Profile, default: &str) -> Result<Option<String>> {
+    let usable = runtime::apparmor::is_usable();
+    let name = match profile {
+        Profile::Unconfined => return Ok(None),
+        Profile::RuntimeDefault if !usable || default == "unconfined" => return Ok(None),
+        Profile::RuntimeDefault => default,
+        Profile::Localhost(name) => name,
+    };
+    let refused = |reason: String| Error::invalid("security_context.apparmor", reason);
+    if !usable {
+        return Err(refused(format!(
+            "profile {name:?} cannot be used: this node has no AppArmor"
+        )));
+    }
+    runtime::apparmor::ensure(name).map_err(|error| refused(error.to_string()))?;
+    Ok(Some(name.to_owned()))
+}
+
+/// The label of CRI's four parts; what is not given is as containers usually have it.
+fn selinux(asked: &str) -> Result<Labels> {
+    let field = "security_context.selinux_options";
+    if !runtime::has_selinux() {
+        return Err(Error::invalid(
+            field,
+            format!("label {asked:?} cannot be used: this node has no SELinux"),
+        ));
+    }
+    Ok(labels(asked))
+}
+
+fn labels(asked: &str) -> Labels {
+    let mut parts = asked.splitn(4, ':');
+    let mut part = |usual: &'static str| match parts.next() {
+        Some(given) if !given.is_empty() => given.to_owned(),
+        _ => usual.to_owned(),
+    };
+    let [user, role, kind, level] = [
+        part("system_u"),
+        part("system_r"),
+        part("container_t"),
+        part("s0"),
+    ];
+    Labels {
+        process: format!("{user}:{role}:{kind}:{level}"),
+        mount: format!("system_u:object_r:container_file_t:{level}"),
     }
 }
 
@@ -212,6 +257,46 @@ mod tests {
         assert_eq!(names(&["NET_RAW"], &["ALL"]), ["CAP_NET_RAW"]);
         assert!(!names(&["ALL"], &["SYS_ADMIN"]).contains(&"CAP_SYS_ADMIN".to_owned()));
         assert!(names(&["ALL"], &[]).contains(&"CAP_SYS_ADMIN".to_owned()));
+    }
+
+    #[test]
+    fn parts_of_a_label_that_are_not_given_are_as_usual() {
+        assert_eq!(
+            labels("::spc_t:"),
+            Labels {
+                process: "system_u:system_r:spc_t:s0".into(),
+                mount: "system_u:object_r:container_file_t:s0".into(),
+            }
+        );
+        let level = labels("u:r:t:s0:c1,c2");
+        assert_eq!(level.process, "u:r:t:s0:c1,c2");
+        assert!(level.mount.ends_with(":s0:c1,c2"));
+    }
+
+    #[test]
+    fn a_profile_or_label_that_the_node_cannot_enforce_is_refused_by_name() {
+        assert_eq!(
+            apparmor(&Profile::Unconfined, "floe-default").unwrap(),
+            None
+        );
+        assert_eq!(
+            apparmor(&Profile::RuntimeDefault, "unconfined").unwrap(),
+            None
+        );
+        let asked = Profile::Localhost("no-such".into());
+        let told = apparmor(&asked, "floe-default").unwrap_err().to_string();
+        assert!(told.contains("\"no-such\""), "{told}");
+        if !runtime::apparmor::is_usable() {
+            assert!(told.contains("this node has no AppArmor"), "{told}");
+            assert_eq!(
+                apparmor(&Profile::RuntimeDefault, "floe-default").unwrap(),
+                None
+            );
+        }
+        if !runtime::has_selinux() {
+            let told = selinux("::spc_t:").unwrap_err().to_string();
+            assert!(told.contains("this node has no SELinux"), "{told}");
+        }
     }
 
     #[test]

@@ -21,6 +21,7 @@ use super::mounts::{propagate, set_attributes};
 use super::options::Options;
 use crate::container::{NewContainer, Rootfs};
 use crate::error::InitFailure;
+use crate::labels;
 use crate::spec::{Linux, Mount, NamespaceKind};
 use crate::sys::{self, MountAttr};
 
@@ -117,7 +118,10 @@ pub(super) fn prepare<'a>(
     let null = rustix::fs::open("/dev/null", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
         .map_err(InitFailure::at("open /dev/null"))?;
     let fd = match (&new.rootfs, opened.tree) {
-        (Rootfs::Overlay { lower, upper, work }, _) => overlay(new.bundle, lower, upper, work)?,
+        (Rootfs::Overlay { lower, upper, work }, _) => {
+            let label = new.spec.linux.as_ref().and_then(labels::mount_label);
+            overlay(new.bundle, lower, (upper, work), label)?
+        }
         (Rootfs::Path(path), Some(tree)) => {
             // The clone is of the host's peer group still: what is mounted in it must not get out.
             propagate(&tree, default_propagation(new.spec.linux.as_ref()))
@@ -220,8 +224,8 @@ fn attach(tree: &OwnedFd, path: &Path) -> Result<(), InitFailure> {
 fn overlay(
     bundle: &Path,
     lower: &[PathBuf],
-    upper: &Path,
-    work: &Path,
+    (upper, work): (&Path, &Path),
+    label: Option<&str>,
 ) -> Result<OwnedFd, InitFailure> {
     let mut layers: Vec<&Path> = lower.iter().map(PathBuf::as_path).collect();
     let length: usize = layers.iter().map(|layer| layer.as_os_str().len() + 1).sum();
@@ -248,6 +252,9 @@ fn overlay(
         escape(path, &mut data);
     }
     data.extend_from_slice(b",volatile");
+    if let Some(label) = label {
+        data.extend_from_slice(format!(",context=\"{label}\"").as_bytes());
+    }
     let data =
         CString::new(data).map_err(|_| InitFailure::because("a layer's path holds a NUL byte"))?;
     mount(

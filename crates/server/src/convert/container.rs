@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
-use engine::container::{Device, Mount, Propagation, Security, StateKind};
+use engine::container::{Device, Mount, Profile, Propagation, Security, StateKind};
 use engine::pod::Origin;
 use engine::{Container, ContainerFilter, ContainerSpec, ContainerState, Error};
 use serde_json::{Value, json};
@@ -204,7 +204,11 @@ fn security(context: cri::LinuxContainerSecurityContext) -> Result<Security, Err
         masked_paths: context.masked_paths,
         readonly_paths: context.readonly_paths,
         seccomp: profile("seccomp", context.seccomp, &old_seccomp)?,
-        apparmor: profile("apparmor", context.apparmor, &old_apparmor)?,
+        // Unlike with seccomp, to say nothing is to ask for the default profile.
+        apparmor: match (&context.apparmor, old_apparmor.as_str()) {
+            (None, "") => Profile::RuntimeDefault,
+            _ => profile("apparmor", context.apparmor, &old_apparmor)?,
+        },
         selinux: selinux(context.selinux_options),
     })
 }

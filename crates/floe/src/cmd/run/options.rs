@@ -230,6 +230,7 @@ impl Options {
             masked_paths: MASKED.map(String::from).to_vec(),
             readonly_paths: READ_ONLY.map(String::from).to_vec(),
             seccomp: Profile::RuntimeDefault,
+            apparmor: Profile::RuntimeDefault,
             user: self.user.clone().unwrap_or_default(),
             ..Security::default()
         };
@@ -239,6 +240,10 @@ impl Options {
                 ("seccomp", "unconfined") => security.seccomp = Profile::Unconfined,
                 ("seccomp", file) if !file.is_empty() => {
                     security.seccomp = Profile::Localhost(absolute(file)?)
+                }
+                ("apparmor", "unconfined") => security.apparmor = Profile::Unconfined,
+                ("apparmor", name) if !name.is_empty() => {
+                    security.apparmor = Profile::Localhost(name.to_owned())
                 }
                 _ => {
                     return Err(Failure::new(format!(

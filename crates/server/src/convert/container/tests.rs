@@ -298,3 +298,23 @@ fn a_filter_asks_for_containers_of_cris_own_pods_only() {
     assert_eq!(filter.state, Some(StateKind::Exited));
     assert_eq!((filter.labels.len(), filter.origin), (1, Some(Origin::Cri)));
 }
+
+/// CRI says of both profiles what their absence means, and not the same.
+#[test]
+fn a_container_that_names_no_apparmor_profile_has_the_default_one() {
+    let of = |context: cri::LinuxContainerSecurityContext| {
+        let security = security(context).unwrap();
+        (security.apparmor, security.seccomp)
+    };
+    let absent = of(cri::LinuxContainerSecurityContext::default());
+    assert_eq!(absent, (Profile::RuntimeDefault, Profile::Unconfined));
+    let unconfined = cri::SecurityProfile {
+        profile_type: cri::security_profile::ProfileType::Unconfined.into(),
+        localhost_ref: String::new(),
+    };
+    let asked = of(cri::LinuxContainerSecurityContext {
+        apparmor: Some(unconfined),
+        ..cri::LinuxContainerSecurityContext::default()
+    });
+    assert_eq!(asked.0, Profile::Unconfined);
+}
