@@ -10,6 +10,7 @@ use network::{Attachment, Network, NetworkConfig};
 use store::Store;
 use supervisor::Client;
 
+use crate::ask::Calls;
 use crate::config::Config;
 use crate::disk::Layout;
 use crate::error::{Error, Result};
@@ -32,6 +33,7 @@ struct Parts {
     runtime_program: PathBuf,
     images: crate::image::Fetcher,
     cpu_history: CpuHistory,
+    calls: Calls,
 }
 
 impl Engine {
@@ -61,6 +63,7 @@ impl Engine {
             runtime_program,
             images,
             cpu_history,
+            calls: Calls::default(),
         };
         Ok(Self {
             parts: Arc::new(parts),
@@ -100,6 +103,11 @@ impl Engine {
 
     pub(crate) fn cpu_history(&self) -> &CpuHistory {
         &self.parts.cpu_history
+    }
+
+    /// What is under way in pods.
+    pub(crate) fn calls(&self) -> &Calls {
+        &self.parts.calls
     }
 
     pub(crate) fn runtime_program(&self) -> &Path {

@@ -20,7 +20,7 @@ pub enum Kind {
     FailedPrecondition,
     /// Credentials are missing, wrong, or the policy refuses.
     PermissionDenied,
-    /// A registry or the network is not reachable now; a later try may succeed.
+    /// A registry, the network or a pod's supervisor does not answer now; a later try may succeed.
     Unavailable,
     /// No space, no address or a quota is used up.
     ResourceExhausted,
@@ -114,6 +114,26 @@ pub enum Error {
         /// 127 not found, 126 not executable, 128 anything else.
         exit_code: u8,
     },
+    /// A command could not be executed in a container.
+    #[error("exec in container {id}: {message}")]
+    Exec {
+        /// The container.
+        id: String,
+        /// The runtime's words.
+        message: String,
+        /// 127 not found, 126 not executable, 128 anything else.
+        exit_code: u8,
+    },
+    /// More calls of one kind are under way in a pod than it may have.
+    #[error("pod {pod} is busy: {count} {what} are under way in it already; try again later")]
+    Busy {
+        /// The pod.
+        pod: String,
+        /// How many.
+        count: usize,
+        /// Of what.
+        what: &'static str,
+    },
     /// A file or directory operation failed.
     #[error("{operation} {path}: {source}")]
     Io {
@@ -190,6 +210,9 @@ impl Error {
             Self::State { .. } | Self::ImageInUse { .. } => Kind::FailedPrecondition,
             Self::Unsupported(_) => Kind::Unimplemented,
             Self::ExecTimeout { .. } => Kind::DeadlineExceeded,
+            Self::Exec { .. } => Kind::InvalidArgument,
+            Self::Busy { .. } => Kind::ResourceExhausted,
+            Self::Supervisor { source, .. } => supervisor_kind(source),
             Self::Pull { source, .. } => image_kind(source),
             Self::Store(error) if error.is_no_space() => Kind::ResourceExhausted,
             Self::Io { source, .. } if source.raw_os_error() == Some(libc::ENOSPC) => {
@@ -200,10 +223,22 @@ impl Error {
             | Self::Record { .. }
             | Self::Config { .. }
             | Self::Network { .. }
-            | Self::Supervisor { .. }
             | Self::Cgroup { .. }
             | Self::Store(_) => Kind::Internal,
         }
+    }
+
+    /// Does the supervisor say that the verb does not fit the container's state? It may be on its
+    /// way to another state, of which no record tells yet.
+    #[must_use]
+    pub fn is_supervisors_state(&self) -> bool {
+        matches!(
+            self,
+            Self::Supervisor {
+                source: supervisor::Error::State { .. },
+                ..
+            }
+        )
     }
 
     /// Did the signature policy refuse the image? Kubelet shows that apart from other refusals.
@@ -238,6 +273,18 @@ impl Error {
             path,
             source,
         }
+    }
+}
+
+/// A supervisor knows of states and bad requests what the engine's records cannot tell. Its silence
+/// must not look like the deadline of a probe, upon which kubelet kills.
+fn supervisor_kind(error: &supervisor::Error) -> Kind {
+    use supervisor::Error as E;
+    match error {
+        E::Silent { .. } | E::Gone { .. } => Kind::Unavailable,
+        E::State { .. } => Kind::FailedPrecondition,
+        E::Invalid { .. } | E::Sysctl { .. } => Kind::InvalidArgument,
+        _ => Kind::Internal,
     }
 }
 

@@ -2,8 +2,9 @@
 //! are two thin faces of it.
 //!
 //! State lives on disk and in the pod supervisors, never only here: any process may open an
-//! [`Engine`] on the same roots, and may die at any instant. Calls block; each is idempotent
-//! and finishes its work or undoes it. Only [`Engine::pull_image`] is async.
+//! [`Engine`] on the same roots, and may die at any instant. Calls block, but for as long only as
+//! a supervisor may take to answer; each is idempotent and finishes its work or undoes it. What
+//! waits for as long as a container or command lives is async, and so is [`Engine::pull_image`].
 //!
 //! One folder per noun, one file per verb: `pod/`, `container/`, `image/`; `oci/` turns a
 //! container's specification into a runtime config.json.
@@ -16,6 +17,7 @@ pub mod pod;
 pub mod signal;
 pub mod stats;
 
+mod ask;
 mod disk;
 mod engine;
 mod oci;
@@ -32,5 +34,5 @@ pub use pod::{Pod, PodFilter, PodSpec, PodState};
 pub use recover::Recovered;
 pub use supervisor::{
     AttachEvent, AttachInput, AttachOptions, AttachOutput, Attachment, ExecSession, ExecStdio,
-    Stream,
+    Stream, raise_open_files, trim_memory,
 };

@@ -24,7 +24,7 @@ impl ImageServer {
         let query = image::query(filter);
         let records = self
             .work
-            .read("ListImages", move |engine| engine.images(query.as_deref()));
+            .read_disk("ListImages", move |engine| engine.images(query.as_deref()));
         Ok(records.await?.into_iter().map(image::image).collect())
     }
 }
@@ -59,7 +59,7 @@ impl cri::image_service_server::ImageService for ImageServer {
         let name = image::name("image", request.image).map_err(status::of)?;
         let found = self
             .work
-            .read("ImageStatus", move |engine| engine.find_image(&name));
+            .read_disk("ImageStatus", move |engine| engine.find_image(&name));
         let Some(record) = found.await? else {
             return Ok(Response::new(cri::ImageStatusResponse::default()));
         };
@@ -68,7 +68,7 @@ impl cri::image_service_server::ImageService for ImageServer {
                 let wanted = record.clone();
                 let config = self
                     .work
-                    .read("ImageStatus", move |engine| engine.image_config(&wanted));
+                    .read_disk("ImageStatus", move |engine| engine.image_config(&wanted));
                 image::info(&config.await?)
             }
             false => Default::default(),
@@ -96,9 +96,8 @@ impl cri::image_service_server::ImageService for ImageServer {
     ) -> Result<Response<cri::RemoveImageResponse>, Status> {
         let name = image::name("image", request.into_inner().image).map_err(status::of)?;
         let of = name.clone();
-        self.work
-            .change("RemoveImage", of, move |engine| engine.remove_image(&name))
-            .await?;
+        let remove = move |engine: &Engine| engine.remove_image(&name);
+        self.work.change("RemoveImage", of, "images", remove).await?;
         Ok(Response::new(cri::RemoveImageResponse {}))
     }
 
@@ -106,7 +105,7 @@ impl cri::image_service_server::ImageService for ImageServer {
         &self,
         _request: Request<cri::ImageFsInfoRequest>,
     ) -> Result<Response<cri::ImageFsInfoResponse>, Status> {
-        let info = self.work.read("ImageFsInfo", Engine::fs_info).await?;
+        let info = self.work.read_disk("ImageFsInfo", Engine::fs_info).await?;
         Ok(Response::new(image::fs_info(&info)))
     }
 }

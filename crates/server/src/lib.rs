@@ -2,8 +2,8 @@
 //! Kubernetes 1.36, over a unix socket).
 //!
 //! An RPC is three steps and no more: turn the request into the engine's types (`convert/`, which
-//! refuses what cannot be meant), call the engine on a thread of its own (`work.rs`, so that what
-//! was begun is finished when the client leaves), and turn the outcome into the answer. State,
+//! refuses what cannot be meant), call the engine (`work.rs`, so that what was begun is finished when
+//! the client leaves, and nothing waits for what is slow), and turn the outcome into the answer. State,
 //! decisions and order of steps belong to the crate `engine`; nothing here remembers a pod.
 //!
 //! | file | what |
@@ -13,6 +13,7 @@
 //! | `status.rs` | errors to gRPC codes |
 //! | `chunks.rs` | lists in parts, for the Stream… RPCs |
 //! | `work.rs` | running engine calls, and the log line of each change |
+//! | `pool.rs`, `turns.rs` | threads for blocking calls, and each pod's share of them |
 //! | `node.rs` | what the runtime says of itself |
 //! | `socket.rs`, `notify.rs` | the socket, and systemd's ready protocol |
 
@@ -27,9 +28,11 @@ mod deadline;
 mod image_service;
 mod node;
 mod notify;
+mod pool;
 mod runtime_service;
 mod socket;
 mod status;
+mod turns;
 mod work;
 
 use std::path::PathBuf;
@@ -53,6 +56,10 @@ use work::Work;
 
 /// Time for answers to reach clients that stay connected.
 const LINGER: Duration = Duration::from_millis(100);
+
+/// Requests of one client that may be under way: kubelet sends all on one connection, and hung
+/// commands must not leave its lists without a place. Each pod has its own limit in the engine.
+const STREAMS: u32 = 16 * 1024;
 
 /// How to serve.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,6 +133,7 @@ pub async fn serve(
     info!(socket = %options.listen.display(), "serving CRI");
     notify::send("READY=1");
     let served = Server::builder()
+        .max_concurrent_streams(STREAMS)
         .add_service(Deadline(runtime))
         .add_service(Deadline(images))
         .serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop);

@@ -51,7 +51,7 @@ impl RuntimeServer {
         let filter = stats::filter(filter);
         let layers = node::writable_layers(self.work.engine());
         let read = move |engine: &Engine| engine.list_container_stats(&filter);
-        let figures = self.work.read("ListContainerStats", read).await?;
+        let figures = self.work.read_disk("ListContainerStats", read).await?;
         Ok(figures
             .into_iter()
             .map(|figures| stats::stats(figures, &layers))
@@ -121,7 +121,7 @@ impl RuntimeService for RuntimeServer {
         let spec = pod::spec(request.into_inner()).map_err(status::of)?;
         let of = pod::label(&spec);
         let run = move |engine: &Engine| engine.run_pod(spec);
-        let pod_sandbox_id = self.work.change("RunPodSandbox", of, run).await?;
+        let pod_sandbox_id = self.work.change("RunPodSandbox", of.clone(), &of, run).await?;
         Ok(Response::new(cri::RunPodSandboxResponse { pod_sandbox_id }))
     }
 
@@ -130,11 +130,9 @@ impl RuntimeService for RuntimeServer {
         request: Request<cri::StopPodSandboxRequest>,
     ) -> Result<Response<cri::StopPodSandboxResponse>, Status> {
         let pod = id("pod_sandbox_id", request.into_inner().pod_sandbox_id)?;
-        let stop = {
-            let pod = pod.clone();
-            move |engine: &Engine| engine.stop_pod(&pod)
-        };
-        self.work.change("StopPodSandbox", pod, stop).await?;
+        let (of, object) = (pod.clone(), pod.clone());
+        let stop = move |engine: &Engine| engine.stop_pod(&pod);
+        self.work.change("StopPodSandbox", of, &object, stop).await?;
         Ok(Response::new(cri::StopPodSandboxResponse {}))
     }
 
@@ -143,11 +141,11 @@ impl RuntimeService for RuntimeServer {
         request: Request<cri::RemovePodSandboxRequest>,
     ) -> Result<Response<cri::RemovePodSandboxResponse>, Status> {
         let pod = id("pod_sandbox_id", request.into_inner().pod_sandbox_id)?;
-        let remove = {
-            let pod = pod.clone();
-            move |engine: &Engine| engine.remove_pod(&pod)
-        };
-        self.work.change("RemovePodSandbox", pod, remove).await?;
+        let (of, object) = (pod.clone(), pod.clone());
+        let remove = move |engine: &Engine| engine.remove_pod(&pod);
+        self.work
+            .change("RemovePodSandbox", of, &object, remove)
+            .await?;
         Ok(Response::new(cri::RemovePodSandboxResponse {}))
     }
 
@@ -202,8 +200,10 @@ impl RuntimeService for RuntimeServer {
         let pod = id("pod_sandbox_id", request.pod_sandbox_id)?;
         let spec = container::spec(request.config).map_err(status::of)?;
         let of = format!("{} in {pod}", spec.name);
+        let object = pod.clone();
         let create = move |engine: &Engine| engine.create_container(&pod, spec);
-        let container_id = self.work.change("CreateContainer", of, create).await?;
+        let create = self.work.change("CreateContainer", of, &object, create);
+        let container_id = create.await?;
         Ok(Response::new(cri::CreateContainerResponse { container_id }))
     }
 
@@ -212,11 +212,9 @@ impl RuntimeService for RuntimeServer {
         request: Request<cri::StartContainerRequest>,
     ) -> Result<Response<cri::StartContainerResponse>, Status> {
         let of = id("container_id", request.into_inner().container_id)?;
-        let start = {
-            let id = of.clone();
-            move |engine: &Engine| engine.start_container(&id)
-        };
-        self.work.change("StartContainer", of, start).await?;
+        let id = of.clone();
+        let start = move |engine: &Engine| engine.start_call(&id);
+        self.work.life("StartContainer", of, start).await?;
         Ok(Response::new(cri::StartContainerResponse {}))
     }
 
@@ -227,11 +225,9 @@ impl RuntimeService for RuntimeServer {
         let request = request.into_inner();
         let of = id("container_id", request.container_id)?;
         let grace = seconds("timeout", request.timeout)?;
-        let stop = {
-            let id = of.clone();
-            move |engine: &Engine| engine.stop_container(&id, grace)
-        };
-        self.work.change("StopContainer", of, stop).await?;
+        let id = of.clone();
+        let stop = move |engine: &Engine| engine.stop_call(&id, grace);
+        self.work.life("StopContainer", of, stop).await?;
         Ok(Response::new(cri::StopContainerResponse {}))
     }
 
@@ -240,11 +236,10 @@ impl RuntimeService for RuntimeServer {
         request: Request<cri::RemoveContainerRequest>,
     ) -> Result<Response<cri::RemoveContainerResponse>, Status> {
         let of = id("container_id", request.into_inner().container_id)?;
-        let remove = {
-            let id = of.clone();
-            move |engine: &Engine| engine.remove_container(&id)
-        };
-        self.work.change("RemoveContainer", of, remove).await?;
+        let remove = |engine: &Engine, id: &str| engine.remove_container(id);
+        self.work
+            .change_container("RemoveContainer", of, remove)
+            .await?;
         Ok(Response::new(cri::RemoveContainerResponse {}))
     }
 
@@ -296,11 +291,10 @@ impl RuntimeService for RuntimeServer {
         request: Request<cri::ReopenContainerLogRequest>,
     ) -> Result<Response<cri::ReopenContainerLogResponse>, Status> {
         let of = id("container_id", request.into_inner().container_id)?;
-        let reopen = {
-            let id = of.clone();
-            move |engine: &Engine| engine.reopen_log(&id)
-        };
-        self.work.change("ReopenContainerLog", of, reopen).await?;
+        let reopen = |engine: &Engine, id: &str| engine.reopen_log(id);
+        self.work
+            .change_container("ReopenContainerLog", of, reopen)
+            .await?;
         Ok(Response::new(cri::ReopenContainerLogResponse {}))
     }
 
@@ -311,8 +305,9 @@ impl RuntimeService for RuntimeServer {
         let request = request.into_inner();
         let id = id("container_id", request.container_id)?;
         let limit = Some(seconds("timeout", request.timeout)?).filter(|limit| !limit.is_zero());
+        let of = id.clone();
         let exec = move |engine: &Engine| engine.exec_sync(&id, &request.cmd, limit);
-        let output = self.work.read("ExecSync", exec).await?;
+        let output = self.work.command("ExecSync", of, exec).await?;
         Ok(Response::new(cri::ExecSyncResponse {
             stdout: output.stdout,
             stderr: output.stderr,
@@ -327,7 +322,7 @@ impl RuntimeService for RuntimeServer {
         let id = id("container_id", request.into_inner().container_id)?;
         let layers = node::writable_layers(self.work.engine());
         let read = move |engine: &Engine| engine.container_stats(&id);
-        let figures = self.work.read("ContainerStats", read).await?;
+        let figures = self.work.read_disk("ContainerStats", read).await?;
         let stats = Some(stats::stats(figures, &layers));
         Ok(Response::new(cri::ContainerStatsResponse { stats }))
     }
@@ -360,12 +355,9 @@ impl RuntimeService for RuntimeServer {
         let of = id("container_id", request.container_id)?;
         let limits = request.linux.unwrap_or_default();
         let change = convert::resources(limits).map_err(status::of)?;
-        let update = {
-            let id = of.clone();
-            move |engine: &Engine| engine.update_container(&id, &change)
-        };
+        let update = move |engine: &Engine, id: &str| engine.update_container(id, &change);
         let verb = "UpdateContainerResources";
-        self.work.change(verb, of, update).await?;
+        self.work.change_container(verb, of, update).await?;
         Ok(Response::new(cri::UpdateContainerResourcesResponse {}))
     }
 

@@ -20,8 +20,8 @@ pub(crate) fn unimplemented(rpc: &str) -> Status {
 }
 
 /// The status of work that ended without an outcome: it panicked.
-pub(crate) fn lost(rpc: &str, error: &tokio::task::JoinError) -> Status {
-    Status::internal(format!("{rpc} failed inside floe: {error}"))
+pub(crate) fn lost(rpc: &str) -> Status {
+    Status::internal(format!("{rpc} failed inside floe: its log has more"))
 }
 
 /// The status of an RPC that comes when serving has ended.

@@ -1,21 +1,40 @@
-//! Running the engine's blocking calls from async RPCs. Work that was begun goes on to its end on a
-//! task of its own when the client leaves: kubelet asks again after two minutes and must find one
-//! pod, whole. And the log line of every change: what was asked of what, how it ended, how long it
-//! took.
+//! Running the engine's calls from async RPCs. A change that was begun goes on to its end when the
+//! client leaves: kubelet asks again after two minutes and must find one pod, whole. Only a command
+//! (ExecSync) ends with its client. And the log line of every change: what was asked of what, how it
+//! ended, how long it took.
+//!
+//! Who waits for whom:
+//! - reads of records and states have threads of their own, and so have reads of the store and of
+//!   disks: they never wait for a change;
+//! - a change has one of many threads while it works, and one pod only a few of them (`turns.rs`);
+//! - what lasts as long as a container or a command does (stop, start, exec, pull) has no thread.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use engine::container::{ExecOutput, ExecSync, LifeCall};
 use engine::{Engine, Error};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::JoinHandle;
 use tonic::Status;
 use tracing::{debug, info, warn};
 
+use crate::pool::{Lost, Pool};
 use crate::status;
+use crate::turns::Turns;
 
-/// Calls that may be under way at once; more wait their turn. Far more than a kubelet makes.
-const CALLS: u32 = 1024;
+/// Calls that may be under way at once; a number to count with, beyond what connections allow.
+const CALLS: u32 = 1 << 24;
+
+/// Threads for reads of records and states on tmpfs.
+const READERS: usize = 8;
+/// Threads for reads of the store, of disks and of cgroups.
+const DISK_READERS: usize = 16;
+/// Threads for changes: more than a node's pods, so that each could have one.
+const CHANGERS: usize = 512;
+
+/// How often, and how many times, a container is looked at that another caller starts.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+const MEANWHILE: u32 = 900;
 
 /// What a change has made, if anything, for its log line.
 pub(crate) trait Outcome: Send + 'static {
@@ -35,18 +54,28 @@ impl Outcome for String {
     }
 }
 
-/// An engine, and the count of the calls that are under way in it. Cheap to clone.
+/// An engine, and the calls that are under way in it. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Work {
     engine: Engine,
     /// A permit for each call under way, client or no client.
     free: Arc<Semaphore>,
+    turns: Turns,
+    readers: Pool,
+    disk_readers: Pool,
+    changers: Pool,
 }
 
 impl Work {
     pub(crate) fn new(engine: Engine) -> Self {
-        let free = Arc::new(Semaphore::new(CALLS as usize));
-        Self { engine, free }
+        Self {
+            engine,
+            free: Arc::new(Semaphore::new(CALLS as usize)),
+            turns: Turns::default(),
+            readers: Pool::new("read", READERS),
+            disk_readers: Pool::new("read-disk", DISK_READERS),
+            changers: Pool::new("change", CHANGERS),
+        }
     }
 
     pub(crate) fn engine(&self) -> &Engine {
@@ -59,38 +88,74 @@ impl Work {
         let _ = self.free.acquire_many(CALLS).await;
     }
 
-    /// Runs a call that only reads.
+    /// Runs a call that only reads records and states.
     pub(crate) async fn read<T: Send + 'static>(
         &self,
         rpc: &'static str,
         call: impl FnOnce(&Engine) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Status> {
-        let (engine, permit) = (self.engine.clone(), self.permit(rpc).await?);
-        let started = Instant::now();
-        let work = tokio::task::spawn_blocking(move || {
-            let _under_way = permit;
-            call(&engine)
-                .inspect_err(|error| debug!(%error, took = ?started.elapsed(), "{rpc} failed"))
-        });
-        answer(rpc, work).await
+        self.read_on(&self.readers, rpc, call).await
     }
 
-    /// Runs a call that changes something; `of` is what it changes, as the log shall name it.
-    pub(crate) async fn change<T: Outcome>(
+    /// Runs a call that only reads, and may be as slow as a disk is.
+    pub(crate) async fn read_disk<T: Send + 'static>(
         &self,
         rpc: &'static str,
-        of: String,
+        call: impl FnOnce(&Engine) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Status> {
+        self.read_on(&self.disk_readers, rpc, call).await
+    }
+
+    async fn read_on<T: Send + 'static>(
+        &self,
+        pool: &Pool,
+        rpc: &'static str,
         call: impl FnOnce(&Engine) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Status> {
         let (engine, permit) = (self.engine.clone(), self.permit(rpc).await?);
         let started = Instant::now();
-        let work = tokio::task::spawn_blocking(move || {
+        let read = pool.run(move || {
             let _under_way = permit;
+            call(&engine)
+                .inspect_err(|error| debug!(%error, took = ?started.elapsed(), "{rpc} failed"))
+        });
+        answer(rpc, read.await)
+    }
+
+    /// Runs a call that changes something: `of` is what it changes, as the log shall name it, and
+    /// `object` whose turn it takes.
+    pub(crate) async fn change<T: Outcome>(
+        &self,
+        rpc: &'static str,
+        of: String,
+        object: &str,
+        call: impl FnOnce(&Engine) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Status> {
+        let (engine, permit) = (self.engine.clone(), self.permit(rpc).await?);
+        let started = Instant::now();
+        let turn = self.turns.take(object).await;
+        let change = self.changers.run(move || {
+            let _under_way = (permit, turn);
             let outcome = call(&engine);
             log(rpc, &of, started, &outcome);
             outcome
         });
-        answer(rpc, work).await
+        answer(rpc, change.await)
+    }
+
+    /// As [`Work::change`], of a container: the turn is its pod's.
+    pub(crate) async fn change_container<T: Outcome>(
+        &self,
+        rpc: &'static str,
+        container: String,
+        call: impl FnOnce(&Engine, &str) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Status> {
+        let id = container.clone();
+        let pod = self.read(rpc, move |engine| engine.pod_of_container(&id));
+        let object = pod.await?.unwrap_or_default();
+        let of = container.clone();
+        let call = move |engine: &Engine| call(engine, &container);
+        self.change(rpc, of, &object, call).await
     }
 
     /// As [`Work::change`], for a call that is async itself.
@@ -108,7 +173,75 @@ impl Work {
             log(rpc, &of, started, &outcome);
             outcome
         });
-        answer(rpc, work).await
+        answer(rpc, work.await.map_err(|_| Lost))
+    }
+
+    /// Starts or stops a container: `begin` says what its supervisor is to be asked, if anything.
+    /// Once asked it goes on, with or without its client.
+    pub(crate) async fn life(
+        &self,
+        rpc: &'static str,
+        of: String,
+        begin: impl Fn(&Engine) -> Result<Option<LifeCall>, Error> + Clone + Send + 'static,
+    ) -> Result<(), Status> {
+        let _under_way = self.permit(rpc).await?;
+        let mut line = Line::new(rpc, of);
+        let mut outcome = self.live(begin.clone()).await;
+        let mut tries = MEANWHILE;
+        // Another caller does the same at this moment: its end is the end of this one.
+        while let Ok(Err(error)) = &outcome
+            && error.is_supervisors_state()
+            && tries > 0
+        {
+            tries -= 1;
+            let (engine, begin) = (self.engine.clone(), begin.clone());
+            match self.readers.run(move || begin(&engine)).await {
+                Ok(Ok(Some(_))) => tokio::time::sleep(LOOK_AGAIN).await,
+                other => outcome = other.map(|found| found.map(drop)),
+            }
+        }
+        if let Ok(outcome) = &outcome {
+            line.end(outcome);
+        }
+        answer(rpc, outcome)
+    }
+
+    async fn live(
+        &self,
+        begin: impl FnOnce(&Engine) -> Result<Option<LifeCall>, Error> + Send + 'static,
+    ) -> Result<Result<(), Error>, Lost> {
+        let engine = self.engine.clone();
+        let call = match self.readers.run(move || begin(&engine)).await? {
+            Ok(Some(call)) => call,
+            other => return Ok(other.map(drop)),
+        };
+        // Not cut short by a client that leaves: half a request would be none.
+        let sent = tokio::spawn(call.send()).await.map_err(|_| Lost)?;
+        Ok(match sent {
+            Ok(answer) => answer.wait().await,
+            Err(error) => Err(error),
+        })
+    }
+
+    /// Runs a command in a container. It ends with its client.
+    pub(crate) async fn command(
+        &self,
+        rpc: &'static str,
+        of: String,
+        begin: impl FnOnce(&Engine) -> Result<ExecSync, Error> + Send + 'static,
+    ) -> Result<ExecOutput, Status> {
+        let _under_way = self.permit(rpc).await?;
+        let engine = self.engine.clone();
+        let started = Instant::now();
+        let outcome = match self.readers.run(move || begin(&engine)).await {
+            Err(Lost) => return answer(rpc, Err(Lost)),
+            Ok(Ok(command)) => command.finish().await,
+            Ok(Err(error)) => Err(error),
+        };
+        if let Err(error) = &outcome {
+            debug!(of, %error, took = ?started.elapsed(), "{rpc} failed");
+        }
+        answer(rpc, Ok(outcome))
     }
 
     async fn permit(&self, rpc: &'static str) -> Result<OwnedSemaphorePermit, Status> {
@@ -117,10 +250,43 @@ impl Work {
     }
 }
 
-async fn answer<T>(rpc: &str, work: JoinHandle<Result<T, Error>>) -> Result<T, Status> {
-    match work.await {
+fn answer<T>(rpc: &str, outcome: Result<Result<T, Error>, Lost>) -> Result<T, Status> {
+    match outcome {
         Ok(outcome) => outcome.map_err(status::of),
-        Err(error) => Err(status::lost(rpc, &error)),
+        Err(Lost) => Err(status::lost(rpc)),
+    }
+}
+
+/// The log line of a change that ends with its client: it is written in any case.
+struct Line {
+    rpc: &'static str,
+    of: String,
+    started: Instant,
+    written: bool,
+}
+
+impl Line {
+    fn new(rpc: &'static str, of: String) -> Self {
+        Self {
+            rpc,
+            of,
+            started: Instant::now(),
+            written: false,
+        }
+    }
+
+    fn end(&mut self, outcome: &Result<(), Error>) {
+        self.written = true;
+        log(self.rpc, &self.of, self.started, outcome);
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        if !self.written {
+            let took = self.started.elapsed();
+            info!(of = self.of, ?took, "{}: its client has left", self.rpc);
+        }
     }
 }
 

@@ -515,3 +515,21 @@ fn a_container_needs_a_pod_and_an_image_that_exist() {
         );
     });
 }
+
+#[test]
+fn a_start_that_is_asked_again_succeeds_while_the_container_runs() {
+    world(async |world| {
+        let pod = world.pod("a").await;
+        let id = world.run(&pod, world.config("c", &["sleep", "1000"])).await;
+        world.start(&id).await.unwrap();
+        // Two at once: one of them finds it running, or on its way.
+        let twice = world.create(&pod, world.config("d", &["sleep", "1000"]));
+        let twice = twice.await.unwrap();
+        let (one, other) = tokio::join!(world.start(&twice), world.start(&twice));
+        one.unwrap();
+        other.unwrap();
+        world.stop(&id, 0).await.unwrap();
+        let refused = world.start(&id).await.unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::FailedPrecondition);
+    });
+}

@@ -56,10 +56,12 @@ fn a_program_that_is_not_there_is_named() {
     world(async |world| {
         let pod = world.pod("a").await;
         let id = world.run(&pod, world.config("c", &["sleep", "1000"])).await;
-        match world.exec(&id, &["no-such-program"], 10).await {
-            Ok(answer) => assert_eq!(answer.exit_code, 127),
-            Err(status) => assert!(status.message().contains("no-such-program"), "{status:?}"),
-        }
+        let refused = world.exec(&id, &["no-such-program"], 10).await;
+        let status = refused.unwrap_err();
+        assert_eq!(status.code(), Code::InvalidArgument);
+        let expected = format!("exec in container {id}: ");
+        assert!(status.message().starts_with(&expected), "{status:?}");
+        assert!(status.message().contains("no-such-program"), "{status:?}");
         let empty = world.exec(&id, &[], 10).await.unwrap_err();
         assert_eq!(empty.code(), Code::InvalidArgument);
         assert!(empty.message().contains("cmd"), "{empty:?}");
@@ -91,15 +93,30 @@ fn only_a_running_container_takes_commands() {
 }
 
 #[test]
-fn output_beyond_16_mib_is_discarded_and_the_command_ends_well() {
+fn output_beyond_what_a_client_takes_is_discarded_and_the_command_ends_well() {
     world(async |world| {
         let pod = world.pod("a").await;
         let id = world.run(&pod, world.config("c", &["sleep", "1000"])).await;
-        let script = "head -c 20971520 /dev/zero; head -c 1048576 /dev/zero >&2";
-        let answer = world.exec(&id, &["sh", "-c", script], 60).await.unwrap();
-        assert_eq!(answer.stdout.len(), 16 << 20);
-        assert_eq!(answer.stderr.len(), 1 << 20);
+        // What kubelet and crictl accept.
+        let mut client = world.runtime().max_decoding_message_size(16 << 20);
+        let mut exec = async |script: &str| {
+            let request = cri::ExecSyncRequest {
+                container_id: id.clone(),
+                cmd: ["sh", "-c", script].map(str::to_owned).to_vec(),
+                timeout: 60,
+            };
+            client.exec_sync(request).await.unwrap().into_inner()
+        };
+        let both = "head -c 20971520 /dev/zero; head -c 20971520 /dev/zero >&2";
+        let answer = exec(both).await;
+        let kept = answer.stdout.len() + answer.stderr.len();
+        assert_eq!(answer.stdout.len(), answer.stderr.len());
+        assert!(kept < 16 << 20 && kept > 15 << 20, "{kept}");
         assert_eq!(answer.exit_code, 0);
+        let one = "head -c 20971520 /dev/zero; echo why >&2";
+        let answer = exec(one).await;
+        assert!(answer.stdout.len() > 15 << 20, "{}", answer.stdout.len());
+        assert_eq!(answer.stderr, b"why\n");
     });
 }
 

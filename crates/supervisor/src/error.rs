@@ -117,6 +117,15 @@ pub enum Error {
         /// The pod's directory.
         dir: PathBuf,
     },
+    /// The supervisor is there and says nothing: it is stopped, or the kernel holds it. What it was
+    /// asked for may still happen.
+    #[error("the supervisor of pod {} has not answered for {seconds} s", .dir.display())]
+    Silent {
+        /// The pod's directory.
+        dir: PathBuf,
+        /// How long it was waited for.
+        seconds: u64,
+    },
     /// The other side of the socket does not speak the protocol.
     #[error("supervisor protocol: {reason}")]
     Protocol {
@@ -136,6 +145,20 @@ impl Error {
     #[must_use]
     pub fn is_gone(&self) -> bool {
         matches!(self, Self::Gone { .. })
+    }
+
+    /// Is there a supervisor that does not answer? It tells nothing of the pod's state.
+    #[must_use]
+    pub fn is_silent(&self) -> bool {
+        matches!(self, Self::Silent { .. })
+    }
+
+    /// A supervisor that has not answered for so long.
+    pub fn silent(dir: &std::path::Path, limit: std::time::Duration) -> Self {
+        Self::Silent {
+            dir: dir.to_owned(),
+            seconds: limit.as_secs(),
+        }
     }
 
     /// A failed system call with its place, for `map_err`.

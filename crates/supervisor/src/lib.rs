@@ -45,8 +45,8 @@ mod stream;
 mod sys;
 
 pub use client::{
-    AttachEvent, AttachInput, AttachOutput, Attachment, Client, ExecSession, ExecStdio, Stream,
-    clean_after_death, launch,
+    ANSWER_LIMIT, AttachEvent, AttachInput, AttachOutput, Attachment, Call, Client, ExecSession,
+    ExecStdio, Stream, clean_after_death, launch, raise_open_files,
 };
 pub use error::{Error, Result};
 pub use info::SupervisorInfo;
@@ -56,3 +56,4 @@ pub use protocol::{
 pub use server::supervise;
 pub use setup::PodSetup;
 pub use state::{ContainerState, Status};
+pub use sys::process::trim_memory;

@@ -29,4 +29,8 @@ pub struct PodSetup {
     pub shm_size: u64,
     /// The cgroup of the supervisor and the pod's first process; `None` leaves them in the caller's.
     pub cgroup: Option<String>,
+    /// The soft limit of open files (RLIMIT_NOFILE) of the supervisor and its containers; `None`
+    /// leaves the caller's.
+    #[serde(default)]
+    pub open_files: Option<u64>,
 }

@@ -1,38 +1,51 @@
 //! StartContainer, StopContainer, RemoveContainer, ReopenContainerLog: one step of a
 //! container's life each. Stop and remove succeed on what is gone.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use super::exec::start_error;
+use supervisor::protocol::{Request, Response};
+use supervisor::{ANSWER_LIMIT, Call, Error as Failure};
+
 use super::{Container, ContainerState};
+use crate::ask::{Asked, Place, Purpose, ask};
 use crate::disk::Lock;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 
+const START: &str = "start container";
+const STOP: &str = "stop container";
+
 impl Engine {
-    /// Lets a created container's process run.
+    /// Lets a created container's process run; one that runs is fine, as the first try of a caller
+    /// who asks again may have started it.
     ///
     /// # Errors
-    /// An unknown container, one that is not in state created, or a program that cannot be
-    /// executed; the container is exited then, with the reason.
+    /// An unknown container, one that has ended, or a program that cannot be executed; the container
+    /// is exited then, with the reason.
     pub fn start_container(&self, id: &str) -> Result<()> {
-        let container = self.container(id)?;
-        if container.state != ContainerState::Created {
-            return Err(state_error("start", &container));
-        }
+        let Some(container) = self.startable(id)? else {
+            return Ok(());
+        };
         let mut supervisor = self.supervisor(&container.pod_id)?;
         supervisor
             .start(&container.id)
-            .map_err(|source| match source {
-                supervisor::Error::Start { message, exit_code } => {
-                    start_error(&container.id, message, exit_code)
-                }
-                source => Error::Supervisor {
-                    verb: "start container",
-                    id: container.id.clone(),
-                    source,
-                },
-            })
+            .map_err(|source| life_failed(START, container.id, source))
+    }
+
+    /// As [`Engine::start_container`], for a caller who does not wait on a thread. `None`: it runs.
+    ///
+    /// # Errors
+    /// As [`Engine::start_container`], and [`Error::Busy`].
+    pub fn start_call(&self, id: &str) -> Result<Option<LifeCall>> {
+        let Some(container) = self.startable(id)? else {
+            return Ok(None);
+        };
+        let request = Request::Start {
+            id: container.id.clone(),
+        };
+        self.life_call(START, container, request, ANSWER_LIMIT)
+            .map(Some)
     }
 
     /// Asks the container to end and kills it after `grace`. A container that has ended or does
@@ -41,24 +54,69 @@ impl Engine {
     /// # Errors
     /// An ambiguous id, or a supervisor that does not answer.
     pub fn stop_container(&self, id: &str, grace: Duration) -> Result<()> {
-        let Some(container) = self.container_if_any(id)? else {
+        let Some(container) = self.stoppable(id)? else {
             return Ok(());
         };
-        if matches!(
-            container.state,
-            ContainerState::Exited { .. } | ContainerState::Unknown
-        ) {
-            return Ok(());
-        }
         let mut supervisor = self.supervisor(&container.pod_id)?;
         match supervisor.stop(&container.id, container.stop_signal, grace) {
-            Err(error) if !error.is_not_found() => Err(Error::Supervisor {
-                verb: "stop container",
-                id: container.id,
-                source: error,
-            }),
+            Err(error) if !error.is_not_found() => Err(life_failed(STOP, container.id, error)),
             _ => Ok(()),
         }
+    }
+
+    /// As [`Engine::stop_container`], for a caller who does not wait on a thread. `None`: there is
+    /// nothing to stop.
+    ///
+    /// # Errors
+    /// As [`Engine::stop_container`], and [`Error::Busy`].
+    pub fn stop_call(&self, id: &str, grace: Duration) -> Result<Option<LifeCall>> {
+        let Some(container) = self.stoppable(id)? else {
+            return Ok(None);
+        };
+        let request = Request::Stop {
+            id: container.id.clone(),
+            signal: container.stop_signal,
+            timeout: grace,
+        };
+        let limit = grace.saturating_add(ANSWER_LIMIT);
+        self.life_call(STOP, container, request, limit).map(Some)
+    }
+
+    /// The container if it is to be started; `None` if it runs.
+    fn startable(&self, id: &str) -> Result<Option<Container>> {
+        let container = self.container(id)?;
+        match container.state {
+            ContainerState::Created => Ok(Some(container)),
+            ContainerState::Running { .. } => Ok(None),
+            _ => Err(state_error("start", &container)),
+        }
+    }
+
+    /// The container if it is there and has not ended.
+    fn stoppable(&self, id: &str) -> Result<Option<Container>> {
+        Ok(self.container_if_any(id)?.filter(|container| {
+            matches!(
+                container.state,
+                ContainerState::Created | ContainerState::Running { .. }
+            )
+        }))
+    }
+
+    fn life_call(
+        &self,
+        verb: &'static str,
+        container: Container,
+        request: Request,
+        limit: Duration,
+    ) -> Result<LifeCall> {
+        Ok(LifeCall {
+            verb,
+            place: self.calls().take(&container.pod_id, Purpose::Life)?,
+            dir: self.layout().pod(&container.pod_id),
+            id: container.id,
+            request,
+            limit,
+        })
     }
 
     /// Sends a signal to the container's first process.
@@ -110,6 +168,71 @@ impl Engine {
             ContainerState::Running { .. } => Ok(container),
             _ => Err(state_error(verb, &container)),
         }
+    }
+}
+
+/// A start or stop that its container's supervisor is about to be asked for.
+#[derive(Debug)]
+pub struct LifeCall {
+    verb: &'static str,
+    id: String,
+    dir: PathBuf,
+    request: Request,
+    limit: Duration,
+    place: Place,
+}
+
+impl LifeCall {
+    /// Hands the request over. It is carried out from then on, whoever waits for it.
+    ///
+    /// # Errors
+    /// A supervisor that is gone, or takes nothing.
+    pub async fn send(self) -> Result<LifeAnswer> {
+        match ask(&self.dir, &self.request, Vec::new(), self.place).await {
+            Ok(asked) => Ok(LifeAnswer {
+                verb: self.verb,
+                id: self.id,
+                limit: self.limit,
+                asked,
+            }),
+            Err(source) => Err(life_failed(self.verb, self.id, source)),
+        }
+    }
+}
+
+/// A start or stop that is under way.
+#[derive(Debug)]
+pub struct LifeAnswer {
+    verb: &'static str,
+    id: String,
+    limit: Duration,
+    asked: Asked,
+}
+
+impl LifeAnswer {
+    /// Waits until the container's program runs, or until it has ended. A container that is removed
+    /// meanwhile has ended, too.
+    ///
+    /// # Errors
+    /// A program that cannot be executed, or a supervisor that is gone or silent.
+    pub async fn wait(mut self) -> Result<()> {
+        match self.asked.answer(Some(self.limit)).await {
+            Ok(Response::Done | Response::State(_)) => Ok(()),
+            Ok(other) => Err(life_failed(self.verb, self.id, Call::unexpected(&other))),
+            Err(error) if self.verb == STOP && error.is_not_found() => Ok(()),
+            Err(error) => Err(life_failed(self.verb, self.id, error)),
+        }
+    }
+}
+
+fn life_failed(verb: &'static str, id: String, source: Failure) -> Error {
+    match source {
+        Failure::Start { message, exit_code } => Error::Start {
+            id,
+            message,
+            exit_code: u8::try_from(exit_code).unwrap_or(u8::MAX),
+        },
+        source => Error::Supervisor { verb, id, source },
     }
 }
 

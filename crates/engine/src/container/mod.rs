@@ -4,6 +4,7 @@
 
 mod create;
 mod exec;
+mod exec_sync;
 mod life;
 mod query;
 pub(crate) mod record;
@@ -15,6 +16,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use exec::ExecOptions;
+pub use exec_sync::ExecSync;
+pub use life::{LifeAnswer, LifeCall};
 
 use crate::pod::NamespaceModes;
 
@@ -297,9 +300,9 @@ impl ContainerState {
 /// What an exec'd command left.
 #[derive(Debug, Clone, Default)]
 pub struct ExecOutput {
-    /// At most 16 MiB; the rest is discarded.
+    /// Its beginning: with stderr's a little less than 16 MiB; the rest is discarded.
     pub stdout: Vec<u8>,
-    /// At most 16 MiB; the rest is discarded.
+    /// Its beginning, as stdout's.
     pub stderr: Vec<u8>,
     /// 128 + signal if a signal ended it.
     pub exit_code: i32,

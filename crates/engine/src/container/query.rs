@@ -19,7 +19,17 @@ impl Engine {
         })
     }
 
-    pub(crate) fn container_if_any(&self, prefix: &str) -> Result<Option<Container>> {
+    /// The pod of a container, by the container's id or its unambiguous beginning; `None` if there
+    /// is no such container.
+    ///
+    /// # Errors
+    /// An ambiguous beginning, or directories that cannot be read.
+    pub fn pod_of_container(&self, id: &str) -> Result<Option<String>> {
+        Ok(self.container_place(id)?.map(|(pod, _)| pod))
+    }
+
+    /// Pod and full id of a container.
+    fn container_place(&self, prefix: &str) -> Result<Option<(String, String)>> {
         if prefix.is_empty() {
             return Err(Error::invalid("container_id", "must not be empty"));
         }
@@ -35,7 +45,11 @@ impl Engine {
         let Some(id) = resolve_prefix("container", prefix, ids)? else {
             return Ok(None);
         };
-        let Some((pod, id)) = places.into_iter().find(|(_, candidate)| *candidate == id) else {
+        Ok(places.into_iter().find(|(_, candidate)| *candidate == id))
+    }
+
+    pub(crate) fn container_if_any(&self, prefix: &str) -> Result<Option<Container>> {
+        let Some((pod, id)) = self.container_place(prefix)? else {
             return Ok(None);
         };
         let bundle = self.layout().container(&pod, &id);

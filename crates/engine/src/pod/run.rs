@@ -166,6 +166,7 @@ impl<'a> Making<'a> {
             sysctls: self.sysctls(),
             shm_size: self.engine.config().runtime.shm_size,
             cgroup: Some(format!("{}/crio-{}", self.record.cgroup, self.record.id)),
+            open_files: None,
         };
         let (_client, info) =
             supervisor::launch(self.engine.runtime_program(), &setup).map_err(|source| {

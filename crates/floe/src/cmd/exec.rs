@@ -53,7 +53,7 @@ pub(crate) fn run(engine: &Engine, args: &Args) -> Result<ExitCode, Failure> {
     let session = engine
         .exec(&container.id, &args.command, None, &options, stdio)
         .map_err(|error| {
-            let code = if let engine::Error::Start { exit_code, .. } = &error {
+            let code = if let engine::Error::Exec { exit_code, .. } = &error {
                 *exit_code
             } else {
                 crate::FAILED

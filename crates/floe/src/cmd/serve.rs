@@ -35,6 +35,9 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         config.api.listen.clone_from(listen);
     }
     let options = ServeOptions::from_config(&config);
+    if let Err(error) = engine::raise_open_files() {
+        warn!(%error, "fewer calls can be under way at once");
+    }
     let engine = Engine::open(config)?;
     let found = engine.recover()?;
     info!(

@@ -6,7 +6,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
-use super::{Client, lost, unexpected};
+use rustix::net::sockopt::Timeout;
+
+use super::{Client, lost, set_limit, unexpected};
 use crate::error::{Error, Result};
 use crate::frame::{Inbox, send_all};
 use crate::protocol::{AttachOptions, Request, Response};
@@ -69,7 +71,12 @@ impl Client {
             Response::Done => {}
             other => return Err(unexpected(&other)),
         }
-        let Self { socket, inbox, dir } = self;
+        let Self {
+            socket, inbox, dir, ..
+        } = self;
+        // Output comes when there is some, and a container that is slow slows its writer down.
+        set_limit(&socket, Timeout::Recv, None, &dir)?;
+        set_limit(&socket, Timeout::Send, None, &dir)?;
         let twin = socket
             .try_clone()
             .map_err(Error::io("duplicate the socket of", &dir))?;
@@ -148,7 +155,7 @@ impl AttachOutput {
                     });
                 }
                 Ok(_) => {}
-                Err(error) => return Err(lost("receive from", &self.dir, error)),
+                Err(error) => return Err(lost("receive from", &self.dir, None, error)),
             }
         }
     }
@@ -190,7 +197,7 @@ impl AttachInput {
     }
 
     fn packet(&mut self, kind: Kind, payload: &[u8]) -> Result<()> {
-        let failed = |error| lost("send to", &self.dir, error);
+        let failed = |error| lost("send to", &self.dir, None, error);
         send_all(&self.socket, &stream::header(kind, payload.len()), &[]).map_err(failed)?;
         send_all(&self.socket, payload, &[]).map_err(failed)
     }

@@ -75,7 +75,9 @@ impl Client {
         if console.is_none() && wire != ExecWire::Fds {
             return Err(Error::protocol("no terminal came with the answer to exec"));
         }
-        let Self { socket, inbox, dir } = self;
+        let Self {
+            socket, inbox, dir, ..
+        } = self;
         Ok(ExecSession {
             console,
             pid,
@@ -98,7 +100,7 @@ impl ExecSession {
         if let Some(exit) = arrived.exit {
             return Ok(exit);
         }
-        match receive(&self.socket, &mut arrived.inbox, &self.dir)? {
+        match receive(&self.socket, &mut arrived.inbox, &self.dir, None)? {
             Response::ExecExited(exit) => Ok(*arrived.exit.insert(exit)),
             Response::Failed(error) => Err(error),
             other => Err(unexpected(&other)),

@@ -2,16 +2,17 @@
 //! session), which holds none of the caller's files but the first connection and its log.
 
 use std::fs::OpenOptions;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 
 use runtime::cgroup::Cgroup;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use super::{Client, unexpected};
+use super::{ANSWER_LIMIT, Client, unexpected, wait_readable};
 use crate::error::{Error, Result};
 use crate::info::{LOG_FILE, SupervisorInfo};
 use crate::protocol::{Request, Response};
@@ -33,24 +34,29 @@ pub fn launch(program: &Path, setup: &PodSetup) -> Result<(Client, SupervisorInf
         .mode(0o600)
         .open(&log_path)
         .map_err(Error::io("open", &log_path))?;
-    let mut client = Client::over(ours, &setup.dir);
-    // Before there is anybody to read it: the program needs it first of all.
-    client.send(&Request::SetUp(Box::new(setup.clone())), &[])?;
+    let mut client = Client::over(ours, &setup.dir, ANSWER_LIMIT);
+    let mut setup = setup.clone();
+    setup.open_files = setup.open_files.or_else(super::open_files::of_supervisors);
     // What runs before a container's program must not be a way to overwrite this program's file.
     let file = runtime::read_only_program(program).map_err(|error| Error::Launch {
         program: program.to_owned(),
         reason: error.to_string(),
     })?;
-    let status = Command::new(format!("/proc/self/fd/{}", file.as_raw_fd()))
+    let mut command = Command::new(format!("/proc/self/fd/{}", file.as_raw_fd()));
+    command
         .arg0(program)
         .arg("supervise")
         .arg(&setup.id)
         .env_clear()
         .stdin(OwnedFd::from(theirs))
         .stdout(Stdio::null())
-        .stderr(log)
-        .status()
-        .map_err(Error::io("execute", program))?;
+        .stderr(log);
+    let mut starter = Starter(command.spawn().map_err(Error::io("execute", program))?);
+    // Our copy of its connection: its end must be seen.
+    drop(command);
+    // A program that ends at once says why in its log.
+    let sent = client.send(&Request::SetUp(Box::new(setup.clone())), &[]);
+    let status = starter.end(&setup.dir)?;
     if !status.success() {
         let reason = format!("{status} (see {})", log_path.display());
         return Err(Error::Launch {
@@ -58,12 +64,39 @@ pub fn launch(program: &Path, setup: &PodSetup) -> Result<(Client, SupervisorInf
             reason,
         });
     }
-    match client.answer() {
+    match sent.and_then(|()| client.answer(Some(ANSWER_LIMIT))) {
         Ok(Response::Ready(info)) => Ok((client, info)),
         Ok(other) => Err(unexpected(&other)),
         Err(error) => {
-            remove_cgroup(setup, client);
+            remove_cgroup(&setup, client);
             Err(error)
+        }
+    }
+}
+
+/// The process that was executed: it ends once the supervisor, its child, is on its own. Nobody's
+/// pod hangs on it, so it is killed and reaped when dropped before its end.
+struct Starter(Child);
+
+impl Starter {
+    fn end(&mut self, dir: &Path) -> Result<ExitStatus> {
+        let failed = |operation| Error::io::<std::io::Error>(operation, "floe-runtime supervise");
+        let pid = Pid::from_child(&self.0);
+        let process = pidfd_open(pid, PidfdFlags::empty())
+            .map_err(|error| failed("open the pidfd of")(error.into()))?;
+        match wait_readable(process.as_fd(), ANSWER_LIMIT).map_err(failed("wait for"))? {
+            true => self.0.wait().map_err(failed("reap")),
+            false => Err(Error::silent(dir, ANSWER_LIMIT)),
+        }
+    }
+}
+
+impl Drop for Starter {
+    fn drop(&mut self) {
+        // One that has ended is reaped already, and this does nothing.
+        if matches!(self.0.try_wait(), Ok(None)) {
+            let _ = self.0.kill();
+            let _ = self.0.try_wait();
         }
     }
 }
@@ -72,7 +105,7 @@ pub fn launch(program: &Path, setup: &PodSetup) -> Result<(Client, SupervisorInf
 fn remove_cgroup(setup: &PodSetup, mut client: Client) {
     let Some(path) = &setup.cgroup else { return };
     // Its end is the end of the connection.
-    let _ = client.answer();
+    let _ = client.answer(Some(ANSWER_LIMIT));
     if let Ok(cgroup) = Cgroup::open(path) {
         // The error that is on its way says why; the pod's removal tries again.
         let _ = cgroup.delete();

@@ -1,17 +1,24 @@
 //! The client of a pod's supervisor: one blocking connection, one request at a time. Open more
 //! connections for requests that wait (stop, wait, exec, attach). Dropping a client never harms
 //! a container; dropping an [`ExecSession`] kills its command.
+//!
+//! A supervisor may be stopped, or held by the kernel for minutes. Every step has a limit then,
+//! after which it is [`Error::Silent`] and the client of no more use: what comes later answers
+//! nobody. [`Call`] is for those who must not block a thread at all.
 
 mod attach;
+mod call;
 mod exec;
 mod launch;
+mod open_files;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 
 use crate::address;
 use crate::error::{Error, Result};
@@ -21,8 +28,14 @@ use crate::protocol::{CreateContainer, CreatedInfo, Request, Response};
 use crate::state::{ContainerState, remove_file};
 
 pub use attach::{AttachEvent, AttachInput, AttachOutput, Attachment, Stream};
+pub use call::Call;
 pub use exec::{ExecSession, ExecStdio};
 pub use launch::launch;
+pub use open_files::raise_open_files;
+
+/// How long a supervisor may take to accept a client, to take a request, and to answer one that
+/// waits for nothing but work: kubelet gives up after two minutes.
+pub const ANSWER_LIMIT: Duration = Duration::from_secs(90);
 
 /// A connection to a pod's supervisor.
 #[derive(Debug)]
@@ -30,6 +43,7 @@ pub struct Client {
     socket: UnixStream,
     inbox: Inbox,
     dir: PathBuf,
+    limit: Duration,
 }
 
 impl Client {
@@ -38,15 +52,25 @@ impl Client {
     /// # Errors
     /// [`Error::Gone`] if none listens there.
     pub fn connect(dir: &Path) -> Result<Self> {
-        let socket = address::connect(dir)?;
-        Ok(Self::over(socket, dir))
+        Self::connect_within(dir, ANSWER_LIMIT)
     }
 
-    fn over(socket: UnixStream, dir: &Path) -> Self {
+    /// As [`Client::connect`], for a client that waits at most `limit` where others wait
+    /// [`ANSWER_LIMIT`].
+    ///
+    /// # Errors
+    /// As [`Client::connect`], and [`Error::Silent`].
+    pub fn connect_within(dir: &Path, limit: Duration) -> Result<Self> {
+        let socket = address::connect(dir, limit)?;
+        Ok(Self::over(socket, dir, limit))
+    }
+
+    fn over(socket: UnixStream, dir: &Path, limit: Duration) -> Self {
         Self {
             socket,
             inbox: Inbox::default(),
             dir: dir.to_owned(),
+            limit,
         }
     }
 
@@ -90,11 +114,12 @@ impl Client {
     /// # Errors
     /// An unknown container.
     pub fn stop(&mut self, id: &str, signal: i32, timeout: Duration) -> Result<ContainerState> {
-        self.state(&Request::Stop {
+        let request = Request::Stop {
             id: id.to_owned(),
             signal,
             timeout,
-        })
+        };
+        self.state(&request, timeout.checked_add(self.limit))
     }
 
     /// Forgets a container and removes its cgroup with every process left in it. The log stays.
@@ -113,7 +138,7 @@ impl Client {
     /// # Errors
     /// An unknown container, also one that is deleted meanwhile.
     pub fn wait(&mut self, id: &str) -> Result<ContainerState> {
-        self.state(&Request::Wait { id: id.to_owned() })
+        self.state(&Request::Wait { id: id.to_owned() }, None)
     }
 
     /// Opens the container's log anew, after it was renamed away; the new file exists on return.
@@ -179,14 +204,20 @@ impl Client {
                 "no process descriptor came with the answer to shutdown",
             ));
         };
-        wait_readable(process.as_fd()).map_err(Error::io(
-            "wait for the end of the supervisor of",
-            &self.dir,
-        ))
+        match wait_readable(process.as_fd(), self.limit) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Error::silent(&self.dir, self.limit)),
+            Err(error) => Err(Error::io(
+                "wait for the end of the supervisor of",
+                &self.dir,
+            )(error)),
+        }
     }
 
-    fn state(&mut self, request: &Request) -> Result<ContainerState> {
-        match self.call(request)? {
+    /// `limit`: for the answer; `None` waits for ever.
+    fn state(&mut self, request: &Request, limit: Option<Duration>) -> Result<ContainerState> {
+        self.send(request, &[])?;
+        match self.answer(limit)? {
             Response::State(state) => Ok(state),
             other => Err(unexpected(&other)),
         }
@@ -205,16 +236,18 @@ impl Client {
 
     fn call_with(&mut self, request: &Request, fds: &[BorrowedFd<'_>]) -> Result<Response> {
         self.send(request, fds)?;
-        self.answer()
+        self.answer(Some(self.limit))
     }
 
     fn send(&mut self, request: &Request, fds: &[BorrowedFd<'_>]) -> Result<()> {
         let bytes = encode(request)?;
-        send_all(&self.socket, &bytes, fds).map_err(|error| lost("send to", &self.dir, error))
+        set_limit(&self.socket, Timeout::Send, Some(self.limit), &self.dir)?;
+        send_all(&self.socket, &bytes, fds)
+            .map_err(|error| lost("send to", &self.dir, Some(self.limit), error))
     }
 
-    fn answer(&mut self) -> Result<Response> {
-        match receive(&self.socket, &mut self.inbox, &self.dir)? {
+    fn answer(&mut self, limit: Option<Duration>) -> Result<Response> {
+        match receive(&self.socket, &mut self.inbox, &self.dir, limit)? {
             Response::Failed(error) => Err(error),
             response => Ok(response),
         }
@@ -227,7 +260,13 @@ impl Client {
 
 /// The next answer on a connection, and not a byte more: what comes after it is still to be seen
 /// by poll(2), as [`ExecSession`]'s `AsFd` promises.
-fn receive(socket: &UnixStream, inbox: &mut Inbox, dir: &Path) -> Result<Response> {
+fn receive(
+    socket: &UnixStream,
+    inbox: &mut Inbox,
+    dir: &Path,
+    limit: Option<Duration>,
+) -> Result<Response> {
+    set_limit(socket, Timeout::Recv, limit, dir)?;
     let mut scratch = [0; 4096];
     loop {
         if let Some(response) = inbox.message()? {
@@ -241,20 +280,35 @@ fn receive(socket: &UnixStream, inbox: &mut Inbox, dir: &Path) -> Result<Respons
                 });
             }
             Ok(_) => {}
-            Err(error) => return Err(lost("receive from", dir, error)),
+            Err(error) => return Err(lost("receive from", dir, limit, error)),
         }
     }
 }
 
-/// A socket's failure: the end of the other side has its own name.
-fn lost(operation: &'static str, dir: &Path, error: std::io::Error) -> Error {
-    use std::io::ErrorKind::{BrokenPipe, ConnectionReset};
-    if matches!(error.kind(), BrokenPipe | ConnectionReset) {
-        return Error::Gone {
+/// How long a blocking socket waits; a limit of zero would mean none to the kernel.
+fn set_limit(socket: &UnixStream, id: Timeout, limit: Option<Duration>, dir: &Path) -> Result<()> {
+    let limit = limit.map(|limit| limit.clamp(Duration::from_millis(1), LONGEST));
+    set_socket_timeout(socket, id, limit).map_err(Error::io("set limit of", dir.join(SOCKET_FILE)))
+}
+
+/// The longest limit that the kernel's clock ticks can count everywhere.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// A socket's failure: the end of the other side has its own name, and so has its silence.
+fn lost(
+    operation: &'static str,
+    dir: &Path,
+    limit: Option<Duration>,
+    error: std::io::Error,
+) -> Error {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionReset, WouldBlock};
+    match error.kind() {
+        BrokenPipe | ConnectionReset => Error::Gone {
             dir: dir.to_owned(),
-        };
+        },
+        WouldBlock => Error::silent(dir, limit.unwrap_or_default()),
+        _ => Error::io(operation, dir.join(SOCKET_FILE))(error),
     }
-    Error::io(operation, dir.join(SOCKET_FILE))(error)
 }
 
 fn unexpected(response: &Response) -> Error {
@@ -270,10 +324,17 @@ fn unexpected(response: &Response) -> Error {
     Error::protocol(format!("{what:?} does not answer the request"))
 }
 
-fn wait_readable(fd: BorrowedFd<'_>) -> std::io::Result<()> {
+/// Was it readable before the limit was over?
+fn wait_readable(fd: BorrowedFd<'_>, limit: Duration) -> std::io::Result<bool> {
+    let until = Instant::now() + limit;
     loop {
-        match poll(&mut [PollFd::from_borrowed_fd(fd, PollFlags::IN)], None) {
-            Ok(_) => return Ok(()),
+        let left = Timespec::try_from(until.saturating_duration_since(Instant::now()))
+            .map_err(std::io::Error::other)?;
+        match poll(
+            &mut [PollFd::from_borrowed_fd(fd, PollFlags::IN)],
+            Some(&left),
+        ) {
+            Ok(ready) => return Ok(ready > 0),
             Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }

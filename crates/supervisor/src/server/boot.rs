@@ -6,7 +6,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use runtime::cgroup::Cgroup;
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::fcntl_dupfd_cloexec;
-use rustix::process::{chdir, getpid, set_child_subreaper, setsid, umask};
+use rustix::process::{
+    Resource, Rlimit, chdir, getpid, getrlimit, set_child_subreaper, setrlimit, setsid, umask,
+};
 use rustix::stdio::{dup2_stdin, dup2_stdout, stdin};
 use rustix::thread::set_name;
 
@@ -51,6 +53,19 @@ pub(super) fn receive_setup(connection: &OwnedFd) -> Result<Option<PodSetup>> {
             }
         }
     }
+}
+
+/// Sets how many files the supervisor and its containers may have open.
+pub(super) fn limit_open_files(setup: &PodSetup) -> Result<()> {
+    let Some(current) = setup.open_files else {
+        return Ok(());
+    };
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let limit = Rlimit {
+        current: Some(maximum.map_or(current, |maximum| current.min(maximum))),
+        maximum,
+    };
+    setrlimit(Resource::Nofile, limit).map_err(Error::io("set", "RLIMIT_NOFILE"))
 }
 
 /// Leaves the starter: a new session, a new parent, and the cgroup that is made for the pod. The

@@ -97,6 +97,7 @@ fn run(connection: OwnedFd) -> Result<()> {
         return Ok(());
     };
     let stands = pod::validate(&setup)
+        .and_then(|()| boot::limit_open_files(&setup))
         .and_then(|()| boot::leave_starter(&setup))
         .and_then(|()| boot::become_supervisor())
         .and_then(|oom_score_adj| Supervisor::set_up(&setup, oom_score_adj));

@@ -163,7 +163,7 @@ pub(crate) fn ended_child() -> Option<i32> {
 }
 
 /// Gives memory that is free in the allocator back to the kernel.
-pub(crate) fn trim_memory() {
+pub fn trim_memory() {
     // SAFETY: no precondition.
     unsafe { libc::malloc_trim(0) };
 }
