@@ -42,6 +42,11 @@ fn within<T>(limit: Duration, message: T) -> Request<T> {
     request
 }
 
+/// The client's own end of waiting: tonic's client calls it CANCELLED when it is the first to see.
+fn gave_up(status: &Status) -> bool {
+    matches!(status.code(), Code::DeadlineExceeded | Code::Cancelled)
+}
+
 fn exec_request(id: &str, command: &[&str], timeout: i64) -> cri::ExecSyncRequest {
     cri::ExecSyncRequest {
         container_id: id.to_owned(),
@@ -166,7 +171,7 @@ fn a_command_whose_client_has_left_is_killed() {
         let request = exec_request(&id, &["sleep", &time], 0);
         let request = within(Duration::from_millis(300), request);
         let late: Status = world.runtime().exec_sync(request).await.unwrap_err();
-        assert_eq!(late.code(), Code::DeadlineExceeded);
+        assert!(gave_up(&late), "{late:?}");
         world.until("it is killed", async || count(0).await).await;
         world.exec(&id, &["true"], 10).await.unwrap();
     });
@@ -229,7 +234,8 @@ fn a_supervisor_that_is_held_delays_its_own_pod_only_and_its_pod_stays_ready() {
         }
         while let Some(outcomes) = calls.join_next().await {
             for outcome in outcomes.unwrap() {
-                assert_eq!(outcome.unwrap_err().code(), Code::DeadlineExceeded);
+                let status = outcome.unwrap_err();
+                assert!(gave_up(&status), "{status:?}");
             }
         }
         node_answers(world, "other").await;
