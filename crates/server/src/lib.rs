@@ -15,6 +15,7 @@
 //! | `work.rs` | running engine calls, and the log line of each change |
 //! | `pool.rs`, `turns.rs` | threads for blocking calls, and each pod's share of them |
 //! | `node.rs` | what the runtime says of itself |
+//! | `authority/` | clients that send any `:authority` |
 //! | `socket.rs`, `notify.rs` | the socket, and systemd's ready protocol |
 
 #![cfg_attr(
@@ -22,6 +23,7 @@
     allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")
 )]
 
+mod authority;
 mod chunks;
 mod convert;
 mod deadline;
@@ -42,12 +44,14 @@ use cri::image_service_server::ImageServiceServer;
 use cri::runtime_service_server::RuntimeServiceServer;
 use engine::{Config, Engine};
 use tokio::sync::oneshot;
+use tokio_stream::StreamExt;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 use tracing::{info, warn};
 
 pub use socket::Error as SocketError;
 
+use authority::AnyAuthority;
 use deadline::Deadline;
 use image_service::ImageServer;
 use runtime_service::RuntimeServer;
@@ -136,7 +140,10 @@ pub async fn serve(
         .max_concurrent_streams(STREAMS)
         .add_service(Deadline(runtime))
         .add_service(Deadline(images))
-        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop);
+        .serve_with_incoming_shutdown(
+            UnixListenerStream::new(listener).map(|client| client.map(AnyAuthority::new)),
+            stop,
+        );
     tokio::select! {
         served = served => served.map_err(|source| Error::Serve { listen: options.listen, source }),
         () = enough(ended, &work, options.grace) => Ok(()),
