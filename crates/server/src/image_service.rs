@@ -6,8 +6,8 @@ use tracing::debug;
 
 use crate::chunks::{Chunks, chunks};
 use crate::convert::image;
-use crate::status;
 use crate::work::Work;
+use crate::{refusal, status};
 
 /// The image service of one engine.
 #[derive(Debug)]
@@ -57,6 +57,7 @@ impl cri::image_service_server::ImageService for ImageServer {
     ) -> Result<Response<cri::ImageStatusResponse>, Status> {
         let request = request.into_inner();
         let name = image::name("image", request.image).map_err(status::of)?;
+        refusal::about(&name);
         let found = self
             .work
             .read_disk("ImageStatus", move |engine| engine.find_image(&name));
@@ -84,7 +85,7 @@ impl cri::image_service_server::ImageService for ImageServer {
         let request = image::pull_request(request.into_inner()).map_err(status::of)?;
         let engine = self.work.engine().clone();
         let name = request.image.clone();
-        debug!(image = name, "PullImage begins");
+        debug!(image = status::brief(&name), "PullImage begins");
         let pull = async move { engine.pull_image(request).await };
         let image_ref = self.work.change_async("PullImage", name, pull).await?;
         Ok(Response::new(cri::PullImageResponse { image_ref }))
@@ -97,7 +98,9 @@ impl cri::image_service_server::ImageService for ImageServer {
         let name = image::name("image", request.into_inner().image).map_err(status::of)?;
         let of = name.clone();
         let remove = move |engine: &Engine| engine.remove_image(&name);
-        self.work.change("RemoveImage", of, "images", remove).await?;
+        self.work
+            .change("RemoveImage", of, "images", remove)
+            .await?;
         Ok(Response::new(cri::RemoveImageResponse {}))
     }
 

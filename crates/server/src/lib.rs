@@ -11,6 +11,8 @@
 //! | `runtime_service.rs`, `image_service.rs` | the RPCs of one service each |
 //! | `convert/` | CRI's types to the engine's and back, a file per noun |
 //! | `status.rs` | errors to gRPC codes |
+//! | `refusal.rs` | the log line of each request that is refused |
+//! | `deadline.rs` | the client's deadline |
 //! | `chunks.rs` | lists in parts, for the Stream… RPCs |
 //! | `work.rs` | running engine calls, and the log line of each change |
 //! | `pool.rs`, `turns.rs` | threads for blocking calls, and each pod's share of them |
@@ -31,6 +33,7 @@ mod image_service;
 mod node;
 mod notify;
 mod pool;
+mod refusal;
 mod runtime_service;
 mod socket;
 mod status;
@@ -54,6 +57,7 @@ pub use socket::Error as SocketError;
 use authority::AnyAuthority;
 use deadline::Deadline;
 use image_service::ImageServer;
+use refusal::Refusals;
 use runtime_service::RuntimeServer;
 use socket::Socket;
 use work::Work;
@@ -138,8 +142,8 @@ pub async fn serve(
     notify::send("READY=1");
     let served = Server::builder()
         .max_concurrent_streams(STREAMS)
-        .add_service(Deadline(runtime))
-        .add_service(Deadline(images))
+        .add_service(Refusals(Deadline(runtime)))
+        .add_service(Refusals(Deadline(images)))
         .serve_with_incoming_shutdown(
             UnixListenerStream::new(listener).map(|client| client.map(AnyAuthority::new)),
             stop,

@@ -10,7 +10,7 @@ use tonic::{Request, Response, Status};
 use crate::chunks::{Chunks, chunks};
 use crate::convert::{self, container, pod, stats};
 use crate::work::Work;
-use crate::{node, status};
+use crate::{node, refusal, status};
 
 /// The runtime service of one engine.
 #[derive(Debug)]
@@ -61,6 +61,7 @@ impl RuntimeServer {
 
 /// An id of a request, which must be there.
 fn id(field: &str, id: String) -> Result<String, Status> {
+    refusal::about(&id);
     convert::not_empty(field, id).map_err(status::of)
 }
 
@@ -118,10 +119,15 @@ impl RuntimeService for RuntimeServer {
         &self,
         request: Request<cri::RunPodSandboxRequest>,
     ) -> Result<Response<cri::RunPodSandboxResponse>, Status> {
-        let spec = pod::spec(request.into_inner()).map_err(status::of)?;
+        let request = request.into_inner();
+        refusal::about(&pod::asked_name(&request));
+        let spec = pod::spec(request).map_err(status::of)?;
         let of = pod::label(&spec);
         let run = move |engine: &Engine| engine.run_pod(spec);
-        let pod_sandbox_id = self.work.change("RunPodSandbox", of.clone(), &of, run).await?;
+        let pod_sandbox_id = self
+            .work
+            .change("RunPodSandbox", of.clone(), &of, run)
+            .await?;
         Ok(Response::new(cri::RunPodSandboxResponse { pod_sandbox_id }))
     }
 
@@ -132,7 +138,9 @@ impl RuntimeService for RuntimeServer {
         let pod = id("pod_sandbox_id", request.into_inner().pod_sandbox_id)?;
         let (of, object) = (pod.clone(), pod.clone());
         let stop = move |engine: &Engine| engine.stop_pod(&pod);
-        self.work.change("StopPodSandbox", of, &object, stop).await?;
+        self.work
+            .change("StopPodSandbox", of, &object, stop)
+            .await?;
         Ok(Response::new(cri::StopPodSandboxResponse {}))
     }
 
@@ -305,9 +313,8 @@ impl RuntimeService for RuntimeServer {
         let request = request.into_inner();
         let id = id("container_id", request.container_id)?;
         let limit = Some(seconds("timeout", request.timeout)?).filter(|limit| !limit.is_zero());
-        let of = id.clone();
         let exec = move |engine: &Engine| engine.exec_sync(&id, &request.cmd, limit);
-        let output = self.work.command("ExecSync", of, exec).await?;
+        let output = self.work.command("ExecSync", exec).await?;
         Ok(Response::new(cri::ExecSyncResponse {
             stdout: output.stdout,
             stderr: output.stderr,
@@ -365,43 +372,49 @@ impl RuntimeService for RuntimeServer {
 
     async fn update_pod_sandbox_resources(
         &self,
-        _: Request<cri::UpdatePodSandboxResourcesRequest>,
+        request: Request<cri::UpdatePodSandboxResourcesRequest>,
     ) -> Result<Response<cri::UpdatePodSandboxResourcesResponse>, Status> {
+        refusal::about(&request.into_inner().pod_sandbox_id);
         Err(status::unimplemented("UpdatePodSandboxResources"))
     }
 
     async fn checkpoint_container(
         &self,
-        _: Request<cri::CheckpointContainerRequest>,
+        request: Request<cri::CheckpointContainerRequest>,
     ) -> Result<Response<cri::CheckpointContainerResponse>, Status> {
+        refusal::about(&request.into_inner().container_id);
         Err(status::unimplemented("CheckpointContainer"))
     }
 
     async fn exec(
         &self,
-        _: Request<cri::ExecRequest>,
+        request: Request<cri::ExecRequest>,
     ) -> Result<Response<cri::ExecResponse>, Status> {
+        refusal::about(&request.into_inner().container_id);
         Err(status::unimplemented("Exec"))
     }
 
     async fn attach(
         &self,
-        _: Request<cri::AttachRequest>,
+        request: Request<cri::AttachRequest>,
     ) -> Result<Response<cri::AttachResponse>, Status> {
+        refusal::about(&request.into_inner().container_id);
         Err(status::unimplemented("Attach"))
     }
 
     async fn port_forward(
         &self,
-        _: Request<cri::PortForwardRequest>,
+        request: Request<cri::PortForwardRequest>,
     ) -> Result<Response<cri::PortForwardResponse>, Status> {
+        refusal::about(&request.into_inner().pod_sandbox_id);
         Err(status::unimplemented("PortForward"))
     }
 
     async fn pod_sandbox_stats(
         &self,
-        _: Request<cri::PodSandboxStatsRequest>,
+        request: Request<cri::PodSandboxStatsRequest>,
     ) -> Result<Response<cri::PodSandboxStatsResponse>, Status> {
+        refusal::about(&request.into_inner().pod_sandbox_id);
         Err(status::unimplemented("PodSandboxStats"))
     }
 

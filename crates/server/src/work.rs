@@ -16,11 +16,11 @@ use engine::container::{ExecOutput, ExecSync, LifeCall};
 use engine::{Engine, Error};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::Status;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use crate::pool::{Lost, Pool};
-use crate::status;
 use crate::turns::Turns;
+use crate::{refusal, status};
 
 /// Calls that may be under way at once; a number to count with, beyond what connections allow.
 const CALLS: u32 = 1 << 24;
@@ -113,11 +113,9 @@ impl Work {
         call: impl FnOnce(&Engine) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Status> {
         let (engine, permit) = (self.engine.clone(), self.permit(rpc).await?);
-        let started = Instant::now();
         let read = pool.run(move || {
             let _under_way = permit;
             call(&engine)
-                .inspect_err(|error| debug!(%error, took = ?started.elapsed(), "{rpc} failed"))
         });
         answer(rpc, read.await)
     }
@@ -140,7 +138,7 @@ impl Work {
             log(rpc, &of, started, &outcome);
             outcome
         });
-        answer(rpc, change.await)
+        answer_logged(rpc, change.await)
     }
 
     /// As [`Work::change`], of a container: the turn is its pod's.
@@ -173,7 +171,7 @@ impl Work {
             log(rpc, &of, started, &outcome);
             outcome
         });
-        answer(rpc, work.await.map_err(|_| Lost))
+        answer_logged(rpc, work.await.map_err(|_| Lost))
     }
 
     /// Starts or stops a container: `begin` says what its supervisor is to be asked, if anything.
@@ -203,7 +201,7 @@ impl Work {
         if let Ok(outcome) = &outcome {
             line.end(outcome);
         }
-        answer(rpc, outcome)
+        answer_logged(rpc, outcome)
     }
 
     async fn live(
@@ -227,21 +225,16 @@ impl Work {
     pub(crate) async fn command(
         &self,
         rpc: &'static str,
-        of: String,
         begin: impl FnOnce(&Engine) -> Result<ExecSync, Error> + Send + 'static,
     ) -> Result<ExecOutput, Status> {
         let _under_way = self.permit(rpc).await?;
         let engine = self.engine.clone();
-        let started = Instant::now();
         let outcome = match self.readers.run(move || begin(&engine)).await {
-            Err(Lost) => return answer(rpc, Err(Lost)),
-            Ok(Ok(command)) => command.finish().await,
-            Ok(Err(error)) => Err(error),
+            Ok(Ok(command)) => Ok(command.finish().await),
+            Ok(Err(error)) => Ok(Err(error)),
+            Err(Lost) => Err(Lost),
         };
-        if let Err(error) = &outcome {
-            debug!(of, %error, took = ?started.elapsed(), "{rpc} failed");
-        }
-        answer(rpc, Ok(outcome))
+        answer(rpc, outcome)
     }
 
     async fn permit(&self, rpc: &'static str) -> Result<OwnedSemaphorePermit, Status> {
@@ -255,6 +248,14 @@ fn answer<T>(rpc: &str, outcome: Result<Result<T, Error>, Lost>) -> Result<T, St
         Ok(outcome) => outcome.map_err(status::of),
         Err(Lost) => Err(status::lost(rpc)),
     }
+}
+
+/// As [`answer`], of what has written its line in the log.
+fn answer_logged<T>(rpc: &str, outcome: Result<Result<T, Error>, Lost>) -> Result<T, Status> {
+    if outcome.is_ok() {
+        refusal::logged();
+    }
+    answer(rpc, outcome)
 }
 
 /// The log line of a change that ends with its client: it is written in any case.
@@ -285,17 +286,25 @@ impl Drop for Line {
     fn drop(&mut self) {
         if !self.written {
             let took = self.started.elapsed();
-            info!(of = self.of, ?took, "{}: its client has left", self.rpc);
+            info!(
+                of = status::brief(&self.of),
+                ?took,
+                "{}: its client has left",
+                self.rpc
+            );
         }
     }
 }
 
 /// Written where the work ends, so that it is there for a client that has left as well.
 fn log<T: Outcome>(rpc: &str, of: &str, started: Instant, outcome: &Result<T, Error>) {
-    let took = started.elapsed();
+    let (took, of) = (started.elapsed(), status::brief(of));
     match outcome.as_ref().map(Outcome::made) {
         Ok(Some(id)) => info!(of, id, ?took, "{rpc}"),
         Ok(None) => info!(of, ?took, "{rpc}"),
-        Err(error) => warn!(of, %error, ?took, "{rpc} failed"),
+        Err(error) => {
+            let error = status::brief(&error.to_string());
+            warn!(of, error, ?took, "{rpc} failed");
+        }
     }
 }

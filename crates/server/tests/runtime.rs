@@ -144,6 +144,73 @@ fn an_rpc_that_is_not_built_answers_unimplemented_with_its_name() {
 }
 
 #[test]
+fn each_refused_request_has_a_line_in_the_log_with_rpc_object_and_reason() {
+    world(async |world| {
+        let mut runtime = world.runtime();
+        let exec = cri::ExecRequest {
+            container_id: "a-container".into(),
+            cmd: vec!["sh".into()],
+            ..Default::default()
+        };
+        runtime.exec(exec).await.unwrap_err();
+        let forward = cri::PortForwardRequest {
+            pod_sandbox_id: "a-pod".into(),
+            port: vec![80],
+        };
+        runtime.port_forward(forward).await.unwrap_err();
+        let mut config = world.pod_config("badly-made");
+        config.log_directory = "relative".into();
+        world.try_pod(&config).await.unwrap_err();
+        let mut config = world.pod_config("badly-meant");
+        config.metadata.as_mut().unwrap().uid = String::new();
+        world.try_pod(&config).await.unwrap_err();
+        world.stop("stopped-badly", -5).await.unwrap_err();
+        let log = world.node.log();
+        for words in [
+            ["Exec", "a-container", "not implemented"],
+            ["PortForward", "a-pod", "not implemented"],
+            ["RunPodSandbox", "default/badly-made", "log_directory"],
+            [
+                "RunPodSandbox",
+                "default/badly-meant",
+                "config.metadata.uid",
+            ],
+            ["StopContainer", "stopped-badly", "-5 is negative"],
+        ] {
+            let lines = log.lines().filter(|line| {
+                line.contains("WARN") && words.iter().all(|word| line.contains(word))
+            });
+            assert_eq!(lines.count(), 1, "{words:?} in\n{log}");
+        }
+    });
+}
+
+#[test]
+fn a_huge_id_with_control_characters_is_answered_in_short() {
+    world(async |world| {
+        let id = "\u{1b}[2Jé".repeat(100_000);
+        let absent = world.status(&id).await.unwrap_err();
+        assert_eq!(absent.code(), Code::NotFound);
+        assert!(absent.message().len() < 2000 && !absent.message().contains('\u{1b}'));
+        world.remove(&id).await.unwrap();
+        world.stop(&id, 0).await.unwrap();
+        let mut config = world.pod_config("a");
+        config.hostname = id.clone();
+        let refused = world.try_pod(&config).await.unwrap_err();
+        assert!(refused.message().len() < 2000);
+        let absent = world.exec(&id, &["true"], 1).await.unwrap_err();
+        assert_eq!(absent.code(), Code::NotFound);
+        let refused = world.pull(&id).await.unwrap_err();
+        assert!(refused.message().len() < 2000);
+        let longest = world.node.log().lines().map(str::len).max();
+        assert!(
+            longest.is_some_and(|longest| longest < 10_000),
+            "{longest:?}"
+        );
+    });
+}
+
+#[test]
 fn streams_carry_what_lists_carry() {
     world(async |world| {
         let pod = world.pod("streamed").await;

@@ -161,12 +161,12 @@ fn a_command_whose_client_has_left_is_killed() {
                 runtime.exec_sync(request).await.map(|_| ())
             });
         }
-        let count = async |wanted: usize| {
-            (running(&["sleep", &time]) == wanted).then_some(())
-        };
+        let count = async |wanted: usize| (running(&["sleep", &time]) == wanted).then_some(());
         world.until("they run", async || count(3).await).await;
         hung.abort_all();
-        world.until("they are killed", async || count(0).await).await;
+        world
+            .until("they are killed", async || count(0).await)
+            .await;
         // One that gives up by its deadline has left, too.
         let request = exec_request(&id, &["sleep", &time], 0);
         let request = within(Duration::from_millis(300), request);

@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use supervisor::{AttachOptions, Attachment, Error as Failure, ExecRequest, ExecSession, ExecStdio};
+use supervisor::{
+    AttachOptions, Attachment, Error as Failure, ExecRequest, ExecSession, ExecStdio,
+};
 
 use super::{Container, Security};
 use crate::engine::Engine;

@@ -159,9 +159,8 @@ struct Output {
 
 impl Output {
     fn new(stdout: OwnedFd, stderr: OwnedFd) -> Result<Self> {
-        let watch = |fd: OwnedFd| {
-            Receiver::from_owned_fd(fd).map_err(Error::io("watch", "output of exec"))
-        };
+        let watch =
+            |fd: OwnedFd| Receiver::from_owned_fd(fd).map_err(Error::io("watch", "output of exec"));
         Ok(Self {
             sources: [Some(watch(stdout)?), Some(watch(stderr)?)],
             kept: Kept::default(),
@@ -252,7 +251,8 @@ impl Kept {
             other.cut = true;
         }
         let room = KEPT - this.bytes.len() - other.bytes.len();
-        this.bytes.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        this.bytes
+            .extend_from_slice(&bytes[..bytes.len().min(room)]);
         this.cut = bytes.len() > room;
     }
 }

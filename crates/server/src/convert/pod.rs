@@ -141,6 +141,17 @@ fn asked_state(value: cri::PodSandboxStateValue) -> Result<PodState, Error> {
     })
 }
 
+/// How the log names a pod of which only the request is there; empty if it has no name.
+pub(crate) fn asked_name(request: &cri::RunPodSandboxRequest) -> String {
+    let metadata = request
+        .config
+        .as_ref()
+        .and_then(|config| config.metadata.as_ref());
+    metadata.map_or_else(String::new, |metadata| {
+        format!("{}/{}", metadata.namespace, metadata.name)
+    })
+}
+
 /// How the log names a pod that is asked for.
 pub(crate) fn label(spec: &PodSpec) -> String {
     format!("{}/{}", spec.namespace, spec.name)

@@ -54,17 +54,19 @@ pub fn launch(program: &Path, setup: &PodSetup) -> Result<(Client, SupervisorInf
     let mut starter = Starter(command.spawn().map_err(Error::io("execute", program))?);
     // Our copy of its connection: its end must be seen.
     drop(command);
-    // A program that ends at once says why in its log.
     let sent = client.send(&Request::SetUp(Box::new(setup.clone())), &[]);
+    // First the answer: one that is longer than the socket's buffer waits for its reader.
+    let answer = client.answer(Some(ANSWER_LIMIT));
     let status = starter.end(&setup.dir)?;
     if !status.success() {
+        // A program that ends at once says why in its log.
         let reason = format!("{status} (see {})", log_path.display());
         return Err(Error::Launch {
             program: program.to_owned(),
             reason,
         });
     }
-    match sent.and_then(|()| client.answer(Some(ANSWER_LIMIT))) {
+    match sent.and(answer) {
         Ok(Response::Ready(info)) => Ok((client, info)),
         Ok(other) => Err(unexpected(&other)),
         Err(error) => {
