@@ -57,6 +57,30 @@ fn what_is_set_changes_at_once_and_the_status_shows_all() {
 }
 
 #[test]
+fn memory_alone_rises_above_an_old_limit_of_memory_and_swap() {
+    world(async |world| {
+        let pod = world.pod("a").await;
+        let mut config = world.config("c", &["sleep", "1000"]);
+        config.linux.get_or_insert_default().resources = Some(cri::LinuxContainerResources {
+            memory_limit_in_bytes: 64 << 20,
+            memory_swap_limit_in_bytes: 64 << 20,
+            ..Default::default()
+        });
+        let id = world.run(&pod, config).await;
+        let change = cri::LinuxContainerResources {
+            memory_limit_in_bytes: 128 << 20,
+            ..Default::default()
+        };
+        update(world, &id, change).await.unwrap();
+        assert_eq!(inside(world, &id).await[0], (128 << 20).to_string());
+        let status = world.status(&id).await.unwrap();
+        let limits = status.resources.unwrap().linux.unwrap();
+        assert_eq!(limits.memory_limit_in_bytes, 128 << 20);
+        assert_eq!(limits.memory_swap_limit_in_bytes, 128 << 20);
+    });
+}
+
+#[test]
 fn what_cannot_be_is_refused_and_changes_nothing() {
     world(async |world| {
         let pod = world.pod("a").await;

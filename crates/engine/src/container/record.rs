@@ -84,6 +84,9 @@ impl ContainerRecord {
     }
 }
 
+/// The exit code of a process that the kernel has killed: 128 and SIGKILL.
+const OOM_KILLED: i32 = 137;
+
 fn state_of(status: Status, supervised: bool) -> ContainerState {
     match status {
         Status::Exited {
@@ -94,7 +97,8 @@ fn state_of(status: Status, supervised: bool) -> ContainerState {
             message,
         } => {
             let reason = match (&message, exit_code) {
-                _ if oom_killed => "OOMKilled",
+                // A child of the first process was killed, if that one ended otherwise.
+                (_, OOM_KILLED) if oom_killed => "OOMKilled",
                 (Some(_), _) if started_at.is_none() => "StartError",
                 (_, 0) => "Completed",
                 _ => "Error",
@@ -112,5 +116,32 @@ fn state_of(status: Status, supervised: bool) -> ContainerState {
         Status::Running { started_at } | Status::Paused { started_at } => {
             ContainerState::Running { started_at }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_who_died_of_it_is_oom_killed() {
+        let reason = |exit_code, oom_killed| {
+            let status = Status::Exited {
+                started_at: Some(1),
+                finished_at: 2,
+                exit_code,
+                oom_killed,
+                message: None,
+            };
+            match state_of(status, true) {
+                ContainerState::Exited { reason, .. } => reason,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(reason(137, true), "OOMKilled");
+        assert_eq!(reason(137, false), "Error");
+        assert_eq!(reason(143, true), "Error");
+        assert_eq!(reason(1, true), "Error");
+        assert_eq!(reason(0, true), "Completed");
     }
 }

@@ -32,6 +32,7 @@ impl Engine {
             what: "container",
             name: container.id.clone(),
         })?;
+        let change = &record.spec.resources.completed(change);
         let merged = record.spec.resources.with(change);
         // What does not fit together is refused before the kernel is asked.
         oci::limits(&merged)?;
@@ -49,6 +50,19 @@ impl Engine {
 }
 
 impl Resources {
+    /// The change as it was meant: a memory limit alone that rises above the one of memory and swap
+    /// together lifts that one as well, and leaves as much swap as there was. runc on cgroup v2, where
+    /// swap is counted alone, does the same.
+    fn completed(&self, change: &Resources) -> Resources {
+        let mut change = change.clone();
+        let old = self.memory_swap_limit;
+        if change.memory_swap_limit == 0 && old > 0 && change.memory_limit > old {
+            let swap = old.saturating_sub(self.memory_limit).max(0);
+            change.memory_swap_limit = change.memory_limit.saturating_add(swap);
+        }
+        change
+    }
+
     /// These limits, with what `change` sets instead.
     fn with(&self, change: &Resources) -> Resources {
         let number = |old: i64, new: i64| if new == 0 { old } else { new };
@@ -81,6 +95,26 @@ impl Resources {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn memory_alone_above_the_old_limit_with_swap_leaves_as_much_swap() {
+        let limits = |memory_limit, memory_swap_limit| Resources {
+            memory_limit,
+            memory_swap_limit,
+            ..Resources::default()
+        };
+        for (old, change, then) in [
+            ((10, 15), (20, 0), (20, 25)),
+            ((10, 10), (20, 0), (20, 20)),
+            ((10, 15), (12, 0), (12, 0)),
+            ((10, -1), (20, 0), (20, 0)),
+            ((10, 15), (20, 40), (20, 40)),
+            ((10, 0), (20, 0), (20, 0)),
+        ] {
+            let completed = limits(old.0, old.1).completed(&limits(change.0, change.1));
+            assert_eq!(completed, limits(then.0, then.1), "{old:?} {change:?}");
+        }
+    }
 
     #[test]
     fn what_is_not_set_stays() {
