@@ -1,26 +1,34 @@
-//! The engine's records and locks on disk: the one way to write a record, to name a place, to
-//! make an id and to hold a lock. Records are on tmpfs (`runroot`) and go with the processes at
-//! a reboot, so a write is temporary + rename without fsync: it must be whole for any reader
-//! and after any kill, not after a power cut.
+//! The engine's records on disk: the one way to write a record, to name a place and to make an id.
+//! Records are on tmpfs (`runroot`) and go with the processes at a reboot, so a write is temporary +
+//! rename without fsync: it must be whole for any reader and after any kill, not after a power cut.
+//! What is read may be anything: it is bounded, and a place that floe did not make is passed over.
 //!
 //! ```text
 //! runroot/
 //!   names/HASH          reservation of a pod's or container's name: locked while it is made, holds the id
 //!   pods/POD/           one pod: pod.json, lock, supervisor.*, shm/, resolv.conf, hostname, hosts
 //!     containers/CID/   one container and its bundle: container.json, config.json, state.json
+//!   pods/HASH.new/      a pod before its first record, under its name's lock
+//!   …/ID.gone/          what is being removed: nothing of it counts
 //! ```
 
+use std::collections::HashSet;
 use std::fs::File;
-use std::io::{Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{LazyLock, Mutex, PoisonError};
 
-use rustix::fs::FlockOperation;
 use serde::{Serialize, de::DeserializeOwned};
-use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
+pub(crate) use crate::lock::{Lock, Reservation};
+
+/// A record of more bytes is neither written nor read.
+const MAX_RECORD: u64 = 16 << 20;
+/// How much is remembered of records that were looked at.
+const MAX_REMEMBERED: usize = 65_536;
 
 /// Places below `runroot`.
 #[derive(Debug, Clone)]
@@ -34,8 +42,15 @@ impl Layout {
         let layout = Self {
             runroot: runroot.to_owned(),
         };
-        make_dir(&layout.pods())?;
-        make_dir(&layout.names())?;
+        for dir in [layout.pods(), layout.names()] {
+            match make_dir(&dir) {
+                // What is there can be read; whatever needs more will say so.
+                Err(error) if is_read_only(&error) => {
+                    tracing::warn!(%error, "the run directory cannot be written");
+                }
+                other => other?,
+            }
+        }
         Ok(layout)
     }
 
@@ -58,6 +73,54 @@ impl Layout {
     pub(crate) fn container(&self, pod: &str, id: &str) -> PathBuf {
         self.pod(pod).join("containers").join(id)
     }
+
+    /// The ids of all pods, half-made ones included.
+    pub(crate) fn pod_ids(&self) -> Result<Vec<String>> {
+        ids(&self.pods())
+    }
+
+    /// The ids of a pod's containers, half-made ones included.
+    pub(crate) fn container_ids(&self, pod: &str) -> Result<Vec<String>> {
+        ids(&self.pod(pod).join("containers"))
+    }
+}
+
+/// The bundles of a pod's containers.
+pub(crate) fn bundles(pod_dir: &Path) -> Result<Vec<PathBuf>> {
+    let dir = pod_dir.join("containers");
+    Ok(ids(&dir)?.into_iter().map(|id| dir.join(id)).collect())
+}
+
+/// The directories that have an id as their name; what else is there is not floe's.
+fn ids(dir: &Path) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for entry in read_dir(dir)?.into_iter().flatten().flatten() {
+        let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        if let Ok(name) = entry.file_name().into_string()
+            && is_dir
+            && is_id(&name)
+        {
+            found.push(name);
+        }
+    }
+    Ok(found)
+}
+
+/// Is it the name of a pod or container, as [`new_id`] makes them?
+pub(crate) fn is_id(name: &str) -> bool {
+    name.len() == 64 && name.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+fn read_dir(dir: &Path) -> Result<Option<std::fs::ReadDir>> {
+    match std::fs::read_dir(dir) {
+        Ok(read) => Ok(Some(read)),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(Error::io("read", dir)(e)),
+    }
+}
+
+fn is_read_only(error: &Error) -> bool {
+    matches!(error, Error::Io { source, .. } if source.kind() == std::io::ErrorKind::ReadOnlyFilesystem)
 }
 
 /// Makes a directory and its parents, mode 0700 where made.
@@ -71,30 +134,53 @@ pub(crate) fn make_dir(path: &Path) -> Result<()> {
 
 /// Names of the entries of a directory; none if it does not exist.
 pub(crate) fn entries(dir: &Path) -> Result<Vec<String>> {
-    let read = match std::fs::read_dir(dir) {
-        Ok(read) => read,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(e) => return Err(Error::io("read", dir)(e)),
-    };
+    let read = read_dir(dir)?.into_iter().flatten();
     Ok(read
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
         .collect())
 }
 
-/// Removes a tree; one that is not there is fine.
+/// Removes whatever is at a path; nothing there is fine.
 pub(crate) fn remove_tree(path: &Path) -> Result<()> {
-    match std::fs::remove_dir_all(path) {
+    let removed = match std::fs::symlink_metadata(path) {
+        Ok(found) if found.is_dir() => std::fs::remove_dir_all(path),
+        Ok(_) => std::fs::remove_file(path),
+        Err(e) => Err(e),
+    };
+    match removed {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", path)(e)),
         _ => Ok(()),
     }
 }
 
+/// Removes a pod's or container's directory: it is there whole, or not at all, for any reader and
+/// after any kill.
+pub(crate) fn remove_object(dir: &Path) -> Result<()> {
+    let gone = dir.with_extension(GONE);
+    remove_tree(&gone)?;
+    match std::fs::rename(dir, &gone) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        other => other.map_err(Error::io("rename", dir))?,
+    }
+    remove_tree(&gone)
+}
+
+/// The ending of what is being removed.
+pub(crate) const GONE: &str = "gone";
+/// The ending of a pod's directory before it has its record.
+pub(crate) const NEW: &str = "new";
+
 /// Writes `value` so that a reader sees the old or the new, never a part.
 pub(crate) fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
-    let bytes = serde_json::to_vec(value).map_err(|source| Error::Record {
+    let wrong = |reason: String| Error::Record {
         path: path.to_owned(),
-        source,
-    })?;
+        reason,
+    };
+    let bytes = serde_json::to_vec(value).map_err(|error| wrong(error.to_string()))?;
+    if bytes.len() as u64 > MAX_RECORD {
+        let reason = format!("the record of {} bytes is longer than {MAX_RECORD}", bytes.len());
+        return Err(Error::invalid("config", reason));
+    }
     write_file(path, &bytes, 0o600)
 }
 
@@ -125,17 +211,51 @@ pub(crate) fn write_file(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
 
 /// Reads a record; `None` if there is none.
 pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
-    let bytes = match std::fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+    let wrong = |reason: String| Error::Record {
+        path: path.to_owned(),
+        reason,
+    };
+    let bytes = match supervisor::read_bounded(path, MAX_RECORD) {
+        Ok(Some(bytes)) => bytes,
+        Ok(None) => return Ok(None),
+        Err(e) if e.kind() == std::io::ErrorKind::InvalidData => return Err(wrong(e.to_string())),
         Err(e) => return Err(Error::io("read", path)(e)),
     };
     serde_json::from_slice(&bytes)
         .map(Some)
-        .map_err(|source| Error::Record {
-            path: path.to_owned(),
-            source,
-        })
+        .map_err(|error| wrong(error.to_string()))
+}
+
+/// Says once in the life of this process that something at `path` is not as floe makes it.
+pub(crate) fn warn_once(path: &Path, error: &dyn std::fmt::Display) {
+    static WARNED: LazyLock<Mutex<HashSet<PathBuf>>> = LazyLock::new(Mutex::default);
+    let mut warned = WARNED.lock().unwrap_or_else(PoisonError::into_inner);
+    if warned.len() < MAX_REMEMBERED && warned.insert(path.to_owned()) {
+        tracing::warn!(path = %path.display(), %error, "a record cannot be read; its pod can be removed");
+    }
+}
+
+/// Can a record be read, if there is one? What could be read is not read again before it changes.
+pub(crate) fn is_whole(path: &Path, read: impl FnOnce() -> bool) -> bool {
+    type Seen = Mutex<HashSet<(u64, i64, i64, u64)>>;
+    static WHOLE: LazyLock<Seen> = LazyLock::new(Mutex::default);
+    let Ok(found) = std::fs::symlink_metadata(path) else {
+        return true;
+    };
+    let version = (found.ino(), found.mtime(), found.mtime_nsec(), found.len());
+    let known = || WHOLE.lock().unwrap_or_else(PoisonError::into_inner);
+    if known().contains(&version) {
+        return true;
+    }
+    let whole = read();
+    if whole {
+        let mut known = known();
+        if known.len() >= MAX_REMEMBERED {
+            known.clear();
+        }
+        known.insert(version);
+    }
+    whole
 }
 
 /// A new id: 64 hexadecimal digits of randomness.
@@ -164,167 +284,9 @@ pub(crate) fn now_ns() -> i64 {
     now.tv_sec * 1_000_000_000 + now.tv_nsec
 }
 
-/// An advisory lock on a file; released when dropped or when the process dies.
-#[derive(Debug)]
-pub(crate) struct Lock {
-    file: File,
-}
-
-impl Lock {
-    /// Waits for the lock on `path`, which is made if missing (its directory must exist).
-    pub(crate) fn exclusive(path: &Path) -> Result<Self> {
-        Self::take(path, FlockOperation::LockExclusive)
-    }
-
-    /// Waits until nobody holds it exclusively.
-    pub(crate) fn shared(path: &Path) -> Result<Self> {
-        Self::take(path, FlockOperation::LockShared)
-    }
-
-    /// Takes the lock only if nobody has it.
-    pub(crate) fn try_exclusive(path: &Path) -> Result<Option<Self>> {
-        match Self::take(path, FlockOperation::NonBlockingLockExclusive) {
-            Ok(lock) => Ok(Some(lock)),
-            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::WouldBlock => {
-                Ok(None)
-            }
-            Err(e) => Err(e),
-        }
-    }
-
-    fn take(path: &Path, operation: FlockOperation) -> Result<Self> {
-        loop {
-            let file = File::options()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .mode(0o600)
-                .open(path)
-                .map_err(Error::io("open lock", path))?;
-            rustix::fs::flock(&file, operation).map_err(|e| Error::io("lock", path)(e.into()))?;
-            // Its last owner may have removed it while we waited: then the lock guards nothing.
-            let ours = rustix::fs::fstat(&file).map_err(|e| Error::io("stat", path)(e.into()))?;
-            match rustix::fs::stat(path) {
-                Ok(there) if (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino) => {
-                    return Ok(Self { file });
-                }
-                _ => continue,
-            }
-        }
-    }
-}
-
-/// The reservation of one name. While it is held, its object is being made; afterwards the file
-/// holds the object's id until [`Reservation::release`].
-#[derive(Debug)]
-pub(crate) struct Reservation {
-    lock: Lock,
-    path: PathBuf,
-}
-
-impl Reservation {
-    /// Waits for whoever makes an object of that name now. `parts` are the name's parts.
-    pub(crate) fn lock<S: AsRef<str>>(names: &Path, parts: &[S]) -> Result<Self> {
-        let path = names.join(file_name(parts));
-        Ok(Self {
-            lock: Lock::exclusive(&path)?,
-            path,
-        })
-    }
-
-    /// The name, unless somebody makes an object of that name now.
-    pub(crate) fn try_lock<S: AsRef<str>>(names: &Path, parts: &[S]) -> Result<Option<Self>> {
-        Self::try_lock_file(&names.join(file_name(parts)))
-    }
-
-    /// As [`Reservation::try_lock`], by the reservation's file.
-    pub(crate) fn try_lock_file(path: &Path) -> Result<Option<Self>> {
-        Ok(Lock::try_exclusive(path)?.map(|lock| Self {
-            lock,
-            path: path.to_owned(),
-        }))
-    }
-
-    /// The id of the object that has the name.
-    pub(crate) fn holder(&mut self) -> Result<Option<String>> {
-        let mut id = String::new();
-        self.lock
-            .file
-            .read_to_string(&mut id)
-            .map_err(Error::io("read", &self.path))?;
-        Ok(Some(id).filter(|id| !id.is_empty()))
-    }
-
-    /// Writes down who has the name.
-    pub(crate) fn hold(&mut self, id: &str) -> Result<()> {
-        write_all_at(&self.lock.file, id.as_bytes()).map_err(Error::io("write", &self.path))
-    }
-
-    /// Gives the name free.
-    pub(crate) fn release(self) -> Result<()> {
-        match std::fs::remove_file(&self.path) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                Err(Error::io("remove", &self.path)(e))
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-fn file_name<S: AsRef<str>>(parts: &[S]) -> String {
-    let mut hash = Sha256::new();
-    for part in parts {
-        let part = part.as_ref();
-        hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());
-        hash.update(part.as_bytes());
-    }
-    hex(&hash.finalize()[..20])
-}
-
-fn write_all_at(file: &File, bytes: &[u8]) -> std::io::Result<()> {
-    use std::os::unix::fs::FileExt;
-    file.set_len(0)?;
-    file.write_all_at(bytes, 0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_name_is_free_again_only_after_release() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut first = Reservation::lock(dir.path(), &["pod", "a", "b"]).unwrap();
-        assert_eq!(first.holder().unwrap(), None);
-        first.hold("id1").unwrap();
-        drop(first);
-        let mut again = Reservation::lock(dir.path(), &["pod", "a", "b"]).unwrap();
-        assert_eq!(again.holder().unwrap().as_deref(), Some("id1"));
-        let mut other = Reservation::lock(dir.path(), &["pod", "ab", ""]).unwrap();
-        assert_eq!(other.holder().unwrap(), None);
-        again.release().unwrap();
-        let mut free = Reservation::lock(dir.path(), &["pod", "a", "b"]).unwrap();
-        assert_eq!(free.holder().unwrap(), None);
-    }
-
-    #[test]
-    fn a_lock_that_was_removed_by_its_owner_is_not_mistaken_for_held() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("lock");
-        let first = Lock::exclusive(&path).unwrap();
-        assert!(Lock::try_exclusive(&path).unwrap().is_none());
-        let waiting = std::thread::spawn({
-            let path = path.clone();
-            move || Lock::exclusive(&path).unwrap()
-        });
-        std::fs::remove_file(&path).unwrap();
-        drop(first);
-        let second = waiting.join().unwrap();
-        assert!(path.exists());
-        assert!(Lock::try_exclusive(&path).unwrap().is_none());
-        drop(second);
-    }
 
     #[test]
     fn a_record_is_replaced_whole() {
@@ -335,5 +297,37 @@ mod tests {
         write_json(&path, &vec![2_u8]).unwrap();
         assert_eq!(read_json::<Vec<u8>>(&path).unwrap(), Some(vec![2]));
         assert_eq!(entries(dir.path()).unwrap(), ["r.json"]);
+    }
+
+    #[test]
+    fn what_is_no_plain_file_or_too_long_is_no_record() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("r.json");
+        let damaged = || read_json::<u8>(&path).unwrap_err().is_damage();
+        for text in ["", "{", "[]", "\u{0}"] {
+            std::fs::write(&path, text).unwrap();
+            assert!(damaged(), "{text:?}");
+        }
+        File::create(&path).unwrap().set_len(MAX_RECORD + 1).unwrap();
+        assert!(damaged());
+        std::fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", &path).unwrap();
+        assert!(damaged());
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        assert!(damaged());
+        remove_tree(&path).unwrap();
+        assert!(read_json::<u8>(&path).unwrap().is_none());
+    }
+
+    #[test]
+    fn only_directories_with_an_id_as_name_are_pods() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::create(dir.path()).unwrap();
+        let id = new_id().unwrap();
+        make_dir(&layout.pod(&id)).unwrap();
+        make_dir(&layout.pod("stray")).unwrap();
+        std::fs::write(layout.pod(&new_id().unwrap()), "").unwrap();
+        assert_eq!(layout.pod_ids().unwrap(), [id]);
     }
 }

@@ -150,13 +150,14 @@ impl Engine {
             .map_err(|source| network_error("any", source))
     }
 
-    /// Takes back what the network keeps for a pod of which nothing else is left.
-    pub(crate) fn detach_gone(&self, id: &str) -> Result<()> {
+    /// Takes back what the network keeps for a pod of which nothing else is known.
+    pub(crate) fn detach_gone(&self, id: &str, netns: Option<&Path>) -> Result<()> {
         let failed = |source| network_error(id, source);
-        self.parts
-            .network
-            .teardown(&Attachment::of(id))
-            .map_err(failed)
+        let attachment = Attachment {
+            netns,
+            ..Attachment::of(id)
+        };
+        self.parts.network.teardown(&attachment).map_err(failed)
     }
 
     /// Takes the pod's interface and addresses back; what is gone is fine.

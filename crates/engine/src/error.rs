@@ -145,12 +145,12 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A record on disk is not what floe writes.
-    #[error("read {path}: {source}")]
+    #[error("read {path}: {reason}")]
     Record {
         /// The record.
         path: PathBuf,
-        /// The cause.
-        source: serde_json::Error,
+        /// Why it cannot be read.
+        reason: String,
     },
     /// The configuration cannot be used.
     #[error("configuration {origin}: {reason}")]
@@ -252,6 +252,20 @@ impl Error {
                 | SignatureRefused { .. }
                 | Signature { .. }
         ))
+    }
+
+    /// Is what was read not what floe writes? A lack of files or memory is no damage.
+    pub(crate) fn is_damage(&self) -> bool {
+        let lasting = |source: &std::io::Error| {
+            let code = source.raw_os_error().unwrap_or(0);
+            ![libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::EINTR].contains(&code)
+        };
+        match self {
+            Self::Record { .. } => true,
+            Self::Io { source, .. } => lasting(source),
+            Self::Supervisor { source, .. } => matches!(source, supervisor::Error::Record { .. }),
+            _ => false,
+        }
     }
 
     /// A field that cannot be accepted.

@@ -20,6 +20,7 @@ pub mod stats;
 mod ask;
 mod disk;
 mod engine;
+mod lock;
 mod oci;
 mod recover;
 mod user;

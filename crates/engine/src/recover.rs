@@ -1,12 +1,18 @@
 //! What an engine does when it starts: find what the last one left half made and clear it away;
 //! let everything else run on. Nothing that another process is making right now is touched: its
-//! name is locked.
+//! name is locked. What cannot be read or cleared is a warning, and stays: it never stops the start.
+
+use std::collections::HashSet;
+use std::path::Path;
 
 use crate::container::record::ContainerRecord;
-use crate::disk::{self, Lock};
+use crate::disk::{self, Lock, Reservation};
 use crate::engine::Engine;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::pod::record::{PodRecord, Stage, live_supervisor};
+
+/// File systems that a reboot empties (statfs(2)).
+const IN_MEMORY: [i64; 2] = [0x0102_1994, 0x8584_58f6];
 
 /// What was found at the start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -21,55 +27,89 @@ pub struct Recovered {
 
 impl Engine {
     /// Clears away what a killed engine left half made. Safe at any time, beside other engines.
-    ///
-    /// # Errors
-    /// Directories that cannot be read; a single object that cannot be cleared is a warning.
-    pub fn recover(&self) -> Result<Recovered> {
+    pub fn recover(&self) -> Recovered {
         let mut found = Recovered::default();
-        let layers = self.store().rw_ids()?;
-        let mut known = Vec::new();
-        for id in disk::entries(&self.layout().pods())? {
-            if let Err(error) = self.recover_pod(&id, &mut found) {
+        self.warn_of_lasting_records();
+        // Listed before the pods: the directory of a container is made before its layer.
+        let layers = self.store().rw_ids();
+        warned("half-made pods", self.clear_rests(&self.layout().pods()));
+        let pods = warned("pods", self.layout().pod_ids()).unwrap_or_default();
+        for id in &pods {
+            if let Err(error) = self.recover_pod(id, &mut found) {
                 tracing::warn!(pod = %id, %error, "left as it is");
             }
-            known.extend(disk::entries(&self.layout().pod(&id).join("containers"))?);
         }
-        // Layers were listed first: the directory of a container is made before its layer.
-        for layer in layers.into_iter().filter(|layer| !known.contains(layer)) {
-            self.store().remove_rw(&layer)?;
-            found.cleared += 1;
+        let layers = layers.map_err(Error::from);
+        let cleared = layers.and_then(|layers| self.clear_layers(layers));
+        found.cleared += warned("writable layers", cleared).unwrap_or(0);
+        found.cleared += warned("networks", self.clear_networks()).unwrap_or(0);
+        warned("names", self.clear_names());
+        warned("store", self.store().gc().map_err(Error::from));
+        found
+    }
+
+    /// Records tell of processes, which a reboot ends.
+    fn warn_of_lasting_records(&self) {
+        let runroot = &self.config().root_table.runroot;
+        if let Ok(found) = rustix::fs::statfs(runroot)
+            && !IN_MEMORY.contains(&found.f_type)
+        {
+            tracing::warn!(
+                path = %runroot.display(),
+                "the run directory is not on a tmpfs: records of pods would outlive a reboot"
+            );
         }
-        found.cleared += self.clear_networks()?;
-        self.clear_names()?;
-        self.store().gc()?;
-        Ok(found)
+    }
+
+    /// Directories that were being made or removed when their engine was killed.
+    fn clear_rests(&self, dir: &Path) -> Result<()> {
+        for name in disk::entries(dir)? {
+            let path = dir.join(&name);
+            let cleared = match name.rsplit_once('.') {
+                Some((_, disk::GONE)) => disk::remove_tree(&path),
+                Some((lock, disk::NEW)) => self.clear_new(lock, &path),
+                _ if disk::is_id(&name) && path.is_dir() => Ok(()),
+                _ => {
+                    tracing::warn!(path = %path.display(), "it is not floe's, and left alone");
+                    Ok(())
+                }
+            };
+            if let Err(error) = cleared {
+                tracing::warn!(path = %path.display(), %error, "left as it is");
+            }
+        }
+        Ok(())
+    }
+
+    fn clear_new(&self, name: &str, path: &Path) -> Result<()> {
+        match Reservation::try_lock_file(&self.layout().names().join(name))? {
+            Some(_nobody_makes_it) => disk::remove_tree(path),
+            None => Ok(()),
+        }
     }
 
     fn recover_pod(&self, id: &str, found: &mut Recovered) -> Result<()> {
         let dir = self.layout().pod(id);
-        let Some(record) = PodRecord::read(&dir)? else {
-            // Killed before the first record, or being made this very moment: its name knows.
+        let Some(record) = self.pod_record(id)? else {
             return Ok(());
         };
-        if matches!(record.stage, Stage::Creating) {
-            let parts = PodRecord::name_parts(&record.spec);
-            if let Some(name) = disk::Reservation::try_lock(&self.layout().names(), &parts)? {
-                self.destroy_pod(&record)?;
-                name.release()?;
-                found.cleared += 1;
-            }
-            return Ok(());
+        match record.stage {
+            Stage::Creating | Stage::Failed => return self.recover_half_made(record, found),
+            Stage::Damaged => return self.recover_damaged(&record, found),
+            Stage::Made { .. } | Stage::Stopped => {}
         }
         match live_supervisor(id, &dir)? {
             Some(_) => found.running += 1,
             None => found.dead += 1,
         }
+        self.clear_rests(&dir.join("containers"))?;
         // Whoever makes a container holds this lock shared.
         let Some(_lock) = Lock::try_exclusive(&dir.join("lock"))? else {
             return Ok(());
         };
-        for container in disk::entries(&dir.join("containers"))? {
-            if ContainerRecord::read(&self.layout().container(id, &container))?.is_none() {
+        for container in self.layout().container_ids(id)? {
+            let record = ContainerRecord::read(&self.layout().container(id, &container));
+            if matches!(record, Ok(None)) {
                 self.discard_container(id, &container)?;
                 found.cleared += 1;
             }
@@ -77,14 +117,62 @@ impl Engine {
         Ok(())
     }
 
-    /// Addresses and host ports of pods that are gone: their remover was killed in between.
+    fn recover_half_made(&self, mut record: PodRecord, found: &mut Recovered) -> Result<()> {
+        let parts = PodRecord::name_parts(&record.spec);
+        let Some(name) = Reservation::try_lock(&self.layout().names(), &parts)? else {
+            return Ok(());
+        };
+        if let Err(error) = self.destroy_pod(&record) {
+            self.mark_failed(&mut record);
+            return Err(error);
+        }
+        found.cleared += 1;
+        match name.holder() {
+            Some(holder) if holder != record.id => Ok(()),
+            _ => name.release(),
+        }
+    }
+
+    /// A pod without any record and without a supervisor is the rest of one; any other is shown until
+    /// somebody removes it.
+    fn recover_damaged(&self, record: &PodRecord, found: &mut Recovered) -> Result<()> {
+        let dir = self.layout().pod(&record.id);
+        let none = std::fs::symlink_metadata(PodRecord::path(&dir)).is_err();
+        if none && live_supervisor(&record.id, &dir)?.is_none() {
+            self.destroy_pod(record)?;
+            found.cleared += 1;
+        } else {
+            found.dead += 1;
+        }
+        Ok(())
+    }
+
+    /// Layers of containers that are gone.
+    fn clear_layers(&self, layers: Vec<String>) -> Result<usize> {
+        let mut known = HashSet::new();
+        for pod in self.layout().pod_ids()? {
+            known.extend(self.layout().container_ids(&pod)?);
+        }
+        let mut cleared = 0;
+        for layer in layers.into_iter().filter(|layer| !known.contains(layer)) {
+            self.store().remove_rw(&layer)?;
+            cleared += 1;
+        }
+        Ok(cleared)
+    }
+
+    /// Addresses and host ports of pods that are gone: their remover was killed in between, or a
+    /// plugin could not take them back.
     fn clear_networks(&self) -> Result<usize> {
         let mut cleared = 0;
         for id in self.attached_pods()? {
             // A pod's directory is made before its network and removed after it.
-            if !self.layout().pod(&id).exists() {
-                self.detach_gone(&id)?;
-                cleared += 1;
+            if self.layout().pod(&id).exists() {
+                continue;
+            }
+            match self.detach_gone(&id, None) {
+                Ok(()) => cleared += 1,
+                Err(error) => tracing::warn!(pod = %id, %error, "its network is left as it is"),
             }
         }
         Ok(cleared)
@@ -92,20 +180,44 @@ impl Engine {
 
     /// Names whose object is gone: their holder was killed between reserving and making.
     fn clear_names(&self) -> Result<()> {
-        let mut alive = disk::entries(&self.layout().pods())?;
-        for pod in alive.clone() {
-            alive.extend(disk::entries(&self.layout().pod(&pod).join("containers"))?);
-        }
-        for name in disk::entries(&self.layout().names())? {
-            if let Some(mut reservation) =
-                disk::Reservation::try_lock_file(&self.layout().names().join(name))?
-                && !reservation
-                    .holder()?
-                    .is_some_and(|holder| alive.contains(&holder))
-            {
-                reservation.release()?;
+        let names = self.layout().names();
+        for name in disk::entries(&names)? {
+            let path = names.join(name);
+            if let Err(error) = self.clear_name(&path) {
+                tracing::warn!(path = %path.display(), %error, "left as it is");
             }
         }
         Ok(())
     }
+
+    fn clear_name(&self, path: &Path) -> Result<()> {
+        let Some(name) = Reservation::try_lock_file(path)? else {
+            return Ok(());
+        };
+        // Looked for under the lock: whoever made it meanwhile has made its directory as well.
+        let lives = name.holder().is_some_and(|holder| self.is_there(&holder));
+        if lives { Ok(()) } else { name.release() }
+    }
+
+    /// Is there a pod or container of that id?
+    fn is_there(&self, id: &str) -> bool {
+        if !disk::is_id(id) {
+            return false;
+        }
+        if self.layout().pod(id).exists() {
+            return true;
+        }
+        // Not to be able to look is not to know: the name stays.
+        self.layout().pod_ids().map_or(true, |pods| {
+            pods.iter()
+                .any(|pod| self.layout().container(pod, id).exists())
+        })
+    }
+}
+
+/// The outcome of a part of the recovery; a failure is told, and the start goes on.
+fn warned<T>(what: &str, outcome: Result<T>) -> Option<T> {
+    outcome
+        .inspect_err(|error| tracing::warn!(%error, "{what}: not looked at"))
+        .ok()
 }

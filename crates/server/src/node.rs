@@ -90,7 +90,10 @@ pub(crate) fn runtime_spec(container: &Container) -> Result<Value, Error> {
     let path = container.bundle.join("config.json");
     match std::fs::read(&path) {
         Ok(bytes) => {
-            serde_json::from_slice(&bytes).map_err(|source| Error::Record { path, source })
+            serde_json::from_slice(&bytes).map_err(|error| Error::Record {
+                path,
+                reason: error.to_string(),
+            })
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Value::Null),
         Err(source) => Err(Error::Io {

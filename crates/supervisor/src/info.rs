@@ -13,6 +13,8 @@ use crate::state::{read_json, write_json};
 pub(crate) const INFO_FILE: &str = "supervisor.json";
 /// The socket's name in the pod's directory.
 pub(crate) const SOCKET_FILE: &str = "supervisor.sock";
+/// Locked by the supervisor's process for all of its life, in the pod's directory.
+pub(crate) const LOCK_FILE: &str = "supervisor.lock";
 /// What the supervisor has to say to an operator, in the pod's directory.
 pub(crate) const LOG_FILE: &str = "supervisor.log";
 /// The directory that becomes the containers' /dev/shm, in the pod's directory.
@@ -45,6 +47,18 @@ impl SupervisorInfo {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pod_init,
         })
+    }
+
+    /// A process that is known by its pid alone; `None` if it has ended.
+    pub(crate) fn of_process(pid: i32) -> Option<Self> {
+        let (_, start_time) = stat(pid)?;
+        let info = Self {
+            pid,
+            start_time,
+            version: String::new(),
+            pod_init: None,
+        };
+        info.is_alive().then_some(info)
     }
 
     /// The supervisor recorded in a pod's directory; `None` if none was ready there, or it has

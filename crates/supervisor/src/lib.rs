@@ -46,7 +46,7 @@ mod sys;
 
 pub use client::{
     ANSWER_LIMIT, AttachEvent, AttachInput, AttachOutput, Attachment, Call, Client, ExecSession,
-    ExecStdio, Stream, clean_after_death, launch, raise_open_files,
+    ExecStdio, Stream, clean_after_death, find, launch, raise_open_files,
 };
 pub use error::{Error, Result};
 pub use info::SupervisorInfo;
@@ -55,5 +55,5 @@ pub use protocol::{
 };
 pub use server::supervise;
 pub use setup::PodSetup;
-pub use state::{ContainerState, Status};
+pub use state::{ContainerState, Status, read_bounded};
 pub use sys::process::trim_memory;

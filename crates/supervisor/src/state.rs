@@ -2,7 +2,8 @@
 //! Written to a temporary file and renamed, without fsync: the directory is on a tmpfs and goes
 //! with the processes it describes. Only the supervisor writes it.
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use serde::de::DeserializeOwned;
@@ -12,6 +13,9 @@ use crate::error::{Error, Result};
 
 /// The file's name in the container's directory.
 pub(crate) const STATE_FILE: &str = "state.json";
+
+/// A record, or a container's configuration, of more bytes is not read.
+const MAX_RECORD: u64 = 16 << 20;
 
 /// The version of the record's form that this program writes and reads.
 const VERSION: u32 = 1;
@@ -139,17 +143,58 @@ impl ContainerState {
 
 /// Reads a JSON record; `None` if there is no such file.
 pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
-    let bytes = match std::fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(Error::io("read", path)(error)),
+    let wrong = |reason: String| Error::Record {
+        path: path.to_owned(),
+        reason,
+    };
+    let bytes = match read_bounded(path, MAX_RECORD) {
+        Ok(Some(bytes)) => bytes,
+        Ok(None) => return Ok(None),
+        Err(error) if is_lack(&error) => return Err(Error::io("read", path)(error)),
+        Err(error) => return Err(wrong(error.to_string())),
     };
     serde_json::from_slice(&bytes)
         .map(Some)
-        .map_err(|error| Error::Record {
-            path: path.to_owned(),
-            reason: error.to_string(),
-        })
+        .map_err(|error| wrong(error.to_string()))
+}
+
+/// Is it the reader that lacks something, and not the record?
+fn is_lack(error: &std::io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM)
+    )
+}
+
+/// The bytes of a plain file of at most `max` bytes; `None` if there is none. No link is followed,
+/// and nothing that is in its place can hold the reader up.
+///
+/// # Errors
+/// `InvalidData` for what is no plain file or is longer; else as open(2) and read(2).
+pub fn read_bounded(path: &Path, max: u64) -> std::io::Result<Option<Vec<u8>>> {
+    let wrong = |reason: String| Err(std::io::Error::new(ErrorKind::InvalidData, reason));
+    let opened = std::fs::File::options()
+        .read(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC)
+        .open(path);
+    let file = match opened {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.raw_os_error() == Some(libc::ELOOP) => {
+            return wrong("is a symbolic link".to_owned());
+        }
+        Err(error) => return Err(error),
+    };
+    let found = file.metadata()?;
+    if !found.is_file() {
+        return wrong("is not a plain file".to_owned());
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(found.len().min(max)).unwrap_or(0) + 1);
+    file.take(max + 1).read_to_end(&mut bytes)?;
+    match bytes.len() as u64 > max {
+        true => wrong(format!("is longer than {max} bytes")),
+        false => Ok(Some(bytes)),
+    }
 }
 
 /// Writes a JSON record so that a reader sees the old or the new, never a part.

@@ -31,9 +31,8 @@ impl Engine {
         let _pod_stays = Lock::shared(&self.layout().pod(&pod.id).join("lock"))?;
         let parts = ContainerRecord::name_parts(&pod.id, &spec);
         let mut name = Reservation::lock(&self.layout().names(), &parts)?;
-        if let Some(holder) = name.holder()? {
-            let bundle = self.layout().container(&pod.id, &holder);
-            match ContainerRecord::read(&bundle)? {
+        if let Some(holder) = name.holder() {
+            match self.container_record(&pod.id, &holder)? {
                 Some(_) if pod.spec.origin == Origin::Cri => return Ok(holder),
                 Some(_) => {
                     return Err(Error::NameTaken {
@@ -70,7 +69,7 @@ impl Engine {
         };
         let full = self.find_pod_id(id)?.ok_or_else(missing)?;
         let dir = self.layout().pod(&full);
-        let record = PodRecord::read(&dir)?.ok_or_else(missing)?;
+        let record = self.pod_record(&full)?.ok_or_else(missing)?;
         let made = matches!(record.stage, Stage::Made { .. });
         if made && live_supervisor(&full, &dir)?.is_some() {
             return Ok(record);
@@ -91,33 +90,56 @@ impl Engine {
     /// All of a container, made or half made, goes; its name is given free. A log file that
     /// kubelet keeps stays.
     pub(crate) fn discard_container(&self, pod: &str, id: &str) -> Result<()> {
-        let dir = self.layout().pod(pod);
         let bundle = self.layout().container(pod, id);
-        let record = ContainerRecord::read(&bundle)?;
-        if live_supervisor(pod, &dir)?.is_some() {
-            match self.supervisor(pod)?.delete(id, true) {
-                Err(error) if !error.is_not_found() => {
-                    return Err(Error::Supervisor {
-                        verb: "remove container",
-                        id: id.to_owned(),
-                        source: error,
-                    });
-                }
-                _ => {}
-            }
-        } else if let Some(record) = &record {
-            crate::pod::stop::remove_cgroup(id, &record.cgroup)?;
+        let record = ContainerRecord::read(&bundle);
+        if matches!(record, Ok(None)) {
+            // A request of its maker that is still on its way must find nothing to make.
+            disk::remove_tree(&bundle.join("config.json"))?;
         }
+        self.end_container(pod, id)?;
         self.store().remove_rw(id)?;
-        disk::remove_tree(&bundle)?;
-        if let Some(record) = record {
-            let parts = ContainerRecord::name_parts(pod, &record.spec);
-            let mut name = Reservation::lock(&self.layout().names(), &parts)?;
-            if name.holder()?.is_some_and(|holder| holder == id) {
-                name.release()?;
+        disk::remove_object(&bundle)?;
+        let names = self.layout().names();
+        match record {
+            Ok(None) => Ok(()),
+            Ok(Some(record)) => {
+                let parts = ContainerRecord::name_parts(pod, &record.spec);
+                let name = Reservation::lock(&names, &parts)?;
+                match name.holder() {
+                    Some(holder) if holder == id => name.release(),
+                    _ => Ok(()),
+                }
+            }
+            // Its name is known only by who has it.
+            Err(_) => Reservation::release_all(&names, &[id]),
+        }
+    }
+
+    /// No process and no cgroup of the container is left.
+    fn end_container(&self, pod: &str, id: &str) -> Result<()> {
+        if live_supervisor(pod, &self.layout().pod(pod))?.is_some() {
+            let failed = |source| Error::Supervisor {
+                verb: "remove container",
+                id: id.to_owned(),
+                source,
+            };
+            match self.supervisor(pod)?.delete(id, true) {
+                Err(error) if !error.is_not_found() => return Err(failed(error)),
+                Ok(()) => return Ok(()),
+                // It knows nothing of it, as one that was started anew would not.
+                Err(_) => {}
             }
         }
-        Ok(())
+        match self.container_record(pod, id)? {
+            Some(record) => crate::pod::stop::remove_cgroup(id, &record.cgroup),
+            None => match self.pod_record(pod)? {
+                Some(pod) => {
+                    let cgroup = ContainerRecord::cgroup_of(&pod, id);
+                    crate::pod::stop::remove_cgroup(id, &cgroup)
+                }
+                None => Ok(()),
+            },
+        }
     }
 }
 
@@ -213,6 +235,7 @@ impl<'a> Making<'a> {
             user,
             stop_signal: oci::stop_signal(&spec, config)?,
             cgroup: ContainerRecord::cgroup_of(self.pod, &self.id),
+            args: oci::arguments(&spec, config)?,
             spec,
         })
     }

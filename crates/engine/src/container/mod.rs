@@ -241,6 +241,8 @@ pub struct Container {
     pub stop_signal: i32,
     /// Its cgroup below each hierarchy's root.
     pub cgroup: String,
+    /// What is executed in it: the request's words or the image's.
+    pub args: Vec<String>,
     /// The bundle directory: `config.json`, `state.json`.
     pub bundle: PathBuf,
 }

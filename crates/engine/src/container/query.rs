@@ -1,11 +1,9 @@
 //! ContainerStatus and ListContainers: reading, never changing.
 
-use super::record::ContainerRecord;
 use super::{Container, ContainerFilter};
-use crate::disk;
 use crate::engine::{Engine, has_labels, resolve_prefix};
 use crate::error::{Error, Result};
-use crate::pod::record::{PodRecord, live_supervisor};
+use crate::pod::record::live_supervisor;
 
 impl Engine {
     /// One container, by id or its unambiguous beginning.
@@ -34,8 +32,8 @@ impl Engine {
             return Err(Error::invalid("container_id", "must not be empty"));
         }
         let mut places = Vec::new();
-        for pod in disk::entries(&self.layout().pods())? {
-            for id in disk::entries(&self.layout().pod(&pod).join("containers"))? {
+        for pod in self.layout().pod_ids()? {
+            for id in self.layout().container_ids(&pod)? {
                 if id.starts_with(prefix) {
                     places.push((pod.clone(), id));
                 }
@@ -53,7 +51,7 @@ impl Engine {
             return Ok(None);
         };
         let bundle = self.layout().container(&pod, &id);
-        let Some(record) = ContainerRecord::read(&bundle)? else {
+        let Some(record) = self.container_record(&pod, &id)? else {
             return Ok(None);
         };
         let supervised = live_supervisor(&pod, &self.layout().pod(&pod))?.is_some();
@@ -63,10 +61,10 @@ impl Engine {
     /// The containers that fit, newest first. A filter that nothing fits gives an empty list.
     ///
     /// # Errors
-    /// A record that cannot be read.
+    /// A directory that cannot be read. A container whose record cannot be read is listed by its id.
     pub fn containers(&self, filter: &ContainerFilter) -> Result<Vec<Container>> {
         let mut containers = Vec::new();
-        for pod in disk::entries(&self.layout().pods())? {
+        for pod in self.layout().pod_ids()? {
             if !filter
                 .pod_id
                 .as_deref()
@@ -75,17 +73,14 @@ impl Engine {
                 continue;
             }
             let dir = self.layout().pod(&pod);
-            let Some(pod_record) = PodRecord::read(&dir)? else {
+            let Some(pod_record) = self.pod_record(&pod)? else {
                 continue;
             };
-            if !filter
-                .origin
-                .is_none_or(|origin| origin == pod_record.spec.origin)
-            {
+            if !pod_record.is_of(filter.origin) {
                 continue;
             }
             let supervised = live_supervisor(&pod, &dir)?.is_some();
-            for id in disk::entries(&dir.join("containers"))? {
+            for id in self.layout().container_ids(&pod)? {
                 if !filter
                     .id
                     .as_deref()
@@ -94,7 +89,7 @@ impl Engine {
                     continue;
                 }
                 let bundle = self.layout().container(&pod, &id);
-                let Some(record) = ContainerRecord::read(&bundle)? else {
+                let Some(record) = self.container_record(&pod, &id)? else {
                     continue;
                 };
                 if !has_labels(&record.spec.labels, &filter.labels) {

@@ -9,6 +9,7 @@ use supervisor::Status;
 
 use super::{Container, ContainerSpec, ContainerState, ResolvedUser};
 use crate::disk;
+use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::pod::record::PodRecord;
 
@@ -24,6 +25,9 @@ pub(crate) struct ContainerRecord {
     pub(crate) user: ResolvedUser,
     pub(crate) stop_signal: i32,
     pub(crate) cgroup: String,
+    /// What is executed: the request's words or the image's.
+    #[serde(default)]
+    pub(crate) args: Vec<String>,
     pub(crate) spec: ContainerSpec,
 }
 
@@ -51,14 +55,40 @@ impl ContainerRecord {
         format!("{}/crio-{id}", pod.cgroup)
     }
 
+    /// What stands in for a record that cannot be read: only the ids and the cgroup are true.
+    fn stand_in(pod: &PodRecord, id: &str, bundle: &Path) -> Self {
+        let state = supervisor::ContainerState::read(bundle).ok().flatten();
+        Self {
+            id: id.to_owned(),
+            pod_id: pod.id.clone(),
+            created_at: state.as_ref().map_or(0, |state| state.created_at_ns),
+            image_id: String::new(),
+            image_ref: String::new(),
+            log_path: None,
+            user: ResolvedUser::default(),
+            stop_signal: libc::SIGTERM,
+            cgroup: state.map_or_else(|| Self::cgroup_of(pod, id), |state| state.cgroup),
+            args: Vec::new(),
+            spec: ContainerSpec::default(),
+        }
+    }
+
     /// The container as callers see it. `supervised`: does the pod's supervisor live?
     pub(crate) fn view(self, bundle: PathBuf, supervised: bool) -> Result<Container> {
-        let recorded =
-            supervisor::ContainerState::read(&bundle).map_err(|source| Error::Supervisor {
-                verb: "read the state of container",
-                id: self.id.clone(),
-                source,
-            })?;
+        let recorded = match supervisor::ContainerState::read(&bundle) {
+            Ok(recorded) => recorded,
+            Err(error @ supervisor::Error::Record { .. }) => {
+                disk::warn_once(&bundle.join("state.json"), &error);
+                None
+            }
+            Err(source) => {
+                return Err(Error::Supervisor {
+                    verb: "read the state of container",
+                    id: self.id,
+                    source,
+                });
+            }
+        };
         let pid = recorded
             .as_ref()
             .and_then(|state| state.pid)
@@ -78,6 +108,7 @@ impl ContainerRecord {
             user: self.user,
             stop_signal: self.stop_signal,
             cgroup: self.cgroup,
+            args: self.args,
             bundle,
             spec: self.spec,
         })
@@ -86,6 +117,26 @@ impl ContainerRecord {
 
 /// The exit code of a process that the kernel has killed: 128 and SIGKILL.
 const OOM_KILLED: i32 = 137;
+
+impl Engine {
+    /// The record of a container that is made. One that cannot be read has a stand-in, so that the
+    /// container can be seen and removed.
+    pub(crate) fn container_record(&self, pod: &str, id: &str) -> Result<Option<ContainerRecord>> {
+        let bundle = self.layout().container(pod, id);
+        let damage = match ContainerRecord::read(&bundle) {
+            Ok(None) => return Ok(None),
+            Ok(Some(record)) if record.id == id && record.pod_id == pod => {
+                return Ok(Some(record));
+            }
+            Ok(Some(_)) => "it is the record of another container".to_owned(),
+            Err(error) if error.is_damage() => error.to_string(),
+            Err(error) => return Err(error),
+        };
+        disk::warn_once(&bundle.join("container.json"), &damage);
+        let pod = self.pod_record(pod)?;
+        Ok(pod.map(|pod| ContainerRecord::stand_in(&pod, id, &bundle)))
+    }
+}
 
 fn state_of(status: Status, supervised: bool) -> ContainerState {
     match status {

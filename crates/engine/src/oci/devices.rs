@@ -1,6 +1,9 @@
 //! runtime-spec `linux.devices` and the device rules that go with them. The runtime makes the
-//! default nodes (null, zero, …) itself.
+//! default nodes (null, zero, …) itself. Directories are walked with a list of what is left, never
+//! by recursion; a link below a directory is never followed; what is looked at and what is made has
+//! a limit.
 
+use std::collections::HashMap;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -8,108 +11,154 @@ use runtime::spec;
 
 use super::Inputs;
 use crate::container::Device;
-use crate::disk;
 use crate::error::{Error, Result};
 
-/// The nodes that request and privilege ask for.
-pub(super) fn nodes(inputs: &Inputs<'_>) -> Result<Vec<spec::Device>> {
-    let mut all = Vec::new();
-    if inputs.privileged() {
-        host_devices(Path::new("/dev"), &mut all)?;
-    }
-    for device in &inputs.container.spec.devices {
-        add_request(device, &mut all)?;
-    }
-    Ok(all)
+/// The most nodes that a container's request may ask for, directories counted out.
+const MAX_NODES: usize = 4096;
+/// The most entries of directories that are looked at for one container.
+const MAX_ENTRIES: usize = 65_536;
+/// What every container has of its own below `/dev`.
+const OWN: [&str; 7] = ["pts", "shm", "fd", "mqueue", ".lxc", ".lxd-mounts", ".udev"];
+
+/// What a container gets of the node's devices.
+#[derive(Debug, Default)]
+pub(super) struct Devices {
+    /// The nodes that request and privilege ask for, one per path.
+    pub(super) nodes: Vec<spec::Device>,
+    /// Rules of the device controller: everything for a privileged container; else what the request
+    /// names, on top of the runtime's defaults, after a denial of all.
+    pub(super) rules: Vec<spec::DeviceCgroup>,
 }
 
-/// Rules of the device controller: everything for a privileged container; else what the request
-/// names, on top of the runtime's defaults, after a denial of all.
-pub(super) fn rules(inputs: &Inputs<'_>) -> Result<Vec<spec::DeviceCgroup>> {
-    let any = |allow: bool| spec::DeviceCgroup {
-        allow,
+pub(super) fn build(inputs: &Inputs<'_>) -> Result<Devices> {
+    let privileged = inputs.privileged();
+    let mut nodes = Nodes::default();
+    let mut left = MAX_ENTRIES;
+    if privileged {
+        for path in devices_below(Path::new("/dev"), &mut left)? {
+            // A console is a terminal of the container's own.
+            if path.file_name().is_some_and(|name| name != "console") {
+                node(&path, &path).into_iter().for_each(|n| nodes.put(n));
+            }
+        }
+    }
+    let mut rules = vec![spec::DeviceCgroup {
+        allow: privileged,
         access: Some("rwm".into()),
         ..spec::DeviceCgroup::default()
-    };
-    if inputs.privileged() {
-        return Ok(vec![any(true)]);
-    }
-    let mut all = vec![any(false)];
+    }];
+    let mut count = 0;
     for device in &inputs.container.spec.devices {
-        let access = if device.permissions.is_empty() {
-            "rwm"
-        } else {
-            &device.permissions
-        };
-        if let Some(bad) = access.chars().find(|c| !"rwm".contains(*c)) {
-            return Err(Error::invalid(
-                format!("devices[{}].permissions", device.host_path.display()),
-                format!("{bad:?} is none of r, w, m"),
-            ));
+        let access = access(device)?;
+        for node in asked(device, &mut left)? {
+            count += 1;
+            if !privileged {
+                rules.push(rule(&node, access));
+            }
+            nodes.put(node);
         }
-        let mut nodes = Vec::new();
-        add_request(device, &mut nodes)?;
-        all.extend(nodes.into_iter().map(|node| spec::DeviceCgroup {
-            allow: true,
-            kind: Some(node.kind),
-            major: node.major,
-            minor: node.minor,
-            access: Some(access.to_owned()),
-        }));
+        if count > MAX_NODES {
+            let reason = format!("more than {MAX_NODES} device nodes are asked for");
+            return Err(Error::invalid("devices", reason));
+        }
     }
-    Ok(all)
+    let nodes = nodes.all;
+    Ok(Devices { nodes, rules })
 }
 
-/// One device, or all devices below a directory.
-fn add_request(device: &Device, all: &mut Vec<spec::Device>) -> Result<()> {
-    let field = || format!("devices[{}]", device.host_path.display());
+fn rule(node: &spec::Device, access: &str) -> spec::DeviceCgroup {
+    spec::DeviceCgroup {
+        allow: true,
+        kind: Some(node.kind.clone()),
+        major: node.major,
+        minor: node.minor,
+        access: Some(access.to_owned()),
+    }
+}
+
+fn field(device: &Device) -> String {
+    format!("devices[{}]", device.host_path.display())
+}
+
+fn access(device: &Device) -> Result<&str> {
+    match device.permissions.as_str() {
+        "" => Ok("rwm"),
+        access => match access.chars().find(|c| !"rwm".contains(*c)) {
+            None => Ok(access),
+            Some(bad) => Err(Error::invalid(
+                format!("{}.permissions", field(device)),
+                format!("{bad:?} is none of r, w, m"),
+            )),
+        },
+    }
+}
+
+/// One device, or all devices below a directory. The path that was asked for may be a link.
+fn asked(device: &Device, left: &mut usize) -> Result<Vec<spec::Device>> {
+    let wrong = |reason: String| Error::invalid(field(device), reason);
     let source = device
         .host_path
         .canonicalize()
-        .map_err(|e| Error::invalid(field(), e.to_string()))?;
-    if source.is_dir() {
-        for name in disk::entries(&source)? {
-            let inner = Device {
-                container_path: device.container_path.join(&name),
-                host_path: source.join(&name),
-                permissions: device.permissions.clone(),
-            };
-            let is_device = std::fs::metadata(&inner.host_path).is_ok_and(|meta| {
-                meta.is_dir()
-                    || meta.file_type().is_char_device()
-                    || meta.file_type().is_block_device()
-            });
-            if is_device {
-                add_request(&inner, all)?;
-            }
-        }
-        return Ok(());
+        .map_err(|e| wrong(e.to_string()))?;
+    if !source.is_dir() {
+        let node = node(&source, &device.container_path)
+            .ok_or_else(|| wrong(format!("{} is not a device", source.display())))?;
+        return Ok(vec![node]);
     }
-    let node = node(&source, &device.container_path)
-        .ok_or_else(|| Error::invalid(field(), format!("{} is not a device", source.display())))?;
-    all.retain(|have| have.path != node.path);
-    all.push(node);
-    Ok(())
+    let found = devices_below(&source, left).map_err(|e| wrong(e.to_string()))?;
+    let inside = |path: PathBuf| {
+        let below = path.strip_prefix(&source).ok()?;
+        node(&path, &device.container_path.join(below))
+    };
+    Ok(found.into_iter().filter_map(inside).collect())
 }
 
-/// Every device of the node but terminals and what the container has of its own.
-fn host_devices(dir: &Path, all: &mut Vec<spec::Device>) -> Result<()> {
-    const OWN: [&str; 7] = ["pts", "shm", "fd", "mqueue", ".lxc", ".lxd-mounts", ".udev"];
-    for name in disk::entries(dir)? {
-        let path = dir.join(&name);
-        if (dir == Path::new("/dev") && OWN.contains(&name.as_str())) || name == "console" {
-            continue;
-        }
-        let Ok(meta) = std::fs::symlink_metadata(&path) else {
-            continue;
+/// The device nodes below a directory. `left` is how many entries may still be looked at.
+fn devices_below(root: &Path, left: &mut usize) -> Result<Vec<PathBuf>> {
+    let (mut found, mut dirs) = (Vec::new(), vec![root.to_owned()]);
+    while let Some(dir) = dirs.pop() {
+        let entries = match std::fs::read_dir(&dir) {
+            // Gone meanwhile: devices come and go.
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
+            other => other.map_err(Error::io("read", &dir))?,
         };
-        if meta.is_dir() {
-            host_devices(&path, all)?;
-        } else if let Some(node) = node(&path, &path) {
-            all.push(node);
+        for entry in entries.flatten() {
+            *left = left.checked_sub(1).ok_or_else(|| {
+                let reason = format!("more than {MAX_ENTRIES} files to look at");
+                Error::invalid(root.display().to_string(), reason)
+            })?;
+            // The entry's own type: a link is none of these.
+            let Ok(kind) = entry.file_type() else {
+                continue;
+            };
+            let own = dir == Path::new("/dev") && OWN.iter().any(|own| entry.file_name() == *own);
+            if kind.is_dir() && !own {
+                dirs.push(entry.path());
+            } else if kind.is_char_device() || kind.is_block_device() {
+                found.push(entry.path());
+            }
         }
     }
-    Ok(())
+    Ok(found)
+}
+
+/// Nodes by their path inside; the last one of a path wins.
+#[derive(Default)]
+struct Nodes {
+    all: Vec<spec::Device>,
+    places: HashMap<PathBuf, usize>,
+}
+
+impl Nodes {
+    fn put(&mut self, node: spec::Device) {
+        match self.places.get(&node.path) {
+            Some(place) => self.all[*place] = node,
+            None => {
+                self.places.insert(node.path.clone(), self.all.len());
+                self.all.push(node);
+            }
+        }
+    }
 }
 
 fn node(source: &Path, target: &Path) -> Option<spec::Device> {

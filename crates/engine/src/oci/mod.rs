@@ -14,7 +14,7 @@ use std::path::Path;
 use image::config::ContainerConfig;
 use runtime::spec;
 
-pub(crate) use process::{exec_process, stop_signal};
+pub(crate) use process::{arguments, exec_process, stop_signal};
 pub(crate) use security::all_capabilities;
 
 use crate::container::record::ContainerRecord;
@@ -58,6 +58,7 @@ pub(crate) fn build(inputs: &Inputs<'_>) -> Result<spec::Spec> {
     process.apparmor_profile = confinement.apparmor;
     let labels = confinement.selinux;
     process.selinux_label = labels.as_ref().map(|labels| labels.process.clone());
+    let devices = devices::build(inputs)?;
     Ok(spec::Spec {
         oci_version: "1.2.0".into(),
         root: Some(spec::Root {
@@ -70,8 +71,8 @@ pub(crate) fn build(inputs: &Inputs<'_>) -> Result<spec::Spec> {
         linux: Some(spec::Linux {
             namespaces: namespaces(inputs)?,
             cgroups_path: Some(inputs.container.cgroup.clone()),
-            resources: Some(resources::build(inputs)?),
-            devices: devices::nodes(inputs)?,
+            resources: Some(resources::build(inputs, devices.rules)?),
+            devices: devices.nodes,
             seccomp: confinement.seccomp,
             mount_label: labels.map(|labels| labels.mount),
             masked_paths: confinement.masked_paths,

@@ -19,7 +19,7 @@ pub(super) fn build(inputs: &Inputs<'_>) -> Result<spec::Process> {
         console_size: container
             .console_size
             .map(|(height, width)| spec::ConsoleSize { height, width }),
-        args: arguments(container, inputs.image)?,
+        args: inputs.container.args.clone(),
         env: environment(inputs),
         cwd: working_dir(container, inputs.image),
         user: spec::User {
@@ -50,7 +50,7 @@ pub(crate) fn exec_process(container: &Container, command: &[String]) -> Result<
 }
 
 /// CRI: `command` replaces the image's entrypoint and drops its command; `args` replaces the command.
-fn arguments(container: &ContainerSpec, image: &ContainerConfig) -> Result<Vec<String>> {
+pub(crate) fn arguments(container: &ContainerSpec, image: &ContainerConfig) -> Result<Vec<String>> {
     let mut all = if container.command.is_empty() {
         image.entrypoint.clone()
     } else {

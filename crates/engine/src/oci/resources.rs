@@ -2,13 +2,16 @@
 
 use runtime::spec;
 
-use super::{Inputs, devices};
+use super::Inputs;
 use crate::container::Resources;
 use crate::error::{Error, Result};
 
-pub(super) fn build(inputs: &Inputs<'_>) -> Result<spec::Resources> {
+pub(super) fn build(
+    inputs: &Inputs<'_>,
+    device_rules: Vec<spec::DeviceCgroup>,
+) -> Result<spec::Resources> {
     let mut built = limits(&inputs.container.spec.resources)?;
-    built.devices = devices::rules(inputs)?;
+    built.devices = device_rules;
     if built.pids.is_none() {
         let default = inputs.engine.config().runtime.pids_limit;
         built.pids = (default > 0).then_some(spec::Pids {

@@ -1,8 +1,6 @@
 //! PodSandboxStatus and ListPodSandbox: reading, never changing.
 
-use super::record::PodRecord;
 use super::{Pod, PodFilter};
-use crate::disk;
 use crate::engine::{Engine, has_labels, resolve_prefix};
 use crate::error::{Error, Result};
 
@@ -18,17 +16,17 @@ impl Engine {
         };
         let full = self.find_pod_id(id)?.ok_or_else(missing)?;
         let dir = self.layout().pod(&full);
-        let record = PodRecord::read(&dir)?.ok_or_else(missing)?;
+        let record = self.pod_record(&full)?.ok_or_else(missing)?;
         record.view(&dir)?.ok_or_else(missing)
     }
 
     /// The pods that fit, newest first. A filter that nothing fits gives an empty list.
     ///
     /// # Errors
-    /// A record that cannot be read.
+    /// A directory that cannot be read. A pod whose record cannot be read is listed and not ready.
     pub fn pods(&self, filter: &PodFilter) -> Result<Vec<Pod>> {
         let mut pods = Vec::new();
-        for id in disk::entries(&self.layout().pods())? {
+        for id in self.layout().pod_ids()? {
             if !filter
                 .id
                 .as_deref()
@@ -37,13 +35,11 @@ impl Engine {
                 continue;
             }
             let dir = self.layout().pod(&id);
-            let Some(record) = PodRecord::read(&dir)? else {
+            let Some(record) = self.pod_record(&id)? else {
                 continue;
             };
             let fits = has_labels(&record.spec.labels, &filter.labels)
-                && filter
-                    .origin
-                    .is_none_or(|origin| origin == record.spec.origin);
+                && record.is_of(filter.origin);
             if !fits {
                 continue;
             }
@@ -59,6 +55,6 @@ impl Engine {
 
     /// The full id that `prefix` begins; `None` if there is none.
     pub(crate) fn find_pod_id(&self, prefix: &str) -> Result<Option<String>> {
-        resolve_prefix("pod", prefix, disk::entries(&self.layout().pods())?)
+        resolve_prefix("pod", prefix, self.layout().pod_ids()?)
     }
 }

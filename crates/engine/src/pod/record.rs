@@ -1,12 +1,15 @@
-//! `pod.json`: what the engine remembers of a pod, and how it becomes a [`Pod`].
+//! `pod.json`: what the engine remembers of a pod, and how it becomes a [`Pod`]. A record that cannot
+//! be read harms its own pod alone: that pod is not ready, and can be stopped and removed by its id.
 
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use supervisor::SupervisorInfo;
 
-use super::{NamespaceMode, Pod, PodSpec, PodState};
+use super::{NamespaceMode, Origin, Pod, PodSpec, PodState};
+use crate::container::record::ContainerRecord;
 use crate::disk;
+use crate::engine::Engine;
 use crate::error::{Error, Result};
 
 /// The stored form of a pod.
@@ -31,6 +34,12 @@ pub(crate) enum Stage {
     Made { ips: Vec<std::net::IpAddr> },
     /// It was stopped.
     Stopped,
+    /// It could not be made, and not all of it could be taken back: whoever asks for its name next, or
+    /// removes it, tries again.
+    Failed,
+    /// What is on disk cannot be read; never written.
+    #[serde(skip)]
+    Damaged,
 }
 
 impl PodRecord {
@@ -58,12 +67,25 @@ impl PodRecord {
         ]
     }
 
+    /// Is it of that origin? Of a damaged one nobody knows.
+    pub(crate) fn is_of(&self, origin: Option<Origin>) -> bool {
+        self.is_damaged() || origin.is_none_or(|origin| origin == self.spec.origin)
+    }
+
+    pub(crate) fn is_damaged(&self) -> bool {
+        matches!(self.stage, Stage::Damaged)
+    }
+
     /// The pod as callers see it; `None` while it is being made.
     pub(crate) fn view(&self, pod_dir: &Path) -> Result<Option<Pod>> {
         let (alive, ips) = match &self.stage {
             Stage::Creating => return Ok(None),
             Stage::Made { ips } => (live_supervisor(&self.id, pod_dir)?, ips.clone()),
-            Stage::Stopped => (None, Vec::new()),
+            Stage::Stopped | Stage::Failed | Stage::Damaged => (None, Vec::new()),
+        };
+        let alive = match alive {
+            Some(alive) if containers_are_whole(pod_dir)? => Some(alive),
+            _ => None,
         };
         let own_network = self.spec.namespaces.network != NamespaceMode::Node;
         Ok(Some(Pod {
@@ -86,14 +108,93 @@ impl PodRecord {
     }
 }
 
-/// The pod's supervisor, if it lives.
+impl Engine {
+    /// The record of a pod that is there. One that cannot be read has a stand-in of which only the id
+    /// is true.
+    pub(crate) fn pod_record(&self, id: &str) -> Result<Option<PodRecord>> {
+        let dir = self.layout().pod(id);
+        let damage = match PodRecord::read(&dir) {
+            Ok(Some(record)) if record.id == id => return Ok(Some(record)),
+            Ok(Some(_)) => "it is the record of another pod".to_owned(),
+            Ok(None) if !dir.is_dir() => return Ok(None),
+            Ok(None) => "it is missing".to_owned(),
+            Err(error) if error.is_damage() => error.to_string(),
+            Err(error) => return Err(error),
+        };
+        disk::warn_once(&PodRecord::path(&dir), &damage);
+        Ok(Some(self.stand_in(id, &dir)))
+    }
+
+    fn stand_in(&self, id: &str, dir: &Path) -> PodRecord {
+        let made = std::fs::metadata(dir).and_then(|dir| dir.modified()).ok();
+        let since = made.and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
+        PodRecord {
+            id: id.to_owned(),
+            created_at: since
+                .and_then(|since| i64::try_from(since.as_nanos()).ok())
+                .unwrap_or(0),
+            stage: Stage::Damaged,
+            cgroup: self.own_pod_cgroup(id),
+            owns_cgroup: true,
+            spec: PodSpec::default(),
+        }
+    }
+
+    /// The cgroup of a pod that names no parent.
+    pub(crate) fn own_pod_cgroup(&self, id: &str) -> String {
+        format!("{}/pod-{id}", self.config().runtime.cgroup_parent)
+    }
+
+    /// The record of a damaged pod with the cgroup that it really has: the one in which its
+    /// supervisor's is, wherever that was made.
+    pub(crate) fn with_true_cgroup(&self, record: &PodRecord) -> Result<PodRecord> {
+        let mut record = record.clone();
+        if !record.is_damaged() {
+            return Ok(record);
+        }
+        let failed = |source| Error::Cgroup {
+            id: record.id.clone(),
+            source,
+        };
+        let supervisor = format!("crio-{}", record.id);
+        let found = runtime::cgroup::Cgroup::find(&supervisor).map_err(failed)?;
+        if let Some((parent, _)) = found.as_deref().and_then(|path| path.rsplit_once('/')) {
+            record.owns_cgroup = format!("/{parent}").ends_with(&format!("/pod-{}", record.id));
+            record.cgroup = parent.to_owned();
+        }
+        Ok(record)
+    }
+}
+
+/// Can the records of all containers of a pod be read?
+fn containers_are_whole(pod_dir: &Path) -> Result<bool> {
+    for bundle in disk::bundles(pod_dir)? {
+        let engine = || ContainerRecord::read(&bundle).is_ok();
+        let supervisor = || supervisor::ContainerState::read(&bundle).is_ok();
+        if !disk::is_whole(&bundle.join("container.json"), engine)
+            || !disk::is_whole(&bundle.join("state.json"), supervisor)
+        {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The pod's supervisor, if it lives and its record can be read.
 pub(crate) fn live_supervisor(id: &str, pod_dir: &Path) -> Result<Option<SupervisorInfo>> {
-    let info = SupervisorInfo::read(pod_dir).map_err(|source| Error::Supervisor {
+    let read = SupervisorInfo::read(pod_dir).map_err(|source| Error::Supervisor {
         verb: "look for the supervisor of pod",
         id: id.to_owned(),
         source,
-    })?;
-    Ok(info.filter(SupervisorInfo::is_alive))
+    });
+    match read {
+        Ok(info) => Ok(info.filter(SupervisorInfo::is_alive)),
+        Err(error) if error.is_damage() => {
+            disk::warn_once(&pod_dir.join("supervisor.json"), &error);
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// The path of a process's namespace, such as `/proc/7/ns/net`.

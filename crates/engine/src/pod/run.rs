@@ -13,6 +13,11 @@ use crate::disk::{self, Reservation};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 
+/// As many bytes as a path may have, less what floe adds below it.
+const MAX_CGROUP_PARENT: usize = 3500;
+/// The kernel has a few hundred for a namespace.
+const MAX_SYSCTLS: usize = 1024;
+
 impl Engine {
     /// Makes the pod and returns its id; a pod of the same name that is ready is returned as it
     /// is, so that a caller who gave up may ask again.
@@ -24,7 +29,7 @@ impl Engine {
         self.validate_pod(&spec)?;
         let parts = PodRecord::name_parts(&spec);
         let mut name = Reservation::lock(&self.layout().names(), &parts)?;
-        if let Some(holder) = name.holder()?
+        if let Some(holder) = name.holder()
             && let Some(id) = self.ready_pod_or_clear(&holder, &spec)?
         {
             return Ok(id);
@@ -41,9 +46,12 @@ impl Engine {
     /// What has the name: a ready pod is the answer, a half-made one is cleared away.
     fn ready_pod_or_clear(&self, holder: &str, spec: &PodSpec) -> Result<Option<String>> {
         let dir = self.layout().pod(holder);
-        let Some(record) = PodRecord::read(&dir)? else {
+        let Some(record) = self.pod_record(holder)? else {
             return Ok(None);
         };
+        if matches!(record.stage, Stage::Failed) {
+            return self.destroy_pod(&record).map(|()| None);
+        }
         match record.view(&dir)? {
             None => self.destroy_pod(&record).map(|()| None),
             // kubelet asks again for what it has asked for; a person's second pod is another one.
@@ -55,6 +63,31 @@ impl Engine {
                 name: spec.name.clone(),
                 holder: format!("pod {}", pod.id),
             }),
+        }
+    }
+
+    /// Shows a half-made pod of which something could not be taken back.
+    pub(crate) fn mark_failed(&self, record: &mut PodRecord) {
+        record.stage = Stage::Failed;
+        let dir = self.layout().pod(&record.id);
+        if dir.is_dir()
+            && let Err(error) = record.write(&dir)
+        {
+            tracing::warn!(pod = %record.id, %error, "it stays hidden");
+        }
+    }
+
+    /// Where the containers' logs of a pod without a log directory are: no two pods share one.
+    fn own_logs(&self, id: &str) -> PathBuf {
+        self.config().runtime.log_dir.join(id)
+    }
+
+    /// Removes that directory if there is nothing in it.
+    pub(crate) fn remove_own_logs(&self, record: &PodRecord) {
+        let own = self.own_logs(&record.id);
+        if record.spec.log_directory.as_ref() == Some(&own) {
+            // What is in it is kept, as kubelet's are.
+            let _ = std::fs::remove_dir(own);
         }
     }
 
@@ -91,64 +124,100 @@ impl Engine {
                 ));
             }
         }
-        for key in spec.sysctls.keys() {
-            let node = NamespaceMode::Node;
-            if key.starts_with("net.") && spec.namespaces.network == node {
-                return Err(Error::invalid(
-                    format!("sysctls[{key}]"),
-                    "the pod uses the node's network namespace",
-                ));
-            }
-            if !key.starts_with("net.") && spec.namespaces.ipc == node {
-                return Err(Error::invalid(
-                    format!("sysctls[{key}]"),
-                    "the pod uses the node's IPC namespace",
-                ));
-            }
+        if let Some(parent) = &spec.cgroup_parent {
+            validate_cgroup_parent(parent)?;
         }
-        Ok(())
+        validate_sysctls(spec)
     }
+}
+
+/// A path below the hierarchies' roots, checked before anything is made.
+fn validate_cgroup_parent(parent: &str) -> Result<()> {
+    let wrong = |reason: &str| Err(Error::invalid("cgroup_parent", format!("{parent:?} {reason}")));
+    if parent.len() > MAX_CGROUP_PARENT || parent.split('/').any(|name| name.len() > 255) {
+        return wrong("is too long");
+    }
+    if parent.contains(['\0', '\n']) {
+        return wrong("contains NUL or a line break");
+    }
+    if parent.split('/').any(|name| name == "..") {
+        return wrong("contains \"..\"");
+    }
+    if !parent.is_empty() && parent.split('/').all(|name| matches!(name, "" | ".")) {
+        return wrong("names the root");
+    }
+    Ok(())
+}
+
+fn validate_sysctls(spec: &PodSpec) -> Result<()> {
+    if spec.sysctls.len() > MAX_SYSCTLS {
+        let reason = format!("more than {MAX_SYSCTLS} are asked for");
+        return Err(Error::invalid("sysctls", reason));
+    }
+    for (key, value) in &spec.sysctls {
+        let node = NamespaceMode::Node;
+        let wrong = |reason: &str| Err(Error::invalid(format!("sysctls[{key:.80}]"), reason));
+        if key.len() > 255 || value.len() >= 4096 {
+            return wrong("is too long");
+        }
+        if key.starts_with("net.") && spec.namespaces.network == node {
+            return wrong("the pod uses the node's network namespace");
+        }
+        if !key.starts_with("net.") && spec.namespaces.ipc == node {
+            return wrong("the pod uses the node's IPC namespace");
+        }
+    }
+    Ok(())
 }
 
 /// A pod that is being made. Dropped before [`Making::commit`], it takes everything back.
 struct Making<'a> {
     engine: &'a Engine,
     dir: PathBuf,
+    /// Where that directory is made.
+    staging: PathBuf,
     record: PodRecord,
     name: Option<Reservation>,
 }
 
 impl<'a> Making<'a> {
-    fn begin(engine: &'a Engine, name: Reservation, id: String, spec: PodSpec) -> Result<Self> {
+    fn begin(engine: &'a Engine, name: Reservation, id: String, mut spec: PodSpec) -> Result<Self> {
         let dir = engine.layout().pod(&id);
-        let (cgroup, owns_cgroup) = match spec
-            .cgroup_parent
-            .as_deref()
-            .filter(|parent| !parent.is_empty())
-        {
-            Some(parent) => (parent.to_owned(), false),
-            None => (
-                format!("{}/pod-{id}", engine.config().runtime.cgroup_parent),
-                true,
-            ),
-        };
+        let parent = spec.cgroup_parent.clone().filter(|path| !path.is_empty());
+        let owns_cgroup = parent.is_none();
+        if spec.log_directory.is_none() && spec.origin == Origin::Cri {
+            spec.log_directory = Some(engine.own_logs(&id));
+        }
         let record = PodRecord {
+            cgroup: parent.unwrap_or_else(|| engine.own_pod_cgroup(&id)),
             id,
             created_at: disk::now_ns(),
             stage: Stage::Creating,
-            cgroup,
             owns_cgroup,
             spec,
         };
+        let file = format!("{}.{}", name.file_name(), disk::NEW);
         let making = Self {
             engine,
             dir,
+            staging: engine.layout().pods().join(file),
             record,
             name: Some(name),
         };
-        disk::make_dir(&making.dir.join("containers"))?;
-        making.record.write(&making.dir)?;
+        making.make_dir()?;
         Ok(making)
+    }
+
+    /// The pod's directory, which has its record from its first moment on, and that of its logs.
+    fn make_dir(&self) -> Result<()> {
+        disk::remove_tree(&self.staging)?;
+        disk::make_dir(&self.staging.join("containers"))?;
+        self.record.write(&self.staging)?;
+        std::fs::rename(&self.staging, &self.dir).map_err(Error::io("rename", &self.staging))?;
+        match &self.record.spec.log_directory {
+            Some(logs) => disk::make_dir(logs),
+            None => Ok(()),
+        }
     }
 
     fn launch_supervisor(&self) -> Result<SupervisorInfo> {
@@ -220,12 +289,20 @@ impl<'a> Making<'a> {
 impl Drop for Making<'_> {
     fn drop(&mut self) {
         let Some(name) = self.name.take() else { return };
-        if let Err(error) = self.engine.destroy_pod(&self.record) {
-            tracing::warn!(pod = %self.record.id, %error, "undo of a failed pod left something behind");
-            return;
+        let id = &self.record.id;
+        if let Err(error) = disk::remove_tree(&self.staging) {
+            tracing::warn!(pod = %id, %error, "undo of a failed pod");
         }
-        if let Err(error) = name.release() {
-            tracing::warn!(pod = %self.record.id, %error, "name of a failed pod not released");
+        match self.engine.destroy_pod(&self.record) {
+            Ok(()) => {
+                if let Err(error) = name.release() {
+                    tracing::warn!(pod = %id, %error, "name of a failed pod not released");
+                }
+            }
+            Err(error) => {
+                tracing::warn!(pod = %id, %error, "undo of a failed pod left something behind; the pod is listed until it is removed");
+                self.engine.mark_failed(&mut self.record);
+            }
         }
     }
 }

@@ -12,6 +12,7 @@ mod create;
 mod delete;
 mod dir;
 mod error;
+mod find;
 mod freeze;
 mod hierarchy;
 mod kill;

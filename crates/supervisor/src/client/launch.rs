@@ -1,5 +1,5 @@
 //! Starting a pod's supervisor: a child of nobody (it forks once more and leaves the caller's
-//! session), which holds none of the caller's files but the first connection and its log.
+//! session), which holds none of the caller's files but the first connection, its log and its lock.
 
 use std::fs::OpenOptions;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -7,7 +7,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus};
 
 use runtime::cgroup::Cgroup;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -26,6 +26,7 @@ use crate::setup::PodSetup;
 /// A program that cannot be started, or a part of the pod that cannot be set up; nothing is left
 /// but `supervisor.log` in the pod's directory.
 pub fn launch(program: &Path, setup: &PodSetup) -> Result<(Client, SupervisorInfo)> {
+    let lock = super::find::lock(&setup.dir)?;
     let (ours, theirs) = UnixStream::pair().map_err(Error::io("make socket for", &setup.dir))?;
     let log_path = setup.dir.join(LOG_FILE);
     let log = OpenOptions::new()
@@ -49,7 +50,7 @@ pub fn launch(program: &Path, setup: &PodSetup) -> Result<(Client, SupervisorInf
         .arg(&setup.id)
         .env_clear()
         .stdin(OwnedFd::from(theirs))
-        .stdout(Stdio::null())
+        .stdout(lock)
         .stderr(log);
     let mut starter = Starter(command.spawn().map_err(Error::io("execute", program))?);
     // Our copy of its connection: its end must be seen.

@@ -9,6 +9,7 @@
 mod attach;
 mod call;
 mod exec;
+mod find;
 mod launch;
 mod open_files;
 
@@ -30,6 +31,7 @@ use crate::state::{ContainerState, remove_file};
 pub use attach::{AttachEvent, AttachInput, AttachOutput, Attachment, Stream};
 pub use call::Call;
 pub use exec::{ExecSession, ExecStdio};
+pub use find::find;
 pub use launch::launch;
 pub use open_files::raise_open_files;
 

@@ -1,5 +1,5 @@
 //! From a program that was just executed to a process that is nobody's child, holds nothing of its
-//! starter's but one connection, and cannot be ended by accident.
+//! starter's but one connection and the lock that says it lives, and cannot be ended by accident.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -9,7 +9,7 @@ use rustix::io::fcntl_dupfd_cloexec;
 use rustix::process::{
     Resource, Rlimit, chdir, getpid, getrlimit, set_child_subreaper, setrlimit, setsid, umask,
 };
-use rustix::stdio::{dup2_stdin, dup2_stdout, stdin};
+use rustix::stdio::{dup2_stdin, dup2_stdout, stdin, stdout};
 use rustix::thread::set_name;
 
 use super::diagnose;
@@ -20,16 +20,25 @@ use crate::setup::PodSetup;
 use crate::sys::process::{Fork, close_inherited, exit_now, fork};
 use crate::sys::signal::block_all;
 
-/// Keeps the connection that is stdin under another number, stderr as the log, and nothing else.
-pub(super) fn keep_connection_only() -> Result<OwnedFd> {
+/// What the starter gave.
+pub(super) struct Inherited {
+    /// The first connection, which came as stdin.
+    pub(super) connection: OwnedFd,
+    /// The file that is locked while this process lives, which came as stdout.
+    pub(super) lock: OwnedFd,
+}
+
+/// Keeps the connection and the lock under other numbers, stderr as the log, and nothing else.
+pub(super) fn keep_what_was_given() -> Result<Inherited> {
     let failed = |operation| Error::io::<rustix::io::Errno>(operation, "inherited files");
     close_inherited(3).map_err(Error::io("close", "inherited files"))?;
     let connection = fcntl_dupfd_cloexec(stdin(), 3).map_err(failed("keep"))?;
+    let lock = fcntl_dupfd_cloexec(stdout(), 3).map_err(failed("keep"))?;
     let null = open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
         .map_err(failed("replace"))?;
     dup2_stdin(&null).map_err(failed("replace"))?;
     dup2_stdout(&null).map_err(failed("replace"))?;
-    Ok(connection)
+    Ok(Inherited { connection, lock })
 }
 
 /// Waits for what the starter wants set up. `None`: the starter is gone.

@@ -76,7 +76,7 @@ pub fn supervise(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         ));
         return ExitCode::from(2);
     }
-    match boot::keep_connection_only().and_then(run) {
+    match boot::keep_what_was_given().and_then(run) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             diagnose(format_args!("{error}"));
@@ -92,7 +92,8 @@ pub(crate) fn diagnose(text: Arguments<'_>) {
     let _ = writeln!(std::io::stderr(), "{now} {text}");
 }
 
-fn run(connection: OwnedFd) -> Result<()> {
+fn run(given: boot::Inherited) -> Result<()> {
+    let boot::Inherited { connection, lock } = given;
     let Some(setup) = boot::receive_setup(&connection)? else {
         return Ok(());
     };
@@ -114,7 +115,10 @@ fn run(connection: OwnedFd) -> Result<()> {
         return Ok(());
     };
     supervisor.adopt(connection)?;
-    supervisor.run()
+    let ended = supervisor.run();
+    // Held until nothing of the pod is left.
+    drop(lock);
+    ended
 }
 
 /// The supervisor of one pod.
