@@ -208,9 +208,13 @@ pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
     std::fs::rename(&temporary, path).map_err(Error::io("rename", path))
 }
 
-/// Removes a file; one that is not there is fine.
+/// Removes a file, or whatever is in its place; what is not there is fine.
 pub(crate) fn remove_file(path: &Path) -> Result<()> {
-    match std::fs::remove_file(path) {
+    let removed = match std::fs::remove_file(path) {
+        Err(error) if error.kind() == ErrorKind::IsADirectory => std::fs::remove_dir_all(path),
+        other => other,
+    };
+    match removed {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(Error::io("remove", path)(error)),
         _ => Ok(()),
     }

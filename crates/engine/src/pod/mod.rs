@@ -133,6 +133,8 @@ pub struct Pod {
     pub netns: Option<PathBuf>,
     /// The cgroup of the pod under each hierarchy's root.
     pub cgroup_parent: String,
+    /// Its record cannot be read: nothing but the id is known of it, and it can only be removed.
+    pub damaged: bool,
 }
 
 /// Which pods to list. Conditions are ANDed; `None` and empty mean any.

@@ -104,6 +104,7 @@ impl PodRecord {
                 .map(|info| namespace(info.pid, "net")),
             supervisor_pid: alive.map(|info| info.pid),
             cgroup_parent: self.cgroup.clone(),
+            damaged: self.is_damaged(),
         }))
     }
 }

@@ -72,11 +72,23 @@ pub(crate) fn run(engine: &Engine, args: &Args) -> Result<ExitCode, Failure> {
     })
 }
 
-/// Removes a container, and the pod around it if a person made it.
+/// Removes a container, and the pod around it if a person made it, or nobody can read who did.
 pub(crate) fn remove(engine: &Engine, container: &Container) -> Result<(), Failure> {
-    match engine.pod(&container.pod_id)?.spec.origin {
-        Origin::Cli => engine.remove_pod(&container.pod_id)?,
-        Origin::Cri => engine.remove_container(&container.id)?,
+    let pod = engine.pod(&container.pod_id)?;
+    if pod.spec.origin == Origin::Cli {
+        engine.remove_pod(&pod.id)?;
+        return Ok(());
+    }
+    engine.remove_container(&container.id)?;
+    let others = || {
+        engine.containers(&ContainerFilter {
+            pod_id: Some(pod.id.clone()),
+            ..ContainerFilter::default()
+        })
+    };
+    // Nobody knows whose pod it was: it goes with the last that was in it.
+    if pod.damaged && others()?.is_empty() {
+        engine.remove_pod(&pod.id)?;
     }
     Ok(())
 }
