@@ -178,7 +178,10 @@ pub(crate) fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
     };
     let bytes = serde_json::to_vec(value).map_err(|error| wrong(error.to_string()))?;
     if bytes.len() as u64 > MAX_RECORD {
-        let reason = format!("the record of {} bytes is longer than {MAX_RECORD}", bytes.len());
+        let reason = format!(
+            "the record of {} bytes is longer than {MAX_RECORD}",
+            bytes.len()
+        );
         return Err(Error::invalid("config", reason));
     }
     write_file(path, &bytes, 0o600)
@@ -308,7 +311,10 @@ mod tests {
             std::fs::write(&path, text).unwrap();
             assert!(damaged(), "{text:?}");
         }
-        File::create(&path).unwrap().set_len(MAX_RECORD + 1).unwrap();
+        File::create(&path)
+            .unwrap()
+            .set_len(MAX_RECORD + 1)
+            .unwrap();
         assert!(damaged());
         std::fs::remove_file(&path).unwrap();
         std::os::unix::fs::symlink("/dev/zero", &path).unwrap();

@@ -96,11 +96,7 @@ impl Reservation {
 
     fn of(lock: Lock, path: PathBuf) -> Result<Self> {
         let holder = read_holder(&lock.file).map_err(Error::io("read", &path))?;
-        Ok(Self {
-            lock,
-            path,
-            holder,
-        })
+        Ok(Self { lock, path, holder })
     }
 
     /// The id of the object that has the name.
@@ -131,7 +127,9 @@ impl Reservation {
     pub(crate) fn release_all(names: &Path, ids: &[&str]) -> Result<()> {
         for name in crate::disk::entries(names)? {
             let path = names.join(name);
-            let held = File::open(&path).ok().and_then(|file| read_holder(&file).ok());
+            let held = File::open(&path)
+                .ok()
+                .and_then(|file| read_holder(&file).ok());
             if !held.flatten().is_some_and(|id| ids.contains(&id.as_str())) {
                 continue;
             }

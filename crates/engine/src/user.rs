@@ -2,6 +2,8 @@
 //! image's /etc/passwd and /etc/group (CRI: run_as_user, run_as_username, run_as_group,
 //! supplemental_groups and their policy; image-spec: config.User). The node's files are never read.
 
+use std::collections::HashSet;
+
 use store::Store;
 
 use crate::container::{ResolvedUser, Security};
@@ -10,6 +12,9 @@ use crate::image::ImageRecord;
 
 /// Longer user files are refused rather than read.
 const MAX_FILE: u64 = 8 * 1024 * 1024;
+
+/// As many groups as a process may have (setgroups(2), NGROUPS_MAX).
+const MAX_GROUPS: usize = 65_536;
 
 /// The numeric identity that request and image together ask for.
 pub(crate) fn resolve(
@@ -45,7 +50,10 @@ struct PasswdEntry<'a> {
 
 impl Files {
     fn resolve(&self, security: &Security, image_user: &str) -> Result<ResolvedUser> {
-        let (user, image_group) = self.user_text(security, image_user);
+        let (user, image_group) = self.user_text(security, image_user)?;
+        // image-spec: with a group, those of the user in /etc/group are not applied. kubelet's policy
+        // Merge takes them, as with other engines; only it speaks by CRI.
+        let only_asked = image_group.is_some() && security.image_groups;
         let entry = self.user(&user)?;
         let gid = match (security.run_as_group, image_group) {
             (Some(gid), _) => number("security_context.run_as_group", gid)?,
@@ -56,16 +64,15 @@ impl Files {
         // by setgid and pass a file that denies that group (CVE-2022-36109).
         let mut groups = vec![gid];
         groups.extend(groups_of_request(security)?);
-        if !security.strict_groups {
+        if !security.strict_groups && !only_asked {
             groups.extend(self.memberships(entry.name));
         }
-        let mut unique = Vec::with_capacity(groups.len());
-        groups.retain(|group| {
-            !unique.contains(group) && {
-                unique.push(*group);
-                true
-            }
-        });
+        let mut unique = HashSet::new();
+        groups.retain(|group| unique.insert(*group));
+        if groups.len() > MAX_GROUPS {
+            let reason = format!("more than {MAX_GROUPS} supplementary groups");
+            return Err(Error::invalid("group", reason));
+        }
         Ok(ResolvedUser {
             uid: entry.uid,
             gid,
@@ -75,22 +82,30 @@ impl Files {
 
     /// The user as text, and the group that came with the image's user. A user of the request
     /// does not take the image's group.
-    fn user_text<'a>(&self, security: &Security, image_user: &'a str) -> (String, Option<&'a str>) {
+    fn user_text<'a>(
+        &self,
+        security: &Security,
+        image_user: &'a str,
+    ) -> Result<(String, Option<&'a str>)> {
         if let Some(uid) = security.run_as_user {
-            return (uid.to_string(), None);
+            return Ok((uid.to_string(), None));
         }
         if !security.run_as_username.is_empty() {
-            return (security.run_as_username.clone(), None);
+            return Ok((security.run_as_username.clone(), None));
         }
         match image_user.split_once(':') {
-            Some((user, group)) => (user.to_owned(), Some(group).filter(|g| !g.is_empty())),
-            None => (image_user.to_owned(), None),
+            Some(("", _)) | Some((_, "")) => {
+                let reason = format!("{image_user:?} is neither USER nor USER:GROUP");
+                Err(Error::invalid("user", reason))
+            }
+            Some((user, group)) => Ok((user.to_owned(), Some(group))),
+            None => Ok((image_user.to_owned(), None)),
         }
     }
 
     fn user<'a>(&'a self, text: &str) -> Result<PasswdEntry<'a>> {
         let text = if text.is_empty() { "0" } else { text };
-        if let Ok(uid) = text.parse::<i64>() {
+        if let Some(uid) = numeric(text) {
             let uid = number("user", uid)?;
             let known = self.entries().find(|entry| entry.uid == uid);
             return Ok(known.unwrap_or(PasswdEntry {
@@ -110,7 +125,7 @@ impl Files {
     }
 
     fn gid(&self, text: &str) -> Result<u32> {
-        if let Ok(gid) = text.parse::<i64>() {
+        if let Some(gid) = numeric(text) {
             return number("group", gid);
         }
         self.group
@@ -164,6 +179,15 @@ fn groups_of_request(security: &Security) -> Result<Vec<u32>> {
         .collect()
 }
 
+/// An id in digits alone: "+0" is the name of somebody, and of nobody as a rule.
+fn numeric(text: &str) -> Option<i64> {
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    // Too large for any number is too large for an id.
+    Some(text.parse().unwrap_or(i64::MAX))
+}
+
 fn number(field: &str, id: i64) -> Result<u32> {
     u32::try_from(id)
         .ok()
@@ -194,6 +218,7 @@ mod tests {
         assert_eq!(resolve(&none, "www"), (33, 34, vec![34, 40, 41]));
         assert_eq!(resolve(&none, "1002"), (1002, 0, vec![0]));
         assert_eq!(resolve(&none, "1003:users"), (1003, 100, vec![100]));
+        // Over CRI the image's groups are kubelet's to take or leave.
         assert_eq!(resolve(&none, "www:100"), (33, 100, vec![100, 40, 41]));
     }
 
@@ -221,6 +246,45 @@ mod tests {
             ..Security::default()
         };
         assert_eq!(resolve(&request, "www"), (33, 34, vec![34, 1]));
+    }
+
+    #[test]
+    fn a_user_with_a_group_has_that_group_alone_where_the_image_spec_rules() {
+        let person = Security {
+            image_groups: true,
+            ..Security::default()
+        };
+        assert_eq!(resolve(&person, "www:100"), (33, 100, vec![100]));
+        assert_eq!(resolve(&person, "33:34"), (33, 34, vec![34]));
+        assert_eq!(resolve(&person, "www"), (33, 34, vec![34, 40, 41]));
+        assert_eq!(resolve(&person, "33"), (33, 34, vec![34, 40, 41]));
+    }
+
+    #[test]
+    fn what_is_no_user_of_the_image_spec_is_refused_and_never_root() {
+        let none = Security::default();
+        for user in [
+            "+0",
+            "+0:0",
+            "0:+0",
+            ":",
+            ":0",
+            "0:",
+            "www:",
+            "::",
+            "0x0",
+            " 0",
+            "0 ",
+            "\n0",
+            "-0",
+            "99999999999999999999",
+            "4294967296",
+            "4294967295",
+            "root\n",
+        ] {
+            let refused = files().resolve(&none, user);
+            assert!(refused.is_err(), "{user:?}: {refused:?}");
+        }
     }
 
     #[test]

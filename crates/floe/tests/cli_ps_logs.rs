@@ -24,6 +24,11 @@ fn ps_shows_what_runs_and_with_all_what_has_ended() {
         assert!(row("runs").contains("Up "), "{table}");
         assert!(row("runs").contains("sh -c sleep 1000"), "{table}");
         assert!(row("ended").contains("Exited (3) "), "{table}");
+        floe.run(&["--name", "own"], &[]);
+        let table = floe.floe(&["ps", "-a"]).ok();
+        assert!(table.contains("echo default"), "{table}");
+        let json = floe.floe(&["ps", "-a", "--format", "json"]).ok();
+        assert!(json.contains("\"default\""), "{json}");
         assert_eq!(floe.floe(&["ps", "-q"]).ok(), id[..12]);
         assert_eq!(floe.floe(&["ps", "-q", "--no-trunc"]).ok(), id);
     });
@@ -41,6 +46,9 @@ fn logs_are_both_streams_in_order_and_can_be_cut() {
         floe.run(&["--name", "plain"], &["sh", "-c", "echo one; echo two"]);
         let last = floe.floe(&["logs", "--tail", "1", "plain"]);
         assert_eq!((last.out.as_str(), last.err.as_str()), ("two\n", ""));
+        floe.run(&["--name", "open"], &["sh", "-c", "echo one; printf two"]);
+        let last = floe.floe(&["logs", "--tail", "1", "open"]);
+        assert_eq!(last.out.trim_end(), "two");
         let none = floe.floe(&["logs", "--tail", "0", "talker"]);
         assert_eq!((none.out.as_str(), none.err.as_str()), ("", ""));
         let timed = floe.floe(&["logs", "-t", "talker"]).out;

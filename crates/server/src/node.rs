@@ -89,12 +89,10 @@ pub(crate) fn writable_layers(engine: &Engine) -> PathBuf {
 pub(crate) fn runtime_spec(container: &Container) -> Result<Value, Error> {
     let path = container.bundle.join("config.json");
     match std::fs::read(&path) {
-        Ok(bytes) => {
-            serde_json::from_slice(&bytes).map_err(|error| Error::Record {
-                path,
-                reason: error.to_string(),
-            })
-        }
+        Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| Error::Record {
+            path,
+            reason: error.to_string(),
+        }),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Value::Null),
         Err(source) => Err(Error::Io {
             operation: "read",

@@ -117,9 +117,11 @@ fn remove_stale(path: &Path) -> Result<(), Error> {
         Ok(_) => {}
     }
     match std::os::unix::net::UnixStream::connect(path) {
-        Ok(_) => Err(Error::InUse {
+        Ok(socket) if listener_lives(&socket) => Err(Error::InUse {
             path: path.to_owned(),
         }),
+        // A child of an engine that was killed holds it until it executes its own program.
+        Ok(_) => std::fs::remove_file(path).map_err(Error::io("remove stale socket", path)),
         Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => {
             std::fs::remove_file(path).map_err(Error::io("remove stale socket", path))
         }
@@ -127,9 +129,28 @@ fn remove_stale(path: &Path) -> Result<(), Error> {
     }
 }
 
+/// Does the process live that began to listen on the other side? Copies of its socket may outlive
+/// it in its children, which answer nobody.
+fn listener_lives(socket: &std::os::unix::net::UnixStream) -> bool {
+    let Ok(peer) = rustix::net::sockopt::socket_peercred(socket) else {
+        return true;
+    };
+    let pid = peer.pid.as_raw_nonzero();
+    match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
+        // The name before the state may hold anything, parentheses included.
+        Ok(stat) => !matches!(
+            stat.rsplit_once(") ")
+                .and_then(|(_, rest)| rest.bytes().next()),
+            Some(b'Z' | b'X')
+        ),
+        Err(_) => rustix::process::test_kill_process(peer.pid) != Err(rustix::io::Errno::SRCH),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::process::CommandExt;
 
     fn dir() -> tempfile::TempDir {
         tempfile::tempdir().expect("make a directory")
@@ -165,6 +186,31 @@ mod tests {
         let refused = Socket::bind(&path).expect_err("bind over a live one");
         assert!(matches!(refused, Error::InUse { .. }), "{refused}");
         std::os::unix::net::UnixStream::connect(&path).expect("the first still listens");
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_only_a_child_of_a_dead_engine_holds_is_replaced() {
+        let dir = dir();
+        let path = dir.path().join("floe.sock");
+        // The shell that listens is gone; the child that inherited its socket is not.
+        let script = "import os, socket, sys, time\n\
+            s = socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); s.listen(1); s.set_inheritable(True)\n\
+            if os.fork() == 0:\n  os.execvp('sleep', ['sleep', '60'])\n";
+        let status = std::process::Command::new("python3")
+            .args(["-c", script])
+            .arg(&path)
+            .process_group(0)
+            .spawn();
+        let Ok(mut engine) = status else {
+            eprintln!("SKIP: no python3");
+            return;
+        };
+        let group = rustix::process::Pid::from_child(&engine);
+        engine.wait().expect("wait");
+        std::os::unix::net::UnixStream::connect(&path).expect("the child listens");
+        let bound = Socket::bind(&path);
+        rustix::process::kill_process_group(group, rustix::process::Signal::KILL).expect("kill");
+        bound.expect("bind over it");
     }
 
     #[tokio::test]

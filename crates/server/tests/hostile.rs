@@ -37,15 +37,27 @@ fn devices_of_a_whole_directory_are_given_and_no_link_below_it_is_followed() {
         let mut config = world.script("c", "cd /dev/given && find . -type c | sort; echo x > one");
         config.devices = vec![device(&dir, "/dev/given")];
         let (output, status) = world.output(&pod, config).await;
-        assert_eq!((output.as_str(), status.exit_code), ("./below/two\n./one\n", 0));
+        assert_eq!(
+            (output.as_str(), status.exit_code),
+            ("./below/two\n./one\n", 0)
+        );
         // The node's own /dev, with its links to /proc, to a place of its own and in place.
         let mut config = world.script("d", "ls /dev/node; test -c /dev/null && echo well");
-        config.devices = vec![device(Path::new("/dev"), "/dev/node"), device(Path::new("/dev"), "/dev")];
+        config.devices = vec![
+            device(Path::new("/dev"), "/dev/node"),
+            device(Path::new("/dev"), "/dev"),
+        ];
         let (output, status) = world.output(&pod, config).await;
         assert_eq!(status.exit_code, 0, "{status:?}");
         let names: Vec<&str> = output.lines().collect();
-        assert!(names.contains(&"zero") && names.contains(&"well"), "{output}");
-        assert!(!names.contains(&"fd") && !names.contains(&"stdin"), "{output}");
+        assert!(
+            names.contains(&"zero") && names.contains(&"well"),
+            "{output}"
+        );
+        assert!(
+            !names.contains(&"fd") && !names.contains(&"stdin"),
+            "{output}"
+        );
     });
 }
 

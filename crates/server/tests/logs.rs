@@ -3,6 +3,8 @@
 
 mod common;
 
+use std::os::unix::fs::PermissionsExt;
+
 use common::{log, world};
 use tonic::Code;
 
@@ -126,6 +128,76 @@ fn the_log_of_an_ended_container_is_not_opened_anew() {
             .await
             .unwrap_err();
         assert_eq!(unknown.code(), Code::NotFound);
+    });
+}
+
+#[test]
+fn a_pod_without_a_log_directory_has_one_of_its_own_that_only_root_reads() {
+    world(async |world| {
+        let mut logs = Vec::new();
+        for name in ["a", "b"] {
+            let mut config = world.pod_config(name);
+            config.log_directory.clear();
+            let pod = world.try_pod(&config).await.unwrap();
+            let (output, status) = world.output(&pod, world.script("c", "echo x")).await;
+            assert_eq!(output, "x\n");
+            let own = world.node.path("logs").join(&pod);
+            assert_eq!(status.log_path, own.join("c.log").display().to_string());
+            let mode = std::fs::metadata(&own).unwrap().permissions().mode();
+            assert_eq!(mode & 0o7777, 0o700);
+            logs.push((pod, own));
+        }
+        let (pod, own) = &logs[0];
+        std::fs::remove_file(own.join("c.log")).unwrap();
+        world.remove_pod(pod).await.unwrap();
+        assert!(!own.exists(), "an empty directory of floe's own stays");
+    });
+}
+
+#[test]
+fn a_pods_log_directory_is_made_if_it_is_not_there() {
+    world(async |world| {
+        let mut config = world.pod_config("a");
+        let dir = world.node.path("logs/made/here");
+        config.log_directory = dir.display().to_string();
+        let pod = world.try_pod(&config).await.unwrap();
+        let mode = std::fs::metadata(&dir).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o700);
+        world.output(&pod, world.script("c", "echo x")).await;
+        let mut config = world.pod_config("b");
+        std::fs::write(world.node.path("logs/file"), "").unwrap();
+        config.log_directory = world.node.path("logs/file").display().to_string();
+        assert!(world.try_pod(&config).await.is_err());
+    });
+}
+
+#[test]
+fn no_link_below_the_log_directory_is_followed() {
+    world(async |world| {
+        let pod = world.pod("a").await;
+        let dir = world.node.path("logs/a");
+        let outside = world.node.path("outside");
+        std::fs::create_dir(&outside).unwrap();
+        std::os::unix::fs::symlink(&outside, dir.join("away")).unwrap();
+        std::os::unix::fs::symlink(outside.join("file"), dir.join("link.log")).unwrap();
+        for path in ["away/0.log", "link.log"] {
+            let mut config = world.script("c", "echo secret");
+            config.log_path = path.to_owned();
+            let refused = world.create(&pod, config).await.unwrap_err();
+            assert!(refused.message().contains("link"), "{refused}");
+        }
+        assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 0);
+        // A directory that becomes a link before the log is opened anew.
+        std::fs::create_dir(dir.join("real")).unwrap();
+        let mut config = world.config("c", &["sleep", "1000"]);
+        config.log_path = "real/0.log".to_owned();
+        let id = world.run(&pod, config).await;
+        std::fs::rename(dir.join("real"), dir.join("old")).unwrap();
+        std::os::unix::fs::symlink(&outside, dir.join("real")).unwrap();
+        let request = cri::ReopenContainerLogRequest { container_id: id };
+        let reopened = world.runtime().reopen_container_log(request).await;
+        assert!(reopened.is_err());
+        assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 0);
     });
 }
 

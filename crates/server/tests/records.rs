@@ -63,7 +63,9 @@ async fn stats(world: &World) -> usize {
 
 /// The names that are reserved.
 fn names(world: &World) -> usize {
-    std::fs::read_dir(world.node.path("run/names")).unwrap().count()
+    std::fs::read_dir(world.node.path("run/names"))
+        .unwrap()
+        .count()
 }
 
 /// Cgroups below the node's own that mention an id.
@@ -96,7 +98,9 @@ async fn one_damaged(world: &World, record: fn(&Path, &str) -> PathBuf) {
         assert!(listed.contains(&its) && listed.contains(&id), "{damage}");
         assert!(stats(world).await >= 1, "{damage}");
         assert!(world.pod_status(&pod).await.is_ok(), "{damage}");
-        let ps = world.node.floe(&["ps", "--all", "--pod", "-q", "--no-trunc"]);
+        let ps = world
+            .node
+            .floe(&["ps", "--all", "--pod", "-q", "--no-trunc"]);
         let ps = ps.unwrap().output().unwrap();
         let ps = String::from_utf8_lossy(&ps.stdout).into_owned();
         assert!(ps.contains(&id) && ps.contains(&its), "{damage}: {ps}");
@@ -112,7 +116,10 @@ async fn one_damaged(world: &World, record: fn(&Path, &str) -> PathBuf) {
         assert_eq!(names(world), before - 2, "{damage}: names of {pod} stay");
     }
     assert!(world.node.log().contains("a record cannot be read"));
-    assert_eq!(world.exec(&its, &["echo", "1"], 5).await.unwrap().stdout, b"1\n");
+    assert_eq!(
+        world.exec(&its, &["echo", "1"], 5).await.unwrap().stdout,
+        b"1\n"
+    );
 }
 
 #[test]
@@ -213,7 +220,8 @@ fn a_create_that_fails_leaves_no_name() {
         assert!(world.create(&pod, config).await.is_err());
         assert_eq!(names(world), before);
         let mut config = world.pod_config("b");
-        config.linux.get_or_insert_default().sysctls = [("vm.swappiness".into(), "1".into())].into();
+        config.linux.get_or_insert_default().sysctls =
+            [("vm.swappiness".into(), "1".into())].into();
         assert!(world.try_pod(&config).await.is_err());
         assert_eq!(names(world), before);
         world.remove_pod(&pod).await.unwrap();

@@ -179,6 +179,10 @@ pub enum RootfsSource {
 pub struct LogTarget {
     /// The file; its directory must exist, and it must not be a symbolic link.
     pub path: PathBuf,
+    /// A directory above it, below which no symbolic link is followed; `None`: only the file itself
+    /// is not.
+    #[serde(default)]
+    pub beneath: Option<PathBuf>,
     /// Empty the file before it would grow past so many bytes.
     pub max_size: Option<u64>,
 }

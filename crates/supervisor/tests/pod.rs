@@ -168,7 +168,7 @@ fn a_pod_that_cannot_be_set_up_says_why_and_leaves_nothing() {
             setup.sysctls.insert(name.into(), value.into());
         });
         let error = launch(&program(), &setup).unwrap_err();
-        let left: Vec<_> = std::fs::read_dir(&setup.dir)
+        let mut left: Vec<_> = std::fs::read_dir(&setup.dir)
             .unwrap()
             .map(|entry| entry.unwrap().file_name())
             .collect();
@@ -178,7 +178,8 @@ fn a_pod_that_cannot_be_set_up_says_why_and_leaves_nothing() {
             "{error:?}"
         );
         assert!(error.to_string().contains(expected), "{error}");
-        assert_eq!(left, ["supervisor.log"]);
+        left.sort();
+        assert_eq!(left, ["supervisor.lock", "supervisor.log"]);
     }
 }
 

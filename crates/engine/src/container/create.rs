@@ -242,17 +242,18 @@ impl<'a> Making<'a> {
 
     fn log_path(&self, spec: &ContainerSpec) -> Option<PathBuf> {
         let relative = spec.log_path.as_ref()?;
+        Some(self.log_directory().join(relative))
+    }
+
+    /// Where the container's log is, without links below.
+    fn log_directory(&self) -> PathBuf {
+        let config = self.engine.config();
         if self.pod.spec.origin == Origin::Cli {
             // Beside the writable layer, so that it goes with it.
-            let root = &self.engine.config().root_table.root;
-            return Some(root.join("containers").join(&self.id).join(relative));
+            return config.root_table.root.join("containers").join(&self.id);
         }
         let directory = self.pod.spec.log_directory.clone();
-        Some(
-            directory
-                .unwrap_or_else(|| self.engine.config().runtime.log_dir.clone())
-                .join(relative),
-        )
+        directory.unwrap_or_else(|| config.runtime.log_dir.clone())
     }
 
     /// Root file system, config.json, and the process at its gate.
@@ -281,6 +282,7 @@ impl<'a> Making<'a> {
             },
             log: record.log_path.clone().map(|path| LogTarget {
                 path,
+                beneath: Some(self.log_directory()),
                 max_size: u64::try_from(max).ok().filter(|m| *m > 0),
             }),
             terminal: record.spec.tty,

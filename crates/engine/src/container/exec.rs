@@ -76,6 +76,7 @@ impl Engine {
         let image = self.image(&container.image_id)?;
         let security = Security {
             user: user.to_owned(),
+            image_groups: true,
             ..Security::default()
         };
         let resolved = crate::user::resolve(self.store(), &image, &security)?;

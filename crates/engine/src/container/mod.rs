@@ -155,6 +155,9 @@ pub struct Security {
     pub run_as_username: String,
     /// `USER[:GROUP]`, names or numbers, in place of the image's; empty: the image's.
     pub user: String,
+    /// True: a group in `user` or in the image's user is the only one, as the image-spec has it.
+    #[serde(default)]
+    pub image_groups: bool,
     /// Root file system not writable.
     pub readonly_rootfs: bool,
     /// Further groups.

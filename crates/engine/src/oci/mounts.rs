@@ -37,7 +37,12 @@ pub(super) fn build(inputs: &Inputs<'_>) -> Result<Vec<spec::Mount>> {
         } else {
             pod_dir.join("shm")
         };
-        all.push(bind(&source, "/dev/shm", "rw"));
+        let mut shm = bind(&source, "/dev/shm", "rw");
+        if !node {
+            // As it is mounted: the options of a bind mount are its own.
+            shm.options.push("noexec".to_owned());
+        }
+        all.push(shm);
     }
     // A mount over one of the system's own replaces it.
     all.retain(|mount| {

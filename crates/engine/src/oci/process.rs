@@ -1,5 +1,7 @@
 //! runtime-spec `process`: arguments, environment, working directory, identity, limits.
 
+use std::collections::HashMap;
+
 use image::config::ContainerConfig;
 use runtime::spec;
 
@@ -74,11 +76,16 @@ pub(crate) fn arguments(container: &ContainerSpec, image: &ContainerConfig) -> R
 fn environment(inputs: &Inputs<'_>) -> Vec<String> {
     let container = &inputs.container.spec;
     let mut all: Vec<String> = Vec::new();
+    // A large namespace's service links are thousands of variables.
+    let mut places: HashMap<String, usize> = HashMap::new();
     let mut set = |entry: String| {
-        let name = entry.split('=').next().unwrap_or_default().to_owned() + "=";
-        match all.iter_mut().find(|old| old.starts_with(&name)) {
-            Some(old) => *old = entry,
-            None => all.push(entry),
+        let name = entry.split('=').next().unwrap_or_default();
+        match places.get(name) {
+            Some(place) => all[*place] = entry,
+            None => {
+                places.insert(name.to_owned(), all.len());
+                all.push(entry);
+            }
         }
     };
     set(DEFAULT_PATH.into());

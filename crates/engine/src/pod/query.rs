@@ -38,8 +38,8 @@ impl Engine {
             let Some(record) = self.pod_record(&id)? else {
                 continue;
             };
-            let fits = has_labels(&record.spec.labels, &filter.labels)
-                && record.is_of(filter.origin);
+            let fits =
+                has_labels(&record.spec.labels, &filter.labels) && record.is_of(filter.origin);
             if !fits {
                 continue;
             }

@@ -133,7 +133,12 @@ impl Engine {
 
 /// A path below the hierarchies' roots, checked before anything is made.
 fn validate_cgroup_parent(parent: &str) -> Result<()> {
-    let wrong = |reason: &str| Err(Error::invalid("cgroup_parent", format!("{parent:?} {reason}")));
+    let wrong = |reason: &str| {
+        Err(Error::invalid(
+            "cgroup_parent",
+            format!("{parent:?} {reason}"),
+        ))
+    };
     if parent.len() > MAX_CGROUP_PARENT || parent.split('/').any(|name| name.len() > 255) {
         return wrong("is too long");
     }

@@ -171,11 +171,7 @@ impl Engine {
         Ok(())
     }
 
-    fn leave_network(
-        &self,
-        record: &PodRecord,
-        supervisor: Option<&SupervisorInfo>,
-    ) -> Result<()> {
+    fn leave_network(&self, record: &PodRecord, supervisor: Option<&SupervisorInfo>) -> Result<()> {
         // A pod of which nothing can be read may be on the node's network: that is not its own.
         let netns = supervisor
             .map(|info| namespace(info.pid, "net"))

@@ -107,14 +107,7 @@ fn table(containers: &[Container], pods: &HashMap<&str, &Pod>, args: &Args) -> S
 }
 
 fn command(container: &Container, args: &Args) -> String {
-    let text = container
-        .spec
-        .command
-        .iter()
-        .chain(&container.spec.args)
-        .cloned()
-        .collect::<Vec<_>>()
-        .join(" ");
+    let text = container.args.join(" ");
     if args.no_trunc || text.chars().count() <= 20 {
         return text;
     }
@@ -172,7 +165,7 @@ fn json(container: &Container, pod: Option<&Pod>) -> serde_json::Value {
         "Names": [container.spec.name],
         "Image": container.spec.user_specified_image,
         "ImageID": container.image_id,
-        "Command": container.spec.command.iter().chain(&container.spec.args).collect::<Vec<_>>(),
+        "Command": container.args,
         "Created": container.created_at / 1_000_000_000,
         "State": format!("{:?}", container.state.kind()).to_lowercase(),
         "Status": status(&container.state),

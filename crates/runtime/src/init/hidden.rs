@@ -2,6 +2,7 @@
 //! (checked to be that device), a masked directory an empty read-only tmpfs. What is not in the
 //! image is fine.
 
+use std::collections::HashSet;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
@@ -32,12 +33,11 @@ pub(super) fn perform(root: &Root<'_>, linux: &Linux) -> Result<(), InitFailure>
         check_null(&root.null)?;
     }
     let mut empty = None;
-    let mut done: Vec<&String> = Vec::new();
+    let mut done: HashSet<&String> = HashSet::new();
     for path in &linux.masked_paths {
-        if !done.contains(&path) {
+        if done.insert(path) {
             mask(root, path, &mut empty, labels::mount_label(linux))
                 .map_err(InitFailure::at(format_args!("mask {path}")))?;
-            done.push(path);
         }
     }
     Ok(())

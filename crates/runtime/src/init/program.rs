@@ -1,6 +1,7 @@
 //! The program itself: found on PATH inside the container as a shell would, with runc's words
 //! when it cannot be, and executed.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::ffi::CString;
 use std::os::fd::BorrowedFd;
@@ -145,15 +146,21 @@ fn executable(path: &str) -> Result<(), Errno> {
 
 /// Of several entries of one name the last one counts, at the place of the first.
 fn last_wins(env: &[String]) -> Vec<String> {
-    let name = |entry: &str| entry.split('=').next().unwrap_or_default().to_owned();
-    let mut kept: Vec<String> = Vec::with_capacity(env.len());
-    for entry in env.iter().filter(|entry| entry.contains('=')) {
-        match kept.iter_mut().find(|old| name(old) == name(entry)) {
-            Some(old) => old.clone_from(entry),
-            None => kept.push(entry.clone()),
+    let mut kept: Vec<&String> = Vec::with_capacity(env.len());
+    let mut places: HashMap<&str, usize> = HashMap::with_capacity(env.len());
+    for entry in env {
+        let Some((name, _)) = entry.split_once('=') else {
+            continue;
+        };
+        match places.get(name) {
+            Some(place) => kept[*place] = entry,
+            None => {
+                places.insert(name, kept.len());
+                kept.push(entry);
+            }
         }
     }
-    kept
+    kept.into_iter().cloned().collect()
 }
 
 /// Makes these the standard streams.

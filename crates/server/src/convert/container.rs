@@ -197,6 +197,7 @@ fn security(context: cri::LinuxContainerSecurityContext) -> Result<Security, Err
         run_as_group,
         run_as_username: context.run_as_username,
         user: String::new(),
+        image_groups: false,
         readonly_rootfs: context.readonly_rootfs,
         supplemental_groups: context.supplemental_groups,
         strict_groups: policy == cri::SupplementalGroupsPolicy::Strict,

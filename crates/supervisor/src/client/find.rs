@@ -88,7 +88,6 @@ fn listener(dir: &Path) -> Result<Option<SupervisorInfo>> {
         Err(Error::Gone { .. }) => return Ok(None),
         Err(error) => return Err(error),
     };
-    let peer =
-        socket_peercred(&socket).map_err(Error::io("ask who listens in", dir.to_owned()))?;
+    let peer = socket_peercred(&socket).map_err(Error::io("ask who listens in", dir.to_owned()))?;
     Ok(SupervisorInfo::of_process(peer.pid.as_raw_nonzero().get()))
 }

@@ -24,7 +24,7 @@ use crate::setup::PodSetup;
 ///
 /// # Errors
 /// A program that cannot be started, or a part of the pod that cannot be set up; nothing is left
-/// but `supervisor.log` in the pod's directory.
+/// but `supervisor.log` and `supervisor.lock` in the pod's directory.
 pub fn launch(program: &Path, setup: &PodSetup) -> Result<(Client, SupervisorInfo)> {
     let lock = super::find::lock(&setup.dir)?;
     let (ours, theirs) = UnixStream::pair().map_err(Error::io("make socket for", &setup.dir))?;

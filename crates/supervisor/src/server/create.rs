@@ -4,7 +4,7 @@
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use runtime::spec::{NamespaceKind, Spec};
 use runtime::{CgroupManager, Created, Creating, GateKind, NewContainer, Rootfs, Stdio};
@@ -13,7 +13,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, WaitOptions, waitpid};
 
 use super::container::{Container, runtime_failed};
-use super::cri_log::CriLog;
+use super::cri_log::{CriLog, MadeLog};
 use super::poller::{Key, Token};
 use super::requests::Reply;
 use super::stdin::Stdin;
@@ -104,7 +104,7 @@ pub(super) fn read_spec(bundle: &Path) -> Result<Spec> {
 #[derive(Debug)]
 struct NewLog {
     log: Option<CriLog>,
-    made: Option<PathBuf>,
+    made: Option<MadeLog>,
 }
 
 impl NewLog {
@@ -118,7 +118,7 @@ impl NewLog {
         let (log, made) = CriLog::create(target)?;
         Ok(Self {
             log: Some(log),
-            made: made.then(|| target.path.clone()),
+            made,
         })
     }
 
@@ -130,9 +130,8 @@ impl NewLog {
 
 impl Drop for NewLog {
     fn drop(&mut self) {
-        if let Some(path) = &self.made {
-            // The error that is on its way says more than this one could.
-            let _ = std::fs::remove_file(path);
+        if let Some(made) = &self.made {
+            made.remove();
         }
     }
 }

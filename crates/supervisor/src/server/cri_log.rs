@@ -1,16 +1,20 @@
 //! A container's log in the format kubelet reads (CRI, "log format"): one line is
 //! `TIME STREAM TAG TEXT`, with TAG `F` for a full line and `P` for a part of one. A part is
-//! written when a line is longer than [`LONGEST`] or when a read ends in the middle of one; the
-//! last part of a line is always `F`, so a line that never got its newline ends with an empty `F`.
+//! written only when a line is longer than [`LONGEST`]: what a read leaves of a line waits for the
+//! rest. The last part of a line is always `F`, also of one that never got its newline.
 //!
 //! Must never fail or wait because of a full disk: what cannot be written is counted, and the
-//! count is written as soon as there is space. Must never follow a symbolic link.
+//! count is written as soon as there is space. Must never follow a symbolic link, in the place of
+//! the file or of a directory below the pod's log directory.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, BufRead, IoSlice, Write};
-use std::path::PathBuf;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Component, Path};
 
-use rustix::fs::{Mode, OFlags, open};
+use rustix::fs::{AtFlags, Mode, OFlags, open, openat, unlinkat};
+use rustix::io::Errno;
 
 use crate::client::Stream;
 use crate::error::{Error, Result};
@@ -27,11 +31,11 @@ const PREFIX: usize = 30 + 1 + 6 + 1 + 1 + 1;
 /// A container's log file.
 #[derive(Debug)]
 pub(crate) struct CriLog {
-    path: PathBuf,
+    target: LogTarget,
     file: File,
     size: u64,
-    max_size: Option<u64>,
-    unfinished: [bool; 2],
+    /// What there is of a line of each stream.
+    held: [Vec<u8>; 2],
     lost: Option<Lost>,
 }
 
@@ -42,18 +46,17 @@ struct Lost {
 }
 
 impl CriLog {
-    /// Opens the log, making the file if there is none. The second value says whether it was made.
+    /// Opens the log, making the file if there is none. The second value is there if it was made.
     ///
     /// # Errors
     /// A directory that is not there, a symbolic link, or something that is not a plain file.
-    pub(crate) fn create(target: &LogTarget) -> Result<(Self, bool)> {
-        let (file, size, made) = open_log(&target.path)?;
+    pub(crate) fn create(target: &LogTarget) -> Result<(Self, Option<MadeLog>)> {
+        let (file, size, made) = open_log(target)?;
         let log = Self {
-            path: target.path.clone(),
+            target: target.clone(),
             file,
             size,
-            max_size: target.max_size.filter(|max| *max > 0),
-            unfinished: [false; 2],
+            held: Default::default(),
             lost: None,
         };
         Ok((log, made))
@@ -64,29 +67,36 @@ impl CriLog {
     /// # Errors
     /// As [`CriLog::create`]; the old file stays in use then.
     pub(crate) fn reopen(&mut self) -> Result<()> {
-        let (file, size, _) = open_log(&self.path)?;
+        let (file, size, _) = open_log(&self.target)?;
         self.file = file;
         self.size = size;
         Ok(())
     }
 
-    /// Writes what one read has brought.
+    /// Writes the lines that one read has brought or completed.
     pub(crate) fn append(&mut self, stream: Stream, mut data: &[u8]) {
         let time = rfc3339(crate::state::now_ns());
         let full = prefix(&time, stream, b'F');
         let part = prefix(&time, stream, b'P');
+        let mut held = std::mem::take(&mut self.held[stream as usize]);
         let mut batch: Vec<IoSlice<'_>> = Vec::with_capacity(24);
         let mut lines = 0;
-        while !data.is_empty() {
-            let (text, rest, ended) = split_line(data);
-            match ended {
-                true => batch.extend([IoSlice::new(&full), IoSlice::new(text)]),
-                false => {
-                    batch.extend([IoSlice::new(&part), IoSlice::new(text), IoSlice::new(b"\n")])
-                }
+        let mut begun: &[u8] = &held;
+        loop {
+            let (text, rest, end) = split_line(data, LONGEST - begun.len());
+            match end {
+                LineEnd::Newline => batch.push(IoSlice::new(&full)),
+                LineEnd::Limit => batch.push(IoSlice::new(&part)),
+                LineEnd::Data => break,
             }
-            self.unfinished[stream as usize] = !ended;
-            data = rest;
+            if !begun.is_empty() {
+                batch.push(IoSlice::new(begun));
+            }
+            batch.push(IoSlice::new(text));
+            if end == LineEnd::Limit {
+                batch.push(IoSlice::new(b"\n"));
+            }
+            (begun, data) = (&[], rest);
             lines += 1;
             if batch.len() > BATCH {
                 self.write(&mut batch, lines);
@@ -94,16 +104,25 @@ impl CriLog {
                 lines = 0;
             }
         }
+        let goes_on = !begun.is_empty();
         if lines > 0 {
             self.write(&mut batch, lines);
         }
+        drop(batch);
+        if !goes_on {
+            held.clear();
+        }
+        held.extend_from_slice(data);
+        self.held[stream as usize] = held;
     }
 
-    /// The stream has ended: completes a line that never got its newline.
+    /// The stream has ended: what there is of a line is all of it.
     pub(crate) fn end(&mut self, stream: Stream) {
-        if std::mem::take(&mut self.unfinished[stream as usize]) {
+        let held = std::mem::take(&mut self.held[stream as usize]);
+        if !held.is_empty() {
             let full = prefix(&rfc3339(crate::state::now_ns()), stream, b'F');
-            self.write(&mut [IoSlice::new(&full), IoSlice::new(b"\n")], 1);
+            let mut line = [&full, held.as_slice(), b"\n"].map(IoSlice::new);
+            self.write(&mut line, 1);
         }
     }
 
@@ -140,10 +159,8 @@ impl CriLog {
 
     /// Empties the file if so many bytes more would be too many.
     fn make_room(&mut self, length: u64) -> io::Result<()> {
-        if self
-            .max_size
-            .is_some_and(|max| self.size > 0 && self.size + length > max)
-        {
+        let max = self.target.max_size.filter(|max| *max > 0);
+        if max.is_some_and(|max| self.size > 0 && self.size + length > max) {
             self.file.set_len(0)?;
             self.size = 0;
         }
@@ -186,23 +203,40 @@ impl Drop for CriLog {
         if let Err(error) = self.note_lost() {
             crate::server::diagnose(format_args!(
                 "log {}: last lines lost: {error}",
-                self.path.display()
+                self.target.path.display()
             ));
         }
     }
 }
 
-/// The first line or part of a line: its text (with the newline if it has one), what is left,
-/// and whether the line ends there.
-fn split_line(data: &[u8]) -> (&[u8], &[u8], bool) {
-    let window = &data[..data.len().min(LONGEST + 1)];
+/// Why the text of a line ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LineEnd {
+    /// With its newline.
+    Newline,
+    /// It is as long as a line may be, and goes on.
+    Limit,
+    /// There is no more of it yet.
+    Data,
+}
+
+/// The text of the first line or part of a line (with the newline if it has one), what is left, and
+/// why it ends. `room` is how long the text may be.
+fn split_line(data: &[u8], room: usize) -> (&[u8], &[u8], LineEnd) {
+    let window = &data[..data.len().min(room + 1)];
     let mut after = window;
     // Reading from a slice cannot fail; skip_until is the standard library's fast search.
     let count = after.skip_until(b'\n').unwrap_or(window.len());
-    let ended = window.get(count.wrapping_sub(1)) == Some(&b'\n');
-    let length = if ended { count } else { count.min(LONGEST) };
-    let (text, rest) = data.split_at(length);
-    (text, rest, ended)
+    if window.get(count.wrapping_sub(1)) == Some(&b'\n') {
+        let (text, rest) = data.split_at(count);
+        return (text, rest, LineEnd::Newline);
+    }
+    let (text, rest) = data.split_at(count.min(room));
+    let end = match rest.is_empty() {
+        true => LineEnd::Data,
+        false => LineEnd::Limit,
+    };
+    (text, rest, end)
 }
 
 fn prefix(time: &[u8; 30], stream: Stream, tag: u8) -> [u8; PREFIX] {
@@ -216,21 +250,38 @@ fn prefix(time: &[u8; 30], stream: Stream, tag: u8) -> [u8; PREFIX] {
     line
 }
 
-/// The file, its size, and whether it was made.
-fn open_log(path: &std::path::Path) -> Result<(File, u64, bool)> {
+/// A log's file that was made just now.
+#[derive(Debug)]
+pub(crate) struct MadeLog {
+    directory: OwnedFd,
+    name: OsString,
+}
+
+impl MadeLog {
+    /// Removes it: its container does not come to be.
+    pub(crate) fn remove(&self) {
+        // The error that is on its way says more than this one could.
+        let _ = unlinkat(&self.directory, &self.name, AtFlags::empty());
+    }
+}
+
+/// The file, its size, and what it takes to remove it if it was made.
+fn open_log(target: &LogTarget) -> Result<(File, u64, Option<MadeLog>)> {
+    let path = &target.path;
+    let (directory, name) = open_directory(target)?;
     // NONBLOCK: a FIFO in the log's place must not hold up the pod.
     let flags =
         OFlags::WRONLY | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let mode = Mode::from_raw_mode(0o640);
-    let (fd, made) = match open(path, flags | OFlags::CREATE | OFlags::EXCL, mode) {
+    let (fd, made) = match openat(
+        &directory,
+        name,
+        flags | OFlags::CREATE | OFlags::EXCL,
+        mode,
+    ) {
         Ok(fd) => (fd, true),
-        Err(rustix::io::Errno::EXIST) => match open(path, flags, mode) {
-            Err(rustix::io::Errno::LOOP) => {
-                return Err(Error::invalid(
-                    "log",
-                    format!("{} is a symbolic link", path.display()),
-                ));
-            }
+        Err(Errno::EXIST) => match openat(&directory, name, flags, mode) {
+            Err(Errno::LOOP) => return Err(wrong(path, "is a symbolic link")),
             other => (other.map_err(Error::io("open log", path))?, false),
         },
         Err(error) => return Err(Error::io("create log", path)(error)),
@@ -238,12 +289,48 @@ fn open_log(path: &std::path::Path) -> Result<(File, u64, bool)> {
     let file = File::from(fd);
     let metadata = file.metadata().map_err(Error::io("look at log", path))?;
     if !metadata.is_file() {
-        return Err(Error::invalid(
-            "log",
-            format!("{} is not a plain file", path.display()),
-        ));
+        return Err(wrong(path, "is not a plain file"));
     }
+    let name = name.to_owned();
+    let made = made.then_some(MadeLog { directory, name });
     Ok((file, metadata.len(), made))
+}
+
+/// The directory of the log and the file's name in it. Below the pod's log directory no link is
+/// followed: containers may be able to make some there.
+fn open_directory(target: &LogTarget) -> Result<(OwnedFd, &OsStr)> {
+    let path = &target.path;
+    let parent = path.parent().unwrap_or(Path::new("/"));
+    let invalid = || wrong(path, "is not below its directory");
+    let name = path.file_name().ok_or_else(invalid)?;
+    let top = target.beneath.as_deref().unwrap_or(parent);
+    let below = parent.strip_prefix(top).map_err(|_| invalid())?;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let mut directory =
+        open(top, flags, Mode::empty()).map_err(Error::io("open the directory of", path))?;
+    for part in below.components() {
+        let Component::Normal(part) = part else {
+            return Err(invalid());
+        };
+        let next = openat(
+            directory.as_fd(),
+            part,
+            flags | OFlags::NOFOLLOW,
+            Mode::empty(),
+        );
+        directory = match next {
+            // What NOFOLLOW and DIRECTORY together say of a link.
+            Err(Errno::LOOP | Errno::NOTDIR) => {
+                return Err(wrong(path, "leads through a symbolic link or a file"));
+            }
+            other => other.map_err(Error::io("open the directory of", path))?,
+        };
+    }
+    Ok((directory, name))
+}
+
+fn wrong(path: &Path, reason: &str) -> Error {
+    Error::invalid("log", format!("{} {reason}", path.display()))
 }
 
 #[cfg(test)]

@@ -156,6 +156,7 @@ impl Pod {
                 bundle: bundle.clone(),
                 rootfs: RootfsSource::Path(rootfs),
                 log: Some(LogTarget {
+                    beneath: None,
                     path: bundle.join("0.log"),
                     max_size: None,
                 }),

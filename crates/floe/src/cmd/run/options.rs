@@ -222,6 +222,7 @@ impl Options {
 
     fn security(&self, namespaces: NamespaceModes) -> Result<Security, Failure> {
         let mut security = Security {
+            image_groups: true,
             add_capabilities: self.cap_add.clone(),
             drop_capabilities: self.cap_drop.clone(),
             privileged: self.privileged,

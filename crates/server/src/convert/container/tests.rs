@@ -54,6 +54,7 @@ fn made(state: ContainerState) -> Container {
         },
         stop_signal: 15,
         cgroup: "/pod/app".into(),
+        args: Vec::new(),
         bundle: "/run/bundle".into(),
     }
 }

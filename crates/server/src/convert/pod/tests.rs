@@ -35,6 +35,7 @@ fn made(spec: PodSpec) -> Pod {
         supervisor_pid: Some(42),
         netns: Some("/proc/42/ns/net".into()),
         cgroup_parent: "/pod".into(),
+        damaged: false,
     }
 }
 

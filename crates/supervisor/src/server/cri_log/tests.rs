@@ -1,5 +1,7 @@
 //! What a log holds after reads of all kinds.
 
+use std::path::PathBuf;
+
 use super::*;
 
 /// A log in a directory of its own, and what is in it without the times.
@@ -14,10 +16,11 @@ impl Scratch {
         std::fs::create_dir(&dir).unwrap();
         let target = LogTarget {
             path: dir.join("0.log"),
+            beneath: None,
             max_size,
         };
         let (log, made) = CriLog::create(&target).unwrap();
-        assert!(made);
+        assert!(made.is_some());
         Self {
             dir,
             log: Some(log),
@@ -58,25 +61,69 @@ fn a_read_of_several_lines_is_as_many_full_lines() {
 }
 
 #[test]
-fn a_line_over_two_reads_is_a_part_and_a_full_line() {
+fn a_line_over_several_reads_is_one_full_line() {
     let mut scratch = Scratch::new("part", None);
-    scratch.log().append(Stream::Stdout, b"fir");
+    scratch.log().append(Stream::Stdout, b"f");
     scratch.log().append(Stream::Stderr, b"other\n");
-    scratch.log().append(Stream::Stdout, b"st\n");
+    scratch.log().append(Stream::Stdout, b"ir");
+    assert_eq!(scratch.lines(), ["stderr F other"]);
+    scratch.log().append(Stream::Stdout, b"st\nsecond\nthi");
+    scratch.log().append(Stream::Stdout, b"rd\n");
     scratch.log().end(Stream::Stdout);
     assert_eq!(
         scratch.lines(),
-        ["stdout P fir", "stderr F other", "stdout F st"]
+        [
+            "stderr F other",
+            "stdout F first",
+            "stdout F second",
+            "stdout F third"
+        ]
     );
 }
 
 #[test]
-fn a_last_line_without_newline_is_ended_by_an_empty_full_line() {
+fn a_last_line_without_newline_is_a_full_line() {
     let mut scratch = Scratch::new("end", None);
+    scratch.log().append(Stream::Stdout, b"good");
     scratch.log().append(Stream::Stdout, b"bye");
     scratch.log().end(Stream::Stdout);
     scratch.log().end(Stream::Stdout);
-    assert_eq!(scratch.lines(), ["stdout P bye", "stdout F "]);
+    let long = "x".repeat(LONGEST + 3);
+    scratch.log().append(Stream::Stderr, long.as_bytes());
+    scratch.log = None;
+    let part = format!("stderr P {}", "x".repeat(LONGEST));
+    assert_eq!(scratch.lines(), ["stdout F goodbye", &part, "stderr F xxx"]);
+}
+
+#[test]
+fn however_the_bytes_arrive_the_log_is_the_same() {
+    let mut text = Vec::new();
+    for length in [
+        0,
+        1,
+        5,
+        LONGEST - 1,
+        LONGEST,
+        LONGEST + 1,
+        2 * LONGEST,
+        3 * LONGEST + 7,
+    ] {
+        text.extend(std::iter::repeat_n(b'a', length));
+        text.push(b'\n');
+    }
+    text.extend(b"rest");
+    let written = |name: &str, size: usize| {
+        let mut scratch = Scratch::new(name, None);
+        for piece in text.chunks(size) {
+            scratch.log().append(Stream::Stdout, piece);
+        }
+        scratch.log().end(Stream::Stdout);
+        scratch.lines()
+    };
+    let whole = written("whole", usize::MAX);
+    for size in [1, 2, 4096, LONGEST, LONGEST + 1, 10_000] {
+        assert_eq!(written(&format!("by-{size}"), size), whole, "{size}");
+    }
 }
 
 #[test]
@@ -89,10 +136,7 @@ fn carriage_returns_are_kept_also_at_the_edge_of_a_read() {
         .split_terminator('\n')
         .map(|line| &line[31..])
         .collect();
-    assert_eq!(
-        texts,
-        ["stdout F a\r", "stdout P b\r", "stdout F ", "stdout F c\r"]
-    );
+    assert_eq!(texts, ["stdout F a\r", "stdout F b\r", "stdout F c\r"]);
 }
 
 #[test]
@@ -141,6 +185,7 @@ fn a_symbolic_link_a_fifo_and_a_missing_directory_are_refused() {
     let refused = |name: &str| {
         let target = LogTarget {
             path: scratch.dir.join(name),
+            beneath: None,
             max_size: None,
         };
         CriLog::create(&target).unwrap_err().to_string()
@@ -169,6 +214,38 @@ fn a_symbolic_link_a_fifo_and_a_missing_directory_are_refused() {
 }
 
 #[test]
+fn a_link_below_the_log_directory_is_not_followed() {
+    let scratch = Scratch::new("beneath", None);
+    let (inside, outside) = (scratch.dir.join("logs"), scratch.dir.join("outside"));
+    std::fs::create_dir_all(inside.join("real")).unwrap();
+    std::fs::create_dir(&outside).unwrap();
+    let linked = scratch.dir.join("linked");
+    std::os::unix::fs::symlink(&inside, &linked).unwrap();
+    std::os::unix::fs::symlink(&outside, inside.join("away")).unwrap();
+    std::os::unix::fs::symlink("real", inside.join("near")).unwrap();
+    let create = |name: &str| {
+        CriLog::create(&LogTarget {
+            path: linked.join(name),
+            beneath: Some(linked.clone()),
+            max_size: None,
+        })
+    };
+    // The directory itself may be reached by one.
+    let (_log, made) = create("real/0.log").unwrap();
+    assert!(inside.join("real/0.log").exists());
+    made.unwrap().remove();
+    assert!(!inside.join("real/0.log").exists());
+    for name in ["away/0.log", "near/0.log", "real/../../outside/0.log"] {
+        let refused = create(name).unwrap_err().to_string();
+        assert!(
+            refused.contains("link") || refused.contains("below"),
+            "{refused}"
+        );
+    }
+    assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 0);
+}
+
+#[test]
 fn after_a_full_disk_the_log_says_how_many_lines_are_missing() {
     let full = std::env::temp_dir().join(format!("floe-log-{}-full-disk", std::process::id()));
     if let Err(error) = crate::shm::mount_at(&full, 64 << 10) {
@@ -177,6 +254,7 @@ fn after_a_full_disk_the_log_says_how_many_lines_are_missing() {
     }
     let (mut log, _) = CriLog::create(&LogTarget {
         path: full.join("0.log"),
+        beneath: None,
         max_size: None,
     })
     .unwrap();
