@@ -133,3 +133,105 @@ fn a_pod_whose_supervisor_was_killed_is_not_ready_and_can_be_removed() {
         assert!(world.pod_status(&pod).await.is_err());
     });
 }
+
+/// Kills a pod's supervisor, and waits until it is seen to be gone.
+async fn kill_supervisor(world: &common::World, pod: &str) {
+    let record = world.node.path("run/pods").join(pod).join("supervisor.json");
+    let record: serde_json::Value = serde_json::from_slice(&std::fs::read(record).unwrap()).unwrap();
+    let pid = i32::try_from(record["pid"].as_i64().unwrap()).unwrap();
+    let pid = rustix::process::Pid::from_raw(pid).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    world
+        .until("the pod is not ready", async || {
+            let status = world.pod_status(pod).await.unwrap();
+            (status.state() == cri::PodSandboxState::SandboxNotready).then_some(())
+        })
+        .await;
+}
+
+/// A container with a PID namespace of its own, which outlives the pod's supervisor.
+fn alone(config: cri::ContainerConfig) -> cri::ContainerConfig {
+    common::secured(config, |security| {
+        let namespaces = security.namespace_options.get_or_insert_default();
+        namespaces.set_pid(cri::NamespaceMode::Container);
+    })
+}
+
+#[test]
+fn a_container_that_lost_its_supervisor_is_really_stopped_and_has_an_end() {
+    world(async |world| {
+        let pod = world.pod("a").await;
+        let script = "trap 'echo asked; exit 3' TERM; while :; do sleep 0.05; done";
+        let polite = world.run(&pod, alone(world.script("polite", script))).await;
+        let script = "trap '' TERM; while :; do sleep 0.05; done";
+        let stubborn = world.run(&pod, alone(world.script("stubborn", script))).await;
+        let left = alone(world.config("left", &["sleep", "1000"]));
+        let left = world.run(&pod, left).await;
+        let mut pids = Vec::new();
+        for id in [&polite, &stubborn, &left] {
+            pids.push(world.info(id).await["pid"].as_i64().unwrap());
+        }
+        let alive = |pid: i64| {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            !stat.is_empty() && !stat.contains(") Z ")
+        };
+        kill_supervisor(world, &pod).await;
+        assert!(pids.iter().all(|pid| alive(*pid)));
+        let unknown = world.status(&left).await.unwrap().state();
+        assert_eq!(unknown, cri::ContainerState::ContainerUnknown);
+        world.stop(&polite, 10).await.unwrap();
+        world.stop(&stubborn, 0).await.unwrap();
+        assert!(!alive(pids[0]) && !alive(pids[1]) && alive(pids[2]));
+        for id in [&polite, &stubborn] {
+            let status = world.status(id).await.unwrap();
+            assert_eq!(status.state(), cri::ContainerState::ContainerExited);
+            assert_eq!(status.exit_code, 137);
+            let later = world.status(id).await.unwrap();
+            assert_eq!(status.finished_at, later.finished_at);
+        }
+        world.stop_pod(&pod).await.unwrap();
+        assert!(!alive(pids[2]));
+        let status = world.status(&left).await.unwrap();
+        assert_eq!(status.state(), cri::ContainerState::ContainerExited);
+        assert_eq!((status.exit_code, status.reason.as_str()), (137, "Error"));
+        assert!(status.finished_at > 0);
+        world.remove_pod(&pod).await.unwrap();
+    });
+}
+
+#[test]
+fn a_pod_limit_of_a_few_megabytes_kills_containers_and_not_the_supervisor() {
+    world(async |world| {
+        let parent = format!("{}/limited", world.node.cgroup());
+        let v1 = std::path::Path::new("/sys/fs/cgroup/memory");
+        let (dir, file) = match v1.is_dir() {
+            true => (v1.to_owned(), "memory.limit_in_bytes"),
+            false => ("/sys/fs/cgroup".into(), "memory.max"),
+        };
+        let dir = dir.join(parent.trim_start_matches('/'));
+        std::fs::create_dir_all(&dir).unwrap();
+        std::fs::write(dir.join(file), "4194304").unwrap();
+        let mut config = world.pod_config("a");
+        config.linux.get_or_insert_default().cgroup_parent = parent.clone();
+        let pod = world.try_pod(&config).await.unwrap();
+        let eater = "x=; while :; do x=$x$x.................................; done";
+        for attempt in 0..3 {
+            let mut config = world.script("eater", eater);
+            config.metadata.as_mut().unwrap().attempt = attempt;
+            let Ok(id) = world.create(&pod, config).await else {
+                continue;
+            };
+            if world.start(&id).await.is_ok() {
+                let ended = world.ended(&id).await;
+                assert_eq!((ended.exit_code, ended.reason.as_str()), (137, "OOMKilled"));
+            }
+        }
+        let status = world.pod_status(&pod).await.unwrap();
+        assert_eq!(status.state(), cri::PodSandboxState::SandboxReady);
+        world.remove_pod(&pod).await.unwrap();
+        std::fs::write(dir.join(file), "-1").ok();
+        for hierarchy in std::fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
+            let _ = std::fs::remove_dir(hierarchy.path().join(parent.trim_start_matches('/')));
+        }
+    });
+}

@@ -57,6 +57,9 @@ impl Engine {
         let Some(container) = self.stoppable(id)? else {
             return Ok(());
         };
+        if container.state == ContainerState::Unknown {
+            return self.stop_lost(&container, grace);
+        }
         let mut supervisor = self.supervisor(&container.pod_id)?;
         match supervisor.stop(&container.id, container.stop_signal, grace) {
             Err(error) if !error.is_not_found() => Err(life_failed(STOP, container.id, error)),
@@ -73,6 +76,10 @@ impl Engine {
         let Some(container) = self.stoppable(id)? else {
             return Ok(None);
         };
+        // Nobody else can wait for it: it has no supervisor.
+        if container.state == ContainerState::Unknown {
+            return self.stop_lost(&container, grace).map(|()| None);
+        }
         let request = Request::Stop {
             id: container.id.clone(),
             signal: container.stop_signal,
@@ -94,12 +101,8 @@ impl Engine {
 
     /// The container if it is there and has not ended.
     fn stoppable(&self, id: &str) -> Result<Option<Container>> {
-        Ok(self.container_if_any(id)?.filter(|container| {
-            matches!(
-                container.state,
-                ContainerState::Created | ContainerState::Running { .. }
-            )
-        }))
+        let ended = |container: &Container| matches!(container.state, ContainerState::Exited { .. });
+        Ok(self.container_if_any(id)?.filter(|one| !ended(one)))
     }
 
     fn life_call(

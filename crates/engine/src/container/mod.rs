@@ -6,6 +6,7 @@ mod create;
 mod exec;
 mod exec_sync;
 mod life;
+pub(crate) mod lost;
 mod query;
 pub(crate) mod record;
 mod update;
@@ -213,7 +214,7 @@ pub enum ContainerState {
         /// More, in words.
         message: String,
     },
-    /// Its supervisor is gone and no end was recorded.
+    /// Its supervisor is gone, and a process of it may live.
     Unknown,
 }
 

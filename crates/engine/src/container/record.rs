@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use supervisor::Status;
 
+use super::lost::Ended;
 use super::{Container, ContainerSpec, ContainerState, ResolvedUser};
 use crate::disk;
 use crate::engine::Engine;
@@ -93,9 +94,15 @@ impl ContainerRecord {
             .as_ref()
             .and_then(|state| state.pid)
             .filter(|_| supervised);
-        let state = recorded.map_or(ContainerState::Unknown, |state| {
-            state_of(state.status, supervised)
-        });
+        let status = recorded.map(|state| state.status);
+        let state = match status {
+            Some(status) if supervised || status.is_exited() => state_of(status),
+            status if !supervised => match Ended::find(&self, &bundle) {
+                Some(ended) => ended.state(status.and_then(|status| status.started_at())),
+                None => ContainerState::Unknown,
+            },
+            _ => ContainerState::Unknown,
+        };
         Ok(Container {
             id: self.id,
             pod_id: self.pod_id,
@@ -138,7 +145,7 @@ impl Engine {
     }
 }
 
-fn state_of(status: Status, supervised: bool) -> ContainerState {
+fn state_of(status: Status) -> ContainerState {
     match status {
         Status::Exited {
             started_at,
@@ -162,7 +169,6 @@ fn state_of(status: Status, supervised: bool) -> ContainerState {
                 message: message.unwrap_or_default(),
             }
         }
-        _ if !supervised => ContainerState::Unknown,
         Status::Created => ContainerState::Created,
         Status::Running { started_at } | Status::Paused { started_at } => {
             ContainerState::Running { started_at }

@@ -9,6 +9,7 @@ use supervisor::SupervisorInfo;
 
 use super::NamespaceMode;
 use super::record::{PodRecord, Stage, namespace};
+use crate::container::lost::Ended;
 use crate::container::record::ContainerRecord;
 use crate::disk::{self, Lock, Reservation};
 use crate::engine::Engine;
@@ -222,7 +223,13 @@ impl Engine {
         for id in self.layout().container_ids(&record.id)? {
             let bundle = self.layout().container(&record.id, &id);
             match ContainerRecord::read(&bundle) {
-                Ok(Some(container)) => remove_cgroup(&id, &container.cgroup)?,
+                Ok(Some(container)) => {
+                    let end = Ended::now(&container);
+                    remove_cgroup(&id, &container.cgroup)?;
+                    if !has_ended(&bundle) {
+                        end.write(&bundle);
+                    }
+                }
                 _ => remove_cgroup(&id, &ContainerRecord::cgroup_of(record, &id))?,
             }
         }
@@ -232,6 +239,12 @@ impl Engine {
             source,
         })
     }
+}
+
+/// Has the supervisor seen the container's end?
+fn has_ended(bundle: &Path) -> bool {
+    let state = supervisor::ContainerState::read(bundle);
+    matches!(state, Ok(Some(state)) if state.status.is_exited())
 }
 
 /// Kills what is in a cgroup and removes it; one that is not there is fine.

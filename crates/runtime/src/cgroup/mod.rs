@@ -293,8 +293,17 @@ impl Cgroup {
     /// nobody else is moved, the kernel waits for nothing: this takes a tenth of a millisecond.
     /// Does nothing on a host with v2 only.
     pub fn join_v1(&self) -> Result<(), Error> {
+        self.join_v1_in(|_| true)
+    }
+
+    /// As [`Cgroup::join_v1`], but the thread stays where it is in the hierarchy of a controller.
+    pub fn join_v1_without(&self, controller: Controller) -> Result<(), Error> {
+        self.join_v1_in(|dir| !dir.hierarchy.controllers.contains(&controller))
+    }
+
+    fn join_v1_in(&self, wanted: impl Fn(&Dir<'_>) -> bool) -> Result<(), Error> {
         self.dirs()
-            .filter(|dir| dir.version() == Version::V1)
+            .filter(|dir| dir.version() == Version::V1 && wanted(dir))
             .try_for_each(|dir| dir.put("tasks", "0"))
     }
 

@@ -3,7 +3,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use runtime::cgroup::Cgroup;
+use runtime::cgroup::{Cgroup, Controller};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::fcntl_dupfd_cloexec;
 use rustix::process::{
@@ -79,21 +79,29 @@ pub(super) fn limit_open_files(setup: &PodSetup) -> Result<()> {
 
 /// Leaves the starter: a new session, a new parent, and the cgroup that is made for the pod. The
 /// process that was executed ends here, and its starter has its exit code; the one that goes on is
-/// its child, born in the cgroup.
-pub(super) fn leave_starter(setup: &PodSetup) -> Result<()> {
+/// its child, born in the cgroup. Returns the OOM score adjustment that its containers would have had
+/// without it.
+pub(super) fn leave_starter(setup: &PodSetup) -> Result<Option<i32>> {
     let cgroup = setup.cgroup.as_deref().map(make_cgroup).transpose()?;
     let unified = cgroup.as_ref().and_then(|(_, unified)| unified.as_ref());
     setsid().map_err(Error::io("start", "session"))?;
+    let inherited = std::fs::read_to_string("/proc/self/oom_score_adj").ok();
+    // The last of the pod that the kernel kills when the pod's memory is used up. Needs
+    // CAP_SYS_RESOURCE.
+    let protected = std::fs::write("/proc/self/oom_score_adj", "-999").is_ok();
     match fork(0, unified.map(AsFd::as_fd)).map_err(Error::io("fork", "supervisor"))? {
         Fork::Parent(_) => exit_now(0),
         Fork::Child => {}
     }
-    match &cgroup {
-        Some((cgroup, _)) => cgroup
-            .join_v1()
-            .map_err(|error| cgroup_failed(cgroup.path(), error)),
-        None => Ok(()),
+    if let Some((cgroup, _)) = &cgroup {
+        let joined = match protected {
+            true => cgroup.join_v1(),
+            // Where it cannot be protected it stays out of the pod's limit.
+            false => cgroup.join_v1_without(Controller::Memory),
+        };
+        joined.map_err(|error| cgroup_failed(cgroup.path(), error))?;
     }
+    Ok(inherited.and_then(|text| text.trim().parse().ok()))
 }
 
 fn make_cgroup(path: &str) -> Result<(Cgroup, Option<OwnedFd>)> {
@@ -111,16 +119,12 @@ fn cgroup_failed(path: &str, error: runtime::cgroup::Error) -> Error {
     }
 }
 
-/// Takes on what a supervisor is. Returns the OOM score adjustment that its containers would have
-/// had without it.
-pub(super) fn become_supervisor() -> Result<Option<i32>> {
+/// Takes on what a supervisor is.
+pub(super) fn become_supervisor() -> Result<()> {
     block_all().map_err(Error::io("block", "signals"))?;
     set_name(c"floe-supervisor").map_err(Error::io("set", "process name"))?;
     set_child_subreaper(Some(getpid())).map_err(Error::io("become", "subreaper"))?;
     chdir("/").map_err(Error::io("enter", "/"))?;
     umask(Mode::from_raw_mode(0o022));
-    let inherited = std::fs::read_to_string("/proc/self/oom_score_adj").ok();
-    // Needs CAP_SYS_RESOURCE; without it a supervisor is a likelier victim, and works all the same.
-    let _ = std::fs::write("/proc/self/oom_score_adj", "-999");
-    Ok(inherited.and_then(|text| text.trim().parse().ok()))
+    Ok(())
 }

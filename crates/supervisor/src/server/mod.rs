@@ -100,7 +100,7 @@ fn run(given: boot::Inherited) -> Result<()> {
     let stands = pod::validate(&setup)
         .and_then(|()| boot::limit_open_files(&setup))
         .and_then(|()| boot::leave_starter(&setup))
-        .and_then(|()| boot::become_supervisor())
+        .and_then(|oom_score_adj| boot::become_supervisor().map(|()| oom_score_adj))
         .and_then(|oom_score_adj| Supervisor::set_up(&setup, oom_score_adj));
     let (answer, supervisor) = match stands {
         Ok(supervisor) => (
@@ -135,7 +135,7 @@ struct Supervisor {
     execs: BTreeMap<i32, Exec>,
     beginnings: BTreeMap<Key, Beginning>,
     last_key: Key,
-    /// What containers have that ask for nothing else; see [`boot::become_supervisor`].
+    /// What containers have that ask for nothing else; see [`boot::leave_starter`].
     oom_score_adj: Option<i32>,
     /// The pod is being shut down, and these clients wait for it.
     ending: Option<Vec<Key>>,
