@@ -242,3 +242,124 @@ fn a_cgroup_parent_that_leads_elsewhere_is_refused_before_anything_is_made() {
         world.pod("a").await;
     });
 }
+
+/// A CNI network whose plugin does what files beside it say: `add-fails`, `del-fails`.
+fn bad_network(world: &World, plugins: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = plugins.display();
+    let script = format!(
+        "#!/bin/sh\ncat > /dev/null\necho $CNI_COMMAND $CNI_CONTAINERID $CNI_NETNS >> {dir}/calls\n\
+         fail() {{ echo '{{\"cniVersion\":\"1.0.0\",\"code\":11,\"msg\":\"no\"}}'; exit 1; }}\n\
+         case $CNI_COMMAND in\n\
+         ADD) test -e {dir}/add-fails && fail; echo '{{\"cniVersion\":\"1.0.0\",\"ips\":[{{\"address\":\"10.9.9.9/24\"}}]}}';;\n\
+         DEL) test -e {dir}/del-fails && fail;;\nesac\nexit 0\n"
+    );
+    let plugin = plugins.join("moody");
+    std::fs::write(&plugin, script).unwrap();
+    std::fs::set_permissions(&plugin, PermissionsExt::from_mode(0o755)).unwrap();
+    let list = r#"{"cniVersion":"1.0.0","name":"moody","plugins":[{"type":"moody"}]}"#;
+    std::fs::write(world.node.path("cni/1-moody.conflist"), list).unwrap();
+}
+
+fn moody_world(test: impl AsyncFnOnce(&mut World, &Path)) {
+    let plugins = tempfile::tempdir().unwrap();
+    let config = format!("plugin_dirs = [\"{}\"]", plugins.path().display());
+    common::world_with(config, async |world| {
+        bad_network(world, plugins.path());
+        test(world, plugins.path()).await;
+    });
+}
+
+#[test]
+fn a_pod_whose_network_can_be_neither_made_nor_undone_is_listed_and_its_name_is_free_again() {
+    moody_world(async |world, plugins| {
+        for file in ["add-fails", "del-fails"] {
+            std::fs::write(plugins.join(file), "").unwrap();
+        }
+        let config = world.pod_config("a");
+        assert!(world.try_pod(&config).await.is_err());
+        let listed = pods(world).await;
+        assert_eq!(listed.len(), 1);
+        assert_eq!(listed[0].state(), cri::PodSandboxState::SandboxNotready);
+        assert_eq!(listed[0].metadata.as_ref().unwrap().name, "a");
+        // Again, with the network as bad as before; then it is mended.
+        assert!(world.try_pod(&config).await.is_err());
+        let listed = pods(world).await;
+        assert_eq!(listed.len(), 1);
+        world.stop_pod(&listed[0].id).await.unwrap();
+        world.remove_pod(&listed[0].id).await.unwrap();
+        assert_eq!(names(world), 0);
+        assert!(world.try_pod(&config).await.is_err());
+        for file in ["add-fails", "del-fails"] {
+            std::fs::remove_file(plugins.join(file)).unwrap();
+        }
+        let pod = world.try_pod(&config).await.unwrap();
+        assert_eq!(pods(world).await.len(), 1);
+        assert_eq!(world.pod_status(&pod).await.unwrap().network.unwrap().ip, "10.9.9.9");
+        // What the plugin could not take back is tried again at the next start.
+        let calls = || std::fs::read_to_string(plugins.join("calls")).unwrap();
+        let before = calls();
+        world.node.kill().unwrap();
+        world.serve_again().await;
+        let after = calls();
+        assert!(after[before.len()..].contains("DEL"), "{after}");
+        assert!(!after[before.len()..].contains(&pod), "{after}");
+    });
+}
+
+#[test]
+fn a_network_that_cannot_be_taken_down_is_told_and_holds_the_pod_no_longer_than_its_namespace() {
+    moody_world(async |world, plugins| {
+        let stopped = world.pod("stopped").await;
+        let removed = world.pod("removed").await;
+        let id = world.run(&stopped, world.config("c", &["sleep", "1000"])).await;
+        let pid = world.info(&id).await["pid"].as_i64().unwrap();
+        std::fs::write(plugins.join("del-fails"), "").unwrap();
+        assert!(world.stop_pod(&stopped).await.is_err());
+        assert!(!Path::new(&format!("/proc/{pid}")).exists());
+        world.stop_pod(&stopped).await.unwrap();
+        world.remove_pod(&stopped).await.unwrap();
+        assert!(world.remove_pod(&removed).await.is_err());
+        world.remove_pod(&removed).await.unwrap();
+        assert!(pods(world).await.is_empty());
+        assert_eq!(names(world), 0);
+        std::fs::remove_file(plugins.join("del-fails")).unwrap();
+        world.node.kill().unwrap();
+        world.serve_again().await;
+        let calls = std::fs::read_to_string(plugins.join("calls")).unwrap();
+        assert!(calls.matches(&format!("DEL {removed}")).count() >= 3, "{calls}");
+    });
+}
+
+#[test]
+fn a_run_directory_that_is_not_on_a_tmpfs_is_warned_of() {
+    world(async |world| {
+        let at = rustix::fs::statfs(world.node.path("run")).unwrap().f_type;
+        let warned = world.node.log().contains("is not on a tmpfs");
+        assert_eq!(warned, at != 0x0102_1994, "{at:x}");
+    });
+}
+
+#[test]
+fn a_run_directory_that_cannot_be_written_stops_no_start_and_what_is_there_is_served() {
+    world(async |world| {
+        let pod = world.pod("a").await;
+        let id = world.run(&pod, world.config("c", &["sleep", "1000"])).await;
+        world.node.kill().unwrap();
+        let run = world.node.path("run");
+        // In this process's mount namespace, which the engine inherits.
+        let bind = rustix::mount::mount_bind(&run, &run);
+        bind.unwrap();
+        let flags = rustix::mount::MountFlags::BIND | rustix::mount::MountFlags::RDONLY;
+        rustix::mount::mount_remount(&run, flags, c"").unwrap();
+        world.serve_again().await;
+        assert_eq!(pods(world).await.len(), 1);
+        assert_eq!(containers(world).await, [id.as_str()]);
+        assert_eq!(world.exec(&id, &["echo", "1"], 5).await.unwrap().stdout, b"1\n");
+        assert!(world.try_pod(&world.pod_config("b")).await.is_err());
+        assert!(world.remove_pod(&pod).await.is_err());
+        let detach = rustix::mount::UnmountFlags::DETACH;
+        rustix::mount::unmount(&run, detach).unwrap();
+        world.remove_pod(&pod).await.unwrap();
+    });
+}
