@@ -96,6 +96,9 @@ impl Engine {
         match record.stage {
             Stage::Creating | Stage::Failed => return self.recover_half_made(record, found),
             Stage::Damaged => return self.recover_damaged(&record, found),
+            Stage::Made { .. } | Stage::Stopped if self.is_abandoned(&record)? => {
+                return self.recover_half_made(record, found);
+            }
             Stage::Made { .. } | Stage::Stopped => {}
         }
         match live_supervisor(id, &dir)? {

@@ -136,8 +136,13 @@ fn a_pod_whose_supervisor_was_killed_is_not_ready_and_can_be_removed() {
 
 /// Kills a pod's supervisor, and waits until it is seen to be gone.
 async fn kill_supervisor(world: &common::World, pod: &str) {
-    let record = world.node.path("run/pods").join(pod).join("supervisor.json");
-    let record: serde_json::Value = serde_json::from_slice(&std::fs::read(record).unwrap()).unwrap();
+    let record = world
+        .node
+        .path("run/pods")
+        .join(pod)
+        .join("supervisor.json");
+    let record: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(record).unwrap()).unwrap();
     let pid = i32::try_from(record["pid"].as_i64().unwrap()).unwrap();
     let pid = rustix::process::Pid::from_raw(pid).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
@@ -164,7 +169,9 @@ fn a_container_that_lost_its_supervisor_is_really_stopped_and_has_an_end() {
         let script = "trap 'echo asked; exit 3' TERM; while :; do sleep 0.05; done";
         let polite = world.run(&pod, alone(world.script("polite", script))).await;
         let script = "trap '' TERM; while :; do sleep 0.05; done";
-        let stubborn = world.run(&pod, alone(world.script("stubborn", script))).await;
+        let stubborn = world
+            .run(&pod, alone(world.script("stubborn", script)))
+            .await;
         let left = alone(world.config("left", &["sleep", "1000"]));
         let left = world.run(&pod, left).await;
         let mut pids = Vec::new();
@@ -232,6 +239,64 @@ fn a_pod_limit_of_a_few_megabytes_kills_containers_and_not_the_supervisor() {
         std::fs::write(dir.join(file), "-1").ok();
         for hierarchy in std::fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
             let _ = std::fs::remove_dir(hierarchy.path().join(parent.trim_start_matches('/')));
+        }
+    });
+}
+
+/// Has the engine start supervisors by a program that takes its time before it is one.
+async fn with_slow_supervisors(world: &mut common::World) {
+    let text = std::fs::read_to_string(world.node.config()).unwrap();
+    let real = text.split("runtime_path = \"").nth(1).unwrap();
+    let real = real.split('"').next().unwrap().to_owned();
+    let slow = world.node.path("slow-runtime");
+    let script = format!("#!/bin/sh\nsleep 0.3\nexec {real} \"$@\"\n");
+    std::fs::write(&slow, script).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&slow, mode).unwrap();
+    let slow = slow.display().to_string();
+    std::fs::write(world.node.config(), text.replace(&real, &slow)).unwrap();
+    world.node.kill().unwrap();
+    world.serve_again().await;
+}
+
+#[test]
+fn a_kill_while_a_supervisor_starts_leaves_no_supervisor_no_cgroup_and_no_name() {
+    world(async |world| {
+        with_slow_supervisors(world).await;
+        for round in 0..10_u64 {
+            let mut config = world.pod_config(&format!("round-{round}"));
+            let parent = format!("{}/kubelets-{round}", world.node.cgroup());
+            config.linux.get_or_insert_default().cgroup_parent = parent.clone();
+            let patience = std::time::Duration::from_millis(40 * round);
+            let _ = tokio::time::timeout(patience, world.try_pod(&config)).await;
+            world.node.kill().unwrap();
+            world.serve_again().await;
+            let left = pods(world).await;
+            for pod in &left {
+                world.remove_pod(&pod.id).await.unwrap();
+            }
+            for dir in ["pods", "names"] {
+                let dir = world.node.path("run").join(dir);
+                let left: Vec<_> = std::fs::read_dir(dir).unwrap().flatten().collect();
+                assert!(left.is_empty(), "round {round}: {left:?}");
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(400)).await;
+            let found = std::process::Command::new("find")
+                .args(["/sys/fs/cgroup", "-path"])
+                .arg(format!("*{parent}/crio-*"))
+                .args(["-prune", "-print"])
+                .output()
+                .unwrap();
+            let found = String::from_utf8_lossy(&found.stdout).into_owned();
+            assert!(found.is_empty(), "round {round}: {found}");
+            let ours = world.node.dir().display().to_string();
+            let supervisors = testkit::leftovers::processes(" supervise ");
+            let supervisors = supervisors.iter().filter(|(_, line)| line.contains(&ours));
+            assert_eq!(supervisors.count(), 0, "round {round}");
+            for hierarchy in std::fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
+                let dir = hierarchy.path().join(parent.trim_start_matches('/'));
+                let _ = std::fs::remove_dir(dir);
+            }
         }
     });
 }

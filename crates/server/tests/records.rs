@@ -295,7 +295,10 @@ fn a_pod_whose_network_can_be_neither_made_nor_undone_is_listed_and_its_name_is_
         }
         let pod = world.try_pod(&config).await.unwrap();
         assert_eq!(pods(world).await.len(), 1);
-        assert_eq!(world.pod_status(&pod).await.unwrap().network.unwrap().ip, "10.9.9.9");
+        assert_eq!(
+            world.pod_status(&pod).await.unwrap().network.unwrap().ip,
+            "10.9.9.9"
+        );
         // What the plugin could not take back is tried again at the next start.
         let calls = || std::fs::read_to_string(plugins.join("calls")).unwrap();
         let before = calls();
@@ -312,7 +315,9 @@ fn a_network_that_cannot_be_taken_down_is_told_and_holds_the_pod_no_longer_than_
     moody_world(async |world, plugins| {
         let stopped = world.pod("stopped").await;
         let removed = world.pod("removed").await;
-        let id = world.run(&stopped, world.config("c", &["sleep", "1000"])).await;
+        let id = world
+            .run(&stopped, world.config("c", &["sleep", "1000"]))
+            .await;
         let pid = world.info(&id).await["pid"].as_i64().unwrap();
         std::fs::write(plugins.join("del-fails"), "").unwrap();
         assert!(world.stop_pod(&stopped).await.is_err());
@@ -327,7 +332,10 @@ fn a_network_that_cannot_be_taken_down_is_told_and_holds_the_pod_no_longer_than_
         world.node.kill().unwrap();
         world.serve_again().await;
         let calls = std::fs::read_to_string(plugins.join("calls")).unwrap();
-        assert!(calls.matches(&format!("DEL {removed}")).count() >= 3, "{calls}");
+        assert!(
+            calls.matches(&format!("DEL {removed}")).count() >= 3,
+            "{calls}"
+        );
     });
 }
 
@@ -355,7 +363,10 @@ fn a_run_directory_that_cannot_be_written_stops_no_start_and_what_is_there_is_se
         world.serve_again().await;
         assert_eq!(pods(world).await.len(), 1);
         assert_eq!(containers(world).await, [id.as_str()]);
-        assert_eq!(world.exec(&id, &["echo", "1"], 5).await.unwrap().stdout, b"1\n");
+        assert_eq!(
+            world.exec(&id, &["echo", "1"], 5).await.unwrap().stdout,
+            b"1\n"
+        );
         assert!(world.try_pod(&world.pod_config("b")).await.is_err());
         assert!(world.remove_pod(&pod).await.is_err());
         let detach = rustix::mount::UnmountFlags::DETACH;

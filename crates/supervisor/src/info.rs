@@ -51,14 +51,12 @@ impl SupervisorInfo {
 
     /// A process that is known by its pid alone; `None` if it has ended.
     pub(crate) fn of_process(pid: i32) -> Option<Self> {
-        let (_, start_time) = stat(pid)?;
-        let info = Self {
+        Some(Self {
             pid,
-            start_time,
+            start_time: process_start(pid)?,
             version: String::new(),
             pod_init: None,
-        };
-        info.is_alive().then_some(info)
+        })
     }
 
     /// The supervisor recorded in a pod's directory; `None` if none was ready there, or it has
@@ -77,8 +75,7 @@ impl SupervisorInfo {
     /// Does that very process live? A zombie does not, nor does another process with its pid.
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        stat(self.pid)
-            .is_some_and(|(state, start)| start == self.start_time && !matches!(state, b'Z' | b'X'))
+        process_start(self.pid) == Some(self.start_time)
     }
 
     /// Kills the supervisor (SIGKILL), and never another process; one that is gone is fine.
@@ -102,6 +99,14 @@ impl SupervisorInfo {
             Err(error) => Err(Error::io("kill", format!("process {}", self.pid))(error)),
         }
     }
+}
+
+/// When a process started, in clock ticks since boot: together with its pid this names it for ever.
+/// `None` if it has ended.
+#[must_use]
+pub fn process_start(pid: i32) -> Option<u64> {
+    let (state, start) = stat(pid)?;
+    (!matches!(state, b'Z' | b'X')).then_some(start)
 }
 
 /// State letter and start time of a process (proc(5), stat fields 3 and 22).

@@ -75,7 +75,11 @@ impl Ended {
             started_at: started_at.unwrap_or(0),
             finished_at: self.finished_at,
             exit_code: KILLED,
-            reason: if self.oom_killed { "OOMKilled" } else { "Error" },
+            reason: if self.oom_killed {
+                "OOMKilled"
+            } else {
+                "Error"
+            },
             message: message.to_owned(),
         }
     }
@@ -133,7 +137,10 @@ fn is_empty(cgroup: &str) -> Result<bool, runtime::cgroup::Error> {
 
 /// Did the kernel kill in the container's cgroup or its supervisor's for want of memory?
 fn oom_killed(record: &ContainerRecord) -> bool {
-    let above = record.cgroup.rsplit_once('/').map_or("", |(above, _)| above);
+    let above = record
+        .cgroup
+        .rsplit_once('/')
+        .map_or("", |(above, _)| above);
     let supervisor = format!("{above}/crio-{}", record.pod_id);
     [&record.cgroup, &supervisor].into_iter().any(|path| {
         let watch = Cgroup::open(path).and_then(|cgroup| cgroup.oom_events());

@@ -22,6 +22,9 @@ pub(crate) struct PodRecord {
     pub(crate) cgroup: String,
     /// Did floe name that cgroup, so that it goes with the pod?
     pub(crate) owns_cgroup: bool,
+    /// Which process made a person's pod: pid and start time. Its container comes from the same.
+    #[serde(default)]
+    pub(crate) maker: Option<(i32, u64)>,
     pub(crate) spec: PodSpec,
 }
 
@@ -137,8 +140,25 @@ impl Engine {
             stage: Stage::Damaged,
             cgroup: self.own_pod_cgroup(id),
             owns_cgroup: true,
+            maker: None,
             spec: PodSpec::default(),
         }
+    }
+
+    /// Is it a person's pod whose maker was killed before it had made the container? Nobody could see
+    /// it, and it would keep its name.
+    pub(crate) fn is_abandoned(&self, record: &PodRecord) -> Result<bool> {
+        let made = matches!(record.stage, Stage::Made { .. } | Stage::Stopped);
+        let Some((pid, start)) = record.maker.filter(|_| made) else {
+            return Ok(false);
+        };
+        if supervisor::process_start(pid) == Some(start) {
+            return Ok(false);
+        }
+        let bundles = disk::bundles(&self.layout().pod(&record.id))?;
+        Ok(bundles
+            .iter()
+            .all(|bundle| matches!(ContainerRecord::read(bundle), Ok(None))))
     }
 
     /// The cgroup of a pod that names no parent.

@@ -49,7 +49,7 @@ impl Engine {
         let Some(record) = self.pod_record(holder)? else {
             return Ok(None);
         };
-        if matches!(record.stage, Stage::Failed) {
+        if matches!(record.stage, Stage::Failed) || self.is_abandoned(&record)? {
             return self.destroy_pod(&record).map(|()| None);
         }
         match record.view(&dir)? {
@@ -193,7 +193,12 @@ impl<'a> Making<'a> {
         if spec.log_directory.is_none() && spec.origin == Origin::Cri {
             spec.log_directory = Some(engine.own_logs(&id));
         }
+        let own = i32::try_from(std::process::id()).ok();
+        let maker = own
+            .filter(|_| spec.origin == Origin::Cli)
+            .and_then(|pid| Some((pid, supervisor::process_start(pid)?)));
         let record = PodRecord {
+            maker,
             cgroup: parent.unwrap_or_else(|| engine.own_pod_cgroup(&id)),
             id,
             created_at: disk::now_ns(),
