@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use image::Digest;
-use rusqlite::{Connection, OpenFlags, OptionalExtension};
+use rusqlite::{Connection, OptionalExtension};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 
@@ -116,18 +116,7 @@ impl Additional {
     }
 
     fn connect(&self) -> Result<Connection> {
-        // In exclusive mode the index of the log is in memory; without a file system that locks
-        // nothing is written for being exclusive.
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let open = || {
-            let connection =
-                Connection::open_with_flags_and_vfs(self.database(), flags, c"unix-none")?;
-            connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
-            connection.pragma_update(None, "query_only", true)?;
-            connection.pragma_update(None, "cache_size", -512)?;
-            Ok(connection)
-        };
-        open().map_err(Error::db("open an additional store"))
+        db::unwritten(&self.database()).map_err(Error::db("open an additional store"))
     }
 
     /// Whether it has the image of this full ID.

@@ -4,6 +4,7 @@
 //! it; what a killed process did not get to is done at the next open, as after any crash.
 
 use std::ffi::CString;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -14,6 +15,7 @@ use crate::{Core, tree};
 pub(crate) struct Background {
     shared: Arc<Shared>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    collect: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -38,7 +40,14 @@ impl Background {
         Background {
             shared: Arc::new(Shared { core, work }),
             thread: Mutex::default(),
+            collect: AtomicBool::new(false),
         }
+    }
+
+    /// Has what killed processes left collected at the end, when whoever does again what they did has
+    /// taken of it what can be used.
+    pub(crate) fn collect_at_last(&self) {
+        self.collect.store(true, Ordering::Relaxed);
     }
 
     /// Sees to it that a flush begins after this call.
@@ -116,6 +125,11 @@ impl Drop for Background {
         if let Some(thread) = thread {
             // A panic there was reported by the thread itself.
             let _ = thread.join();
+        }
+        if self.collect.load(Ordering::Relaxed)
+            && let Err(e) = self.shared.core.gc()
+        {
+            tracing::warn!("store: what a killed process left stays for now: {e}");
         }
     }
 }

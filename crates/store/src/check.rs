@@ -17,6 +17,8 @@ mod layers;
 mod leftovers;
 mod repair;
 
+pub(crate) use repair::forget_blob;
+
 /// How to check.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Check {

@@ -1,256 +1,34 @@
-//! The metadata database: schema, connections, and the two kinds of transaction.
+//! The metadata database: connections, and the two kinds of transaction.
 //!
 //! `meta.sqlite` is in WAL mode and shared by several processes. Must never hold a transaction
-//! open over anything slow (no fsync, no copying): a pod start elsewhere may wait for it.
+//! open over anything slow (no fsync, no copying): a pod start elsewhere may wait for it. Must never be
+//! opened by other means than SQLite's: closing it would drop the locks that SQLite has on it.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior};
+use rustix::io::Errno;
 
 use crate::error::{Error, Result};
+use crate::layout::Layout;
+use crate::reserve;
 
-/// The schema written by this program, kept in `PRAGMA user_version`.
-pub(crate) const SCHEMA_VERSION: i64 = 3;
+mod damage;
+mod schema;
 
-/// How long a statement waits for another process's transaction.
-const BUSY: Duration = Duration::from_secs(60);
+pub(crate) use damage::quick_check;
+use schema::MIGRATIONS;
+pub(crate) use schema::SCHEMA_VERSION;
 
 /// Connections kept open between calls.
 const POOL: usize = 4;
 
-/// Names of images change `state.names`; `index.json` is true when `state.index` equals it.
-const SCHEMA: &str = "
-CREATE TABLE state(key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
-INSERT INTO state VALUES('names', 1), ('index', 0);
-
--- The boot in which the store was last opened. A blob or layer with an `unsettled` mark, which no
--- other ever had, is not known to be on disk and counts only in that boot.
-CREATE TABLE boots(id TEXT NOT NULL) STRICT;
-
-CREATE TABLE leases(id INTEGER PRIMARY KEY AUTOINCREMENT, owner TEXT NOT NULL) STRICT;
-
-CREATE TABLE blobs(digest TEXT PRIMARY KEY, size INTEGER NOT NULL, unsettled TEXT) STRICT, WITHOUT ROWID;
-CREATE INDEX blobs_unsettled ON blobs(unsettled) WHERE unsettled IS NOT NULL;
-CREATE TABLE lease_blobs(
-  lease INTEGER NOT NULL REFERENCES leases(id) ON DELETE CASCADE,
-  digest TEXT NOT NULL,
-  PRIMARY KEY(lease, digest)) STRICT, WITHOUT ROWID;
-
--- A layer is reserved (ready = 0, owned by a lease) before its directory appears under its id.
-CREATE TABLE layers(
-  id INTEGER PRIMARY KEY AUTOINCREMENT,
-  diff_id TEXT NOT NULL,
-  ready INTEGER NOT NULL,
-  unsettled TEXT,
-  lease INTEGER,
-  -- 1: its root hides all layers below (overlayfs does not look for that mark at a root).
-  opaque INTEGER NOT NULL DEFAULT 0,
-  bytes INTEGER NOT NULL,
-  inodes INTEGER NOT NULL) STRICT;
-CREATE INDEX layers_unsettled ON layers(unsettled) WHERE unsettled IS NOT NULL;
-CREATE UNIQUE INDEX layers_ready ON layers(diff_id) WHERE ready = 1;
-CREATE TABLE lease_layers(
-  lease INTEGER NOT NULL REFERENCES leases(id) ON DELETE CASCADE,
-  layer INTEGER NOT NULL REFERENCES layers(id),
-  PRIMARY KEY(lease, layer)) STRICT, WITHOUT ROWID;
-CREATE INDEX lease_layers_layer ON lease_layers(layer);
-
-CREATE TABLE images(
-  id TEXT NOT NULL UNIQUE,
-  manifest TEXT NOT NULL,
-  size INTEGER NOT NULL,
-  created INTEGER,
-  pinned INTEGER NOT NULL DEFAULT 0,
-  config BLOB NOT NULL) STRICT;
-CREATE TABLE image_layers(
-  image TEXT NOT NULL REFERENCES images(id) ON DELETE CASCADE,
-  position INTEGER NOT NULL,
-  layer INTEGER NOT NULL REFERENCES layers(id),
-  PRIMARY KEY(image, position)) STRICT, WITHOUT ROWID;
-CREATE INDEX image_layers_layer ON image_layers(layer);
-
-CREATE TABLE manifests(
-  digest TEXT PRIMARY KEY,
-  image TEXT NOT NULL REFERENCES images(id) ON DELETE CASCADE,
-  media_type TEXT NOT NULL,
-  size INTEGER NOT NULL) STRICT, WITHOUT ROWID;
-CREATE INDEX manifests_image ON manifests(image);
-CREATE TABLE manifest_blobs(
-  manifest TEXT NOT NULL REFERENCES manifests(digest) ON DELETE CASCADE,
-  blob TEXT NOT NULL REFERENCES blobs(digest),
-  PRIMARY KEY(manifest, blob)) STRICT, WITHOUT ROWID;
-CREATE INDEX manifest_blobs_blob ON manifest_blobs(blob);
-
--- kind 0: repository:tag; kind 1: repository@digest.
-CREATE TABLE names(
-  name TEXT PRIMARY KEY,
-  repository TEXT NOT NULL,
-  kind INTEGER NOT NULL,
-  image TEXT NOT NULL REFERENCES images(id) ON DELETE CASCADE,
-  manifest TEXT NOT NULL REFERENCES manifests(digest) ON DELETE CASCADE) STRICT, WITHOUT ROWID;
-CREATE INDEX names_image ON names(image, kind, name);
-CREATE INDEX names_manifest ON names(manifest);
-
-CREATE TABLE containers(id TEXT PRIMARY KEY, image TEXT NOT NULL) STRICT, WITHOUT ROWID;
-CREATE TABLE container_layers(
-  container TEXT NOT NULL REFERENCES containers(id) ON DELETE CASCADE,
-  position INTEGER NOT NULL,
-  layer INTEGER NOT NULL REFERENCES layers(id),
-  PRIMARY KEY(container, position)) STRICT, WITHOUT ROWID;
-CREATE INDEX container_layers_layer ON container_layers(layer);
-
-CREATE TRIGGER names_insert AFTER INSERT ON names
-  BEGIN UPDATE state SET value = value + 1 WHERE key = 'names'; END;
-CREATE TRIGGER names_update AFTER UPDATE ON names
-  BEGIN UPDATE state SET value = value + 1 WHERE key = 'names'; END;
-CREATE TRIGGER names_delete AFTER DELETE ON names
-  BEGIN UPDATE state SET value = value + 1 WHERE key = 'names'; END;
-CREATE TRIGGER images_insert AFTER INSERT ON images
-  BEGIN UPDATE state SET value = value + 1 WHERE key = 'names'; END;
-CREATE TRIGGER images_update AFTER UPDATE OF manifest ON images
-  BEGIN UPDATE state SET value = value + 1 WHERE key = 'names'; END;
-CREATE TRIGGER images_delete AFTER DELETE ON images
-  BEGIN UPDATE state SET value = value + 1 WHERE key = 'names'; END;
-";
-
-/// From version 1 to 2: manifest lists, and containers on layers of additional stores.
-const LISTS: &str = "
-CREATE TABLE lists(name TEXT PRIMARY KEY, document BLOB NOT NULL) STRICT, WITHOUT ROWID;
-CREATE TABLE container_lowers(
-  container TEXT NOT NULL REFERENCES containers(id) ON DELETE CASCADE,
-  position INTEGER NOT NULL,
-  path BLOB NOT NULL,
-  PRIMARY KEY(container, position)) STRICT, WITHOUT ROWID;
-";
-
-/// From version 2 to 3: garbage collection looks only at what lost something that held it, whoever took
-/// it away and however, and at everything when `state.walk` says so.
-const LOOSE: &str = "
-CREATE INDEX lease_blobs_digest ON lease_blobs(digest);
-CREATE INDEX layers_lease ON layers(lease) WHERE lease IS NOT NULL;
-CREATE TABLE loose_blobs(digest TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
-CREATE TABLE loose_layers(id INTEGER PRIMARY KEY) STRICT;
-INSERT INTO state VALUES('walk', 1);
-
-CREATE TRIGGER manifest_blobs_delete AFTER DELETE ON manifest_blobs
-  BEGIN INSERT OR IGNORE INTO loose_blobs VALUES(OLD.blob); END;
-CREATE TRIGGER lease_blobs_delete AFTER DELETE ON lease_blobs
-  WHEN NOT EXISTS (SELECT 1 FROM manifest_blobs WHERE blob = OLD.digest)
-  BEGIN INSERT OR IGNORE INTO loose_blobs VALUES(OLD.digest); END;
-CREATE TRIGGER image_layers_delete AFTER DELETE ON image_layers
-  BEGIN INSERT OR IGNORE INTO loose_layers VALUES(OLD.layer); END;
-CREATE TRIGGER container_layers_delete AFTER DELETE ON container_layers
-  WHEN NOT EXISTS (SELECT 1 FROM image_layers WHERE layer = OLD.layer)
-  BEGIN INSERT OR IGNORE INTO loose_layers VALUES(OLD.layer); END;
-CREATE TRIGGER lease_layers_delete AFTER DELETE ON lease_layers
-  WHEN NOT EXISTS (SELECT 1 FROM image_layers WHERE layer = OLD.layer)
-  BEGIN INSERT OR IGNORE INTO loose_layers VALUES(OLD.layer); END;
-CREATE TRIGGER blobs_delete AFTER DELETE ON blobs
-  BEGIN INSERT OR IGNORE INTO loose_blobs VALUES(OLD.digest); END;
-CREATE TRIGGER layers_delete AFTER DELETE ON layers
-  BEGIN INSERT OR IGNORE INTO loose_layers VALUES(OLD.id); END;
-CREATE TRIGGER leases_delete AFTER DELETE ON leases
-  BEGIN INSERT OR IGNORE INTO loose_layers SELECT id FROM layers WHERE lease = OLD.id; END;
-";
-
-/// From version 2 to 3 as well: what everything takes, counted when it comes and goes.
-const TOTALS: &str = "
-INSERT INTO state VALUES
-  ('bytes', (SELECT coalesce(sum(size), 0) FROM blobs)
-    + (SELECT coalesce(sum(bytes), 0) FROM layers WHERE ready = 1)),
-  ('inodes', (SELECT count(*) FROM blobs)
-    + (SELECT coalesce(sum(inodes), 0) FROM layers WHERE ready = 1));
-
-CREATE TRIGGER blobs_counted AFTER INSERT ON blobs BEGIN
-  UPDATE state SET value = value + NEW.size WHERE key = 'bytes';
-  UPDATE state SET value = value + 1 WHERE key = 'inodes';
-END;
-CREATE TRIGGER blobs_resized AFTER UPDATE OF size ON blobs
-  BEGIN UPDATE state SET value = value + NEW.size - OLD.size WHERE key = 'bytes'; END;
-CREATE TRIGGER blobs_uncounted AFTER DELETE ON blobs BEGIN
-  UPDATE state SET value = value - OLD.size WHERE key = 'bytes';
-  UPDATE state SET value = value - 1 WHERE key = 'inodes';
-END;
-CREATE TRIGGER layers_counted AFTER UPDATE OF ready ON layers WHEN NEW.ready = 1 AND OLD.ready = 0 BEGIN
-  UPDATE state SET value = value + NEW.bytes WHERE key = 'bytes';
-  UPDATE state SET value = value + NEW.inodes WHERE key = 'inodes';
-END;
-CREATE TRIGGER layers_uncounted AFTER DELETE ON layers WHEN OLD.ready = 1 BEGIN
-  UPDATE state SET value = value - OLD.bytes WHERE key = 'bytes';
-  UPDATE state SET value = value - OLD.inodes WHERE key = 'inodes';
-END;
-";
-
-/// From version 2 to 3 as well: lists say an image's user, and need not read its config for that.
-const USERS: &str = "
-CREATE TABLE users(
-  image TEXT PRIMARY KEY REFERENCES images(id) ON DELETE CASCADE,
-  user TEXT NOT NULL) STRICT, WITHOUT ROWID;
-INSERT INTO users SELECT id, json_extract(CAST(config AS TEXT), '$.config.User') FROM images
-  WHERE json_extract(CAST(config AS TEXT), '$.config.User') <> '';
-";
-
-/// From version 2 to 3 as well: the entries of `index.json`, made anew for an image that is touched. One for
-/// each tag, or each digest name of an image without tags, or one of an image without names.
-const ENTRIES: &str = "
-CREATE TABLE entries(
-  name TEXT NOT NULL,
-  digest TEXT NOT NULL,
-  image TEXT NOT NULL,
-  entry TEXT NOT NULL,
-  PRIMARY KEY(name, digest)) STRICT, WITHOUT ROWID;
-CREATE INDEX entries_image ON entries(image);
-
-CREATE VIEW touched AS SELECT NULL AS image WHERE 0;
-CREATE TRIGGER touch INSTEAD OF INSERT ON touched BEGIN
-  DELETE FROM entries WHERE image = NEW.image;
-  INSERT INTO entries SELECT n.name, m.digest, n.image, json_object(
-      'mediaType', m.media_type, 'digest', m.digest, 'size', m.size,
-      'annotations', json_object('org.opencontainers.image.ref.name', n.name))
-    FROM names n JOIN manifests m ON m.digest = n.manifest
-    WHERE n.image = NEW.image AND (n.kind = 0
-      OR NOT EXISTS (SELECT 1 FROM names t WHERE t.image = NEW.image AND t.kind = 0));
-  INSERT INTO entries SELECT '', m.digest, i.id, json_object(
-      'mediaType', m.media_type, 'digest', m.digest, 'size', m.size)
-    FROM images i JOIN manifests m ON m.digest = i.manifest
-    WHERE i.id = NEW.image AND NOT EXISTS (SELECT 1 FROM names t WHERE t.image = NEW.image);
-END;
-CREATE TRIGGER names_insert_touches AFTER INSERT ON names
-  BEGIN INSERT INTO touched VALUES(NEW.image); END;
-CREATE TRIGGER names_update_touches AFTER UPDATE ON names
-  BEGIN INSERT INTO touched VALUES(OLD.image); INSERT INTO touched VALUES(NEW.image); END;
-CREATE TRIGGER names_delete_touches AFTER DELETE ON names
-  BEGIN INSERT INTO touched VALUES(OLD.image); END;
-CREATE TRIGGER manifests_insert_touches AFTER INSERT ON manifests
-  BEGIN INSERT INTO touched VALUES(NEW.image); END;
-CREATE TRIGGER manifests_delete_touches AFTER DELETE ON manifests
-  BEGIN INSERT INTO touched VALUES(OLD.image); END;
-CREATE TRIGGER images_update_touches AFTER UPDATE OF manifest ON images
-  BEGIN INSERT INTO touched VALUES(NEW.id); END;
-CREATE TRIGGER images_delete_touches AFTER DELETE ON images
-  BEGIN INSERT INTO touched VALUES(OLD.id); END;
-INSERT INTO touched SELECT id FROM images;
-UPDATE state SET value = value + 1 WHERE key = 'names';
-";
-
-/// From version 2 to 3 as well: signatures that came with images.
-const SIGNATURES: &str = "
-CREATE TABLE signatures(
-  manifest TEXT NOT NULL REFERENCES manifests(digest) ON DELETE CASCADE,
-  position INTEGER NOT NULL,
-  signature BLOB NOT NULL,
-  PRIMARY KEY(manifest, position)) STRICT, WITHOUT ROWID;
-";
-
-/// What makes each version, from nothing on, out of the one before it.
-const MIGRATIONS: [&[&str]; SCHEMA_VERSION as usize] = [
-    &[SCHEMA],
-    &[LISTS],
-    &[LOOSE, TOTALS, USERS, ENTRIES, SIGNATURES],
-];
+/// The file's name in the store.
+const FILE: &str = "meta.sqlite";
 
 /// Whether a commit waits for the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -262,24 +40,47 @@ pub(crate) enum Durability {
     Durable,
 }
 
+/// What tells whether the files are still those that were opened: the database's and its log's.
+type Stamp = [Option<(u64, u64)>; 2];
+
+/// Connections that nobody uses, and the files that they are to.
+#[derive(Debug, Default)]
+struct Idle {
+    connections: Vec<Connection>,
+    stamp: Stamp,
+}
+
 /// A handle on the database; connections are made as concurrent callers need them.
 #[derive(Debug)]
 pub(crate) struct Database {
     path: PathBuf,
-    idle: Mutex<Vec<Connection>>,
+    layout: Arc<Layout>,
+    /// How long a statement waits for another process's transaction.
+    wait: Duration,
+    idle: Mutex<Idle>,
 }
 
 impl Database {
-    /// Opens the database, making it when it is not there.
-    pub(crate) fn open(path: &Path) -> Result<Database> {
+    /// Opens the database, making it when it is not there. What is lost of it is made again from what
+    /// lies in the store, as far as that goes.
+    pub(crate) fn open(layout: &Arc<Layout>, wait: Duration) -> Result<Database> {
         let database = Database {
-            path: path.to_owned(),
-            idle: Mutex::new(Vec::new()),
+            path: layout.path().join(FILE),
+            layout: Arc::clone(layout),
+            wait,
+            idle: Mutex::default(),
         };
-        let mut connection = database.connect()?;
-        database.migrate(&mut connection)?;
-        database.give_back(connection);
+        if layout.is_read_only() {
+            database.read(|db| database.is_current(db))?;
+        } else {
+            database.begin(&mut database.lock())?;
+        }
         Ok(database)
+    }
+
+    /// The store's directory, which this is the database of.
+    pub(crate) fn layout(&self) -> &Layout {
+        &self.layout
     }
 
     /// Runs `read` on one state of the database, whatever others commit meanwhile.
@@ -289,8 +90,7 @@ impl Database {
             .unchecked_transaction()
             .map_err(Error::db("begin to read"))
             .and_then(|tx| read(&tx));
-        self.give_back(connection);
-        result
+        self.done(connection, result)
     }
 
     /// Runs `write` in a write transaction, committed when it returns `Ok`.
@@ -300,38 +100,99 @@ impl Database {
         write: impl FnOnce(&Transaction<'_>) -> Result<T>,
     ) -> Result<T> {
         let mut connection = self.connection()?;
-        if durability == Durability::Durable {
-            synchronous(&connection, "FULL")?;
+        let result = durable(&mut connection, durability, write);
+        self.done(connection, result)
+    }
+
+    /// As [`write`](Database::write), for what makes room: on a full disk it gets what was kept back
+    /// for it. `write` may be run again, and its first run has changed nothing in the database then.
+    pub(crate) fn remove<T>(
+        &self,
+        durability: Durability,
+        mut write: impl FnMut(&Transaction<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let mut connection = self.connection()?;
+        let mut result = durable(&mut connection, durability, &mut write);
+        for room in [give_up_reserve, empty_log] {
+            if !matches!(&result, Err(error) if error.is_no_space()) {
+                break;
+            }
+            if room(self, &connection) {
+                result = durable(&mut connection, durability, &mut write);
+            }
         }
-        let result = in_transaction(&mut connection, write);
-        if durability == Durability::Durable {
-            synchronous(&connection, "NORMAL")?;
-        }
-        self.give_back(connection);
-        result
+        self.done(connection, result)
     }
 
     fn connection(&self) -> Result<Connection> {
-        let idle = self.lock().pop();
-        idle.map_or_else(|| self.connect(), Ok)
-    }
-
-    fn give_back(&self, connection: Connection) {
-        let mut idle = self.lock();
-        if idle.len() < POOL {
-            idle.push(connection);
+        if self.layout.is_read_only() {
+            return unwritten(&self.path).map_err(Error::db("open"));
         }
+        let mut idle = self.lock();
+        if idle.stamp != self.stamp() {
+            // Somebody has put other files in the place of those that we know.
+            self.begin(&mut idle)?;
+        }
+        let found = idle.connections.pop();
+        drop(idle);
+        found.map_or_else(|| self.connect(), Ok)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
+    /// Takes a connection back, and has the database made again if it was found to be damaged.
+    fn done<T>(&self, connection: Connection, result: Result<T>) -> Result<T> {
+        if self.layout.is_read_only() {
+            return result;
+        }
+        let result = result.map_err(|error| error.or_busy(&self.path, self.wait));
+        match &result {
+            Err(error) if damage::is_damage(error) => {
+                drop(connection);
+                self.begin(&mut self.lock())?;
+            }
+            _ => {
+                let mut idle = self.lock();
+                if idle.connections.len() < POOL {
+                    idle.connections.push(connection);
+                }
+            }
+        }
+        result
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Idle> {
         // A panic elsewhere leaves the list of idle connections as good as it was.
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn stamp(&self) -> Stamp {
+        [FILE, "meta.sqlite-wal"].map(|name| {
+            let metadata = std::fs::metadata(self.path.with_file_name(name)).ok()?;
+            Some((metadata.dev(), metadata.ino()))
+        })
+    }
+
+    /// Makes a first connection, to whatever is there now.
+    fn begin(&self, idle: &mut Idle) -> Result<()> {
+        idle.connections.clear();
+        let connection = self.first().map_err(|error| error.or_busy(&self.path, self.wait))?;
+        idle.connections.push(connection);
+        idle.stamp = self.stamp();
+        Ok(())
+    }
+
     fn connect(&self) -> Result<Connection> {
+        match self.connect_once() {
+            Err(error) if error.is_no_space() && reserve::give_up(&self.layout) => {
+                self.connect_once()
+            }
+            other => other,
+        }
+    }
+
+    fn connect_once(&self) -> Result<Connection> {
         let connection = Connection::open(&self.path).map_err(Error::db("open"))?;
         let set_up = || {
-            connection.busy_timeout(BUSY)?;
+            connection.busy_timeout(self.wait)?;
             // The last process to close would otherwise copy the whole log, with an fsync.
             connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
             connection.pragma_update(None, "journal_mode", "WAL")?;
@@ -345,29 +206,12 @@ impl Database {
         loop {
             match set_up() {
                 Ok(()) => return Ok(connection),
-                Err(error) if is_busy(&error) && begin.elapsed() < BUSY => {
+                Err(error) if is_busy(&error) && begin.elapsed() < self.wait => {
                     std::thread::sleep(Duration::from_millis(2));
                 }
                 Err(error) => return Err(Error::db("set up a connection")(error)),
             }
         }
-    }
-
-    fn migrate(&self, connection: &mut Connection) -> Result<()> {
-        if self.version(connection)? == SCHEMA_VERSION {
-            return Ok(());
-        }
-        in_transaction(connection, |tx| {
-            // Another process may have been first.
-            let found = usize::try_from(self.version(tx)?).unwrap_or_default();
-            for migration in MIGRATIONS.iter().skip(found).copied().flatten() {
-                tx.execute_batch(migration)
-                    .map_err(Error::db("bring the schema up to date"))?;
-            }
-            tx.pragma_update(None, "user_version", SCHEMA_VERSION)
-                .map_err(Error::db("record the schema version"))?;
-            Ok(())
-        })
     }
 
     fn version(&self, connection: &Connection) -> Result<i64> {
@@ -383,10 +227,64 @@ impl Database {
         }
         Ok(found)
     }
+
+    /// Errors unless the schema is the newest, which must be so where nothing can be written.
+    fn is_current(&self, connection: &Connection) -> Result<()> {
+        match self.version(connection)? {
+            SCHEMA_VERSION => Ok(()),
+            _ => Err(Error::sys("bring up to date", &self.path)(Errno::ROFS)),
+        }
+    }
 }
 
-fn is_busy(error: &rusqlite::Error) -> bool {
-    error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy)
+/// A connection that takes no lock and has no shared memory, as both would be writing.
+pub(crate) fn unwritten(path: &Path) -> rusqlite::Result<Connection> {
+    // In exclusive mode the index of the log is in memory; without a file system that locks
+    // nothing is written for being exclusive.
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags_and_vfs(path, flags, c"unix-none")?;
+    connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+    connection.pragma_update(None, "query_only", true)?;
+    connection.pragma_update(None, "cache_size", -512)?;
+    Ok(connection)
+}
+
+fn give_up_reserve(database: &Database, _: &Connection) -> bool {
+    reserve::give_up(&database.layout)
+}
+
+/// Gives the log's space back to the file system.
+fn empty_log(_: &Database, connection: &Connection) -> bool {
+    let busy = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| {
+        row.get::<_, i64>(0)
+    });
+    busy.is_ok_and(|busy| busy == 0)
+}
+
+pub(crate) fn is_busy(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(
+            rusqlite::ErrorCode::DatabaseBusy
+                | rusqlite::ErrorCode::DatabaseLocked
+                | rusqlite::ErrorCode::FileLockingProtocolFailed
+        )
+    )
+}
+
+fn durable<T>(
+    connection: &mut Connection,
+    durability: Durability,
+    write: impl FnOnce(&Transaction<'_>) -> Result<T>,
+) -> Result<T> {
+    if durability == Durability::Durable {
+        synchronous(connection, "FULL")?;
+    }
+    let result = in_transaction(connection, write);
+    if durability == Durability::Durable {
+        synchronous(connection, "NORMAL")?;
+    }
+    result
 }
 
 fn in_transaction<T>(

@@ -3,11 +3,13 @@
 //! Values are built where the facts are known; nothing here is turned into an exit or gRPC code.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use image::Digest;
 
 use crate::archive::TarFlaw;
+use crate::db::is_busy;
 use crate::extract::EntryFlaw;
 
 /// A result of the store.
@@ -33,6 +35,17 @@ pub enum Error {
         op: &'static str,
         /// What SQLite said.
         source: rusqlite::Error,
+    },
+    /// Another process has a lock and does not let go of it.
+    #[error(
+        "{}: another process has had it locked for more than {seconds} s; a process that is stopped must go on or end first",
+        path.display()
+    )]
+    Busy {
+        /// The file.
+        path: PathBuf,
+        /// How long that was waited for.
+        seconds: u64,
     },
     /// The metadata was written by a program that knows more than this one.
     #[error("{}: made by a newer floe (schema {found}; this program knows up to {known})", path.display())]
@@ -215,11 +228,29 @@ impl Error {
                 return full(io);
             }
             if let Some(rusqlite::Error::SqliteFailure(e, _)) = error.downcast_ref() {
-                return e.code == rusqlite::ErrorCode::DiskFull;
+                return e.code == rusqlite::ErrorCode::DiskFull
+                    // No room for the memory that SQLite's processes share.
+                    || e.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE;
             }
             cause = error.source();
         }
         false
+    }
+
+    /// Whether another process has kept a lock for too long; a later try may succeed.
+    pub fn is_busy(&self) -> bool {
+        matches!(self, Error::Busy { .. })
+    }
+
+    /// Says of SQLite's "busy" what it means.
+    pub(crate) fn or_busy(self, path: &Path, wait: Duration) -> Error {
+        match self {
+            Error::Database { source, .. } if is_busy(&source) => Error::Busy {
+                path: path.to_owned(),
+                seconds: wait.as_secs(),
+            },
+            other => other,
+        }
     }
 
     pub(crate) fn io(

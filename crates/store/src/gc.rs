@@ -16,11 +16,11 @@ use rusqlite::Connection;
 use rustix::fs::renameat;
 use rustix::io::Errno;
 
-use crate::db::{Durability, state, unsigned};
+use crate::db::{Durability, exists, quick_check, state, unsigned};
 use crate::error::{Error, Result};
 use crate::layout::EMPTY_LAYER;
 use crate::owner::Owner;
-use crate::{Store, Usage, tree};
+use crate::{Core, Store, Usage, records, reserve, restore, tree};
 
 /// How much of the store to look at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,33 +32,62 @@ enum Reach {
 }
 
 impl Store {
-    /// Removes what is unreachable and returns what that freed.
+    /// Removes what is unreachable and returns what that freed, when the space is free.
     ///
-    /// Safe at any time, also while other processes pull or start containers.
+    /// Safe at any time, also while other processes pull or start containers, and on a full disk.
     pub fn gc(&self) -> Result<Usage> {
-        match self.db().read(|db| state(db, "walk"))? {
+        let freed = self.core().gc()?;
+        self.tidy();
+        Ok(freed)
+    }
+
+    /// As [`gc`](Store::gc), and removes whatever lies in the store's directories and belongs to nothing.
+    pub(crate) fn gc_all(&self) -> Result<Usage> {
+        let freed = self.core().collect(Reach::All)?;
+        self.tidy();
+        Ok(freed)
+    }
+
+    /// What a full disk kept from being written is written now.
+    fn tidy(&self) {
+        reserve::keep(self.layout());
+        if let Err(error) = self.write_index_soon() {
+            tracing::warn!("store: index.json is not up to date: {error}");
+        }
+    }
+}
+
+impl Core {
+    pub(crate) fn gc(&self) -> Result<Usage> {
+        match self.db.read(|db| state(db, "walk"))? {
             0 => self.collect(Reach::Loose),
             _ => self.collect(Reach::All),
         }
     }
 
-    /// As [`gc`](Store::gc), and removes whatever lies in the store's directories and belongs to nothing.
-    pub(crate) fn gc_all(&self) -> Result<Usage> {
-        self.collect(Reach::All)
+    /// Whether a process that was killed has left something for the next collection.
+    pub(crate) fn has_leftovers(&self) -> Result<bool> {
+        const LOOSE: &str = "SELECT 1 FROM loose_layers UNION ALL SELECT 1 FROM loose_blobs";
+        self.db
+            .read(|db| Ok(exists(db, LOOSE, &[])? || !self.dead_leases(db)?.is_empty()))
     }
 
     fn collect(&self, reach: Reach) -> Result<Usage> {
-        let freed = self.db().write(Durability::Durable, |tx| {
+        let freed = self.db.remove(Durability::Durable, |tx| {
             self.end_dead_leases(tx)?;
             self.forget_lost_containers(tx)?;
+            // A container whose row was lost goes on standing on its layers.
+            restore::containers(tx, &self.layout, false)?;
             if reach == Reach::All {
+                quick_check(tx)?;
                 tx.execute_batch(LOOSEN_ALL)
                     .map_err(Error::db("look at everything"))?;
             }
             sweep(tx)
         })?;
-        let doomed = self.db().write(Durability::Ordered, |tx| {
-            let mut doomed = self.move_loose(tx)?;
+        let mut doomed = Vec::new();
+        self.db.remove(Durability::Ordered, |tx| {
+            self.move_loose(tx, &mut doomed)?;
             if reach == Reach::All {
                 self.move_unclaimed(tx, &mut doomed)?;
             }
@@ -67,12 +96,11 @@ impl Store {
             } else {
                 LOOKED_AT
             })
-            .map_err(Error::db("note what was collected"))?;
-            Ok(doomed)
+            .map_err(Error::db("note what was collected"))
         })?;
         for name in doomed {
-            if let Err(e) = tree::remove(self.layout(), self.layout().tmp(), &name) {
-                let path = self.layout().temp_path(&name.to_string_lossy());
+            if let Err(e) = tree::remove(&self.layout, self.layout.tmp(), &name) {
+                let path = self.layout.temp_path(&name.to_string_lossy());
                 tracing::warn!(path = %path.display(), "store: cannot be removed: {e}");
             }
         }
@@ -80,26 +108,32 @@ impl Store {
     }
 
     fn end_dead_leases(&self, tx: &Connection) -> Result<()> {
+        for id in self.dead_leases(tx)? {
+            tx.execute("DELETE FROM leases WHERE id = ?1", [id])
+                .map_err(Error::db("end a lease"))?;
+        }
+        Ok(())
+    }
+
+    /// The leases whose process has ended.
+    pub(crate) fn dead_leases(&self, db: &Connection) -> Result<Vec<i64>> {
         let leases = || {
-            let mut statement = tx.prepare("SELECT id, owner FROM leases")?;
+            let mut statement = db.prepare_cached("SELECT id, owner FROM leases")?;
             let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
             rows.collect::<rusqlite::Result<Vec<(i64, String)>>>()
         };
-        for (id, owner) in leases().map_err(Error::db("read the leases"))? {
-            let alive =
-                Owner::parse(&owner).is_some_and(|owner| owner.is_alive(self.layout().owner()));
-            if !alive {
-                tx.execute("DELETE FROM leases WHERE id = ?1", [id])
-                    .map_err(Error::db("end a lease"))?;
-            }
-        }
-        Ok(())
+        let leases = leases().map_err(Error::db("read the leases"))?;
+        let is_dead = |owner: &str| {
+            !Owner::parse(owner).is_some_and(|owner| owner.is_alive(self.layout.owner()))
+        };
+        let dead = leases.into_iter().filter(|(_, owner)| is_dead(owner));
+        Ok(dead.map(|(id, _)| id).collect())
     }
 
     /// A writable layer whose removal was cut off has a row, but no directory.
     fn forget_lost_containers(&self, tx: &Connection) -> Result<()> {
         let known = strings(tx, "SELECT id FROM containers")?;
-        let present: HashSet<String> = self.rw_ids()?.into_iter().collect();
+        let present: HashSet<String> = self.layout.container_ids()?.into_iter().collect();
         for id in known.into_iter().filter(|id| !present.contains(id)) {
             tx.execute("DELETE FROM containers WHERE id = ?1", [id])
                 .map_err(Error::db("forget a container"))?;
@@ -108,16 +142,17 @@ impl Store {
     }
 
     /// Moves the loose blobs and layers that nobody claims to `tmp/`; the caller holds the write lock.
-    fn move_loose(&self, tx: &Connection) -> Result<Vec<CString>> {
+    fn move_loose(&self, tx: &Connection, doomed: &mut Vec<CString>) -> Result<()> {
         const LAYERS: &str = "
             SELECT CAST(id AS TEXT) FROM loose_layers WHERE id NOT IN (SELECT id FROM layers)";
         const BLOBS: &str = "
             SELECT digest FROM loose_blobs WHERE
               NOT EXISTS (SELECT 1 FROM blobs WHERE blobs.digest = loose_blobs.digest)
               AND NOT EXISTS (SELECT 1 FROM lease_blobs WHERE lease_blobs.digest = loose_blobs.digest)";
-        let (mut doomed, layout) = (Vec::new(), self.layout());
+        let layout = &self.layout;
         for layer in strings(tx, LAYERS)? {
-            self.move_away(layout.layers(), &layer, &mut doomed)?;
+            self.move_away(layout.layers(), &layer, doomed)?;
+            records::drop_layer(layout, &layer);
         }
         for blob in strings(tx, BLOBS)? {
             let digest = Digest::parse(&blob).map_err(|source| Error::Damaged {
@@ -125,15 +160,22 @@ impl Store {
                 field: "digest",
                 source: Box::new(source),
             })?;
-            self.move_away(layout.blobs(digest.algorithm()), digest.hex(), &mut doomed)?;
+            self.move_away(layout.blobs(digest.algorithm()), digest.hex(), doomed)?;
         }
-        Ok(doomed)
+        Ok(())
     }
 
     /// Moves whatever has no row to `tmp/`; the caller holds the write lock.
     fn move_unclaimed(&self, tx: &Connection, doomed: &mut Vec<CString>) -> Result<()> {
-        let layout = self.layout();
-        self.move_others(layout.layers(), &claimed_layers(tx)?, doomed)?;
+        let layout = &self.layout;
+        let layers = claimed_layers(tx)?;
+        self.move_others(layout.layers(), &layers, doomed)?;
+        for (id, _) in records::layers(layout)? {
+            let id = id.to_string();
+            if !layers.contains(&id) {
+                records::drop_layer(layout, &id);
+            }
+        }
         for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
             let claimed = claimed_blobs(tx, algorithm)?;
             self.move_others(layout.blobs(algorithm), &claimed, doomed)?;
@@ -147,7 +189,7 @@ impl Store {
         claimed: &HashSet<String>,
         doomed: &mut Vec<CString>,
     ) -> Result<()> {
-        let root = self.root();
+        let root = self.layout.path();
         for name in tree::names(dir).map_err(Error::sys("read the directories of", root))? {
             if !name.to_str().is_ok_and(|name| claimed.contains(name)) {
                 self.move_away(dir, name.as_c_str(), doomed)?;
@@ -163,11 +205,18 @@ impl Store {
         name: impl rustix::path::Arg,
         doomed: &mut Vec<CString>,
     ) -> Result<()> {
-        let new = self.layout().temp_name();
-        match renameat(dir, name, self.layout().tmp(), &new) {
+        let new = self.layout.temp_name();
+        let name = name.into_c_str().map_err(Error::sys("rename", self.layout.path()))?;
+        let rename = || renameat(dir, &*name, self.layout.tmp(), &new);
+        let renamed = match rename() {
+            // A directory that gets another entry may need another block.
+            Err(Errno::NOSPC | Errno::DQUOT) if reserve::give_up(&self.layout) => rename(),
+            other => other,
+        };
+        match renamed {
             Ok(()) => doomed.extend(CString::new(new)),
             Err(Errno::NOENT) => {}
-            Err(e) => return Err(Error::sys("rename to", self.layout().temp_path(&new))(e)),
+            Err(e) => return Err(Error::sys("rename to", self.layout.temp_path(&new))(e)),
         }
         Ok(())
     }

@@ -18,6 +18,7 @@ mod names;
 mod put;
 mod signatures;
 
+pub(crate) use put::Checked;
 pub use put::{Document, NewImage};
 pub use signatures::SignedManifest;
 

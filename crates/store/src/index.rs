@@ -4,15 +4,23 @@
 //! an image that never had any. A copy of what the database says, written in the background as it has to be
 //! written whole: must never be read as the truth, and nobody may wait for it on the way to a container.
 
-use std::os::fd::OwnedFd;
+use std::fs::File;
+use std::io::Read;
 
 use image::{Index, MediaType};
 use rusqlite::Connection;
-use rustix::fs::{FlockOperation, Mode, OFlags, flock, openat};
+use rustix::fs::{Mode, OFlags, openat};
 
 use crate::db::{Durability, state};
 use crate::error::{Error, Result};
+use crate::layout::Layout;
 use crate::{Core, Store};
+
+/// The annotation that says how new the file is, by the database's count of changes of names. A
+/// database that has counted less has lost what it once knew.
+const NAMES: &str = "floe.names";
+/// Of an index of a hundred thousand images.
+const LARGEST: u64 = 256 << 20;
 
 impl Store {
     /// Has `index.json` written in the background when names have changed since it was.
@@ -35,7 +43,7 @@ impl Core {
 
     /// Whether `index.json` is what the database says, as far as anybody can tell who does not write it.
     pub(crate) fn is_index_right(&self) -> Result<bool> {
-        let _lock = self.lock_index()?;
+        let _lock = self.layout.lock("index.lock", self.wait)?;
         if !self.db.read(is_up_to_date)? {
             // Whoever changed the names is about to write it.
             return Ok(true);
@@ -48,7 +56,7 @@ impl Core {
 
     /// Writes `index.json`, whether names have changed or not.
     pub(crate) fn rewrite_index(&self) -> Result<()> {
-        let _lock = self.lock_index()?;
+        let _lock = self.layout.lock("index.lock", self.wait)?;
         // Read the counter first: a name that changes after it is written by its own process.
         let names = self.db.read(|db| state(db, "names"))?;
         let bytes = self.db.read(index)?;
@@ -59,20 +67,31 @@ impl Core {
             Ok(())
         })
     }
+}
 
-    fn lock_index(&self) -> Result<OwnedFd> {
-        let path = self.layout.path().join("index.lock");
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = openat(
-            self.layout.root(),
-            "index.lock",
-            flags,
-            Mode::from_raw_mode(0o600),
-        )
-        .map_err(Error::sys("open", &path))?;
-        flock(&file, FlockOperation::LockExclusive).map_err(Error::sys("lock", &path))?;
-        Ok(file)
-    }
+/// The count of changes of names that a written `index.json` is of; `None` if it does not say.
+pub(crate) fn written_names(layout: &Layout) -> Option<i64> {
+    // It is at the beginning, and the rest may be long.
+    const HEAD: u64 = 256;
+    let mut head = Vec::new();
+    open(layout)?.take(HEAD).read_to_end(&mut head).ok()?;
+    let head = String::from_utf8_lossy(&head).into_owned();
+    let (_, rest) = head.split_once(&format!("\"{NAMES}\":\""))?;
+    rest.split_once('"')?.0.parse().ok()
+}
+
+/// `index.json` as it was written; `None` when it is not there or is none.
+pub(crate) fn written(layout: &Layout) -> Option<Index> {
+    let mut bytes = Vec::new();
+    open(layout)?.take(LARGEST).read_to_end(&mut bytes).ok()?;
+    serde_json::from_slice(&bytes).ok()
+}
+
+fn open(layout: &Layout) -> Option<File> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    openat(layout.root(), "index.json", flags, Mode::empty())
+        .ok()
+        .map(File::from)
 }
 
 fn is_up_to_date(db: &Connection) -> Result<bool> {
@@ -83,7 +102,10 @@ fn is_up_to_date(db: &Connection) -> Result<bool> {
 /// looked up here: of ten thousand images in a few milliseconds.
 fn index(db: &Connection) -> Result<Vec<u8>> {
     let media_type = MediaType::OciIndex;
-    let mut json = format!(r#"{{"schemaVersion":2,"mediaType":"{media_type}","manifests":["#);
+    let names = state(db, "names")?;
+    let mut json = format!(
+        r#"{{"schemaVersion":2,"mediaType":"{media_type}","annotations":{{"{NAMES}":"{names}"}},"manifests":["#
+    );
     let mut read = || {
         let mut statement = db.prepare_cached("SELECT entry FROM entries ORDER BY name, digest")?;
         let mut rows = statement.query([])?;

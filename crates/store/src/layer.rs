@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::extract::Unpacked;
 use crate::layout::{TempDir, TempFile};
 use crate::lease::{Lease, hold_layer};
+use crate::records::{self, LayerFacts};
 use crate::{Store, tree};
 
 mod decompress;
@@ -126,6 +127,8 @@ impl Store {
         let name = std::ffi::CString::new(id.to_string()).unwrap_or_default();
         tree::remove(self.layout(), self.layout().layers(), &name)
             .map_err(Error::sys("remove", &path))?;
+        let facts = LayerFacts::new(diff_id.to_string(), unpacked.usage, unpacked.opaque);
+        records::keep_layer(self.layout(), id, &facts)?;
         target.commit(self.layout().layers(), &id.to_string(), &path)?;
         reserved.kept = self.db().write(Durability::Ordered, |tx| {
             let first = ready_layer(tx, diff_id)?;
@@ -163,6 +166,7 @@ impl Drop for Reserved<'_> {
             return;
         }
         let layout = self.store.layout();
+        records::drop_layer(layout, &self.id.to_string());
         let doomed = layout.temp_name();
         let moved =
             rustix::fs::renameat(layout.layers(), self.id.to_string(), layout.tmp(), &doomed);
@@ -171,7 +175,7 @@ impl Drop for Reserved<'_> {
             // Not renamed into place yet, or left to gc.
             _ => Ok(()),
         };
-        let forgotten = self.store.db().write(Durability::Ordered, |tx| {
+        let forgotten = self.store.db().remove(Durability::Ordered, |tx| {
             tx.execute("DELETE FROM layers WHERE id = ?1 AND ready = 0", [self.id])
                 .map_err(Error::db("forget a layer"))
         });

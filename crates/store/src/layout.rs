@@ -5,7 +5,9 @@
 //! index.lock                 flock(2)ed while index.json is rewritten
 //! blobs/sha256/HEX           manifests, configs, compressed layers
 //! layers/N/                  an unpacked layer, an overlay lower directory (short: option strings are)
-//! containers/ID/{upper,work} writable layers
+//! containers/ID/{upper,work} writable layers, and in `layers` what each stands on
+//! records/N                  what the layer N is, should the database be lost
+//! reserve                    space for removing on a full disk
 //! meta.sqlite                what is ready, named and used
 //! tmp/OWNER-N                half-made or half-removed, by a process that still runs or is dead
 //! ```
@@ -18,9 +20,13 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
-use image::Algorithm;
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, mkdirat, openat, renameat, unlinkat};
+use image::{Algorithm, Digest};
+use rustix::fs::{
+    Access, AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, accessat, flock, mkdirat, openat,
+    renameat, statat, unlinkat,
+};
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
@@ -53,6 +59,10 @@ pub(crate) struct Layout {
     sha512: OwnedFd,
     layers: OwnedFd,
     containers: OwnedFd,
+    /// None in a store of an earlier version on a disk that is full.
+    records: Option<OwnedFd>,
+    /// The file system cannot be written.
+    read_only: bool,
 }
 
 impl Layout {
@@ -70,7 +80,10 @@ impl Layout {
         let root = openat(CWD, &path, flags, Mode::empty()).map_err(Error::sys("open", &path))?;
         let sub = |name: &str| directory(root.as_fd(), &path, name);
         let blobs = sub("blobs")?;
+        let writable = accessat(&root, ".", Access::WRITE_OK, AtFlags::empty());
         let layout = Layout {
+            read_only: writable == Err(Errno::ROFS),
+            records: sub("records").ok(),
             owner: Owner::current()?,
             tmp: sub("tmp")?,
             sha256: directory(blobs.as_fd(), &path, "sha256")?,
@@ -86,6 +99,31 @@ impl Layout {
             Err(e) => return Err(Error::sys("create", layers.join(EMPTY_LAYER))(e)),
         }
         Ok(layout)
+    }
+
+    /// Whether the file system cannot be written: what is there can be used, and nothing changed.
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.read_only
+    }
+
+    /// Whether there is nothing in the store, nor ever was.
+    pub(crate) fn is_fresh(&self) -> Result<bool> {
+        let failed = |errno| Error::sys("read the directories of", &self.path)(errno);
+        let index = statat(&self.root, "index.json", AtFlags::SYMLINK_NOFOLLOW);
+        if index.is_ok() && !self.is_listed_empty() {
+            return Ok(false);
+        }
+        for dir in [&self.sha256, &self.sha512, &self.containers] {
+            if !tree::names(dir.as_fd()).map_err(failed)?.is_empty() {
+                return Ok(false);
+            }
+        }
+        let layers = tree::names(self.layers()).map_err(failed)?;
+        Ok(layers.iter().all(|name| name.to_bytes() == EMPTY_LAYER.as_bytes()))
+    }
+
+    fn is_listed_empty(&self) -> bool {
+        crate::index::written(self).is_some_and(|index| index.manifests.is_empty())
     }
 
     /// The root as an absolute path.
@@ -122,6 +160,53 @@ impl Layout {
         self.containers.as_fd()
     }
 
+    /// The directory of what is written down of each layer.
+    pub(crate) fn records(&self) -> Option<BorrowedFd<'_>> {
+        self.records.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Takes the lock of a file in the root, or errors with [`Error::Busy`] when another process has it
+    /// for longer than `wait`.
+    pub(crate) fn lock(&self, name: &'static str, wait: Duration) -> Result<OwnedFd> {
+        let path = self.path.join(name);
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = openat(self.root(), name, flags, Mode::from_raw_mode(0o600))
+            .map_err(Error::sys("open", &path))?;
+        let begin = Instant::now();
+        loop {
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(file),
+                Err(Errno::INTR) => {}
+                Err(Errno::WOULDBLOCK) if begin.elapsed() < wait => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                Err(Errno::WOULDBLOCK) => {
+                    return Err(Error::Busy {
+                        path,
+                        seconds: wait.as_secs(),
+                    });
+                }
+                Err(e) => return Err(Error::sys("lock", &path)(e)),
+            }
+        }
+    }
+
+    /// The containers that have a directory.
+    pub(crate) fn container_ids(&self) -> Result<Vec<String>> {
+        let path = self.path.join("containers");
+        let names = tree::names(self.containers()).map_err(Error::sys("read", path))?;
+        let names = names.into_iter().filter_map(|name| name.into_string().ok());
+        Ok(names.collect())
+    }
+
+    /// The size of a blob's file; `None` when there is none.
+    pub(crate) fn blob_length(&self, digest: &Digest) -> Option<u64> {
+        let dir = self.blobs(digest.algorithm());
+        let stat = statat(dir, digest.hex(), AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        let file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+        file.then_some(u64::try_from(stat.st_size).ok())?
+    }
+
     /// A name in `tmp/` that no one else has or had.
     pub(crate) fn temp_name(&self) -> String {
         format!("{}-{}", self.owner, COUNTER.fetch_add(1, Ordering::Relaxed))
@@ -135,10 +220,21 @@ impl Layout {
     /// Replaces a file of the root: readers see the old or the new. Not durable: both files that are
     /// written so can be made again, and are at the first open after a boot.
     pub(crate) fn write_file(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        self.write_in(self.root(), name, bytes, &self.path.join(name))
+    }
+
+    /// The same in any directory of the store. `path` is for messages.
+    pub(crate) fn write_in(
+        &self,
+        dir: BorrowedFd<'_>,
+        name: &str,
+        bytes: &[u8],
+        path: &Path,
+    ) -> Result<()> {
         let mut temp = TempFile::create(self)?;
         temp.write_all(bytes)
             .map_err(Error::io("write", temp.path()))?;
-        temp.commit(self.root(), name, &self.path.join(name))
+        temp.commit(dir, name, path)
     }
 
     /// The names in `tmp/` of what dead processes left.
@@ -185,6 +281,10 @@ impl<'a> TempFile<'a> {
 
     pub(crate) fn path(&self) -> PathBuf {
         self.layout.temp_path(&self.name)
+    }
+
+    pub(crate) fn file(&self) -> &File {
+        &self.file
     }
 
     /// Gives the content its name in `dir`. `path` is for messages.

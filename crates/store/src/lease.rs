@@ -38,7 +38,7 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let ended = self.core.db.write(Durability::Ordered, |tx| {
+        let ended = self.core.db.remove(Durability::Ordered, |tx| {
             tx.execute("DELETE FROM leases WHERE id = ?1", [self.id])
                 .map_err(Error::db("end a lease"))
         });

@@ -32,7 +32,10 @@ mod lease;
 mod limits;
 mod lists;
 mod owner;
+mod records;
 mod repositories;
+mod reserve;
+mod restore;
 mod rootfs;
 mod rw;
 mod settle;
@@ -70,8 +73,10 @@ struct Inner {
 /// What a store is on disk.
 #[derive(Debug)]
 struct Core {
-    layout: layout::Layout,
+    layout: Arc<layout::Layout>,
     db: db::Database,
+    /// How long a lock is waited for.
+    wait: std::time::Duration,
 }
 
 impl Store {
@@ -95,32 +100,58 @@ impl Store {
     }
 
     fn open_as(root: &Path, additional: &[PathBuf], limits: Limits) -> Result<Store> {
-        let layout = layout::Layout::open(root)?;
-        let left_behind = layout.left_behind()?;
-        let db = db::Database::open(&layout.path().join("meta.sqlite"))?;
-        let core = Arc::new(Core { layout, db });
-        core.recover()?;
+        let layout = Arc::new(layout::Layout::open(root)?);
+        let db = db::Database::open(&layout, limits.lock_wait)?;
+        let wait = limits.lock_wait;
+        let core = Arc::new(Core { layout, db, wait });
         let boot = core.layout.owner().boot();
         let additional = additional
             .iter()
             .map(|path| additional::Additional::open(path, boot))
             .collect::<Result<_>>()?;
+        let read_only = core.layout.is_read_only();
         let store = Store(Arc::new(Inner {
             background: background::Background::new(Arc::clone(&core)),
             core,
             limits,
             additional,
         }));
-        for name in left_behind {
-            store.0.background.remove(name);
+        match read_only {
+            true => tracing::warn!(
+                "store: {} is read-only: what is there can be used, and nothing changed",
+                store.root().display()
+            ),
+            false => store.put_in_order()?,
         }
-        // Without one it is no image layout.
-        match store.root().join("index.json").exists() {
-            true => store.write_index_soon()?,
-            false => store.core().rewrite_index()?,
-        }
-        store.settle_soon()?;
         Ok(store)
+    }
+
+    /// Does what others did not get to: they were killed, or the machine was switched off.
+    fn put_in_order(&self) -> Result<()> {
+        let core = self.core();
+        core.recover()?;
+        for name in core.layout.left_behind()? {
+            self.0.background.remove(name);
+        }
+        // A node whose disk is full must start, and be able to remove.
+        match records::complete(&core.db) {
+            Err(error) if error.is_no_space() => tracing::warn!("store: {error}"),
+            other => other?,
+        }
+        reserve::keep(&core.layout);
+        // Without one it is no image layout.
+        let index = match self.root().join("index.json").exists() {
+            true => self.write_index_soon(),
+            false => core.rewrite_index(),
+        };
+        match index {
+            Err(error) if error.is_no_space() => tracing::warn!("store: {error}"),
+            other => other?,
+        }
+        if core.has_leftovers()? {
+            self.0.background.collect_at_last();
+        }
+        self.settle_soon()
     }
 
     /// The root directory, as an absolute path.

@@ -1,6 +1,9 @@
-//! Limits on what a layer may unpack to: images are hostile input, and bombs are small.
+//! Limits on what a layer may unpack to: images are hostile input, and bombs are small; and on how long
+//! other processes are waited for.
 
-/// The most that one layer may hold. Generous: no honest layer known comes near.
+use std::time::Duration;
+
+/// The most that one layer may hold, and the longest wait. Generous: no honest layer known comes near.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of the uncompressed archive, and of each file (holes included).
@@ -15,6 +18,8 @@ pub struct Limits {
     pub ratio: u64,
     /// Uncompressed bytes from which on the ratio counts: small files compress well.
     pub ratio_from: u64,
+    /// How long a process that has a lock on the store is waited for: it may be stopped.
+    pub lock_wait: Duration,
 }
 
 impl Default for Limits {
@@ -26,6 +31,7 @@ impl Default for Limits {
             path_depth: 512,
             ratio: 2000,
             ratio_from: 1 << 30,
+            lock_wait: Duration::from_secs(60),
         }
     }
 }

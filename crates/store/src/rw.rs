@@ -15,7 +15,8 @@ use crate::additional::Additional;
 use crate::db::Durability;
 use crate::error::{Error, Result};
 use crate::layout::{DIRECTORY, EMPTY_LAYER};
-use crate::{ImageRecord, Store, Usage, tree};
+use crate::records::{self, ContainerFacts};
+use crate::{ImageRecord, Store, Usage, reserve, tree};
 
 /// The directories of a container's overlay mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,7 +56,11 @@ impl Store {
         let layers = self.db().write(Durability::Ordered, |tx| {
             let layers = layer_ids(tx, &record.id)?;
             record_container(tx, container, &record.id, &layers)?;
-            self.make_directories(container, &self.layer_paths(&layers))?;
+            let facts = ContainerFacts {
+                image: record.id.clone(),
+                layers: layers.clone(),
+            };
+            self.make_directories(container, &self.layer_paths(&layers), &facts)?;
             Ok(layers)
         })?;
         Ok(self.rw_layer(container, self.layer_paths(&layers)))
@@ -77,15 +82,17 @@ impl Store {
                 )
                 .map_err(Error::db("record the layers of a container"))?;
             }
-            self.make_directories(container, &lower)
+            let facts = ContainerFacts {
+                image: record.id.clone(),
+                layers: Vec::new(),
+            };
+            self.make_directories(container, &lower, &facts)
         })?;
         Ok(self.rw_layer(container, lower))
     }
 
     /// The writable layer that [`create_rw`](Store::create_rw) made; `None` when there is none.
     pub fn rw(&self, container: &str) -> Result<Option<RwLayer>> {
-        const LAYERS: &str =
-            "SELECT layer FROM container_layers WHERE container = ?1 ORDER BY position DESC";
         check_id(container)?;
         self.db().read(|db| {
             let known = db
@@ -96,7 +103,7 @@ impl Store {
                 true => {
                     let mut lower = foreign_lowers(db, container)?;
                     if lower.is_empty() {
-                        lower = self.layer_paths(&integers(db, LAYERS, container)?);
+                        lower = self.layer_paths(&container_layers(db, container)?);
                     }
                     Some(self.rw_layer(container, lower))
                 }
@@ -112,17 +119,42 @@ impl Store {
         check_id(container)?;
         let layout = self.layout();
         let doomed = layout.temp_name();
-        let moved = match renameat(layout.containers(), container, layout.tmp(), &doomed) {
+        let rename = || renameat(layout.containers(), container, layout.tmp(), &doomed);
+        let renamed = match rename() {
+            Err(Errno::NOSPC | Errno::DQUOT) if reserve::give_up(layout) => rename(),
+            other => other,
+        };
+        let moved = match renamed {
             Ok(()) => true,
             Err(Errno::NOENT) => false,
             Err(e) => return Err(Error::sys("rename to", layout.temp_path(&doomed))(e)),
         };
-        self.db().write(Durability::Ordered, |tx| {
-            tx.execute("DELETE FROM containers WHERE id = ?1", [container])
-                .map_err(Error::db("forget a container"))
-        })?;
-        if let (true, Ok(doomed)) = (moved, CString::new(doomed)) {
-            self.0.background.remove(doomed);
+        let forget = || {
+            self.db().remove(Durability::Ordered, |tx| {
+                tx.execute("DELETE FROM containers WHERE id = ?1", [container])
+                    .map_err(Error::db("forget a container"))?;
+                Ok(())
+            })
+        };
+        let doomed = CString::new(doomed).ok().filter(|_| moved);
+        match (forget(), doomed) {
+            (Ok(()), Some(doomed)) => self.0.background.remove(doomed),
+            (Ok(()), None) => {}
+            // Its files make room for what is to be written.
+            (Err(error), doomed) if error.is_no_space() => {
+                if let Some(doomed) = doomed {
+                    tree::remove(layout, layout.tmp(), &doomed)
+                        .map_err(Error::sys("remove", layout.temp_path("")))?;
+                }
+                match forget() {
+                    // The next collection forgets a container without a directory.
+                    Err(error) if error.is_no_space() => {
+                        tracing::warn!(container, "store: removed, and not written down yet: {error}");
+                    }
+                    other => return other,
+                }
+            }
+            (Err(error), _) => return Err(error),
         }
         Ok(())
     }
@@ -134,12 +166,7 @@ impl Store {
 
     /// The containers that have a writable layer, those that a crash left half-made included.
     pub fn rw_ids(&self) -> Result<Vec<String>> {
-        let path = self.root().join("containers");
-        let names = tree::names(self.layout().containers()).map_err(Error::sys("read", path))?;
-        Ok(names
-            .into_iter()
-            .filter_map(|name| name.into_string().ok())
-            .collect())
+        self.layout().container_ids()
     }
 
     /// What a container has written, by a walk over its upper directory; nothing when it is gone.
@@ -174,7 +201,12 @@ impl Store {
         }
     }
 
-    fn make_directories(&self, container: &str, lower: &[PathBuf]) -> Result<()> {
+    fn make_directories(
+        &self,
+        container: &str,
+        lower: &[PathBuf],
+        facts: &ContainerFacts,
+    ) -> Result<()> {
         let path = self.root().join("containers").join(container);
         let mut made = MadeDirectories {
             store: self,
@@ -194,13 +226,15 @@ impl Store {
             }
             Err(e) => return Err(Error::sys("create", path)(e)),
         }
+        let dir = openat(
+            self.layout().containers(),
+            container,
+            DIRECTORY,
+            Mode::empty(),
+        )
+        .map_err(Error::sys("open", &path))?;
+        records::keep_container(self.layout(), dir.as_fd(), container, facts)?;
         let fill = || {
-            let dir = openat(
-                self.layout().containers(),
-                container,
-                DIRECTORY,
-                Mode::empty(),
-            )?;
             mkdirat(&dir, "work", Mode::from_raw_mode(0o700))?;
             mkdirat(&dir, "upper", Mode::from_raw_mode(0o755))?;
             let upper: OwnedFd = openat(&dir, "upper", DIRECTORY, Mode::empty())?;
@@ -330,10 +364,13 @@ pub(crate) fn layer_ids(db: &Connection, image: &str) -> Result<Vec<i64>> {
     Ok(layers)
 }
 
-fn integers(db: &Connection, sql: &str, key: &str) -> Result<Vec<i64>> {
+/// The layers that a container stands on, top first.
+pub(crate) fn container_layers(db: &Connection, container: &str) -> Result<Vec<i64>> {
+    const LAYERS: &str =
+        "SELECT layer FROM container_layers WHERE container = ?1 ORDER BY position DESC";
     let read = || {
-        let mut statement = db.prepare_cached(sql)?;
-        let rows = statement.query_map([key], |row| row.get(0))?;
+        let mut statement = db.prepare_cached(LAYERS)?;
+        let rows = statement.query_map([container], |row| row.get(0))?;
         rows.collect::<rusqlite::Result<_>>()
     };
     read().map_err(Error::db("read the layers"))

@@ -40,7 +40,7 @@ impl Core {
             return Ok(());
         }
         syncfs(self.layout.root()).map_err(Error::sys("syncfs", self.layout.path()))?;
-        self.db.write(Durability::Durable, |tx| settled(tx, &marks))
+        self.db.remove(Durability::Durable, |tx| settled(tx, &marks))
     }
 
     /// At the first open after a boot, forgets what was added and not settled before it.
@@ -50,7 +50,7 @@ impl Core {
         if self.db.read(same)? {
             return Ok(());
         }
-        self.db.write(Durability::Durable, |tx| {
+        self.db.remove(Durability::Durable, |tx| {
             if last_boot(tx)?.as_deref() == Some(boot) {
                 return Ok(());
             }
@@ -59,8 +59,24 @@ impl Core {
                 tx.execute("INSERT INTO boots(id) VALUES(?1)", [boot])
             };
             forget().map_err(Error::db("forget what a power cut may have damaged"))?;
-            self.layout.write_file("oci-layout", OCI_LAYOUT)
+            self.mark()
         })
+    }
+
+    /// Says in the directory that it is an image layout. One on a full disk goes without until there is
+    /// space: nothing here reads it.
+    fn mark(&self) -> Result<()> {
+        const NAME: &str = "oci-layout";
+        if std::fs::read(self.layout.path().join(NAME)).is_ok_and(|bytes| bytes == OCI_LAYOUT) {
+            return Ok(());
+        }
+        match self.layout.write_file(NAME, OCI_LAYOUT) {
+            Err(error) if error.is_no_space() => {
+                tracing::warn!("store: {error}");
+                Ok(())
+            }
+            other => other,
+        }
     }
 }
 
@@ -85,7 +101,7 @@ UPDATE state SET value = 1 WHERE key = 'walk';
 DELETE FROM boots;
 ";
 
-fn last_boot(db: &Connection) -> Result<Option<String>> {
+pub(crate) fn last_boot(db: &Connection) -> Result<Option<String>> {
     db.query_row("SELECT id FROM boots", [], |row| row.get(0))
         .optional()
         .map_err(Error::db("read the last boot"))

@@ -14,6 +14,7 @@ use rustix::io::{Errno, Result};
 
 use crate::Usage;
 use crate::layout::{DIRECTORY, Layout};
+use crate::reserve;
 
 /// How often a directory is emptied again when entries appear in it meanwhile.
 const ATTEMPTS: usize = 8;
@@ -63,7 +64,13 @@ fn take(
         Err(e) => return Err(e),
     }
     let new = layout.temp_name();
-    match renameat(parent, name, layout.tmp(), &new) {
+    let rename = || renameat(parent, name, layout.tmp(), &new);
+    let renamed = match rename() {
+        // A directory that gets another entry may need another block.
+        Err(Errno::NOSPC | Errno::DQUOT) if reserve::give_up(layout) => rename(),
+        other => other,
+    };
+    match renamed {
         Ok(()) => doomed.push(new),
         Err(Errno::NOENT) => {}
         Err(e) => return Err(e),

@@ -224,7 +224,7 @@ fn forget_image(tx: &Connection, id: &str) -> Result<()> {
 }
 
 /// Forgets a blob, the manifests that need it, and the images that have no other.
-fn forget_blob(tx: &Connection, digest: &str) -> Result<()> {
+pub(crate) fn forget_blob(tx: &Connection, digest: &str) -> Result<()> {
     let forget = || {
         tx.execute(
             "DELETE FROM manifests WHERE digest IN (SELECT manifest FROM manifest_blobs WHERE blob = ?1)",

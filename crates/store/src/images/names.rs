@@ -42,7 +42,7 @@ impl Store {
     /// The repository's digest names go with its last tag, unless the image would be left nameless.
     pub fn untag(&self, name: &str) -> Result<bool> {
         let reference = parse_tag(name)?;
-        let known = self.db().write(Durability::Ordered, |tx| {
+        let known = self.db().remove(Durability::Ordered, |tx| {
             let image: Option<String> = tx
                 .query_row(
                     "DELETE FROM names WHERE name = ?1 RETURNING image",
@@ -67,7 +67,7 @@ impl Store {
     ///
     /// Its blobs and layers stay until [`Store::gc`], and those that containers use, longer.
     pub fn remove(&self, id: &str) -> Result<bool> {
-        let known = self.db().write(Durability::Ordered, |tx| {
+        let known = self.db().remove(Durability::Ordered, |tx| {
             tx.execute("DELETE FROM images WHERE id = ?1", [id])
                 .map_err(Error::db("remove an image"))
         })?;

@@ -68,20 +68,7 @@ impl Store {
             self.add_blob(lease, descriptor, bytes.as_slice())?;
         }
         let record = self.db().write(Durability::Ordered, |tx| {
-            let layers = checked.layers(tx)?;
-            checked.insert(tx, &layers)?;
-            for (position, (layer, _)) in (0i64..).zip(&layers) {
-                tx.execute(
-                    "INSERT OR IGNORE INTO image_layers(image, position, layer) VALUES(?1, ?2, ?3)",
-                    params![checked.id, position, layer],
-                )
-                .map_err(Error::db("record the layers of an image"))?;
-            }
-            checked.insert_manifest(tx)?;
-            signatures::keep(tx, &checked.manifest_digest, &new.signatures)?;
-            for name in &checked.names {
-                names::name_image(tx, name, checked.id, &checked.manifest_digest)?;
-            }
+            checked.record(tx)?;
             let found = super::records(tx, "WHERE i.id = ?1", &[&checked.id])?;
             found
                 .into_iter()
@@ -127,7 +114,7 @@ impl Store {
 }
 
 /// A [`NewImage`] that was validated, and what the validation found out.
-struct Checked<'a> {
+pub(crate) struct Checked<'a> {
     new: &'a NewImage,
     id: &'a str,
     manifest_digest: String,
@@ -137,7 +124,7 @@ struct Checked<'a> {
 }
 
 impl<'a> Checked<'a> {
-    fn new(new: &'a NewImage) -> Result<Checked<'a>> {
+    pub(crate) fn new(new: &'a NewImage) -> Result<Checked<'a>> {
         let digest = &new.manifest.descriptor.digest;
         let mismatch = |flaw| {
             Err(Error::Mismatch {
@@ -181,6 +168,25 @@ impl<'a> Checked<'a> {
             manifest,
             config,
         })
+    }
+
+    /// Records the image; its blobs and layers must be there.
+    pub(crate) fn record(&self, tx: &Connection) -> Result<()> {
+        let layers = self.layers(tx)?;
+        self.insert(tx, &layers)?;
+        for (position, (layer, _)) in (0i64..).zip(&layers) {
+            tx.execute(
+                "INSERT OR IGNORE INTO image_layers(image, position, layer) VALUES(?1, ?2, ?3)",
+                params![self.id, position, layer],
+            )
+            .map_err(Error::db("record the layers of an image"))?;
+        }
+        self.insert_manifest(tx)?;
+        signatures::keep(tx, &self.manifest_digest, &self.new.signatures)?;
+        for name in &self.names {
+            names::name_image(tx, name, self.id, &self.manifest_digest)?;
+        }
+        Ok(())
     }
 
     /// The layers' ids and sizes, lowest first; all must be there.

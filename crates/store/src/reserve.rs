@@ -1,0 +1,49 @@
+//! Space that is kept back, so that removing works when the disk is full: a node that is out of space
+//! must be able to evict.
+//!
+//! Must never be given up for anything that adds to the store.
+
+use rustix::fs::{AtFlags, FallocateFlags, fallocate, fstatvfs, statat, unlinkat};
+use rustix::io::Errno;
+
+use crate::layout::{Layout, TempFile};
+
+/// The file's name in the store.
+const NAME: &str = "reserve";
+/// What a removal writes is a part of it, and frees more.
+const SIZE: u64 = 1 << 20;
+/// It is not taken when less than this is free.
+const PLENTY: u64 = 4 << 20;
+
+/// Gives the space back to the file system; `false` when there was none.
+pub(crate) fn give_up(layout: &Layout) -> bool {
+    unlinkat(layout.root(), NAME, AtFlags::empty()).is_ok()
+}
+
+/// Takes the space, unless it is taken or there is little.
+pub(crate) fn keep(layout: &Layout) {
+    if statat(layout.root(), NAME, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
+        return;
+    }
+    let free = fstatvfs(layout.root()).map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize));
+    if !free.is_ok_and(|free| free >= PLENTY) {
+        return;
+    }
+    if let Err(error) = take(layout) {
+        tracing::debug!("store: no space is kept back for removing: {error}");
+    }
+}
+
+fn take(layout: &Layout) -> crate::Result<()> {
+    let mut temp = TempFile::create(layout)?;
+    let taken = match fallocate(temp.file(), FallocateFlags::empty(), 0, SIZE) {
+        // File systems that cannot reserve take what is written.
+        Err(Errno::OPNOTSUPP) => {
+            std::io::Write::write_all(&mut temp, &vec![0; usize::try_from(SIZE).unwrap_or(0)])
+        }
+        other => other.map_err(Into::into),
+    };
+    let path = layout.path().join(NAME);
+    taken.map_err(crate::Error::io("reserve space for", &path))?;
+    temp.commit(layout.root(), NAME, &path)
+}
