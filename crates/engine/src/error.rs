@@ -215,6 +215,7 @@ impl Error {
             Self::Supervisor { source, .. } => supervisor_kind(source),
             Self::Pull { source, .. } => image_kind(source),
             Self::Store(error) if error.is_no_space() => Kind::ResourceExhausted,
+            Self::Store(error) if error.is_busy() => Kind::Unavailable,
             Self::Io { source, .. } if source.raw_os_error() == Some(libc::ENOSPC) => {
                 Kind::ResourceExhausted
             }

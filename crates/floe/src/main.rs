@@ -12,6 +12,7 @@ mod remote;
 mod skopeo;
 mod template;
 mod terminal;
+mod warnings;
 
 use std::process::ExitCode;
 
@@ -70,6 +71,7 @@ fn dispatch(mut cli: Cli) -> Result<ExitCode, Failure> {
 
 /// What registries warn of, people are told of.
 fn show_warnings() {
+    warnings::of_the_store();
     image::show_warnings(|registry, words| {
         progress::note(&format!("Warning: {registry}: {words}"));
     });

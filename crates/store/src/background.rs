@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use crate::{Core, tree};
+use crate::{Core, reserve, tree};
 
 /// The background work of a store.
 #[derive(Debug)]
@@ -98,6 +98,9 @@ impl Shared {
                     let path = layout.temp_path(&name.to_string_lossy());
                     tracing::warn!(path = %path.display(), "store: left for a later process: {e}");
                 }
+            }
+            if !work.doomed.is_empty() {
+                reserve::keep(&self.core.layout);
             }
             if work.settle
                 && let Err(e) = self.core.settle()

@@ -69,6 +69,12 @@ pub struct Finding {
     pub outcome: Outcome,
 }
 
+impl std::fmt::Display for Finding {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.subject, self.flaw)
+    }
+}
+
 /// What became of a finding.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
@@ -161,8 +167,16 @@ impl Store {
     /// can be pulled again, unless a container uses it. Whatever nothing belongs to goes, too.
     pub fn check(&self, check: Check) -> Result<Report> {
         let mut report = Report::default();
-        if !self.check_database(check, &mut report)? {
-            return Ok(report);
+        if let Some(flaw) = self.database_flaw(check)? {
+            report.found(Subject::Database, Flaw::Database(flaw.clone()));
+            if !check.repair {
+                return Ok(report);
+            }
+            self.db().remake(flaw)?;
+            let how = "made again from what lies in the store; the old one is kept as meta.sqlite.damaged";
+            for finding in &mut report.findings {
+                finding.outcome = Outcome::Repaired(how.into());
+            }
         }
         self.check_blobs(check, &mut report)?;
         self.check_layers(check, &mut report)?;
@@ -175,8 +189,8 @@ impl Store {
         Ok(report)
     }
 
-    /// Whether what the database says can be relied on.
-    fn check_database(&self, check: Check, report: &mut Report) -> Result<bool> {
+    /// Why what the database says cannot be relied on.
+    fn database_flaw(&self, check: Check) -> Result<Option<String>> {
         let sql = match check.quick {
             true => "PRAGMA quick_check(10)",
             false => "PRAGMA integrity_check(10)",
@@ -189,13 +203,11 @@ impl Store {
             };
             Ok(read())
         })?;
-        let flaw = match said {
-            Ok(said) if said == ["ok"] => return Ok(true),
-            Ok(said) => said.join("; "),
-            Err(error) => error.to_string(),
-        };
-        report.found(Subject::Database, Flaw::Database(flaw));
-        Ok(false)
+        Ok(match said {
+            Ok(said) if said == ["ok"] => None,
+            Ok(said) => Some(said.join("; ")),
+            Err(error) => Some(error.to_string()),
+        })
     }
 
     /// The documents of each image, and whether they fit its layers.

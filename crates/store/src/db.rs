@@ -6,6 +6,7 @@
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -48,6 +49,8 @@ type Stamp = [Option<(u64, u64)>; 2];
 struct Idle {
     connections: Vec<Connection>,
     stamp: Stamp,
+    /// How often other files were found: a connection to earlier ones is of no use.
+    generation: u64,
 }
 
 /// A handle on the database; connections are made as concurrent callers need them.
@@ -58,6 +61,8 @@ pub(crate) struct Database {
     /// How long a statement waits for another process's transaction.
     wait: Duration,
     idle: Mutex<Idle>,
+    /// Damage was met: the whole is looked at when it is opened next.
+    suspect: AtomicBool,
 }
 
 impl Database {
@@ -69,6 +74,7 @@ impl Database {
             layout: Arc::clone(layout),
             wait,
             idle: Mutex::default(),
+            suspect: AtomicBool::new(false),
         };
         if layout.is_read_only() {
             database.read(|db| database.is_current(db))?;
@@ -85,12 +91,12 @@ impl Database {
 
     /// Runs `read` on one state of the database, whatever others commit meanwhile.
     pub(crate) fn read<T>(&self, read: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
-        let connection = self.connection()?;
+        let (connection, generation) = self.connection()?;
         let result = connection
             .unchecked_transaction()
             .map_err(Error::db("begin to read"))
             .and_then(|tx| read(&tx));
-        self.done(connection, result)
+        self.done(connection, generation, result)
     }
 
     /// Runs `write` in a write transaction, committed when it returns `Ok`.
@@ -99,9 +105,10 @@ impl Database {
         durability: Durability,
         write: impl FnOnce(&Transaction<'_>) -> Result<T>,
     ) -> Result<T> {
-        let mut connection = self.connection()?;
+        self.is_writable()?;
+        let (mut connection, generation) = self.connection()?;
         let result = durable(&mut connection, durability, write);
-        self.done(connection, result)
+        self.done(connection, generation, result)
     }
 
     /// As [`write`](Database::write), for what makes room: on a full disk it gets what was kept back
@@ -111,35 +118,46 @@ impl Database {
         durability: Durability,
         mut write: impl FnMut(&Transaction<'_>) -> Result<T>,
     ) -> Result<T> {
-        let mut connection = self.connection()?;
+        self.is_writable()?;
+        let (mut connection, generation) = self.connection()?;
         let mut result = durable(&mut connection, durability, &mut write);
+        let full = |result: &Result<T>| matches!(result, Err(error) if error.is_no_space());
         for room in [give_up_reserve, empty_log] {
-            if !matches!(&result, Err(error) if error.is_no_space()) {
-                break;
-            }
-            if room(self, &connection) {
+            if full(&result) && room(self, &connection) {
                 result = durable(&mut connection, durability, &mut write);
+                // What was copied out of the log needs no room a second time.
+                empty_log(self, &connection);
+                reserve::keep(&self.layout);
             }
         }
-        self.done(connection, result)
+        self.done(connection, generation, result)
     }
 
-    fn connection(&self) -> Result<Connection> {
+    fn is_writable(&self) -> Result<()> {
+        match self.layout.is_read_only() {
+            false => Ok(()),
+            true => Err(Error::sys("write", &self.path)(Errno::ROFS)),
+        }
+    }
+
+    fn connection(&self) -> Result<(Connection, u64)> {
         if self.layout.is_read_only() {
-            return unwritten(&self.path).map_err(Error::db("open"));
+            let connection = unwritten(&self.path).map_err(Error::db("open"))?;
+            return Ok((connection, 0));
         }
         let mut idle = self.lock();
         if idle.stamp != self.stamp() {
             // Somebody has put other files in the place of those that we know.
             self.begin(&mut idle)?;
         }
-        let found = idle.connections.pop();
+        let (found, generation) = (idle.connections.pop(), idle.generation);
         drop(idle);
-        found.map_or_else(|| self.connect(), Ok)
+        let connection = found.map_or_else(|| self.connect(), Ok)?;
+        Ok((connection, generation))
     }
 
     /// Takes a connection back, and has the database made again if it was found to be damaged.
-    fn done<T>(&self, connection: Connection, result: Result<T>) -> Result<T> {
+    fn done<T>(&self, connection: Connection, generation: u64, result: Result<T>) -> Result<T> {
         if self.layout.is_read_only() {
             return result;
         }
@@ -147,11 +165,12 @@ impl Database {
         match &result {
             Err(error) if damage::is_damage(error) => {
                 drop(connection);
+                self.suspect.store(true, Ordering::Relaxed);
                 self.begin(&mut self.lock())?;
             }
             _ => {
                 let mut idle = self.lock();
-                if idle.connections.len() < POOL {
+                if idle.connections.len() < POOL && idle.generation == generation {
                     idle.connections.push(connection);
                 }
             }
@@ -174,7 +193,10 @@ impl Database {
     /// Makes a first connection, to whatever is there now.
     fn begin(&self, idle: &mut Idle) -> Result<()> {
         idle.connections.clear();
-        let connection = self.first().map_err(|error| error.or_busy(&self.path, self.wait))?;
+        idle.generation += 1;
+        let connection = self
+            .first()
+            .map_err(|error| error.or_busy(&self.path, self.wait))?;
         idle.connections.push(connection);
         idle.stamp = self.stamp();
         Ok(())

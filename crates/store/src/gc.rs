@@ -206,7 +206,9 @@ impl Core {
         doomed: &mut Vec<CString>,
     ) -> Result<()> {
         let new = self.layout.temp_name();
-        let name = name.into_c_str().map_err(Error::sys("rename", self.layout.path()))?;
+        let name = name
+            .into_c_str()
+            .map_err(Error::sys("rename", self.layout.path()))?;
         let rename = || renameat(dir, &*name, self.layout.tmp(), &new);
         let renamed = match rename() {
             // A directory that gets another entry may need another block.

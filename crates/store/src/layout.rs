@@ -119,7 +119,9 @@ impl Layout {
             }
         }
         let layers = tree::names(self.layers()).map_err(failed)?;
-        Ok(layers.iter().all(|name| name.to_bytes() == EMPTY_LAYER.as_bytes()))
+        Ok(layers
+            .iter()
+            .all(|name| name.to_bytes() == EMPTY_LAYER.as_bytes()))
     }
 
     fn is_listed_empty(&self) -> bool {

@@ -79,8 +79,7 @@ pub(crate) fn layers(layout: &Layout) -> Result<Vec<(i64, LayerFacts)>> {
     let Some(dir) = layout.records() else {
         return Ok(Vec::new());
     };
-    let names =
-        tree::names(dir).map_err(Error::sys("read", layout.path().join("records")))?;
+    let names = tree::names(dir).map_err(Error::sys("read", layout.path().join("records")))?;
     let read = |name: std::ffi::CString| {
         let id = name.to_str().ok()?.parse().ok()?;
         Some((id, parsed(dir, name.to_str().ok()?)?))
@@ -98,7 +97,8 @@ pub(crate) fn keep_container(
     let path = layout.path().join("containers").join(container);
     let bytes = json(facts)?;
     // Nobody looks for it before the directory has all that it needs, so it need not appear at once.
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let flags =
+        OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = openat(dir, CONTAINER, flags, Mode::from_raw_mode(0o600))
         .map_err(Error::sys("create", path.join(CONTAINER)))?;
     std::io::Write::write_all(&mut File::from(file), &bytes)
@@ -143,7 +143,10 @@ fn ready_layers(db: &Connection) -> Result<Vec<(i64, LayerFacts)>> {
                 bytes: unsigned(row.get(2)?),
                 inodes: unsigned(row.get(3)?),
             };
-            Ok((row.get(0)?, LayerFacts::new(row.get(1)?, usage, row.get(4)?)))
+            Ok((
+                row.get(0)?,
+                LayerFacts::new(row.get(1)?, usage, row.get(4)?),
+            ))
         })?;
         rows.collect::<rusqlite::Result<_>>()
     };

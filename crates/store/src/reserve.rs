@@ -12,34 +12,34 @@ use crate::layout::{Layout, TempFile};
 const NAME: &str = "reserve";
 /// What a removal writes is a part of it, and frees more.
 const SIZE: u64 = 1 << 20;
-/// It is not taken when less than this is free.
-const PLENTY: u64 = 4 << 20;
+/// When there is less, it is a multiple of this.
+const STEP: u64 = 64 << 10;
 
 /// Gives the space back to the file system; `false` when there was none.
 pub(crate) fn give_up(layout: &Layout) -> bool {
     unlinkat(layout.root(), NAME, AtFlags::empty()).is_ok()
 }
 
-/// Takes the space, unless it is taken or there is little.
+/// Takes the space, or as much of it as there is.
 pub(crate) fn keep(layout: &Layout) {
     if statat(layout.root(), NAME, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
         return;
     }
     let free = fstatvfs(layout.root()).map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize));
-    if !free.is_ok_and(|free| free >= PLENTY) {
-        return;
-    }
-    if let Err(error) = take(layout) {
+    let size = free.unwrap_or(0).min(SIZE) / STEP * STEP;
+    if size > 0
+        && let Err(error) = take(layout, size)
+    {
         tracing::debug!("store: no space is kept back for removing: {error}");
     }
 }
 
-fn take(layout: &Layout) -> crate::Result<()> {
+fn take(layout: &Layout, size: u64) -> crate::Result<()> {
     let mut temp = TempFile::create(layout)?;
-    let taken = match fallocate(temp.file(), FallocateFlags::empty(), 0, SIZE) {
+    let taken = match fallocate(temp.file(), FallocateFlags::empty(), 0, size) {
         // File systems that cannot reserve take what is written.
         Err(Errno::OPNOTSUPP) => {
-            std::io::Write::write_all(&mut temp, &vec![0; usize::try_from(SIZE).unwrap_or(0)])
+            std::io::Write::write_all(&mut temp, &vec![0; usize::try_from(size).unwrap_or(0)])
         }
         other => other.map_err(Into::into),
     };

@@ -60,7 +60,12 @@ impl Restored {
             0 => String::new(),
             count => format!(
                 "; {count} cannot be used and must be pulled again: {}",
-                self.lost.iter().take(10).cloned().collect::<Vec<_>>().join("; ")
+                self.lost
+                    .iter()
+                    .take(10)
+                    .cloned()
+                    .collect::<Vec<_>>()
+                    .join("; ")
             ),
         };
         tracing::warn!(
@@ -85,14 +90,21 @@ pub(crate) fn from_layout(tx: &Connection, layout: &Layout, cause: Cause) -> Res
         Some(index) => listed(index.manifests),
         None => {
             restored.nameless = true;
-            documents.manifests.iter().map(|m| (m.clone(), Vec::new())).collect()
+            documents
+                .manifests
+                .iter()
+                .map(|m| (m.clone(), Vec::new()))
+                .collect()
         }
     };
     if cause == Cause::Behind && !restored.nameless {
         forget_unlisted(tx, &listed)?;
     }
     for (manifest, names) in listed {
-        let shown = names.first().cloned().unwrap_or_else(|| manifest.digest.to_string());
+        let shown = names
+            .first()
+            .cloned()
+            .unwrap_or_else(|| manifest.digest.to_string());
         match in_savepoint(tx, || image(tx, layout, &documents, &manifest, names)) {
             Ok(()) => restored.images += 1,
             Err(error @ Error::Database { .. }) => return Err(error),
@@ -109,7 +121,9 @@ pub(crate) fn from_layout(tx: &Connection, layout: &Layout, cause: Cause) -> Res
 /// The containers in the store that the database does not know, with what is written down of them.
 /// `unknown`: what nothing is written down of may stand on any layer.
 pub(crate) fn containers(tx: &Connection, layout: &Layout, unknown: bool) -> Result<usize> {
-    let known: HashSet<String> = strings(tx, "SELECT id FROM containers")?.into_iter().collect();
+    let known: HashSet<String> = strings(tx, "SELECT id FROM containers")?
+        .into_iter()
+        .collect();
     let path = layout.path().join("containers");
     let names = tree::names(layout.containers()).map_err(Error::sys("read", path))?;
     let mut adopted = 0;
@@ -135,7 +149,10 @@ fn adopt(tx: &Connection, layout: &Layout, id: &str, image: &str, layers: &[i64]
     const STANDS_ON: &str = "
         INSERT OR IGNORE INTO container_layers(container, position, layer) VALUES(?1, ?2, ?3)";
     let run = || {
-        tx.execute("INSERT OR IGNORE INTO containers(id, image) VALUES(?1, ?2)", [id, image])?;
+        tx.execute(
+            "INSERT OR IGNORE INTO containers(id, image) VALUES(?1, ?2)",
+            [id, image],
+        )?;
         for (position, layer) in (0i64..).zip(layers.iter().rev()) {
             if is_layer(layout, *layer) {
                 tx.execute(LAYER, [layer])?;
@@ -151,8 +168,12 @@ fn adopt(tx: &Connection, layout: &Layout, id: &str, image: &str, layers: &[i64]
 fn directories(layout: &Layout) -> Result<Vec<i64>> {
     let path = layout.path().join("layers");
     let names = tree::names(layout.layers()).map_err(Error::sys("read", path))?;
-    let numbers = names.iter().filter(|name| name.to_bytes() != EMPTY_LAYER.as_bytes());
-    Ok(numbers.filter_map(|name| name.to_str().ok()?.parse().ok()).collect())
+    let numbers = names
+        .iter()
+        .filter(|name| name.to_bytes() != EMPTY_LAYER.as_bytes());
+    Ok(numbers
+        .filter_map(|name| name.to_str().ok()?.parse().ok())
+        .collect())
 }
 
 fn is_layer(layout: &Layout, id: i64) -> bool {
@@ -230,7 +251,9 @@ fn image(
         Reference::parse(name).is_ok_and(|name| match name.digest() {
             Some(digest) => {
                 *digest == entry.digest
-                    || index.as_ref().is_some_and(|index| index.descriptor.digest == *digest)
+                    || index
+                        .as_ref()
+                        .is_some_and(|index| index.descriptor.digest == *digest)
             }
             None => name.tag().is_some(),
         })
@@ -244,7 +267,12 @@ fn image(
     };
     let checked = Checked::new(&new)?;
     let index = new.index.iter().map(|index| &index.descriptor);
-    for blob in parsed.layers.iter().chain([entry, &parsed.config]).chain(index) {
+    for blob in parsed
+        .layers
+        .iter()
+        .chain([entry, &parsed.config])
+        .chain(index)
+    {
         add_blob(tx, layout, &entry.digest, blob)?;
     }
     checked.record(tx)
@@ -269,13 +297,21 @@ fn add_blob(tx: &Connection, layout: &Layout, manifest: &Digest, blob: &Descript
 fn document(layout: &Layout, descriptor: &Descriptor) -> Result<Document> {
     let digest = &descriptor.digest;
     let bytes = read(layout, digest.algorithm(), digest.hex())?;
-    let mut descriptor = Descriptor::new(descriptor.media_type.clone(), digest.clone(), descriptor.size);
+    let mut descriptor = Descriptor::new(
+        descriptor.media_type.clone(),
+        digest.clone(),
+        descriptor.size,
+    );
     descriptor.annotations.clear();
     Ok(Document { descriptor, bytes })
 }
 
 fn read(layout: &Layout, algorithm: Algorithm, name: &str) -> Result<Vec<u8>> {
-    let place = layout.path().join("blobs").join(algorithm.as_str()).join(name);
+    let place = layout
+        .path()
+        .join("blobs")
+        .join(algorithm.as_str())
+        .join(name);
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = openat(layout.blobs(algorithm), name, flags, Mode::empty())
         .map_err(Error::sys("open", &place))?;
@@ -364,7 +400,8 @@ fn forget_missing(tx: &Connection, layout: &Layout) -> Result<()> {
         }
     }
     for digest in strings(tx, "SELECT digest FROM blobs")? {
-        let there = Digest::parse(&digest).is_ok_and(|digest| layout.blob_length(&digest).is_some());
+        let there =
+            Digest::parse(&digest).is_ok_and(|digest| layout.blob_length(&digest).is_some());
         if !there {
             crate::check::forget_blob(tx, &digest)?;
         }
@@ -375,11 +412,15 @@ fn forget_missing(tx: &Connection, layout: &Layout) -> Result<()> {
 /// Forgets images and tags that a newer index does not list any more.
 fn forget_unlisted(tx: &Connection, listed: &[(Descriptor, Vec<String>)]) -> Result<()> {
     let manifests: HashSet<String> = listed.iter().map(|(m, _)| m.digest.to_string()).collect();
-    let names: HashSet<&str> = listed.iter().flat_map(|(_, names)| names.iter().map(String::as_str)).collect();
+    let names: HashSet<&str> = listed
+        .iter()
+        .flat_map(|(_, names)| names.iter().map(String::as_str))
+        .collect();
     let failed = || Error::db("forget what is not listed");
     for name in strings(tx, "SELECT name FROM names WHERE kind = 0")? {
         if !names.contains(name.as_str()) {
-            tx.execute("DELETE FROM names WHERE name = ?1", [&name]).map_err(failed())?;
+            tx.execute("DELETE FROM names WHERE name = ?1", [&name])
+                .map_err(failed())?;
         }
     }
     let mut kept = HashSet::new();
@@ -392,7 +433,8 @@ fn forget_unlisted(tx: &Connection, listed: &[(Descriptor, Vec<String>)]) -> Res
     }
     for image in strings(tx, "SELECT id FROM images")? {
         if !kept.contains(&image) {
-            tx.execute("DELETE FROM images WHERE id = ?1", [&image]).map_err(failed())?;
+            tx.execute("DELETE FROM images WHERE id = ?1", [&image])
+                .map_err(failed())?;
         }
     }
     Ok(())
@@ -404,17 +446,32 @@ fn counters(tx: &Connection, layout: &Layout) -> Result<()> {
     let names = state(tx, "names")?.max(index::written_names(layout).unwrap_or(0));
     let run = || {
         // Others may still hold leases that only the old database knows.
-        tx.execute("INSERT INTO leases(id, owner) SELECT unixepoch(), 'none' WHERE NOT EXISTS
-            (SELECT 1 FROM sqlite_sequence WHERE name = 'leases' AND seq >= unixepoch())", [])?;
+        tx.execute(
+            "INSERT INTO leases(id, owner) SELECT unixepoch(), 'none' WHERE NOT EXISTS
+            (SELECT 1 FROM sqlite_sequence WHERE name = 'leases' AND seq >= unixepoch())",
+            [],
+        )?;
         tx.execute("DELETE FROM leases WHERE owner = 'none'", [])?;
-        tx.execute("INSERT INTO sqlite_sequence(name, seq) SELECT 'layers', 0 WHERE NOT EXISTS
-            (SELECT 1 FROM sqlite_sequence WHERE name = 'layers')", [])?;
-        tx.execute("UPDATE sqlite_sequence SET seq = max(seq, ?1) WHERE name = 'layers'", [largest])?;
-        tx.execute("UPDATE state SET value = ?1 WHERE key = 'names'", [names + 1])?;
+        tx.execute(
+            "INSERT INTO sqlite_sequence(name, seq) SELECT 'layers', 0 WHERE NOT EXISTS
+            (SELECT 1 FROM sqlite_sequence WHERE name = 'layers')",
+            [],
+        )?;
+        tx.execute(
+            "UPDATE sqlite_sequence SET seq = max(seq, ?1) WHERE name = 'layers'",
+            [largest],
+        )?;
+        tx.execute(
+            "UPDATE state SET value = ?1 WHERE key = 'names'",
+            [names + 1],
+        )?;
         // What belongs to nothing stays until somebody asks for it to go: nothing is sure just now.
         tx.execute("UPDATE state SET value = 0 WHERE key = 'walk'", [])?;
         tx.execute("INSERT OR IGNORE INTO state VALUES('records', 1)", [])?;
-        tx.execute("INSERT INTO boots(id) SELECT ?1 WHERE NOT EXISTS (SELECT 1 FROM boots)", [layout.owner().boot()])
+        tx.execute(
+            "INSERT INTO boots(id) SELECT ?1 WHERE NOT EXISTS (SELECT 1 FROM boots)",
+            [layout.owner().boot()],
+        )
     };
     run().map_err(Error::db("count on"))?;
     Ok(())

@@ -149,7 +149,10 @@ impl Store {
                 match forget() {
                     // The next collection forgets a container without a directory.
                     Err(error) if error.is_no_space() => {
-                        tracing::warn!(container, "store: removed, and not written down yet: {error}");
+                        tracing::warn!(
+                            container,
+                            "store: removed, and not written down yet: {error}"
+                        );
                     }
                     other => return other,
                 }

@@ -40,7 +40,8 @@ impl Core {
             return Ok(());
         }
         syncfs(self.layout.root()).map_err(Error::sys("syncfs", self.layout.path()))?;
-        self.db.remove(Durability::Durable, |tx| settled(tx, &marks))
+        self.db
+            .remove(Durability::Durable, |tx| settled(tx, &marks))
     }
 
     /// At the first open after a boot, forgets what was added and not settled before it.

@@ -4,6 +4,7 @@
 //! not. Not part of the product.
 
 mod containerd;
+pub mod disk;
 mod gnupg;
 pub mod images;
 pub mod kill;

@@ -126,9 +126,8 @@ impl Engine {
                 removed.push(image);
             }
         }
-        if !removed.is_empty() {
-            self.store().gc()?;
-        }
+        // Also what killed commands have left.
+        self.store().gc()?;
         Ok(removed)
     }
 

@@ -13,7 +13,7 @@ use crate::container::lost::Ended;
 use crate::container::record::ContainerRecord;
 use crate::disk::{self, Lock, Reservation};
 use crate::engine::Engine;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 
 /// How long a supervisor may take to start before it is killed for it.
 const STARTS: Duration = Duration::from_secs(10);
@@ -39,7 +39,14 @@ impl Engine {
             return Ok(());
         }
         record.stage = Stage::Stopped;
-        record.write(&self.layout().pod(&record.id))
+        match record.write(&self.layout().pod(&record.id)) {
+            // A pod without a supervisor is not ready, whatever its record says.
+            Err(error) if error.kind() == Kind::ResourceExhausted => {
+                tracing::warn!(pod = %record.id, %error, "stopped, and not written down");
+                Ok(())
+            }
+            other => other,
+        }
     }
 
     /// Stops the pod if need be and removes it with its containers. A pod that does not exist is fine.

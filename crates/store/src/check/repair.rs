@@ -32,9 +32,8 @@ impl Store {
         let mut collect = false;
         for finding in &mut report.findings {
             finding.outcome = match (&finding.subject, &finding.flaw) {
-                (Subject::Database, _) => {
-                    Outcome::Kept("put a copy in its place, or remove the store".into())
-                }
+                // It was made again before all else was looked at.
+                (Subject::Database, _) => continue,
                 (Subject::Blob(digest), _) => self.repair_blob(digest)?,
                 (Subject::Layer(id, diff_id), _) => self.repair_layer(*id, diff_id)?,
                 (Subject::Image(id), _) => self.repair_image(id)?,

@@ -4,6 +4,8 @@
 //! Must never take a database for damaged because it cannot be read just now (no memory, an I/O
 //! error, no permission): only what SQLite itself calls no database or a malformed one.
 
+use std::sync::atomic::Ordering;
+
 use rusqlite::{Connection, ErrorCode};
 use rustix::fs::{AtFlags, renameat, unlinkat};
 use rustix::io::Errno;
@@ -44,34 +46,57 @@ impl Database {
         }
     }
 
+    /// Makes the database again, whatever SQLite says of it now.
+    pub(crate) fn remake(&self, found: String) -> Result<()> {
+        let lock = self.layout.lock(LOCK, self.wait)?;
+        self.put_aside(&corrupt(found))?;
+        drop(lock);
+        self.begin(&mut self.lock())
+    }
+
     /// Puts the damaged database aside and makes it again.
     fn again(&self) -> Result<Connection> {
-        let _lock = self.layout.lock(LOCK, self.wait)?;
-        // Another process may have done it.
+        let lock = self.layout.lock(LOCK, self.wait)?;
+        // Another process may have done it, or be about to make the new one.
+        if self.stamp()[0].is_none() {
+            drop(lock);
+            return self.sound();
+        }
         let damage = match self.sound() {
             Err(error) if is_damage(&error) => error,
             other => return other,
         };
+        self.put_aside(&damage)?;
+        drop(lock);
+        self.sound()
+    }
+
+    /// The caller has the lock.
+    fn put_aside(&self, damage: &Error) -> Result<()> {
         for end in ["", "-wal"] {
             let (old, new) = (format!("{FILE}{end}"), format!("{FILE}{end}.damaged"));
             match renameat(self.layout.root(), &old, self.layout.root(), &new) {
                 Ok(()) | Err(Errno::NOENT) => {}
-                Err(errno) => return Err(Error::sys("rename", self.layout.path().join(old))(errno)),
+                Err(errno) => {
+                    return Err(Error::sys("rename", self.layout.path().join(old))(errno));
+                }
             }
         }
-        // Only SQLite's memory of the log.
-        let _ = unlinkat(self.layout.root(), "meta.sqlite-shm", AtFlags::empty());
         tracing::warn!(
             "store: {}: {damage}; it is kept as {FILE}.damaged",
             self.path.display()
         );
-        self.sound()
+        Ok(())
     }
 
     fn sound(&self) -> Result<Connection> {
         let had_log = self.stamp()[1].is_some();
-        let mut connection = self.connect()?;
-        if self.version(&connection)? > 0 && (!had_log || self.is_short(&connection)?) {
+        let mut connection = match self.stamp()[0] {
+            Some(_) => self.connect()?,
+            None => self.anew()?,
+        };
+        let suspect = self.suspect.swap(false, Ordering::Relaxed) || !had_log;
+        if self.version(&connection)? > 0 && (suspect || self.is_short(&connection)?) {
             quick_check(&connection)?;
         }
         if let Some((restored, cause)) = self.migrate(&mut connection)? {
@@ -84,6 +109,18 @@ impl Database {
             restored.tell(&self.path, Cause::Behind);
         }
         Ok(connection)
+    }
+
+    /// A connection to a database where there was none. What is left of the files beside it is of a
+    /// database that nobody has any more; those who still have it open must not be met in them.
+    fn anew(&self) -> Result<Connection> {
+        let _lock = self.layout.lock(LOCK, self.wait)?;
+        if self.stamp()[0].is_none() {
+            for name in ["meta.sqlite-wal", "meta.sqlite-shm"] {
+                let _ = unlinkat(self.layout.root(), name, AtFlags::empty());
+            }
+        }
+        self.connect()
     }
 
     /// Whether the database has lost what the store beside it still has. After a power cut it may have,
@@ -147,10 +184,14 @@ pub(crate) fn quick_check(connection: &Connection) -> Result<()> {
     if said == "ok" {
         return Ok(());
     }
+    Err(corrupt(said))
+}
+
+fn corrupt(said: String) -> Error {
     let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
     let source = rusqlite::Error::SqliteFailure(code, Some(said));
-    Err(Error::Database {
+    Error::Database {
         op: "check",
         source,
-    })
+    }
 }

@@ -92,6 +92,9 @@ impl Store {
             // Nobody removes it.
             return Ok(self.elsewhere(&record.id)?.is_some());
         }
+        if self.layout().is_read_only() {
+            return Ok(self.find(&record.id)?.is_some());
+        }
         self.db().write(Durability::Ordered, |tx| {
             let read = || {
                 let mut blobs = tx.prepare_cached(BLOBS)?;
