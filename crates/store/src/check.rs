@@ -44,8 +44,18 @@ pub struct Report {
 impl Report {
     /// Whether something is wrong and stays so.
     pub fn is_damaged(&self) -> bool {
-        let mut findings = self.findings.iter();
-        findings.any(|finding| !matches!(finding.outcome, Outcome::Repaired(_)))
+        self.remaining().any(|finding| !finding.flaw.is_leftover())
+    }
+
+    /// Whether something is left that nobody needs, and stays. That is no damage: whatever is listed is
+    /// whole.
+    pub fn has_leftovers(&self) -> bool {
+        self.remaining().any(|finding| finding.flaw.is_leftover())
+    }
+
+    fn remaining(&self) -> impl Iterator<Item = &Finding> {
+        let findings = self.findings.iter();
+        findings.filter(|finding| !matches!(finding.outcome, Outcome::Repaired(_)))
     }
 
     fn found(&mut self, subject: Subject, flaw: Flaw) {
@@ -154,9 +164,19 @@ pub enum Flaw {
     /// A dead process left it.
     #[error("a process that has ended left it half made")]
     HalfMade,
+    /// A removal was cut off: the rest goes with the next collection.
+    #[error("a command that was killed has not finished removing it")]
+    HalfRemoved,
     /// `index.json` is not what the database says.
     #[error("it does not list the names that the database has")]
     Index,
+}
+
+impl Flaw {
+    /// Whether it is only about what is left over, by a process that was killed or from elsewhere.
+    fn is_leftover(&self) -> bool {
+        matches!(self, Flaw::Orphan | Flaw::HalfMade | Flaw::HalfRemoved)
+    }
 }
 
 impl Store {

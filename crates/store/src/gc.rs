@@ -31,6 +31,9 @@ enum Reach {
     All,
 }
 
+/// Held, shared, by whoever is between the rows and the files of what is removed.
+pub(crate) const REMOVAL: &str = "tmp";
+
 impl Store {
     /// Removes what is unreachable and returns what that freed, when the space is free.
     ///
@@ -73,6 +76,7 @@ impl Core {
     }
 
     fn collect(&self, reach: Reach) -> Result<Usage> {
+        let _removing = self.layout.lock_shared(REMOVAL);
         let freed = self.db.remove(Durability::Durable, |tx| {
             self.end_dead_leases(tx)?;
             self.forget_lost_containers(tx)?;

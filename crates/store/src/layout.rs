@@ -171,9 +171,7 @@ impl Layout {
     /// for longer than `wait`.
     pub(crate) fn lock(&self, name: &'static str, wait: Duration) -> Result<OwnedFd> {
         let path = self.path.join(name);
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = openat(self.root(), name, flags, Mode::from_raw_mode(0o600))
-            .map_err(Error::sys("open", &path))?;
+        let file = self.lockable(name).map_err(Error::sys("open", &path))?;
         let begin = Instant::now();
         loop {
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -191,6 +189,23 @@ impl Layout {
                 Err(e) => return Err(Error::sys("lock", &path)(e)),
             }
         }
+    }
+
+    /// A file, made if need be, or directory of the root, opened anew.
+    fn lockable(&self, name: &str) -> rustix::io::Result<OwnedFd> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match openat(self.root(), name, flags, Mode::from_raw_mode(0o600)) {
+            Err(Errno::ISDIR) => openat(self.root(), name, DIRECTORY, Mode::empty()),
+            other => other,
+        }
+    }
+
+    /// A lock that any number of processes may have, for as long as what it returns lives. Who cannot have
+    /// it goes on without: it is a courtesy to others.
+    pub(crate) fn lock_shared(&self, name: &'static str) -> Option<OwnedFd> {
+        let file = self.lockable(name).ok()?;
+        flock(&file, FlockOperation::NonBlockingLockShared).ok()?;
+        Some(file)
     }
 
     /// The containers that have a directory.

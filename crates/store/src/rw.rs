@@ -14,6 +14,7 @@ use rustix::io::Errno;
 use crate::additional::Additional;
 use crate::db::Durability;
 use crate::error::{Error, Result};
+use crate::gc::REMOVAL;
 use crate::layout::{DIRECTORY, EMPTY_LAYER};
 use crate::records::{self, ContainerFacts};
 use crate::{ImageRecord, Store, Usage, reserve, tree};
@@ -118,6 +119,7 @@ impl Store {
     pub fn remove_rw(&self, container: &str) -> Result<()> {
         check_id(container)?;
         let layout = self.layout();
+        let _removing = layout.lock_shared(REMOVAL);
         let doomed = layout.temp_name();
         let rename = || renameat(layout.containers(), container, layout.tmp(), &doomed);
         let renamed = match rename() {

@@ -232,7 +232,7 @@ fn what_belongs_to_nothing_is_found_and_removed() {
             format!("ROOT/blobs/sha512/rubbish: {orphan}"),
             format!("ROOT/layers/77: {orphan}"),
             "ROOT/tmp/1-1-00000000-3: a process that has ended left it half made".into(),
-            "writable layer of container gone: it is missing".into(),
+            "writable layer of container gone: a command that was killed has not finished removing it".into(),
             format!("writable layer of container lost: {orphan}"),
         ]
     );
@@ -253,4 +253,32 @@ fn names_that_the_index_lacks_are_written() {
     assert!(said(&report)[0].contains("index.json"), "{report:?}");
     repaired(&sandbox);
     assert_eq!(fs::read(&index).unwrap(), whole);
+}
+
+#[test]
+fn a_check_beside_others_who_add_and_remove_finds_nothing() {
+    let (sandbox, ..) = sandbox();
+    let store = &sandbox.store;
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for worker in 0..3 {
+            let done = &done;
+            scope.spawn(move || {
+                let other = store::Store::open(store.root()).unwrap();
+                for round in 0..40 {
+                    let name = format!("{worker}-{round}");
+                    let image = put(&other, &[layer(&name)], &[], &name);
+                    other.create_rw(&name, &image).unwrap();
+                    other.remove_rw(&name).unwrap();
+                    other.remove(&image.id).unwrap();
+                    other.gc().unwrap();
+                }
+                done.store(true, std::sync::atomic::Ordering::Relaxed);
+            });
+        }
+        while !done.load(std::sync::atomic::Ordering::Relaxed) {
+            let report = store.check(QUICK).unwrap();
+            assert_eq!(said(&report), [""; 0]);
+        }
+    });
 }

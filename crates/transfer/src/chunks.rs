@@ -92,9 +92,9 @@ pub(crate) async fn collect(mut chunks: Chunks, max: u64) -> io::Result<Vec<u8>>
     Ok(bytes)
 }
 
-/// Writes all bytes to a new file that must not exist.
-pub(crate) async fn to_file(mut chunks: Chunks, path: &Path) -> Result<(), ToFile> {
-    let mut file = File::create_new(path).await.map_err(ToFile::Write)?;
+/// Writes all bytes to a file that is empty.
+pub(crate) async fn to_file(mut chunks: Chunks, file: std::fs::File) -> Result<(), ToFile> {
+    let mut file = File::from_std(file);
     while let Some(chunk) = chunks.next().await {
         let chunk = chunk.map_err(ToFile::Read)?;
         file.write_all(&chunk).await.map_err(ToFile::Write)?;

@@ -95,6 +95,7 @@ pub(crate) struct DirTarget {
 impl DirTarget {
     pub(crate) fn open(dir: &Path) -> Result<DirTarget> {
         fs::create_dir_all(dir).map_err(Error::io("create", dir))?;
+        temporary::sweep(dir, None);
         let version = dir.join("version");
         match fs::read_to_string(&version) {
             Ok(text) if text.starts_with("Directory Transport Version: ") => clear(dir)?,

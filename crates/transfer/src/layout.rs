@@ -7,15 +7,16 @@
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use image::{Descriptor, Digest, Index, MediaType};
 use rustix::fs::{FlockOperation, flock};
-use tempfile::TempDir;
+use rustix::io::Errno;
 
 use crate::chunks::{self, Chunks, ToFile};
 use crate::document::{Document, MAX_MANIFEST};
 use crate::error::{Error, Result};
-use crate::temporary;
+use crate::temporary::{self, Beside, PrivateDir};
 
 /// The annotation that names an image of a layout.
 pub(crate) const REF_NAME: &str = "org.opencontainers.image.ref.name";
@@ -26,7 +27,7 @@ const LAYOUT: &str = r#"{"imageLayoutVersion": "1.0.0"}"#;
 pub(crate) struct LayoutSource {
     dir: PathBuf,
     top: Descriptor,
-    _unpacked: Option<TempDir>,
+    _unpacked: Option<PrivateDir>,
 }
 
 impl LayoutSource {
@@ -76,15 +77,18 @@ pub(crate) struct LayoutTarget {
     dir: PathBuf,
     name: Option<String>,
     /// The archive to be, and the directory that it is made from.
-    archive: Option<(PathBuf, TempDir)>,
+    archive: Option<(PathBuf, PrivateDir)>,
 }
 
 impl LayoutTarget {
     pub(crate) fn open(dir: &Path, name: Option<&str>) -> Result<LayoutTarget> {
         fs::create_dir_all(dir.join("blobs/sha256")).map_err(Error::io("create", dir))?;
+        for place in ["", "blobs/sha256", "blobs/sha512"] {
+            temporary::sweep(&dir.join(place), None);
+        }
         let marker = dir.join("oci-layout");
         if !marker.exists() {
-            fs::write(&marker, LAYOUT).map_err(Error::io("write", marker))?;
+            temporary::write(&marker, LAYOUT.as_bytes())?;
         }
         Ok(LayoutTarget {
             dir: dir.to_owned(),
@@ -119,8 +123,10 @@ impl LayoutTarget {
     /// Lists the image in `index.json`: in place of what had its name, beside all others.
     pub(crate) fn commit(self, top: &Document) -> Result<()> {
         let lock = fs::File::open(&self.dir).map_err(Error::io("open", &self.dir))?;
-        flock(&lock, FlockOperation::LockExclusive)
-            .map_err(|e| Error::io("lock", &self.dir)(e.into()))?;
+        // One that becomes an archive is private, and locked by this process.
+        if self.archive.is_none() {
+            lock_within(&lock, LOCK_WAIT).map_err(Error::io("lock", &self.dir))?;
+        }
         let mut index = match read_index(&self.dir) {
             Ok(index) => index,
             Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => empty(),
@@ -160,11 +166,12 @@ pub(crate) async fn put_file(path: &Path, descriptor: &Descriptor, chunks: Chunk
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
     }
-    let temp = temporary::beside(path);
-    let _undo = temporary::Removed(&temp);
-    match chunks::to_file(chunks::verified(chunks, descriptor), &temp).await {
-        Ok(()) => fs::rename(&temp, path).map_err(Error::io("rename", path)),
-        Err(ToFile::Write(source)) => Err(Error::io("write", temp.clone())(source)),
+    let temp = Beside::create(path)?;
+    let failed = |source| Error::io("write", temp.path())(source);
+    let file = temp.file().try_clone().map_err(failed)?;
+    match chunks::to_file(chunks::verified(chunks, descriptor), file).await {
+        Ok(()) => temp.finish(path),
+        Err(ToFile::Write(source)) => Err(failed(source)),
         Err(ToFile::Read(source)) => Err(Error::Blob {
             digest: descriptor.digest.clone(),
             source,
@@ -263,10 +270,12 @@ fn unpack(file: &Path, into: &Path) -> Result<()> {
 }
 
 fn pack(dir: &Path, file: &Path) -> Result<()> {
-    let temp = temporary::beside(file);
-    let _undo = temporary::Removed(&temp);
-    let out = fs::File::create_new(&temp).map_err(Error::io("create", &temp))?;
-    let mut archive = tar::Builder::new(io::BufWriter::new(out));
+    let parent = file
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    temporary::sweep(parent.unwrap_or(Path::new(".")), file.file_name());
+    let temp = Beside::create(file)?;
+    let mut archive = tar::Builder::new(io::BufWriter::new(temp.file()));
     archive.mode(tar::HeaderMode::Deterministic);
     let packed = archive
         .append_path_with_name(dir.join("oci-layout"), "oci-layout")
@@ -275,6 +284,28 @@ fn pack(dir: &Path, file: &Path) -> Result<()> {
         .and_then(|()| archive.into_inner())
         .and_then(|out| out.into_inner().map_err(io::IntoInnerError::into_error))
         .and_then(|out| out.sync_all());
-    packed.map_err(Error::io("write", &temp))?;
-    fs::rename(&temp, file).map_err(Error::io("rename", file))
+    packed.map_err(Error::io("write", temp.path()))?;
+    temp.finish(file)
+}
+
+/// How long another process that changes the index is waited for: it may be stopped.
+const LOCK_WAIT: Duration = Duration::from_secs(60);
+
+/// Takes a lock, or errors with `TimedOut`.
+fn lock_within(file: &fs::File, limit: Duration) -> io::Result<()> {
+    let begin = Instant::now();
+    loop {
+        match flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) if begin.elapsed() < limit => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            Err(Errno::WOULDBLOCK) => {
+                let seconds = limit.as_secs();
+                let why = format!("another process has had it locked for more than {seconds} s");
+                return Err(io::Error::new(io::ErrorKind::TimedOut, why));
+            }
+            Err(Errno::INTR) => {}
+            other => return other.map_err(Into::into),
+        }
+    }
 }

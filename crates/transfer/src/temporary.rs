@@ -4,10 +4,14 @@
 use std::env;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Seek, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use rustix::fs::{FlockOperation, Mode, OFlags, flock};
+use rustix::io::Errno;
 use tempfile::TempDir;
 
 use crate::error::{Error, Result};
@@ -31,10 +35,69 @@ pub(crate) fn place() -> PathBuf {
         .map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from)
 }
 
+/// Private directories begin so.
+const PREFIX: &str = ".floe-copy-";
+
+/// A private directory, gone with all in it when dropped. As long as its process lives it is locked: the
+/// next one removes those of processes that were killed.
+#[derive(Debug)]
+pub(crate) struct PrivateDir {
+    dir: TempDir,
+    _lock: File,
+}
+
+impl PrivateDir {
+    pub(crate) fn path(&self) -> &Path {
+        self.dir.path()
+    }
+}
+
 /// A new private directory.
-pub(crate) fn dir() -> Result<TempDir> {
+pub(crate) fn dir() -> Result<PrivateDir> {
     let place = place();
-    TempDir::with_prefix_in("floe-", &place).map_err(Error::io("create a directory in", place))
+    sweep_dirs(&place);
+    let failed = |e| Error::io("create a directory in", &place)(e);
+    loop {
+        let dir = TempDir::with_prefix_in(PREFIX, &place).map_err(failed)?;
+        let lock = File::open(dir.path()).map_err(failed)?;
+        // Somebody may have taken it for a dead one's before it was locked.
+        if locked(&lock) && is_still(&lock, dir.path()) {
+            return Ok(PrivateDir { dir, _lock: lock });
+        }
+    }
+}
+
+/// Removes the private directories of processes that were killed. What cannot be removed stays.
+fn sweep_dirs(place: &Path) {
+    let mine = rustix::process::geteuid().as_raw();
+    for entry in fs::read_dir(place).into_iter().flatten().flatten() {
+        if !entry.file_name().to_string_lossy().starts_with(PREFIX) {
+            continue;
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let Ok(dir) = rustix::fs::open(entry.path(), flags, Mode::empty()).map(File::from) else {
+            continue;
+        };
+        let owned = dir.metadata().is_ok_and(|found| found.uid() == mine);
+        if owned && locked(&dir) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+/// Locks a file or directory that nobody else has locked. Where nothing can be locked, everything is.
+fn locked(file: &File) -> bool {
+    !matches!(
+        flock(file, FlockOperation::NonBlockingLockExclusive),
+        Err(Errno::WOULDBLOCK)
+    )
+}
+
+fn is_still(file: &File, path: &Path) -> bool {
+    let (Ok(here), Ok(there)) = (file.metadata(), fs::symlink_metadata(path)) else {
+        return false;
+    };
+    (here.dev(), here.ino()) == (there.dev(), there.ino())
 }
 
 /// A new file without a name.
@@ -43,34 +106,101 @@ pub(crate) fn nameless() -> Result<File> {
     tempfile::tempfile_in(&place).map_err(Error::io("create a file in", place))
 }
 
-/// A name in the same directory that nobody else uses.
-pub(crate) fn beside(path: &Path) -> PathBuf {
-    static NUMBER: AtomicU64 = AtomicU64::new(0);
-    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-    let mut name = std::ffi::OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    name.push(format!(".{}-{number}.tmp", std::process::id()));
-    path.with_file_name(name)
+/// A file beside what it is to become, gone when dropped before that. As long as its process lives it is
+/// locked: the next one removes those of processes that were killed ([`sweep`]).
+#[derive(Debug)]
+pub(crate) struct Beside {
+    path: PathBuf,
+    file: File,
+    done: bool,
 }
 
-/// Removes the file when dropped; that it is gone already is no harm.
-pub(crate) struct Removed<'a>(pub(crate) &'a Path);
-
-impl Drop for Removed<'_> {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(self.0);
+impl Beside {
+    pub(crate) fn create(target: &Path) -> Result<Beside> {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let name = target.file_name().unwrap_or_default();
+        loop {
+            let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+            let mut temp = std::ffi::OsString::from(".");
+            temp.push(name);
+            temp.push(format!(".{}-{number}.tmp", std::process::id()));
+            let path = target.with_file_name(temp);
+            let file = match File::create_new(&path) {
+                // Of a process with this number, or swept this moment.
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => continue,
+                other => other.map_err(Error::io("create", &path))?,
+            };
+            if locked(&file) && is_still(&file, &path) {
+                let done = false;
+                return Ok(Beside { path, file, done });
+            }
+        }
     }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Gives it its name, in place of what has it.
+    pub(crate) fn finish(mut self, target: &Path) -> Result<()> {
+        fs::rename(&self.path, target).map_err(Error::io("rename", target))?;
+        self.done = true;
+        Ok(())
+    }
+}
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        if !self.done {
+            // That it is gone already is no harm.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Removes what killed processes left in `dir` of files that were to become `name`, or any. What cannot be
+/// removed stays.
+pub(crate) fn sweep(dir: &Path, name: Option<&std::ffi::OsStr>) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let found = entry.file_name();
+        if !is_temporary(found.as_bytes(), name.map(std::ffi::OsStr::as_bytes)) {
+            continue;
+        }
+        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let Ok(file) = rustix::fs::open(entry.path(), flags, Mode::empty()).map(File::from) else {
+            continue;
+        };
+        if file.metadata().is_ok_and(|found| found.is_file()) && locked(&file) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// Whether a name is `.NAME.PID-NUMBER.tmp`.
+fn is_temporary(found: &[u8], name: Option<&[u8]>) -> bool {
+    let digits = |part: &[u8]| !part.is_empty() && part.iter().all(u8::is_ascii_digit);
+    let parts = || {
+        let rest = found.strip_prefix(b".")?.strip_suffix(b".tmp")?;
+        let dot = rest.iter().rposition(|byte| *byte == b'.')?;
+        let dash = rest[dot..].iter().position(|byte| *byte == b'-')? + dot;
+        let (stem, pid, number) = (&rest[..dot], &rest[dot + 1..dash], &rest[dash + 1..]);
+        Some(digits(pid) && digits(number) && name.is_none_or(|name| name == stem))
+    };
+    parts().unwrap_or(false)
 }
 
 /// Gives `path` this content at once or not at all.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    let temp = beside(path);
-    let _undo = Removed(&temp);
-    let mut file = File::create_new(&temp).map_err(Error::io("create", &temp))?;
+    let temp = Beside::create(path)?;
+    let mut file = temp.file();
     file.write_all(bytes)
         .and_then(|()| file.sync_data())
-        .map_err(Error::io("write", &temp))?;
-    fs::rename(&temp, path).map_err(Error::io("rename", path))
+        .map_err(Error::io("write", temp.path()))?;
+    temp.finish(path)
 }
 
 /// A seekable file of an archive's bytes: the file itself, or, when that is compressed with gzip or

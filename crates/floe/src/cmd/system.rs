@@ -8,10 +8,16 @@ use store::{Check, Finding, Outcome, Report};
 
 use crate::Failure;
 
+/// The exit code for a store that is whole, with something left over in it.
+const LEFTOVERS: u8 = 3;
+
 /// What can be done to the whole.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Check the image store, and repair it if that is asked for
+    ///
+    /// Ends with 0 if all is well, 125 if something is damaged, and 3 if all that is listed is whole and a
+    /// command that was killed has left something over.
     Check(CheckArgs),
 }
 
@@ -40,6 +46,11 @@ fn check(engine: &Engine, args: &CheckArgs) -> Result<ExitCode, Failure> {
     report.findings.iter().for_each(show);
     println!("{}", summary(&report, args.quick));
     match (report.is_damaged(), args.repair) {
+        (false, _) if report.has_leftovers() => Err(Failure::new(
+            "all images are whole, but something is left over: floe image prune finishes what was cut off, \
+             floe system check --repair removes the rest",
+        )
+        .with_code(LEFTOVERS)),
         (false, _) => Ok(ExitCode::SUCCESS),
         (true, false) => Err(Failure::new(
             "the store is damaged: floe system check --repair repairs it",

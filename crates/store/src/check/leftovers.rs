@@ -11,15 +11,23 @@ use super::{Flaw, Report, Subject};
 use crate::Store;
 use crate::db::Durability;
 use crate::error::{Error, Result};
-use crate::gc::{claimed_blobs, claimed_layers, strings};
+use crate::gc::{REMOVAL, claimed_blobs, claimed_layers, strings};
 use crate::tree;
 
 impl Store {
     pub(super) fn check_leftovers(&self, report: &mut Report) -> Result<()> {
-        // Under the write lock nothing of a living process is between file and row.
-        self.db().write(Durability::Ordered, |tx| {
-            self.look_for_leftovers(tx, report)
-        })?;
+        match self.layout().is_read_only() {
+            true => self.db().read(|db| self.look_for_leftovers(db, report))?,
+            false => {
+                // Nobody who lives is in the middle of a removal then; who does not let go is waited for
+                // no longer than anybody.
+                let _lock = self.layout().lock(REMOVAL, self.limits().lock_wait);
+                // Under the write lock nothing of a living process is between file and row.
+                self.db().write(Durability::Ordered, |tx| {
+                    self.look_for_leftovers(tx, report)
+                })?;
+            }
+        }
         for name in self.layout().left_behind()? {
             let path = self.layout().temp_path(&name.to_string_lossy());
             report.found(Subject::Path(path), Flaw::HalfMade);
@@ -28,16 +36,15 @@ impl Store {
     }
 
     fn look_for_leftovers(&self, tx: &Connection, report: &mut Report) -> Result<()> {
-        self.orphans(
-            self.layout().layers(),
-            "layers",
-            &claimed_layers(tx)?,
-            report,
-        )?;
+        let loose = strings(tx, "SELECT CAST(id AS TEXT) FROM loose_layers")?;
+        let places = (self.layout().layers(), "layers");
+        self.orphans(places, &claimed_layers(tx)?, &loose, report)?;
+        let loose = strings(tx, "SELECT substr(digest, 8) FROM loose_blobs")?;
         for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
             let place = format!("blobs/{algorithm}");
             let claimed = claimed_blobs(tx, algorithm)?;
-            self.orphans(self.layout().blobs(algorithm), &place, &claimed, report)?;
+            let places = (self.layout().blobs(algorithm), place.as_str());
+            self.orphans(places, &claimed, &loose, report)?;
         }
         let known: HashSet<String> = strings(tx, "SELECT id FROM containers")?
             .into_iter()
@@ -47,25 +54,30 @@ impl Store {
             report.found(Subject::Container(id.clone()), Flaw::Orphan);
         }
         for id in known.difference(&present) {
-            report.found(Subject::Container(id.clone()), Flaw::Missing);
+            report.found(Subject::Container(id.clone()), Flaw::HalfRemoved);
         }
         Ok(())
     }
 
     fn orphans(
         &self,
-        dir: BorrowedFd<'_>,
-        place: &str,
+        (dir, place): (BorrowedFd<'_>, &str),
         claimed: &HashSet<String>,
+        loose: &[String],
         report: &mut Report,
     ) -> Result<()> {
         let path = self.root().join(place);
         let names = tree::names(dir).map_err(Error::sys("read", &path))?;
         for name in names {
-            if !name.to_str().is_ok_and(|name| claimed.contains(name)) {
-                let path = path.join(name.to_string_lossy().as_ref());
-                report.found(Subject::Path(path), Flaw::Orphan);
+            let name = name.to_string_lossy();
+            if claimed.contains(&*name) {
+                continue;
             }
+            let flaw = match loose.iter().any(|loose| *loose == name) {
+                true => Flaw::HalfRemoved,
+                false => Flaw::Orphan,
+            };
+            report.found(Subject::Path(path.join(&*name)), flaw);
         }
         Ok(())
     }

@@ -2,13 +2,12 @@
 //! tar file at once.
 
 use std::collections::HashSet;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use image::{Descriptor, Digest, Manifest};
-use tempfile::TempDir;
 
 use super::{INDEX, Item};
 use crate::chunks::Chunks;
@@ -22,7 +21,7 @@ pub struct ArchiveWriter(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     path: PathBuf,
-    blobs: TempDir,
+    blobs: temporary::PrivateDir,
     items: Mutex<Vec<Item>>,
 }
 
@@ -75,17 +74,21 @@ impl ArchiveWriter {
     pub fn finish(self) -> Result<()> {
         let items = self.0.items.lock().unwrap_or_else(PoisonError::into_inner);
         let index = serde_json::to_vec(&*items).map_err(Error::json(INDEX))?;
-        let temp = temporary::beside(&self.0.path);
-        let _undo = temporary::Removed(&temp);
-        let out = File::create_new(&temp).map_err(Error::io("create", &temp))?;
-        let mut tar = tar::Builder::new(io::BufWriter::new(out));
+        let parent = self
+            .0
+            .path
+            .parent()
+            .filter(|path| !path.as_os_str().is_empty());
+        temporary::sweep(parent.unwrap_or(Path::new(".")), self.0.path.file_name());
+        let temp = temporary::Beside::create(&self.0.path)?;
+        let mut tar = tar::Builder::new(io::BufWriter::new(temp.file()));
         tar.mode(tar::HeaderMode::Deterministic);
         self.fill(&mut tar, &items, &index)
             .and_then(|()| tar.into_inner())
             .and_then(|out| out.into_inner().map_err(io::IntoInnerError::into_error))
             .and_then(|out| out.sync_all())
-            .map_err(Error::io("write", &temp))?;
-        fs::rename(&temp, &self.0.path).map_err(Error::io("rename", &self.0.path))
+            .map_err(Error::io("write", temp.path()))?;
+        temp.finish(&self.0.path)
     }
 
     fn fill(
