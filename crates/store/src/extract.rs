@@ -6,7 +6,8 @@
 //!
 //! Whiteouts become overlayfs's own: `.wh.x` a character device 0:0, `.wh..wh..opq` the xattr
 //! `trusted.overlay.opaque`. Of device nodes only those are made that every container has
-//! anyway; any other would be the host's device, and is refused. Parents that the archive does not
+//! anyway; any other would be the host's device, and is left out, as are overlayfs's own attributes of an
+//! image that has a container store in it. Parents that the archive does not
 //! mention are made with mode 0755, owned by root.
 
 use std::collections::HashMap;
@@ -31,10 +32,12 @@ mod directories;
 mod flaw;
 mod metadata;
 mod name;
+mod omissions;
 
 use directories::Directories;
 pub use flaw::EntryFlaw;
 use name::Name;
+pub(crate) use omissions::Omissions;
 
 const OPAQUE: &str = "trusted.overlay.opaque";
 const WHITEOUT: &[u8] = b".wh.";
@@ -46,11 +49,13 @@ const BLOCK: u64 = 4096;
 const TIMES: usize = 32 << 20;
 
 /// What a layer turned out to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Unpacked {
     pub usage: Usage,
     /// Its root hides all layers below.
     pub opaque: bool,
+    /// What was left out of it.
+    pub omissions: Omissions,
 }
 
 /// Makes the entries of one layer below its root.
@@ -67,6 +72,7 @@ pub(crate) struct Extractor<'a> {
     /// Something was replaced: the usage must be counted again.
     replaced: bool,
     opaque: bool,
+    omissions: Omissions,
 }
 
 /// An error on the way, before the entry's name is added.
@@ -102,6 +108,7 @@ impl<'a> Extractor<'a> {
             },
             replaced: false,
             opaque: false,
+            omissions: Omissions::default(),
         }
     }
 
@@ -158,6 +165,7 @@ impl<'a> Extractor<'a> {
         Ok(Unpacked {
             usage: self.usage,
             opaque: self.opaque,
+            omissions: self.omissions,
         })
     }
 
@@ -181,13 +189,17 @@ impl<'a> Extractor<'a> {
     }
 
     fn add<R: BufRead>(&mut self, archive: &mut Archive<R>, entry: &Entry) -> Result<(), Stop> {
-        match entry.kind {
-            Kind::CharacterDevice | Kind::BlockDevice => devices::check(entry)?,
-            Kind::Other(flag) => return Err(EntryFlaw::Type(char::from(flag)).into()),
-            Kind::File | Kind::Directory | Kind::Symlink | Kind::HardLink | Kind::Fifo => {}
+        if let Kind::Other(flag) = entry.kind {
+            return Err(EntryFlaw::Type(char::from(flag)).into());
         }
-        metadata::check_xattrs(entry)?;
         let name = Name::clean(&entry.path, self.limits)?;
+        if let Some(flaw) = devices::flaw(entry) {
+            self.omissions.add_entry(&entry.path, name.bytes(), &flaw);
+            return Ok(());
+        }
+        for flaw in metadata::forbidden_xattrs(entry) {
+            self.omissions.add(&entry.path, &flaw);
+        }
         let Some((parent, last)) = name.split() else {
             return Ok(self.set_root(entry)?);
         };
@@ -204,7 +216,7 @@ impl<'a> Extractor<'a> {
         match entry.kind {
             Kind::File => return self.file(archive, entry, dir.as_fd(), last),
             Kind::Directory => self.directory(entry, &name, dir.as_fd(), last)?,
-            Kind::HardLink => self.hard_link(entry, dir.as_fd(), last)?,
+            Kind::HardLink => self.hard_link(entry, &name, dir.as_fd(), last)?,
             Kind::Symlink => self.symlink(entry, dir.as_fd(), last)?,
             Kind::CharacterDevice => self.device(entry, dir.as_fd(), last)?,
             _ => self.fifo(entry, dir.as_fd(), last)?,
@@ -216,7 +228,7 @@ impl<'a> Extractor<'a> {
         if entry.kind != Kind::Directory {
             return Err(EntryFlaw::Root);
         }
-        metadata::set(self.root, entry)?;
+        self.set_metadata(self.root, entry)?;
         self.set_time_later(b"", entry.mtime);
         Ok(())
     }
@@ -243,7 +255,7 @@ impl<'a> Extractor<'a> {
             Err(e) => return Err(EntryFlaw::sys("mkdir")(e)),
         }
         let dir = openat(parent, last, DIRECTORY, Mode::empty()).map_err(EntryFlaw::sys("open"))?;
-        metadata::set(dir.as_fd(), entry)?;
+        self.set_metadata(dir.as_fd(), entry)?;
         if hides {
             metadata::set_xattr(dir.as_fd(), OPAQUE.as_bytes(), b"y")?;
         }
@@ -265,7 +277,7 @@ impl<'a> Extractor<'a> {
         let file: OwnedFd = self.make(parent, last, "create", open)?;
         let mut file = File::from(file);
         let written = write_data(archive, entry, &mut file)?;
-        metadata::set(file.as_fd(), entry)?;
+        self.set_metadata(file.as_fd(), entry)?;
         metadata::set_time(file.as_fd(), entry.mtime)?;
         self.count(written.div_ceil(BLOCK) * BLOCK);
         Ok(())
@@ -316,9 +328,17 @@ impl<'a> Extractor<'a> {
         Ok(())
     }
 
+    fn set_metadata(&mut self, file: BorrowedFd<'_>, entry: &Entry) -> Result<(), EntryFlaw> {
+        for flaw in metadata::set(file, entry)? {
+            self.omissions.add(&entry.path, &flaw);
+        }
+        Ok(())
+    }
+
     fn hard_link(
         &mut self,
         entry: &Entry,
+        name: &Name,
         parent: BorrowedFd<'_>,
         last: &[u8],
     ) -> Result<(), EntryFlaw> {
@@ -328,6 +348,11 @@ impl<'a> Extractor<'a> {
             other => other,
         })?;
         let (target_parent, target_name) = target.split().ok_or_else(missing)?;
+        if self.omissions.has(target.bytes()) {
+            let flaw = EntryFlaw::TargetLeftOut(name::shown(&entry.link));
+            self.omissions.add_entry(&entry.path, name.bytes(), &flaw);
+            return Ok(());
+        }
         let from = self
             .directories
             .existing(target_parent)

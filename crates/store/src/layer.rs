@@ -89,7 +89,7 @@ impl Store {
             self.publish_blob(descriptor, blob)?;
         }
         if let (Some(target), Some(unpacked)) = (target, unpacked) {
-            self.publish_layer(lease, diff_id, target, unpacked)?;
+            self.publish_layer(lease, &descriptor.digest, diff_id, target, unpacked)?;
         }
         Ok(())
     }
@@ -110,6 +110,7 @@ impl Store {
     fn publish_layer(
         &self,
         lease: &Lease,
+        layer: &Digest,
         diff_id: &Digest,
         target: TempDir<'_>,
         unpacked: Unpacked,
@@ -130,11 +131,12 @@ impl Store {
         let facts = LayerFacts::new(diff_id.to_string(), unpacked.usage, unpacked.opaque);
         records::keep_layer(self.layout(), id, &facts)?;
         target.commit(self.layout().layers(), &id.to_string(), &path)?;
+        lease.note(layer, unpacked.omissions.clone());
         reserved.kept = self.db().write(Durability::Ordered, |tx| {
             let first = ready_layer(tx, diff_id)?;
             hold_layer(tx, lease.id(), first.map_or(id, |(first, _)| first))?;
             if first.is_none() {
-                declare_ready(tx, id, unpacked, &self.layout().temp_name())?;
+                declare_ready(tx, id, &unpacked, &self.layout().temp_name())?;
             }
             Ok(first.is_none())
         })?;
@@ -194,8 +196,8 @@ fn reserve(tx: &Connection, lease: i64, diff_id: &Digest) -> Result<i64> {
     Ok(tx.last_insert_rowid())
 }
 
-fn declare_ready(tx: &Connection, id: i64, unpacked: Unpacked, mark: &str) -> Result<()> {
-    let Unpacked { usage, opaque } = unpacked;
+fn declare_ready(tx: &Connection, id: i64, unpacked: &Unpacked, mark: &str) -> Result<()> {
+    let Unpacked { usage, opaque, .. } = unpacked;
     tx.execute(
         "UPDATE layers SET ready = 1, lease = NULL, bytes = ?2, inodes = ?3, opaque = ?4, unsettled = ?5
          WHERE id = ?1",

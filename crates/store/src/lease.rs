@@ -2,12 +2,14 @@
 //!
 //! A lease ends when it is dropped or when its process is dead; never by a clock.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use image::Digest;
 use rusqlite::{Connection, params};
 
 use crate::db::Durability;
 use crate::error::{Error, Result};
+use crate::extract::Omissions;
 use crate::{Core, Store};
 
 /// Keeps the blobs and layers that were added or asked for under it from garbage collection.
@@ -15,6 +17,8 @@ use crate::{Core, Store};
 pub struct Lease {
     core: Arc<Core>,
     id: i64,
+    /// What was left out of the layers that were added under it, by blob.
+    omissions: Mutex<Vec<(Digest, Omissions)>>,
 }
 
 impl Lease {
@@ -22,7 +26,7 @@ impl Lease {
         if core.layout.is_read_only() {
             // Nobody removes anything there.
             let core = Arc::clone(core);
-            return Ok(Lease { core, id: 0 });
+            return Ok(Lease::new(core, 0));
         }
         let owner = core.layout.owner().to_string();
         let id = core.db.write(Durability::Ordered, |tx| {
@@ -30,10 +34,37 @@ impl Lease {
                 .map_err(Error::db("begin a lease"))?;
             Ok(tx.last_insert_rowid())
         })?;
-        Ok(Lease {
-            core: Arc::clone(core),
+        Ok(Lease::new(Arc::clone(core), id))
+    }
+
+    fn new(core: Arc<Core>, id: i64) -> Lease {
+        let omissions = Mutex::default();
+        Lease {
+            core,
             id,
-        })
+            omissions,
+        }
+    }
+
+    /// Remembers what was left out of a layer until it is known which image it is of.
+    pub(crate) fn note(&self, layer: &Digest, omissions: Omissions) {
+        if !omissions.is_empty() {
+            self.noted().push((layer.clone(), omissions));
+        }
+    }
+
+    /// Says what was left out of an image.
+    pub(crate) fn tell_omissions(&self, image: &str) {
+        for (layer, omissions) in std::mem::take(&mut *self.noted()) {
+            tracing::warn!("store: image {image}, layer {layer}: left out {omissions}");
+        }
+    }
+
+    fn noted(&self) -> MutexGuard<'_, Vec<(Digest, Omissions)>> {
+        // A panic elsewhere leaves the list as good as it was.
+        self.omissions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn id(&self) -> i64 {

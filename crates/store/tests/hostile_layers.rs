@@ -110,36 +110,128 @@ fn hard_links_reach_only_files_of_the_layer() {
     );
 }
 
+/// An image of these layers, lowest first, and what is warned of it.
+fn put_warned(sandbox: &Sandbox, archives: &[Vec<u8>]) -> (store::ImageRecord, Vec<String>) {
+    let layers: Vec<_> = archives
+        .iter()
+        .map(|archive| Layer::gzip(archive))
+        .collect();
+    let (record, warnings) =
+        common::warnings(|| common::put(&sandbox.store, &layers, &["example.com/odd:1"], "odd"));
+    for warning in &warnings {
+        let layer = layers
+            .iter()
+            .find(|layer| warning.contains(layer.descriptor.digest.hex()));
+        assert!(
+            layer.is_some() && warning.contains("example.com/odd:1"),
+            "{warning}"
+        );
+    }
+    (record, warnings)
+}
+
 #[test]
-fn device_nodes_of_the_host_are_refused() {
+fn device_nodes_of_the_host_are_left_out_with_a_warning_and_hide_nothing() {
     // Overlayfs's own whiteout, a character device 0:0, is one too.
     for (flag, kind) in [(b'3', "character"), (b'4', "block")] {
         for numbers in [(b"0000010\0", b"0000000\0"), (b"0000000\0", b"0000000\0")] {
             let entry = Entry::new(flag, "dev/sda")
                 .patch(329, numbers.0)
                 .patch(337, numbers.1);
-            let reason = format!("entry \"dev/sda\": it is a {kind} device");
-            refused(Tar::new().dir("dev").entry(&entry).finish(), &reason);
+            let lower = Tar::new().dir("dev").file("dev/sda", "a file").finish();
+            let upper = Tar::new()
+                .dir("dev")
+                .entry(&entry)
+                .hard_link("dev/again", "dev/sda")
+                .hard_link("dev/and", "dev/again")
+                .file("other", "made");
+            let sandbox = Sandbox::new();
+            let (record, warnings) = put_warned(&sandbox, &[lower, upper.finish()]);
+            let [warning] = warnings.as_slice() else {
+                panic!("{warnings:?}");
+            };
+            assert!(
+                warning.contains(&format!("\"dev/sda\": it is a {kind} device")),
+                "{warning}"
+            );
+            assert!(
+                warning.contains("\"dev/again\": its target \"dev/sda\" was left out"),
+                "{warning}"
+            );
+            let read = |path| sandbox.store.read_file(&record, path, 100).unwrap();
+            assert_eq!(read("dev/sda").unwrap(), b"a file");
+            assert_eq!(read("other").unwrap(), b"made");
+            let top = sandbox.store.layers_of(&record).unwrap().remove(0);
+            assert_eq!(std::fs::read_dir(top.join("dev")).unwrap().count(), 0);
+            let report = sandbox.store.check(store::Check::default()).unwrap();
+            assert!(report.findings.is_empty(), "{:?}", report.findings);
         }
     }
 }
 
 #[test]
-fn overlayfs_attributes_cannot_be_forged() {
+fn overlayfs_attributes_are_left_out_with_a_warning_and_never_obeyed() {
     for name in [
         "trusted.overlay.opaque",
         "trusted.overlay.redirect",
-        "user.overlay.metacopy",
+        "trusted.overlay.metacopy",
+        "trusted.overlay.origin",
+        "user.overlay.opaque",
+        "user.overlay.whiteout",
     ] {
-        let archive = Tar::new()
-            .pax(&[(&format!("SCHILY.xattr.{name}"), b"y")])
+        let lower = Tar::new()
             .dir("d")
+            .file("d/below", "seen")
+            .file("secret", "s")
             .finish();
-        refused(
-            archive,
-            &format!("the extended attribute {name:?} is not allowed"),
-        );
+        let record: &[(&str, &[u8])] = &[
+            (&format!("SCHILY.xattr.{name}"), b"y"),
+            ("SCHILY.xattr.user.kept", b"1"),
+        ];
+        let upper = Tar::new()
+            .pax(record)
+            .dir("d")
+            .pax(record)
+            .file("d/above", "too")
+            .pax(record)
+            .dir("./");
+        let sandbox = Sandbox::new();
+        let (image, warnings) = put_warned(&sandbox, &[lower, upper.finish()]);
+        let [warning] = warnings.as_slice() else {
+            panic!("{warnings:?}");
+        };
+        let said = format!("\"d\": the extended attribute {name:?} is not allowed");
+        assert!(warning.contains(&said), "{warning}");
+        let read = |path| sandbox.store.read_file(&image, path, 100).unwrap();
+        assert_eq!(read("d/below").unwrap(), b"seen");
+        assert_eq!(read("d/above").unwrap(), b"too");
+        assert_eq!(read("secret").unwrap(), b"s");
+        let top = sandbox.store.layers_of(&image).unwrap().remove(0);
+        for path in [top.clone(), top.join("d"), top.join("d/above")] {
+            let mut names = [0_u8; 4096];
+            let length = rustix::fs::listxattr(&path, &mut names).unwrap();
+            let names = String::from_utf8_lossy(&names[..length]).into_owned();
+            assert!(!names.contains("overlay"), "{names:?}");
+        }
     }
+}
+
+#[test]
+fn what_is_left_out_is_told_in_few_words_however_much_it_is() {
+    let mut upper = Tar::new();
+    for n in 0..3000 {
+        upper = upper.entry(&Entry::new(b'4', format!("dev/\x1b[2J{n}")).patch(329, b"0000010\0"));
+    }
+    let sandbox = Sandbox::new();
+    let (_, warnings) = put_warned(&sandbox, &[upper.finish()]);
+    let [warning] = warnings.as_slice() else {
+        panic!("{warnings:?}");
+    };
+    assert!(
+        warning.contains("and 2995 more") && warning.len() < 2000,
+        "{warning}"
+    );
+    assert!(!warning.contains('\x1b'), "{warning:?}");
 }
 
 #[test]

@@ -20,14 +20,18 @@ const HARMLESS: [(u32, u32); 9] = [
     (5, 2),
 ];
 
-/// Refuses every other device node, and so the character device 0:0, which overlayfs takes for a
-/// whiteout.
-pub(super) fn check(entry: &Entry) -> Result<(), EntryFlaw> {
-    let block = entry.kind == Kind::BlockDevice;
+/// Why a device node is left out: every other one is, and so the character device 0:0, which overlayfs
+/// takes for a whiteout.
+pub(super) fn flaw(entry: &Entry) -> Option<EntryFlaw> {
+    let block = match entry.kind {
+        Kind::CharacterDevice => false,
+        Kind::BlockDevice => true,
+        _ => return None,
+    };
     if !block && HARMLESS.contains(&entry.device) {
-        return Ok(());
+        return None;
     }
-    Err(EntryFlaw::Device {
+    Some(EntryFlaw::Device {
         kind: if block { "block" } else { "character" },
         major: entry.device.0,
         minor: entry.device.1,

@@ -55,6 +55,12 @@ pub enum EntryFlaw {
     /// An extended attribute with which an image could forge overlayfs's own state.
     #[error("the extended attribute {0:?} is not allowed in a layer")]
     Xattr(String),
+    /// An extended attribute that the file system has no place for.
+    #[error("the file system cannot keep the extended attribute {0:?}")]
+    XattrTooLarge(String),
+    /// A hard link to what was left out.
+    #[error("its target {0:?} was left out")]
+    TargetLeftOut(String),
     /// A system call failed.
     #[error("{op}: {source}")]
     Io {

@@ -1,14 +1,14 @@
 //! Owner, mode, times and extended attributes of what was extracted.
 //!
 //! In the order that keeps them: chown(2) and writing clear set-uid bits and capabilities. Of the
-//! extended attributes `security.capability` and `user.*` are an image's to set; overlayfs's own are
-//! refused, and all others (labels of the host's security modules, ACLs) are left out.
+//! extended attributes `security.capability` and `user.*` are an image's to set; overlayfs's own must never
+//! be, and all others (labels of the host's security modules, ACLs) are left out as well.
 
 use std::os::fd::BorrowedFd;
 
 use rustix::fs::{
     AtFlags, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags, chmodat, chownat, fchmod, fchown,
-    fsetxattr, futimens, utimensat,
+    fsetxattr, fstatvfs, futimens, utimensat,
 };
 use rustix::io::Errno;
 
@@ -17,27 +17,46 @@ use crate::archive::Entry;
 
 const CAPABILITY: &[u8] = b"security.capability";
 
-/// Refuses attributes by which a layer could hide or redirect files at the mount.
-pub(super) fn check_xattrs(entry: &Entry) -> Result<(), EntryFlaw> {
-    let forbidden =
-        |name: &[u8]| name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.");
-    match entry.xattrs.iter().find(|(name, _)| forbidden(name)) {
-        Some((name, _)) => Err(EntryFlaw::Xattr(super::name::shown(name))),
-        None => Ok(()),
-    }
+/// The attributes by which a layer could hide or redirect files at the mount. They are never set.
+pub(super) fn forbidden_xattrs(entry: &Entry) -> impl Iterator<Item = EntryFlaw> {
+    let forbidden = entry.xattrs.iter().filter(|(name, _)| is_forbidden(name));
+    forbidden.map(|(name, _)| EntryFlaw::Xattr(super::name::shown(name)))
 }
 
-/// Sets owner, mode and extended attributes of an open file or directory.
-pub(super) fn set(file: BorrowedFd<'_>, entry: &Entry) -> Result<(), EntryFlaw> {
+fn is_forbidden(name: &[u8]) -> bool {
+    name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.")
+}
+
+/// Sets owner, mode and extended attributes of an open file or directory. Returns the attributes that the
+/// file system has no place for.
+pub(super) fn set(file: BorrowedFd<'_>, entry: &Entry) -> Result<Vec<EntryFlaw>, EntryFlaw> {
     let (uid, gid) = owner(entry);
     fchown(file, uid, gid).map_err(EntryFlaw::sys("chown"))?;
     fchmod(file, Mode::from_raw_mode(entry.mode)).map_err(EntryFlaw::sys("chmod"))?;
+    let mut left_out = Vec::new();
     for (name, value) in &entry.xattrs {
-        if name == CAPABILITY || name.starts_with(b"user.") {
-            set_xattr(file, name, value)?;
+        let user = name.starts_with(b"user.") && !is_forbidden(name);
+        if name != CAPABILITY && !user {
+            continue;
+        }
+        match fsetxattr(file, name.as_slice(), value, XattrFlags::empty()) {
+            // File systems without `user.*` attributes lose those.
+            Err(Errno::OPNOTSUPP) if user => {}
+            // One of ext4 has a block for all of a file, and says that it is full.
+            Err(Errno::TOOBIG | Errno::RANGE) if user => {
+                left_out.push(EntryFlaw::XattrTooLarge(super::name::shown(name)));
+            }
+            Err(Errno::NOSPC) if user && has_space(file) => {
+                left_out.push(EntryFlaw::XattrTooLarge(super::name::shown(name)));
+            }
+            result => result.map_err(EntryFlaw::sys("setxattr"))?,
         }
     }
-    Ok(())
+    Ok(left_out)
+}
+
+fn has_space(file: BorrowedFd<'_>) -> bool {
+    fstatvfs(file).is_ok_and(|stat| stat.f_bavail > 16)
 }
 
 /// Sets owner and time of a symbolic link.
@@ -79,12 +98,9 @@ pub(super) fn set_time(file: BorrowedFd<'_>, time: (i64, u32)) -> Result<(), Ent
     futimens(file, &timestamps(time)).map_err(EntryFlaw::sys("utimens"))
 }
 
-/// Sets an extended attribute; file systems without `user.*` attributes lose those.
+/// Sets one of overlayfs's own attributes.
 pub(super) fn set_xattr(file: BorrowedFd<'_>, name: &[u8], value: &[u8]) -> Result<(), EntryFlaw> {
-    match fsetxattr(file, name, value, XattrFlags::empty()) {
-        Err(Errno::OPNOTSUPP) if name.starts_with(b"user.") => Ok(()),
-        result => result.map_err(EntryFlaw::sys("setxattr")),
-    }
+    fsetxattr(file, name, value, XattrFlags::empty()).map_err(EntryFlaw::sys("setxattr"))
 }
 
 fn owner(entry: &Entry) -> (Option<Uid>, Option<Gid>) {

@@ -77,6 +77,7 @@ impl Store {
                     id: checked.id.to_owned(),
                 })
         })?;
+        lease.tell_omissions(new.names.first().unwrap_or(&record.id));
         self.write_index_soon()?;
         self.settle_soon()?;
         Ok(record)

@@ -248,3 +248,36 @@ pub fn expect_success(command: &mut Command) -> Output {
     );
     output
 }
+
+/// Runs something in this thread, and returns what it warned of meanwhile.
+pub fn warnings<T>(run: impl FnOnce() -> T) -> (T, Vec<String>) {
+    #[derive(Clone, Default)]
+    struct Heard(std::sync::Arc<std::sync::Mutex<Vec<String>>>);
+    struct Message<'a>(&'a Heard);
+    impl tracing::field::Visit for Message<'_> {
+        fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+            if field.name() == "message" {
+                self.0.0.lock().unwrap().push(format!("{value:?}"));
+            }
+        }
+    }
+    impl tracing::Subscriber for Heard {
+        fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+            *metadata.level() <= tracing::Level::WARN
+        }
+        fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+            tracing::span::Id::from_u64(1)
+        }
+        fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+        fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+        fn event(&self, event: &tracing::Event<'_>) {
+            event.record(&mut Message(self));
+        }
+        fn enter(&self, _: &tracing::span::Id) {}
+        fn exit(&self, _: &tracing::span::Id) {}
+    }
+    let heard = Heard::default();
+    let result = tracing::subscriber::with_default(heard.clone(), run);
+    let words = heard.0.lock().unwrap().clone();
+    (result, words)
+}
