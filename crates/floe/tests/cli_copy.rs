@@ -145,6 +145,84 @@ fn zstd_stays_oci_and_dockers_form_gets_gzip() {
 }
 
 #[test]
+fn layers_of_zstd_make_an_oci_image_and_never_one_of_dockers() {
+    machine(|floe| {
+        let docker = floe.at("dir", "docker");
+        let original = format!("docker://{}", floe.image);
+        floe.floe(&["copy", "-q", "--format", "v2s2", &original, &docker])
+            .ok();
+        let zstd = ["copy", "-q", "--dest-compress-format", "zstd"];
+        for (number, to) in [floe.docker("zstd:1"), floe.at("oci", "zstd:x")]
+            .iter()
+            .enumerate()
+        {
+            floe.floe(&[&zstd[..], &[&docker, to]].concat()).ok();
+            let manifest = json(&floe.floe(&["inspect", "--raw", to]).ok());
+            let config = &manifest["config"]["mediaType"];
+            assert_eq!(config, "application/vnd.oci.image.config.v1+json");
+            let kinds = manifest["layers"].as_array().expect("layers").iter();
+            for kind in kinds.map(|layer| &layer["mediaType"]) {
+                assert_eq!(kind, "application/vnd.oci.image.layer.v1.tar+zstd");
+            }
+            let theirs = floe.at("dir", &format!("theirs-{number}"));
+            let read = ["copy", "-q", "--src-tls-verify=false", to, &theirs];
+            skopeo(&read).ok();
+        }
+        for to in [
+            vec!["--format", "v2s2", "dir:/no/such"],
+            vec!["docker-archive:/no/such.tar"],
+        ] {
+            let said = floe.floe(&[&zstd[..], &to[..to.len() - 1], &[&docker, to[to.len() - 1]]].concat());
+            said.failed(125, &["no layers of zstd", "gzip"]);
+        }
+    });
+}
+
+#[test]
+fn the_store_keeps_the_index_that_an_image_was_chosen_from() {
+    machine(|floe| {
+        push_index(floe);
+        let index = floe.docker("multi:1");
+        let digest = floe.digest(&index);
+        let pinned = format!("{}/multi@{digest}", floe.registry.host());
+        let stored = format!("floe:{}/multi:1", floe.registry.host());
+        floe.floe(&["copy", "-q", &index, &stored]).ok();
+        // Nobody asks a registry for what is to be tagged.
+        floe.floe(&["tag", &pinned, "example.com/found:1"]).ok();
+        let id = floe.floe(&["images", "-q", &pinned]).ok();
+        floe.floe(&["rmi", "--force", &id]).ok();
+        floe.floe(&["tag", &pinned, "example.com/found:2"])
+            .failed(125, &["multi"]);
+        let by_digest = floe.docker(&format!("multi@{digest}"));
+        floe.floe(&["copy", "-q", &by_digest, &format!("floe:{pinned}")])
+            .ok();
+        floe.floe(&["tag", &pinned, "example.com/found:3"]).ok();
+        // Converted, it is no image of that index any more.
+        let other = format!("floe:{}/other:1", floe.registry.host());
+        floe.floe(&["copy", "-q", "--format", "v2s2", &index, &other])
+            .ok();
+        let converted = format!("{}/other@{digest}", floe.registry.host());
+        floe.floe(&["tag", &converted, "example.com/found:4"])
+            .failed(125, &["other"]);
+    });
+}
+
+#[test]
+fn the_digest_of_an_index_is_its_own_wherever_it_is() {
+    machine(|floe| {
+        push_index(floe);
+        let index = floe.docker("multi:1");
+        let digest = floe.digest(&index);
+        for place in [floe.at("oci", "all:x"), floe.at("dir", "all-dir")] {
+            floe.floe(&["copy", "-q", "--all", &index, &place]).ok();
+            assert_eq!(floe.digest(&place), digest, "{place}");
+            let theirs = skopeo(&["inspect", "--format", "{{.Digest}}", &place]).ok();
+            assert_eq!(theirs, digest, "{place}");
+        }
+    });
+}
+
+#[test]
 fn an_index_is_copied_for_one_platform_or_whole() {
     machine(|floe| {
         let index = floe.docker("multi:1");

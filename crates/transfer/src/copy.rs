@@ -50,7 +50,7 @@ pub struct Options {
     pub compression: Option<Compression>,
     /// The level for it; the format's own when `None`.
     pub level: Option<i32>,
-    /// Compress layers again that are compressed in another way.
+    /// Compress layers again that are compressed in another way. Decompressing does so by itself.
     pub force_compression: bool,
     /// Fail rather than change a digest.
     pub preserve_digests: bool,
@@ -106,26 +106,18 @@ pub async fn copy(
         watch,
         signatures,
     };
-    let mut top = source.manifest(None).await?;
+    let top = source.manifest(None).await?;
+    let mut chosen_from = None;
     let (top, manifest) = match (top.parse()?, &options.instances) {
         (AnyManifest::Manifest(manifest), _) => {
             let (top, manifest) = copy.image(top, manifest, Place::Top).await?;
             (top, Some(manifest))
         }
         (AnyManifest::Index(index), Instances::One(platform)) => {
-            let mut chosen = index.choose(platform)?.clone();
-            let mut left = MAX_NESTING;
-            let manifest = loop {
-                top = source.manifest(Some(&chosen.digest)).await?;
-                match top.parse()? {
-                    AnyManifest::Manifest(manifest) => break manifest,
-                    AnyManifest::Index(_) if left == 0 => return Err(nested(MAX_NESTING)),
-                    AnyManifest::Index(index) => chosen = index.choose(platform)?.clone(),
-                }
-                left -= 1;
-            };
-            let (top, manifest) = copy.image(top, manifest, Place::Chosen).await?;
-            (top, Some(manifest))
+            let (document, manifest) = choose(source, index, platform).await?;
+            let (written, manifest) = copy.image(document, manifest, Place::Chosen).await?;
+            chosen_from = Some(top);
+            (written, Some(manifest))
         }
         (AnyManifest::Index(index), which) => {
             if !target.takes_index() {
@@ -139,8 +131,27 @@ pub async fn copy(
         }
     };
     watch(Event::Manifest);
-    target.commit(&top, manifest.as_ref()).await?;
+    target
+        .commit(&top, manifest.as_ref(), chosen_from.as_ref())
+        .await?;
     Ok(top)
+}
+
+/// The image of an index for a platform.
+async fn choose(
+    source: &Source,
+    index: Index,
+    platform: &Platform,
+) -> Result<(Document, Manifest)> {
+    let mut chosen = index.choose(platform)?.clone();
+    for _ in 0..=MAX_NESTING {
+        let document = source.manifest(Some(&chosen.digest)).await?;
+        match document.parse()? {
+            AnyManifest::Manifest(manifest) => return Ok((document, manifest)),
+            AnyManifest::Index(index) => chosen = index.choose(platform)?.clone(),
+        }
+    }
+    Err(nested(MAX_NESTING))
 }
 
 fn nested(depth: usize) -> Error {
@@ -174,15 +185,28 @@ enum Plan {
 }
 
 impl Copy<'_> {
-    /// The family to write: what the target must have, or what was asked for, or what it is.
+    /// The family to write: what the target must have, or what was asked for, or what it is. Docker's
+    /// family has no layers of zstd: with them an image becomes OCI's, or an error where it must not.
     fn format(&self, media_type: &MediaType) -> Result<Format> {
-        match (self.target.format(), self.options.format) {
-            (Some(only), Some(wanted)) if only != wanted => Err(Error::place(
+        let zstd = self.options.compression == Some(Compression::Zstd)
+            && self.options.instances != Instances::IndexOnly;
+        let format = match (self.target.format(), self.options.format) {
+            (Some(only), Some(wanted)) if only != wanted => {
+                return Err(Error::place(
+                    self.target.location(),
+                    "this transport cannot hold the format that is asked for",
+                ));
+            }
+            (Some(format), _) | (None, Some(format)) => format,
+            (None, None) if zstd => Format::Oci,
+            (None, None) => Format::of(media_type),
+        };
+        match zstd && format == Format::Docker {
+            true => Err(Error::place(
                 self.target.location(),
-                "this transport cannot hold the format that is asked for",
+                "Docker's manifests (v2s2) have no layers of zstd: ask for gzip, or for --format oci",
             )),
-            (Some(format), _) | (None, Some(format)) => Ok(format),
-            (None, None) => Ok(Format::of(media_type)),
+            false => Ok(format),
         }
     }
 

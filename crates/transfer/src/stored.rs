@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::BytesMut;
 use futures_util::StreamExt;
 use futures_util::stream::try_unfold;
-use image::{Descriptor, Digest, Manifest, Reference, Signature};
+use image::{AnyManifest, Descriptor, Digest, Manifest, Reference, Signature};
 use store::{ImageRecord, Lease, NewImage, Store};
 use tokio::io::AsyncReadExt;
 
@@ -161,12 +161,29 @@ impl StoredTarget {
         blocking(move || Ok(store.add_layer(&lease, &layer, &diff_id, reader)?)).await
     }
 
-    pub(crate) async fn commit(self, top: &Document, manifest: &Manifest) -> Result<()> {
+    /// Keeps the index that the manifest was chosen from as well, as a pull does: containers may be
+    /// pinned to its digest.
+    pub(crate) async fn commit(
+        self,
+        top: &Document,
+        manifest: &Manifest,
+        chosen_from: Option<&Document>,
+    ) -> Result<()> {
+        let index = match chosen_from {
+            Some(index) if lists(index, &top.digest)? => Some(index),
+            _ => None,
+        };
+        let stored = |document: &Document| store::Document {
+            descriptor: document.descriptor(),
+            bytes: document.bytes.to_vec(),
+        };
+        let mut names: Vec<String> = self.name.iter().map(Reference::to_string).collect();
+        names.extend(self.name.iter().zip(index).map(|(name, index)| {
+            let digest = index.digest.clone();
+            name.without_tag().with_digest(digest).to_string()
+        }));
         let new = NewImage {
-            manifest: store::Document {
-                descriptor: top.descriptor(),
-                bytes: top.bytes.to_vec(),
-            },
+            manifest: stored(top),
             config: store::Document {
                 descriptor: manifest.config.clone(),
                 bytes: self
@@ -174,12 +191,24 @@ impl StoredTarget {
                     .into_inner()
                     .unwrap_or_else(PoisonError::into_inner),
             },
-            index: None,
-            names: self.name.iter().map(Reference::to_string).collect(),
+            index: index.map(stored),
+            names,
             signatures: std::mem::take(&mut *lock(&self.signatures)),
         };
         let (store, lease) = (self.store, self.lease);
         blocking(move || Ok(store.put_image(&lease, new).map(drop)?)).await
+    }
+}
+
+/// Whether an index itself points at a manifest: not where an index is in between, nor where the manifest
+/// was changed on its way.
+fn lists(index: &Document, manifest: &Digest) -> Result<bool> {
+    match index.parse()? {
+        AnyManifest::Index(index) => Ok(index
+            .manifests
+            .iter()
+            .any(|entry| entry.digest == *manifest)),
+        AnyManifest::Manifest(_) => Ok(false),
     }
 }
 

@@ -215,8 +215,14 @@ impl Target {
         }
     }
 
-    /// Names the image: `top` is its manifest (then also given read) or index.
-    pub(crate) async fn commit(self, top: &Document, manifest: Option<&Manifest>) -> Result<()> {
+    /// Names the image: `top` is its manifest (then also given read) or index. floe's store also keeps
+    /// the index that a manifest was `chosen_from`.
+    pub(crate) async fn commit(
+        self,
+        top: &Document,
+        manifest: Option<&Manifest>,
+        chosen_from: Option<&Document>,
+    ) -> Result<()> {
         let single =
             || manifest.ok_or_else(|| Error::place(&self.location, "it cannot hold an index"));
         match self.kind {
@@ -227,7 +233,7 @@ impl Target {
             }
             Kind::Dir(target) => target.commit(top),
             Kind::DockerArchive(target) => target.commit(single()?),
-            Kind::Store(target) => target.commit(top, single()?).await,
+            Kind::Store(target) => target.commit(top, single()?, chosen_from).await,
         }
     }
 }

@@ -47,13 +47,13 @@ pub(crate) struct Compress {
     /// Decompress layers
     #[arg(long)]
     dest_decompress: bool,
-    /// gzip or zstd
+    /// gzip or zstd: layers that are compressed in another way are compressed again
     #[arg(long, value_name = "FORMAT", value_parser = ["gzip", "zstd"])]
     dest_compress_format: Option<String>,
     /// Level of the compression
     #[arg(long, value_name = "LEVEL")]
     dest_compress_level: Option<i32>,
-    /// Compress again what is compressed in another way
+    /// Accepted for skopeo's sake: --dest-compress-format alone does the same here
     #[arg(long, requires = "dest_compress_format")]
     dest_force_compress_format: bool,
 }
@@ -81,7 +81,7 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let mut options = Options {
         compression: args.compress.compression(),
         level: args.compress.dest_compress_level,
-        force_compression: args.compress.dest_force_compress_format,
+        force_compression: args.compress.dest_compress_format.is_some(),
         ..args.sides.options(&args.shape, &remote)?
     };
     match args.multi_arch.as_deref() {

@@ -79,7 +79,7 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         if args.raw && !args.config {
             return bytes(&top.bytes);
         }
-        let (document, manifest) = one(&source, &top, args).await?;
+        let manifest = one(&source, &top, args).await?;
         let config = source.config(&manifest.config).await?;
         if args.raw {
             return bytes(&config);
@@ -96,11 +96,8 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
             _ => Vec::new(),
         };
         // The digest of what the name means, as skopeo has it: that of an index, if it is one.
-        let digest = match &location {
-            Location::Registry(_) | Location::Storage(_) => &top.digest,
-            _ => &document.digest,
-        };
-        let about = describe(source.name(), digest.to_string(), &manifest, &config, tags)?;
+        let digest = top.digest.to_string();
+        let about = describe(source.name(), digest, &manifest, &config, tags)?;
         let value = serde_json::to_value(&about)
             .map_err(|e| Failure::new(format!("describe the image: {e}")))?;
         match &args.format {
@@ -126,16 +123,12 @@ fn bytes(bytes: &[u8]) -> Result<ExitCode, Failure> {
 }
 
 /// The manifest for the platform.
-async fn one(
-    source: &Source,
-    top: &Document,
-    args: &Args,
-) -> Result<(Document, Manifest), Failure> {
+async fn one(source: &Source, top: &Document, args: &Args) -> Result<Manifest, Failure> {
     let mut document = top.clone();
     // An index of indexes is found in the wild; no deeper nesting is.
     for _ in 0..3 {
         match document.parse()? {
-            AnyManifest::Manifest(manifest) => return Ok((document, manifest)),
+            AnyManifest::Manifest(manifest) => return Ok(manifest),
             AnyManifest::Index(index) => {
                 let chosen: &Descriptor = index.choose(&args.platform.platform())?;
                 document = source.manifest(Some(&chosen.digest)).await?;
