@@ -172,7 +172,8 @@ fn layers_of_zstd_make_an_oci_image_and_never_one_of_dockers() {
             vec!["--format", "v2s2", "dir:/no/such"],
             vec!["docker-archive:/no/such.tar"],
         ] {
-            let said = floe.floe(&[&zstd[..], &to[..to.len() - 1], &[&docker, to[to.len() - 1]]].concat());
+            let said =
+                floe.floe(&[&zstd[..], &to[..to.len() - 1], &[&docker, to[to.len() - 1]]].concat());
             said.failed(125, &["no layers of zstd", "gzip"]);
         }
     });

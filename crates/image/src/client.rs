@@ -13,10 +13,10 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::auth::{AuthFiles, Credentials};
-use crate::error::{Attempt, Error, Result};
+use crate::error::{At, Attempt, Error, Result};
 use crate::reference::Reference;
 use crate::registries::{Registries, RegistriesPaths, Source};
 use crate::registries_d::RegistriesD;
@@ -32,6 +32,7 @@ mod file;
 pub mod fuzz;
 mod locations;
 mod offer;
+mod patience;
 mod proxy;
 mod pull;
 mod push;
@@ -81,7 +82,11 @@ pub struct ClientConfig {
     pub proxies: Proxies,
     /// How long connecting may take, TLS included.
     pub connect_timeout: Duration,
-    /// How long nothing may come in the middle of an answer. There is no limit to the whole.
+    /// How long the head of an answer may take; of one to a request for a blob, as long as `stall_timeout`.
+    /// What was waited for in vain is tried once more.
+    pub answer_timeout: Duration,
+    /// In this time 64 KiB of a body must come, or all that is left of it; a document must be whole in
+    /// twice of it. There is no limit to a whole blob.
     pub stall_timeout: Duration,
     /// How often to try again.
     pub retry: Retry,
@@ -114,6 +119,7 @@ impl Default for ClientConfig {
             resolv_conf: "/etc/resolv.conf".into(),
             proxies: Proxies::from_env(|name| std::env::var_os(name)),
             connect_timeout: Duration::from_secs(15),
+            answer_timeout: Duration::from_secs(30),
             stall_timeout: Duration::from_secs(60),
             retry: Retry::default(),
             user_agent: concat!("floe/", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -160,11 +166,16 @@ struct Inner {
     schemes: Mutex<HashMap<String, Scheme>>,
     /// Registries that turned out to be on this machine: they may lead to others on it.
     near: Mutex<HashSet<String>>,
+    /// Mirrors that were waited for in vain, and until when they are passed over.
+    slow: Mutex<HashMap<String, Instant>>,
     /// Where blobs were seen.
     locations: Locations,
     /// What registries have warned of.
     warned: warning::Shown,
 }
+
+/// How long a mirror that was waited for in vain is passed over.
+const PASSED_OVER: Duration = Duration::from_secs(30);
 
 /// What tokens are asked for.
 const PULL: &str = "pull";
@@ -184,6 +195,7 @@ impl Client {
                 logins: Logins::default(),
                 schemes: Mutex::default(),
                 near: Mutex::default(),
+                slow: Mutex::default(),
                 warned: warning::Shown::default(),
                 config,
             }),
@@ -226,6 +238,36 @@ impl Inner {
     fn remember_near(&self, domain: &str) {
         let mut near = self.near.lock().unwrap_or_else(PoisonError::into_inner);
         near.insert(domain.to_owned());
+    }
+
+    /// Who to be at one of several sources to pull from. A mirror that somebody was just waiting for in
+    /// vain is an error at once.
+    async fn turn(&self, source: &Source, given: &Credentials) -> Result<Repo> {
+        let until = {
+            let slow = self.slow.lock().unwrap_or_else(PoisonError::into_inner);
+            slow.get(source.reference.domain()).copied()
+        };
+        if source.mirror && until.is_some_and(|until| until > Instant::now()) {
+            let at = At {
+                subject: format!("manifest {}", source.reference).into(),
+                endpoint: source.reference.domain().into(),
+            };
+            return Err(Error::Unreachable {
+                at,
+                cause: "it did not answer in time a moment ago".to_owned(),
+                timed_out: false,
+            });
+        }
+        self.repo(source, given, PULL).await
+    }
+
+    /// Remembers a mirror that was waited for in vain.
+    fn note_slow(&self, source: &Source, error: &Error) {
+        if source.mirror && error.is_timeout() {
+            let mut slow = self.slow.lock().unwrap_or_else(PoisonError::into_inner);
+            let until = Instant::now() + PASSED_OVER;
+            slow.insert(source.reference.domain().to_owned(), until);
+        }
     }
 
     /// Who to be at a source. Credentials that were given are the registry's own: a mirror gets
@@ -282,7 +324,8 @@ impl Trail {
         }
     }
 
-    fn failed(&mut self, source: Source, error: Error) {
+    fn failed(&mut self, inner: &Inner, source: Source, error: Error) {
+        inner.note_slow(&source, &error);
         if source.mirror {
             tracing::info!(
                 "mirror {} is passed over: {error}",

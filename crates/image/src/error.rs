@@ -251,12 +251,14 @@ pub enum Error {
         detail: String,
     },
     /// Too many requests (429), after all retries.
-    #[error("{}: too many requests to {}{}", at.subject, at.endpoint, wait(retry_after))]
+    #[error("{}: too many requests to {}{}{}", at.subject, at.endpoint, wait(retry_after), after(detail))]
     RateLimited {
         /// What, and where.
         at: At,
         /// How long the registry wants us to wait.
         retry_after: Option<Duration>,
+        /// What the registry said.
+        detail: String,
     },
     /// The registry failed (5xx), after all retries.
     #[error("{}: {} fails with status {status}{}", at.subject, at.endpoint, after(detail))]
@@ -286,6 +288,8 @@ pub enum Error {
         at: At,
         /// What the network said, from the outside to the inside.
         cause: String,
+        /// Nothing came in time.
+        timed_out: bool,
     },
     /// The content ended too soon, after all retries.
     #[error("{}: {} sent only {received} of {expected} bytes{}", at.subject, at.endpoint, after(cause))]
@@ -298,6 +302,8 @@ pub enum Error {
         received: u64,
         /// What the network said at last.
         cause: String,
+        /// It came too slowly.
+        timed_out: bool,
     },
     /// More bytes than there may be.
     #[error("{}: {} sends more than {limit} bytes", at.subject, at.endpoint)]
@@ -378,6 +384,20 @@ impl Error {
             other => other,
         }
     }
+
+    /// Whether somebody was waited for in vain.
+    pub fn is_timeout(&self) -> bool {
+        matches!(
+            self,
+            Error::Unreachable {
+                timed_out: true,
+                ..
+            } | Error::Truncated {
+                timed_out: true,
+                ..
+            }
+        )
+    }
 }
 
 /// Why a redirect is not followed.
@@ -411,6 +431,12 @@ pub enum ProtocolFlaw {
     /// 401 without a challenge that is understood.
     #[error("it asks for a login in no known way (neither Bearer nor Basic)")]
     Challenge,
+    /// A page for people where a document should be.
+    #[error(
+        "it answers with a web page: perhaps it is no registry, or a login page or proxy stands before \
+         it (look at the registry's name and port, and at HTTPS_PROXY and NO_PROXY)"
+    )]
+    WebPage,
     /// The challenge's realm is no usable URL.
     #[error("its token service is not at a valid https address")]
     Realm,

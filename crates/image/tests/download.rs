@@ -418,7 +418,11 @@ async fn what_is_no_manifest_is_refused() {
         "{error}"
     );
     let error = failure(client.manifest(&server.reference("html"), NOBODY).await);
-    assert!(matches!(&error, Error::Json { .. }), "{error}");
+    let flaw = ProtocolFlaw::WebPage;
+    assert!(
+        matches!(&error, Error::Protocol { flaw: seen, .. } if *seen == flaw),
+        "{error}"
+    );
     let error = failure(client.manifest(&server.reference("deep"), NOBODY).await);
     assert!(matches!(&error, Error::Json { .. }), "{error}");
     for name in ["huge", "endless"] {

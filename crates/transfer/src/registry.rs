@@ -7,7 +7,9 @@ use std::io;
 use std::sync::{Mutex, PoisonError};
 
 use futures_util::StreamExt;
-use image::{Client, Credentials, Descriptor, Digest, Offer, Opened, Reference, Signature, Source};
+use image::{
+    Client, Credentials, Descriptor, Digest, Fetched, Offer, Opened, Reference, Signature, Source,
+};
 use tokio::sync::OnceCell;
 
 use crate::chunks::{Chunks, Open};
@@ -36,26 +38,24 @@ impl RegistrySource {
 
     async fn top(&self) -> Result<&(Document, Source)> {
         self.top
-            .get_or_try_init(|| self.fetch(&self.reference))
+            .get_or_try_init(|| async {
+                let asked = self.client.manifest(&self.reference, &self.credentials);
+                let fetched = asked.await?;
+                let source = fetched.source.clone();
+                Ok((document(fetched), source))
+            })
             .await
-    }
-
-    async fn fetch(&self, reference: &Reference) -> Result<(Document, Source)> {
-        let fetched = self.client.manifest(reference, &self.credentials).await?;
-        let document = Document {
-            media_type: fetched.media_type,
-            digest: fetched.digest,
-            bytes: fetched.bytes,
-        };
-        Ok((document, fetched.source))
     }
 
     pub(crate) async fn manifest(&self, digest: Option<&Digest>) -> Result<Document> {
         match digest {
             None => Ok(self.top().await?.0.clone()),
             Some(digest) => {
-                let reference = self.reference.repository().with_digest(digest.clone());
-                Ok(self.fetch(&reference).await?.0)
+                // Who has the index has its images; a mirror that was of no use is not asked again.
+                let (_, source) = self.top().await?;
+                let (client, credentials) = (&self.client, &self.credentials);
+                let asked = client.manifest_beside(source, &self.reference, digest, credentials);
+                Ok(document(asked.await?))
             }
         }
     }
@@ -78,6 +78,14 @@ impl RegistrySource {
 
     pub(crate) fn reference(&self) -> &Reference {
         &self.reference
+    }
+}
+
+fn document(fetched: Fetched) -> Document {
+    Document {
+        media_type: fetched.media_type,
+        digest: fetched.digest,
+        bytes: fetched.bytes,
     }
 }
 

@@ -62,21 +62,22 @@ impl Answer {
         }
         let mut body = BytesMut::new();
         loop {
-            let cause = match timeout_at(deadline, self.response.chunk()).await {
+            let broken = match timeout_at(deadline, self.response.chunk()).await {
                 Ok(Ok(Some(chunk))) => {
                     body.extend_from_slice(&chunk);
                     None
                 }
                 Ok(Ok(None)) => break,
-                Ok(Err(error)) => Some(chain(&error)),
-                Err(_) => Some("it comes too slowly".to_owned()),
+                Ok(Err(error)) => Some((chain(&error), false)),
+                Err(_) => Some((format!("it comes too slowly: not in {patience:?}"), true)),
             };
-            if let Some(cause) = cause {
+            if let Some((cause, timed_out)) = broken {
                 let error = Error::Truncated {
                     at: self.at,
                     expected: announced.unwrap_or_default(),
                     received: body.len() as u64,
                     cause,
+                    timed_out,
                 };
                 return Err(Failure::transient(error, None));
             }
@@ -94,6 +95,11 @@ impl Answer {
     }
 }
 
+/// Whether these bytes are a page for people and no document.
+pub(super) fn is_page(bytes: &[u8]) -> bool {
+    bytes.trim_ascii_start().starts_with(b"<")
+}
+
 /// Success as it is, and every other status as the error that it means.
 pub(super) async fn understand(at: At, response: Response) -> Result<Answer, Failure> {
     let status = response.status();
@@ -106,7 +112,14 @@ pub(super) async fn understand(at: At, response: Response) -> Result<Answer, Fai
     Err(match status {
         404 => Error::NotFound { at, detail }.into(),
         401 | 403 => Error::Unauthorized { at, status, detail }.into(),
-        429 => Failure::transient(Error::RateLimited { at, retry_after }, retry_after),
+        429 => {
+            let error = Error::RateLimited {
+                at,
+                retry_after,
+                detail,
+            };
+            Failure::transient(error, retry_after)
+        }
         501 | 505 => Error::ServerError { at, status, detail }.into(),
         408 | 500..=599 => {
             Failure::transient(Error::ServerError { at, status, detail }, retry_after)

@@ -16,18 +16,14 @@ use reqwest::{Method, StatusCode};
 
 use super::answer::Answer;
 use super::exchange::{Ask, Repo, Target};
+use super::patience::{Broken, LEAST, Pace};
 use super::retry::Again;
-use super::transport::chain;
 use super::{Client, PULL};
 use crate::auth::Credentials;
 use crate::digest::{Digest, Verifier};
 use crate::error::{At, Error, ProtocolFlaw, Result};
 use crate::manifest::Descriptor;
 use crate::registries::Source;
-
-/// How much must come through a connection for it to count as progress. Less would let a server
-/// keep us busy for ever, byte by byte.
-const PROGRESS: u64 = 64 << 10;
 
 /// A blob from this size on comes in parts.
 const IN_PARTS: u64 = 64 << 20;
@@ -104,6 +100,7 @@ impl Client {
             is_part: size >= IN_PARTS,
             received: 0,
             answer: None,
+            pace: Pace::new(&self.inner.config),
             pending: Bytes::new(),
             failures: 0,
             mark: 0,
@@ -194,6 +191,8 @@ struct Download {
     /// All before this place is here, or is another's affair.
     received: u64,
     answer: Option<Answer>,
+    /// Of that answer.
+    pace: Pace,
     /// The first new bytes of a connection that began too early.
     pending: Bytes,
     /// Broken connections since the last progress.
@@ -215,6 +214,7 @@ impl Download {
             is_part: true,
             received: from,
             answer: None,
+            pace: Pace::new(&self.client.inner.config),
             pending: Bytes::new(),
             failures: 0,
             mark: from,
@@ -238,18 +238,21 @@ impl Download {
                 self.connect().await?;
                 continue;
             };
-            let cause = match answer.response.chunk().await {
+            let broken = match self.pace.chunk(&mut answer.response).await {
                 Ok(Some(chunk)) if chunk.is_empty() => continue,
                 Ok(Some(chunk)) => return self.accept(chunk).map(Some),
                 Ok(None) if self.received == self.end => return Ok(None),
-                Ok(None) => "the connection ended early".to_owned(),
+                Ok(None) => Broken {
+                    cause: "the connection ended early".to_owned(),
+                    timed_out: false,
+                },
                 // All is here; that the connection did not end in order is no loss.
                 Err(_) if self.received == self.end => return Ok(None),
-                Err(error) => chain(&error),
+                Err(broken) => broken,
             };
             let at = answer.at.clone();
             self.answer = None;
-            self.pause(at, cause).await?;
+            self.pause(at, broken).await?;
         }
     }
 
@@ -276,8 +279,9 @@ impl Download {
     }
 
     /// Waits before the next connection, or gives up.
-    async fn pause(&mut self, at: At, cause: String) -> Result<()> {
-        if self.received >= self.mark + PROGRESS {
+    async fn pause(&mut self, at: At, broken: Broken) -> Result<()> {
+        let Broken { cause, timed_out } = broken;
+        if self.received >= self.mark + LEAST {
             self.failures = 0;
         }
         self.mark = self.received;
@@ -298,12 +302,17 @@ impl Download {
                 tokio::time::sleep(pause).await;
                 Ok(())
             }
-            None => Err(Error::Truncated {
-                at,
-                expected: self.end,
-                received: self.received,
-                cause,
-            }),
+            None => {
+                let error = Error::Truncated {
+                    at,
+                    expected: self.end,
+                    received: self.received,
+                    cause,
+                    timed_out,
+                };
+                self.client.inner.note_slow(&self.repo.source, &error);
+                Err(error)
+            }
         }
     }
 
@@ -314,6 +323,7 @@ impl Download {
             Target::Api(format!("blobs/{}", self.digest)),
             self.subject.clone(),
         );
+        ask.patient = true;
         if self.received > 0 || self.is_part {
             let range = match self.is_part {
                 true => format!("bytes={}-{}", self.received, self.end - 1),
@@ -325,7 +335,9 @@ impl Download {
                     .map(|value| (RANGE, value)),
             );
         }
-        let answer = self.client.inner.ask(&self.repo, &ask).await?;
+        let answer = self.client.inner.ask(&self.repo, &ask).await;
+        let answer =
+            answer.inspect_err(|error| self.client.inner.note_slow(&self.repo.source, error))?;
         let begin = match answer.response.status() {
             StatusCode::PARTIAL_CONTENT => {
                 range_start(&answer).filter(|start| *start == self.received)
@@ -345,6 +357,7 @@ impl Download {
         };
         self.check_length(&answer, begin)?;
         self.answer = Some(answer);
+        self.pace = Pace::new(&self.client.inner.config);
         if begin < self.received {
             self.skip().await
         } else {
@@ -371,6 +384,7 @@ impl Download {
                 expected: self.end,
                 received: total,
                 cause,
+                timed_out: false,
             });
         }
         Ok(())
@@ -380,7 +394,7 @@ impl Download {
     async fn skip(&mut self) -> Result<()> {
         let mut left = self.received;
         while let Some(answer) = &mut self.answer {
-            match answer.response.chunk().await {
+            match self.pace.chunk(&mut answer.response).await {
                 Ok(Some(chunk)) if (chunk.len() as u64) < left => left -= chunk.len() as u64,
                 Ok(Some(mut chunk)) => {
                     self.pending = chunk.split_off(usize::try_from(left).unwrap_or(chunk.len()));

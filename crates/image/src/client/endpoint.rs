@@ -34,6 +34,21 @@ impl Scheme {
     }
 }
 
+/// What helps when TLS with a registry failed for this cause, as rustls words it.
+pub(super) fn advice(cause: &str) -> Option<&'static str> {
+    let any = |words: &[&str]| words.iter().any(|word| cause.contains(word));
+    if any(&["InvalidContentType", "tls handshake eof"]) {
+        return Some(
+            ": it does not speak TLS there; if plain HTTP is meant, give --tls-verify=false, or insecure = \
+             true in registries.conf",
+        );
+    }
+    any(&["invalid peer certificate"]).then_some(
+        ": its CA, or it itself, belongs in certs.d or --cert-dir; without any check it is used with \
+         --tls-verify=false, or insecure = true in registries.conf",
+    )
+}
+
 /// Scheme, host and port: what may share credentials.
 pub(super) fn origin(url: &Url) -> String {
     url.origin().ascii_serialization()

@@ -7,22 +7,27 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::{StreamExt, stream};
 use reqwest::header::{
     AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderValue, LOCATION, WWW_AUTHENTICATE,
 };
-use reqwest::{Method, Response, StatusCode, Url};
+use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 
 use super::answer::{Answer, Document, understand};
 use super::challenge::Challenge;
 use super::endpoint::{self, Scheme, is_local_address};
-use super::retry::Failure;
+use super::patience::{self, Sending};
+use super::retry::{Again, Failure};
 use super::transport::chain;
+use super::upload::BlobContent;
 use super::{Inner, PULL};
 use crate::auth::Credentials;
 use crate::error::{At, Error, ProtocolFlaw, RedirectFlaw, Result};
 use crate::registries::Source;
 
 const MAX_REDIRECTS: usize = 5;
+/// A body of so many bytes is sent at once, in effect.
+const SMALL: usize = 64 << 10;
 
 /// A repository at a registry, and who asks.
 #[derive(Debug, Clone)]
@@ -67,16 +72,14 @@ pub(super) enum Target {
 }
 
 /// The body of a request.
-#[derive(Debug)]
 pub(super) enum Content {
     None,
     Bytes(Bytes),
     /// A stream of known size, which can be sent only once.
-    Once(Mutex<Option<reqwest::Body>>, u64),
+    Once(Mutex<Option<BlobContent>>, u64),
 }
 
 /// A request.
-#[derive(Debug)]
 pub(super) struct Ask {
     pub(super) method: Method,
     pub(super) target: Target,
@@ -85,6 +88,8 @@ pub(super) struct Ask {
     pub(super) authorization: Option<HeaderValue>,
     pub(super) content: Content,
     pub(super) subject: String,
+    /// The head of the answer may take as long as its body may stall: caches fetch a blob first.
+    pub(super) patient: bool,
 }
 
 impl Ask {
@@ -97,6 +102,7 @@ impl Ask {
             authorization: None,
             content,
             subject,
+            patient: false,
         }
     }
 
@@ -179,7 +185,7 @@ impl Inner {
 
     /// How long a document may take: what comes drop by drop never stalls.
     fn patience(&self) -> Duration {
-        self.config.stall_timeout.saturating_mul(5)
+        self.config.stall_timeout.saturating_mul(2)
     }
 
     pub(super) async fn ask_once(&self, repo: &Repo, ask: &Ask) -> Result<Answer, Failure> {
@@ -227,11 +233,13 @@ impl Inner {
                 Failure::from(Error::Unreachable {
                     at,
                     cause: "this is no valid address".to_owned(),
+                    timed_out: false,
                 })
             })
         };
         if !repo.source.insecure {
-            return self.logged_in(repo, ask, url(Scheme::Https)?).await;
+            let sent = self.logged_in(repo, ask, url(Scheme::Https)?).await;
+            return sent.map_err(advised);
         }
         if let Some(scheme) = self.scheme(domain) {
             return self.logged_in(repo, ask, url(scheme)?).await;
@@ -243,7 +251,12 @@ impl Inner {
             }
             Err(failure) => failure,
         };
-        let Error::Unreachable { cause, .. } = &*first.error else {
+        let Error::Unreachable {
+            cause,
+            timed_out: late,
+            ..
+        } = &*first.error
+        else {
             return Err(first);
         };
         let second = self.logged_in(repo, ask, url(Scheme::Http)?).await;
@@ -253,11 +266,20 @@ impl Inner {
                 Ok(sent)
             }
             Err(Failure { error, again }) => match *error {
-                Error::Unreachable { at, cause: second } => {
+                Error::Unreachable {
+                    at,
+                    cause: second,
+                    timed_out,
+                } => {
                     let cause = format!("{second} (and over https: {cause})");
                     Err(Failure {
-                        error: Box::new(Error::Unreachable { at, cause }),
-                        again,
+                        // Once more for both of them would take too long.
+                        again: if timed_out && *late { Again::No } else { again },
+                        error: Box::new(Error::Unreachable {
+                            at,
+                            cause,
+                            timed_out,
+                        }),
                     })
                 }
                 other => Err(Failure {
@@ -369,35 +391,76 @@ impl Inner {
         if let Some(authorization) = authorization {
             request = request.header(AUTHORIZATION, authorization.clone());
         }
-        request = match &ask.content {
-            Content::None if ask.is_read() => request,
-            Content::None => request.header(CONTENT_LENGTH, 0),
-            Content::Bytes(bytes) => request.body(bytes.clone()),
-            Content::Once(body, size) => {
-                let body = body.lock().unwrap_or_else(PoisonError::into_inner).take();
-                request
-                    .header(CONTENT_LENGTH, *size)
-                    .body(body.unwrap_or_default())
+        let (request, sending) = with_content(request, ask);
+        let answered = match sending {
+            Some(sending) => sending.answer(&self.config, request.send()).await,
+            None => {
+                let limit = match ask.patient {
+                    true => self.config.stall_timeout,
+                    false => self.config.answer_timeout,
+                };
+                patience::answer(limit, request.send()).await
             }
         };
-        let sent = request.send().await;
-        let peer = sent.as_ref().ok().and_then(Response::remote_addr);
+        let peer = answered.as_ref().ok().and_then(|sent| sent.as_ref().ok());
+        let peer = peer.and_then(Response::remote_addr);
         if !led && peer.is_some_and(|peer| is_local_address(peer.ip())) {
             self.remember_near(domain);
         }
-        sent.map_err(|error| {
-            let failed = Error::Unreachable {
-                at: ask.at(url),
-                cause: chain(&error),
-            };
+        let (cause, timed_out, is_final) = match answered {
+            Ok(Ok(response)) => return Ok(response),
             // Nobody there is worth the next source; a broken connection is worth another try.
-            if error.is_connect() || error.is_builder() || !ask.is_sendable() {
-                failed.into()
-            } else {
-                Failure::transient(failed, None)
-            }
+            Ok(Err(error)) => (
+                chain(&error),
+                error.is_timeout(),
+                error.is_connect() || error.is_builder(),
+            ),
+            Err(broken) => (broken.cause, broken.timed_out, false),
+        };
+        let failed = Error::Unreachable {
+            at: ask.at(url),
+            cause,
+            timed_out,
+        };
+        Err(match is_final || !ask.is_sendable() {
+            true => failed.into(),
+            false => Failure::transient(failed, None),
         })
     }
+}
+
+/// The request with its body, and how that gets on.
+fn with_content(request: RequestBuilder, ask: &Ask) -> (RequestBuilder, Option<Sending>) {
+    let (size, body): (u64, Box<dyn FnOnce(&Sending) -> reqwest::Body>) = match &ask.content {
+        Content::None if ask.is_read() => return (request, None),
+        Content::None => return (request.header(CONTENT_LENGTH, 0), None),
+        Content::Bytes(bytes) if bytes.len() <= SMALL => {
+            return (request.body(bytes.clone()), None);
+        }
+        Content::Bytes(bytes) => {
+            let bytes = bytes.clone();
+            (bytes.len() as u64, Box::new(|sending| sending.bytes(bytes)))
+        }
+        Content::Once(body, size) => {
+            let body = body.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let body = body.unwrap_or_else(|| stream::empty().boxed());
+            (*size, Box::new(|sending| sending.stream(body)))
+        }
+    };
+    let sending = Sending::new(size);
+    let body = body(&sending);
+    let request = request.header(CONTENT_LENGTH, size).body(body);
+    (request, Some(sending))
+}
+
+/// What helps where a registry cannot be talked to by checked TLS.
+fn advised(mut failure: Failure) -> Failure {
+    if let Error::Unreachable { cause, .. } = &mut *failure.error
+        && let Some(advice) = endpoint::advice(cause)
+    {
+        cause.push_str(advice);
+    }
+    failure
 }
 
 /// An answer of any status, and the URL that gave it after all redirects.

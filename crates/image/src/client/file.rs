@@ -9,7 +9,7 @@ use reqwest::{Method, Url};
 
 use super::Client;
 use super::exchange::{Ask, Repo, Target};
-use super::transport::chain;
+use super::patience::Pace;
 use crate::auth::Credentials;
 use crate::error::{Error, Result};
 use crate::reference::Reference;
@@ -47,24 +47,28 @@ impl Client {
             actions: "",
             from: None,
         };
-        let ask = Ask::new(Method::GET, Target::Own(parsed), format!("file {url}"));
+        let ask = Ask {
+            patient: true,
+            ..Ask::new(Method::GET, Target::Own(parsed), format!("file {url}"))
+        };
         let answer = self.inner.ask(&repo, &ask).await?;
         let expected = answer.response.content_length();
-        let state = (answer, 0_u64);
+        let state = (answer, 0_u64, Pace::new(&self.inner.config));
         Ok(try_unfold(
             state,
-            move |(mut answer, received)| async move {
-                match answer.response.chunk().await {
+            move |(mut answer, received, mut pace)| async move {
+                match pace.chunk(&mut answer.response).await {
                     Ok(Some(chunk)) => {
                         let received = received.saturating_add(chunk.len() as u64);
-                        Ok(Some((chunk, (answer, received))))
+                        Ok(Some((chunk, (answer, received, pace))))
                     }
                     Ok(None) => Ok(None),
-                    Err(error) => Err(Error::Truncated {
+                    Err(broken) => Err(Error::Truncated {
                         at: answer.at,
                         expected: expected.unwrap_or(received),
                         received,
-                        cause: chain(&error),
+                        cause: broken.cause,
+                        timed_out: broken.timed_out,
                     }),
                 }
             },

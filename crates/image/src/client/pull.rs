@@ -6,7 +6,7 @@ use bytes::Bytes;
 use reqwest::Method;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
 
-use super::answer::Document;
+use super::answer::{Document, is_page};
 use super::exchange::{Ask, Repo, Target};
 use super::{Client, Inner, PULL, Trail};
 use crate::auth::Credentials;
@@ -77,16 +77,41 @@ impl Client {
         let inner = &self.inner;
         let mut trail = Trail::new(&reference);
         for source in inner.config.registries.resolve(&reference)? {
-            let fetched = match inner.repo(&source, credentials, PULL).await {
+            let fetched = match inner.turn(&source, credentials).await {
                 Ok(repo) => inner.manifest_at(&repo).await,
                 Err(error) => Err(error),
             };
             match fetched {
                 Ok(fetched) => return Ok(fetched),
-                Err(error) => trail.failed(source, error),
+                Err(error) => trail.failed(inner, source, error),
             }
         }
         Err(trail.into_error())
+    }
+
+    /// A manifest of the repository by its digest, from a source that had another document of the image.
+    /// Other sources are asked only when this one fails.
+    pub async fn manifest_beside(
+        &self,
+        source: &Source,
+        reference: &Reference,
+        digest: &Digest,
+        credentials: &Credentials,
+    ) -> Result<Fetched> {
+        let there = Source {
+            reference: source.reference.repository().with_digest(digest.clone()),
+            ..source.clone()
+        };
+        let repo = self.inner.repo(&there, credentials, PULL).await?;
+        match self.inner.manifest_at(&repo).await {
+            Ok(fetched) => Ok(fetched),
+            Err(error) if source.mirror => {
+                self.inner.note_slow(source, &error);
+                let reference = reference.repository().with_digest(digest.clone());
+                self.manifest(&reference, credentials).await
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// The manifest for `platform` of the image that `reference` names: [`manifest`](Client::manifest),
@@ -102,13 +127,13 @@ impl Client {
         let inner = &self.inner;
         let mut trail = Trail::new(&reference);
         for source in inner.config.registries.resolve(&reference)? {
-            let image = match inner.repo(&source, credentials, PULL).await {
+            let image = match inner.turn(&source, credentials).await {
                 Ok(repo) => inner.image_at(repo, platform).await,
                 Err(error) => Err(error),
             };
             match image {
                 Ok(image) => return Ok(image),
-                Err(error) => trail.failed(source, error),
+                Err(error) => trail.failed(inner, source, error),
             }
         }
         Err(trail.into_error())
@@ -177,6 +202,10 @@ impl Inner {
             return Err(Error::Manifest {
                 reason: ManifestFlaw::SchemaOne,
             });
+        }
+        if is_page(&bytes) {
+            let flaw = ProtocolFlaw::WebPage;
+            return Err(Error::Protocol { at, flaw });
         }
         let digest = checked_digest(reference.digest(), &headers, &at, &bytes)?;
         let parsed = AnyManifest::parse(content_type, &bytes)?;

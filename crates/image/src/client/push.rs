@@ -8,13 +8,14 @@ use std::io;
 use std::sync::Mutex;
 
 use bytes::{Bytes, BytesMut};
-use futures_util::stream::{Stream, try_unfold};
+use futures_util::stream::{Stream, StreamExt, try_unfold};
 use reqwest::header::{CONTENT_TYPE, HeaderValue, LOCATION};
 use reqwest::{Method, Url};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::answer::Answer;
 use super::exchange::{Ask, Content, Repo, Target};
+use super::upload::BlobContent;
 use super::{ALL, Client, Inner, endpoint, referrers};
 use crate::auth::Credentials;
 use crate::digest::Digest;
@@ -29,13 +30,13 @@ pub enum BlobBody {
     /// Bytes in memory, which can be sent again after a failure.
     Bytes(Bytes),
     /// A stream, which can be sent only once.
-    Stream(reqwest::Body),
+    Stream(BlobContent),
 }
 
 impl BlobBody {
     /// A stream of chunks.
     pub fn stream(stream: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> BlobBody {
-        BlobBody::Stream(reqwest::Body::wrap_stream(stream))
+        BlobBody::Stream(stream.boxed())
     }
 
     /// Everything that a reader has, such as an open file.

@@ -43,6 +43,8 @@ pub(super) enum Again {
     No,
     /// After the usual pause, or after the one that the server asked for.
     After(Option<Duration>),
+    /// After the usual pause, unless it is the second failure: waiting for nothing takes long.
+    Once,
 }
 
 impl From<Error> for Failure {
@@ -57,8 +59,11 @@ impl From<Error> for Failure {
 impl Failure {
     pub(super) fn transient(error: Error, delay: Option<Duration>) -> Failure {
         Failure {
+            again: match error.is_timeout() {
+                true => Again::Once,
+                false => Again::After(delay),
+            },
             error: Box::new(error),
-            again: Again::After(delay),
         }
     }
 }
@@ -78,10 +83,12 @@ impl Retry {
 
     /// How long to wait after `tried` failures; nothing when it is over.
     pub(super) fn pause(&self, tried: u32, again: Again) -> Option<Duration> {
-        let Again::After(asked) = again else {
-            return None;
+        let (asked, attempts) = match again {
+            Again::No => return None,
+            Again::After(asked) => (asked, self.attempts),
+            Again::Once => (None, self.attempts.min(2)),
         };
-        if tried >= self.attempts.max(1) {
+        if tried >= attempts.max(1) {
             return None;
         }
         if let Some(asked) = asked {
@@ -124,6 +131,8 @@ mod tests {
         assert!(pause(2).unwrap() > Duration::from_millis(149));
         assert_eq!(pause(4), None);
         assert_eq!(retry.pause(1, Again::No), None);
+        assert!(retry.pause(1, Again::Once).is_some());
+        assert_eq!(retry.pause(2, Again::Once), None);
     }
 
     #[test]

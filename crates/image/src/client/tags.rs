@@ -2,10 +2,11 @@
 //!
 //! Must never follow a next page to another registry, nor an endless list.
 
-use reqwest::header::LINK;
+use reqwest::header::{CONTENT_TYPE, LINK};
 use reqwest::{Method, Url};
 use serde::Deserialize;
 
+use super::answer::is_page;
 use super::exchange::{Ask, Repo, Target};
 use super::{Client, PULL, endpoint};
 use crate::auth::Credentials;
@@ -16,6 +17,8 @@ use crate::reference::Reference;
 const PAGE_SIZE: usize = 1000;
 const MAX_PAGES: usize = 1000;
 const MAX_PAGE_BYTES: u64 = 4 << 20;
+/// The most that all pages may be: some hundred thousand tags.
+const MAX_BYTES: u64 = 64 << 20;
 
 #[derive(Deserialize)]
 struct Page {
@@ -34,7 +37,17 @@ impl Client {
             ..self.inner.push_repo(&reference, credentials).await?
         };
         let ask = Ask::new(Method::GET, Target::Root, format!("login to {host}"));
-        self.inner.ask(&repo, &ask).await?;
+        let answer = self.inner.ask(&repo, &ask).await?;
+        // Whatever serves pages lets everybody in.
+        if answer
+            .header(CONTENT_TYPE.as_str())
+            .is_some_and(|kind| kind.starts_with("text/html"))
+        {
+            return Err(Error::Protocol {
+                at: answer.at,
+                flaw: ProtocolFlaw::WebPage,
+            });
+        }
         Ok(())
     }
 
@@ -51,6 +64,7 @@ impl Client {
         };
         let subject = format!("tags of {}", reference.name());
         let mut tags = Vec::new();
+        let mut left = MAX_BYTES;
         let mut target = Target::Api(format!("tags/list?n={PAGE_SIZE}"));
         for _ in 0..MAX_PAGES {
             let ask = Ask::new(Method::GET, target, subject.clone());
@@ -59,8 +73,17 @@ impl Client {
                 at: page.at.clone(),
                 flaw,
             };
-            let list: Page =
-                serde_json::from_slice(&page.bytes).map_err(|_| broken(ProtocolFlaw::Tags))?;
+            left = left
+                .checked_sub(page.bytes.len() as u64)
+                .ok_or_else(|| Error::TooLarge {
+                    at: page.at.clone(),
+                    limit: MAX_BYTES,
+                })?;
+            let flaw = match is_page(&page.bytes) {
+                true => ProtocolFlaw::WebPage,
+                false => ProtocolFlaw::Tags,
+            };
+            let list: Page = serde_json::from_slice(&page.bytes).map_err(|_| broken(flaw))?;
             tags.extend(list.tags);
             let link = page.headers.get(LINK).and_then(|value| value.to_str().ok());
             match link.and_then(next_link) {

@@ -15,6 +15,7 @@ use reqwest::{Method, Url};
 use serde::Deserialize;
 
 use super::Inner;
+use super::answer::is_page;
 use super::challenge::Challenge;
 use super::endpoint::{self, Scheme, is_local};
 use super::exchange::{Ask, Content, Repo, Target};
@@ -142,8 +143,11 @@ impl Inner {
         let (ask, url) = token_request(key, realm, &at.subject);
         let begun = Instant::now();
         let bytes = self.ask_token(repo, &ask, &url, MAX_ANSWER).await?;
-        let answer: Answer =
-            serde_json::from_slice(&bytes).map_err(|_| protocol(ProtocolFlaw::Token))?;
+        let flaw = match is_page(&bytes) {
+            true => ProtocolFlaw::WebPage,
+            false => ProtocolFlaw::Token,
+        };
+        let answer: Answer = serde_json::from_slice(&bytes).map_err(|_| protocol(flaw))?;
         let given = |token: Option<String>| token.filter(|token| !token.is_empty());
         let text = given(answer.token).or_else(|| given(answer.access_token));
         let text = text.ok_or_else(|| protocol(ProtocolFlaw::Token))?;

@@ -1,7 +1,8 @@
 //! HTTP clients by what they must believe: one connection pool for all ordinary registries, one for
 //! insecure ones, and one for each registry with certificates of its own.
 //!
-//! Must never send a request through a pool whose TLS settings are another registry's.
+//! Must never send a request through a pool whose TLS settings are another registry's. The clients know
+//! no limit of time but that of connecting: `patience.rs` has the others.
 
 use std::collections::HashMap;
 use std::error::Error as StdError;
@@ -100,7 +101,6 @@ impl Transport {
             .user_agent(config.user_agent.clone())
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(config.connect_timeout)
-            .read_timeout(config.stall_timeout)
             .no_proxy()
             .proxy(config.proxies.rule()?)
             .dns_resolver(dns)

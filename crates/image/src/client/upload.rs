@@ -200,8 +200,7 @@ where
             })
         });
         let mut put = self.last(url);
-        let body = reqwest::Body::wrap_stream(content);
-        put.content = Content::Once(Mutex::new(Some(body)), self.descriptor.size);
+        put.content = Content::Once(Mutex::new(Some(content.boxed())), self.descriptor.size);
         let sent = self.client.inner.ask_once(&self.repo, &put).await;
         if broken.load(Ordering::Relaxed) {
             let mut flaw = flaw
@@ -240,6 +239,7 @@ where
                     return Err(Error::Unreachable {
                         at: answer.at,
                         cause,
+                        timed_out: false,
                     }
                     .into());
                 }
@@ -295,7 +295,10 @@ where
             // So small that it is as well sent again as a whole.
             self.url = None;
         }
-        let again = Again::After(pause);
+        let again = match error.is_timeout() {
+            true => Again::Once,
+            false => Again::After(pause),
+        };
         match self.client.inner.config.retry.pause(self.failures, again) {
             Some(pause) => {
                 tracing::debug!("{error}; going on in {pause:?}");

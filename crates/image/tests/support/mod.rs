@@ -66,6 +66,8 @@ pub struct Reply {
     pub drip: Option<Duration>,
     /// After the body, send nothing more and keep the connection.
     pub stall: bool,
+    /// Send nothing at all and keep the connection.
+    pub silent: bool,
 }
 
 impl Reply {
@@ -242,6 +244,9 @@ async fn write_reply<S: AsyncWrite + Unpin>(
     request: &Request,
     reply: Reply,
 ) -> std::io::Result<()> {
+    if reply.silent {
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+    }
     let mut head = format!("HTTP/1.1 {} X\r\nConnection: close\r\n", reply.status);
     for (name, value) in &reply.headers {
         head += &format!("{name}: {value}\r\n");
@@ -286,6 +291,7 @@ pub fn config(registries: &str) -> ClientConfig {
         certs_dirs: Vec::new(),
         ca_bundles: Vec::new(),
         connect_timeout: Duration::from_secs(10),
+        answer_timeout: Duration::from_secs(10),
         stall_timeout: Duration::from_secs(10),
         retry: Retry {
             attempts: 3,
