@@ -173,9 +173,7 @@ impl Flags {
         if let Some(file) = &self.authfile {
             settings.auth = AuthFiles::only(file);
         }
-        if let Some(dir) = &self.cert_dir {
-            settings.certs_dirs.insert(0, dir.clone());
-        }
+        settings.cert_dir.clone_from(&self.cert_dir);
         Client::new(settings)
     }
 

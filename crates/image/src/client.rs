@@ -72,8 +72,12 @@ pub struct ClientConfig {
     pub registries_d: RegistriesD,
     /// Directories with certificates by `host[:port]`; the first that has the host counts.
     pub certs_dirs: Vec<PathBuf>,
-    /// Bundles of CA certificates; the first that exists counts, and without any Mozilla's CAs do.
+    /// A directory with the certificates of all registries that are asked, in place of these.
+    pub cert_dir: Option<PathBuf>,
+    /// Bundles of CA certificates; the first that exists counts.
     pub ca_bundles: Vec<PathBuf>,
+    /// Directories with files of CA certificates, which all count. Without these and a bundle Mozilla's do.
+    pub ca_dirs: Vec<PathBuf>,
     /// The hosts file.
     pub hosts_file: PathBuf,
     /// The name servers.
@@ -104,17 +108,15 @@ impl Default for ClientConfig {
     /// and no stored logins.
     fn default() -> ClientConfig {
         let paths = |list: &[&str]| list.iter().map(PathBuf::from).collect();
+        let (ca_bundles, ca_dirs) = authorities(|name| std::env::var_os(name));
         ClientConfig {
             registries: Registries::default(),
             auth: AuthFiles::default(),
             registries_d: RegistriesD::default(),
             certs_dirs: paths(&["/etc/containers/certs.d", "/etc/docker/certs.d"]),
-            ca_bundles: paths(&[
-                "/etc/ssl/certs/ca-certificates.crt",
-                "/etc/pki/tls/certs/ca-bundle.crt",
-                "/etc/ssl/ca-bundle.pem",
-                "/etc/ssl/cert.pem",
-            ]),
+            cert_dir: None,
+            ca_bundles,
+            ca_dirs,
             hosts_file: "/etc/hosts".into(),
             resolv_conf: "/etc/resolv.conf".into(),
             proxies: Proxies::from_env(|name| std::env::var_os(name)),
@@ -133,7 +135,10 @@ impl ClientConfig {
     /// What the system's files and the environment say. `var` looks up a variable, as
     /// `std::env::var_os` does. Errors when registries.conf cannot be used.
     pub fn from_env(var: impl Fn(&str) -> Option<OsString>) -> Result<ClientConfig> {
+        let (ca_bundles, ca_dirs) = authorities(&var);
         let mut config = ClientConfig {
+            ca_bundles,
+            ca_dirs,
             registries: Registries::load(&RegistriesPaths::from_env(&var))?,
             auth: AuthFiles::from_env(&var),
             registries_d: RegistriesD::load(&RegistriesD::default_dirs(&var))?,
@@ -145,11 +150,32 @@ impl ClientConfig {
                 .certs_dirs
                 .insert(0, Path::new(&home).join(".config/containers/certs.d"));
         }
-        if let Some(bundle) = var("SSL_CERT_FILE").filter(|file| !file.is_empty()) {
-            config.ca_bundles.insert(0, bundle.into());
-        }
         Ok(config)
     }
+}
+
+/// The bundles and directories of CA certificates: the system's, or as Go's programs have it what
+/// `SSL_CERT_FILE` names, with the system's directories, and what `SSL_CERT_DIR` names between colons.
+fn authorities(var: impl Fn(&str) -> Option<OsString>) -> (Vec<PathBuf>, Vec<PathBuf>) {
+    let given = |name: &str| var(name).filter(|value| !value.is_empty());
+    let (file, dirs) = (given("SSL_CERT_FILE"), given("SSL_CERT_DIR"));
+    let system: &[&str] = &["/etc/ssl/certs", "/etc/pki/tls/certs"];
+    let dirs = match (&file, dirs) {
+        (_, Some(dirs)) => std::env::split_paths(&dirs).collect(),
+        (Some(_), None) => system.iter().map(PathBuf::from).collect(),
+        (None, None) => Vec::new(),
+    };
+    let bundles: &[&str] = &[
+        "/etc/ssl/certs/ca-certificates.crt",
+        "/etc/pki/tls/certs/ca-bundle.crt",
+        "/etc/ssl/ca-bundle.pem",
+        "/etc/ssl/cert.pem",
+    ];
+    let bundles = match file {
+        Some(file) => vec![file.into()],
+        None => bundles.iter().map(PathBuf::from).collect(),
+    };
+    (bundles, dirs)
 }
 
 /// Talks to registries. Clones share connections and logins.

@@ -132,6 +132,117 @@ async fn the_systems_bundle_is_believed() {
     pull(settings, &server).await.unwrap();
 }
 
+/// A server with a certificate that vouches for itself; and the certificate.
+async fn self_signed(change: impl FnOnce(&mut CertificateParams)) -> (Server, String) {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    change(&mut params);
+    let cert = params.self_signed(&key).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ServerConfig::builder_with_provider(provider);
+    let builder = builder.with_safe_default_protocol_versions().unwrap();
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let config = builder
+        .with_no_client_auth()
+        .with_single_cert(vec![cert.der().clone()], key)
+        .unwrap();
+    let tls = TlsAcceptor::from(Arc::new(config));
+    (
+        Server::start_with(only_manifest, Some(tls)).await,
+        cert.pem(),
+    )
+}
+
+#[tokio::test]
+async fn a_certificate_that_stands_in_certs_d_itself_is_believed() {
+    for is_ca in [
+        IsCa::Ca(BasicConstraints::Unconstrained),
+        IsCa::ExplicitNoCa,
+        IsCa::NoCa,
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let (server, pem) = self_signed(|params| params.is_ca = is_ca.clone()).await;
+        let settings = with_certs(&server, dir.path(), &[("server.crt", &pem)]);
+        pull(settings, &server).await.unwrap();
+        // As does one of `--cert-dir`, which has no directories for registries.
+        let mut settings = config("");
+        settings.cert_dir = Some(dir.path().join(server.domain()));
+        pull(settings, &server).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_of_certs_d_counts_for_its_time_its_use_and_its_name_only() {
+    let ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    for (flaw, words) in [
+        ("name", "not valid for"),
+        ("time", "Expired"),
+        ("early", "NotValidYet"),
+        ("use", "InvalidPurpose"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let (server, pem) = self_signed(|params| {
+            params.is_ca = ca.clone();
+            match flaw {
+                "name" => params.subject_alt_names.clear(),
+                "time" => params.not_after = rcgen::date_time_ymd(2020, 1, 1),
+                "early" => params.not_before = rcgen::date_time_ymd(4000, 1, 1),
+                _ => {
+                    params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+                }
+            }
+        })
+        .await;
+        let settings = with_certs(&server, dir.path(), &[("server.crt", &pem)]);
+        let error = failure(pull(settings, &server).await).to_string();
+        assert!(error.contains(words), "{flaw}: {error}");
+    }
+    // Another registry's is nobody's here.
+    let dir = tempfile::tempdir().unwrap();
+    let (server, _) = self_signed(|params| params.is_ca = ca.clone()).await;
+    let (_, other) = self_signed(|params| params.is_ca = ca.clone()).await;
+    let settings = with_certs(&server, dir.path(), &[("server.crt", &other)]);
+    let error = failure(pull(settings, &server).await).to_string();
+    assert!(error.contains("invalid peer certificate"), "{error}");
+    assert!(error.contains("--cert-dir"), "{error}");
+}
+
+#[tokio::test]
+async fn the_environment_says_who_is_believed() {
+    let ca = Ca::new();
+    let dir = tempfile::tempdir().unwrap();
+    let server = ca.serve("127.0.0.1", None).await;
+    let place = |name: &str| dir.path().join(name);
+    fs::create_dir(place("dir")).unwrap();
+    fs::create_dir(place("empty")).unwrap();
+    fs::write(place("dir/own.pem"), ca.0.pem()).unwrap();
+    fs::write(place("dir/README"), "not a certificate").unwrap();
+    let dirs = format!("{}:{}", place("empty").display(), place("dir").display());
+    for (name, value, believed) in [
+        (
+            "SSL_CERT_FILE",
+            place("dir/own.pem").display().to_string(),
+            true,
+        ),
+        ("SSL_CERT_DIR", dirs, true),
+        ("SSL_CERT_DIR", place("empty").display().to_string(), false),
+    ] {
+        let from_env = ClientConfig::from_env(|asked| match asked {
+            "CONTAINERS_REGISTRIES_CONF" => Some("/dev/null".into()),
+            "HOME" | "XDG_CONFIG_HOME" => Some(dir.path().into()),
+            asked => (asked == name).then(|| value.clone().into()),
+        });
+        let from_env = from_env.unwrap();
+        let settings = ClientConfig {
+            ca_bundles: from_env.ca_bundles,
+            ca_dirs: from_env.ca_dirs,
+            ..config("")
+        };
+        let pulled = pull(settings, &server).await;
+        assert_eq!(pulled.is_ok(), believed, "{name}={value}: {pulled:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_client_certificate_is_shown_where_it_is_asked_for() {
     let (ca, clients) = (Ca::new(), Ca::new());

@@ -43,7 +43,7 @@ pub(super) fn advice(cause: &str) -> Option<&'static str> {
              true in registries.conf",
         );
     }
-    any(&["invalid peer certificate"]).then_some(
+    any(&["UnknownIssuer", "CaUsedAsEndEntity"]).then_some(
         ": its CA, or it itself, belongs in certs.d or --cert-dir; without any check it is used with \
          --tls-verify=false, or insecure = true in registries.conf",
     )

@@ -52,7 +52,7 @@ impl Transport {
     ) -> Result<reqwest::Client> {
         let names = cert_names(url);
         let certs = match url.scheme() {
-            "https" => tls::HostCerts::find(&config.certs_dirs, &names)?,
+            "https" => tls::HostCerts::find(&config.certs_dirs, config.cert_dir.as_ref(), &names)?,
             _ => None,
         };
         let host = certs
@@ -83,7 +83,7 @@ impl Transport {
         if let Some(roots) = self.roots.get() {
             return Ok(roots);
         }
-        let roots = tls::system_roots(&config.ca_bundles)?;
+        let roots = tls::system_roots(&config.ca_bundles, &config.ca_dirs)?;
         Ok(self.roots.get_or_init(|| roots))
     }
 

@@ -290,6 +290,7 @@ pub fn config(registries: &str) -> ClientConfig {
         auth: AuthFiles::default(),
         certs_dirs: Vec::new(),
         ca_bundles: Vec::new(),
+        ca_dirs: Vec::new(),
         connect_timeout: Duration::from_secs(10),
         answer_timeout: Duration::from_secs(10),
         stall_timeout: Duration::from_secs(10),
