@@ -30,7 +30,6 @@ struct Parts {
     layout: Layout,
     store: Store,
     network: Network,
-    runtime_program: PathBuf,
     images: crate::image::Fetcher,
     cpu_history: CpuHistory,
     calls: Calls,
@@ -40,7 +39,7 @@ impl Engine {
     /// Opens the engine on the roots that the configuration names, making them if missing.
     ///
     /// # Errors
-    /// A root that cannot be made or read, a missing `floe-runtime`, a bad registries.conf.
+    /// A root that cannot be made or read, a bad registries.conf.
     pub fn open(config: Config) -> Result<Self> {
         config.validate().map_err(|reason| Error::Config {
             origin: "configuration".into(),
@@ -52,7 +51,6 @@ impl Engine {
             &config.root_table.additionalimagestores,
         )?;
         let network = Network::new(network_config(&config, &layout)?);
-        let runtime_program = find_runtime(&config)?;
         let images = crate::image::Fetcher::new(&config)?;
         let cpu_history = CpuHistory::default();
         let parts = Parts {
@@ -60,7 +58,6 @@ impl Engine {
             layout,
             store,
             network,
-            runtime_program,
             images,
             cpu_history,
             calls: Calls::default(),
@@ -110,8 +107,12 @@ impl Engine {
         &self.parts.calls
     }
 
-    pub(crate) fn runtime_program(&self) -> &Path {
-        &self.parts.runtime_program
+    /// The program `floe-runtime`: only what starts pods needs it.
+    ///
+    /// # Errors
+    /// It is not where it should be.
+    pub fn runtime_program(&self) -> Result<PathBuf> {
+        find_runtime(self.config())
     }
 
     /// A connection to the pod's supervisor.

@@ -197,6 +197,14 @@ pub enum Error {
         /// The cause.
         source: Box<image::Error>,
     },
+    /// No registry that a short name may mean has given the image.
+    #[error("{name}: {}", failures.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    PullShort {
+        /// The name as the user wrote it.
+        name: String,
+        /// What each registry that was asked came to, in order; never empty.
+        failures: Vec<Error>,
+    },
 }
 
 impl Error {
@@ -214,6 +222,15 @@ impl Error {
             Self::Busy { .. } => Kind::ResourceExhausted,
             Self::Supervisor { source, .. } => supervisor_kind(source),
             Self::Pull { source, .. } => image_kind(source),
+            // Where one is away, the image may be there.
+            Self::PullShort { failures, .. } => {
+                let last = failures.last().map_or(Kind::NotFound, Error::kind);
+                let mut kinds = failures.iter().map(Error::kind);
+                match last == Kind::NotFound && kinds.any(|kind| kind == Kind::Unavailable) {
+                    true => Kind::Unavailable,
+                    false => last,
+                }
+            }
             Self::Store(error) if error.is_no_space() => Kind::ResourceExhausted,
             Self::Store(error) if error.is_busy() => Kind::Unavailable,
             Self::Io { source, .. } if source.raw_os_error() == Some(libc::ENOSPC) => {
@@ -246,6 +263,9 @@ impl Error {
     #[must_use]
     pub fn is_policy(&self) -> bool {
         use image::Error::{PolicyRejected, Signature, SignatureRefused, SignatureUnsupported};
+        if let Self::PullShort { failures, .. } = self {
+            return failures.last().is_some_and(Self::is_policy);
+        }
         matches!(self, Self::Pull { source, .. } if matches!(
             source.deciding(),
             PolicyRejected { .. }

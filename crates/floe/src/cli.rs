@@ -1,7 +1,7 @@
 //! The command line: global options and the list of commands. Each command's own options stand
 //! in its file under `cmd/`. Flag names are podman's.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 use engine::{Config, Engine};
@@ -128,6 +128,11 @@ pub(crate) enum MoveCommand {
     Logout(cmd::login::LogoutArgs),
 }
 
+/// What is written on the command line counts from the working directory.
+fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+    std::path::absolute(path).map_err(|e| Failure::new(format!("{}: {e}", path.display())))
+}
+
 impl Global {
     /// The configuration with this command line's changes; unknown keys go to standard error.
     pub(crate) fn config(&self) -> Result<Config, Failure> {
@@ -141,13 +146,15 @@ impl Global {
             );
         }
         if let Some(root) = &self.root {
-            config.root_table.root.clone_from(root);
+            config.root_table.root = absolute(root)?;
         }
         if let Some(runroot) = &self.runroot {
-            config.root_table.runroot.clone_from(runroot);
+            config.root_table.runroot = absolute(runroot)?;
         }
-        let stores = &mut config.root_table.additionalimagestores;
-        stores.extend(self.additional_store.iter().cloned());
+        for store in &self.additional_store {
+            let store = absolute(store)?;
+            config.root_table.additionalimagestores.push(store);
+        }
         Ok(config)
     }
 

@@ -77,8 +77,12 @@ fn code(kind: Kind) -> Code {
 /// The word by which kubelet knows why an image is not there.
 fn word(error: &Error) -> Option<&'static str> {
     match error {
-        Error::Pull { .. } if error.is_policy() => Some("SignatureValidationFailed"),
-        Error::Pull { .. } if error.kind() == Kind::Unavailable => Some("RegistryUnavailable"),
+        Error::Pull { .. } | Error::PullShort { .. } if error.is_policy() => {
+            Some("SignatureValidationFailed")
+        }
+        Error::Pull { .. } | Error::PullShort { .. } if error.kind() == Kind::Unavailable => {
+            Some("RegistryUnavailable")
+        }
         _ => None,
     }
 }

@@ -135,22 +135,36 @@ impl Engine {
             .registries
             .candidates(&request.image)
             .map_err(|e| Error::invalid("image", e.to_string()))?;
-        let mut last = None;
+        let mut failures = Vec::new();
         for reference in candidates.into_iter().map(Reference::or_latest) {
             match self.pull_reference(&reference, &request).await {
                 Ok(id) => return Ok(id),
-                Err(error) => last = Some(error),
+                Err(error) => {
+                    let is_last_word = is_last_word(&error);
+                    failures.push(error);
+                    if is_last_word {
+                        break;
+                    }
+                }
             }
         }
-        Err(last.unwrap_or_else(|| {
-            Error::invalid(
+        Err(match (failures.pop(), failures.is_empty()) {
+            (Some(only), true) => only,
+            (Some(last), false) => {
+                failures.push(last);
+                Error::PullShort {
+                    name: request.image,
+                    failures,
+                }
+            }
+            (None, _) => Error::invalid(
                 "image",
                 format!(
                     "{:?} names no registry and none is configured for short names",
                     request.image
                 ),
-            )
-        }))
+            ),
+        })
     }
 
     async fn pull_reference(&self, reference: &Reference, request: &PullRequest) -> Result<String> {
@@ -169,6 +183,13 @@ impl Engine {
         .run()
         .await
     }
+}
+
+/// Whether another registry that a short name may mean would be of no use, or be asked against the policy.
+fn is_last_word(error: &Error) -> bool {
+    let of_a_registry = matches!(error, Error::Pull { .. } | Error::Invalid { .. });
+    let of_a_layer = matches!(error, Error::Store(error) if !error.is_no_space());
+    error.is_policy() || !(of_a_registry || of_a_layer)
 }
 
 struct Pull {

@@ -247,13 +247,12 @@ impl<'a> Making<'a> {
             cgroup: Some(format!("{}/crio-{}", self.record.cgroup, self.record.id)),
             open_files: None,
         };
+        let program = self.engine.runtime_program()?;
         let (_client, info) =
-            supervisor::launch(self.engine.runtime_program(), &setup).map_err(|source| {
-                Error::Supervisor {
-                    verb: "start the supervisor of pod",
-                    id: self.record.id.clone(),
-                    source,
-                }
+            supervisor::launch(&program, &setup).map_err(|source| Error::Supervisor {
+                verb: "start the supervisor of pod",
+                id: self.record.id.clone(),
+                source,
             })?;
         Ok(info)
     }

@@ -39,6 +39,7 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         warn!(%error, "fewer calls can be under way at once");
     }
     let engine = Engine::open(config)?;
+    engine.runtime_program()?;
     let found = engine.recover();
     info!(
         running = found.running,
