@@ -166,7 +166,7 @@ impl AuthFiles {
     }
 
     /// What the environment says: `REGISTRY_AUTH_FILE` alone, or else, in order,
-    /// `$XDG_RUNTIME_DIR/containers/auth.json` (`/run/containers/0/auth.json` without it),
+    /// `$XDG_RUNTIME_DIR/containers/auth.json` (without it `/run/containers/UID/auth.json`),
     /// `~/.config/containers/auth.json` and Docker's `~/.docker/config.json`. `var` looks up a variable.
     pub fn from_env(var: impl Fn(&str) -> Option<OsString>) -> AuthFiles {
         let path = |name: &str| {
@@ -178,7 +178,7 @@ impl AuthFiles {
             return AuthFiles::only(file);
         }
         let runtime = path("XDG_RUNTIME_DIR").map(|dir| dir.join("containers/auth.json"));
-        let mut files = vec![runtime.unwrap_or_else(|| "/run/containers/0/auth.json".into())];
+        let mut files: Vec<_> = runtime.or_else(usual_runtime_file).into_iter().collect();
         let home = path("HOME");
         let config =
             path("XDG_CONFIG_HOME").or_else(|| home.as_ref().map(|home| home.join(".config")));
@@ -190,6 +190,17 @@ impl AuthFiles {
             required: false,
             ..AuthFiles::default()
         }
+    }
+
+    /// Where logins are written that nobody named a file for: the first of the files whose directory is
+    /// there or can be made by whoever runs this.
+    pub fn for_writing(&self) -> Option<&Path> {
+        let uid = rustix::process::getuid();
+        let usable = |file: &&Path| {
+            let own = !file.starts_with(RUNTIME_FILES);
+            own || uid.is_root() || file.parent().is_some_and(Path::is_dir)
+        };
+        self.files().find(usable)
     }
 
     /// The same, with `docker-credential-*` programs from these directories (in `$PATH`'s form).
@@ -283,6 +294,17 @@ impl AuthFiles {
         }
         Ok(Found::Nothing)
     }
+}
+
+/// Where each user has logins until the machine ends, if there is no `XDG_RUNTIME_DIR`.
+const RUNTIME_FILES: &str = "/run/containers";
+
+/// The file of whoever runs this; none where that user may not even look for it.
+fn usual_runtime_file() -> Option<PathBuf> {
+    let uid = rustix::process::getuid().as_raw();
+    let file = Path::new(RUNTIME_FILES).join(format!("{uid}/auth.json"));
+    let hidden = fs::metadata(&file).is_err_and(|e| e.kind() == io::ErrorKind::PermissionDenied);
+    (!hidden).then_some(file)
 }
 
 /// Where logins are kept.

@@ -102,6 +102,14 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// A file cannot be written.
+    #[error("cannot write {}: {source}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// A registries.conf is not TOML, or has a value of the wrong type.
     #[error("invalid {}: {source}", path.display())]
     Toml {

@@ -40,14 +40,17 @@ impl RegistriesPaths {
             file: "/etc/containers/registries.conf".into(),
             file_required: false,
             dropin_dirs: vec!["/etc/containers/registries.conf.d".into()],
-            alias_cache: Some("/var/cache/containers/short-name-aliases.conf".into()),
+            alias_cache: alias_cache(|name| std::env::var_os(name)),
         }
     }
 
     /// What the environment asks for: `CONTAINERS_REGISTRIES_CONF`, then the user's own file below
     /// `XDG_CONFIG_HOME` or `~/.config`, then the system's. `var` looks up a variable.
     pub fn from_env(var: impl Fn(&str) -> Option<OsString>) -> RegistriesPaths {
-        let mut paths = RegistriesPaths::system();
+        let mut paths = RegistriesPaths {
+            alias_cache: alias_cache(&var),
+            ..RegistriesPaths::system()
+        };
         let config = var("XDG_CONFIG_HOME").map(PathBuf::from);
         let home = || var("HOME").map(|home| Path::new(&home).join(".config"));
         if let Some(user) = config.or_else(home).map(|dir| dir.join("containers")) {
@@ -63,6 +66,19 @@ impl RegistriesPaths {
         }
         paths
     }
+}
+
+/// Where other tools record what a user chose: root's is the machine's, others have one at home.
+fn alias_cache(var: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    let path = |name: &str| {
+        let value = var(name).filter(|value| !value.is_empty());
+        value.map(PathBuf::from)
+    };
+    let cache = match rustix::process::geteuid().is_root() {
+        true => Some("/var/cache".into()),
+        false => path("XDG_CACHE_HOME").or_else(|| Some(path("HOME")?.join(".cache"))),
+    };
+    cache.map(|dir| dir.join("containers/short-name-aliases.conf"))
 }
 
 impl Default for RegistriesPaths {
@@ -217,10 +233,18 @@ impl Registries {
                 all.merge(file::parse(&path, &text)?);
             }
         }
-        if let Some(path) = &paths.alias_cache
-            && let Some(text) = read(path)?
-        {
-            all.merge_aliases(file::parse(path, &text)?.aliases);
+        if let Some(path) = &paths.alias_cache {
+            match read(path) {
+                Ok(Some(text)) => all.merge_aliases(file::parse(path, &text)?.aliases),
+                Ok(None) => {}
+                // What nobody may read here, nobody has chosen here.
+                Err(Error::Read { source, .. })
+                    if source.kind() == io::ErrorKind::PermissionDenied =>
+                {
+                    tracing::debug!("{}: {source}", path.display());
+                }
+                Err(error) => return Err(error),
+            }
         }
         Ok(all)
     }

@@ -63,13 +63,13 @@ pub(crate) struct LogoutArgs {
     registry: Option<String>,
 }
 
-/// The file that logins are written to: the one named, or the first that is read.
+/// The file that logins are written to: the one named, or the first that is read and may be written.
 fn file(named: Option<&PathBuf>) -> Result<PathBuf, Failure> {
     if let Some(file) = named {
         return Ok(file.clone());
     }
     let files = AuthFiles::from_env(|name| std::env::var_os(name));
-    let first = files.files().next().map(Path::to_path_buf);
+    let first = files.for_writing().map(Path::to_path_buf);
     first.ok_or_else(|| Failure::new("there is no place for logins: give --authfile"))
 }
 

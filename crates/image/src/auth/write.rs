@@ -7,15 +7,21 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use serde_json::{Map, Value, json};
 
 use super::helper::Helper;
 use super::{AuthFlaw, Keeper, RawFile, keepers, parse, several};
 use crate::error::{Error, Result};
 use crate::reference::with_small_host;
+
+/// How long others may change the file before us.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Stores the login of a registry or namespace (`host[:port][/path]`) with the first keeper that takes
 /// it, of the `order` of registries.conf (empty: the file alone). The file's own helper for the registry
@@ -84,6 +90,9 @@ fn forget_in_file(file: &Path, key: &str) -> Result<bool> {
         Some(helper) => helper.erase(key).map_err(|flaw| flawed(file, flaw))?,
         None => false,
     };
+    if !file.exists() {
+        return Ok(erased);
+    }
     let removed = change(file, |auths| {
         let before = auths.len();
         auths.retain(|other, _| with_small_host(other) != *key);
@@ -131,11 +140,12 @@ fn erase_all(helper: &Helper) -> Result<bool, AuthFlaw> {
 fn forget_all_in_file(file: &Path) -> Result<bool> {
     let raw = read(file)?;
     // First what needs nobody's help.
-    let mut any = change(file, |auths| {
-        let any = !auths.is_empty();
-        auths.clear();
-        any
-    })?;
+    let mut any = file.exists()
+        && change(file, |auths| {
+            let any = !auths.is_empty();
+            auths.clear();
+            any
+        })?;
     for (registry, name) in raw.cred_helpers.iter().filter(|(_, name)| !name.is_empty()) {
         let helper = Helper::new(name, None);
         any |= helper.erase(registry).map_err(|flaw| flawed(file, flaw))?;
@@ -171,10 +181,29 @@ fn flawed(file: &Path, flaw: AuthFlaw) -> Error {
     }
 }
 
+/// Changes the logins of the file, one process after the other.
 fn change(file: &Path, change: impl FnOnce(&mut Map<String, Value>) -> bool) -> Result<bool> {
     let failed = |source| Error::Read {
         path: file.to_owned(),
         source,
+    };
+    let unwritten = |source| Error::Write {
+        path: file.to_owned(),
+        source,
+    };
+    // A link stays one: what it leads to is replaced.
+    let followed = fs::canonicalize(file);
+    let file = followed.as_deref().unwrap_or(file);
+    let _locked = match file.parent() {
+        Some(dir) => {
+            let dir = match dir.as_os_str().is_empty() {
+                true => Path::new("."),
+                false => dir,
+            };
+            fs::create_dir_all(dir).map_err(unwritten)?;
+            Some(lock(dir).map_err(unwritten)?)
+        }
+        None => None,
     };
     let text = match fs::read(file) {
         Ok(text) => text,
@@ -191,20 +220,42 @@ fn change(file: &Path, change: impl FnOnce(&mut Map<String, Value>) -> bool) -> 
     let auths = auths.as_object_mut().ok_or_else(|| flawed(1, 1))?;
     let changed = change(auths);
     if changed {
-        let text = serde_json::to_vec_pretty(&whole).map_err(|e| failed(e.into()))?;
-        replace(file, &text).map_err(failed)?;
+        let text = serde_json::to_vec_pretty(&whole).map_err(|e| unwritten(e.into()))?;
+        replace(file, &text).map_err(unwritten)?;
     }
     Ok(changed)
 }
 
-fn replace(file: &Path, text: &[u8]) -> io::Result<()> {
-    if let Some(dir) = file.parent() {
-        fs::create_dir_all(dir)?;
+/// Waits until nobody else changes a file of the directory, which the lock is on so that no file is left
+/// behind.
+fn lock(dir: &Path) -> io::Result<fs::File> {
+    let opened = fs::File::open(dir)?;
+    let deadline = Instant::now() + LOCK_TIMEOUT;
+    loop {
+        match flock(&opened, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(opened),
+            Err(Errno::WOULDBLOCK) if Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            Err(Errno::WOULDBLOCK) => {
+                let why = format!("others have been changing it for {LOCK_TIMEOUT:?}");
+                return Err(io::Error::new(io::ErrorKind::TimedOut, why));
+            }
+            Err(error) => return Err(error.into()),
+        }
     }
+}
+
+fn replace(file: &Path, text: &[u8]) -> io::Result<()> {
     let mut name = std::ffi::OsString::from(".");
     name.push(file.file_name().unwrap_or_default());
-    name.push(format!(".{}.tmp", std::process::id()));
+    // Whoever has the lock is alone: what is there was left behind by a kill.
+    name.push(".tmp");
     let temp = file.with_file_name(name);
+    match fs::remove_file(&temp) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
     let mut options = OpenOptions::new();
     let written = options
         .write(true)
@@ -255,6 +306,46 @@ mod tests {
         fs::write(&file, r#"{"auths":{"a":{"auth":"x"}}}"#).unwrap();
         assert!(forget_all(&[], &file).unwrap());
         assert_eq!(fs::read_dir(dir.path().join("new")).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn logins_that_are_made_at_once_are_all_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("new/config.json");
+        std::thread::scope(|scope| {
+            for number in 0..30 {
+                let file = &file;
+                scope.spawn(move || store(&[], file, &format!("r{number}.example"), "u", "p"));
+            }
+        });
+        let count = || -> usize {
+            let whole: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+            whole["auths"].as_object().unwrap().len()
+        };
+        assert_eq!(count(), 30);
+        std::thread::scope(|scope| {
+            for number in 0..20 {
+                let file = &file;
+                scope.spawn(move || forget(&[], file, &format!("r{number}.example")));
+            }
+        });
+        assert_eq!(count(), 10);
+        assert_eq!(fs::read_dir(dir.path().join("new")).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_link_to_the_file_stays_one_and_nothing_is_made_to_forget_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let (real, link) = (dir.path().join("real.json"), dir.path().join("link.json"));
+        fs::write(&real, "{}").unwrap();
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        store(&[], &link, "a.example", "u", "p").unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert!(fs::read_to_string(&real).unwrap().contains("a.example"));
+        let none = dir.path().join("none/auth.json");
+        assert!(!forget(&[], &none, "a.example").unwrap());
+        assert!(!forget_all(&[], &none).unwrap());
+        assert!(!none.parent().unwrap().exists());
     }
 
     #[test]
