@@ -98,3 +98,27 @@ fn a_relative_root_is_below_the_working_directory() {
         assert!(!within(&shared).ok().is_empty());
     });
 }
+
+#[test]
+fn unknown_keys_of_registries_conf_are_told_once_with_their_place() {
+    machine(|floe| {
+        let file = floe.node.path("registries.conf");
+        let text = std::fs::read_to_string(&file).expect("read");
+        let text =
+            format!("colour = \"blue\"\n{text}[[registry]]\nlocation = \"x.example\"\nsize = 3\n");
+        let size = text.lines().count();
+        std::fs::write(&file, text).expect("write");
+        let image = format!("docker://{}", floe.image);
+        for verb in [
+            vec!["inspect", &image],
+            vec!["images"],
+            vec!["load", "-i", "/no/such"],
+        ] {
+            let said = floe.floe(&verb);
+            for (line, key) in [(1, "colour"), (size, "size")] {
+                let place = format!("Warning: {}:{line}: unknown key {key:?}", file.display());
+                assert_eq!(said.err.matches(&place).count(), 1, "{verb:?}: {said:?}");
+            }
+        }
+    });
+}

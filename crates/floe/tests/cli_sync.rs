@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
+use cli::fake::{Answer, Fake};
 use cli::{Machine, Said, machine};
 use serde_json::Value;
 
@@ -289,6 +290,76 @@ fn one_tag_of_a_registry_goes_to_another_and_failures_can_be_passed_over() {
             &target,
         ])
         .failed(125, &["no image in it"]);
+    });
+}
+
+#[test]
+fn what_is_no_tag_is_passed_over_and_what_fails_does_not_stop_the_rest() {
+    machine(|floe| {
+        let fake = Fake::start(|path| match path.ends_with("/tags/list") {
+            true => Answer::of(200, r#"{"tags":["1","no tag","\u001b[31m",".x","2"]}"#),
+            false => Answer::of(404, ""),
+        });
+        let source = format!("{}/x", fake.host);
+        let to = floe.dir("out");
+        let sync = [
+            "sync",
+            "--src-tls-verify=false",
+            "-s",
+            "docker",
+            "-d",
+            "dir",
+        ];
+        let said = floe.floe(&[&sync[..], &["--dry-run", &source, &to]].concat());
+        assert!(said.err.contains("\"no tag\" is no tag"), "{said:?}");
+        assert!(!said.err.contains('\u{1b}'), "{said:?}");
+        let copied = said.ok();
+        assert!(copied.contains("x:1") && copied.contains("x:2"), "{copied}");
+        assert!(copied.contains("Would have copied 2 images"), "{copied}");
+
+        // One item of a list that is none does not cost the others.
+        let list = format!(
+            "{host}:\n  credentials: {{}}\n  images:\n    cli/busybox: [\"no tag\", \"1\"]\n\
+             b.example:\n",
+            host = floe.registry.host()
+        );
+        let file = floe.dir("list.yaml");
+        std::fs::write(&file, list).expect("write");
+        let sync = [
+            "sync",
+            "--keep-going",
+            "-s",
+            "yaml",
+            "-d",
+            "dir",
+            &file,
+            &to,
+        ];
+        floe.floe(&sync).failed(125, &["no tag", "1 of the"]);
+        assert!(Path::new(&to).join("busybox:1/manifest.json").exists());
+
+        // Nor does a directory that cannot be an image's name.
+        let images = floe.node.path("images");
+        let image = format!("docker://{}", floe.image);
+        for name in ["a B", "ok"] {
+            std::fs::create_dir_all(images.join(name)).expect("create");
+            let place = format!("dir:{}", images.join(name).display());
+            floe.floe(&["copy", "-q", &image, &place]).ok();
+        }
+        let target = format!("{}/from-dir", floe.registry.host());
+        let images = images.display().to_string();
+        let sync = [
+            "sync",
+            "--keep-going",
+            "-s",
+            "dir",
+            "-d",
+            "docker",
+            &images,
+            &target,
+        ];
+        floe.floe(&sync).failed(125, &["a B", "1 of the"]);
+        assert_eq!(floe.tags(&format!("{target}/ok")), ["latest"]);
     });
 }
 

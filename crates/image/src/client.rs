@@ -53,6 +53,7 @@ pub use pull::{Fetched, ImageManifest};
 pub use push::BlobBody;
 pub use retry::Retry;
 pub use upload::BlobContent;
+pub(crate) use warning::warn_of;
 pub use warning::{Warnings, show_warnings};
 
 use endpoint::Scheme;

@@ -127,7 +127,7 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let mut tally = Tally::default();
     let planned = match args.src {
         From::Docker => plan::repository(&remote, &args.source, &source).map(|jobs| vec![Ok(jobs)]),
-        From::Dir => plan::directory(Path::new(&args.source), &source).map(|jobs| vec![Ok(jobs)]),
+        From::Dir => plan::directory(Path::new(&args.source), &source),
         From::Yaml => plan::yaml(&remote, Path::new(&args.source), &source),
     }?;
     let mut jobs = Vec::new();
@@ -139,7 +139,13 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     }
     let count = jobs.len();
     for (number, job) in jobs.iter().enumerate() {
-        let target = args.target(&job.name)?;
+        let target = match args.target(&job.name) {
+            Ok(target) => target,
+            Err(error) => {
+                tally.failed(error, args.keep_going)?;
+                continue;
+            }
+        };
         if args.dry_run {
             println!("Would copy {} to {target}", job.from);
             continue;

@@ -3,8 +3,9 @@
 //!
 //! Must never show a registry's words unfiltered, nor the same ones twice.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt;
+use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use reqwest::header::{HeaderMap, WARNING};
@@ -13,6 +14,8 @@ use reqwest::header::{HeaderMap, WARNING};
 const MAX_WORDS: usize = 300;
 /// The most warnings that a client shows.
 const MAX_WARNINGS: usize = 20;
+/// The most that is said of configuration files.
+const MAX_SAID: usize = 1000;
 
 /// Who is told of warnings: the registry and its words. By default the log is.
 #[derive(Clone)]
@@ -28,9 +31,26 @@ impl Warnings {
 }
 
 static SHOWN_BY: OnceLock<Warnings> = OnceLock::new();
+/// What was said of configuration files.
+static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 
-/// Tells `show` of the warnings that clients of this process get, instead of the log, unless they were
-/// made to tell somebody else. Only the first call counts.
+/// Tells whoever shows warnings, or the log, of a place in a configuration file, once in this process.
+pub(crate) fn warn_of(file: &Path, line: usize, words: &str) {
+    let place = format!("{}:{line}", file.display());
+    let fresh = {
+        let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+        said.len() < MAX_SAID && said.insert(format!("{place}: {words}"))
+    };
+    match SHOWN_BY.get().filter(|_| fresh) {
+        Some(shown_by) => (shown_by.0)(&place, words),
+        None if fresh => tracing::warn!("{place}: {words}"),
+        None => {}
+    }
+}
+
+/// Tells `show` of the warnings that clients of this process get, and of those about registries.conf (its
+/// place in the file instead of a registry), instead of the log, unless clients were made to tell
+/// somebody else. Only the first call counts.
 pub fn show_warnings(show: impl Fn(&str, &str) + Send + Sync + 'static) {
     // A second one would show the same warnings twice.
     let _ = SHOWN_BY.set(Warnings::to(show));

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use toml::de::{DeTable, DeValue};
 
 use super::{Mirror, PullFromMirror, RegistriesFlaw, Registry, ShortNameMode};
+use crate::client::warn_of;
 use crate::error::{Error, Result};
 use crate::reference::{Reference, is_qualified, with_small_host};
 
@@ -78,7 +79,7 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Parsed> {
     };
     let raw: RawFile = toml::from_str(text).map_err(syntax)?;
     for (line, key) in unknown_keys(&DeTable::parse(text).map_err(syntax)?.into_inner(), text) {
-        tracing::warn!("{}:{line}: unknown key {key} is ignored", path.display());
+        warn_of(path, line, &format!("unknown key {key:?} is ignored"));
     }
     raw.check().map_err(|flaw| Error::Registries {
         path: path.to_owned(),

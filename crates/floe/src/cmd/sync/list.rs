@@ -25,11 +25,20 @@ pub(super) struct Registry {
 }
 
 /// Who to be there.
-#[derive(PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub(super) struct Login {
     pub(super) username: String,
     pub(super) password: String,
+}
+
+impl Registry {
+    /// `USER:PASSWORD`; nothing for credentials without either.
+    pub(super) fn creds(&self) -> Option<String> {
+        let login = self.credentials.as_ref()?;
+        let given = !login.username.is_empty() || !login.password.is_empty();
+        given.then(|| format!("{}:{}", login.username, login.password))
+    }
 }
 
 impl std::fmt::Debug for Login {
@@ -46,7 +55,12 @@ pub(super) fn read(file: &Path) -> Result<BTreeMap<String, Registry>, Failure> {
 }
 
 fn parse(text: &str) -> Result<BTreeMap<String, Registry>, String> {
-    serde_saphyr::from_str(text).map_err(|error| error.to_string())
+    let read: BTreeMap<String, Option<Registry>> =
+        serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
+    let all = read.into_iter();
+    Ok(all
+        .map(|(host, registry)| (host, registry.unwrap_or_default()))
+        .collect())
 }
 
 #[cfg(test)]
@@ -101,6 +115,16 @@ quay.example:
             Some(Path::new("/home/john/certs"))
         );
         assert_eq!(all["quay.example"].tls_verify, Some(false));
+    }
+
+    #[test]
+    fn a_registry_may_say_little() {
+        let all =
+            parse("a.example:\n    credentials: {}\n    images: {x: []}\nb.example:\n").unwrap();
+        assert_eq!(all["a.example"].creds(), None);
+        assert_eq!(all["b.example"], Registry::default());
+        let all = parse("a.example: {credentials: {username: me}}").unwrap();
+        assert_eq!(all["a.example"].creds().as_deref(), Some("me:"));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Which images `sync` is to copy: found before the first one moves.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use image::{Digest, Reference};
 use regex::Regex;
@@ -9,6 +9,7 @@ use transfer::Location;
 use super::list::{self, Registry};
 use super::versions::Constraint;
 use crate::Failure;
+use crate::progress::note;
 use crate::remote::{self, Flags, Remote};
 
 /// An image to be copied.
@@ -52,38 +53,67 @@ fn tagged(
     let client = flags.client(remote, repository.domain());
     let credentials = flags.credentials()?;
     let tags = remote::block_on(async { Ok(client.tags(repository, &credentials).await?) })?;
-    let tags = tags.iter().filter(|tag| wanted(tag));
-    tags.map(|tag| Ok(Job::of_registry(repository.with_tag(tag)?, flags)))
-        .collect()
-}
-
-/// Each directory below `dir`, and itself, that holds an image of the `dir` transport.
-pub(super) fn directory(dir: &Path, flags: &Flags) -> Result<Vec<Job>, Failure> {
     let mut jobs = Vec::new();
-    let mut left = vec![dir.to_owned()];
-    while let Some(at) = left.pop() {
-        let failed = |e| Failure::new(format!("read {}: {e}", at.display()));
-        for entry in std::fs::read_dir(&at).map_err(failed)? {
-            let entry = entry.map_err(failed)?;
-            if entry.file_type().map_err(failed)?.is_dir() {
-                left.push(entry.path());
-            } else if entry.file_name() == "manifest.json" {
-                jobs.push(Job {
-                    name: name_of(dir, &at)?,
-                    from: Location::Dir(at.clone()),
-                    flags: flags.clone(),
-                });
-            }
+    for tag in tags.iter().filter(|tag| wanted(tag)) {
+        match repository.with_tag(tag) {
+            Ok(reference) => jobs.push(Job::of_registry(reference, flags)),
+            // Registries of old have some that nobody can ask for.
+            Err(_) => note(&format!(
+                "Warning: {repository}: {tag:?} is no tag and is passed over"
+            )),
         }
     }
-    if jobs.is_empty() {
+    Ok(jobs)
+}
+
+/// Each directory below `dir`, and itself, that holds an image of the `dir` transport; and what could not be
+/// looked at.
+pub(super) fn directory(
+    dir: &Path,
+    flags: &Flags,
+) -> Result<Vec<Result<Vec<Job>, Failure>>, Failure> {
+    let mut jobs = Vec::new();
+    let mut found = Vec::new();
+    let mut left = vec![dir.to_owned()];
+    while let Some(at) = left.pop() {
+        match look_at(&at) {
+            Ok((below, is_image)) => {
+                left.extend(below);
+                if is_image {
+                    jobs.push(Job {
+                        name: name_of(dir, &at)?,
+                        from: Location::Dir(at),
+                        flags: flags.clone(),
+                    });
+                }
+            }
+            Err(error) => found.push(Err(error)),
+        }
+    }
+    if jobs.is_empty() && found.is_empty() {
         return Err(Failure::new(format!(
             "{}: there is no image in it",
             dir.display()
         )));
     }
     jobs.sort_by(|one, other| one.name.cmp(&other.name));
-    Ok(jobs)
+    found.push(Ok(jobs));
+    Ok(found)
+}
+
+/// The directories in one, and whether it holds an image itself.
+fn look_at(dir: &Path) -> Result<(Vec<PathBuf>, bool), Failure> {
+    let failed = |e| Failure::new(format!("read {}: {e}", dir.display()));
+    let (mut below, mut is_image) = (Vec::new(), false);
+    for entry in std::fs::read_dir(dir).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        if entry.file_type().map_err(failed)?.is_dir() {
+            below.push(entry.path());
+        } else {
+            is_image |= entry.file_name() == "manifest.json";
+        }
+    }
+    Ok((below, is_image))
 }
 
 /// What is below the directory that was named, or that one's own name.
@@ -109,9 +139,11 @@ pub(super) fn yaml(
 ) -> Result<Vec<Result<Vec<Job>, Failure>>, Failure> {
     let mut found = Vec::new();
     for (host, registry) in list::read(file)? {
-        let login = registry.credentials.as_ref();
-        let creds = login.map(|login| format!("{}:{}", login.username, login.password));
-        let flags = flags.but(creds, registry.tls_verify, registry.cert_dir.clone());
+        let flags = flags.but(
+            registry.creds(),
+            registry.tls_verify,
+            registry.cert_dir.clone(),
+        );
         found.extend(of_registry(remote, &host, &registry, &flags));
     }
     Ok(found)
@@ -126,22 +158,23 @@ fn of_registry(
     let repository = |name: &str| -> Result<Reference, Failure> {
         Ok(Reference::parse(&format!("{host}/{name}"))?.repository())
     };
-    let listed = registry.images.iter().map(|(name, wanted)| {
-        let repository = repository(name)?;
-        match wanted.as_deref().unwrap_or_default() {
-            [] => tagged(remote, &repository, flags, |_| true),
-            wanted => wanted
-                .iter()
-                .map(|wanted| {
+    let mut found = Vec::new();
+    for (name, wanted) in &registry.images {
+        match (repository(name), wanted.as_deref().unwrap_or_default()) {
+            (Err(error), _) => found.push(Err(error)),
+            (Ok(repository), []) => found.push(tagged(remote, &repository, flags, |_| true)),
+            (Ok(repository), wanted) => {
+                let listed = wanted.iter().map(|wanted| {
                     let reference = match Digest::parse(wanted) {
                         Ok(digest) => repository.with_digest(digest),
                         Err(_) => repository.with_tag(wanted)?,
                     };
-                    Ok(Job::of_registry(reference, flags))
-                })
-                .collect(),
+                    Ok(vec![Job::of_registry(reference, flags)])
+                });
+                found.extend(listed);
+            }
         }
-    });
+    }
     let matched = registry.images_by_tag_regex.iter().map(|(name, pattern)| {
         let pattern = Regex::new(pattern)
             .map_err(|e| Failure::new(format!("{host}/{name}: {pattern:?}: {e}")))?;
@@ -154,5 +187,6 @@ fn of_registry(
             .map_err(|why| Failure::new(format!("{host}/{name}: {wanted:?}: {why}")))?;
         tagged(remote, &repository(name)?, flags, |tag| wanted.admits(tag))
     });
-    listed.chain(matched).chain(versions).collect()
+    found.extend(matched.chain(versions));
+    found
 }
