@@ -141,7 +141,8 @@ impl Failure {
 
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.message)
+        // Errors quote what registries and archives say.
+        f.write_str(&output::lines(&self.message))
     }
 }
 

@@ -1,9 +1,76 @@
-//! How lists look: podman's columns, ages and sizes.
+//! How lists look: podman's columns, ages and sizes; and foreign words on their way to a person.
+//!
+//! Names, labels, commands and errors come from archives and registries: must never let a character of
+//! theirs through that a terminal would obey.
 
+use std::borrow::Cow;
 use std::fmt::Write;
+use std::io::IsTerminal;
+
+/// Characters that a terminal obeys: control characters, and those that turn the direction of writing.
+fn is_obeyed(c: char) -> bool {
+    c.is_control()
+        || matches!(
+            c,
+            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}' | '\u{2029}'
+        )
+        || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+fn escaped(text: &str, kept: &[char]) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match is_obeyed(c) && !kept.contains(&c) {
+            true => out.extend(c.escape_default()),
+            false => out.push(c),
+        }
+    }
+    out
+}
+
+/// Foreign words as one line. A tab becomes a blank.
+pub(crate) fn shown(text: &str) -> Cow<'_, str> {
+    match text.contains(is_obeyed) {
+        true => Cow::Owned(escaped(&text.replace('\t', " "), &[])),
+        false => Cow::Borrowed(text),
+    }
+}
+
+/// Foreign words of several lines. Those after the first are indented, so that none passes for floe's own.
+pub(crate) fn lines(text: &str) -> Cow<'_, str> {
+    match text.contains(is_obeyed) {
+        true => Cow::Owned(escaped(text, &['\n', '\t']).replace('\n', "\n  ")),
+        false => Cow::Borrowed(text),
+    }
+}
+
+/// A value that was asked for by itself: on a terminal as [`lines`], and for programs as it is.
+pub(crate) fn value(text: &str) -> Cow<'_, str> {
+    match std::io::stdout().is_terminal() && text.contains(is_obeyed) {
+        true => Cow::Owned(escaped(text, &['\n', '\t'])),
+        false => Cow::Borrowed(text),
+    }
+}
+
+/// The same JSON, with escapes for what JSON itself lets through.
+pub(crate) fn json(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match is_obeyed(c) && !c.is_ascii_whitespace() {
+            // All of them are in Unicode's first plane, and inside of strings.
+            true => {
+                let _ = write!(out, "\\u{:04x}", u32::from(c));
+            }
+            false => out.push(c),
+        }
+    }
+    out
+}
 
 /// Columns padded to their widest cell, three spaces between, as podman prints them.
 pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
+    let rows = rows.iter().map(|row| row.iter().map(|cell| shown(cell)));
+    let rows: Vec<Vec<_>> = rows.map(Iterator::collect).collect();
     let width = |column: usize| {
         let cells = rows
             .iter()
@@ -13,8 +80,8 @@ pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     };
     let widths: Vec<usize> = (0..header.len()).map(width).collect();
     let mut out = String::new();
-    let header: Vec<String> = header.iter().map(|title| (*title).to_owned()).collect();
-    for row in std::iter::once(&header).chain(rows) {
+    let header: Vec<_> = header.iter().copied().map(Cow::Borrowed).collect();
+    for row in std::iter::once(&header).chain(&rows) {
         let mut line = String::new();
         for (cell, width) in row.iter().zip(&widths) {
             let _ = write!(line, "{cell:<width$}  ");
@@ -92,6 +159,29 @@ mod tests {
             vec!["cccc".into(), String::new()],
         ];
         assert_eq!(table(&["X", "Y"], &rows), "X     Y\na     bbb\ncccc\n");
+    }
+
+    #[test]
+    fn what_a_terminal_would_obey_is_shown_and_not_sent() {
+        let hostile = "a\u{1b}[31m\u{9b}2J\r\nError: x\t\u{202e}\u{7f}";
+        assert_eq!(
+            shown(hostile),
+            "a\\u{1b}[31m\\u{9b}2J\\r\\nError: x \\u{202e}\\u{7f}"
+        );
+        assert_eq!(
+            lines(hostile),
+            "a\\u{1b}[31m\\u{9b}2J\\r\n  Error: x\t\\u{202e}\\u{7f}"
+        );
+        assert_eq!(shown("é 漢字 ok"), "é 漢字 ok");
+        let rows = vec![vec!["\u{1b}]0;x\u{7}".to_owned()]];
+        assert_eq!(table(&["X"], &rows), "X\n\\u{1b}]0;x\\u{7}\n");
+        let value = serde_json::json!({ "a": hostile });
+        let text = json(&serde_json::to_string_pretty(&value).unwrap());
+        assert!(!text.contains(|c| is_obeyed(c) && c != '\n'), "{text}");
+        assert_eq!(
+            serde_json::from_str::<serde_json::Value>(&text).unwrap(),
+            value
+        );
     }
 
     #[test]

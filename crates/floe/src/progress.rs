@@ -55,6 +55,7 @@ static BARS: OnceLock<MultiProgress> = OnceLock::new();
 
 /// Prints a line on standard error, beside bars if there are any.
 pub(crate) fn note(line: &str) {
+    let line = output::shown(line);
     match BARS.get() {
         Some(bars) => bars.suspend(|| eprintln!("{line}")),
         None => eprintln!("{line}"),
@@ -99,9 +100,10 @@ impl Progress {
 
     /// A line that stays.
     fn line(&self, line: &str) {
+        let line = output::shown(line);
         match (&self.bars, self.stream) {
             // Nobody can be told of a terminal that has gone away.
-            (Some(bars), _) => drop(bars.println(line)),
+            (Some(bars), _) => drop(bars.println(&line)),
             (None, Stream::Out) => println!("{line}"),
             (None, Stream::Err) => eprintln!("{line}"),
         }

@@ -9,8 +9,8 @@ use image::{AuthFiles, Client, ClientConfig, Credentials, Policy};
 use store::Store;
 use transfer::{Access, Location};
 
-use crate::Failure;
 use crate::cli::Global;
+use crate::{Failure, output};
 
 /// Flags of the only side.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -277,6 +277,6 @@ pub(crate) fn print_json(value: &impl serde::Serialize) -> Result<ExitCode, Fail
     value
         .serialize(&mut writer)
         .map_err(|e| Failure::new(format!("write JSON: {e}")))?;
-    println!("{}", String::from_utf8_lossy(&out));
+    println!("{}", output::json(&String::from_utf8_lossy(&out)));
     Ok(ExitCode::SUCCESS)
 }

@@ -6,7 +6,7 @@
 
 use serde_json::Value;
 
-use crate::Failure;
+use crate::{Failure, output};
 
 /// The text that the template makes of a value.
 pub(crate) fn render(template: &str, value: &Value) -> Result<String, Failure> {
@@ -111,7 +111,7 @@ fn block(
             ["if", path] => condition(tokens, at, value, (path, live), out)?,
             expression => {
                 if live {
-                    out.push_str(&evaluate(expression, value)?);
+                    out.push_str(&output::value(&evaluate(expression, value)?));
                 }
                 *at += 1;
             }

@@ -55,7 +55,10 @@ pub(crate) fn run(engine: &Engine, args: &Args) -> Result<ExitCode, Failure> {
     match args.format.as_deref() {
         Some("json") => {
             let list: Vec<_> = steps.iter().map(Step::json).collect();
-            println!("{}", serde_json::Value::from(list));
+            println!(
+                "{}",
+                output::json(&serde_json::Value::from(list).to_string())
+            );
         }
         Some(format) if format.starts_with("table") => {
             return Err(Failure::new(

@@ -36,7 +36,7 @@ pub(crate) fn run(engine: &Engine, args: &Args) -> Result<ExitCode, Failure> {
         let list: Vec<_> = images.iter().map(json).collect();
         println!(
             "{}",
-            serde_json::to_string_pretty(&list).unwrap_or_default()
+            output::json(&serde_json::to_string_pretty(&list).unwrap_or_default())
         );
     } else {
         print!("{}", table(&images, args));

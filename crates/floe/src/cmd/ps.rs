@@ -54,7 +54,7 @@ pub(crate) fn run(engine: &Engine, args: &Args) -> Result<ExitCode, Failure> {
             .collect();
         println!(
             "{}",
-            serde_json::to_string_pretty(&list).unwrap_or_default()
+            output::json(&serde_json::to_string_pretty(&list).unwrap_or_default())
         );
     } else {
         print!("{}", table(&containers, &pods, args));

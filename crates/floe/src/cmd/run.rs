@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use engine::{ContainerState, Engine};
 
-use crate::{Failure, attach, names, progress, terminal};
+use crate::{Failure, attach, names, output, progress, terminal};
 
 /// Options of `floe run`.
 #[derive(Debug, clap::Args)]
@@ -170,7 +170,9 @@ impl Drop for Made<'_> {
             return;
         }
         if let Err(error) = self.engine.remove_pod(&self.pod) {
-            eprintln!("Warning: could not remove pod {}: {error}", self.pod);
+            let words = error.to_string();
+            let words = output::lines(&words);
+            eprintln!("Warning: could not remove pod {}: {words}", self.pod);
         }
     }
 }

@@ -10,10 +10,10 @@ use transfer::{ArchiveWriter, Format, Location, Options, Source, Target};
 
 use super::copy::flags::format;
 use super::sign::SignFlags;
-use crate::Failure;
 use crate::cli::Global;
 use crate::progress::watch;
 use crate::remote::{self, Flags, PolicyFlags, Remote};
+use crate::{Failure, output};
 
 /// Options of `floe push`.
 #[derive(Debug, clap::Args)]
@@ -233,7 +233,7 @@ pub(crate) fn load(global: &Global, engine: &Engine, args: &LoadArgs) -> Result<
         loaded.extend(content.names);
     }
     for name in loaded {
-        println!("Loaded image: {name}");
+        println!("Loaded image: {}", output::shown(&name));
     }
     Ok(ExitCode::SUCCESS)
 }

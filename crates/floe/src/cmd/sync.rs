@@ -10,10 +10,10 @@ use clap::ValueEnum;
 use transfer::{Location, Options};
 
 use super::copy::flags::{self, Shape, Sides};
-use crate::Failure;
 use crate::cli::Global;
 use crate::progress::watch;
 use crate::remote::Remote;
+use crate::{Failure, output};
 
 mod list;
 mod plan;
@@ -147,14 +147,16 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
             }
         };
         if args.dry_run {
-            println!("Would copy {} to {target}", job.from);
+            let line = format!("Would copy {} to {target}", job.from);
+            println!("{}", output::shown(&line));
             continue;
         }
-        println!(
+        let line = format!(
             "Copying image {}/{count}: {} to {target}",
             number + 1,
             job.from
         );
+        println!("{}", output::shown(&line));
         match copy(&remote, args, &options, job, &target) {
             Ok(()) => tally.copied += 1,
             Err(error) => tally.failed(error, args.keep_going)?,

@@ -6,7 +6,7 @@ use clap::Subcommand;
 use engine::Engine;
 use store::{Check, Finding, Outcome, Report};
 
-use crate::Failure;
+use crate::{Failure, output};
 
 /// The exit code for a store that is whole, with something left over in it.
 const LEFTOVERS: u8 = 3;
@@ -65,7 +65,8 @@ fn show(finding: &Finding) {
         Outcome::Repaired(how) => format!(" - {how}"),
         Outcome::Kept(why) => format!(" - not repaired: {why}"),
     };
-    println!("{}: {}{outcome}", finding.subject, finding.flaw);
+    let line = format!("{}: {}{outcome}", finding.subject, finding.flaw);
+    println!("{}", output::lines(&line));
 }
 
 fn summary(report: &Report, quick: bool) -> String {
