@@ -60,6 +60,7 @@ fn put(store: &Store, lease: &Lease, layers: Vec<Descriptor>, number: usize) -> 
         manifest: Document::new(MediaType::OciManifest, manifest),
         config,
         index: None,
+        inner: Vec::new(),
         names: vec![format!("localhost/fill/{number}:1")],
         signatures: Vec::new(),
     };

@@ -4,7 +4,8 @@
 //! The bytes of a manifest are kept whenever nothing in it must change. Must never name an image at
 //! the target before all of it is there, and never pass on a byte that was not checked.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::stream;
 use futures_util::{FutureExt, StreamExt};
@@ -105,18 +106,19 @@ pub async fn copy(
         options,
         watch,
         signatures,
+        done: Mutex::default(),
     };
     let top = source.manifest(None).await?;
-    let mut chosen_from = None;
+    let mut chosen_from = Vec::new();
     let (top, manifest) = match (top.parse()?, &options.instances) {
         (AnyManifest::Manifest(manifest), _) => {
             let (top, manifest) = copy.image(top, manifest, Place::Top).await?;
             (top, Some(manifest))
         }
         (AnyManifest::Index(index), Instances::One(platform)) => {
-            let (document, manifest) = choose(source, index, platform).await?;
+            let (document, manifest, indexes) = choose(source, top, index, platform).await?;
             let (written, manifest) = copy.image(document, manifest, Place::Chosen).await?;
-            chosen_from = Some(top);
+            chosen_from = indexes;
             (written, Some(manifest))
         }
         (AnyManifest::Index(index), which) => {
@@ -131,24 +133,27 @@ pub async fn copy(
         }
     };
     watch(Event::Manifest);
-    target
-        .commit(&top, manifest.as_ref(), chosen_from.as_ref())
-        .await?;
+    target.commit(&top, manifest.as_ref(), &chosen_from).await?;
     Ok(top)
 }
 
-/// The image of an index for a platform.
+/// The image of an index for a platform, and the indexes that lead to it, outermost first.
 async fn choose(
     source: &Source,
+    top: Document,
     index: Index,
     platform: &Platform,
-) -> Result<(Document, Manifest)> {
+) -> Result<(Document, Manifest, Vec<Document>)> {
     let mut chosen = index.choose(platform)?.clone();
+    let mut indexes = vec![top];
     for _ in 0..=MAX_NESTING {
         let document = source.manifest(Some(&chosen.digest)).await?;
         match document.parse()? {
-            AnyManifest::Manifest(manifest) => return Ok((document, manifest)),
-            AnyManifest::Index(index) => chosen = index.choose(platform)?.clone(),
+            AnyManifest::Manifest(manifest) => return Ok((document, manifest, indexes)),
+            AnyManifest::Index(index) => {
+                chosen = index.choose(platform)?.clone();
+                indexes.push(document);
+            }
         }
     }
     Err(nested(MAX_NESTING))
@@ -165,6 +170,8 @@ struct Copy<'a> {
     options: &'a Options,
     watch: &'a Watch,
     signatures: Signatures<'a>,
+    /// What became of the entries of indexes.
+    done: Mutex<HashMap<Digest, Descriptor>>,
 }
 
 /// What a manifest is at the source and becomes at the target.
@@ -226,20 +233,16 @@ impl Copy<'_> {
         let mut changed = format != Format::of(&top.media_type);
         let count = index.manifests.len();
         for (number, entry) in index.manifests.iter_mut().enumerate().filter(|_| whole) {
-            (self.watch)(Event::Instance(&entry.digest, number + 1, count));
-            let document = self.source.manifest(Some(&entry.digest)).await?;
-            let copied = match document.parse()? {
-                AnyManifest::Manifest(manifest) => {
-                    self.image(document, manifest, Place::Within).await?.0
-                }
-                AnyManifest::Index(inner) => {
-                    Box::pin(self.index(document, inner, whole, depth + 1)).await?
+            let copied = match self.known(&entry.digest) {
+                Some(copied) => copied,
+                None => {
+                    (self.watch)(Event::Instance(&entry.digest, number + 1, count));
+                    self.entry(&entry.digest, depth).await?
                 }
             };
-            self.target.put_manifest(&copied).await?;
             changed |= copied.digest != entry.digest;
             entry.digest = copied.digest;
-            entry.size = copied.bytes.len() as u64;
+            entry.size = copied.size;
             entry.media_type = copied.media_type;
         }
         let written = match changed {
@@ -253,6 +256,30 @@ impl Copy<'_> {
         };
         self.signatures.put(&written, is_top, kept).await?;
         Ok(written)
+    }
+
+    /// Copies what an entry of an index points at, once: an index, and one within it, may name the same
+    /// image as often as they like.
+    async fn entry(&self, digest: &Digest, depth: usize) -> Result<Descriptor> {
+        let document = self.source.manifest(Some(digest)).await?;
+        let copied = match document.parse()? {
+            AnyManifest::Manifest(manifest) => {
+                self.image(document, manifest, Place::Within).await?.0
+            }
+            AnyManifest::Index(inner) => {
+                Box::pin(self.index(document, inner, true, depth + 1)).await?
+            }
+        };
+        self.target.put_manifest(&copied).await?;
+        let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
+        done.insert(digest.clone(), copied.descriptor());
+        Ok(copied.descriptor())
+    }
+
+    /// What has become of an entry that was copied before.
+    fn known(&self, digest: &Digest) -> Option<Descriptor> {
+        let done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
+        done.get(digest).cloned()
     }
 
     fn may_change(&self, why: &str, signed: bool) -> Result<()> {

@@ -62,6 +62,7 @@ pub fn import(store: &Store, file: &Path, import: Import) -> Result<ImageRecord>
         manifest: json(MediaType::OciManifest, &manifest)?,
         config,
         index: None,
+        inner: Vec::new(),
         names: import.names,
         signatures: Vec::new(),
     };

@@ -161,27 +161,22 @@ impl StoredTarget {
         blocking(move || Ok(store.add_layer(&lease, &layer, &diff_id, reader)?)).await
     }
 
-    /// Keeps the index that the manifest was chosen from as well, as a pull does: containers may be
-    /// pinned to its digest.
+    /// Keeps the indexes that the manifest was chosen from as well, as a pull does: containers may be
+    /// pinned to their digest.
     pub(crate) async fn commit(
         self,
         top: &Document,
         manifest: &Manifest,
-        chosen_from: Option<&Document>,
+        chosen_from: &[Document],
     ) -> Result<()> {
-        let index = match chosen_from {
-            Some(index) if lists(index, &top.digest)? => Some(index),
-            _ => None,
+        let indexes = match chosen_from.last() {
+            Some(last) if lists(last, &top.digest)? => chosen_from,
+            _ => &[],
         };
         let stored = |document: &Document| store::Document {
             descriptor: document.descriptor(),
             bytes: document.bytes.to_vec(),
         };
-        let mut names: Vec<String> = self.name.iter().map(Reference::to_string).collect();
-        names.extend(self.name.iter().zip(index).map(|(name, index)| {
-            let digest = index.digest.clone();
-            name.without_tag().with_digest(digest).to_string()
-        }));
         let new = NewImage {
             manifest: stored(top),
             config: store::Document {
@@ -191,8 +186,9 @@ impl StoredTarget {
                     .into_inner()
                     .unwrap_or_else(PoisonError::into_inner),
             },
-            index: index.map(stored),
-            names,
+            index: indexes.first().map(stored),
+            inner: indexes.iter().skip(1).map(stored).collect(),
+            names: self.name.iter().map(Reference::to_string).collect(),
             signatures: std::mem::take(&mut *lock(&self.signatures)),
         };
         let (store, lease) = (self.store, self.lease);
@@ -200,8 +196,7 @@ impl StoredTarget {
     }
 }
 
-/// Whether an index itself points at a manifest: not where an index is in between, nor where the manifest
-/// was changed on its way.
+/// Whether an index points at a manifest: not where that was changed on its way.
 fn lists(index: &Document, manifest: &Digest) -> Result<bool> {
     match index.parse()? {
         AnyManifest::Index(index) => Ok(index

@@ -216,12 +216,12 @@ impl Target {
     }
 
     /// Names the image: `top` is its manifest (then also given read) or index. floe's store also keeps
-    /// the index that a manifest was `chosen_from`.
+    /// the indexes that a manifest was `chosen_from`, outermost first.
     pub(crate) async fn commit(
         self,
         top: &Document,
         manifest: Option<&Manifest>,
-        chosen_from: Option<&Document>,
+        chosen_from: &[Document],
     ) -> Result<()> {
         let single =
             || manifest.ok_or_else(|| Error::place(&self.location, "it cannot hold an index"));

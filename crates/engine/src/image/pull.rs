@@ -229,6 +229,7 @@ impl Pull {
                 bytes: config.to_vec(),
             },
             index: chosen.index.as_ref().map(document),
+            inner: chosen.inner.iter().map(document).collect(),
             names: pull.names(&chosen),
             signatures,
         };

@@ -57,6 +57,8 @@ impl Fetched {
 pub struct ImageManifest {
     /// What the reference named, when that was an index.
     pub index: Option<Fetched>,
+    /// Indexes between that one and the manifest, outermost first.
+    pub inner: Vec<Fetched>,
     /// The manifest of the image.
     pub fetched: Fetched,
     /// The same, read.
@@ -143,13 +145,14 @@ impl Client {
 impl Inner {
     async fn image_at(&self, mut repo: Repo, platform: &Platform) -> Result<ImageManifest> {
         let mut fetched = self.manifest_at(&repo).await?;
-        let mut index = None;
+        let (mut index, mut inner) = (None, Vec::new());
         for _ in 0..=MAX_NESTING {
             let chosen = match &fetched.parsed {
                 AnyManifest::Manifest(manifest) => {
                     let manifest = manifest.clone();
                     return Ok(ImageManifest {
                         index,
+                        inner,
                         fetched,
                         manifest,
                     });
@@ -171,7 +174,10 @@ impl Inner {
                 };
                 return Err(Error::Manifest { reason });
             }
-            index.get_or_insert(fetched);
+            match index {
+                None => index = Some(fetched),
+                Some(_) => inner.push(fetched),
+            }
             fetched = next;
         }
         Err(Error::Manifest {

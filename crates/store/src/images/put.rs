@@ -41,6 +41,8 @@ pub struct NewImage {
     pub config: Document,
     /// The index that the manifest was chosen from.
     pub index: Option<Document>,
+    /// Indexes between that one and the manifest, outermost first.
+    pub inner: Vec<Document>,
     /// References with a tag, or with the digest of the manifest or the index. A name that another
     /// image has moves to this one.
     pub names: Vec<String>,
@@ -52,7 +54,12 @@ impl NewImage {
     fn documents(&self) -> impl Iterator<Item = &Document> {
         [&self.config, &self.manifest]
             .into_iter()
-            .chain(&self.index)
+            .chain(self.indexes())
+    }
+
+    /// All of them, outermost first: each lists the next, and the last the manifest.
+    fn indexes(&self) -> impl Iterator<Item = &Document> {
+        self.index.iter().chain(&self.inner)
     }
 }
 
@@ -155,9 +162,11 @@ impl<'a> Checked<'a> {
         if layers != diff_ids {
             return mismatch(ImageFlaw::Layers { layers, diff_ids });
         }
-        if let Some(document) = &new.index {
+        let below = new.indexes().skip(1).chain([&new.manifest]);
+        for (document, next) in new.indexes().zip(below) {
+            let next = &next.descriptor.digest;
             let listed = matches!(parse(document)?, AnyManifest::Index(index)
-                if index.manifests.iter().any(|entry| entry.digest == *digest));
+                if index.manifests.iter().any(|entry| entry.digest == *next));
             if !listed {
                 return mismatch(ImageFlaw::NotInIndex {
                     index: document.descriptor.digest.clone(),
@@ -256,7 +265,7 @@ impl<'a> Checked<'a> {
         )
         .map_err(Error::db("record a manifest"))?;
         let layers = self.manifest.layers.iter().map(|layer| &layer.digest);
-        let index = self.new.index.iter().map(|index| &index.descriptor.digest);
+        let index = self.new.indexes().map(|index| &index.descriptor.digest);
         let documents = [&descriptor.digest, &self.manifest.config.digest];
         for blob in layers.chain(index).chain(documents) {
             tx.execute(

@@ -158,6 +158,7 @@ pub fn describe(layers: &[Layer], names: &[&str], salt: &str) -> NewImage {
         ),
         config,
         index: None,
+        inner: Vec::new(),
         names: names.iter().map(|name| (*name).to_owned()).collect(),
         signatures: Vec::new(),
     }
