@@ -222,6 +222,7 @@ impl Error {
             Self::Busy { .. } => Kind::ResourceExhausted,
             Self::Supervisor { source, .. } => supervisor_kind(source),
             Self::Pull { source, .. } => image_kind(source),
+            Self::Network { source, .. } => network_kind(source),
             // Where one is away, the image may be there.
             Self::PullShort { failures, .. } => {
                 let last = failures.last().map_or(Kind::NotFound, Error::kind);
@@ -240,7 +241,6 @@ impl Error {
             | Self::Io { .. }
             | Self::Record { .. }
             | Self::Config { .. }
-            | Self::Network { .. }
             | Self::Cgroup { .. }
             | Self::Store(_) => Kind::Internal,
         }
@@ -308,6 +308,20 @@ impl Error {
             path,
             source,
         }
+    }
+}
+
+fn network_kind(error: &network::Error) -> Kind {
+    use network::Error as E;
+    match error {
+        _ if error.is_request() => Kind::InvalidArgument,
+        E::PortTaken { .. } => Kind::FailedPrecondition,
+        E::Exhausted { .. } => Kind::ResourceExhausted,
+        E::File { source, .. } if source.raw_os_error() == Some(libc::ENOSPC) => {
+            Kind::ResourceExhausted
+        }
+        E::NotReady(_) => Kind::Unavailable,
+        _ => Kind::Internal,
     }
 }
 

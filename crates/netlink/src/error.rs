@@ -50,6 +50,11 @@ impl Error {
             Error::Socket { .. } | Error::Answer { .. } => None,
         }
     }
+
+    /// Whether the socket's queue had no room for an answer (ENOBUFS).
+    pub(crate) fn is_overflow(&self) -> bool {
+        matches!(self, Error::Socket { source, .. } if source.raw_os_error() == Some(libc::ENOBUFS))
+    }
 }
 
 /// The kernel's explanation in brackets, or nothing.

@@ -1,7 +1,10 @@
 //! Building netlink messages, and the request that carries one together with the words for its
 //! error. netlink(7): nlmsghdr, attributes with native byte order unless said otherwise.
 
+use std::io;
 use std::net::IpAddr;
+
+use crate::Error;
 
 /// Length of `struct nlmsghdr`.
 pub(crate) const HEADER: usize = 16;
@@ -15,9 +18,11 @@ const F_APPEND: u16 = 0x800;
 const NESTED: u16 = 0x8000;
 
 /// One netlink message under construction.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Message {
     bytes: Vec<u8>,
+    /// An attribute did not fit into the 64 KiB that one can have.
+    too_long: bool,
 }
 
 impl Message {
@@ -27,7 +32,10 @@ impl Message {
         bytes.extend_from_slice(&kind.to_ne_bytes());
         bytes.extend_from_slice(&(flags | F_REQUEST).to_ne_bytes());
         bytes.extend_from_slice(&[0; 8]);
-        Message { bytes }
+        Message {
+            bytes,
+            too_long: false,
+        }
     }
 
     /// Changes something that exists, or asks for one object; acknowledged.
@@ -74,7 +82,7 @@ impl Message {
 
     /// An attribute.
     pub fn bytes(&mut self, kind: u16, value: &[u8]) -> &mut Self {
-        let length = u16::try_from(4 + value.len()).unwrap_or(u16::MAX);
+        let length = self.length(4 + value.len());
         self.bytes.extend_from_slice(&length.to_ne_bytes());
         self.bytes.extend_from_slice(&kind.to_ne_bytes());
         self.bytes.extend_from_slice(value);
@@ -119,7 +127,7 @@ impl Message {
         self.bytes.extend_from_slice(&[0; 2]);
         self.bytes.extend_from_slice(&(kind | NESTED).to_ne_bytes());
         fill(self);
-        let length = u16::try_from(self.bytes.len() - start).unwrap_or(u16::MAX);
+        let length = self.length(self.bytes.len() - start);
         self.bytes[start..start + 2].copy_from_slice(&length.to_ne_bytes());
         self
     }
@@ -129,6 +137,19 @@ impl Message {
         self.bytes.extend_from_slice(bytes);
         self.pad();
         self
+    }
+
+    /// An attribute's length as it is written; one that is too long makes the message unusable.
+    fn length(&mut self, length: usize) -> u16 {
+        u16::try_from(length).unwrap_or_else(|_| {
+            self.too_long = true;
+            u16::MAX
+        })
+    }
+
+    /// Whether an attribute was longer than one can be.
+    pub(crate) fn is_too_long(&self) -> bool {
+        self.too_long
     }
 
     fn pad(&mut self) {
@@ -150,7 +171,7 @@ impl Message {
 }
 
 /// A message with the words for its error.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Request {
     pub(crate) message: Message,
     pub(crate) operation: &'static str,
@@ -166,6 +187,25 @@ impl Request {
             operation,
             object: object.into(),
             accepted: None,
+        }
+    }
+
+    /// The kernel's refusal of this request.
+    pub(crate) fn refused(&self, source: io::Error, detail: Option<String>) -> Error {
+        Error::Refused {
+            operation: self.operation,
+            object: self.object.clone(),
+            source,
+            detail,
+        }
+    }
+
+    /// An answer to this request that cannot be used.
+    pub(crate) fn unanswered(&self, what: &'static str) -> Error {
+        Error::Answer {
+            operation: self.operation,
+            object: self.object.clone(),
+            what,
         }
     }
 
@@ -198,5 +238,16 @@ mod tests {
         let inner = Attributes::nested(read.get(18).unwrap());
         assert_eq!(inner.get(1), Some(&7u32.to_ne_bytes()[..]));
         assert_eq!(inner.get(2), Some(&[9u8][..]));
+    }
+
+    #[test]
+    fn an_attribute_above_64_kib_is_never_cut_in_silence() {
+        let mut message = Message::create(16);
+        message.bytes(1, &[0; 65_531]);
+        assert!(!message.is_too_long());
+        message.nest(2, |inner| {
+            inner.bytes(1, &[0; 65_528]);
+        });
+        assert!(message.is_too_long());
     }
 }

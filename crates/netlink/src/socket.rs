@@ -1,24 +1,35 @@
-//! The netlink socket: sends a batch in one system call, matches acknowledgements to requests, and
-//! turns the kernel's refusals into errors that name the object.
+//! The netlink socket: sends requests, matches acknowledgements to them, and turns the kernel's
+//! refusals into errors that name the object. netlink(7).
+//!
+//! A list that changed while it was read (NLM_F_DUMP_INTR) and an answer that found no room (ENOBUFS)
+//! are asked for again, for a limited time. Must never take a message that is not the kernel's.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, netlink as protocol, recv, send};
+use rustix::net::{RecvFlags, SendFlags, netlink as protocol, recv, send, sockopt};
 
-use crate::attribute::{Attributes, text_of};
-use crate::message::{HEADER, Request};
+use crate::message::Request;
+use crate::part::{F_DUMP_INTR, F_MULTI, NLMSG_DONE, NLMSG_ERROR, Parts};
 use crate::{Error, Result, sys};
-
-const NLMSG_ERROR: u16 = 2;
-const NLMSG_DONE: u16 = 3;
-/// The acknowledgement carries extended error attributes.
-const F_ACK_TLVS: u16 = 0x200;
-const NLMSGERR_ATTR_MSG: u16 = 1;
 
 /// Kernel parts are at most this big (and dumps are cut to the size offered).
 const RECEIVE: usize = 32 << 10;
+
+/// Requests that do not depend on each other go out in datagrams of about this many bytes, and of at
+/// most this many requests: their acknowledgements have to fit into the queue.
+const DATAGRAM: usize = 64 << 10;
+const REQUESTS: usize = 128;
+
+/// What the kernel counts besides the message itself.
+const OVERHEAD: usize = 1 << 10;
+
+/// How long a list is asked for again before that is given up.
+const LIMIT: Duration = Duration::from_secs(10);
+/// Longest pause between two attempts.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// A netlink socket of one protocol, bound for life to the namespace it was opened in.
 #[derive(Debug)]
@@ -34,21 +45,32 @@ impl AsFd for Socket {
     }
 }
 
-/// What is remembered of a sent request until it is answered.
+/// Requests that go out together, and what is remembered of each until it is answered.
+#[derive(Default)]
+struct Letter {
+    wire: Vec<u8>,
+    /// The number of the first; the others follow it.
+    first: u32,
+    pending: Vec<Pending>,
+}
+
 struct Pending {
-    sequence: u32,
     operation: &'static str,
     object: String,
     accepted: Option<i32>,
     answered: bool,
 }
 
+/// How a list was read.
+enum Listed<T> {
+    Whole(Vec<T>),
+    /// Not all of it can be relied on, for this reason.
+    Cut(&'static str),
+}
+
 impl Socket {
     fn new(opened: io::Result<OwnedFd>) -> Result<Socket> {
-        let fd = opened.map_err(|source| Error::Socket {
-            operation: "open",
-            source,
-        })?;
+        let fd = opened.map_err(failed("open"))?;
         Ok(Socket {
             fd,
             sequence: 0,
@@ -66,27 +88,35 @@ impl Socket {
         Self::new(sys::open(Some(protocol::NETFILTER)))
     }
 
-    /// Sends all requests at once and waits for every acknowledgement. The kernel goes on after a
-    /// refusal; the first one is returned.
+    /// Sends requests that do not depend on being sent at once, however many, and waits for every
+    /// acknowledgement. The kernel goes on after a refusal; the first one is returned.
     pub fn send(&mut self, requests: Vec<Request>) -> Result<()> {
-        if requests.is_empty() {
-            return Ok(());
+        let mut refused = Ok(());
+        let mut requests = requests.into_iter().peekable();
+        while requests.peek().is_some() {
+            let mut letter = Letter::default();
+            while letter.pending.len() < REQUESTS && letter.wire.len() < DATAGRAM {
+                let Some(request) = requests.next() else {
+                    break;
+                };
+                self.enclose(request, &mut letter)?;
+            }
+            match self.post(letter) {
+                Err(error @ Error::Refused { .. }) => refused = refused.and(Err(error)),
+                other => other?,
+            }
         }
-        let mut wire = Vec::with_capacity(256 * requests.len());
-        let mut pending = Vec::with_capacity(requests.len());
+        refused
+    }
+
+    /// Sends requests that the kernel has to see as one: the batch of an nftables transaction.
+    pub fn send_whole(&mut self, requests: Vec<Request>) -> Result<()> {
+        let mut letter = Letter::default();
         for request in requests {
-            self.sequence = self.sequence.wrapping_add(1);
-            pending.push(Pending {
-                sequence: self.sequence,
-                operation: request.operation,
-                object: request.object,
-                accepted: request.accepted,
-                answered: !request.message.is_acknowledged(),
-            });
-            request.message.write(self.sequence, &mut wire);
+            self.enclose(request, &mut letter)?;
         }
-        self.transmit(&wire)?;
-        self.collect(pending)
+        self.make_room(letter.wire.len())?;
+        self.post(letter)
     }
 
     /// Sends one request.
@@ -95,105 +125,198 @@ impl Socket {
     }
 
     /// Asks for one object and hands its payload (fixed header and attributes) to `read`.
-    pub fn get<T>(&mut self, request: Request, read: impl FnOnce(&[u8]) -> Option<T>) -> Result<T> {
-        let mut read = Some(read);
-        let (operation, object) = (request.operation, request.object.clone());
-        let mut found = None;
-        self.exchange(request, |payload| {
-            if let Some(read) = read.take() {
-                found = read(payload);
-            }
-        })?;
-        found.ok_or(Error::Answer {
-            operation,
-            object,
-            what: "a field is missing",
-        })
+    pub fn get<T>(
+        &mut self,
+        request: Request,
+        mut read: impl FnMut(&[u8]) -> Option<T>,
+    ) -> Result<T> {
+        let found = self.ask(&request, &mut read)?;
+        let missing = || request.unanswered("a field is missing");
+        found.into_iter().next().ok_or_else(missing)
     }
 
-    /// Asks for all objects of a kind and hands each one's payload to `each`.
-    pub fn dump(&mut self, request: Request, mut each: impl FnMut(&[u8])) -> Result<()> {
-        self.exchange(request, |payload| each(payload))
+    /// Asks for all objects of a kind, and returns what `read` makes of each one's payload. It may be
+    /// called more than once for an object, when the list changes while it is read.
+    pub fn dump<T>(
+        &mut self,
+        request: Request,
+        mut read: impl FnMut(&[u8]) -> Option<T>,
+    ) -> Result<Vec<T>> {
+        self.ask(&request, &mut read)
+    }
+
+    /// Asks until there is an answer that can be relied on.
+    fn ask<T>(
+        &mut self,
+        request: &Request,
+        read: &mut dyn FnMut(&[u8]) -> Option<T>,
+    ) -> Result<Vec<T>> {
+        let until = Instant::now() + LIMIT;
+        let mut pause = Duration::from_millis(1);
+        loop {
+            let why = match self.exchange(request, read, until)? {
+                Listed::Whole(found) => return Ok(found),
+                Listed::Cut(why) => why,
+            };
+            if Instant::now() >= until {
+                return Err(request.unanswered(why));
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(PAUSE);
+            self.drain(request, until)?;
+        }
     }
 
     /// Sends a request whose answer is objects: one, or several and an end mark.
-    fn exchange(&mut self, request: Request, mut each: impl FnMut(&[u8])) -> Result<()> {
-        self.sequence = self.sequence.wrapping_add(1);
-        let sequence = self.sequence;
-        let (operation, object) = (request.operation, request.object);
-        let mut wire = Vec::with_capacity(256);
-        request.message.write(sequence, &mut wire);
-        self.transmit(&wire)?;
+    fn exchange<T>(
+        &mut self,
+        request: &Request,
+        read: &mut dyn FnMut(&[u8]) -> Option<T>,
+        until: Instant,
+    ) -> Result<Listed<T>> {
+        let mut letter = Letter::default();
+        self.enclose(request.clone(), &mut letter)?;
+        self.transmit(&letter.wire)?;
+        let mut found = Vec::new();
+        let mut interrupted = false;
         loop {
-            let Some(length) = self.receive()? else {
-                return Err(Error::Answer {
-                    operation,
-                    object,
-                    what: "there is none",
-                });
+            let length = match self.receive() {
+                Ok(Some(length)) => length,
+                Ok(None) => return Err(request.unanswered("there is none")),
+                Err(error) if error.is_overflow() => return Ok(Listed::Cut(OVERFLOW)),
+                Err(error) => return Err(error),
             };
-            let mut multi = false;
             for part in Parts(&self.buffer[..length]) {
-                if part.sequence != sequence {
+                if part.sequence != letter.first {
                     continue;
                 }
+                interrupted |= part.flags & F_DUMP_INTR != 0;
                 match part.kind {
-                    NLMSG_DONE => return Ok(()),
-                    NLMSG_ERROR => {
+                    NLMSG_DONE | NLMSG_ERROR => {
                         return match part.refusal() {
-                            None => Ok(()),
-                            Some((source, detail)) => Err(Error::Refused {
-                                operation,
-                                object,
-                                source,
-                                detail,
-                            }),
+                            // A list that was given up before is still being ended.
+                            Some((source, _)) if is(&source, Errno::BUSY) => {
+                                Ok(Listed::Cut("another list is still being read"))
+                            }
+                            Some((source, detail)) => Err(request.refused(source, detail)),
+                            None if interrupted => Ok(Listed::Cut(INTERRUPTED)),
+                            None => Ok(Listed::Whole(found)),
                         };
                     }
-                    _ => each(part.payload),
+                    _ => found.extend(read(part.payload)),
                 }
-                multi |= part.flags & F_MULTI != 0;
+                if part.flags & F_MULTI == 0 {
+                    return Ok(Listed::Whole(found));
+                }
             }
-            if !multi {
-                return Ok(());
+            if Instant::now() >= until {
+                return Err(request.unanswered("it does not end"));
             }
         }
     }
 
+    /// Takes what is left of an answer.
+    fn drain(&mut self, request: &Request, until: Instant) -> Result<()> {
+        while Instant::now() < until {
+            match self.receive() {
+                Ok(None) => return Ok(()),
+                Ok(Some(_)) => {}
+                Err(error) if error.is_overflow() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(request.unanswered("it does not end"))
+    }
+
+    /// Writes a request into a letter.
+    fn enclose(&mut self, request: Request, letter: &mut Letter) -> Result<()> {
+        if request.message.is_too_long() {
+            return Err(request.refused(Errno::MSGSIZE.into(), None));
+        }
+        self.sequence = self.sequence.wrapping_add(1);
+        if letter.pending.is_empty() {
+            letter.first = self.sequence;
+        }
+        letter.pending.push(Pending {
+            operation: request.operation,
+            object: request.object,
+            accepted: request.accepted,
+            answered: !request.message.is_acknowledged(),
+        });
+        request.message.write(self.sequence, &mut letter.wire);
+        Ok(())
+    }
+
+    /// Lets a datagram of this length through: the kernel refuses one that is larger than the
+    /// socket's send buffer, which is a limit and no memory.
+    fn make_room(&self, length: usize) -> Result<()> {
+        let wanted = length.saturating_add(OVERHEAD);
+        let room = || sockopt::socket_send_buffer_size(&self.fd).map_err(call("look at"));
+        if room()? >= wanted {
+            return Ok(());
+        }
+        if sockopt::set_socket_send_buffer_size_force(&self.fd, wanted).is_err() {
+            sockopt::set_socket_send_buffer_size(&self.fd, wanted).map_err(call("enlarge"))?;
+        }
+        match room()? >= wanted {
+            true => Ok(()),
+            // Without CAP_NET_ADMIN the system's limit holds (net.core.wmem_max).
+            false => Err(call("send a change this large")(Errno::MSGSIZE)),
+        }
+    }
+
     fn transmit(&self, wire: &[u8]) -> Result<()> {
-        match send(&self.fd, wire, SendFlags::empty()) {
-            Ok(_) => Ok(()),
-            Err(errno) => Err(Error::Socket {
-                operation: "send",
-                source: errno.into(),
-            }),
+        loop {
+            match send(&self.fd, wire, SendFlags::empty()) {
+                Ok(_) => return Ok(()),
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(call("send")(errno)),
+            }
         }
     }
 
     /// The next datagram's length, or `None` when the queue is empty.
     fn receive(&mut self) -> Result<Option<usize>> {
+        let flags = RecvFlags::DONTWAIT | RecvFlags::TRUNC;
         loop {
-            match recv(&self.fd, self.buffer.as_mut_slice(), RecvFlags::DONTWAIT) {
-                Ok((_, length)) => return Ok(Some(length.min(self.buffer.len()))),
+            match recv(&self.fd, self.buffer.as_mut_slice(), flags) {
+                // With TRUNC this is the length that it had.
+                Ok((_, length)) if length > self.buffer.len() => {
+                    return Err(call("receive an answer this large")(Errno::MSGSIZE));
+                }
+                Ok((_, length)) => return Ok(Some(length)),
                 Err(Errno::AGAIN) => return Ok(None),
                 Err(Errno::INTR) => {}
-                Err(errno) => {
-                    return Err(Error::Socket {
-                        operation: "receive",
-                        source: errno.into(),
-                    });
-                }
+                Err(errno) => return Err(call("receive")(errno)),
             }
         }
     }
 
-    /// Reads acknowledgements until the queue is empty.
-    fn collect(&mut self, mut pending: Vec<Pending>) -> Result<()> {
-        let mut first = None;
-        while let Some(length) = self.receive()? {
+    /// Sends a letter and reads acknowledgements until the queue is empty.
+    fn post(&mut self, letter: Letter) -> Result<()> {
+        let Letter {
+            wire,
+            first,
+            mut pending,
+        } = letter;
+        self.transmit(&wire)?;
+        drop(wire);
+        let mut refusal = None;
+        let mut lost = false;
+        loop {
+            let length = match self.receive() {
+                Ok(Some(length)) => length,
+                Ok(None) => break,
+                // What is in the queue still counts.
+                Err(error) if error.is_overflow() => {
+                    lost = true;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             for part in Parts(&self.buffer[..length]) {
-                let request = pending.iter_mut().find(|one| one.sequence == part.sequence);
-                let (Some(request), NLMSG_ERROR) = (request, part.kind) else {
+                let index = part.sequence.wrapping_sub(first) as usize;
+                let (Some(request), NLMSG_ERROR) = (pending.get_mut(index), part.kind) else {
                     continue;
                 };
                 request.answered = true;
@@ -203,7 +326,7 @@ impl Socket {
                 if request.accepted.is_some() && source.raw_os_error() == request.accepted {
                     continue;
                 }
-                first.get_or_insert_with(|| Error::Refused {
+                refusal.get_or_insert_with(|| Error::Refused {
                     operation: request.operation,
                     object: request.object.clone(),
                     source,
@@ -211,7 +334,7 @@ impl Socket {
                 });
             }
         }
-        if let Some(error) = first {
+        if let Some(error) = refusal {
             return Err(error);
         }
         match pending.into_iter().find(|request| !request.answered) {
@@ -219,52 +342,25 @@ impl Socket {
             Some(request) => Err(Error::Answer {
                 operation: request.operation,
                 object: request.object,
-                what: "there is none",
+                what: if lost { OVERFLOW } else { "there is none" },
             }),
         }
     }
 }
 
-const F_MULTI: u16 = 0x2;
+const OVERFLOW: &str = "it was lost: the socket's queue overflowed";
+const INTERRUPTED: &str = "the list changes faster than it can be read";
 
-/// One message of a datagram.
-struct Part<'a> {
-    kind: u16,
-    flags: u16,
-    sequence: u32,
-    payload: &'a [u8],
+fn is(error: &io::Error, errno: Errno) -> bool {
+    error.raw_os_error() == Some(errno.raw_os_error())
 }
 
-impl Part<'_> {
-    /// The errno and explanation of an NLMSG_ERROR; `None` for an acknowledgement.
-    fn refusal(&self) -> Option<(io::Error, Option<String>)> {
-        let code = i32::from_ne_bytes(self.payload.get(..4)?.try_into().ok()?);
-        if code == 0 {
-            return None;
-        }
-        let detail = (self.flags & F_ACK_TLVS != 0)
-            .then(|| Attributes::after(self.payload, 4 + HEADER).get(NLMSGERR_ATTR_MSG))
-            .flatten()
-            .map(text_of);
-        Some((io::Error::from_raw_os_error(code.wrapping_neg()), detail))
-    }
+/// For `map_err`: a failed call of this socket.
+fn failed(operation: &'static str) -> impl FnOnce(io::Error) -> Error {
+    move |source| Error::Socket { operation, source }
 }
 
-/// Iterator over the messages of a datagram.
-struct Parts<'a>(&'a [u8]);
-
-impl<'a> Iterator for Parts<'a> {
-    type Item = Part<'a>;
-
-    fn next(&mut self) -> Option<Part<'a>> {
-        let length = u32::from_ne_bytes(self.0.get(0..4)?.try_into().ok()?) as usize;
-        let part = Part {
-            kind: u16::from_ne_bytes(self.0.get(4..6)?.try_into().ok()?),
-            flags: u16::from_ne_bytes(self.0.get(6..8)?.try_into().ok()?),
-            sequence: u32::from_ne_bytes(self.0.get(8..12)?.try_into().ok()?),
-            payload: self.0.get(HEADER..length)?,
-        };
-        self.0 = self.0.get(length.next_multiple_of(4)..).unwrap_or_default();
-        Some(part)
-    }
+/// The same, for rustix's errors.
+fn call(operation: &'static str) -> impl FnOnce(Errno) -> Error {
+    move |errno| failed(operation)(errno.into())
 }

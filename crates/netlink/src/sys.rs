@@ -4,7 +4,10 @@ use std::io;
 use std::mem::size_of;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use rustix::net::{AddressFamily, Protocol, SocketFlags, SocketType, socket_with, sockopt};
+use rustix::net::netlink::SocketAddrNetlink;
+use rustix::net::{
+    AddressFamily, Protocol, SocketFlags, SocketType, connect, socket_with, sockopt,
+};
 
 /// Answers wait in the socket's queue while a batch is processed; room for those of a few thousand
 /// messages.
@@ -19,6 +22,9 @@ pub(crate) fn open(protocol: Option<Protocol>) -> io::Result<OwnedFd> {
         SocketFlags::CLOEXEC,
         protocol,
     )?;
+    // The kernel refuses to queue what others than the peer of a connected socket send: a container
+    // with CAP_NET_ADMIN in its network namespace could answer in the kernel's place.
+    connect(&fd, &SocketAddrNetlink::new(0, 0))?;
     // A smaller queue only limits the size of a batch, and too large a batch is reported (ENOBUFS).
     if sockopt::set_socket_recv_buffer_size_force(&fd, RECEIVE_BUFFER).is_err() {
         sockopt::set_socket_recv_buffer_size(&fd, RECEIVE_BUFFER)?;

@@ -79,6 +79,24 @@ pub enum Error {
         /// The pod that has it.
         owner: String,
     },
+    /// One request maps a host port twice.
+    #[error("pod {id:?}: host port {mapping} is asked for twice")]
+    PortTwice {
+        /// The pod.
+        id: String,
+        /// The second mapping of the port.
+        mapping: PortMapping,
+    },
+    /// One request maps more host ports than there are.
+    #[error("pod {id:?}: {count} host ports are asked for, and {max} is the most")]
+    TooManyPorts {
+        /// The pod.
+        id: String,
+        /// How many it wants.
+        count: usize,
+        /// How many it may have.
+        max: usize,
+    },
     /// A plugin is neither built in nor installed.
     #[error("network {network:?}: plugin {plugin:?} is not built in and not found in {dirs}{}", Detail(.reason))]
     PluginMissing {
@@ -157,6 +175,15 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether the request itself is at fault: the same one will never be met.
+    #[must_use]
+    pub fn is_request(&self) -> bool {
+        matches!(
+            self,
+            Error::Request { .. } | Error::PortTwice { .. } | Error::TooManyPorts { .. }
+        )
+    }
+
     /// The errno of a refused netlink request, for callers that take one of them as an answer.
     pub(crate) fn errno(&self) -> Option<i32> {
         match self {

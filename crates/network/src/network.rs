@@ -1,8 +1,9 @@
 //! The crate's face: puts a pod on the network, takes it off again, and tells how the network is.
 //! Verbs only; what they do is in `cni` (configuration chains) and `plugins`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -67,6 +68,7 @@ impl Network {
     pub fn setup(&self, attachment: &Attachment<'_>) -> Result<Attached> {
         let start = Instant::now();
         check(attachment)?;
+        check_ports(attachment)?;
         let path = attachment.netns.ok_or_else(|| Error::Request {
             id: attachment.id.to_owned(),
             reason: "has no network namespace",
@@ -335,6 +337,36 @@ fn check(attachment: &Attachment<'_>) -> Result<()> {
     if ifname.is_empty() || ifname.len() > 15 || ifname.contains(['/', ':', ' ']) || ifname == "lo"
     {
         return wrong("the interface name is not valid");
+    }
+    Ok(())
+}
+
+/// As many as there are ports of the three protocols.
+const PORTS_MAX: usize = 3 * 65_535;
+
+/// Checks that no host port is asked for twice. `None` as the host's address is both families' "any".
+fn check_ports(attachment: &Attachment<'_>) -> Result<()> {
+    let count = attachment.port_mappings.len();
+    if count > PORTS_MAX {
+        return Err(Error::TooManyPorts {
+            id: attachment.id.to_owned(),
+            count,
+            max: PORTS_MAX,
+        });
+    }
+    let mut seen = HashSet::new();
+    for mapping in attachment.port_mappings {
+        let any = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
+        let hosts: &[IpAddr] = mapping.host_ip.as_ref().map_or(&any, std::slice::from_ref);
+        let taken = hosts
+            .iter()
+            .any(|host| !seen.insert((mapping.protocol, mapping.host_port, *host)));
+        if taken && mapping.host_port != 0 {
+            return Err(Error::PortTwice {
+                id: attachment.id.to_owned(),
+                mapping: *mapping,
+            });
+        }
     }
     Ok(())
 }

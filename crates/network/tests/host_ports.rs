@@ -229,3 +229,98 @@ fn the_table_reads_well_in_nft() {
         assert!(table.contains(line), "{line} is not in\n{table}");
     }
 }
+
+/// More than a datagram, a message and the queue of acknowledgements hold at once.
+#[test]
+fn a_pod_may_have_thousands_of_host_ports_all_of_them_or_none() {
+    let Some(lab) = Lab::new() else { return };
+    let network = lab.network();
+    let outside = lab.outside();
+    let (pod, late) = (Netns::new(), Netns::new());
+    let many: Vec<PortMapping> = (10_001..=30_000).map(|number| port(number, 80)).collect();
+    setup(&lab, &network, "pod", &pod, &many).unwrap();
+    pod.serve("[::]:80");
+    for number in [10_001, 11_600, 30_000] {
+        let address = format!("192.0.2.2:{number}");
+        assert_eq!(outside.ask(&address), ip("192.0.2.1"), "{number}");
+    }
+    assert!(outside.ask("[2001:db8::2]:30000").is_some());
+    lab.host.run(|| {
+        let path = pod.path();
+        let whole = Attachment {
+            port_mappings: &many,
+            ..attachment("pod", Some(&path))
+        };
+        network.check(&whole).unwrap();
+    });
+
+    // The last of 1,600 is taken: none of the others is.
+    let clash: Vec<PortMapping> = (28_401..=30_000)
+        .map(|number| {
+            port(
+                if number == 30_000 {
+                    30_000
+                } else {
+                    number + 2_000
+                },
+                80,
+            )
+        })
+        .collect();
+    let error = setup(&lab, &network, "late", &late, &clash).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "host port 30000/tcp is already in use by pod \"pod\""
+    );
+    assert!(!lab.host.sh("nft list ruleset").contains("\"late\""));
+
+    lab.host
+        .run(|| network.teardown(&Attachment::of("pod")).unwrap());
+    assert!(!lab.host.sh("nft list ruleset").contains("\"pod\""));
+    assert_eq!(lab.leases(), Vec::<String>::new());
+    setup(&lab, &network, "late", &late, &clash).unwrap();
+}
+
+#[test]
+fn a_host_port_that_is_asked_for_twice_is_named_and_nothing_is_made() {
+    let Some(lab) = Lab::new() else { return };
+    let network = lab.network();
+    let pod = Netns::new();
+    let at = |text: &str, host_port| PortMapping {
+        host_ip: ip(text),
+        ..port(host_port, 80)
+    };
+    for (ports, named) in [
+        (vec![port(8080, 80), port(8080, 81)], "8080/tcp"),
+        (vec![port(8080, 80), port(8080, 80)], "8080/tcp"),
+        (
+            vec![port(8080, 80), at("0.0.0.0", 8080)],
+            "0.0.0.0:8080/tcp",
+        ),
+        (vec![at("::", 8080), port(8080, 80)], "8080/tcp"),
+        (
+            vec![at("192.0.2.2", 1), at("192.0.2.2", 1)],
+            "192.0.2.2:1/tcp",
+        ),
+    ] {
+        let error = setup(&lab, &network, "pod", &pod, &ports).unwrap_err();
+        assert!(error.is_request());
+        let wanted = format!("pod \"pod\": host port {named} is asked for twice");
+        assert_eq!(error.to_string(), wanted);
+    }
+    let absurd = vec![port(0, 80); 3 * 65_535 + 1];
+    let error = setup(&lab, &network, "pod", &pod, &absurd).unwrap_err();
+    assert!(error.is_request());
+    assert!(error.to_string().contains("196606 host ports"), "{error}");
+    assert_eq!(lab.state("results"), Vec::<String>::new());
+    assert_eq!(lab.veths(), Vec::<String>::new());
+    // What is only declared may stand there as often as it likes, and addresses differ.
+    let ports = [
+        port(0, 80),
+        port(0, 80),
+        at("0.0.0.0", 8080),
+        at("::", 8080),
+        at("127.0.0.1", 8080),
+    ];
+    setup(&lab, &network, "pod", &pod, &ports).unwrap();
+}

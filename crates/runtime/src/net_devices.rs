@@ -259,11 +259,9 @@ impl Address {
 
 fn addresses(socket: &mut Socket, index: u32) -> netlink::Result<Vec<Address>> {
     let message = Message::dump(RTM_GETADDR).header(&[0; ADDRESS_HEADER]);
-    let mut all = Vec::new();
     socket.dump(Request::new("list", "addresses", message), |payload| {
-        all.extend(Address::read(payload, index));
-    })?;
-    Ok(all)
+        Address::read(payload, index)
+    })
 }
 
 fn failed(error: netlink::Error) -> Error {

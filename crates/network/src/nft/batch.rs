@@ -109,6 +109,42 @@ pub(super) struct Element {
     pub(super) comment: Vec<u8>,
 }
 
+impl Element {
+    fn write(&self, message: &mut Message, whole: bool) {
+        message.nest(NFTA_SET_ELEM_KEY, |key| {
+            key.bytes(NFTA_DATA_VALUE, &self.key);
+        });
+        if whole {
+            message.nest(NFTA_SET_ELEM_DATA, |data| {
+                data.bytes(NFTA_DATA_VALUE, &self.data);
+            });
+            message.bytes(NFTA_SET_ELEM_USERDATA, &self.comment);
+        }
+    }
+}
+
+/// Elements of one message: an attribute holds them all, and has room for 64 KiB. An element takes
+/// 224 bytes at most.
+const IN_ONE_MESSAGE: usize = 250;
+
+/// The elements of each map, in parts that fit into a message: acknowledged one by one, those of a
+/// pod with thousands of ports would not fit into the socket's queue.
+fn by_map(elements: &[Element]) -> Vec<(&'static str, Vec<&Element>)> {
+    let mut parts: Vec<(&'static str, Vec<&Element>)> = Vec::new();
+    for element in elements {
+        let open = parts
+            .iter_mut()
+            .rev()
+            .find(|(map, _)| *map == element.map)
+            .filter(|(_, some)| some.len() < IN_ONE_MESSAGE);
+        match open {
+            Some((_, some)) => some.push(element),
+            None => parts.push((element.map, vec![element])),
+        }
+    }
+    parts
+}
+
 /// A change under construction.
 #[derive(Debug)]
 pub(super) struct Batch<'a> {
@@ -195,36 +231,32 @@ impl<'a> Batch<'a> {
         self.push("create map", map.name, message);
     }
 
-    /// Adds an element; fails with EEXIST when the key is taken.
-    pub(super) fn element(&mut self, element: &Element) {
-        let mut message = Message::create(kind(NFT_MSG_NEWSETELEM)).header(&inet());
-        self.elements(&mut message, element, true);
-        self.push("add element to map", element.map, message);
+    /// Adds elements; fails with EEXIST when the key of one is taken.
+    pub(super) fn add_elements(&mut self, elements: &[Element]) {
+        for (map, some) in by_map(elements) {
+            let mut message = Message::create(kind(NFT_MSG_NEWSETELEM)).header(&inet());
+            self.elements(&mut message, map, &some, true);
+            self.push("add elements to map", map, message);
+        }
     }
 
-    /// Removes an element.
-    pub(super) fn delete_element(&mut self, element: &Element) {
-        let mut message = Message::change(kind(NFT_MSG_DELSETELEM)).header(&inet());
-        self.elements(&mut message, element, false);
-        self.push("delete element of map", element.map, message);
+    /// Removes elements; fails with ENOENT when one is not there.
+    pub(super) fn delete_elements(&mut self, elements: &[Element]) {
+        for (map, some) in by_map(elements) {
+            let mut message = Message::change(kind(NFT_MSG_DELSETELEM)).header(&inet());
+            self.elements(&mut message, map, &some, false);
+            self.push("delete elements of map", map, message);
+        }
     }
 
-    fn elements(&self, message: &mut Message, element: &Element, whole: bool) {
+    fn elements(&self, message: &mut Message, map: &str, elements: &[&Element], whole: bool) {
         message
             .text(NFTA_SET_ELEM_LIST_TABLE, self.table)
-            .text(NFTA_SET_ELEM_LIST_SET, element.map)
+            .text(NFTA_SET_ELEM_LIST_SET, map)
             .nest(NFTA_SET_ELEM_LIST_ELEMENTS, |list| {
-                list.nest(NFTA_LIST_ELEM, |one| {
-                    one.nest(NFTA_SET_ELEM_KEY, |key| {
-                        key.bytes(NFTA_DATA_VALUE, &element.key);
-                    });
-                    if whole {
-                        one.nest(NFTA_SET_ELEM_DATA, |data| {
-                            data.bytes(NFTA_DATA_VALUE, &element.data);
-                        });
-                        one.bytes(NFTA_SET_ELEM_USERDATA, &element.comment);
-                    }
-                });
+                for element in elements {
+                    list.nest(NFTA_LIST_ELEM, |one| element.write(one, whole));
+                }
             });
     }
 
@@ -238,6 +270,6 @@ impl<'a> Batch<'a> {
         let end = Message::silent(BATCH_END).header(&header(0, SUBSYSTEM));
         self.requests
             .push(Request::new("change nftables table", self.table, end));
-        Ok(socket.send(self.requests)?)
+        Ok(socket.send_whole(self.requests)?)
     }
 }

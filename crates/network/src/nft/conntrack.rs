@@ -2,6 +2,8 @@
 //! UDP, whatever keeps sending to the port from before it was mapped, or after it went to another
 //! pod, counts as old. linux/netfilter/nfnetlink_conntrack.h.
 
+use std::collections::HashSet;
+
 use super::batch::header;
 use crate::{PortMapping, Protocol, Result};
 use netlink::attribute::Attributes;
@@ -19,7 +21,7 @@ const NFPROTO_IPV6: u8 = 10;
 /// Forgets all UDP connections to the host ports of these mappings.
 pub(crate) fn forget_udp(socket: &mut Socket, mappings: &[PortMapping]) -> Result<()> {
     let udp = |one: &&PortMapping| one.protocol == Protocol::Udp && one.host_port != 0;
-    let ports: Vec<u16> = mappings
+    let ports: HashSet<u16> = mappings
         .iter()
         .filter(udp)
         .map(|one| one.host_port)
@@ -30,17 +32,12 @@ pub(crate) fn forget_udp(socket: &mut Socket, mappings: &[PortMapping]) -> Resul
     let mut requests = Vec::new();
     for family in [NFPROTO_IPV4, NFPROTO_IPV6] {
         let message = Message::dump(IPCTNL_MSG_CT_GET).header(&header(family, 0));
-        socket.dump(
-            Request::new("list", "tracked connections", message),
-            |payload| {
-                let Some(tuple) = Attributes::after(payload, 4).get(CTA_TUPLE_ORIG) else {
-                    return;
-                };
-                if udp_port(tuple).is_some_and(|port| ports.contains(&port)) {
-                    requests.push(delete(family, tuple));
-                }
-            },
-        )?;
+        let request = Request::new("list", "tracked connections", message);
+        requests.extend(socket.dump(request, |payload| {
+            let tuple = Attributes::after(payload, 4).get(CTA_TUPLE_ORIG)?;
+            let ours = udp_port(tuple).is_some_and(|port| ports.contains(&port));
+            ours.then(|| delete(family, tuple))
+        })?);
     }
     Ok(socket.send(requests)?)
 }

@@ -14,27 +14,31 @@ const NF_DROP: u32 = 0;
 
 /// "TABLE/CHAIN" of the first chain that drops forwarded IP packets by policy, if there is one.
 pub(crate) fn dropping_forward_chain(socket: &mut Socket) -> Result<Option<String>> {
-    let mut found = None;
     // Families inet, ip and ip6: a bridge's or netdev chain is not in the way of routed packets.
     for family in [1, 2, 10] {
         let message = Message::dump(kind(NFT_MSG_GETCHAIN)).header(&header(family, 0));
-        socket.dump(
-            Request::new("list", "nftables chains", message),
-            |payload| {
-                let attributes = Attributes::after(payload, 4);
-                let hook = attributes
-                    .get(NFTA_CHAIN_HOOK)
-                    .and_then(|hook| Attributes::nested(hook).get(NFTA_HOOK_HOOKNUM))
-                    .and_then(be32_of);
-                let policy = attributes.get(NFTA_CHAIN_POLICY).and_then(be32_of);
-                if hook == Some(NF_INET_FORWARD) && policy == Some(NF_DROP) {
-                    let text = |kind| attributes.get(kind).map(text_of).unwrap_or_default();
-                    found.get_or_insert_with(|| {
-                        format!("{}/{}", text(NFTA_CHAIN_TABLE), text(NFTA_CHAIN_NAME))
-                    });
-                }
-            },
-        )?;
+        let request = Request::new("list", "nftables chains", message);
+        if let Some(found) = socket.dump(request, dropping)?.into_iter().next() {
+            return Ok(Some(found));
+        }
     }
-    Ok(found)
+    Ok(None)
+}
+
+/// The name of a chain that drops forwarded packets.
+fn dropping(payload: &[u8]) -> Option<String> {
+    let attributes = Attributes::after(payload, 4);
+    let hook = Attributes::nested(attributes.get(NFTA_CHAIN_HOOK)?)
+        .get(NFTA_HOOK_HOOKNUM)
+        .and_then(be32_of)?;
+    let policy = attributes.get(NFTA_CHAIN_POLICY).and_then(be32_of)?;
+    if hook != NF_INET_FORWARD || policy != NF_DROP {
+        return None;
+    }
+    let text = |kind| attributes.get(kind).map(text_of).unwrap_or_default();
+    Some(format!(
+        "{}/{}",
+        text(NFTA_CHAIN_TABLE),
+        text(NFTA_CHAIN_NAME)
+    ))
 }

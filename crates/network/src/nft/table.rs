@@ -17,6 +17,8 @@
 //! The guard is needed because `route_localnet`, which host ports on 127.0.0.1 rest on, would
 //! otherwise let pods talk to what listens on the host's loopback.
 
+use std::collections::HashMap;
+
 use ipnet::IpNet;
 
 use super::batch::{
@@ -59,6 +61,9 @@ const POSTROUTING: Hook = Hook {
     number: 4,
     priority: 100,
 };
+
+/// How often the removal of a pod's host ports is tried while others change them.
+const ATTEMPTS: usize = 5;
 
 /// The table of one engine.
 #[derive(Debug, Clone)]
@@ -182,12 +187,12 @@ impl Table {
         owner: &str,
         forwards: &[Forward],
     ) -> Result<()> {
+        let elements: Vec<Element> = forwards
+            .iter()
+            .filter_map(|forward| element(owner, forward))
+            .collect();
         let mut batch = Batch::new(&self.name);
-        for forward in forwards {
-            if let Some(element) = element(owner, forward) {
-                batch.element(&element);
-            }
-        }
+        batch.add_elements(&elements);
         if batch.is_empty() {
             Ok(())
         } else {
@@ -195,30 +200,41 @@ impl Table {
         }
     }
 
-    /// Who has the host port of this mapping, if anybody.
-    pub(crate) fn owner(&self, socket: &mut Socket, forward: &Forward) -> Result<Option<String>> {
-        let Some(wanted) = element("", forward) else {
-            return Ok(None);
-        };
-        let elements = self.elements(socket)?;
-        let taken = elements
+    /// Who has the host port of each of these mappings, if anybody.
+    pub(crate) fn owners(
+        &self,
+        socket: &mut Socket,
+        forwards: &[Forward],
+    ) -> Result<Vec<Option<String>>> {
+        let taken: HashMap<_, _> = self
+            .elements(socket)?
             .into_iter()
-            .find(|one| one.map == wanted.map && one.key == wanted.key);
-        Ok(taken.and_then(|one| owner_of(&one)))
+            .map(|one| ((one.map, one.key.clone()), one))
+            .collect();
+        let owner = |forward| {
+            let wanted = element("", forward)?;
+            owner_of(taken.get(&(wanted.map, wanted.key))?)
+        };
+        Ok(forwards.iter().map(owner).collect())
     }
 
     /// Removes all host ports of `owner`.
     pub(crate) fn release(&self, socket: &mut Socket, owner: &str) -> Result<()> {
-        let mut batch = Batch::new(&self.name);
-        for element in self.elements(socket)? {
-            if owner_of(&element).as_deref() == Some(owner) {
-                batch.delete_element(&element);
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let mut own = self.elements(socket)?;
+            own.retain(|element| owner_of(element).as_deref() == Some(owner));
+            let mut batch = Batch::new(&self.name);
+            batch.delete_elements(&own);
+            if batch.is_empty() {
+                return Ok(());
             }
-        }
-        if batch.is_empty() {
-            Ok(())
-        } else {
-            batch.commit(socket)
+            match batch.commit(socket) {
+                // Somebody else removes them too.
+                Err(error) if error.errno() == Some(libc::ENOENT) && attempts < ATTEMPTS => {}
+                other => return other,
+            }
         }
     }
 
@@ -245,17 +261,15 @@ impl Table {
                 map.name, self.name
             );
             let listed = socket.dump(Request::new("list", object, message), |payload| {
-                let lists = Attributes::after(payload, 4).get(NFTA_SET_ELEM_LIST_ELEMENTS);
-                let elements = lists.map(Attributes::nested).into_iter().flatten();
-                all.extend(
-                    elements
-                        .filter(|(kind, _)| *kind == NFTA_LIST_ELEM)
-                        .filter_map(|(_, value)| read_element(map.name, value)),
-                );
+                let list = Attributes::after(payload, 4).get(NFTA_SET_ELEM_LIST_ELEMENTS)?;
+                let elements = Attributes::nested(list)
+                    .filter(|(kind, _)| *kind == NFTA_LIST_ELEM)
+                    .filter_map(|(_, value)| read_element(map.name, value));
+                Some(elements.collect::<Vec<_>>())
             });
             match listed {
                 Err(error) if error.errno() == Some(libc::ENOENT) => return Ok(Vec::new()),
-                other => other?,
+                other => all.extend(other?.into_iter().flatten()),
             }
         }
         Ok(all)
@@ -387,13 +401,13 @@ pub(crate) fn explain_taken(
     if error.errno() != Some(libc::EEXIST) {
         return error;
     }
-    for forward in forwards {
-        if let Ok(Some(owner)) = table.owner(socket, forward) {
-            return Error::PortTaken {
-                mapping: forward.mapping,
-                owner,
-            };
-        }
+    let owners = table.owners(socket, forwards).unwrap_or_default();
+    let taken = forwards
+        .iter()
+        .zip(owners)
+        .find_map(|(forward, owner)| Some((forward.mapping, owner?)));
+    match taken {
+        Some((mapping, owner)) => Error::PortTaken { mapping, owner },
+        None => error,
     }
-    error
 }

@@ -134,8 +134,9 @@ impl Plugin for Portmap {
     fn check(&self, call: &Call<'_>, result: &CniResult) -> Result<()> {
         let forwards = forwards(call, result)?;
         let (table, mut socket) = call.host.existing_table()?;
-        for forward in &forwards {
-            if table.owner(&mut socket, forward)?.as_deref() != Some(call.attachment.id) {
+        let owners = table.owners(&mut socket, &forwards)?;
+        for (forward, owner) in forwards.iter().zip(owners) {
+            if owner.as_deref() != Some(call.attachment.id) {
                 return Err(Error::answer(
                     "look up host port",
                     forward.mapping.to_string(),

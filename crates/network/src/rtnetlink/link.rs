@@ -166,22 +166,12 @@ fn read(payload: &[u8]) -> Option<Link> {
 /// Counters of all links but loopback ones.
 pub(crate) fn stats(socket: &mut Socket) -> Result<Vec<InterfaceStats>> {
     let message = Message::dump(GET).header(&header(0, 0, 0));
-    let mut all = Vec::new();
-    let mut malformed = false;
-    socket.dump(Request::new("list", "links", message), |payload| {
+    let all = socket.dump(Request::new("list", "links", message), |payload| {
         let flags = payload.get(8..12).and_then(u32_of).unwrap_or(0);
-        if flags & IFF_LOOPBACK == 0 {
-            match read_stats(payload) {
-                Some(stats) => all.push(stats),
-                None => malformed = true,
-            }
-        }
+        (flags & IFF_LOOPBACK == 0).then(|| read_stats(payload))
     })?;
-    if malformed {
-        let what = "counters are missing";
-        return Err(Error::answer("list", "links".to_owned(), what));
-    }
-    Ok(all)
+    let whole: Option<Vec<InterfaceStats>> = all.into_iter().collect();
+    whole.ok_or_else(|| Error::answer("list", "links".to_owned(), "counters are missing"))
 }
 
 /// The first eight of `struct rtnl_link_stats64`.
