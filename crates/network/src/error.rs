@@ -71,6 +71,12 @@ pub enum Error {
         /// The ranges that were searched.
         ranges: String,
     },
+    /// The plugins of a network gave the pod no address.
+    #[error("network {network:?}: its plugins gave the pod no IP address")]
+    NoAddress {
+        /// Name of the network.
+        network: String,
+    },
     /// A host port leads to another pod already.
     #[error("host port {mapping} is already in use by pod {owner:?}")]
     PortTaken {
@@ -110,8 +116,10 @@ pub enum Error {
         reason: Option<String>,
     },
     /// A plugin could not be run.
-    #[error("plugin {plugin:?} {command}: {operation}: {source}")]
+    #[error("network {network:?}: plugin {plugin:?} {command}: {operation}: {source}")]
     PluginRun {
+        /// Name of the network.
+        network: String,
         /// The plugin's type.
         plugin: String,
         /// `CNI_COMMAND`.
@@ -122,8 +130,10 @@ pub enum Error {
         source: io::Error,
     },
     /// A plugin took too long and was killed.
-    #[error("plugin {plugin:?} {command}: no answer within {} s, killed", .limit.as_secs())]
+    #[error("network {network:?}: plugin {plugin:?} {command}: no answer within {} s, killed", .limit.as_secs())]
     PluginTimeout {
+        /// Name of the network.
+        network: String,
         /// The plugin's type.
         plugin: String,
         /// `CNI_COMMAND`.
@@ -132,22 +142,27 @@ pub enum Error {
         limit: Duration,
     },
     /// A plugin failed.
-    #[error("plugin {plugin:?} {command} failed (code {code}): {message}{}", Detail(.details))]
+    #[error("network {network:?}: plugin {plugin:?} {command} failed ({}): {message}{}", How(*.code), Detail(.details))]
     PluginFailed {
+        /// Name of the network.
+        network: String,
         /// The plugin's type.
         plugin: String,
         /// `CNI_COMMAND`.
         command: &'static str,
-        /// CNI error code, or the exit status when the plugin printed no error.
-        code: u32,
+        /// CNI error code, or the exit status when the plugin printed no error; `None` when a signal
+        /// ended it.
+        code: Option<u32>,
         /// The plugin's message.
         message: String,
         /// The plugin's details, where it gave some.
         details: Option<String>,
     },
     /// A plugin's result could not be understood.
-    #[error("plugin {plugin:?} {command}: cannot read its result: {source}")]
+    #[error("network {network:?}: plugin {plugin:?} {command}: cannot read its result: {source}")]
     PluginResult {
+        /// Name of the network.
+        network: String,
         /// The plugin's type.
         plugin: String,
         /// `CNI_COMMAND`.
@@ -240,6 +255,18 @@ impl std::fmt::Display for Detail<'_> {
         match self.0 {
             Some(text) if !text.is_empty() => write!(f, " ({text})"),
             _ => Ok(()),
+        }
+    }
+}
+
+/// Prints how a plugin said that it failed.
+struct How(Option<u32>);
+
+impl std::fmt::Display for How {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Some(code) => write!(f, "code {code}"),
+            None => f.write_str("killed"),
         }
     }
 }

@@ -96,6 +96,11 @@ impl Network {
         loopback::bring_up(&pod)?;
         let result = chain.add(&call, &mut begun.started)?;
         let attached = result.attached(&chain.list.name, attachment.ifname);
+        if attached.ips.is_empty() {
+            return Err(Error::NoAddress {
+                network: chain.list.name.clone(),
+            });
+        }
         record.result = Some(result);
         self.records.write(&record)?;
         begun.commit();

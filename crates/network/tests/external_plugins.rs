@@ -252,7 +252,7 @@ fn a_failing_plugin_undoes_what_was_done_before_it_and_its_error_is_told() {
         .run(|| network.setup(&attachment("pod", Some(&path))).unwrap_err());
     assert_eq!(
         error.to_string(),
-        "plugin \"failing\" ADD failed (code 11): no luck today (try tomorrow)"
+        "network \"mixed\": plugin \"failing\" ADD failed (code 11): no luck today (try tomorrow)"
     );
     let log = |name: &str| std::fs::read_to_string(lab.dir.path().join(name)).unwrap();
     assert_eq!(log("failing.log"), "ADD\nDEL\n");
@@ -270,7 +270,7 @@ fn a_teardown_that_fails_is_told_and_can_be_repeated() {
     lab.script(
         "stubborn",
         r#"#!/bin/sh
-        [ "$CNI_COMMAND" = ADD ] && { echo '{"cniVersion":"1.0.0"}'; exit 0; }
+        [ "$CNI_COMMAND" = ADD ] && { echo '{"cniVersion":"1.0.0","ips":[{"address":"10.96.0.2/24"}]}'; exit 0; }
         [ -e "$(dirname "$0")/../soft" ] && exit 0
         echo "not yet" >&2; exit 7"#,
     );
@@ -286,7 +286,7 @@ fn a_teardown_that_fails_is_told_and_can_be_repeated() {
         assert_eq!(
             error.to_string(),
             "1 part(s) of the network of pod \"pod\" could not be removed: \
-             plugin \"stubborn\" DEL failed (code 7): not yet"
+             network \"mixed\": plugin \"stubborn\" DEL failed (code 7): not yet"
         );
         assert_eq!(network.attachments().unwrap(), ["pod"]);
         assert!(
@@ -303,7 +303,7 @@ fn a_teardown_that_fails_is_told_and_can_be_repeated() {
 }
 
 #[test]
-fn a_plugin_that_hangs_or_talks_nonsense_is_an_error_and_leaves_nothing() {
+fn a_plugin_that_misbehaves_is_an_error_with_its_name_and_leaves_nothing() {
     let Some(lab) = Lab::new() else { return };
     lab.script("odd", "#!/bin/sh\n[ \"$CNI_COMMAND\" = DEL ] || MODE");
     let network = lab
@@ -311,20 +311,46 @@ fn a_plugin_that_hangs_or_talks_nonsense_is_an_error_and_leaves_nothing() {
         .with_plugin_timeout(Duration::from_millis(700));
     lab.conflist("10.conflist", &bridge_then(r#"{"type":"odd"}"#));
     for (mode, wanted) in [
-        ("sleep 1000", "plugin \"odd\" ADD: no answer within"),
+        (
+            "sleep 1000",
+            "network \"mixed\": plugin \"odd\" ADD: no answer within",
+        ),
         (
             "echo nonsense",
-            "plugin \"odd\" ADD: cannot read its result",
+            "network \"mixed\": plugin \"odd\" ADD: cannot read its result",
         ),
-        ("true", "plugin \"odd\" ADD: cannot read its result"),
+        (
+            "true",
+            "network \"mixed\": plugin \"odd\" ADD: cannot read its result",
+        ),
+        (
+            "yes >&2 & yes",
+            "network \"mixed\": plugin \"odd\" ADD: take a result above 1 MiB from",
+        ),
+        (
+            "yes >&2",
+            "network \"mixed\": plugin \"odd\" ADD: no answer within",
+        ),
+        (
+            r"{ printf 'a\033[31mb\nc' >&2; exit 3; }",
+            "network \"mixed\": plugin \"odd\" ADD failed (code 3): a\\u{1b}[31mb c",
+        ),
+        (
+            r#"echo '{"cniVersion":"1.0.0","interfaces":[]}'"#,
+            "network \"mixed\": its plugins gave the pod no IP address",
+        ),
+        (
+            r#"echo '{"cniVersion":"1.9.0","ips":[{"address":"10.96.0.2/24"}]}'"#,
+            "\"1.9.0\" is not a known cniVersion",
+        ),
         (
             "kill -9 $$",
-            "plugin \"odd\" ADD failed (code 0): signal: 9",
+            "network \"mixed\": plugin \"odd\" ADD failed (killed): signal: 9",
         ),
     ] {
         lab.script(
             "odd",
-            &format!("#!/bin/sh\n[ \"$CNI_COMMAND\" = DEL ] || {mode}"),
+            &format!("#!/bin/sh\n[ \"$CNI_COMMAND\" = DEL ] || {{ {mode}\n}}"),
         );
         let pod = Netns::new();
         let path = pod.path();
@@ -338,4 +364,48 @@ fn a_plugin_that_hangs_or_talks_nonsense_is_an_error_and_leaves_nothing() {
         lab.host
             .run(|| assert_eq!(network.attachments().unwrap(), Vec::<String>::new()));
     }
+}
+
+#[test]
+fn a_process_that_a_plugin_leaves_behind_with_its_output_is_not_waited_for() {
+    let Some(lab) = Lab::new() else { return };
+    let note = lab.dir.path().join("pid");
+    let note = note.display();
+    lab.script(
+        "parent",
+        &format!(
+            r#"#!/bin/sh
+            [ "$CNI_COMMAND" = DEL ] && exit 0
+            setsid sleep 1000 & echo $! > {note}
+            echo '{{"cniVersion":"1.0.0","ips":[{{"address":"10.96.0.2/24"}}]}}'"#
+        ),
+    );
+    lab.conflist("10.conflist", &bridge_then(r#"{"type":"parent"}"#));
+    let network = lab.network().with_plugin_timeout(Duration::from_secs(600));
+    let pod = Netns::new();
+    let path = pod.path();
+    lab.host.run(|| {
+        network.setup(&attachment("pod", Some(&path))).unwrap();
+        network.teardown(&attachment("pod", None)).unwrap();
+    });
+    // It was never floe's to kill: it may be what the plugin is for.
+    let pid = std::fs::read_to_string(lab.dir.path().join("pid")).unwrap();
+    common::sh(&format!("kill -9 {pid}"));
+}
+
+#[test]
+fn a_name_cannot_become_another_argument_of_a_plugin() {
+    let Some(lab) = Lab::new() else { return };
+    lab.script("recorder", RECORDER);
+    lab.conflist("10.conflist", &bridge_then(r#"{"type":"recorder"}"#));
+    let network = lab.network();
+    let pod = Netns::new();
+    let path = pod.path();
+    let wish = Attachment {
+        name: "a;IP=10.96.0.99",
+        ..attachment("pod", Some(&path))
+    };
+    let error = lab.host.run(|| network.setup(&wish).unwrap_err());
+    assert!(error.is_request(), "{error}");
+    assert!(!lab.dir.path().join("calls").exists());
 }

@@ -13,8 +13,12 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, OFlags, fcntl_setfl, memfd_create};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
-/// No plugin has this much to say.
-const OUTPUT_MAX: usize = 1 << 20;
+/// No plugin has this large a result.
+const RESULT_MAX: usize = 1 << 20;
+/// As much of its other words is kept; the rest is read and forgotten.
+const WORDS_MAX: usize = 64 << 10;
+/// How long a killed program may take to go.
+const KILLED: Duration = Duration::from_secs(5);
 
 /// What became of a program.
 #[derive(Debug)]
@@ -73,13 +77,21 @@ impl Running {
         let pid = Pid::from_child(&self.child);
         let pidfd = pidfd_open(pid, PidfdFlags::empty())
             .map_err(|errno| Failure::Run("watch", errno.into()))?;
-        let mut stdout = Collector::new(self.child.stdout.take()).map_err(failed("read from"))?;
-        let mut stderr = Collector::new(self.child.stderr.take()).map_err(failed("read from"))?;
+        let mut stdout =
+            Collector::new(self.child.stdout.take(), RESULT_MAX).map_err(failed("read from"))?;
+        let mut stderr =
+            Collector::new(self.child.stderr.take(), WORDS_MAX).map_err(failed("read from"))?;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let ended = wait(&pidfd, [&stdout, &stderr], left).map_err(failed("wait for"))?;
             stdout.read().map_err(failed("read from"))?;
             stderr.read().map_err(failed("read from"))?;
+            if stdout.is_over() {
+                return Err(Failure::Run(
+                    "take a result above 1 MiB from",
+                    io::ErrorKind::FileTooLarge.into(),
+                ));
+            }
             if ended {
                 let status = self.child.wait().map_err(failed("wait for"))?;
                 self.ended = true;
@@ -104,15 +116,30 @@ impl Drop for Running {
         // The child has not been waited for, so its pid and group cannot be anyone else's.
         let killed = kill_process_group(Pid::from_child(&self.child), Signal::KILL)
             .map_err(io::Error::from)
-            .and_then(|()| self.child.wait());
+            .and_then(|()| self.reap());
         if let Err(error) = killed {
             tracing::warn!(pid = self.child.id(), %error, "a plugin could not be killed");
         }
     }
 }
 
+impl Running {
+    /// Waits for the end of the killed program: one that hangs in the kernel may not end.
+    fn reap(&mut self) -> io::Result<()> {
+        let pidfd = pidfd_open(Pid::from_child(&self.child), PidfdFlags::empty())?;
+        if !wait(&pidfd, [], KILLED)? {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        self.child.wait().map(drop)
+    }
+}
+
 /// Sleeps until there is output, the program has ended (true), or the time is over.
-fn wait(pidfd: &impl AsFd, outputs: [&Collector; 2], left: Duration) -> io::Result<bool> {
+fn wait<const N: usize>(
+    pidfd: &impl AsFd,
+    outputs: [&Collector; N],
+    left: Duration,
+) -> io::Result<bool> {
     let mut fds = vec![PollFd::new(pidfd, PollFlags::IN)];
     let open = outputs
         .into_iter()
@@ -132,10 +159,16 @@ fn wait(pidfd: &impl AsFd, outputs: [&Collector; 2], left: Duration) -> io::Resu
 struct Collector {
     open: Option<File>,
     bytes: Vec<u8>,
+    max: usize,
+    over: bool,
 }
 
+/// Read at a time: a program that floods its output must not keep the clock from being looked at. No
+/// pipe holds more when the program has ended.
+const TURN: usize = 1 << 20;
+
 impl Collector {
-    fn new(pipe: Option<impl Into<std::os::fd::OwnedFd>>) -> io::Result<Collector> {
+    fn new(pipe: Option<impl Into<std::os::fd::OwnedFd>>, max: usize) -> io::Result<Collector> {
         let open = pipe.map(|pipe| File::from(pipe.into()));
         if let Some(file) = &open {
             fcntl_setfl(file, OFlags::NONBLOCK)?;
@@ -143,7 +176,14 @@ impl Collector {
         Ok(Collector {
             open,
             bytes: Vec::new(),
+            max,
+            over: false,
         })
+    }
+
+    /// Whether there was more than is kept.
+    fn is_over(&self) -> bool {
+        self.over
     }
 
     /// Takes what is there; closes the pipe at its end.
@@ -152,21 +192,25 @@ impl Collector {
             return Ok(());
         };
         let mut buffer = [0; 4096];
-        loop {
+        let mut taken = 0;
+        while taken < TURN {
             match file.read(&mut buffer) {
                 Ok(0) => {
                     self.open = None;
                     return Ok(());
                 }
-                Ok(count) => self.bytes.extend_from_slice(&buffer[..count]),
+                Ok(count) => {
+                    taken += count;
+                    let kept = count.min(self.max - self.bytes.len());
+                    self.over |= kept < count;
+                    self.bytes.extend_from_slice(&buffer[..kept]);
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
-            if self.bytes.len() > OUTPUT_MAX {
-                return Err(io::Error::from(io::ErrorKind::FileTooLarge));
-            }
         }
+        Ok(())
     }
 }
 

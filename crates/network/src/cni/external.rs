@@ -2,6 +2,7 @@
 //! (section 2, execution protocol), for chains and for address management (section 4).
 
 use std::collections::BTreeMap;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -111,15 +112,11 @@ impl External {
         call: &Call<'_>,
         previous: Option<&CniResult>,
     ) -> Result<Vec<u8>> {
-        let plugin = || self.kind.clone();
-        let input = self
-            .input(call, previous)
-            .map_err(|source| Error::PluginResult {
-                plugin: plugin(),
-                command,
-                source,
-            })?;
+        let (network, plugin) = (|| self.network.clone(), || self.kind.clone());
+        let input = self.input(call, previous);
+        let input = input.map_err(|source| self.unreadable(command, source))?;
         let attachment = call.attachment;
+        check_arguments(attachment)?;
         let netns = call.pod.map(Pod::path).unwrap_or(Path::new(""));
         let environment = [
             ("CNI_COMMAND", command.to_owned()),
@@ -132,12 +129,14 @@ impl External {
         let output = exec::run(&self.program, &environment, &input, self.limit);
         let output = output.map_err(|failure| match failure {
             Failure::Run(operation, source) => Error::PluginRun {
+                network: network(),
                 plugin: plugin(),
                 command,
                 operation,
                 source,
             },
             Failure::Timeout => Error::PluginTimeout {
+                network: network(),
                 plugin: plugin(),
                 command,
                 limit: self.limit,
@@ -152,26 +151,44 @@ impl External {
 
     /// The error a plugin printed, or else what it said on standard error.
     fn refusal(&self, command: &'static str, output: &exec::Output) -> Error {
-        let refusal = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| {
-            let words = String::from_utf8_lossy(&output.stderr);
-            let words = words.trim();
-            Refusal {
-                code: output.status.code().map_or(0, i32::unsigned_abs),
-                msg: if words.is_empty() {
-                    output.status.to_string()
-                } else {
-                    words.to_owned()
-                },
-                details: None,
+        let refusal: Option<Refusal> = serde_json::from_slice(&output.stdout).ok();
+        let (code, message, details) = match refusal {
+            Some(refusal) => (Some(refusal.code), plain(&refusal.msg), refusal.details),
+            None => {
+                let words = plain(String::from_utf8_lossy(&output.stderr).trim());
+                let message = match output.status.signal() {
+                    _ if words.is_empty() => output.status.to_string(),
+                    Some(_) => format!("{}: {words}", output.status),
+                    None => words,
+                };
+                let code = output.status.code().map(i32::unsigned_abs);
+                (code, message, None)
             }
-        });
+        };
         Error::PluginFailed {
+            network: self.network.clone(),
             plugin: self.kind.clone(),
             command,
-            code: refusal.code,
-            message: refusal.msg,
-            details: refusal.details,
+            code,
+            message,
+            details: details.as_deref().map(plain),
         }
+    }
+
+    fn unreadable(&self, command: &'static str, source: serde_json::Error) -> Error {
+        Error::PluginResult {
+            network: self.network.clone(),
+            plugin: self.kind.clone(),
+            command,
+            source,
+        }
+    }
+
+    /// Whether its version of the specification has a CHECK, and a result for DEL.
+    fn is_since_0_4(&self) -> bool {
+        !["0.1.", "0.2.", "0.3."]
+            .iter()
+            .any(|old| self.version.starts_with(old))
     }
 }
 
@@ -183,22 +200,52 @@ impl Plugin for External {
     fn add(&self, call: &Call<'_>, previous: Option<CniResult>) -> Result<CniResult> {
         call.pod()?;
         let output = self.run("ADD", call, previous.as_ref())?;
-        CniResult::parse(&output).map_err(|source| Error::PluginResult {
-            plugin: self.kind.clone(),
-            command: "ADD",
-            source,
-        })
+        CniResult::parse(&output, &self.version).map_err(|source| self.unreadable("ADD", source))
     }
 
     fn del(&self, call: &Call<'_>, result: Option<&CniResult>) -> Result<()> {
+        let result = result.filter(|_| self.is_since_0_4());
         self.run("DEL", call, result).map(drop)
     }
 
     fn check(&self, call: &Call<'_>, result: &CniResult) -> Result<()> {
-        if self.version.starts_with("0.3.") {
+        if !self.is_since_0_4() {
             return Ok(());
         }
         self.run("CHECK", call, Some(result)).map(drop)
+    }
+}
+
+/// Longest part of a plugin's words that an error repeats.
+const WORDS_MAX: usize = 2048;
+
+/// A plugin's words as they may stand in a log, an event or on a terminal.
+fn plain(words: &str) -> String {
+    let mut plain = String::new();
+    for c in words.chars() {
+        if plain.len() >= WORDS_MAX {
+            plain.push_str(" ...");
+            break;
+        }
+        match c {
+            '\n' | '\t' => plain.push(' '),
+            c if c.is_control() => plain.extend(c.escape_default()),
+            c => plain.push(c),
+        }
+    }
+    plain
+}
+
+/// A name with a semicolon would be more than one argument.
+fn check_arguments(attachment: &Attachment<'_>) -> Result<()> {
+    let values = [attachment.namespace, attachment.name, attachment.uid];
+    let is_bad = |c: char| c == ';' || c.is_control();
+    match values.iter().any(|value| value.contains(is_bad)) {
+        false => Ok(()),
+        true => Err(Error::Request {
+            id: attachment.id.to_owned(),
+            reason: "its name, namespace and uid cannot be told to a CNI plugin: one has a ';' or a control character",
+        }),
     }
 }
 

@@ -12,7 +12,9 @@ use crate::config::NetworkConfig;
 use crate::{Error, Result};
 
 /// Versions of the specification, oldest first.
-const VERSIONS: [&str; 5] = ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
+pub(super) const VERSIONS: [&str; 7] = [
+    "0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0",
+];
 
 /// Where a list's plugins find what does not stand in it.
 #[derive(Debug)]
@@ -153,12 +155,15 @@ pub(crate) fn is_true(value: &Value) -> bool {
     value.as_bool() == Some(true) || value.as_str() == Some("true")
 }
 
-/// The version to speak: of `cniVersions` the newest that floe knows, else `cniVersion`.
+/// The version to speak: of `cniVersions` the newest that floe knows, else `cniVersion`. Configurations
+/// are older than that key: without it, they are of the first version.
 fn version(object: &Map<String, Value>, name: &str) -> Result<String> {
-    let single = object
-        .get("cniVersion")
-        .and_then(Value::as_str)
-        .unwrap_or_default();
+    let wrong = |reason: String| Error::config(name, "cniVersion", reason);
+    let single = match object.get("cniVersion") {
+        None => "",
+        Some(Value::String(single)) => single.as_str(),
+        Some(other) => return Err(wrong(format!("{other} is not a version"))),
+    };
     let many = object.get("cniVersions").and_then(Value::as_array);
     let offered: Vec<&str> = many
         .into_iter()
@@ -166,20 +171,14 @@ fn version(object: &Map<String, Value>, name: &str) -> Result<String> {
         .filter_map(Value::as_str)
         .chain([single])
         .collect();
-    match VERSIONS
-        .iter()
-        .rev()
-        .find(|version| offered.contains(version))
-    {
+    let known = || VERSIONS.iter().rev();
+    match known().find(|version| offered.contains(version)) {
         Some(version) => Ok((*version).to_owned()),
-        None => Err(Error::config(
-            name,
-            "cniVersion",
-            format!(
-                "{single:?} is not supported (known: {})",
-                VERSIONS.join(", ")
-            ),
-        )),
+        None if single.is_empty() && many.is_none() => Ok(VERSIONS[0].to_owned()),
+        None => Err(wrong(format!(
+            "{single:?} is not supported (known: {})",
+            VERSIONS.join(", ")
+        ))),
     }
 }
 
@@ -222,6 +221,18 @@ mod tests {
     }
 
     #[test]
+    fn a_configuration_without_a_version_is_of_the_first() {
+        for json in [
+            r#"{"name":"n","type":"x"}"#,
+            r#"{"cniVersion":"","name":"n","plugins":[{"type":"x"}]}"#,
+        ] {
+            assert_eq!(parse(json).unwrap().version, "0.1.0", "{json}");
+        }
+        let old = parse(r#"{"cniVersion":"0.2.0","name":"n","type":"x"}"#);
+        assert_eq!(old.unwrap().version, "0.2.0");
+    }
+
+    #[test]
     fn wrong_lists_are_refused_by_field() {
         for (json, wanted) in [
             ("[]", "not a JSON object"),
@@ -234,8 +245,12 @@ mod tests {
                 "not valid",
             ),
             (
-                r#"{"cniVersion":"0.2.0","name":"n","plugins":[{"type":"x"}]}"#,
-                "0.2.0",
+                r#"{"cniVersion":"0.2.9","name":"n","plugins":[{"type":"x"}]}"#,
+                "0.2.9",
+            ),
+            (
+                r#"{"cniVersion":1,"name":"n","plugins":[{"type":"x"}]}"#,
+                "1 is not a version",
             ),
             (
                 r#"{"cniVersion":"1.0.0","name":"n","plugins":[]}"#,

@@ -2,8 +2,9 @@
 //! was asked for by name, or the built-in bridge when there is no file. Read again when a file has
 //! changed. Must never fall back to the built-in network because a file is wrong.
 
-use std::fs;
-use std::io::ErrorKind;
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -13,7 +14,10 @@ use super::list::{List, Places};
 use crate::{Error, NetworkConfig, NotReady, Result};
 
 /// What tells one state of the directory from another.
-type Fingerprint = Vec<(PathBuf, Option<SystemTime>, u64)>;
+type Fingerprint = Vec<(PathBuf, Option<SystemTime>, u64, u64)>;
+
+/// No configuration is as long.
+const FILE_MAX: u64 = 4 << 20;
 
 /// The configuration directory and what was last read from it.
 #[derive(Debug)]
@@ -87,7 +91,14 @@ impl Loader {
     }
 
     fn read(&self, path: &Path) -> Result<List> {
-        let text = fs::read(path).map_err(Error::file("read", path))?;
+        let mut text = Vec::new();
+        File::open(path)
+            .and_then(|file| file.take(FILE_MAX + 1).read_to_end(&mut text))
+            .and_then(|length| match length as u64 > FILE_MAX {
+                true => Err(ErrorKind::FileTooLarge.into()),
+                false => Ok(()),
+            })
+            .map_err(Error::file("read", path))?;
         let source = path.file_name().unwrap_or_default().to_string_lossy();
         let value = serde_json::from_slice(&text)
             .map_err(|error| Error::config(&source, "JSON", error.to_string()))?;
@@ -95,7 +106,8 @@ impl Loader {
     }
 }
 
-/// The directory's configuration files in the order of their names; none when it does not exist.
+/// The directory's configuration files in the order of their names, whichever extension they have: a
+/// `00-multus.conf` comes before a `10-calico.conflist`. None when it does not exist.
 fn files(dir: &Path) -> Result<Fingerprint> {
     let entries = match fs::read_dir(dir) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
@@ -112,7 +124,9 @@ fn files(dir: &Path) -> Result<Fingerprint> {
         if let Ok(metadata) = fs::metadata(&path)
             && metadata.is_file()
         {
-            files.push((path, metadata.modified().ok(), metadata.len()));
+            let (changed, length, file) =
+                (metadata.modified().ok(), metadata.len(), metadata.ino());
+            files.push((path, changed, length, file));
         }
     }
     files.sort();

@@ -6,6 +6,7 @@ pub(crate) mod exec;
 pub(crate) mod external;
 mod list;
 mod loader;
+mod old_result;
 pub(crate) mod plugin;
 pub(crate) mod record;
 pub(crate) mod result;
