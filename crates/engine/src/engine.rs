@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::disk::Layout;
 use crate::error::{Error, Result};
 use crate::pod::record::PodRecord;
-use crate::pod::{NamespaceMode, files};
+use crate::pod::{NamespaceMode, PodSpec, PortMapping, files};
 use crate::stats::CpuHistory;
 
 /// The engine. Cheap to clone; any number of processes may have one on the same roots.
@@ -136,11 +136,22 @@ impl Engine {
         let attached = self
             .parts
             .network
-            .setup(&attachment(record, Some(netns)))
+            .setup(&Attachment {
+                port_mappings: self.forwarded(&record.spec),
+                ..attachment(record, Some(netns))
+            })
             .map_err(failed)?;
         let ips: Vec<IpAddr> = attached.ips.iter().map(ipnet::IpNet::addr).collect();
         files::write_hosts(&dir, &record.id, &record.spec, &ips)?;
         Ok(ips)
+    }
+
+    /// The host ports of a pod that are forwarded here.
+    fn forwarded<'a>(&self, spec: &'a PodSpec) -> &'a [PortMapping] {
+        match self.config().runtime.disable_hostport_mapping {
+            true => &[],
+            false => &spec.port_mappings,
+        }
     }
 
     /// The pods that the network knows, half-made ones included.

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
+use engine::config::{Sources, UnusedKey};
 use engine::{Config, Engine};
 
 use crate::{Failure, cmd};
@@ -24,6 +25,10 @@ pub(crate) struct Global {
     /// Configuration file (crio.conf's tables and keys) [default: /etc/floe/floe.toml, if it exists]
     #[arg(long, short = 'c', env = "FLOE_CONFIG", value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+    /// Directory whose files are read after the configuration file, in lexical order; '' for none
+    /// [default: the one beside the file: FILE.d, if it exists]
+    #[arg(long, short = 'd', env = "FLOE_CONFIG_DIR", value_name = "DIR")]
+    pub(crate) config_dir: Option<PathBuf>,
     /// Directory of the image store, instead of the configuration's
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) root: Option<PathBuf>,
@@ -134,17 +139,18 @@ fn absolute(path: &Path) -> Result<PathBuf, Failure> {
 }
 
 impl Global {
-    /// The configuration with this command line's changes; unknown keys go to standard error.
+    /// The configuration with this command line's changes. Of keys without effect only `floe serve`
+    /// speaks: a person's command is not about them.
     pub(crate) fn config(&self) -> Result<Config, Failure> {
-        let (mut config, unknown) = Config::load(self.config.as_deref())?;
-        for key in unknown {
-            eprintln!(
-                "Warning: {}:{}: floe does not use the key {}",
-                key.file.display(),
-                key.line,
-                key.key
-            );
-        }
+        Ok(self.configured()?.0)
+    }
+
+    /// The same, with the keys without effect.
+    pub(crate) fn configured(&self) -> Result<(Config, Vec<UnusedKey>), Failure> {
+        let (mut config, unused) = Config::load(&Sources {
+            file: self.config.clone(),
+            dir: self.config_dir.clone(),
+        })?;
         if let Some(root) = &self.root {
             config.root_table.root = absolute(root)?;
         }
@@ -155,7 +161,7 @@ impl Global {
             let store = absolute(store)?;
             config.root_table.additionalimagestores.push(store);
         }
-        Ok(config)
+        Ok((config, unused))
     }
 
     pub(crate) fn open(&self) -> Result<Engine, Failure> {

@@ -55,6 +55,7 @@ fn dispatch(mut cli: Cli) -> Result<ExitCode, Failure> {
     match cli.command {
         Command::Serve(mut args) => {
             cli.global.config = args.config.take().or(cli.global.config);
+            cli.global.config_dir = args.config_dir.take().or(cli.global.config_dir);
             cmd::serve::run(&cli.global, &args)
         }
         Command::Registry(args) => cmd::registry::run(&cli.global, args),

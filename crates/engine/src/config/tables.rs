@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// The whole configuration.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -29,6 +29,8 @@ pub struct Root {
     pub root: PathBuf,
     /// State of pods and containers; on tmpfs.
     pub runroot: PathBuf,
+    /// Where logs go when a pod gives no directory.
+    pub log_dir: PathBuf,
     /// Roots of other stores of floe, whose images are seen and never written (floe's own key, as in
     /// storage.conf).
     pub additionalimagestores: Vec<PathBuf>,
@@ -39,6 +41,7 @@ impl Default for Root {
         Self {
             root: "/var/lib/floe".into(),
             runroot: "/run/floe".into(),
+            log_dir: "/var/log/floe/pods".into(),
             additionalimagestores: Vec::new(),
         }
     }
@@ -50,21 +53,30 @@ impl Default for Root {
 pub struct Api {
     /// Path of the unix socket.
     pub listen: PathBuf,
-    /// Largest request in bytes.
+    /// Largest request in bytes; 0 and less: the default.
+    #[serde(deserialize_with = "size")]
     pub grpc_max_recv_msg_size: usize,
-    /// Largest answer in bytes.
+    /// Largest answer in bytes; 0 and less: the default.
+    #[serde(deserialize_with = "size")]
     pub grpc_max_send_msg_size: usize,
 }
 
 impl Default for Api {
     fn default() -> Self {
-        let limit = 80 * 1024 * 1024;
         Self {
             listen: "/run/floe/floe.sock".into(),
-            grpc_max_recv_msg_size: limit,
-            grpc_max_send_msg_size: limit,
+            grpc_max_recv_msg_size: MESSAGE_MAX,
+            grpc_max_send_msg_size: MESSAGE_MAX,
         }
     }
+}
+
+const MESSAGE_MAX: usize = 80 * 1024 * 1024;
+
+fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+    let number = i64::deserialize(deserializer)?;
+    let size = usize::try_from(number).unwrap_or_default();
+    Ok(if size == 0 { MESSAGE_MAX } else { size })
 }
 
 /// Who makes cgroups.
@@ -86,8 +98,6 @@ pub struct Runtime {
     pub cgroup_manager: CgroupManager,
     /// Parent cgroup of pods that name none (not a key of CRI-O).
     pub cgroup_parent: String,
-    /// Where logs go when a pod gives no directory.
-    pub log_dir: PathBuf,
     /// Capabilities of a container that asks for nothing.
     pub default_capabilities: Vec<String>,
     /// `NAME=VALUE` for every container.
@@ -107,6 +117,10 @@ pub struct Runtime {
     pub read_only: bool,
     /// Greatest size of a container log in bytes; 0 and less: no limit.
     pub log_size_max: i64,
+    /// What `floe serve` logs, if its command line does not say.
+    pub log_level: String,
+    /// Host ports of pods are not forwarded: something else does it.
+    pub disable_hostport_mapping: bool,
     /// Size of a pod's /dev/shm in bytes (not a key of CRI-O).
     pub shm_size: u64,
     /// The program `floe-runtime`; empty: beside the running program, then on PATH (not a key of CRI-O).
@@ -129,7 +143,6 @@ impl Default for Runtime {
         Self {
             cgroup_manager: CgroupManager::default(),
             cgroup_parent: "/floe".into(),
-            log_dir: "/var/log/floe/pods".into(),
             default_capabilities: capabilities.map(String::from).to_vec(),
             default_env: Vec::new(),
             default_sysctls: Vec::new(),
@@ -139,6 +152,8 @@ impl Default for Runtime {
             apparmor_profile: runtime::apparmor::DEFAULT_PROFILE.into(),
             read_only: false,
             log_size_max: 0,
+            log_level: "info".into(),
+            disable_hostport_mapping: false,
             shm_size: 64 * 1024 * 1024,
             runtime_path: PathBuf::new(),
         }
@@ -155,9 +170,10 @@ pub struct Image {
     pub signature_policy_dir: PathBuf,
     /// auth.json used when the request brings no credentials; empty: the usual places.
     pub global_auth_file: PathBuf,
-    /// registries.conf (not a key of CRI-O, which always reads the default place).
+    /// registries.conf; empty: what `CONTAINERS_REGISTRIES_CONF` names, the user's, or the system's (not
+    /// a key of CRI-O, which does that always).
     pub registries_conf: PathBuf,
-    /// Drop-ins of registries.conf (not a key of CRI-O).
+    /// Drop-ins of registries.conf; empty: the system's and the user's (not a key of CRI-O).
     pub registries_conf_dir: PathBuf,
     /// Where signatures are; empty: the user's and the system's registries.d (not a key of CRI-O).
     pub registries_d_dir: PathBuf,
@@ -171,8 +187,8 @@ impl Default for Image {
             signature_policy: "/etc/containers/policy.json".into(),
             signature_policy_dir: "/etc/crio/policies".into(),
             global_auth_file: PathBuf::new(),
-            registries_conf: "/etc/containers/registries.conf".into(),
-            registries_conf_dir: "/etc/containers/registries.conf.d".into(),
+            registries_conf: PathBuf::new(),
+            registries_conf_dir: PathBuf::new(),
             registries_d_dir: PathBuf::new(),
             certs_dir: "/etc/containers/certs.d".into(),
         }
@@ -187,6 +203,8 @@ pub struct Network {
     pub network_dir: PathBuf,
     /// Directories of external plugins.
     pub plugin_dirs: Vec<PathBuf>,
+    /// One more: the older spelling.
+    pub plugin_dir: PathBuf,
     /// Name of the conflist to use; empty: the first.
     pub cni_default_network: String,
     /// Bridge of floe's own network, used when there is no conflist (not a key of CRI-O).
@@ -200,6 +218,7 @@ impl Default for Network {
         Self {
             network_dir: "/etc/cni/net.d".into(),
             plugin_dirs: vec!["/opt/cni/bin".into(), "/usr/lib/cni".into()],
+            plugin_dir: PathBuf::new(),
             cni_default_network: String::new(),
             bridge: "floe0".into(),
             subnets: vec!["10.85.0.0/16".into(), "fd00:f10e::/64".into()],
@@ -208,6 +227,36 @@ impl Default for Network {
 }
 
 impl Config {
+    /// What is empty has its default, as for CRI-O.
+    pub(super) fn fill_empty(&mut self) {
+        let Config {
+            root_table,
+            api,
+            network,
+            ..
+        } = Self::default();
+        for (path, default) in [
+            (&mut self.root_table.root, root_table.root),
+            (&mut self.root_table.runroot, root_table.runroot),
+            (&mut self.root_table.log_dir, root_table.log_dir),
+            (&mut self.api.listen, api.listen),
+            (&mut self.network.network_dir, network.network_dir),
+        ] {
+            if path.as_os_str().is_empty() {
+                *path = default;
+            }
+        }
+        let dirs = &mut self.network.plugin_dirs;
+        dirs.retain(|dir| !dir.as_os_str().is_empty());
+        if dirs.is_empty() {
+            *dirs = network.plugin_dirs;
+        }
+        let more = std::mem::take(&mut self.network.plugin_dir);
+        if !more.as_os_str().is_empty() {
+            dirs.push(more);
+        }
+    }
+
     /// Checks what types cannot say.
     ///
     /// # Errors
@@ -217,7 +266,7 @@ impl Config {
             ("crio.root", &self.root_table.root),
             ("crio.runroot", &self.root_table.runroot),
             ("crio.api.listen", &self.api.listen),
-            ("crio.runtime.log_dir", &self.runtime.log_dir),
+            ("crio.log_dir", &self.root_table.log_dir),
         ] {
             absolute(key, path)?;
         }
@@ -227,6 +276,10 @@ impl Config {
                         (and cgroupDriver: cgroupfs in kubelet)"
                     .into(),
             );
+        }
+        if self.runtime.log_filter_of_level().is_none() {
+            let level = &self.runtime.log_level;
+            return Err(format!("crio.runtime.log_level: {level:?} is no level"));
         }
         for name in &self.runtime.default_capabilities {
             if runtime::capability::number(name).is_none() {
@@ -259,6 +312,21 @@ impl Config {
                 .map_err(|e| format!("crio.network.subnets: {subnet:?}: {e}"))?;
         }
         Ok(())
+    }
+}
+
+impl Runtime {
+    /// The level that `log_level` names in CRI-O's words; `None` if there is none of that name.
+    #[must_use]
+    pub fn log_filter_of_level(&self) -> Option<&'static str> {
+        Some(match self.log_level.as_str() {
+            "panic" | "fatal" | "error" => "error",
+            "warn" | "warning" => "warn",
+            "" | "info" => "info",
+            "debug" => "debug",
+            "trace" => "trace",
+            _ => return None,
+        })
     }
 }
 

@@ -253,7 +253,7 @@ impl<'a> Making<'a> {
             return config.root_table.root.join("containers").join(&self.id);
         }
         let directory = self.pod.spec.log_directory.clone();
-        directory.unwrap_or_else(|| config.runtime.log_dir.clone())
+        directory.unwrap_or_else(|| config.root_table.log_dir.clone())
     }
 
     /// Root file system, config.json, and the process at its gate.

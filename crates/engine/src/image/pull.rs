@@ -76,12 +76,7 @@ impl Fetcher {
 /// A registries.conf that cannot be used.
 pub fn client_config(config: &Config) -> Result<ClientConfig> {
     let settings = &config.image;
-    let registries = Registries::load(&RegistriesPaths {
-        file: settings.registries_conf.clone(),
-        dropin_dirs: vec![settings.registries_conf_dir.clone()],
-        ..RegistriesPaths::system()
-    })
-    .map_err(failed)?;
+    let registries = Registries::load(&registries_paths(settings)).map_err(failed)?;
     let auth = match settings.global_auth_file.as_os_str() {
         empty if empty.is_empty() => AuthFiles::from_env(|name| std::env::var_os(name)),
         _ => AuthFiles::only(settings.global_auth_file.clone()),
@@ -94,6 +89,19 @@ pub fn client_config(config: &Config) -> Result<ClientConfig> {
         locations: Some(config.root_table.runroot.join("blobs")),
         ..ClientConfig::default()
     })
+}
+
+/// Where registries.conf is: as the configuration says, or else where everybody looks.
+fn registries_paths(settings: &crate::config::Image) -> RegistriesPaths {
+    let mut paths = RegistriesPaths::from_env(|name| std::env::var_os(name));
+    if !settings.registries_conf.as_os_str().is_empty() {
+        paths.file.clone_from(&settings.registries_conf);
+        paths.file_required = false;
+    }
+    if !settings.registries_conf_dir.as_os_str().is_empty() {
+        paths.dropin_dirs = vec![settings.registries_conf_dir.clone()];
+    }
+    paths
 }
 
 /// Where signatures are: the directory that the configuration names, or the usual ones.

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use engine::Engine;
+use engine::config::UnusedKey;
 use server::ServeOptions;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::Failure;
 use crate::cli::Global;
@@ -17,20 +18,27 @@ pub(crate) struct Args {
     /// Configuration file (crio.conf's tables and keys) [default: /etc/floe/floe.toml, if it exists]
     #[arg(long, short = 'c', value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+    /// Directory whose files are read after the configuration file, in lexical order; '' for none
+    /// [default: the one beside the file: FILE.d, if it exists]
+    #[arg(long, short = 'd', value_name = "DIR")]
+    pub(crate) config_dir: Option<PathBuf>,
     /// Path of the CRI socket, instead of the configuration's
     #[arg(long, value_name = "SOCKET")]
     listen: Option<PathBuf>,
-    /// What is logged: error, warn, info, debug or trace
-    #[arg(long, default_value = "info", value_name = "LEVEL")]
-    log_level: String,
+    /// What is logged: error, warn, info, debug or trace; debug names the keys of the configuration
+    /// that have no effect [default: the configuration's, or else info]
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<String>,
     /// How it is logged
     #[arg(long, default_value = "text", value_parser = ["text", "json"])]
     log_format: String,
 }
 
 pub(crate) fn run(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
-    start_log(&args.log_level, &args.log_format)?;
-    let mut config = global.config()?;
+    let (mut config, unused) = global.configured()?;
+    let level = config.runtime.log_filter_of_level().unwrap_or("info");
+    start_log(args.log_level.as_deref().unwrap_or(level), &args.log_format)?;
+    tell(&unused);
     if let Some(listen) = &args.listen {
         config.api.listen.clone_from(listen);
     }
@@ -62,6 +70,16 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     served
         .map(|()| ExitCode::SUCCESS)
         .map_err(|e| Failure::new(e.to_string()))
+}
+
+/// One line for the keys of the configuration that somebody may wait for in vain; at debug, all.
+fn tell(unused: &[UnusedKey]) {
+    for key in unused {
+        debug!("a key of the configuration has no effect: {key}");
+    }
+    if let Some(summary) = engine::config::summary(unused) {
+        warn!("{summary}");
+    }
 }
 
 async fn shutdown() {

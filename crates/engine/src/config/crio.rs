@@ -1,0 +1,289 @@
+//! The keys of crio.conf that floe does not act on, and why. CRI-O 1.18 to 1.36, crio.conf(5).
+//!
+//! A key belongs here or in `tables`, so that nobody is warned of a file that says what floe does
+//! anyway. What stands in neither is a mistake, or newer than this list.
+
+/// Why floe does not act on a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// No key of CRI-O and none of floe's.
+    Unknown,
+    /// Set so that floe does the same, or about something that floe does not have.
+    Moot(&'static str),
+    /// CRI-O would act on this value, and floe does not.
+    Ignored(&'static str),
+}
+
+/// A key, why it is not used, and the values (as TOML) with which that changes nothing; none: any.
+type Entry = (&'static str, &'static str, &'static [&'static str]);
+
+const STORE: &str = "floe has a store of its own";
+const MONITOR: &str = "floe has no monitor beside its supervisors";
+const PAUSE: &str = "floe's pods have no pause container";
+const STATE: &str = "floe keeps its state elsewhere and clears it by itself";
+const RUNTIMES: &str = "floe-runtime is the only runtime";
+const STREAMS: &str =
+    "exec, attach and port-forward are served on loopback, at a port of the kernel's choice";
+const NAMESPACES: &str = "namespaces live in the pods' supervisors";
+const METRICS: &str = "floe serves no metrics of its own";
+const TRACING: &str = "floe sends no traces";
+const LABELS: &str = "floe sets labels and profiles only where a pod asks for one";
+const USERS: &str = "user namespaces of pods are not built";
+const NOT_BUILT: &str = "not built";
+
+const ENTRIES: &[Entry] = &[
+    ("imagestore", STORE, &["''"]),
+    ("storage_driver", STORE, &[]),
+    ("storage_option", STORE, &[]),
+    ("version_file", STATE, &[]),
+    ("version_file_persist", STATE, &[]),
+    ("clean_shutdown_file", STATE, &[]),
+    ("internal_wipe", STATE, &[]),
+    ("internal_repair", STATE, &[]),
+    (
+        "api.stream_address",
+        STREAMS,
+        &["''", "'127.0.0.1'", "'localhost'", "'::1'"],
+    ),
+    ("api.stream_port", STREAMS, &["''", "'0'"]),
+    ("api.stream_enable_tls", STREAMS, &["false"]),
+    ("api.stream_tls_cert", STREAMS, &["''"]),
+    ("api.stream_tls_key", STREAMS, &["''"]),
+    ("api.stream_tls_ca", STREAMS, &["''"]),
+    ("api.stream_idle_timeout", STREAMS, &[]),
+    ("api.tls_min_version", STREAMS, &[]),
+    ("api.tls_cipher_suites", STREAMS, &[]),
+    ("api.host_ip", STREAMS, &[]),
+    ("runtime.no_pivot", "floe-runtime always pivots", &["false"]),
+    ("runtime.selinux", LABELS, &["false"]),
+    ("runtime.hostnetwork_disable_selinux", LABELS, &[]),
+    (
+        "runtime.apparmor_profile",
+        LABELS,
+        &["''", "'crio-default'", "'unconfined'"],
+    ),
+    (
+        "runtime.privileged_seccomp_profile",
+        NOT_BUILT,
+        &["''", "'unconfined'"],
+    ),
+    ("runtime.seccomp_use_default_when_empty", LABELS, &[]),
+    (
+        "runtime.log_to_journald",
+        "container logs are files only",
+        &["false"],
+    ),
+    ("runtime.log_filter", "--log-level takes filters", &["''"]),
+    ("runtime.drop_infra_ctr", PAUSE, &[]),
+    ("runtime.infra_ctr_cpuset", PAUSE, &["''"]),
+    ("runtime.conmon", MONITOR, &[]),
+    ("runtime.conmon_cgroup", MONITOR, &[]),
+    ("runtime.conmon_env", MONITOR, &[]),
+    ("runtime.container_exits_dir", STATE, &[]),
+    ("runtime.container_attach_socket_dir", STATE, &[]),
+    ("runtime.namespaces_dir", NAMESPACES, &[]),
+    ("runtime.pinns_path", NAMESPACES, &[]),
+    ("runtime.manage_ns_lifecycle", NAMESPACES, &[]),
+    ("runtime.manage_network_ns_lifecycle", NAMESPACES, &[]),
+    ("runtime.default_runtime", RUNTIMES, &[]),
+    (
+        "runtime.hooks_dir",
+        "hook files are not read",
+        &["[]", "['/usr/share/containers/oci/hooks.d']"],
+    ),
+    (
+        "runtime.add_inheritable_capabilities",
+        NOT_BUILT,
+        &["false"],
+    ),
+    ("runtime.min_injected_gomaxprocs", NOT_BUILT, &["0"]),
+    (
+        "runtime.allowed_devices",
+        "no annotation names devices",
+        &["[]", "['/dev/fuse']", "['/dev/fuse', '/dev/net/tun']"],
+    ),
+    ("runtime.additional_devices", NOT_BUILT, &["[]"]),
+    (
+        "runtime.cdi_spec_dirs",
+        NOT_BUILT,
+        &["[]", "['/etc/cdi', '/var/run/cdi']"],
+    ),
+    (
+        "runtime.device_ownership_from_security_context",
+        NOT_BUILT,
+        &["false"],
+    ),
+    (
+        "runtime.decryption_keys_path",
+        "encrypted layers are not read",
+        &["''", "'/etc/crio/keys/'"],
+    ),
+    ("runtime.additional_artifact_stores", NOT_BUILT, &["[]"]),
+    ("runtime.blockio_config_file", NOT_BUILT, &["''"]),
+    ("runtime.blockio_reload", NOT_BUILT, &["false"]),
+    ("runtime.rdt_config_file", NOT_BUILT, &["''"]),
+    (
+        "runtime.irqbalance_config_file",
+        NOT_BUILT,
+        &["''", "'/etc/sysconfig/irqbalance'"],
+    ),
+    (
+        "runtime.irqbalance_config_restore_file",
+        NOT_BUILT,
+        &["''", "'disable'", "'/etc/sysconfig/orig_irq_banned_cpus'"],
+    ),
+    ("runtime.default_mounts", NOT_BUILT, &["[]"]),
+    ("runtime.default_mounts_file", NOT_BUILT, &["''"]),
+    ("runtime.bind_mount_prefix", NOT_BUILT, &["''"]),
+    ("runtime.uid_mappings", USERS, &["''"]),
+    ("runtime.gid_mappings", USERS, &["''"]),
+    ("runtime.minimum_mappable_uid", USERS, &["-1"]),
+    ("runtime.minimum_mappable_gid", USERS, &["-1"]),
+    (
+        "runtime.enable_criu_support",
+        "checkpoints are not built",
+        &[],
+    ),
+    (
+        "runtime.ctr_stop_timeout",
+        "a client says how long a stop may take",
+        &[],
+    ),
+    ("runtime.separate_pull_cgroup", NOT_BUILT, &["''"]),
+    ("runtime.shared_cpuset", NOT_BUILT, &["''"]),
+    ("runtime.absent_mount_sources_to_reject", NOT_BUILT, &["[]"]),
+    (
+        "runtime.enable_pod_events",
+        "pod events need no switch",
+        &[],
+    ),
+    ("runtime.timezone", NOT_BUILT, &["''"]),
+    (
+        "image.default_transport",
+        "images come from registries",
+        &["''", "'docker://'"],
+    ),
+    (
+        "image.namespaced_auth_dir",
+        NOT_BUILT,
+        &["''", "'/etc/crio/auth'"],
+    ),
+    ("image.pause_image", PAUSE, &[]),
+    ("image.pause_image_auth_file", PAUSE, &[]),
+    ("image.pause_command", PAUSE, &[]),
+    (
+        "image.pinned_images",
+        "no garbage collection of floe's removes images by itself",
+        &[],
+    ),
+    (
+        "image.insecure_registries",
+        "registries.conf says which registries are insecure",
+        &["[]"],
+    ),
+    (
+        "image.registries",
+        "registries.conf has the registries of short names",
+        &["[]"],
+    ),
+    (
+        "image.image_volumes",
+        "volumes of an image are directories",
+        &["''", "'mkdir'"],
+    ),
+    (
+        "image.big_files_temporary_dir",
+        "nothing is staged outside the store",
+        &[],
+    ),
+    (
+        "image.auto_reload_registries",
+        "registries.conf is read at the start",
+        &["false"],
+    ),
+    (
+        "image.pull_progress_timeout",
+        "stalled downloads are given up and resumed anyway",
+        &[],
+    ),
+    ("image.oci_artifact_mount_support", NOT_BUILT, &[]),
+    (
+        "image.short_name_mode",
+        "registries.conf has the mode of short names",
+        &["''", "'enforcing'"],
+    ),
+    (
+        "network.cni_status_grace_period",
+        NOT_BUILT,
+        &["0", "''", "'0s'"],
+    ),
+    ("metrics.enable_metrics", METRICS, &["false"]),
+    ("tracing.enable_tracing", TRACING, &["false"]),
+    (
+        "stats.stats_collection_period",
+        "statistics are read when they are asked for",
+        &[],
+    ),
+    (
+        "stats.collection_period",
+        "statistics are read when they are asked for",
+        &[],
+    ),
+    ("stats.included_pod_metrics", NOT_BUILT, &["[]"]),
+    (
+        "checkpoint_restore.container_level_enabled",
+        "checkpoints are not built",
+        &[],
+    ),
+];
+
+/// Whole tables: what their keys begin with, why, and whether that changes nothing.
+const TABLES: &[(&str, &str, bool)] = &[
+    ("runtime.runtimes.", RUNTIMES, true),
+    ("runtime.workloads.", "workloads are not built", false),
+    ("metrics.", METRICS, true),
+    ("tracing.", TRACING, true),
+    ("nri.", "NRI plugins are not asked", true),
+];
+
+/// Why floe does not act on this key with this value.
+pub(super) fn why(key: &str, value: &toml::Value) -> Why {
+    if let Some((_, reason, same)) = ENTRIES.iter().find(|(name, ..)| *name == key) {
+        let is_same = |text: &&str| read(text).is_some_and(|same| same == *value);
+        return match same.is_empty() || same.iter().any(|text| is_same(&text)) {
+            true => Why::Moot(reason),
+            false => Why::Ignored(reason),
+        };
+    }
+    match TABLES.iter().find(|(prefix, ..)| key.starts_with(prefix)) {
+        Some((_, reason, true)) => Why::Moot(reason),
+        Some((_, reason, false)) => Why::Ignored(reason),
+        None => Why::Unknown,
+    }
+}
+
+fn read(text: &str) -> Option<toml::Value> {
+    let mut table: toml::Table = format!("x = {text}").parse().ok()?;
+    table.remove("x")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Config;
+
+    #[test]
+    fn the_list_reads_well_and_holds_no_key_that_is_used() {
+        let used = Config::known_keys();
+        for (index, (key, _, same)) in ENTRIES.iter().enumerate() {
+            assert!(!used.contains(*key), "{key} is used");
+            assert!(
+                ENTRIES[..index].iter().all(|(other, ..)| other != key),
+                "{key} twice"
+            );
+            for text in *same {
+                assert!(read(text).is_some(), "{key}: {text}");
+            }
+        }
+    }
+}
