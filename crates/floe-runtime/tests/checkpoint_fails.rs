@@ -45,7 +45,8 @@ fn a_restore_that_fails_leaves_nothing() {
     restore(&lab, &[]).fails("error running createRuntime hook #0");
     is_gone(&lab);
     lab.config.as_object_mut().unwrap().remove("hooks");
-    restore(&lab, &["--pid-file", "/no/such/file"]).fails("write pid file /no/such/file");
+    let absent = lab.dir.join("no/file").display().to_string();
+    restore(&lab, &["--pid-file", &absent]).fails(&format!("write pid file {absent}"));
     is_gone(&lab);
     restore(&lab, &["--lsm-profile", "nonsense"]).fails("criu failed to restore");
     is_gone(&lab);
@@ -88,8 +89,9 @@ fn a_criu_that_is_missing_or_no_criu_is_named() {
     let mut lab = Lab::new();
     lab.sleeper("c");
     let pid = lab.pid("c");
-    lab.call(&["--criu", "/no/criu", "checkpoint", "c"])
-        .fails("criu is not installed: /no/criu is not found");
+    let absent = lab.dir.join("no/criu").display().to_string();
+    lab.call(&["--criu", &absent, "checkpoint", "c"])
+        .fails(&format!("criu is not installed: {absent} is not found"));
     let program = lab.dir.join("criu");
     std::fs::write(
         &program,

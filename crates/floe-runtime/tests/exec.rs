@@ -36,6 +36,7 @@ fn an_exec_has_the_programs_exit_code_and_output() {
 fn what_the_runtime_cannot_do_is_255() {
     needs_host!();
     let mut lab = running();
+    let absent = lab.dir.join("absent").display().to_string();
     for (arguments, words) in [
         (
             &["exec", "c", "nope"][..],
@@ -53,7 +54,7 @@ fn what_the_runtime_cannot_do_is_255() {
             &["exec", "--user", "me", "c", "true"],
             "--user \"me\": \"me\" is not a number",
         ),
-        (&["exec", "-p", "/no/such", "c"], "read /no/such"),
+        (&["exec", "-p", &absent, "c"], &format!("read {absent}")),
         (&["exec", "-d", "-t", "c", "true"], "cannot allocate tty"),
     ] {
         let done = lab.call(arguments);

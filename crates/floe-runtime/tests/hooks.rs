@@ -227,13 +227,14 @@ fn a_hook_that_takes_too_long_is_killed() {
 fn a_hook_that_is_not_there_dies_or_says_too_much_is_told_in_short() {
     needs_host!();
     let mut lab = Lab::new();
+    let absent = lab.dir.join("absent").display().to_string();
     let mut fails = |hook: Value, words: &str| {
         lab.config["hooks"] = json!({ "createContainer": [hook] });
         lab.run().fails(words)
     };
     fails(
-        json!({ "path": "/no/such" }),
-        "createContainer hook #0: /no/such: ",
+        json!({ "path": absent }),
+        &format!("createContainer hook #0: {absent}: "),
     );
     fails(host("kill -9 $$"), "signal: killed");
     let said = fails(

@@ -209,7 +209,7 @@ fn a_bundle_that_cannot_be_used_is_refused_with_its_reason_and_nothing_is_left()
             c["hooks"] = json!({ "prestart": [{ "path": "/bin/true", "timeout": 0 }] });
         }),
         ("open source", |c| {
-            let mount = json!({ "destination": "/x", "type": "bind", "source": "/no/such", "options": ["bind"] });
+            let mount = json!({ "destination": "/x", "type": "bind", "source": "no/such", "options": ["bind"] });
             c["mounts"].as_array_mut().unwrap().push(mount);
         }),
     ];
@@ -220,8 +220,9 @@ fn a_bundle_that_cannot_be_used_is_refused_with_its_reason_and_nothing_is_left()
         lab.is_clean().unwrap();
     }
     let lab = Lab::new();
-    lab.call(&["run", "-b", "/no/such", "c"])
-        .fails("bundle /no/such");
+    let absent = lab.dir.join("absent").display().to_string();
+    lab.call(&["run", "-b", &absent, "c"])
+        .fails(&format!("bundle {absent}"));
     lab.call(&["run", "-b", "rootfs", "c"])
         .fails("JSON specification file config.json not found");
 }

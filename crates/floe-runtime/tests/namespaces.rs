@@ -90,9 +90,11 @@ fn namespaces_with_a_path_are_joined_and_an_exec_joins_them_too() {
 fn a_namespace_that_is_not_there_or_of_another_kind_is_an_error() {
     needs_host!();
     let mut lab = Lab::new();
-    lab.namespace("network", Some("/no/such"));
-    lab.run()
-        .fails("open namespace /no/such: no such file or directory");
+    let absent = lab.dir.join("absent").display().to_string();
+    lab.namespace("network", Some(&absent));
+    lab.run().fails(&format!(
+        "open namespace {absent}: no such file or directory"
+    ));
     lab.namespace("network", Some("/proc/self/ns/uts"));
     lab.run().fails("join Network namespace: invalid argument");
     lab.namespace("network", Some("relative"));

@@ -84,6 +84,7 @@ fn start_and_run_detached_return_once_the_container_is_ready_or_gone() {
     // One that ends without a word.
     lab.script("true");
     let (mut run, ..) = lab.command(&["run", "-d", "d"]);
-    let gone = run.env("NOTIFY_SOCKET", "/nowhere").status().unwrap();
+    let nobody = lab.dir.join("nobody");
+    let gone = run.env("NOTIFY_SOCKET", nobody).status().unwrap();
     assert!(gone.success());
 }

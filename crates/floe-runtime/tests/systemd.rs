@@ -181,12 +181,13 @@ fn a_container_with_a_user_namespace_is_in_its_scope_too() {
 fn without_a_bus_root_asks_systemd_itself() {
     needs_systemd!();
     let scope = Scope::new();
+    let absent = format!("unix:path={}/no-bus", scope.lab.dir.display());
     let (mut command, _, _) = scope.lab.command(&["--systemd-cgroup", "run", "-d", "c"]);
-    command.env("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nonexistent/bus");
+    command.env("DBUS_SYSTEM_BUS_ADDRESS", &absent);
     assert!(command.status().unwrap().success());
     shows(&scope.unit, &[("ActiveState", "active")]);
     let (mut command, _, _) = scope.lab.command(&["delete", "--force", "c"]);
-    command.env("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nonexistent/bus");
+    command.env("DBUS_SYSTEM_BUS_ADDRESS", &absent);
     assert!(command.status().unwrap().success());
     scope.is_gone();
 }

@@ -67,8 +67,9 @@ fn a_terminal_without_anybody_to_take_it_is_refused() {
     let lab = with_terminal("true");
     lab.call(&["create", "c"]).fails("cannot allocate tty");
     lab.call(&["run", "-d", "c"]).fails("cannot allocate tty");
-    lab.call(&["run", "-d", "--console-socket", "/no/such.sock", "c"])
-        .fails("console socket /no/such.sock");
+    let absent = lab.dir.join("no.sock").display().to_string();
+    lab.call(&["run", "-d", "--console-socket", &absent, "c"])
+        .fails(&format!("console socket {absent}"));
     lab.is_clean().unwrap();
 }
 

@@ -130,8 +130,9 @@ fn limits_come_from_a_file_or_standard_input_and_stand_instead_of_options() {
     std::fs::write(&file, "{").unwrap();
     lab.call(&["update", "-r", file.to_str().unwrap(), "c"])
         .fails("EOF");
-    lab.call(&["update", "-r", "/nonexistent", "c"])
-        .fails("open /nonexistent: no such file or directory");
+    let absent = lab.dir.join("absent").display().to_string();
+    lab.call(&["update", "-r", &absent, "c"])
+        .fails(&format!("open {absent}: no such file or directory"));
 }
 
 #[test]

@@ -464,7 +464,7 @@ fn several_images_go_into_one_archive_that_podman_and_floe_load() {
             "--format",
             "oci-archive",
             "-o",
-            "/x.tar",
+            &floe.at("dir", "x.tar")[4..],
             one,
             two,
         ])
@@ -503,12 +503,12 @@ fn push_sends_what_is_in_the_store() {
 fn what_is_wrong_with_a_place_is_said_and_nothing_is_left_of_it() {
     machine(|floe| {
         let original = format!("docker://{}", floe.image);
-        floe.floe(&["copy", "busybox", "dir:/x"])
+        floe.floe(&["copy", "busybox", &floe.at("dir", "x")])
             .failed(125, &["names no transport"]);
         floe.floe(&["copy", &original, "ftp:x"])
             .failed(125, &["no transport \"ftp\""]);
-        floe.floe(&["copy", "dir:/no/such", &floe.at("dir", "x")])
-            .failed(125, &["/no/such/manifest.json"]);
+        floe.floe(&["copy", &floe.at("dir", "none"), &floe.at("dir", "x")])
+            .failed(125, &["/none/manifest.json"]);
         let full = floe.node.path("full");
         std::fs::create_dir(&full).expect("create");
         std::fs::write(full.join("mine"), "precious").expect("write");
@@ -604,6 +604,6 @@ fn under_the_name_skopeo_it_takes_skopeos_command_line() {
             "not an index: there is no choice"
         );
         as_skopeo(&["ps"]).failed(1, &["ps"]);
-        as_skopeo(&["inspect", "dir:/no/such"]).failed(1, &["/no/such"]);
+        as_skopeo(&["inspect", &floe.at("dir", "none")]).failed(1, &["/none"]);
     });
 }

@@ -154,8 +154,8 @@ fn serve(bytes: Vec<u8>, times: usize) -> String {
 fn what_cannot_be_imported_is_refused_with_the_reason_and_leaves_nothing() {
     machine(|floe| {
         let tar = floe.tar("root.tar");
-        floe.floe(&["import", "/no/such"])
-            .failed(125, &["/no/such"]);
+        let none = floe.node.path("no/such").display().to_string();
+        floe.floe(&["import", &none]).failed(125, &[&none]);
         floe.floe(&["import", "-c", "FOO x", &tar])
             .failed(125, &["FOO"]);
         floe.floe(&["import", &tar, "UPPER"])

@@ -32,8 +32,9 @@ fn what_cannot_run_has_podmans_exit_codes_and_leaves_nothing() {
             .failed(126, &["/etc/passwd", "permission denied"]);
         floe.run(&["--no-such-flag"], &[])
             .failed(125, &["--no-such-flag"]);
-        floe.run(&["-v", "/no/such:/x"], &[])
-            .failed(125, &["/no/such"]);
+        let none = floe.node.path("no/such").display().to_string();
+        floe.run(&["-v", &format!("{none}:/x")], &[])
+            .failed(125, &[&none]);
         floe.run(&["-v", "relative:/x"], &[])
             .failed(125, &["relative"]);
         floe.run(&["-w", "relative"], &[])

@@ -73,7 +73,8 @@ fn images_of_an_additional_store_run_and_are_neither_pulled_nor_removed() {
         );
         std::fs::write(floe.node.config(), config).expect("write");
         assert_eq!(floe.floe(&run).ok(), "default");
-        floe.floe(&["--additional-store", "/no/such", "images"])
-            .failed(125, &["/no/such", "no store of floe"]);
+        let none = floe.node.path("no/such").display().to_string();
+        floe.floe(&["--additional-store", &none, "images"])
+            .failed(125, &[&none, "no store of floe"]);
     });
 }

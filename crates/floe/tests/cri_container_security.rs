@@ -147,11 +147,12 @@ fn a_seccomp_profile_of_the_node_is_applied_and_a_missing_one_is_refused() {
         });
         assert!(old.await?.contains("No space left on device"));
         let mut config = world.container("missing", &["true"]).await?;
-        security(&mut config).seccomp = Some(localhost("/no/such/profile.json"));
+        let none = world.node.path("no/such.json").display().to_string();
+        security(&mut config).seccomp = Some(localhost(&none));
         refused(
             world.create(&pod, &config).await,
             Code::InvalidArgument,
-            &["/no/such/profile.json"],
+            &[&none],
         );
         security(&mut config).seccomp = Some(localhost(""));
         refused(

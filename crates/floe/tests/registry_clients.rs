@@ -78,10 +78,14 @@ fn skopeo_copies_in_both_directions_lists_inspects_and_deletes() {
         copy(&[], &one, &served.docker("other/app:1"));
         skopeo(&["delete", "--tls-verify=false", &one]).ok();
         let gone = skopeo(&["inspect", "--tls-verify=false", &one]);
+        // skopeo's code for "there is no such image", of a repository that nobody knows too.
         assert!(
-            gone.code != 0 && gone.err.contains("manifest unknown"),
+            gone.code == 2 && gone.err.contains("manifest unknown"),
             "{gone:?}"
         );
+        let never = served.docker("never/was:1");
+        let never = skopeo(&["inspect", "--tls-verify=false", &never]);
+        assert_eq!(never.code, 2, "{never:?}");
         assert_eq!(digest(&served.docker("other/app:1")), digest(&original));
     });
 }
@@ -224,7 +228,8 @@ fn gc_runs_beside_the_server_and_says_what_it_removed() {
         assert!(dry.starts_with("would remove 3 blobs ("), "{dry}");
         let gone = floe.floe(&["registry", "gc", &dir, "--grace", "0s"]).ok();
         assert!(gone.starts_with("removed 3 blobs ("), "{gone}");
-        floe.floe(&["registry", "gc", "/nonexistent"])
+        let none = floe.node.path("none").display().to_string();
+        floe.floe(&["registry", "gc", &none])
             .failed(125, &["not a floe registry"]);
     });
 }

@@ -269,7 +269,8 @@ mod tests {
 
     #[test]
     fn without_files_signatures_are_where_other_tools_keep_them() {
-        let none = RegistriesD::load(&["/nowhere/at/all".into()]).unwrap();
+        let empty = tempfile::tempdir().unwrap();
+        let none = RegistriesD::load(&[empty.path().join("none")]).unwrap();
         let reference = Reference::parse("busybox").unwrap();
         assert_eq!(
             none.lookaside(&reference, false).unwrap().as_str(),
@@ -285,7 +286,7 @@ mod tests {
             dir(&[("a.yaml", "docker: {a.example: {lookaside: 'file:///two'}}")]),
         );
         let dirs = [
-            "/nowhere".into(),
+            one.path().join("absent"),
             one.path().to_owned(),
             two.path().to_owned(),
         ];

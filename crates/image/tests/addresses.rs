@@ -23,7 +23,7 @@ fn client(hosts: &str) -> (tempfile::TempDir, Client) {
     std::fs::write(&file, hosts).unwrap();
     let client = Client::new(ClientConfig {
         hosts_file: file,
-        resolv_conf: "/nonexistent/resolv.conf".into(),
+        resolv_conf: dir.path().join("absent"),
         // Who waits for a dead address as long as that is seen here.
         connect_timeout: Duration::from_secs(3600),
         ..config(EVERYONE_INSECURE)

@@ -21,10 +21,12 @@ fn client(variables: &[(&str, String)]) -> Client {
             .map(|(_, text)| OsString::from(text))
     };
     let registries = "[[registry]]\nprefix = \"*.lan.test\"\ninsecure = true\n";
+    // Gone when the client is used, and its name is not given out again.
+    let absent = tempfile::tempdir().unwrap().path().to_owned();
     Client::new(ClientConfig {
         proxies: Proxies::from_env(find),
-        resolv_conf: "/nonexistent/resolv.conf".into(),
-        hosts_file: "/nonexistent/hosts".into(),
+        resolv_conf: absent.join("resolv.conf"),
+        hosts_file: absent.join("hosts"),
         ..config(registries)
     })
 }

@@ -296,8 +296,10 @@ async fn localhost_needs_no_name_server() {
     let mut settings = config(&format!(
         "[[registry]]\nlocation = \"{domain}\"\ninsecure = true\n"
     ));
-    settings.resolv_conf = "/nonexistent/resolv.conf".into();
-    settings.hosts_file = "/nonexistent/hosts".into();
+    let dir = tempfile::tempdir().unwrap();
+    let resolv_conf = dir.path().join("resolv.conf");
+    settings.resolv_conf.clone_from(&resolv_conf);
+    settings.hosts_file = dir.path().join("hosts");
     let client = Client::new(settings);
     let name = image::Reference::parse(&format!("{domain}/none")).unwrap();
     let error = failure(client.manifest(&name, NOBODY).await);
@@ -306,7 +308,7 @@ async fn localhost_needs_no_name_server() {
     let error = failure(client.manifest(&name, NOBODY).await);
     assert!(matches!(&error, Error::Unreachable { .. }), "{error}");
     assert!(
-        error.to_string().contains("/nonexistent/resolv.conf"),
+        error.to_string().contains(resolv_conf.to_str().unwrap()),
         "{error}"
     );
 }

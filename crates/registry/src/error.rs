@@ -177,10 +177,12 @@ pub enum Error {
     #[error("another request is writing to this upload")]
     UploadBusy,
     /// Too many uploads are open.
-    #[error("{max} uploads are open: no more at once")]
+    #[error("{max} uploads are open{}: no more at once", if *.of_one { " by this client" } else { "" })]
     TooManyUploads {
         /// The limit.
         max: usize,
+        /// Whether it is that of one client.
+        of_one: bool,
     },
     /// The body did not come in time.
     #[error("nothing came for {0:?}")]

@@ -11,11 +11,13 @@ pub struct Limits {
     pub blob: u64,
     /// Uploads that may be open at once.
     pub uploads: usize,
+    /// Those of one client: a user, or else an address.
+    pub uploads_of_one: usize,
     /// How long an upload may lie untouched before it is forgotten.
     pub upload_idle: Duration,
     /// How long a client may be silent in the middle of a request or an answer.
     pub idle: Duration,
-    /// Connections at once; more wait.
+    /// Connections at once; for one more the one that has been idle the longest is closed.
     pub connections: usize,
     /// Bytes of all headers of a request.
     pub headers: usize,
@@ -29,6 +31,7 @@ impl Default for Limits {
             manifest: 4 << 20,
             blob: 64 << 30,
             uploads: 256,
+            uploads_of_one: 64,
             upload_idle: Duration::from_secs(3600),
             idle: Duration::from_secs(60),
             connections: 1024,

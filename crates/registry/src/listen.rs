@@ -1,4 +1,5 @@
-//! Connections: accepted, encrypted, bounded in number and time, and ended in good order.
+//! Connections: accepted, encrypted, bounded in number and time, and ended in good order. When all
+//! places are taken, the connection that has been idle the longest gives way.
 //!
 //! A client that says nothing, reads nothing or never ends its headers costs one connection for a
 //! while, and nothing more. Must never wait for one client before serving another.
@@ -15,11 +16,10 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::GracefulShutdown;
 use store::Store;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_rustls::TlsAcceptor;
 
 use crate::auth::{AuthOptions, Gate};
@@ -34,9 +34,14 @@ use crate::tls::TlsOptions;
 
 mod flow;
 mod patience;
+mod places;
 
 use flow::Flows;
 use patience::Patience;
+use places::{Occupant, Places};
+
+/// How long a connection that is to end has for what is still to be sent.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// After a failed accept (no more files, usually) clients wait this long.
 const AGAIN: Duration = Duration::from_millis(50);
@@ -65,6 +70,8 @@ pub struct Options {
     pub auth: AuthOptions,
     /// Whether pushes and deletes are refused.
     pub read_only: bool,
+    /// Whether manifests are taken whose parts are not here, or not yet.
+    pub sparse: bool,
     /// What a client may cost.
     pub limits: Limits,
 }
@@ -88,10 +95,11 @@ impl Server {
         let (contents, writable): (Arc<dyn Contents>, _) = match options.what {
             What::Store(store) => (Arc::new(Mirror(store)), None),
             What::Directory(path) => {
-                let directory = Arc::new(match options.read_only {
+                let directory = match options.read_only {
                     true => Directory::open(&path)?,
                     false => Directory::create(&path)?,
-                });
+                };
+                let directory = Arc::new(directory.sparse(options.sparse));
                 let writable = (!options.read_only).then(|| Arc::clone(&directory));
                 (directory, writable)
             }
@@ -128,25 +136,30 @@ impl Server {
     /// Serves until `shutdown` completes and the requests that run then have their answers, or
     /// [`Limits::grace`] is over.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let graceful = GracefulShutdown::new();
         let metrics = self.metrics.map(|listener| {
             let app = Arc::clone(&self.app);
             tokio::spawn(serve_metrics(app, listener))
         });
         let keeper = tokio::spawn(expire(Arc::clone(&self.app)));
-        let room = Arc::new(Semaphore::new(self.app.limits.connections));
+        let places = Places::new(self.app.limits.connections);
+        let (end, ending) = watch::channel(false);
+        // Closed when the last connection has dropped its end of it.
+        let (alive, mut all_gone) = mpsc::channel::<()>(1);
         let accepting = async {
             loop {
-                let Some((stream, peer, place)) = accept(&self.listener, &room).await else {
+                let Some((stream, peer)) = accept(&self.listener).await else {
                     continue;
                 };
-                let watcher = graceful.watcher();
+                let Some(place) = places.take().await else {
+                    continue;
+                };
                 let (app, tls) = (Arc::clone(&self.app), self.tls.clone());
+                let (ending, alive) = (ending.clone(), alive.clone());
                 tokio::spawn(async move {
-                    let _place = place;
                     app.metrics.connected();
-                    connection(&app, stream, peer, tls, watcher).await;
+                    connection(&app, stream, peer, tls, &place.occupant, ending).await;
                     app.metrics.disconnected();
+                    drop((place, alive));
                 });
             }
         };
@@ -154,8 +167,10 @@ impl Server {
             () = shutdown => {}
             () = accepting => {}
         }
-        drop(self.listener);
-        if tokio::time::timeout(self.app.limits.grace, graceful.shutdown())
+        drop((self.listener, alive));
+        // Without a receiver there is no connection.
+        let _ = end.send(true);
+        if tokio::time::timeout(self.app.limits.grace, all_gone.recv())
             .await
             .is_err()
         {
@@ -173,14 +188,9 @@ async fn listen(address: SocketAddr) -> Result<TcpListener> {
     listener.map_err(|source| Error::Listen { address, source })
 }
 
-async fn accept(
-    listener: &TcpListener,
-    room: &Arc<Semaphore>,
-) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-    // The semaphore is never closed.
-    let place = Arc::clone(room).acquire_owned().await.ok()?;
+async fn accept(listener: &TcpListener) -> Option<(TcpStream, SocketAddr)> {
     match listener.accept().await {
-        Ok((stream, peer)) => Some((stream, peer, place)),
+        Ok(accepted) => Some(accepted),
         Err(error) => {
             tracing::warn!("accept: {error}");
             tokio::time::sleep(AGAIN).await;
@@ -194,17 +204,22 @@ async fn connection(
     stream: TcpStream,
     peer: SocketAddr,
     tls: Option<TlsAcceptor>,
-    watcher: hyper_util::server::graceful::Watcher,
+    occupant: &Arc<Occupant>,
+    ending: watch::Receiver<bool>,
 ) {
     // Small answers go out at once; a socket that cannot do that is slower, no more.
     let _ = stream.set_nodelay(true);
     let Some(tls) = tls else {
-        return http(app, stream, peer, watcher).await;
+        return http(app, stream, peer, occupant, ending).await;
     };
-    match tokio::time::timeout(app.limits.idle, tls.accept(stream)).await {
-        Ok(Ok(stream)) => http(app, stream, peer, watcher).await,
-        Ok(Err(error)) => tracing::debug!(%peer, "TLS: {error}"),
-        Err(_) => tracing::debug!(%peer, "TLS: nothing came in time"),
+    let encrypted = tokio::time::timeout(app.limits.idle, tls.accept(stream));
+    tokio::select! {
+        encrypted = encrypted => match encrypted {
+            Ok(Ok(stream)) => http(app, stream, peer, occupant, ending).await,
+            Ok(Err(error)) => tracing::debug!(%peer, "TLS: {error}"),
+            Err(_) => tracing::debug!(%peer, "TLS: nothing came in time"),
+        },
+        () = occupant.told_to_leave() => tracing::debug!(%peer, "TLS: its place is wanted"),
     }
 }
 
@@ -212,9 +227,54 @@ async fn http(
     app: &Arc<App>,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     peer: SocketAddr,
-    watcher: hyper_util::server::graceful::Watcher,
+    occupant: &Arc<Occupant>,
+    mut ending: watch::Receiver<bool>,
 ) {
     let limits = &app.limits;
+    let builder = builder(limits);
+    // While a request is being worked on, silence is not the client's fault.
+    let working = Arc::new(AtomicUsize::new(0));
+    let stream = Patience::new(stream, limits.idle, Arc::clone(&working));
+    let flows = Flows::new(Arc::clone(occupant));
+    let service = service_fn(|request: Request<Incoming>| {
+        let (app, work, flows) = (Arc::clone(app), Work::begin(&working), flows.clone());
+        let busy = occupant.busy();
+        async move {
+            let answer = http::answer(app, peer, request).await;
+            let answer = flows.track(answer);
+            drop((work, busy));
+            Ok::<_, std::convert::Infallible>(answer)
+        }
+    });
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    let stalled = flows.stalled(limits.idle);
+    let mut stalled = std::pin::pin!(stalled);
+    let end = async {
+        tokio::select! {
+            _ = ending.wait_for(|end| *end) => {}
+            () = occupant.told_to_leave() => {}
+        }
+    };
+    let ended = tokio::select! {
+        served = &mut connection => served,
+        () = &mut stalled => return tracing::debug!(%peer, "an answer was not taken"),
+        () = end => {
+            // What is being answered is answered; then no more is taken.
+            connection.as_mut().graceful_shutdown();
+            tokio::select! {
+                served = &mut connection => served,
+                () = &mut stalled => return tracing::debug!(%peer, "an answer was not taken"),
+                () = unfinished(occupant) => return tracing::debug!(%peer, "its place is wanted"),
+            }
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%peer, "connection: {error}");
+    }
+}
+
+fn builder(limits: &Limits) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
     builder
         .http1()
@@ -228,26 +288,17 @@ async fn http(
         .max_concurrent_streams(32)
         .keep_alive_interval(limits.idle)
         .keep_alive_timeout(limits.idle);
-    // While a request is being worked on, silence is not the client's fault.
-    let working = Arc::new(AtomicUsize::new(0));
-    let stream = Patience::new(stream, limits.idle, Arc::clone(&working));
-    let flows = Flows::new();
-    let service = service_fn(|request: Request<Incoming>| {
-        let (app, work, flows) = (Arc::clone(app), Work::begin(&working), flows.clone());
-        async move {
-            let answer = http::answer(app, peer, request).await;
-            drop(work);
-            Ok::<_, std::convert::Infallible>(flows.track(answer))
+    builder
+}
+
+/// Completes when a connection that is to end has nothing to do for a while: one that never ends its
+/// headers does not end by itself.
+async fn unfinished(occupant: &Occupant) {
+    loop {
+        tokio::time::sleep(LINGER).await;
+        if !occupant.is_busy() {
+            return;
         }
-    });
-    let connection = builder.serve_connection(TokioIo::new(stream), service);
-    tokio::select! {
-        served = watcher.watch(connection) => {
-            if let Err(error) = served {
-                tracing::debug!(%peer, "connection: {error}");
-            }
-        }
-        () = flows.stalled(limits.idle) => tracing::debug!(%peer, "an answer was not taken"),
     }
 }
 
@@ -293,7 +344,11 @@ async fn expire(app: Arc<App>) {
 async fn serve_metrics(app: Arc<App>, listener: TcpListener) {
     let room = Arc::new(Semaphore::new(16));
     loop {
-        let Some((stream, peer, place)) = accept(&listener, &room).await else {
+        // The semaphore is never closed.
+        let Ok(place) = Arc::clone(&room).acquire_owned().await else {
+            return;
+        };
+        let Some((stream, peer)) = accept(&listener).await else {
             continue;
         };
         let app = Arc::clone(&app);

@@ -320,6 +320,40 @@ async fn a_manifest_whose_parts_are_missing_is_refused() {
 }
 
 #[tokio::test]
+async fn a_sparse_registry_takes_what_a_manifest_is_made_of_later_or_never() {
+    let registry = Registry::with(&["--sparse"]);
+    let config = Descriptor::of(MediaType::OciConfig, b"{}");
+    let layer = Descriptor::of(MediaType::OciLayer, b"later");
+    let manifest = Manifest::new(MediaType::OciManifest, config, vec![layer]);
+    let manifest = serde_json::to_vec(&manifest).unwrap();
+    let entry = Descriptor::of(MediaType::OciManifest, &manifest);
+    let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": [entry] });
+    let index = serde_json::to_vec(&index).unwrap();
+    for (tag, kind, bytes) in [("index", INDEX, &index), ("image", MANIFEST, &manifest)] {
+        let answer = registry.put_manifest("a", tag, kind, bytes).await;
+        assert_eq!(answer.status(), StatusCode::CREATED);
+        let path = format!("/v2/a/manifests/{tag}");
+        assert_eq!(body(registry.get(&path).await).await.as_bytes(), bytes);
+    }
+    let absent = registry
+        .get(&format!("/v2/a/blobs/{}", Digest::of(b"later")))
+        .await;
+    is_error(absent, 404, "BLOB_UNKNOWN").await;
+    registry.push_blob("a", b"later").await;
+    registry.gc(&["--grace", "0s"]);
+    let kept = registry
+        .get(&format!("/v2/a/blobs/{}", Digest::of(b"later")))
+        .await;
+    assert_eq!(kept.status(), StatusCode::OK);
+    // What is there must still be as it is said to be.
+    let mut lie: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+    lie["layers"][0]["size"] = json!(1);
+    let lie = serde_json::to_vec(&lie).unwrap();
+    let answer = registry.put_manifest("a", "lie", MANIFEST, &lie).await;
+    is_error(answer, 400, "MANIFEST_INVALID").await;
+}
+
+#[tokio::test]
 async fn layers_that_lie_elsewhere_need_not_be_pushed() {
     let registry = Registry::start();
     let image = registry.prepare_image("a", "a").await;

@@ -244,6 +244,10 @@ mod tests {
 
     #[test]
     fn no_file_is_no_record() {
-        assert_eq!(ContainerState::read(Path::new("/nowhere")).unwrap(), None);
+        let dir = std::env::temp_dir().join(format!("floe-state-none-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let read = ContainerState::read(&dir);
+        std::fs::remove_dir_all(&dir).unwrap();
+        assert_eq!(read.unwrap(), None);
     }
 }

@@ -156,7 +156,8 @@ fn a_log_that_cannot_be_made_fails_the_create_and_leaves_nothing() {
     let pod = Pod::new();
     let mut container = pod.container("c", "true");
     container.write_config();
-    std::os::unix::fs::symlink("/tmp/elsewhere", container.dir.join("link.log")).unwrap();
+    let elsewhere = pod.dir().join("elsewhere");
+    std::os::unix::fs::symlink(&elsewhere, container.dir.join("link.log")).unwrap();
     for (name, reason) in [
         ("link.log", "is a symbolic link"),
         ("no/dir/0.log", "No such file or directory"),
@@ -169,7 +170,7 @@ fn a_log_that_cannot_be_made_fails_the_create_and_leaves_nothing() {
         );
         assert_eq!(ContainerState::read(&container.dir).unwrap(), None);
     }
-    assert!(!Path::new("/tmp/elsewhere").exists());
+    assert!(!elsewhere.exists());
     assert!(pod.client().wait("c").unwrap_err().is_not_found());
 }
 
@@ -178,8 +179,9 @@ fn a_create_that_fails_later_takes_its_log_file_back() {
     needs_host!();
     let pod = Pod::new();
     let mut container = pod.container("c", "true");
-    container.config["root"] = json!({"path": "/nonexistent/rootfs"});
-    container.request.rootfs = supervisor::RootfsSource::Path("/nonexistent/rootfs".into());
+    let absent = pod.dir().join("no/rootfs");
+    container.config["root"] = json!({"path": absent});
+    container.request.rootfs = supervisor::RootfsSource::Path(absent);
     container.write_config();
     pod.client().create(&container.request).unwrap_err();
     assert!(!container.dir.join("0.log").exists());

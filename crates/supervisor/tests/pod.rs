@@ -187,12 +187,13 @@ fn a_pod_that_cannot_be_set_up_says_why_and_leaves_nothing() {
 fn a_program_that_is_no_supervisor_is_an_error() {
     needs_host!();
     let setup = Pod::setup(|_| {});
-    let missing = launch(Path::new("/nonexistent/program"), &setup).unwrap_err();
+    let absent = setup.dir.join("program");
+    let missing = launch(&absent, &setup).unwrap_err();
     let failing = launch(Path::new("/bin/false"), &setup).unwrap_err();
     let silent = launch(Path::new("/bin/true"), &setup).unwrap_err();
     std::fs::remove_dir_all(&setup.dir).unwrap();
     assert!(
-        missing.to_string().contains("/nonexistent/program"),
+        missing.to_string().contains(absent.to_str().unwrap()),
         "{missing}"
     );
     assert!(matches!(failing, Error::Launch { .. }), "{failing:?}");

@@ -51,6 +51,9 @@ struct ServeArgs {
     /// Answer pulls only
     #[arg(long)]
     read_only: bool,
+    /// Accept manifests and indexes whose blobs and manifests are not here, or not yet
+    #[arg(long, conflicts_with_all = ["store", "read_only"])]
+    sparse: bool,
     /// What is logged: error, warn, info, debug or trace
     #[arg(long, default_value = "info", value_name = "LEVEL")]
     log_level: String,
@@ -111,7 +114,10 @@ struct LimitArgs {
     /// Uploads open at once
     #[arg(long, value_name = "N", default_value_t = Limits::default().uploads)]
     max_uploads: usize,
-    /// Connections at once; more wait
+    /// Uploads of one user open at once, or of one address where nobody logs in
+    #[arg(long, value_name = "N", default_value_t = Limits::default().uploads_of_one)]
+    max_uploads_per_client: usize,
+    /// Connections at once; for one more the one that has been idle the longest is closed
     #[arg(long, value_name = "N", default_value_t = Limits::default().connections)]
     max_connections: usize,
     /// How long a client may be silent in the middle of a request
@@ -149,6 +155,7 @@ pub(crate) fn run(global: &Global, args: Args) -> Result<ExitCode, Failure> {
 fn serve(global: &Global, args: ServeArgs) -> Result<ExitCode, Failure> {
     start_log(&args.log_level, &args.log_format)?;
     let options = options(global, args)?;
+    raise_file_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -174,6 +181,16 @@ fn serve(global: &Global, args: ServeArgs) -> Result<ExitCode, Failure> {
     served
 }
 
+/// As many files as this process may open at all: each connection is one, and an answer another.
+fn raise_file_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        warn!(%error, "the limit of open files stays as it is");
+    }
+}
+
 fn options(global: &Global, args: ServeArgs) -> Result<Options, Failure> {
     let what = match args.dir {
         Some(dir) => What::Directory(dir),
@@ -194,10 +211,12 @@ fn options(global: &Global, args: ServeArgs) -> Result<Options, Failure> {
         },
         auth: args.auth.options(),
         read_only: args.read_only,
+        sparse: args.sparse,
         limits: Limits {
             manifest: args.limits.max_manifest_size,
             blob: args.limits.max_blob_size,
             uploads: args.limits.max_uploads,
+            uploads_of_one: args.limits.max_uploads_per_client,
             upload_idle: args.limits.upload_timeout,
             idle: args.limits.idle_timeout,
             connections: args.limits.max_connections,

@@ -179,6 +179,17 @@ fn part<T: for<'de> Deserialize<'de>>(text: &str) -> Result<T, &'static str> {
     serde_json::from_slice(&bytes).map_err(|_| "the token lacks a field or has a wrong one")
 }
 
+/// Whom a token is of, if it says so. Only for one that has been checked.
+pub(super) fn subject(token: &str) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Subject {
+        sub: String,
+    }
+    let claims = token.split('.').nth(1)?;
+    let Subject { sub } = part(claims).ok()?;
+    (!sub.is_empty()).then(|| format!("user {sub}"))
+}
+
 fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]

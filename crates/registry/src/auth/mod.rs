@@ -101,6 +101,17 @@ impl Gate {
     }
 }
 
+impl Gate {
+    /// Who has passed, if this gate knows names. What is not checked here has been by `check`.
+    pub(crate) fn user(&self, headers: &HeaderMap) -> Option<String> {
+        match self {
+            Gate::Open => None,
+            Gate::Users(_) => htpasswd::user(credentials(headers, "basic")?),
+            Gate::Tokens(_) => jwt::subject(credentials(headers, "bearer")?),
+        }
+    }
+}
+
 /// What follows the scheme in `Authorization`, if it is this scheme.
 fn credentials<'a>(headers: &'a HeaderMap, scheme: &str) -> Option<&'a str> {
     let (given, rest) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;

@@ -2,7 +2,7 @@
 //! Referrers", "Deleting Manifests").
 //!
 //! A manifest's record is written before the tag that needs it and removed after. Must never record a
-//! manifest whose content the repository does not have.
+//! manifest whose content the repository does not have, unless it was opened as a sparse one.
 
 use image::{AnyManifest, Descriptor, Digest, Manifest, MediaType};
 
@@ -74,7 +74,8 @@ impl Directory {
         Ok(Accepted { digest, subject })
     }
 
-    /// All that a manifest is made of must be here, and as large as it says.
+    /// All that a manifest is made of must be here, unless the registry is sparse, and as large as it
+    /// says.
     fn check_parts(
         &self,
         name: &Name,
@@ -101,7 +102,7 @@ impl Directory {
                 Some(_) => {}
             }
         }
-        if missing.is_empty() {
+        if missing.is_empty() || self.sparse {
             return Ok(());
         }
         // An answer needs not name thousands.

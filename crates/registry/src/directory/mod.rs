@@ -37,7 +37,7 @@ mod write;
 
 pub use gc::{Collected, Grace};
 pub(crate) use manifests::NewManifest;
-pub(crate) use uploads::Upload;
+pub(crate) use uploads::{Opener, Upload};
 
 const VERSION: u64 = 1;
 const FORMAT: &str = "registry.json";
@@ -52,6 +52,8 @@ struct Format {
 #[derive(Debug)]
 pub struct Directory {
     root: PathBuf,
+    /// Whether manifests may come before their parts.
+    sparse: bool,
     hashers: uploads::Hashers,
 }
 
@@ -111,6 +113,7 @@ impl Directory {
         }
         let directory = Directory {
             root,
+            sparse: false,
             hashers: uploads::Hashers::default(),
         };
         for name in [
@@ -123,6 +126,12 @@ impl Directory {
             write::directory(&directory.root.join(name))?;
         }
         Ok(directory)
+    }
+
+    /// The same, accepting manifests whose parts are not here, or not yet.
+    pub fn sparse(mut self, sparse: bool) -> Directory {
+        self.sparse = sparse;
+        self
     }
 
     fn tmp(&self) -> PathBuf {

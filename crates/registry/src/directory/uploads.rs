@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -19,6 +19,9 @@ use super::{Directory, write};
 use crate::error::{Error, Result};
 use crate::name::{Name, UploadId};
 
+/// An upload that was not written to for as long may have to give way to a new one.
+const GIVES_WAY: Duration = Duration::from_secs(300);
+
 /// How long a request waits for the one before it, whose connection may just have broken.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -28,6 +31,28 @@ struct Session {
     version: u64,
     repository: String,
     algorithm: String,
+    /// Who began it; nobody knows of those that older versions began.
+    #[serde(default)]
+    client: String,
+}
+
+/// Who begins an upload, and how many there may be.
+#[derive(Debug, Clone)]
+pub(crate) struct Opener {
+    /// A user or an address.
+    pub(crate) client: String,
+    /// Uploads of everyone.
+    pub(crate) max: usize,
+    /// Uploads of this client.
+    pub(crate) max_of_one: usize,
+}
+
+/// An upload that somebody has begun.
+struct Begun {
+    dir: PathBuf,
+    client: String,
+    /// For how long nobody has written to it.
+    idle: Duration,
 }
 
 /// Hashes of uploads so far, so that each byte is hashed once. What is not here is read again.
@@ -64,12 +89,10 @@ impl Directory {
         &self,
         name: &Name,
         algorithm: Algorithm,
-        max: usize,
+        opener: &Opener,
     ) -> Result<UploadId> {
         let _adding = self.adding()?;
-        if write::names(&self.uploads())?.len() >= max {
-            return Err(Error::TooManyUploads { max });
-        }
+        self.make_room(opener)?;
         let id = UploadId::random();
         let (made, path) = (
             self.tmp().join(id.to_string()),
@@ -79,6 +102,7 @@ impl Directory {
             version: 1,
             repository: name.path().to_owned(),
             algorithm: algorithm.to_string(),
+            client: opener.client.clone(),
         };
         let session = serde_json::to_vec(&session).map_err(|e| Error::Damaged {
             path: path.clone(),
@@ -98,6 +122,64 @@ impl Directory {
             })?;
         self.hashers.put(id, algorithm.hasher(), 0);
         Ok(id)
+    }
+
+    /// Sees to it that one more upload may begin: a client's own abandoned one gives way to its next,
+    /// and one of whoever has the most when all places are taken. Errors with `TooManyUploads`.
+    fn make_room(&self, opener: &Opener) -> Result<()> {
+        let names = write::names(&self.uploads())?;
+        if names.len() < opener.max_of_one.min(opener.max) {
+            return Ok(());
+        }
+        let begun = self.begun(&names)?;
+        let of = |client: &str| begun.iter().filter(|one| one.client == client).count();
+        let (max, of_one) = match of(&opener.client) >= opener.max_of_one {
+            true => (opener.max_of_one, true),
+            false if begun.len() < opener.max => return Ok(()),
+            false => (opener.max, false),
+        };
+        let may_go =
+            |one: &&Begun| one.idle >= GIVES_WAY && (!of_one || one.client == opener.client);
+        let goes = begun.iter().filter(may_go);
+        let goes = goes.max_by_key(|one| (of(&one.client), one.idle));
+        if let Some(one) = goes
+            && self.remove_abandoned(one)?
+        {
+            return Ok(());
+        }
+        Err(Error::TooManyUploads { max, of_one })
+    }
+
+    fn begun(&self, names: &[String]) -> Result<Vec<Begun>> {
+        let mut begun = Vec::new();
+        for name in names {
+            let dir = self.uploads().join(name);
+            let session = write::read(&dir.join("session"))?;
+            let session: Option<Session> =
+                session.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+            begun.push(Begun {
+                client: session.map(|session| session.client).unwrap_or_default(),
+                idle: touched(&dir)
+                    .ok()
+                    .and_then(|touched| SystemTime::now().duration_since(touched).ok())
+                    .unwrap_or_default(),
+                dir,
+            });
+        }
+        Ok(begun)
+    }
+
+    /// Removes an upload, unless somebody is writing to it.
+    fn remove_abandoned(&self, one: &Begun) -> Result<bool> {
+        let Ok(lock) = File::open(one.dir.join("session")) else {
+            return Ok(false);
+        };
+        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+            return Ok(false);
+        }
+        tracing::info!(client = one.client, idle = ?one.idle, "an abandoned upload gives way");
+        fs::remove_dir_all(&one.dir).map_err(Error::io("remove", &one.dir))?;
+        Ok(true)
     }
 
     /// How many bytes an upload has. Errors with `UploadUnknown`.
@@ -204,9 +286,7 @@ impl Directory {
         let ids: Vec<_> = ids.iter().filter_map(|id| UploadId::parse(id)).collect();
         for id in &ids {
             let dir = self.uploads().join(id.to_string());
-            let touched = fs::metadata(dir.join("data")).and_then(|data| data.modified());
-            // A directory without data is a commit that was cut off.
-            let touched = touched.or_else(|_| fs::metadata(&dir).and_then(|dir| dir.modified()));
+            let touched = touched(&dir);
             let Ok(lock) = File::open(dir.join("session")) else {
                 continue;
             };
@@ -280,6 +360,12 @@ impl Upload {
         }
         Ok(())
     }
+}
+
+/// When an upload was last written to. A directory without data is a commit that was cut off.
+fn touched(dir: &Path) -> io::Result<SystemTime> {
+    let data = fs::metadata(dir.join("data")).and_then(|data| data.modified());
+    data.or_else(|_| fs::metadata(dir).and_then(|dir| dir.modified()))
 }
 
 /// Whether a moment is at least `age` ago. A clock that went backwards makes nothing old.

@@ -65,6 +65,7 @@ pub(crate) struct App {
 
 /// A request, taken apart.
 struct Asked<'a> {
+    peer: SocketAddr,
     method: Method,
     headers: HeaderMap,
     query: Query,
@@ -78,6 +79,7 @@ pub(crate) async fn answer(app: Arc<App>, peer: SocketAddr, request: Request<Inc
     let path = parts.uri.path().to_owned();
     let waits = parts.headers.contains_key(EXPECT);
     let asked = Asked {
+        peer,
         method: parts.method.clone(),
         headers: parts.headers,
         query: Query::parse(parts.uri.query().unwrap_or_default()),
@@ -122,14 +124,31 @@ fn log(
     let method: String = method.as_str().chars().take(20).collect();
     match error {
         Some(error) if code >= 500 => {
+            let error = plain(&error.to_string(), 2000);
             tracing::error!(%method, path, code, ms, %peer, "request failed: {error}");
         }
         Some(error) => {
-            let reason: String = error.to_string().escape_default().take(400).collect();
+            let reason = plain(&error.to_string(), 400);
             tracing::info!(%method, path, code, ms, %peer, reason, "request");
         }
         None => tracing::info!(%method, path, code, ms, %peer, "request"),
     }
+}
+
+/// Text without what moves a terminal's cursor or turns the direction of writing around.
+fn plain(text: &str, most: usize) -> String {
+    let mut plain = String::new();
+    for c in text.chars().take(most) {
+        match c {
+            c if c.is_control()
+                || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') =>
+            {
+                plain.extend(c.escape_unicode());
+            }
+            c => plain.push(c),
+        }
+    }
+    plain
 }
 
 async fn dispatch(app: &Arc<App>, path: &str, asked: Asked<'_>) -> Result<Answer> {

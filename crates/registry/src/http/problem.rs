@@ -14,7 +14,8 @@ pub(super) fn answer(error: &Error, method: &Method) -> Answer {
     let (status, code) = code(error, method);
     let message = match status.is_server_error() {
         true => "internal error: the server's log says more".to_owned(),
-        false => error.to_string(),
+        // It may repeat what a client wrote, and may be printed by one.
+        false => super::plain(&error.to_string(), usize::MAX),
     };
     let mut entry = json!({ "code": code, "message": message });
     if let Some(detail) = detail(error) {

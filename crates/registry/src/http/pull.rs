@@ -26,7 +26,15 @@ pub(super) async fn manifest(
     let (of, what) = (name.clone(), target.clone());
     let found = app
         .read(move |contents| contents.manifest(&of, &what))
-        .await?;
+        .await
+        .map_err(|error| match error {
+            // As other registries answer, and clients tell "not there" from a failure by it.
+            Error::NameUnknown(_) => Error::ManifestUnknown {
+                name: name.to_string(),
+                target: target.to_string(),
+            },
+            other => other,
+        })?;
     if !accepts(&asked.headers, &found.media_type) {
         return Err(Error::NotAcceptable {
             name: name.to_string(),

@@ -2,6 +2,7 @@
 //!
 //! What a broken connection brought stays in the upload, and the client is told where to go on.
 
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
 use bytes::BytesMut;
@@ -15,7 +16,7 @@ use super::pull::text;
 use super::range::{self, Span};
 use super::{Answer, App, Asked, CONTENT_DIGEST, blocking, body, empty, value};
 use crate::auth::{Action, Need};
-use crate::directory::Upload;
+use crate::directory::{Opener, Upload};
 use crate::error::{Error, Result};
 use crate::name::{self, Name};
 
@@ -32,7 +33,7 @@ pub(super) async fn begin(app: &Arc<App>, name: Name, asked: Asked<'_>) -> Resul
         if mount(app, &name, &digest, &asked).await? {
             return Ok(created(&name, &digest));
         }
-        return started(app, name, digest.algorithm()).await;
+        return started(app, name, digest.algorithm(), &asked).await;
     }
     if let Some(digest) = asked.query.get("digest") {
         let digest = name::digest(digest)?;
@@ -49,7 +50,7 @@ pub(super) async fn begin(app: &Arc<App>, name: Name, asked: Asked<'_>) -> Resul
             return Err(Error::DigestInvalid(Box::new(unknown)));
         }
     };
-    started(app, name, algorithm).await
+    started(app, name, algorithm, &asked).await
 }
 
 /// Takes a blob from the repository `from`, if the client may read that. Without `from` nobody could
@@ -71,21 +72,37 @@ async fn mount(app: &App, name: &Name, digest: &Digest, asked: &Asked<'_>) -> Re
         .await
 }
 
-async fn started(app: &App, name: Name, algorithm: Algorithm) -> Result<Answer> {
-    let max = app.limits.uploads;
+async fn started(app: &App, name: Name, algorithm: Algorithm, asked: &Asked<'_>) -> Result<Answer> {
+    let opener = opener(app, asked);
     let of = name.clone();
     let id = app
-        .write(move |directory| directory.begin_upload(&of, algorithm, max))
+        .write(move |directory| directory.begin_upload(&of, algorithm, &opener))
         .await?;
     Ok(progress(StatusCode::ACCEPTED, &name, &id.to_string(), 0))
 }
 
+/// Who begins an upload: the user, or the address, of which IPv6 gives one client very many.
+fn opener(app: &App, asked: &Asked<'_>) -> Opener {
+    let address = match asked.peer.ip().to_canonical() {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => {
+            let net = Ipv6Addr::from_bits(ip.to_bits() & (u128::MAX << 64));
+            format!("{net}/64")
+        }
+    };
+    Opener {
+        client: app.gate.user(&asked.headers).unwrap_or(address),
+        max: app.limits.uploads,
+        max_of_one: app.limits.uploads_of_one,
+    }
+}
+
 /// A blob in one request; of a broken one nothing remains, for its upload has no name.
 async fn at_once(app: &Arc<App>, name: Name, digest: Digest, asked: Asked<'_>) -> Result<Answer> {
-    let max = app.limits.uploads;
+    let opener = opener(app, &asked);
     let (of, algorithm) = (name.clone(), digest.algorithm());
     let upload = app.write(move |directory| {
-        let id = directory.begin_upload(&of, algorithm, max)?;
+        let id = directory.begin_upload(&of, algorithm, &opener)?;
         directory.open_upload(&of, &id.to_string())
     });
     let (upload, outcome) = receive(app, upload.await?, asked.body, None).await?;

@@ -12,18 +12,21 @@ use http_body_util::BodyExt;
 use hyper::body::{Body as _, Frame, SizeHint};
 use tokio::time::Instant;
 
+use super::places::{Busy, Occupant};
 use crate::http::{Answer, Body};
 
 /// The answers under way on one connection.
 #[derive(Debug, Clone)]
 pub(super) struct Flows {
+    occupant: Arc<Occupant>,
     begun: Instant,
     under_way: Arc<Mutex<Vec<Weak<AtomicU64>>>>,
 }
 
 impl Flows {
-    pub(super) fn new() -> Flows {
+    pub(super) fn new(occupant: Arc<Occupant>) -> Flows {
         Flows {
+            occupant,
             begun: Instant::now(),
             under_way: Arc::default(),
         }
@@ -41,12 +44,13 @@ impl Flows {
             .unwrap_or_else(PoisonError::into_inner);
         under_way.retain(|answer| answer.strong_count() > 0);
         under_way.push(Arc::downgrade(&taken));
-        let begun = self.begun;
+        let (begun, busy) = (self.begun, self.occupant.busy());
         answer.map(|inner| {
             let tracked = Tracked {
                 inner,
                 begun,
                 taken,
+                _busy: busy,
             };
             tracked.boxed_unsync()
         })
@@ -79,6 +83,7 @@ struct Tracked {
     inner: Body,
     begun: Instant,
     taken: Arc<AtomicU64>,
+    _busy: Busy,
 }
 
 impl hyper::body::Body for Tracked {

@@ -136,9 +136,10 @@ fn data_dir_and_resolv_conf_of_the_configuration_are_honoured() {
     let ipam = serde_json::json!({
         "type": "host-local", "subnet": "10.1.0.0/24", "dataDir": data, "resolvConf": resolv,
     });
-    let local = local(Path::new("/nonexistent"), &ipam.to_string());
+    let local = local(&dir.path().join("other"), &ipam.to_string());
     let result = local.add("a", "eth0").unwrap();
     assert!(data.join("net/10.1.0.2").exists());
+    assert!(!dir.path().join("other").exists());
     assert_eq!(result.dns.nameservers, ["10.0.0.53"]);
     assert_eq!(result.dns.search, ["a.example", "b.example"]);
     assert_eq!(result.dns.options, ["ndots:2"]);

@@ -156,7 +156,10 @@ fn addresses_that_lead_nowhere_say_why() {
     for (address, words) in [
         ("tcp:host=localhost", "not an address unix:path="),
         ("unix:tmpdir=/tmp", "not an address unix:path="),
-        ("unix:path=/nonexistent/bus", "no such file or directory"),
+        (
+            "unix:path=/proc/self/no-such-bus",
+            "no such file or directory",
+        ),
         ("unix:abstract=floe-nobody-listens", "connection refused"),
     ] {
         let error = Bus::open(address, true).unwrap_err().to_string();
