@@ -1,7 +1,7 @@
 //! The handle: configuration, places, and the parts below the engine. It holds no state of pods
 //! and containers; that is on disk.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -154,12 +154,19 @@ impl Engine {
         }
     }
 
-    /// The pods that the network knows, half-made ones included.
-    pub(crate) fn attached_pods(&self) -> Result<Vec<String>> {
-        self.parts
-            .network
-            .attachments()
-            .map_err(|source| network_error("any", source))
+    /// The pods that the network knows, half-made ones included. What cannot be read is a warning.
+    pub(crate) fn attached_pods(&self) -> BTreeSet<String> {
+        let network = &self.parts.network;
+        let mut pods = BTreeSet::new();
+        match network.attachments() {
+            Ok(attached) => pods.extend(attached),
+            Err(error) => tracing::warn!(%error, "networks of pods that are gone stay"),
+        }
+        match network.port_owners() {
+            Ok(owners) => pods.extend(owners),
+            Err(error) => tracing::warn!(%error, "host ports of pods that are gone stay"),
+        }
+        pods
     }
 
     /// Takes back what the network keeps for a pod of which nothing else is known.

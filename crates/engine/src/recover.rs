@@ -42,7 +42,7 @@ impl Engine {
         let layers = layers.map_err(Error::from);
         let cleared = layers.and_then(|layers| self.clear_layers(layers));
         found.cleared += warned("writable layers", cleared).unwrap_or(0);
-        found.cleared += warned("networks", self.clear_networks()).unwrap_or(0);
+        found.cleared += self.clear_networks();
         warned("names", self.clear_names());
         warned("store", self.store().gc().map_err(Error::from));
         found
@@ -158,17 +158,19 @@ impl Engine {
         }
         let mut cleared = 0;
         for layer in layers.into_iter().filter(|layer| !known.contains(layer)) {
-            self.store().remove_rw(&layer)?;
-            cleared += 1;
+            match self.store().remove_rw(&layer) {
+                Ok(()) => cleared += 1,
+                Err(error) => tracing::warn!(container = %layer, %error, "its layer is left"),
+            }
         }
         Ok(cleared)
     }
 
     /// Addresses and host ports of pods that are gone: their remover was killed in between, or a
     /// plugin could not take them back.
-    fn clear_networks(&self) -> Result<usize> {
+    fn clear_networks(&self) -> usize {
         let mut cleared = 0;
-        for id in self.attached_pods()? {
+        for id in self.attached_pods() {
             // A pod's directory is made before its network and removed after it.
             if self.layout().pod(&id).exists() {
                 continue;
@@ -178,7 +180,7 @@ impl Engine {
                 Err(error) => tracing::warn!(pod = %id, %error, "its network is left as it is"),
             }
         }
-        Ok(cleared)
+        cleared
     }
 
     /// Names whose object is gone: their holder was killed between reserving and making.

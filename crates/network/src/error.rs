@@ -64,12 +64,14 @@ pub enum Error {
         reason: &'static str,
     },
     /// All addresses of a range are in use.
-    #[error("network {network:?}: no free address in {ranges}")]
+    #[error("network {network:?}: no free address in {ranges}: {} has a file for each one in use", .dir.display())]
     Exhausted {
         /// Name of the network.
         network: String,
         /// The ranges that were searched.
         ranges: String,
+        /// Where addresses in use are kept.
+        dir: PathBuf,
     },
     /// The plugins of a network gave the pod no address.
     #[error("network {network:?}: its plugins gave the pod no IP address")]

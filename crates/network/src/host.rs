@@ -9,12 +9,11 @@ use std::thread;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use rustix::fs::{FlockOperation, flock};
 
 use crate::nft::Table;
 use crate::rtnetlink::link::Link;
 use crate::rtnetlink::{Borrowed, Pool, address, link};
-use crate::{Error, Mac, NetworkConfig, Result, sysctl};
+use crate::{Error, Mac, NetworkConfig, Result, sys, sysctl};
 use netlink::Socket;
 
 /// What this process has made on the host.
@@ -75,8 +74,7 @@ impl Host {
             fs::create_dir_all(dir).map_err(Error::file("create", dir))?;
         }
         let file = File::create(&self.lock).map_err(Error::file("open", &self.lock))?;
-        flock(&file, FlockOperation::LockExclusive)
-            .map_err(|errno| Error::file("lock", &self.lock)(errno.into()))?;
+        sys::lock::exclusive(&file, &self.lock)?;
         Ok(file)
     }
 

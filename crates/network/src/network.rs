@@ -275,6 +275,16 @@ impl Network {
         Ok(ids.into_iter().collect())
     }
 
+    /// Ids of all pods that have a host port, whether or not anything else of them is known: the
+    /// state directory may have been removed under the kernel's tables.
+    ///
+    /// # Errors
+    /// [`Error::Netlink`] when the kernel does not say.
+    pub fn port_owners(&self) -> Result<BTreeSet<String>> {
+        let (table, mut socket) = self.host.existing_table()?;
+        table.all_owners(&mut socket)
+    }
+
     /// Whether pods can be put on the network now: a configuration loads, and what it needs is
     /// installed.
     ///

@@ -79,7 +79,7 @@ impl Engine {
 
     /// Where the containers' logs of a pod without a log directory are: no two pods share one.
     fn own_logs(&self, id: &str) -> PathBuf {
-        self.config().runtime.log_dir.join(id)
+        self.config().root_table.log_dir.join(id)
     }
 
     /// Removes that directory if there is nothing in it.

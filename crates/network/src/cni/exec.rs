@@ -13,6 +13,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, OFlags, fcntl_setfl, memfd_create};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
+use crate::sys::child::die_with_caller;
+
 /// No plugin has this large a result.
 const RESULT_MAX: usize = 1 << 20;
 /// As much of its other words is kept; the rest is read and forgotten.
@@ -50,12 +52,14 @@ pub(crate) fn run(
 ) -> Result<Output, Failure> {
     let deadline = Instant::now() + limit;
     let stdin = memory_file(input).map_err(|error| Failure::Run("prepare input for", error))?;
-    let child = Command::new(program)
+    let mut command = Command::new(program);
+    command
         .envs(environment.iter().map(|(key, value)| (key, value)))
         .stdin(stdin)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        .process_group(0)
+        .process_group(0);
+    let child = die_with_caller(&mut command)
         .spawn()
         .map_err(|error| Failure::Run("start", error))?;
     let mut running = Running {

@@ -96,6 +96,7 @@ impl HostLocal {
             ips.push(free.ok_or_else(|| Error::Exhausted {
                 network: self.network.clone(),
                 ranges: set.to_string(),
+                dir: self.leases.path().to_owned(),
             })?);
         }
         taken.commit();

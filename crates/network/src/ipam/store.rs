@@ -3,13 +3,11 @@
 //! the round robin of range set N; `lock`. Must not know ranges or networks.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
-
-use crate::{Error, Result};
+use crate::{Error, Result, sys};
 
 /// The directory of one network.
 #[derive(Debug, Clone)]
@@ -43,15 +41,20 @@ impl LeaseDir {
             other => other,
         }
         .map_err(Error::file("open", &path))?;
-        flock(&file, FlockOperation::LockExclusive)
-            .map_err(|errno| Error::file("lock", &path)(errno.into()))?;
+        sys::lock::exclusive(&file, &path)?;
         Ok(Locked {
             dir: self,
             _lock: file,
         })
     }
 
-    /// All addresses in use with their owners.
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// All addresses in use with their owners. A file that cannot be read is nobody's: it keeps its
+    /// address from being given out, and nothing else.
     pub(crate) fn leases(&self) -> Result<Vec<(IpAddr, String)>> {
         let entries = match fs::read_dir(&self.path) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
@@ -67,8 +70,10 @@ impl LeaseDir {
             else {
                 continue;
             };
-            if let Some(owner) = owner(&entry.path())? {
-                leases.push((ip, owner));
+            match owner(&entry.path()) {
+                Ok(Some(owner)) => leases.push((ip, owner)),
+                Ok(None) => {}
+                Err(error) => tracing::warn!(%error, "an address without an owner"),
             }
         }
         Ok(leases)
@@ -114,7 +119,10 @@ impl Locked<'_> {
     pub(crate) fn reserve(&self, ip: IpAddr, id: &str, ifname: &str, set: usize) -> Result<bool> {
         let path = self.dir.path.join(ip.to_string());
         let mut file = match OpenOptions::new().write(true).create_new(true).open(&path) {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(false),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => match unfinished(&path) {
+                Some(file) => file,
+                None => return Ok(false),
+            },
             other => other.map_err(Error::file("create", &path))?,
         };
         // Line ends as host-local writes them.
@@ -130,12 +138,31 @@ impl Locked<'_> {
     }
 }
 
-/// The id in an address's file; `None` when there is no such file.
+/// No owner's file is as long.
+const FILE_MAX: u64 = 4 << 10;
+
+/// The file of an address whose owner was killed, or ran out of disk, before it wrote its id. The
+/// caller holds the lock, which every writer holds.
+fn unfinished(path: &Path) -> Option<File> {
+    let is_empty = |found: &fs::Metadata| found.is_file() && found.len() == 0;
+    fs::symlink_metadata(path).ok().filter(is_empty)?;
+    OpenOptions::new().write(true).open(path).ok()
+}
+
+/// The id in an address's file; `None` when there is no such file, or nothing in it.
 fn owner(path: &Path) -> Result<Option<String>> {
-    match fs::read_to_string(path) {
-        Ok(text) => Ok(Some(
-            text.lines().next().unwrap_or_default().trim().to_owned(),
-        )),
+    let mut bytes = Vec::new();
+    let read = fs::symlink_metadata(path).and_then(|found| match found.is_file() {
+        // Opening a pipe would wait for whoever writes to it.
+        false => Err(io::Error::new(ErrorKind::InvalidData, "not a regular file")),
+        true => File::open(path)?.take(FILE_MAX).read_to_end(&mut bytes),
+    });
+    match read {
+        Ok(_) => {
+            let text = String::from_utf8_lossy(&bytes);
+            let id = text.lines().next().unwrap_or_default().trim();
+            Ok(Some(id.to_owned()).filter(|id| !id.is_empty()))
+        }
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Error::file("read", path)(error)),
     }

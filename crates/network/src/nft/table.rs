@@ -17,7 +17,7 @@
 //! The guard is needed because `route_localnet`, which host ports on 127.0.0.1 rest on, would
 //! otherwise let pods talk to what listens on the host's loopback.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use ipnet::IpNet;
 
@@ -216,6 +216,12 @@ impl Table {
             owner_of(taken.get(&(wanted.map, wanted.key))?)
         };
         Ok(forwards.iter().map(owner).collect())
+    }
+
+    /// Everybody who has a host port.
+    pub(crate) fn all_owners(&self, socket: &mut Socket) -> Result<BTreeSet<String>> {
+        let elements = self.elements(socket)?;
+        Ok(elements.iter().filter_map(owner_of).collect())
     }
 
     /// Removes all host ports of `owner`.

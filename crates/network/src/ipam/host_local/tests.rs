@@ -1,5 +1,7 @@
 //! host-local against a real directory.
 
+use std::ffi::CString;
+
 use super::*;
 
 fn local(dir: &Path, ipam: &str) -> HostLocal {
@@ -49,9 +51,13 @@ fn exhaustion_is_a_clear_error_and_takes_nothing() {
     );
     local.add("a", "eth0").unwrap();
     let error = local.add("b", "eth0").unwrap_err();
+    let leases = dir.path().join("net");
     assert_eq!(
         error.to_string(),
-        "network \"net\": no free address in 10.1.0.1-10.1.0.2"
+        format!(
+            "network \"net\": no free address in 10.1.0.1-10.1.0.2: {} has a file for each one in use",
+            leases.display()
+        )
     );
     let owners: Vec<_> = local
         .leases
@@ -143,4 +149,138 @@ fn data_dir_and_resolv_conf_of_the_configuration_are_honoured() {
     assert_eq!(result.dns.nameservers, ["10.0.0.53"]);
     assert_eq!(result.dns.search, ["a.example", "b.example"]);
     assert_eq!(result.dns.options, ["ndots:2"]);
+}
+
+/// Another tool, a power cut, a full disk, an administrator.
+#[test]
+fn files_that_are_no_leases_cost_their_address_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let local = local(
+        dir.path(),
+        r#"{"type":"host-local","subnet":"10.1.0.0/29"}"#,
+    );
+    let net = dir.path().join("net");
+    fs::create_dir(&net).unwrap();
+    fs::create_dir(net.join("10.1.0.2")).unwrap();
+    fs::write(net.join("10.1.0.3"), [0xff, 0xfe, 0]).unwrap();
+    let pipe = CString::new(net.join("10.1.0.4").into_os_string().into_encoded_bytes()).unwrap();
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        pipe,
+        rustix::fs::FileType::Fifo,
+        0o600.into(),
+        0,
+    )
+    .unwrap();
+    fs::write(net.join("last_reserved_ip.0"), "nonsense").unwrap();
+    fs::write(net.join("README"), "mine").unwrap();
+    let result = local.add("a", "eth0").unwrap();
+    assert_eq!(addresses(&result), ["10.1.0.5/29"]);
+    let owners = local.leases.leases().unwrap();
+    assert!(
+        owners
+            .iter()
+            .any(|(ip, owner)| ip.to_string() == "10.1.0.5" && owner == "a")
+    );
+    local.del("a", None).unwrap();
+    assert!(!net.join("10.1.0.5").exists());
+    assert!(net.join("10.1.0.2").exists() && net.join("README").exists());
+}
+
+#[test]
+fn an_address_whose_owner_died_before_it_wrote_its_id_is_given_out_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let local = local(
+        dir.path(),
+        r#"{"type":"host-local","subnet":"10.1.0.0/30"}"#,
+    );
+    fs::create_dir(dir.path().join("net")).unwrap();
+    fs::write(dir.path().join("net/10.1.0.2"), "").unwrap();
+    assert_eq!(addresses(&local.add("a", "eth0").unwrap()), ["10.1.0.2/30"]);
+    assert!(matches!(
+        local.add("b", "eth0"),
+        Err(Error::Exhausted { .. })
+    ));
+    assert_eq!(local.leases.leases().unwrap().len(), 1);
+}
+
+/// A file system of a few pages; gone with this value.
+struct Small(PathBuf);
+
+impl Small {
+    fn mount(dir: &Path) -> Option<Small> {
+        let flags = rustix::mount::MountFlags::empty();
+        match rustix::mount::mount("tmpfs", dir, "tmpfs", flags, Some(c"size=64k")) {
+            Ok(()) => Some(Small(dir.to_owned())),
+            Err(errno) => {
+                eprintln!("SKIP: a tmpfs cannot be mounted: {errno}");
+                None
+            }
+        }
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = rustix::mount::unmount(&self.0, rustix::mount::UnmountFlags::DETACH);
+    }
+}
+
+#[test]
+fn on_a_full_disk_addresses_are_refused_with_the_reason_and_given_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(_small) = Small::mount(dir.path()) else {
+        return;
+    };
+    let local = local(
+        dir.path(),
+        r#"{"type":"host-local","subnet":"10.1.0.0/24"}"#,
+    );
+    let first = local.add("a", "eth0").unwrap();
+    let mut full = fs::File::create(dir.path().join("full")).unwrap();
+    while std::io::Write::write(&mut full, &[0; 4096]).is_ok() {}
+    let error = local.add("b", "eth0").unwrap_err();
+    assert!(
+        matches!(&error, Error::File { source, .. } if source.kind() == std::io::ErrorKind::StorageFull),
+        "{error}"
+    );
+    assert!(error.to_string().contains("/net/10.1.0.3"), "{error}");
+    assert!(
+        !dir.path().join("net/10.1.0.3").exists(),
+        "nothing is left of it"
+    );
+    local.del("a", Some(&first)).unwrap();
+    assert_eq!(local.leases.leases().unwrap(), []);
+    drop(full);
+    fs::remove_file(dir.path().join("full")).unwrap();
+    local.add("b", "eth0").unwrap();
+}
+
+/// Two engines, or an engine and the plugin of the same name.
+#[test]
+fn two_that_share_a_directory_never_give_one_address_twice() {
+    let dir = tempfile::tempdir().unwrap();
+    let both = [(); 2].map(|()| {
+        local(
+            dir.path(),
+            r#"{"type":"host-local","subnet":"10.1.0.0/24"}"#,
+        )
+    });
+    let mut all: Vec<String> = std::thread::scope(|scope| {
+        let threads: Vec<_> = both
+            .iter()
+            .enumerate()
+            .map(|(who, local)| {
+                let add = move |n| addresses(&local.add(&format!("{who}-{n}"), "eth0").unwrap());
+                scope.spawn(move || (0..60).flat_map(add).collect::<Vec<_>>())
+            })
+            .collect();
+        threads
+            .into_iter()
+            .flat_map(|thread| thread.join().unwrap())
+            .collect()
+    });
+    all.sort();
+    all.dedup();
+    assert_eq!(all.len(), 120);
 }
