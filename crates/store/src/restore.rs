@@ -262,7 +262,9 @@ fn image(
         names: names.into_iter().filter(known).collect(),
         manifest,
         config,
+        // Of indexes within indexes the innermost is found again.
         index,
+        inner: Vec::new(),
         signatures: Vec::new(),
     };
     let checked = Checked::new(&new)?;

@@ -259,6 +259,9 @@ fn a_request_and_a_refusal_longer_than_the_sockets_buffer_hang_nobody() {
     needs_host!();
     let setup = Pod::setup(|setup| setup.hostname = Some("long".repeat(300_000)));
     let error = launch(&program(), &setup).unwrap_err();
-    assert!(error.to_string().starts_with("hostname: "), "refused for its name");
+    assert!(
+        error.to_string().starts_with("hostname: "),
+        "refused for its name"
+    );
     std::fs::remove_dir_all(&setup.dir).unwrap();
 }

@@ -101,7 +101,8 @@ impl Engine {
 
     /// The container if it is there and has not ended.
     fn stoppable(&self, id: &str) -> Result<Option<Container>> {
-        let ended = |container: &Container| matches!(container.state, ContainerState::Exited { .. });
+        let ended =
+            |container: &Container| matches!(container.state, ContainerState::Exited { .. });
         Ok(self.container_if_any(id)?.filter(|one| !ended(one)))
     }
 

@@ -83,7 +83,7 @@ pub fn find(dir: &Path, patience: Duration) -> Result<Option<SupervisorInfo>> {
 
 /// Who listens on the pod's socket.
 fn listener(dir: &Path) -> Result<Option<SupervisorInfo>> {
-    let socket = match address::connect(dir) {
+    let socket = match address::connect(dir, super::ANSWER_LIMIT) {
         Ok(socket) => socket,
         Err(Error::Gone { .. }) => return Ok(None),
         Err(error) => return Err(error),
