@@ -52,7 +52,8 @@ impl Supervisor {
         };
         if let Some(exec) = self.execs.remove(&pid) {
             self.exec_ended(exec, code);
-        } else if self.creation_ended(pid) {
+        } else if self.creation_ended(pid) || self.hooks_ended(pid, code) {
+            // Told to whom it concerns.
         } else if let Some(key) = self
             .containers
             .iter()

@@ -9,13 +9,13 @@ use super::exit::{kill_rest, thaw};
 use super::poller::{Interest, Key, Token};
 use super::requests::Reply;
 use super::time::after;
-use super::{SET_UP, Supervisor, hooks};
+use super::{SET_UP, Supervisor};
 use crate::error::{Error, Result};
 use crate::protocol::Response;
 use crate::state::{Status, now_ns};
 
 /// Ends a container that could not be started; the answer comes when its end is on disk.
-fn fail_start(container: &mut Container, client: Key, message: String, exit_code: i32) -> Reply {
+pub(super) fn fail_start(container: &mut Container, client: Key, message: String, exit_code: i32) -> Reply {
     container.start_failure = Some(StartFailure { message, exit_code });
     container.waiting.push((client, Want::Start));
     let _ = container.signal("kill", libc::SIGKILL);
@@ -64,12 +64,7 @@ impl Supervisor {
                 container.set_status(Status::Running {
                     started_at: now_ns(),
                 });
-                match hooks::poststart(container) {
-                    Ok(()) => self
-                        .connections
-                        .answer(start.client, &Response::Done, Vec::new()),
-                    Err(message) => drop(fail_start(container, start.client, message, 128)),
-                }
+                self.poststart(key, start.client);
             }
             Err(error) => {
                 let code = error.exit_code();

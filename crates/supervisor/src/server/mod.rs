@@ -4,8 +4,8 @@
 //! connection or a container and taken up again when its time has come.
 //!
 //! Nothing that a container can stop, trace, starve or fill is waited for: its first process and its
-//! commands set themselves up beside the loop ([`creation`], [`exec`]) and are killed at a limit. The
-//! exceptions are the disk under a log file, and hooks after the fact, of which the engine writes none.
+//! commands set themselves up beside the loop ([`creation`], [`exec`]), as hooks run, and all are killed at
+//! a limit. The exception is the disk under a log file.
 //!
 //! One file per noun or verb: [`boot`] and [`pod`] begin, [`requests`] is the table of verbs,
 //! [`exit`] is where all lives end.
@@ -54,6 +54,7 @@ use connection::{Connection, Connections, Role};
 use container::Container;
 use creation::Creation;
 use exec::{Beginning, Exec};
+use hooks::HookRun;
 use pod::Pod;
 use poller::{Interest, Key, Poller, Ready, Token};
 
@@ -134,6 +135,7 @@ struct Supervisor {
     creations: BTreeMap<Key, Creation>,
     execs: BTreeMap<i32, Exec>,
     beginnings: BTreeMap<Key, Beginning>,
+    hook_runs: BTreeMap<i32, HookRun>,
     last_key: Key,
     /// What containers have that ask for nothing else; see [`boot::leave_starter`].
     oom_score_adj: Option<i32>,
@@ -162,6 +164,7 @@ impl Supervisor {
             creations: BTreeMap::new(),
             execs: BTreeMap::new(),
             beginnings: BTreeMap::new(),
+            hook_runs: BTreeMap::new(),
             last_key: 0,
             oom_score_adj,
             ending: None,
@@ -172,7 +175,7 @@ impl Supervisor {
     }
 
     fn run(mut self) -> Result<()> {
-        while self.ending.is_none() || !self.containers.is_empty() || !self.creations.is_empty() {
+        while self.ending.is_none() || self.is_busy() {
             let timeout = self
                 .deadline()
                 .map(|deadline| deadline.saturating_duration_since(Instant::now()));
@@ -189,6 +192,11 @@ impl Supervisor {
             }
         }
         self.finish()
+    }
+
+    /// Is there anything left of a container?
+    fn is_busy(&self) -> bool {
+        !self.containers.is_empty() || !self.creations.is_empty() || !self.hook_runs.is_empty()
     }
 
     fn on_ready(&mut self, ready: Ready) {
@@ -347,6 +355,7 @@ impl Supervisor {
             .chain(self.creations.values().map(Creation::deadline))
             .chain(self.execs.values().filter_map(Exec::deadline))
             .chain(self.beginnings.values().map(Beginning::deadline))
+            .chain(self.hook_runs.values().map(HookRun::deadline))
             .chain(self.deaf_until)
             .min()
     }
@@ -357,6 +366,7 @@ impl Supervisor {
         self.end_late_beginnings(now);
         self.end_late_creations(now);
         self.end_late_starts(now);
+        self.end_late_hooks(now);
         if self.deaf_until.is_some_and(|until| until <= now) {
             self.listen_again();
         }

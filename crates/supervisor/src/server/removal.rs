@@ -8,7 +8,7 @@ use super::container::{Container, Removal, Want, backoff};
 use super::exit::kill_rest;
 use super::poller::Key;
 use super::requests::Reply;
-use super::{Supervisor, diagnose, hooks};
+use super::{Supervisor, diagnose};
 use crate::error::Result;
 use crate::protocol::Response;
 use crate::state::ContainerState;
@@ -95,28 +95,29 @@ impl Supervisor {
             .take()
             .is_some_and(|removal| removal.keep_record);
         let waiting = std::mem::take(&mut container.waiting);
-        let answer = match result {
-            Err(error) if !keep_record => Response::Failed(error),
-            _ => {
-                hooks::poststop(container);
-                if !keep_record && let Err(error) = ContainerState::remove(&container.dir) {
-                    diagnose(format_args!("container {}: {error}", container.id()));
+        let clients: Vec<Key> = waiting.into_iter().map(|(client, _)| client).collect();
+        match result {
+            Err(error) if !keep_record => {
+                let failed = Response::Failed(error);
+                for client in clients {
+                    self.connections.answer(client, &failed, Vec::new());
                 }
-                self.close_container(key);
-                Response::Done
             }
-        };
-        for (client, _) in waiting {
-            self.connections.answer(client, &answer, Vec::new());
+            _ => self.close_container(key, keep_record, clients),
         }
     }
 
-    fn close_container(&mut self, key: Key) {
+    fn close_container(&mut self, key: Key, keep_record: bool, clients: Vec<Key>) {
         let Some(mut container) = self.containers.remove(&key) else {
             return;
         };
         for output in container.stdout.iter_mut().chain(&mut container.stderr) {
             output.watch(false, &self.poller);
+        }
+        // Before its directory, where its configuration is, can go.
+        self.poststop(&container, clients);
+        if !keep_record && let Err(error) = ContainerState::remove(&container.dir) {
+            diagnose(format_args!("container {}: {error}", container.id()));
         }
     }
 }
