@@ -5,6 +5,8 @@
 //! and everything is reached from that descriptor (CVE-2025-52881). A label that the host cannot
 //! enforce is refused: never ignored.
 
+use std::cell::RefCell;
+
 use rustix::io::Errno;
 
 use crate::error::{Error, InitFailure, Result};
@@ -81,7 +83,7 @@ pub(crate) fn with_label(data: String, kind: &str, label: Option<&str>) -> Strin
 pub(crate) struct Labels<'a> {
     profile: Option<&'a str>,
     selinux: Option<&'a str>,
-    proc: Option<Procfs>,
+    proc: RefCell<Option<Procfs>>,
 }
 
 impl<'a> Labels<'a> {
@@ -96,7 +98,7 @@ impl<'a> Labels<'a> {
         Ok(Self {
             profile,
             selinux,
-            proc,
+            proc: RefCell::new(proc),
         })
     }
 
@@ -111,8 +113,15 @@ impl<'a> Labels<'a> {
         }
     }
 
-    /// The process gets its labels with its next execve.
+    /// The process gets its labels with its next execve. The host's /proc is closed then: no path of the
+    /// container may lead there by a descriptor.
     pub(crate) fn apply(&self) -> Result<(), InitFailure> {
+        let applied = self.apply_all();
+        drop(self.proc.take());
+        applied
+    }
+
+    fn apply_all(&self) -> Result<(), InitFailure> {
         if let Some(name) = self.profile {
             let words = format!("exec {name}");
             let what = format!("apply apparmor profile {name}");
@@ -131,12 +140,14 @@ impl<'a> Labels<'a> {
     }
 
     fn has(&self, name: &str) -> bool {
-        let proc = self.proc.as_ref();
-        proc.is_some_and(|proc| proc.has(&format!("self/attr/{name}")))
+        let proc = self.proc.borrow();
+        proc.as_ref()
+            .is_some_and(|proc| proc.has(&format!("self/attr/{name}")))
     }
 
     fn write(&self, name: &str, text: &str, what: &str) -> Result<(), InitFailure> {
-        let proc = self.proc.as_ref().ok_or(Errno::BADF);
+        let proc = self.proc.borrow();
+        let proc = proc.as_ref().ok_or(Errno::BADF);
         proc.and_then(|proc| proc.write(&format!("self/attr/{name}"), text))
             .map_err(InitFailure::at(what))
     }
@@ -168,7 +179,7 @@ mod tests {
             ..Process::default()
         };
         let labels = Labels::of(&process).unwrap();
-        assert!(labels.proc.is_none());
+        assert!(labels.proc.borrow().is_none());
         labels.apply().unwrap();
     }
 }

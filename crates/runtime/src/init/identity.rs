@@ -3,7 +3,9 @@
 
 use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd};
 
-use rustix::fs::{FileType, Gid, Mode, OFlags, Stat, Uid, fchown, fstat, makedev};
+use rustix::fs::{
+    CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Uid, fchown, fstat, makedev, openat2,
+};
 use rustix::io::Errno;
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 
@@ -318,8 +320,15 @@ fn enter_directory(process: &Process) -> Result<(), InitFailure> {
             errno,
         )
     };
-    rustix::process::chdir(process.cwd.as_str()).map_err(failed)?;
-    // A leaked descriptor must not be the way to a directory outside (CVE-2024-21626).
+    // Not by a descriptor of the runtime's (CVE-2024-21626).
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let (cwd, plain) = (process.cwd.as_str(), ResolveFlags::NO_MAGICLINKS);
+    match openat2(CWD, cwd, flags, Mode::empty(), plain) {
+        Ok(directory) => rustix::process::fchdir(directory).map_err(failed)?,
+        // A filter refuses the call: getcwd(2) has to tell.
+        Err(Errno::NOSYS | Errno::PERM) => rustix::process::chdir(cwd).map_err(failed)?,
+        Err(errno) => return Err(failed(errno)),
+    }
     match rustix::process::getcwd(Vec::new()) {
         Ok(path) if path.as_bytes().starts_with(b"/") => Ok(()),
         Ok(_) | Err(Errno::NOENT) => Err(InitFailure::because(
