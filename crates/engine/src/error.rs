@@ -221,8 +221,9 @@ impl Error {
             Self::Exec { .. } => Kind::InvalidArgument,
             Self::Busy { .. } => Kind::ResourceExhausted,
             Self::Supervisor { source, .. } => supervisor_kind(source),
-            Self::Pull { source, .. } => image_kind(source),
+            Self::Cgroup { source, .. } => cgroup_kind(source),
             Self::Network { source, .. } => network_kind(source),
+            Self::Pull { source, .. } => image_kind(source),
             // Where one is away, the image may be there.
             Self::PullShort { failures, .. } => {
                 let last = failures.last().map_or(Kind::NotFound, Error::kind);
@@ -241,7 +242,6 @@ impl Error {
             | Self::Io { .. }
             | Self::Record { .. }
             | Self::Config { .. }
-            | Self::Cgroup { .. }
             | Self::Store(_) => Kind::Internal,
         }
     }
@@ -308,6 +308,16 @@ impl Error {
             path,
             source,
         }
+    }
+}
+
+/// What the configuration asks of a cgroup, or the host cannot do.
+fn cgroup_kind(error: &runtime::cgroup::Error) -> Kind {
+    use runtime::cgroup::Error as E;
+    match error {
+        E::MemoryInUse { .. } => Kind::FailedPrecondition,
+        error if error.is_of_request() => Kind::InvalidArgument,
+        _ => Kind::Internal,
     }
 }
 

@@ -121,6 +121,21 @@ impl Error {
         }
     }
 
+    /// Is it a field of the configuration that cannot be had, rather than a fault of the host?
+    #[must_use]
+    pub fn is_of_request(&self) -> bool {
+        match self {
+            Self::Invalid { .. } | Self::Seccomp(_) => true,
+            Self::Cgroup(error) => error.is_of_request(),
+            // A path that leads nowhere in this root file system.
+            Self::Init(failure) => matches!(
+                failure.errno,
+                Some(libc::ENOTDIR | libc::EISDIR | libc::ELOOP | libc::EXDEV | libc::ENAMETOOLONG)
+            ),
+            _ => false,
+        }
+    }
+
     pub(crate) fn invalid(field: impl Into<String>, reason: impl Into<String>) -> Self {
         Self::Invalid {
             field: field.into(),

@@ -312,6 +312,7 @@ impl RuntimeService for RuntimeServer {
     ) -> Result<Response<cri::ExecSyncResponse>, Status> {
         let request = request.into_inner();
         let id = id("container_id", request.container_id)?;
+        convert::check::command("cmd", &request.cmd).map_err(status::of)?;
         let limit = Some(seconds("timeout", request.timeout)?).filter(|limit| !limit.is_zero());
         let exec = move |engine: &Engine| engine.exec_sync(&id, &request.cmd, limit);
         let output = self.work.command("ExecSync", exec).await?;

@@ -215,6 +215,20 @@ pub enum Error {
 }
 
 impl Error {
+    /// Is it a setting that cannot be had, rather than a fault of the host?
+    #[must_use]
+    pub fn is_of_request(&self) -> bool {
+        matches!(
+            self,
+            Self::InvalidPath { .. }
+                | Self::MissingController { .. }
+                | Self::Unsupported { .. }
+                | Self::InvalidValue { .. }
+                | Self::Set { .. }
+                | Self::MemoryInUse { .. }
+        )
+    }
+
     /// Whether the cause is that something does not exist (any more).
     pub fn is_not_found(&self) -> bool {
         match self {

@@ -1,7 +1,7 @@
 //! Containers: ContainerConfig to the engine's ContainerSpec; a container to what lists and
 //! statuses show.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 
 use engine::container::{Device, Mount, Profile, Propagation, Security, StateKind};
@@ -10,7 +10,7 @@ use engine::{Container, ContainerFilter, ContainerSpec, ContainerState, Error};
 use serde_json::{Value, json};
 
 use super::security::{id, limits, namespaces, profile, resources, selinux};
-use super::{given, invalid, known, not_empty, required, signal};
+use super::{check, given, invalid, known, not_empty, required, signal};
 
 /// What CreateContainer asks for.
 pub(crate) fn spec(config: Option<cri::ContainerConfig>) -> Result<ContainerSpec, Error> {
@@ -19,6 +19,23 @@ pub(crate) fn spec(config: Option<cri::ContainerConfig>) -> Result<ContainerSpec
     let metadata = required("config.metadata", config.metadata)?;
     let image = required("config.image", config.image)?;
     let linux = config.linux.unwrap_or_default();
+    check::name("config.metadata.name", &metadata.name)?;
+    check::command("config.command", &config.command)?;
+    check::command("config.args", &config.args)?;
+    check::absolute("config.working_dir", &config.working_dir)?;
+    check::notes("config.labels", &config.labels)?;
+    check::notes("config.annotations", &config.annotations)?;
+    check::at_most("config.mounts", &config.mounts, MOUNTS)?;
+    check::at_most("config.devices", &config.devices, DEVICES)?;
+    twice(&config.mounts)?;
+    let env: Vec<(String, String)> = config
+        .envs
+        .into_iter()
+        .enumerate()
+        .map(variable)
+        .collect::<Result<_, _>>()?;
+    let values = env.iter().map(|(_, value)| value.as_bytes());
+    check::words("config.envs", values)?;
     Ok(ContainerSpec {
         name: not_empty("config.metadata.name", metadata.name)?,
         attempt: metadata.attempt,
@@ -27,12 +44,7 @@ pub(crate) fn spec(config: Option<cri::ContainerConfig>) -> Result<ContainerSpec
         command: config.command,
         args: config.args,
         working_dir: config.working_dir,
-        env: config
-            .envs
-            .into_iter()
-            .enumerate()
-            .map(variable)
-            .collect::<Result<_, _>>()?,
+        env,
         mounts: config
             .mounts
             .into_iter()
@@ -64,6 +76,28 @@ pub(crate) fn spec(config: Option<cri::ContainerConfig>) -> Result<ContainerSpec
             .unwrap_or_default(),
         stop_signal: signal::to_kernel("config.stop_signal", config.stop_signal)?,
     })
+}
+
+/// Groups of one process (NGROUPS_MAX).
+const GROUPS: usize = 65_536;
+/// Mounts and devices of one container: far more than any pod has.
+const MOUNTS: usize = 4096;
+const DEVICES: usize = 4096;
+
+/// Two mounts at one place: one of them would be seen by nobody.
+fn twice(mounts: &[cri::Mount]) -> Result<(), Error> {
+    let mut places = BTreeSet::new();
+    for (index, mount) in mounts.iter().enumerate() {
+        let place: PathBuf = Path::new(&mount.container_path).components().collect();
+        if !place.as_os_str().is_empty() && !places.insert(place) {
+            let reason = format!("{:?} is the place of another mount", mount.container_path);
+            return Err(invalid(
+                format!("config.mounts[{index}].container_path"),
+                reason,
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Devices by CDI name, in the field or in the annotations of before Kubernetes 1.28: a container
@@ -107,10 +141,10 @@ fn mount((index, mount): (usize, cri::Mount)) -> Result<Mount, Error> {
     if !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty() {
         return unsupported("uidMappings");
     }
-    if !Path::new(&mount.host_path).is_absolute() {
-        let reason = format!("{:?} is not an absolute path", mount.host_path);
-        return Err(invalid(field("host_path"), reason));
-    }
+    not_empty(&field("host_path"), mount.host_path.clone())?;
+    check::absolute(&field("host_path"), &mount.host_path)?;
+    check::absolute(&field("container_path"), &mount.container_path)?;
+    place(&field("container_path"), &mount.container_path)?;
     let propagation = match known(&field("propagation"), mount.propagation)? {
         cri::MountPropagation::PropagationPrivate => Propagation::Private,
         cri::MountPropagation::PropagationHostToContainer => Propagation::HostToContainer,
@@ -130,8 +164,27 @@ fn mount((index, mount): (usize, cri::Mount)) -> Result<Mount, Error> {
     })
 }
 
+/// A mount cannot stand for the root, nor for what the runtime itself makes of /proc.
+fn place(field: &str, path: &str) -> Result<(), Error> {
+    let parts: Vec<Component<'_>> = Path::new(path).components().collect();
+    let reserved = match parts.as_slice() {
+        [Component::RootDir] => true,
+        [Component::RootDir, Component::Normal(name)] => *name == "proc",
+        _ => false,
+    };
+    match reserved {
+        true => Err(invalid(
+            field,
+            format!("{path:?} cannot be the place of a mount"),
+        )),
+        false => Ok(()),
+    }
+}
+
 fn device((index, device): (usize, cri::Device)) -> Result<Device, Error> {
     let field = |part: &str| format!("config.devices[{index}].{part}");
+    check::absolute(&field("host_path"), &device.host_path)?;
+    check::absolute(&field("container_path"), &device.container_path)?;
     if !device
         .permissions
         .chars()
@@ -149,14 +202,21 @@ fn device((index, device): (usize, cri::Device)) -> Result<Device, Error> {
 
 /// A log stays below the pod's log directory.
 fn log_path(path: &str) -> Result<Option<PathBuf>, Error> {
+    check::path("config.log_path", path)?;
+    let names_a_file =
+        path.is_empty() || !(path.ends_with('/') || path.ends_with("/.") || path == ".");
     let path = Path::new(path);
-    if path
-        .components()
-        .all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
+    if names_a_file
+        && path
+            .components()
+            .all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
     {
         return Ok(Some(path.to_owned()).filter(|path| !path.as_os_str().is_empty()));
     }
-    let reason = format!("{} leads out of the pod's log_directory", path.display());
+    let reason = format!(
+        "{} is not a file in the pod's log_directory",
+        path.display()
+    );
     Err(invalid("config.log_path", reason))
 }
 
@@ -178,6 +238,18 @@ fn security(context: cri::LinuxContainerSecurityContext) -> Result<Security, Err
             "run_as_group",
             "needs run_as_user or run_as_username",
         ));
+    }
+    check::line("run_as_username", &context.run_as_username, 1024)?;
+    check::at_most("supplemental_groups", &context.supplemental_groups, GROUPS)?;
+    for (field, paths) in [
+        ("masked_paths", &context.masked_paths),
+        ("readonly_paths", &context.readonly_paths),
+    ] {
+        check::at_most(field, paths, MOUNTS)?;
+        for path in paths {
+            not_empty(field, path.clone())?;
+            check::absolute(field, path)?;
+        }
     }
     for group in &context.supplemental_groups {
         id("supplemental_groups", *group)?;

@@ -4,6 +4,7 @@
 //! what floe has not built yet is refused too, never ignored, when it would change what a container
 //! may do. Windows' parts are ignored.
 
+pub(crate) mod check;
 pub(crate) mod container;
 pub(crate) mod image;
 pub(crate) mod pod;

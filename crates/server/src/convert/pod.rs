@@ -9,7 +9,7 @@ use engine::{Error, Pod, PodFilter, PodSpec, PodState};
 use serde_json::json;
 
 use super::security::{id, namespace_option, namespaces};
-use super::{given, invalid, known, not_empty, required};
+use super::{check, given, invalid, known, not_empty, required};
 
 /// What RunPodSandbox asks for.
 pub(crate) fn spec(request: cri::RunPodSandboxRequest) -> Result<PodSpec, Error> {
@@ -18,6 +18,19 @@ pub(crate) fn spec(request: cri::RunPodSandboxRequest) -> Result<PodSpec, Error>
     let linux = config.linux.unwrap_or_default();
     let security = linux.security_context.unwrap_or_default();
     validate_identity(&security)?;
+    for (field, part) in [
+        ("config.metadata.name", &metadata.name),
+        ("config.metadata.uid", &metadata.uid),
+        ("config.metadata.namespace", &metadata.namespace),
+    ] {
+        check::name(field, part)?;
+    }
+    check::hostname("config.hostname", &config.hostname)?;
+    check::absolute("config.log_directory", &config.log_directory)?;
+    check::notes("config.labels", &config.labels)?;
+    check::notes("config.annotations", &config.annotations)?;
+    check::below_root("config.linux.cgroup_parent", &linux.cgroup_parent)?;
+    check::sysctls("config.linux.sysctls", &linux.sysctls)?;
     Ok(PodSpec {
         name: not_empty("config.metadata.name", metadata.name)?,
         uid: not_empty("config.metadata.uid", metadata.uid)?,
@@ -58,6 +71,12 @@ fn validate_identity(security: &cri::LinuxSandboxSecurityContext) -> Result<(), 
     Ok(())
 }
 
+/// Entries of one kind in resolv.conf, and bytes of one: more than any resolver reads.
+const DNS_ENTRIES: usize = 64;
+const DNS_ENTRY: usize = 1024;
+/// Ports of one pod.
+const PORTS: usize = 4096;
+
 /// resolv.conf; `None` is the node's, and so is a message that says nothing. A line break would
 /// let one setting write another.
 fn dns(config: Option<cri::DnsConfig>) -> Result<Option<DnsConfig>, Error> {
@@ -70,6 +89,10 @@ fn dns(config: Option<cri::DnsConfig>) -> Result<Option<DnsConfig>, Error> {
         ("options", &config.options),
     ];
     for (field, values) in parts {
+        check::at_most(&format!("dns_config.{field}"), values, DNS_ENTRIES)?;
+        for value in values {
+            check::text(&format!("dns_config.{field}"), value, DNS_ENTRY)?;
+        }
         if let Some(bad) = values
             .iter()
             .find(|value| value.contains(['\n', '\r', '\0']))
@@ -89,6 +112,7 @@ fn dns(config: Option<cri::DnsConfig>) -> Result<Option<DnsConfig>, Error> {
 
 /// Ports that are mapped; those without a port of the node are only declared.
 fn port_mappings(mappings: Vec<cri::PortMapping>) -> Result<Vec<PortMapping>, Error> {
+    check::at_most("port_mappings", &mappings, PORTS)?;
     let mapped = mappings
         .into_iter()
         .enumerate()

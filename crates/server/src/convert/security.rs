@@ -5,7 +5,7 @@ use engine::Error;
 use engine::container::{Profile, Resources};
 use engine::pod::{NamespaceMode, NamespaceModes};
 
-use super::{invalid, known};
+use super::{check, invalid, known};
 
 /// The namespaces that a request asks for; none given means CRI's zero: all the pod's.
 pub(crate) fn namespaces(options: Option<cri::NamespaceOption>) -> Result<NamespaceModes, Error> {
@@ -89,7 +89,10 @@ pub(crate) fn profile(
             format!("{field}.localhost_ref"),
             "must name a profile with Localhost",
         )),
-        ProfileType::Localhost => Ok(Profile::Localhost(profile.localhost_ref)),
+        ProfileType::Localhost => {
+            check::path(&format!("{field}.localhost_ref"), &profile.localhost_ref)?;
+            Ok(Profile::Localhost(profile.localhost_ref))
+        }
     }
 }
 
@@ -145,6 +148,12 @@ pub(crate) fn resources(limits: cri::LinuxContainerResources) -> Result<Resource
             ));
         }
     }
+    check::cpuset("resources.cpuset_cpus", &limits.cpuset_cpus)?;
+    check::cpuset("resources.cpuset_mems", &limits.cpuset_mems)?;
+    for hugepages in &limits.hugepage_limits {
+        check::page_size("resources.hugepage_limits.page_size", &hugepages.page_size)?;
+    }
+    check::unified("resources.unified", &limits.unified)?;
     if !(-1000..=1000).contains(&limits.oom_score_adj) {
         let reason = format!("{} is not between -1000 and 1000", limits.oom_score_adj);
         return Err(invalid("resources.oom_score_adj", reason));

@@ -153,7 +153,7 @@ impl Container {
     }
 
     /// Something the runtime said, with the container's name.
-    pub(super) fn failed<E: std::fmt::Display>(
+    pub(super) fn failed<E: std::error::Error + 'static>(
         &self,
         verb: &'static str,
     ) -> impl FnOnce(E) -> Error + use<E> {
@@ -197,14 +197,26 @@ impl Container {
 }
 
 /// Something the runtime said, with the container's name.
-pub(super) fn runtime_failed<E: std::fmt::Display>(
+pub(super) fn runtime_failed<E: std::error::Error + 'static>(
     id: &str,
     verb: &'static str,
 ) -> impl FnOnce(E) -> Error + use<E> {
     let id = id.to_owned();
-    move |error| Error::Runtime {
-        verb: verb.to_owned(),
-        id,
-        message: error.to_string(),
+    move |error| {
+        let message = error.to_string();
+        let any: &dyn std::error::Error = &error;
+        let of_request = match (any.downcast_ref(), any.downcast_ref()) {
+            (Some(error), _) => runtime::Error::is_of_request(error),
+            (None, Some(error)) => runtime::cgroup::Error::is_of_request(error),
+            (None, None) => false,
+        };
+        if of_request {
+            return Error::invalid(format!("{verb} container {id}"), message);
+        }
+        Error::Runtime {
+            verb: verb.to_owned(),
+            id,
+            message,
+        }
     }
 }
