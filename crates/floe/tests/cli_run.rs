@@ -7,6 +7,7 @@ use std::process::Stdio;
 
 use cli::{machine, signal, until};
 use rustix::process::Signal;
+use testkit::images::{self, Entry};
 
 #[test]
 fn the_commands_output_and_exit_code_are_floes() {
@@ -299,5 +300,40 @@ fn a_published_port_is_reached_from_the_host() {
         let body = testkit::net::http_get([127, 0, 0, 1].into(), 18091).expect("it answers");
         assert_eq!(body, "hello from a pod\n");
         assert!(floe.floe(&["ps"]).ok().contains("127.0.0.1:18091->80/tcp"));
+    });
+}
+
+#[test]
+fn a_user_with_a_group_has_that_group_alone() {
+    machine(|floe| {
+        let image = format!("{}/cli/groups:1", floe.registry.host());
+        let files = [
+            Entry::Dir("etc", 0o755),
+            Entry::File(
+                "etc/passwd",
+                0o644,
+                b"root:x:0:0::/:\nwww:x:1000:1000::/:\n",
+            ),
+            Entry::File("etc/group", 0o644, b"more:x:41:www\nwww:x:1000:\n"),
+        ];
+        let layers = [
+            images::busybox().expect("busybox-static"),
+            images::layer(&files).expect("a layer"),
+        ];
+        let config = serde_json::json!({ "Env": ["PATH=/bin"], "User": "www:www" });
+        floe.push_layers(&image, &layers, config);
+        let groups = |options: &[&str]| {
+            let mut arguments = vec!["run", "--rm", "--network", "none"];
+            arguments.extend(options);
+            arguments.extend([image.as_str(), "id", "-G"]);
+            floe.floe(&arguments)
+        };
+        assert_eq!(groups(&[]).ok(), "1000");
+        assert_eq!(groups(&["--user", "1000:1000"]).ok(), "1000");
+        assert_eq!(groups(&["--user", "1000"]).ok(), "1000 41");
+        assert_eq!(groups(&["--user", "www"]).ok(), "1000 41");
+        for user in ["+0", ":", ":0", "0:"] {
+            groups(&["--user", user]).failed(125, &["user"]);
+        }
     });
 }

@@ -54,7 +54,7 @@ fn a_killed_engine_costs_no_container_no_log_line_and_no_exit_code() {
 #[test]
 fn a_kill_in_the_middle_of_any_verb_leaves_what_the_next_engine_can_clear_or_finish() {
     world(async |world| {
-        for round in 0..12_u64 {
+        for round in 0..20_u64 {
             let config = world.pod_config(&format!("round-{round}"));
             let run = async {
                 let pod = world.try_pod(&config).await.ok()?;
@@ -66,7 +66,7 @@ fn a_kill_in_the_middle_of_any_verb_leaves_what_the_next_engine_can_clear_or_fin
                 world.remove_pod(&pod).await.ok()
             };
             // The kill comes a little later in each round.
-            let _ = tokio::time::timeout(std::time::Duration::from_millis(3 * round), run).await;
+            let _ = tokio::time::timeout(std::time::Duration::from_millis(2 * round), run).await;
             world.node.kill().unwrap();
             world.serve_again().await;
             let pod = match world.try_pod(&config).await {
@@ -92,6 +92,18 @@ fn a_kill_in_the_middle_of_any_verb_leaves_what_the_next_engine_can_clear_or_fin
         }
         let left = pods(world).await;
         assert!(left.is_empty(), "{left:?}");
+        for dir in ["pods", "names"] {
+            let left = std::fs::read_dir(world.node.path("run").join(dir));
+            let left: Vec<_> = left.unwrap().flatten().collect();
+            assert!(left.is_empty(), "{left:?}");
+        }
+        let cgroups = std::process::Command::new("find")
+            .args(["/sys/fs/cgroup", "-path"])
+            .arg(format!("*{}/*", world.node.cgroup()))
+            .args(["-prune", "-print"])
+            .output()
+            .unwrap();
+        assert_eq!(String::from_utf8_lossy(&cgroups.stdout), "");
     });
 }
 

@@ -18,8 +18,19 @@ enum Scope {
     Uts,
 }
 
+/// More than all parameters of all namespaces together: each takes time to set.
+const MOST: usize = 4096;
+/// The kernel takes no more of a value than a page.
+const LONGEST: usize = 4096;
+
 /// Checks all of the pod's parameters, so that a bad one fails before anything is made.
 pub(super) fn validate(setup: &PodSetup) -> Result<()> {
+    if setup.sysctls.len() > MOST {
+        return Err(Error::invalid(
+            "sysctls",
+            format!("{} are more than {MOST}", setup.sysctls.len()),
+        ));
+    }
     setup
         .sysctls
         .iter()
@@ -32,7 +43,7 @@ pub(super) fn apply(setup: &PodSetup) -> Result<()> {
         let path = path(setup, name, value)?;
         let written = OpenOptions::new()
             .write(true)
-            .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC)
             .open(&path)
             .and_then(|mut file| file.write_all(value.as_bytes()));
         written
@@ -63,6 +74,9 @@ fn path(setup: &PodSetup, name: &str, value: &str) -> Result<PathBuf> {
             value,
             &format!("the pod uses the node's {namespace} namespace"),
         ));
+    }
+    if value.len() >= LONGEST {
+        return Err(refuse(name, "", "the value is longer than a page"));
     }
     if value.contains('\0') {
         return Err(refuse(name, value, "the value has a zero byte"));
@@ -134,6 +148,20 @@ mod tests {
             Ok(&file)
         );
         assert_eq!(try_one("net/ipv4/conf/eth0.1/forwarding"), Ok(file));
+    }
+
+    #[test]
+    fn more_parameters_than_there_are_and_longer_than_a_page_are_refused() {
+        let mut setup = PodSetup {
+            new_net: true,
+            ..PodSetup::default()
+        };
+        setup.sysctls = [("net.a.b".to_owned(), "x".repeat(LONGEST))].into();
+        assert!(validate(&setup).is_err());
+        let many = (0..=MOST).map(|number| (format!("net.a.b{number}"), "1".to_owned()));
+        setup.sysctls = many.collect();
+        let refused = validate(&setup).unwrap_err().to_string();
+        assert!(refused.contains("sysctls: 4097"), "{refused}");
     }
 
     #[test]
