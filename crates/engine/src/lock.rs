@@ -32,6 +32,25 @@ impl Lock {
         Self::take(path, FlockOperation::LockShared)
     }
 
+    /// As [`Lock::shared`]; `None` if its directory is gone.
+    pub(crate) fn shared_if_there(path: &Path) -> Result<Option<Self>> {
+        Self::if_there(Self::shared(path))
+    }
+
+    /// As [`Lock::exclusive`]; `None` if its directory is gone.
+    pub(crate) fn exclusive_if_there(path: &Path) -> Result<Option<Self>> {
+        Self::if_there(Self::exclusive(path))
+    }
+
+    fn if_there(taken: Result<Self>) -> Result<Option<Self>> {
+        match taken {
+            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                Ok(None)
+            }
+            other => other.map(Some),
+        }
+    }
+
     /// Takes the lock only if nobody has it.
     pub(crate) fn try_exclusive(path: &Path) -> Result<Option<Self>> {
         match Self::take(path, FlockOperation::NonBlockingLockExclusive) {
@@ -114,6 +133,11 @@ impl Reservation {
     pub(crate) fn hold(&mut self, id: &str) -> Result<()> {
         self.holder = Some(id.to_owned());
         write_all_at(&self.lock.file, id.as_bytes()).map_err(Error::io("write", &self.path))
+    }
+
+    /// The object that has it is gone: unless another takes it, the name is free.
+    pub(crate) fn forget(&mut self) {
+        self.holder = None;
     }
 
     /// Gives the name free.

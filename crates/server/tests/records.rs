@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 
 use common::{World, world};
 
-/// What may be in the place of a record, each with a name.
-const DAMAGES: [(&str, fn(&Path)); 7] = [
+/// What may be in the place of a record: its name, and how it comes there.
+type Damage = (&'static str, fn(&Path));
+
+const DAMAGES: [Damage; 7] = [
     ("cut short", |path| {
         let bytes = std::fs::read(path).unwrap();
         std::fs::write(path, &bytes[..bytes.len() / 2]).unwrap();
@@ -372,5 +374,36 @@ fn a_run_directory_that_cannot_be_written_stops_no_start_and_what_is_there_is_se
         let detach = rustix::mount::UnmountFlags::DETACH;
         rustix::mount::unmount(&run, detach).unwrap();
         world.remove_pod(&pod).await.unwrap();
+    });
+}
+
+#[test]
+fn removals_at_the_same_time_all_succeed_and_leave_nothing() {
+    world(async |world| {
+        for round in 0..10 {
+            let pod = world.pod(&format!("p{round}")).await;
+            let one = world
+                .run(&pod, world.config("one", &["sleep", "1000"]))
+                .await;
+            let two = world
+                .run(&pod, world.config("two", &["sleep", "1000"]))
+                .await;
+            let outcomes = tokio::join!(
+                world.remove(&one),
+                world.remove_pod(&pod),
+                world.remove(&two),
+                world.remove(&one),
+                world.remove_pod(&pod),
+                world.stop_pod(&pod),
+            );
+            for outcome in [
+                outcomes.0, outcomes.1, outcomes.2, outcomes.3, outcomes.4, outcomes.5,
+            ] {
+                outcome.unwrap();
+            }
+            assert!(pods(world).await.is_empty() && containers(world).await.is_empty());
+            assert_eq!(names(world), 0, "round {round}");
+            assert_eq!(std::fs::read_dir(pods_dir(world)).unwrap().count(), 0);
+        }
     });
 }

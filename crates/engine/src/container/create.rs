@@ -28,21 +28,30 @@ impl Engine {
     pub fn create_container(&self, pod: &str, spec: ContainerSpec) -> Result<String> {
         validate(&spec)?;
         let pod = self.pod_for_container(pod)?;
-        let _pod_stays = Lock::shared(&self.layout().pod(&pod.id).join("lock"))?;
+        let lock = self.layout().pod(&pod.id).join("lock");
+        let _pod_stays = Lock::shared_if_there(&lock)?.ok_or_else(|| Error::NotFound {
+            what: "pod",
+            name: pod.id.clone(),
+        })?;
         let parts = ContainerRecord::name_parts(&pod.id, &spec);
         let mut name = Reservation::lock(&self.layout().names(), &parts)?;
         if let Some(holder) = name.holder() {
-            match self.container_record(&pod.id, &holder)? {
-                Some(_) if pod.spec.origin == Origin::Cri => return Ok(holder),
-                Some(_) => {
-                    return Err(Error::NameTaken {
-                        what: "container",
-                        name: spec.name,
-                        holder,
-                    });
-                }
-                None => self.discard_container(&pod.id, &holder)?,
+            match ContainerRecord::read(&self.layout().container(&pod.id, &holder)) {
+                // Nobody can know what it was, and who asks does not know of it.
+                Err(error) if error.is_damage() => self.discard_container(&pod.id, &holder)?,
+                other => match other? {
+                    Some(_) if pod.spec.origin == Origin::Cri => return Ok(holder),
+                    Some(_) => {
+                        return Err(Error::NameTaken {
+                            what: "container",
+                            name: spec.name,
+                            holder,
+                        });
+                    }
+                    None => self.discard_container(&pod.id, &holder)?,
+                },
             }
+            name.forget();
         }
         let image = self.image(&spec.image)?;
         if pod.spec.origin == Origin::Cri {

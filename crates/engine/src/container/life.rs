@@ -147,7 +147,11 @@ impl Engine {
         let Some(container) = self.container_if_any(id)? else {
             return Ok(());
         };
-        let _pod_stays = Lock::shared(&self.layout().pod(&container.pod_id).join("lock"))?;
+        let lock = self.layout().pod(&container.pod_id).join("lock");
+        let Some(_pod_stays) = Lock::shared_if_there(&lock)? else {
+            // It went with its pod meanwhile.
+            return Ok(());
+        };
         self.discard_container(&container.pod_id, &container.id)
     }
 

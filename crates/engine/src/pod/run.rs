@@ -29,10 +29,11 @@ impl Engine {
         self.validate_pod(&spec)?;
         let parts = PodRecord::name_parts(&spec);
         let mut name = Reservation::lock(&self.layout().names(), &parts)?;
-        if let Some(holder) = name.holder()
-            && let Some(id) = self.ready_pod_or_clear(&holder, &spec)?
-        {
-            return Ok(id);
+        if let Some(holder) = name.holder() {
+            if let Some(id) = self.ready_pod_or_clear(&holder, &spec)? {
+                return Ok(id);
+            }
+            name.forget();
         }
         let id = disk::new_id()?;
         name.hold(&id)?;

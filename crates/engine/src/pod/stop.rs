@@ -79,11 +79,8 @@ impl Engine {
             return Ok(None);
         };
         let dir = self.layout().pod(&id);
-        let lock = match Lock::exclusive(&dir.join("lock")) {
-            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
-                return Ok(None);
-            }
-            other => other?,
+        let Some(lock) = Lock::exclusive_if_there(&dir.join("lock"))? else {
+            return Ok(None);
         };
         Ok(self.pod_record(&id)?.map(|record| (record, lock)))
     }
