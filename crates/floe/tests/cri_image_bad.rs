@@ -250,18 +250,52 @@ fn a_layer_that_reaches_out_of_its_root_is_refused_or_kept_inside() {
 }
 
 #[test]
-fn a_device_node_of_the_host_in_a_layer_is_refused() {
+fn a_device_node_of_the_host_in_a_layer_is_left_out_with_a_warning() {
     run(async |world| {
         let mut tar = tar::Builder::new(Vec::new());
         raw_entry(&mut tar, "disk", tar::EntryType::Block, "", b"");
         let image = world
             .push("hostile/device:1", &[tar.into_inner()?], json!({}))
             .await?;
-        let status = world
-            .pull(&image)
-            .await
-            .expect_err("device nodes are refused");
-        assert!(status.message().contains("device"), "{}", status.message());
+        world.pull(&image).await?;
+        let log = world.node.log();
+        let warned = log
+            .lines()
+            .find(|line| line.contains("left out \"disk\": it is a block device"));
+        let warned = warned.ok_or("no warning")?;
+        assert!(
+            warned.contains("WARN") && warned.contains(&image) && warned.contains("layer sha256:"),
+            "{warned}"
+        );
+        let layers = std::fs::read_dir(world.node.path("root/layers"))?;
+        for layer in layers {
+            assert!(!layer?.path().join("disk").exists());
+        }
         Ok(())
     });
+}
+
+#[test]
+fn artifacts_are_refused_by_their_manifest_before_anything_of_them_is_fetched() {
+    let helm = "application/vnd.cncf.helm.config.v1+json";
+    let empty = "application/vnd.oci.empty.v1+json";
+    let config = "application/vnd.oci.image.config.v1+json";
+    let tar = "application/vnd.oci.image.layer.v1.tar";
+    let signature = "application/vnd.dev.cosign.simplesigning.v1+json";
+    for (config, layer, named) in [
+        (
+            helm,
+            "application/vnd.cncf.helm.chart.content.v1.tar+gzip",
+            helm,
+        ),
+        (empty, tar, empty),
+        ("text/x\u{1b}[2J", tar, "text/x\\u{1b}[2J"),
+        (config, signature, signature),
+    ] {
+        pull_badly(Fault::Artifact(config, layer), |status| {
+            assert_eq!(status.code(), Code::InvalidArgument, "{}", status.message());
+            let words = format!("it is no container image but an artifact of type \"{named}\"");
+            assert!(status.message().contains(&words), "{}", status.message());
+        });
+    }
 }

@@ -12,8 +12,8 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use image::{
     AuthFiles, BlobStep, BlobWatch, Client, ClientConfig, Credentials, Demands, Descriptor, Digest,
-    Fetched, ImageConfig, ImageManifest, Platform, Reference, Registries, RegistriesD,
-    RegistriesPaths, Source,
+    Fetched, ImageConfig, ImageManifest, Manifest, MediaType, Platform, Reference, Registries,
+    RegistriesD, RegistriesPaths, Source,
 };
 use store::{Document, Lease, NewImage, Store};
 use tokio::sync::{Mutex as AsyncMutex, Semaphore, mpsc};
@@ -216,6 +216,13 @@ impl Pull {
             .image(&pull.reference, &Platform::host(), &pull.credentials)
             .await
             .map_err(|e| pull.error(e))?;
+        if let Some(kind) = artifact(&chosen.manifest) {
+            let reason = format!(
+                "{}: it is no container image but an artifact of type {kind:?}: floe copy can move it, nothing can run it",
+                pull.reference
+            );
+            return Err(Error::invalid("image", reason));
+        }
         // Before anything of the image is used: the manifest leads to all the rest by digest.
         let signatures = pull
             .client()
@@ -395,6 +402,35 @@ impl Pull {
         }
         names
     }
+}
+
+/// The type of what is an image by its form only (OCI image-spec manifest.md, "Guidelines for Artifact
+/// Usage"); `None` for images of containers.
+fn artifact(manifest: &Manifest) -> Option<String> {
+    const LONGEST: usize = 100;
+    // What registries and old tools say when they know nothing better.
+    let generic = |kind: &MediaType| {
+        matches!(
+            kind.as_str(),
+            "" | "application/octet-stream" | "application/json" | "text/plain"
+        )
+    };
+    let config = &manifest.config.media_type;
+    let is_config = match config {
+        MediaType::OciConfig | MediaType::DockerConfig => true,
+        other => manifest.media_type == Some(MediaType::DockerManifest) && generic(other),
+    };
+    // Types of layers are often wrong, but never without a word of tar.
+    let is_layer = |kind: &MediaType| {
+        kind.compression().is_some() || generic(kind) || kind.as_str().contains("tar")
+    };
+    let mut layers = manifest.layers.iter().map(|layer| &layer.media_type);
+    let kind = match (is_config, layers.find(|kind| !is_layer(kind))) {
+        (true, None) => return None,
+        (true, Some(layer)) => layer.as_str(),
+        (false, _) => manifest.artifact_type.as_deref().unwrap_or(config.as_str()),
+    };
+    Some(kind.chars().take(LONGEST).collect())
 }
 
 /// Runs a store call where it may block.

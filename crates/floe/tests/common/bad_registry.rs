@@ -21,6 +21,9 @@ pub(crate) enum Fault {
     Truncated,
     /// The layer is what its digest says, but not what the image's configuration says.
     OtherLayer,
+    /// What is served is an artifact: these are the types of its config and its layer. Only its manifest
+    /// can be had.
+    Artifact(&'static str, &'static str),
 }
 
 /// A registry that serves one image, `NAME`, badly.
@@ -142,12 +145,16 @@ fn content(fault: Fault) -> Result<HashMap<String, (&'static str, Vec<u8>)>, Err
         "config": {},
         "rootfs": { "type": "layers", "diff_ids": [diff_id.to_string()] },
     }))?;
+    let (config_type, layer_type) = match fault {
+        Fault::Artifact(config, layer) => (config, layer),
+        _ => (CONFIG, LAYER),
+    };
     let descriptor = |media_type: &str, bytes: &[u8]| json!({ "mediaType": media_type, "digest": Digest::of(bytes).to_string(), "size": bytes.len() });
     let manifest = serde_json::to_vec(&json!({
         "schemaVersion": 2,
         "mediaType": MANIFEST,
-        "config": descriptor(CONFIG, &config),
-        "layers": [descriptor(LAYER, &layer)],
+        "config": descriptor(config_type, &config),
+        "layers": [descriptor(layer_type, &layer)],
     }))?;
     let (layer_name, config_name) = (
         Digest::of(&layer).to_string(),
@@ -157,6 +164,12 @@ fn content(fault: Fault) -> Result<HashMap<String, (&'static str, Vec<u8>)>, Err
     let mut layer = layer;
     if fault == Fault::OtherBytes {
         layer[2000] ^= 1;
+    }
+    if let Fault::Artifact(..) = fault {
+        return Ok(HashMap::from([
+            (manifest_name, (MANIFEST, manifest.clone())),
+            ("1".to_owned(), (MANIFEST, manifest)),
+        ]));
     }
     Ok(HashMap::from([
         (layer_name, (LAYER, layer)),
