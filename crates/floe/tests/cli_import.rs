@@ -283,3 +283,73 @@ fn prune_removes_only_what_nothing_uses_and_only_when_somebody_agrees() {
         assert_eq!(floe.images(), [""; 0]);
     });
 }
+
+#[test]
+fn archives_in_xz_and_bzip2_are_loaded_copied_and_imported_and_what_is_none_keeps_its_bytes() {
+    machine(|floe| {
+        floe.floe(&["pull", "-q", &floe.image]).ok();
+        let saved = floe.node.path("saved.tar").display().to_string();
+        floe.floe(&["save", "-q", "-o", &saved, &floe.image]).ok();
+        let layout = floe.node.path("layout.tar").display().to_string();
+        let from = format!("floe:{}", floe.image);
+        floe.floe(&[
+            "copy",
+            "-q",
+            &from,
+            &format!("oci-archive:{layout}:example.com/l:1"),
+        ])
+        .ok();
+        let root = floe.tar("root.tar");
+        let id = floe.images().remove(0);
+        floe.floe(&["rmi", &floe.image]).ok();
+        for (program, ending) in [("xz", "xz"), ("bzip2", "bz2")] {
+            for file in [&saved, &layout, &root] {
+                let status = std::process::Command::new(program)
+                    .args(["-k", "-1", file])
+                    .status();
+                assert!(status.expect("it is installed").success());
+            }
+            for archive in [&saved, &layout] {
+                floe.floe(&["load", "-q", "-i", &format!("{archive}.{ending}")])
+                    .ok();
+                assert_eq!(floe.images(), [id.as_str()], "{archive} {ending}");
+                floe.floe(&["rmi", &id]).ok();
+            }
+            let place = format!("docker-archive:{saved}.{ending}");
+            floe.floe(&["copy", "-q", &place, "floe:example.com/c:1"])
+                .ok();
+            floe.floe(&["rmi", "example.com/c:1"]).ok();
+            let name = format!("example.com/{program}:1");
+            floe.floe(&["import", &format!("{root}.{ending}"), &name])
+                .ok();
+            let run = ["run", "--rm", "--network", "none", &name, "/bin/echo", "x"];
+            assert_eq!(floe.floe(&run).ok(), "x");
+            floe.floe(&["rmi", &name]).ok();
+        }
+        let secret = floe.node.path("secret").display().to_string();
+        std::fs::write(&secret, "root:$6$secret\u{1b}[2J\n".repeat(100)).expect("write");
+        for arguments in [
+            ["load", "-q", "-i", &secret].as_slice(),
+            &[
+                "copy",
+                "-q",
+                &format!("docker-archive:{secret}"),
+                "floe:example.com/c:1",
+            ],
+            &[
+                "copy",
+                "-q",
+                &format!("oci-archive:{secret}"),
+                "floe:example.com/c:1",
+            ],
+        ] {
+            let said = floe.floe(arguments);
+            assert!(
+                !said.err.contains("$6$") && !said.err.contains('\u{1b}'),
+                "{}",
+                said.err
+            );
+            said.failed(125, &["no tar archive"]);
+        }
+    });
+}

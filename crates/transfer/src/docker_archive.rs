@@ -18,7 +18,7 @@ use crate::chunks::{self, Chunks};
 use crate::document::{Document, MAX_CONFIG, MAX_MANIFEST};
 use crate::error::{Error, Result};
 use crate::name::ArchiveEntry;
-use crate::{recode, temporary};
+use crate::{compression, recode};
 
 mod write;
 
@@ -125,18 +125,20 @@ pub(crate) struct Archive {
 impl Archive {
     pub(crate) fn open(path: &Path) -> Result<Archive> {
         let failed = |e| Error::io("read", path)(e);
-        let mut file = temporary::uncompressed(path)?;
+        let mut file = compression::tar_file(path)?;
+        // What the reader of archives says repeats bytes of it.
+        let flawed = |_| Error::place(path.display(), "the archive is damaged or cut off");
         let mut entries = HashMap::new();
         let mut tar = tar::Archive::new(&file);
-        for entry in tar.entries_with_seek().map_err(failed)? {
-            let entry = entry.map_err(failed)?;
-            let name = plain(&entry.path().map_err(failed)?.to_string_lossy());
+        for entry in tar.entries_with_seek().map_err(flawed)? {
+            let entry = entry.map_err(flawed)?;
+            let name = plain(&entry.path().map_err(flawed)?.to_string_lossy());
             let kind = entry.header().entry_type();
             if kind.is_file() {
                 let (offset, size) = (entry.raw_file_position(), entry.size());
                 entries.insert(name, Entry::File { offset, size });
             } else if kind.is_symlink() || kind.is_hard_link() {
-                let target = entry.link_name().map_err(failed)?.unwrap_or_default();
+                let target = entry.link_name().map_err(flawed)?.unwrap_or_default();
                 let target = match kind.is_symlink() {
                     true => Path::new(&name)
                         .parent()

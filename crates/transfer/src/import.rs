@@ -4,13 +4,14 @@
 //! the store checks the digests that the first reading found.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read, Seek};
 use std::path::Path;
 
 use image::config::{ContainerConfig, History, RootFs};
 use image::{Compression, Descriptor, Digest, Hasher, ImageConfig, Manifest, MediaType, Platform};
 use store::{Document, ImageRecord, NewImage, Store};
 
+use crate::compression::{self, Form};
 use crate::error::{Error, Result};
 use crate::recode;
 
@@ -29,11 +30,13 @@ pub struct Import {
     pub names: Vec<String>,
 }
 
-/// Makes an image of a tar file, plain or compressed with gzip or zstd, and stores it.
+/// Makes an image of a tar file, plain or compressed with gzip, zstd, xz or bzip2, and stores it. No layer
+/// can be in the last two: they are unpacked first.
 ///
 /// Blocks. Errors with [`Error::Place`] for what is no such file, and with what the store says.
 pub fn import(store: &Store, file: &Path, import: Import) -> Result<ImageRecord> {
-    let (layer, diff_id) = measure(file)?;
+    let source = Source::open(file)?;
+    let (layer, diff_id) = measure(&source)?;
     let config = ImageConfig {
         created: Some(import.created.clone()),
         architecture: import.platform.architecture.clone(),
@@ -56,7 +59,7 @@ pub fn import(store: &Store, file: &Path, import: Import) -> Result<ImageRecord>
     let parts = vec![layer.clone()];
     let manifest = Manifest::new(MediaType::OciManifest, config.descriptor.clone(), parts);
     let lease = store.lease()?;
-    let reader = File::open(file).map_err(Error::io("open", file))?;
+    let reader = source.reader()?;
     store.add_layer(&lease, &layer, &diff_id, BufReader::new(reader))?;
     let new = NewImage {
         manifest: json(MediaType::OciManifest, &manifest)?,
@@ -74,15 +77,42 @@ fn json<T: serde::Serialize>(media_type: MediaType, value: &T) -> Result<Documen
     Ok(Document::new(media_type, bytes))
 }
 
-/// The layer that the file is, and the digest of its content.
-fn measure(path: &Path) -> Result<(Descriptor, Digest)> {
-    let failed = |e| Error::io("read", path)(e);
-    let file = File::open(path).map_err(Error::io("open", path))?;
-    let mut reader = BufReader::with_capacity(128 << 10, Measured::new(file));
-    if let Some(other) = unknown(reader.fill_buf().map_err(failed)?) {
-        let why = format!("it is compressed with {other}, which is not supported: unpack it first");
-        return Err(Error::place(path.display(), why));
+/// What is imported: the file itself, or what it unpacks to.
+struct Source<'a> {
+    path: &'a Path,
+    unpacked: Option<File>,
+}
+
+impl<'a> Source<'a> {
+    fn open(path: &'a Path) -> Result<Source<'a>> {
+        let file = File::open(path).map_err(Error::io("open", path))?;
+        let mut reader = BufReader::new(file);
+        let form = Form::of(reader.fill_buf().map_err(Error::io("read", path))?);
+        let unpacked = match form.is_of_layers() {
+            true => None,
+            false => Some(compression::tar_file(path)?),
+        };
+        Ok(Source { path, unpacked })
     }
+
+    /// Reads it from its beginning; one reader at a time.
+    fn reader(&self) -> Result<File> {
+        let Some(unpacked) = &self.unpacked else {
+            return File::open(self.path).map_err(Error::io("open", self.path));
+        };
+        let again = || {
+            let mut file = unpacked.try_clone()?;
+            file.rewind()?;
+            Ok(file)
+        };
+        again().map_err(Error::io("read", self.path))
+    }
+}
+
+/// The layer that the file is, and the digest of its content.
+fn measure(source: &Source<'_>) -> Result<(Descriptor, Digest)> {
+    let failed = |e| Error::io("read", source.path)(e);
+    let mut reader = BufReader::with_capacity(128 << 10, Measured::new(source.reader()?));
     let compression = recode::detect(&mut reader).map_err(failed)?;
     let (media_type, mut content): (_, Box<dyn Read + '_>) = match compression {
         Compression::None => (MediaType::OciLayer, Box::new(&mut reader)),
@@ -103,15 +133,6 @@ fn measure(path: &Path) -> Result<(Descriptor, Digest)> {
     io::copy(&mut reader, &mut io::sink()).map_err(failed)?;
     let (digest, size) = reader.into_inner().finish();
     Ok((Descriptor::new(media_type, digest, size), diff_id))
-}
-
-/// A compression that is none of ours.
-fn unknown(magic: &[u8]) -> Option<&'static str> {
-    match magic {
-        [b'B', b'Z', b'h', ..] => Some("bzip2"),
-        [0xfd, b'7', b'z', b'X', b'Z', ..] => Some("xz"),
-        _ => None,
-    }
 }
 
 /// A reader that knows digest and size of what was read.

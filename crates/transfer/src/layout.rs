@@ -14,6 +14,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use crate::chunks::{self, Chunks, ToFile};
+use crate::compression;
 use crate::document::{Document, MAX_MANIFEST};
 use crate::error::{Error, Result};
 use crate::temporary::{self, Beside, PrivateDir};
@@ -239,8 +240,9 @@ fn find(index: &Index, name: Option<&str>, place: &str) -> Result<Descriptor> {
 
 /// Unpacks the plain files and directories of a layout; whatever else an archive holds is refused.
 fn unpack(file: &Path, into: &Path) -> Result<()> {
-    let archive = temporary::uncompressed(file)?;
-    let failed = |e| Error::io("read", file)(e);
+    let archive = compression::tar_file(file)?;
+    // What the reader of archives says repeats bytes of it.
+    let failed = |_| Error::place(file.display(), "the archive is damaged or cut off");
     let mut archive = tar::Archive::new(archive);
     for entry in archive.entries().map_err(failed)? {
         let mut entry = entry.map_err(failed)?;
@@ -252,7 +254,10 @@ fn unpack(file: &Path, into: &Path) -> Result<()> {
         if !plain || !(kind.is_file() || kind.is_dir()) {
             return Err(Error::place(
                 file.display(),
-                format!("{} is not a file of an image layout", name.display()),
+                format!(
+                    "{:?} is not a file of an image layout",
+                    name.display().to_string()
+                ),
             ));
         }
         let path = into.join(&name);

@@ -16,6 +16,7 @@
 )]
 
 mod chunks;
+mod compression;
 mod containers_storage;
 mod contents;
 mod convert;

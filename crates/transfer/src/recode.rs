@@ -5,10 +5,11 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::fd::AsRawFd;
+use std::path::Path;
 
 use flate2::GzBuilder;
 use image::{Compression, Digest, Hasher, Verifier};
-use tempfile::NamedTempFile;
 
 use crate::chunks::{self, Chunks};
 use crate::error::{Error, Result};
@@ -22,14 +23,16 @@ const ZSTD_LEVEL: i32 = 3;
 /// A layer in its new form.
 #[derive(Debug)]
 pub(crate) struct Recoded {
-    file: NamedTempFile,
+    /// Without a name, so that nothing is left if this process is killed.
+    file: File,
     pub digest: Digest,
     pub size: u64,
 }
 
 impl Recoded {
     pub(crate) async fn chunks(&self) -> Result<Chunks> {
-        chunks::from_file(self.file.path(), 0, self.size).await
+        let path = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+        chunks::from_file(Path::new(&path), 0, self.size).await
     }
 }
 
@@ -52,9 +55,7 @@ pub(crate) async fn recode(
 ) -> Result<Recoded> {
     let reader = chunks::reader(layer);
     tokio::task::spawn_blocking(move || {
-        let place = temporary::place();
-        let file = NamedTempFile::with_prefix_in("floe-layer-", &place)
-            .map_err(Error::io("create a file in", place))?;
+        let file = temporary::nameless()?;
         let subject = format!("content of layer {digest}");
         let blob = |source| Error::Blob { digest, source };
         let mut content = diff_id.as_ref().map(Digest::verifier);
@@ -70,7 +71,7 @@ pub(crate) async fn recode(
 /// The digest and size of the result.
 fn run(
     reader: impl Read,
-    file: &NamedTempFile,
+    file: &File,
     verifier: &mut Option<Verifier>,
     to: Compression,
     level: Option<i32>,
@@ -81,7 +82,7 @@ fn run(
         Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(&mut reader)),
         Compression::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(&mut reader)?),
     };
-    let mut encoder = Encoder::new(Hashing::new(file.as_file()), to, level)?;
+    let mut encoder = Encoder::new(Hashing::new(file), to, level)?;
     let mut chunk = vec![0; BUFFER];
     loop {
         match content.read(&mut chunk) {

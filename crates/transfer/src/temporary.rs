@@ -3,7 +3,7 @@
 
 use std::env;
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Read, Seek, Write};
+use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -201,30 +201,4 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
         .and_then(|()| file.sync_data())
         .map_err(Error::io("write", temp.path()))?;
     temp.finish(path)
-}
-
-/// A seekable file of an archive's bytes: the file itself, or, when that is compressed with gzip or
-/// zstd, a nameless file of what it holds.
-pub(crate) fn uncompressed(path: &Path) -> Result<File> {
-    let failed = |e| Error::io("read", path)(e);
-    let file = File::open(path).map_err(Error::io("open", path))?;
-    let mut reader = BufReader::new(file);
-    let magic = reader.fill_buf().map_err(failed)?;
-    let decoder: Box<dyn Read> = match magic {
-        [0x1f, 0x8b, ..] => Box::new(flate2::bufread::MultiGzDecoder::new(reader)),
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => {
-            Box::new(zstd::stream::read::Decoder::with_buffer(reader).map_err(failed)?)
-        }
-        _ => {
-            let mut file = reader.into_inner();
-            file.rewind().map_err(failed)?;
-            return Ok(file);
-        }
-    };
-    let mut whole = nameless()?;
-    let mut decoder = io::BufReader::new(decoder);
-    io::copy(&mut decoder, &mut whole)
-        .and_then(|_| whole.rewind())
-        .map_err(failed)?;
-    Ok(whole)
 }
