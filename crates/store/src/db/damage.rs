@@ -40,7 +40,7 @@ pub(super) fn is_damage(error: &Error) -> bool {
 impl Database {
     /// A connection to a database that is whole and up to date, whatever was there before.
     pub(super) fn first(&self) -> Result<Connection> {
-        match self.sound() {
+        match self.sound(false) {
             Err(error) if is_damage(&error) => self.again(),
             other => other,
         }
@@ -56,19 +56,14 @@ impl Database {
 
     /// Puts the damaged database aside and makes it again.
     fn again(&self) -> Result<Connection> {
-        let lock = self.layout.lock(LOCK, self.wait)?;
-        // Another process may have done it, or be about to make the new one.
-        if self.stamp()[0].is_none() {
-            drop(lock);
-            return self.sound();
-        }
-        let damage = match self.sound() {
+        let _lock = self.layout.lock(LOCK, self.wait)?;
+        // Another process may have done it.
+        let damage = match self.sound(true) {
             Err(error) if is_damage(&error) => error,
             other => return other,
         };
         self.put_aside(&damage)?;
-        drop(lock);
-        self.sound()
+        self.sound(true)
     }
 
     /// The caller has the lock.
@@ -89,11 +84,12 @@ impl Database {
         Ok(())
     }
 
-    fn sound(&self) -> Result<Connection> {
+    /// `locked`: the caller has the lock.
+    fn sound(&self, locked: bool) -> Result<Connection> {
         let had_log = self.stamp()[1].is_some();
-        let mut connection = match self.stamp()[0] {
-            Some(_) => self.connect()?,
-            None => self.anew()?,
+        let mut connection = match had_log && self.length() > 0 {
+            true => self.connect()?,
+            false => self.anew(locked)?,
         };
         let suspect = self.suspect.swap(false, Ordering::Relaxed) || !had_log;
         if self.version(&connection)? > 0 && (suspect || self.is_short(&connection)?) {
@@ -111,16 +107,32 @@ impl Database {
         Ok(connection)
     }
 
-    /// A connection to a database where there was none. What is left of the files beside it is of a
-    /// database that nobody has any more; those who still have it open must not be met in them.
-    fn anew(&self) -> Result<Connection> {
-        let _lock = self.layout.lock(LOCK, self.wait)?;
-        if self.stamp()[0].is_none() {
-            for name in ["meta.sqlite-wal", "meta.sqlite-shm"] {
-                let _ = unlinkat(self.layout.root(), name, AtFlags::empty());
-            }
+    /// A connection to a database that was not there, or not its log. What is left of the files beside it
+    /// is of no use; those who still have them open must not be met in them: their memory of the log would
+    /// be wrong, and their locks would never end.
+    fn anew(&self, locked: bool) -> Result<Connection> {
+        let _lock = match locked {
+            true => None,
+            false => Some(self.layout.lock(LOCK, self.wait)?),
+        };
+        let useless: &[&str] = match (self.length(), self.stamp()[1]) {
+            (0, _) => &[FILE, "meta.sqlite-wal", "meta.sqlite-shm"],
+            (_, None) => &["meta.sqlite-shm"],
+            // Another process was first.
+            _ => &[],
+        };
+        for name in useless {
+            let _ = unlinkat(self.layout.root(), *name, AtFlags::empty());
         }
-        self.connect()
+        let connection = self.connect()?;
+        // The log is made when the database is read for the first time.
+        self.version(&connection)?;
+        Ok(connection)
+    }
+
+    /// The size of the database's file; 0 also if there is none.
+    fn length(&self) -> u64 {
+        std::fs::metadata(&self.path).map_or(0, |metadata| metadata.len())
     }
 
     /// Whether the database has lost what the store beside it still has. After a power cut it may have,
@@ -140,10 +152,7 @@ impl Database {
                 .map_err(Error::db("read the size of the database"))
         };
         let whole = number("page_count")?.saturating_mul(number("page_size")?);
-        let length = std::fs::metadata(&self.path)
-            .map_err(Error::io("stat", &self.path))?
-            .len();
-        Ok(length < super::unsigned(whole))
+        Ok(self.length() < super::unsigned(whole))
     }
 
     /// Brings the schema up to date, and fills a database that is new where a store is not.
