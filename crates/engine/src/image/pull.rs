@@ -462,3 +462,39 @@ impl Read for ChunkReader {
         Ok(count)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A pull that ended like this.
+    fn pull(source: image::Error) -> Error {
+        Error::Pull {
+            image: "a.example/x:1".into(),
+            source: Box::new(source),
+        }
+    }
+
+    #[test]
+    fn only_what_is_of_a_registry_leads_to_the_next_one_of_a_short_name() {
+        let subject = image::At {
+            subject: "manifest x".into(),
+            endpoint: "https://a.example".into(),
+        };
+        let missing = image::Error::NotFound {
+            at: subject,
+            detail: String::new(),
+        };
+        assert!(!is_last_word(&pull(missing)));
+        assert!(!is_last_word(&Error::invalid("image", "its config is odd")));
+        let rejected = image::Error::PolicyRejected {
+            reference: "a.example/x:1".into(),
+            path: "/etc/containers/policy.json".into(),
+            scope: "a.example".into(),
+        };
+        assert!(is_last_word(&pull(rejected)));
+        let full = std::io::Error::from_raw_os_error(libc::ENOSPC);
+        let full = Error::io("write", "/var/lib/floe/blobs")(full);
+        assert!(is_last_word(&full));
+    }
+}
