@@ -38,6 +38,12 @@ pub(crate) struct Global {
     /// Root of another store, whose images are seen and never written (may be given more than once)
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) additional_store: Vec<PathBuf>,
+    /// registries.conf, instead of the configuration's; not on floe's own command line
+    #[arg(skip)]
+    pub(crate) registries_conf: Option<PathBuf>,
+    /// Whether certificates are checked where a command does not say; not on floe's own command line
+    #[arg(skip)]
+    pub(crate) tls_verify: Option<bool>,
 }
 
 /// What can be done.
@@ -156,6 +162,13 @@ impl Global {
         }
         if let Some(runroot) = &self.runroot {
             config.root_table.runroot = absolute(runroot)?;
+        }
+        if let Some(file) = &self.registries_conf {
+            if !file.is_file() {
+                let why = format!("registries.conf {}: no such file", file.display());
+                return Err(Failure::new(why));
+            }
+            config.image.registries_conf = absolute(file)?;
         }
         for store in &self.additional_store {
             let store = absolute(store)?;

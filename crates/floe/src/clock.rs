@@ -1,5 +1,7 @@
 //! Times as people and images write them.
 
+use std::time::Duration;
+
 use time::format_description::well_known::Rfc3339;
 use time::{OffsetDateTime, UtcDateTime};
 
@@ -36,6 +38,33 @@ pub(crate) fn until(text: &str) -> Result<i64, Failure> {
             "{text:?} is no time: write 10m, 2h30m, 2024-01-02, 2024-01-02T15:04:05Z or seconds since 1970"
         ))
     })
+}
+
+/// A Go duration of whole numbers, such as `500ms`, `30s`, `1m30s`; `0` needs no unit.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    const WANTED: &str = "write a duration, such as 500ms, 30s or 1m30s";
+    let mut rest = if text == "0" { "0s" } else { text };
+    let mut sum = Duration::ZERO;
+    if rest.is_empty() {
+        return Err(WANTED.to_owned());
+    }
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or(WANTED)?;
+        let number: u64 = rest[..digits].parse().map_err(|_| WANTED)?;
+        let (milliseconds, after) = match &rest.as_bytes()[digits..] {
+            [b'm', b's', ..] => (1, digits + 2),
+            [b'h', ..] => (3_600_000, digits + 1),
+            [b'm', ..] => (60_000, digits + 1),
+            [b's', ..] => (1000, digits + 1),
+            _ => return Err(WANTED.to_owned()),
+        };
+        let part = number.checked_mul(milliseconds).ok_or(WANTED)?;
+        sum = sum
+            .checked_add(Duration::from_millis(part))
+            .ok_or("that is too long")?;
+        rest = &rest[after..];
+    }
+    Ok(sum)
 }
 
 /// The seconds of a Go duration.

@@ -25,7 +25,13 @@ const FAILED: u8 = 125;
 fn main() -> ExitCode {
     if skopeo::is_meant() {
         return parsed::<skopeo::Skopeo>(skopeo::FAILED, |cli| {
-            skopeo::run(cli).map_err(|failure| failure.with_code(skopeo::FAILED))
+            skopeo::run(cli).map_err(|failure| {
+                let code = match failure.nature() {
+                    Nature::Missing => skopeo::MISSING,
+                    Nature::Passing | Nature::Lasting => skopeo::FAILED,
+                };
+                failure.with_code(code)
+            })
         });
     }
     parsed(FAILED, dispatch)
@@ -124,6 +130,18 @@ fn move_images(global: &Global, command: MoveCommand) -> Result<ExitCode, Failur
 pub(crate) struct Failure {
     message: String,
     code: u8,
+    nature: Nature,
+}
+
+/// What may be done about a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Nature {
+    /// The image that was asked for is not there.
+    Missing,
+    /// Another try may help.
+    Passing,
+    /// Anything else.
+    Lasting,
 }
 
 impl Failure {
@@ -131,7 +149,12 @@ impl Failure {
         Self {
             message: message.into(),
             code: FAILED,
+            nature: Nature::Lasting,
         }
+    }
+
+    pub(crate) fn nature(&self) -> Nature {
+        self.nature
     }
 
     pub(crate) fn with_code(mut self, code: u8) -> Self {
@@ -155,7 +178,24 @@ impl From<engine::Error> for Failure {
 
 impl From<image::Error> for Failure {
     fn from(error: image::Error) -> Self {
-        Self::new(error.to_string())
+        let nature = nature(&error);
+        Self {
+            nature,
+            ..Self::new(error.to_string())
+        }
+    }
+}
+
+/// What a registry's failure is, where it is the one that decides.
+fn nature(error: &image::Error) -> Nature {
+    use image::Error as E;
+    match error.deciding() {
+        E::NotFound { at, .. } if at.subject.starts_with("manifest ") => Nature::Missing,
+        E::Unreachable { .. }
+        | E::ServerError { .. }
+        | E::RateLimited { .. }
+        | E::Truncated { .. } => Nature::Passing,
+        _ => Nature::Lasting,
     }
 }
 
@@ -179,7 +219,15 @@ impl From<registry::Error> for Failure {
 
 impl From<transfer::Error> for Failure {
     fn from(error: transfer::Error) -> Self {
-        Self::new(error.to_string())
+        let nature = match &error {
+            transfer::Error::Image(error) => nature(error),
+            transfer::Error::Missing { .. } => Nature::Missing,
+            _ => Nature::Lasting,
+        };
+        Self {
+            nature,
+            ..Self::new(error.to_string())
+        }
     }
 }
 

@@ -3,6 +3,8 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use engine::Config;
 use image::{AuthFiles, Client, ClientConfig, Credentials, Policy};
@@ -10,7 +12,7 @@ use store::Store;
 use transfer::{Access, Location};
 
 use crate::cli::Global;
-use crate::{Failure, output};
+use crate::{Failure, Nature, clock, output, progress};
 
 /// Flags of the only side.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -18,6 +20,20 @@ pub(crate) struct Flags {
     /// User and password for the registry
     #[arg(long, value_name = "USER[:PASSWORD]")]
     creds: Option<String>,
+    /// User for the registry, with --password
+    #[arg(
+        long,
+        value_name = "USER",
+        requires = "password",
+        conflicts_with = "creds"
+    )]
+    username: Option<String>,
+    /// Password for the registry (others can see it in the list of processes)
+    #[arg(long, value_name = "PASSWORD", requires = "username")]
+    password: Option<String>,
+    /// Access token for the registry, sent as it is
+    #[arg(long, value_name = "TOKEN", conflicts_with_all = ["creds", "username"])]
+    registry_token: Option<String>,
     /// Ask the registry as nobody, whatever is stored
     #[arg(long)]
     no_creds: bool,
@@ -38,6 +54,20 @@ pub(crate) struct SourceFlags {
     /// User and password for the source
     #[arg(long, value_name = "USER[:PASSWORD]")]
     src_creds: Option<String>,
+    /// User for the source, with --src-password
+    #[arg(
+        long,
+        value_name = "USER",
+        requires = "src_password",
+        conflicts_with = "src_creds"
+    )]
+    src_username: Option<String>,
+    /// Password for the source (others can see it in the list of processes)
+    #[arg(long, value_name = "PASSWORD", requires = "src_username")]
+    src_password: Option<String>,
+    /// Access token for the source, sent as it is
+    #[arg(long, value_name = "TOKEN", conflicts_with_all = ["src_creds", "src_username"])]
+    src_registry_token: Option<String>,
     /// Ask the source as nobody
     #[arg(long)]
     src_no_creds: bool,
@@ -58,6 +88,20 @@ pub(crate) struct TargetFlags {
     /// User and password for the destination
     #[arg(long, value_name = "USER[:PASSWORD]")]
     dest_creds: Option<String>,
+    /// User for the destination, with --dest-password
+    #[arg(
+        long,
+        value_name = "USER",
+        requires = "dest_password",
+        conflicts_with = "dest_creds"
+    )]
+    dest_username: Option<String>,
+    /// Password for the destination (others can see it in the list of processes)
+    #[arg(long, value_name = "PASSWORD", requires = "dest_username")]
+    dest_password: Option<String>,
+    /// Access token for the destination, sent as it is
+    #[arg(long, value_name = "TOKEN", conflicts_with_all = ["dest_creds", "dest_username"])]
+    dest_registry_token: Option<String>,
     /// Ask the destination as nobody
     #[arg(long)]
     dest_no_creds: bool,
@@ -77,6 +121,9 @@ impl SourceFlags {
     pub(crate) fn with(self, both: &Flags) -> Flags {
         Flags {
             creds: self.src_creds,
+            username: self.src_username,
+            password: self.src_password,
+            registry_token: self.src_registry_token,
             no_creds: self.src_no_creds,
             tls_verify: self.src_tls_verify,
             cert_dir: self.src_cert_dir,
@@ -91,6 +138,9 @@ impl TargetFlags {
     pub(crate) fn with(self, both: &Flags) -> Flags {
         Flags {
             creds: self.dest_creds,
+            username: self.dest_username,
+            password: self.dest_password,
+            registry_token: self.dest_registry_token,
             no_creds: self.dest_no_creds,
             tls_verify: self.dest_tls_verify,
             cert_dir: self.dest_cert_dir,
@@ -123,10 +173,9 @@ impl Flags {
             cert_dir,
             ..Flags::default()
         };
-        let no_creds = self.no_creds && better.creds.is_none();
-        Flags {
-            no_creds,
-            ..better.or(self)
+        match better.creds.is_some() {
+            true => better.or(&self.without_creds()),
+            false => better.or(self),
         }
     }
 
@@ -134,15 +183,34 @@ impl Flags {
     pub(crate) fn without_creds(&self) -> Flags {
         Flags {
             creds: None,
+            username: None,
+            password: None,
+            registry_token: None,
             no_creds: false,
             ..self.clone()
         }
     }
 
+    /// Whether it is said who to be.
+    fn is_somebody(&self) -> bool {
+        self.creds.is_some()
+            || self.username.is_some()
+            || self.registry_token.is_some()
+            || self.no_creds
+    }
+
+    /// What is said for this side, and for `both` where nothing is. Who to be is one thing.
     fn or(self, both: &Flags) -> Flags {
+        let who = match self.is_somebody() {
+            true => self.clone(),
+            false => both.clone(),
+        };
         Flags {
-            creds: self.creds.or_else(|| both.creds.clone()),
-            no_creds: self.no_creds || both.no_creds,
+            creds: who.creds,
+            username: who.username,
+            password: who.password,
+            registry_token: who.registry_token,
+            no_creds: who.no_creds,
             tls_verify: self.tls_verify.or(both.tls_verify),
             cert_dir: self.cert_dir.or_else(|| both.cert_dir.clone()),
             authfile: self.authfile.or_else(|| both.authfile.clone()),
@@ -151,6 +219,20 @@ impl Flags {
 
     /// Who to be at a registry.
     pub(crate) fn credentials(&self) -> Result<Credentials, Failure> {
+        if let (Some(user), Some(password)) = (&self.username, &self.password) {
+            return match self.no_creds {
+                true => Err(Failure::new("username and no-creds exclude each other")),
+                false => Ok(Credentials::basic(user, password)),
+            };
+        }
+        if let Some(token) = &self.registry_token {
+            return match self.no_creds {
+                true => Err(Failure::new(
+                    "registry-token and no-creds exclude each other",
+                )),
+                false => Ok(Credentials::RegistryToken(token.clone())),
+            };
+        }
         match (&self.creds, self.no_creds) {
             (Some(_), true) => Err(Failure::new("creds and no-creds exclude each other")),
             (None, true) => Ok(Credentials::Anonymous),
@@ -167,7 +249,7 @@ impl Flags {
     /// A client for the registry `host`.
     pub(crate) fn client(&self, remote: &Remote, host: &str) -> Client {
         let mut settings = remote.settings.clone();
-        if self.tls_verify == Some(false) {
+        if self.tls_verify.or(remote.tls_verify) == Some(false) {
             settings.registries.allow_insecure(host);
         }
         if let Some(file) = &self.authfile {
@@ -197,6 +279,8 @@ impl Flags {
 
 /// What the node's configuration says about registries and trust.
 pub(crate) struct Remote {
+    /// Where a command does not say.
+    tls_verify: Option<bool>,
     config: Config,
     settings: ClientConfig,
 }
@@ -219,7 +303,11 @@ impl Remote {
             config.image.registries_d_dir.clone_from(dir);
         }
         let settings = engine::image::client_config(&config)?;
-        Ok(Remote { config, settings })
+        Ok(Remote {
+            tls_verify: global.tls_verify,
+            config,
+            settings,
+        })
     }
 
     /// How registries are talked to.
@@ -260,13 +348,81 @@ pub(crate) struct PolicyFlags {
     registries_d: Option<PathBuf>,
 }
 
+/// How often to try again what a registry failed at.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct RetryFlags {
+    /// How many times to begin again after a registry that was away or failed
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        default_value_t = 0,
+        hide_default_value = true
+    )]
+    retry_times: u32,
+    /// How long to wait before that, instead of 1 s, 2 s, 4 s and so on
+    #[arg(long, value_name = "DURATION", value_parser = clock::duration)]
+    retry_delay: Option<Duration>,
+}
+
+/// The longest pause before another try, if none was asked for.
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+
+impl RetryFlags {
+    /// Does `work`, and again after a failure that another try may help.
+    pub(crate) fn run<T>(
+        &self,
+        mut work: impl FnMut() -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let mut tried = 0;
+        loop {
+            match work() {
+                Err(failure) if failure.nature() == Nature::Passing && tried < self.retry_times => {
+                    let doubled = Duration::from_secs(1 << tried.min(16)).min(LONGEST_PAUSE);
+                    let asked = self.retry_delay.filter(|delay| !delay.is_zero());
+                    let pause = asked.unwrap_or(doubled);
+                    tried += 1;
+                    let left = self.retry_times - tried;
+                    progress::note(&format!(
+                        "Warning: {failure}: trying again in {pause:?} ({left} more times)"
+                    ));
+                    block_on(async {
+                        tokio::time::sleep(pause).await;
+                        Ok(())
+                    })?;
+                }
+                done => return done,
+            }
+        }
+    }
+}
+
+/// When this process gives up on registries.
+static LIMIT: OnceLock<(Instant, Duration)> = OnceLock::new();
+
+/// Gives up on registries after this time from now. Only the first call counts.
+pub(crate) fn limit(limit: Duration) {
+    let now = Instant::now();
+    let end = now.checked_add(limit).unwrap_or(now);
+    LIMIT.get_or_init(|| (end, limit));
+}
+
 /// Runs what talks to registries.
 pub(crate) fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    tokio::runtime::Builder::new_current_thread()
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|e| Failure::new(format!("start the async runtime: {e}")))?
-        .block_on(work)
+        .map_err(|e| Failure::new(format!("start the async runtime: {e}")))?;
+    let Some((end, limit)) = LIMIT.get() else {
+        return runtime.block_on(work);
+    };
+    let done = runtime.block_on(async { tokio::time::timeout_at((*end).into(), work).await });
+    // A thread that still compresses does not keep anybody waiting.
+    runtime.shutdown_timeout(Duration::from_secs(2));
+    done.unwrap_or_else(|_| {
+        Err(Failure::new(format!(
+            "the command was not done within {limit:?} (--command-timeout)"
+        )))
+    })
 }
 
 /// A document for a person: indented as skopeo prints it.

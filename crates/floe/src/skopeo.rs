@@ -3,15 +3,17 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 
 use crate::cli::{Global, MoveCommand};
 use crate::cmd::copy::flags::PlatformFlags;
-use crate::remote::PolicyFlags;
-use crate::{Failure, move_images};
+use crate::remote::{self, PolicyFlags};
+use crate::{Failure, clock, move_images};
 
-/// skopeo's exit code for every failure.
+/// skopeo's exit codes: for an image that is not there, and for every other failure.
+pub(crate) const MISSING: u8 = 2;
 pub(crate) const FAILED: u8 = 1;
 
 /// Images in registries and elsewhere: skopeo's command line, by floe.
@@ -28,6 +30,15 @@ pub(crate) struct Skopeo {
     /// Where large temporary files go [default: $TMPDIR, or else /var/tmp]
     #[arg(long, global = true, value_name = "DIR")]
     tmpdir: Option<PathBuf>,
+    /// Give up what is done with registries after this time
+    #[arg(long, global = true, value_name = "DURATION", value_parser = clock::duration)]
+    command_timeout: Option<Duration>,
+    /// Another registries.conf
+    #[arg(long, global = true, value_name = "FILE")]
+    registries_conf: Option<PathBuf>,
+    /// Require HTTPS and check certificates, unless the command says otherwise
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    tls_verify: Option<bool>,
     /// Configuration file of floe
     #[arg(long, env = "FLOE_CONFIG", value_name = "FILE", hide = true)]
     floe_config: Option<PathBuf>,
@@ -46,8 +57,13 @@ pub(crate) fn run(cli: Skopeo) -> Result<ExitCode, Failure> {
     if let Some(dir) = cli.tmpdir {
         transfer::set_temporary_dir(dir);
     }
+    if let Some(limit) = cli.command_timeout.filter(|limit| !limit.is_zero()) {
+        remote::limit(limit);
+    }
     let global = Global {
         config: cli.floe_config,
+        registries_conf: cli.registries_conf,
+        tls_verify: cli.tls_verify,
         ..Global::default()
     };
     move_images(&global, cli.command)

@@ -28,6 +28,14 @@ pub enum Error {
         /// Why not.
         why: String,
     },
+    /// A place does not have the image that is named.
+    #[error("{place}: {why}")]
+    Missing {
+        /// The place, as it is written.
+        place: String,
+        /// What it has instead.
+        why: String,
+    },
     /// A file could not be read or written.
     #[error("{op} {path}: {source}")]
     Io {
@@ -95,6 +103,13 @@ impl Error {
 
     pub(crate) fn place(place: impl ToString, why: impl Into<String>) -> Error {
         Error::Place {
+            place: place.to_string(),
+            why: why.into(),
+        }
+    }
+
+    pub(crate) fn missing(place: impl ToString, why: impl Into<String>) -> Error {
+        Error::Missing {
             place: place.to_string(),
             why: why.into(),
         }

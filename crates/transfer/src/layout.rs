@@ -221,7 +221,7 @@ fn find(index: &Index, name: Option<&str>, place: &str) -> Result<Descriptor> {
     };
     match (name, index.manifests.as_slice()) {
         (None, [only]) => Ok(only.clone()),
-        (None, []) => Err(Error::place(place, "there is no image in it")),
+        (None, []) => Err(Error::missing(place, "there is no image in it")),
         (None, _) => Err(Error::place(
             place,
             format!(
@@ -230,7 +230,7 @@ fn find(index: &Index, name: Option<&str>, place: &str) -> Result<Descriptor> {
             ),
         )),
         (Some(name), all) => all.iter().find(named).cloned().ok_or_else(|| {
-            Error::place(
+            Error::missing(
                 place,
                 format!("there is no image named {name:?} in it, but: {}", names()),
             )

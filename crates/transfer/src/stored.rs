@@ -27,7 +27,7 @@ impl StoredSource {
     pub(crate) async fn open(store: &Store, name: &str) -> Result<StoredSource> {
         let (store, name) = (store.clone(), name.to_owned());
         blocking(move || {
-            let gone = || Error::place(format!("floe:{name}"), "there is no such image");
+            let gone = || Error::missing(format!("floe:{name}"), "there is no such image");
             let lease = store.lease()?;
             let record = store.find(&name)?.ok_or_else(gone)?;
             if !store.hold_image(&lease, &record)? {

@@ -90,7 +90,8 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         _ => {}
     }
     let watch = progress::watch(args.quiet);
-    let copied = flags::copy((&from, &source), (&to, &target), &options, &watch)?;
+    let copy = || flags::copy((&from, &source), (&to, &target), &options, &watch);
+    let copied = args.sides.retry().run(copy)?;
     if let Some(file) = &args.digestfile {
         std::fs::write(file, copied.digest.to_string())
             .map_err(|e| Failure::new(format!("write {}: {e}", file.display())))?;

@@ -6,11 +6,13 @@ use transfer::Location;
 
 use crate::Failure;
 use crate::cli::Global;
-use crate::remote::{self, Flags, Remote};
+use crate::remote::{self, Flags, Remote, RetryFlags};
 
 /// Options of `floe delete`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
+    #[command(flatten)]
+    retry: RetryFlags,
     #[command(flatten)]
     flags: Flags,
     /// docker://NAME[:TAG|@DIGEST]: every tag of the same manifest goes with it
@@ -28,8 +30,10 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     };
     let remote = Remote::new(global)?;
     let access = args.flags.access(&remote, &location)?;
-    remote::block_on(async {
-        access.client.delete(reference, &access.credentials).await?;
-        Ok(ExitCode::SUCCESS)
+    args.retry.run(|| {
+        remote::block_on(async {
+            access.client.delete(reference, &access.credentials).await?;
+            Ok(ExitCode::SUCCESS)
+        })
     })
 }

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::process::ExitCode;
 
-use image::{AnyManifest, Descriptor, ImageConfig, Manifest};
+use image::{Algorithm, AnyManifest, Descriptor, Digest, ImageConfig, Manifest};
 use serde::Serialize;
-use transfer::{Document, Location, Source};
+use transfer::{Access, Document, Location, Source};
 
 use super::copy::flags::PlatformFlags;
 use crate::cli::Global;
-use crate::remote::{self, Flags, Remote};
+use crate::remote::{self, Flags, Remote, RetryFlags};
 use crate::{Failure, template};
 
 /// Options of `floe inspect`.
@@ -30,6 +30,11 @@ pub(crate) struct Args {
     no_tags: bool,
     #[command(flatten)]
     platform: PlatformFlags,
+    /// Algorithm of the digest that is told: sha256 or sha512 [default: that of the name, or sha256]
+    #[arg(long, value_name = "ALGORITHM", value_parser = ["sha256", "sha512"])]
+    manifest_digest: Option<String>,
+    #[command(flatten)]
+    retry: RetryFlags,
     #[command(flatten)]
     flags: Flags,
     /// docker://NAME, oci:DIR, oci-archive:FILE, docker-archive:FILE, dir:DIR, containers-storage:IMAGE,
@@ -73,8 +78,12 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let remote = Remote::new(global)?;
     let location = Location::parse(&args.image)?;
     let access = args.flags.access(&remote, &location)?;
+    args.retry.run(|| inspect(args, &location, &access))
+}
+
+fn inspect(args: &Args, location: &Location, access: &Access) -> Result<ExitCode, Failure> {
     remote::block_on(async {
-        let source = Source::open(&location, &access).await?;
+        let source = Source::open(location, access).await?;
         let top = source.manifest(None).await?;
         if args.raw && !args.config {
             return bytes(&top.bytes);
@@ -89,14 +98,19 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
                 .map_err(|e| Failure::new(format!("config {}: {e}", manifest.config.digest)))?;
             return show(args, &value);
         }
-        let tags = match &location {
+        let tags = match location {
             Location::Registry(reference) if !args.no_tags => {
                 access.client.tags(reference, &access.credentials).await?
             }
             _ => Vec::new(),
         };
         // The digest of what the name means, as skopeo has it: that of an index, if it is one.
-        let digest = top.digest.to_string();
+        let digest = match args.manifest_digest.as_deref() {
+            Some("sha512") => Digest::of_with(Algorithm::Sha512, &top.bytes),
+            Some(_) => Digest::of(&top.bytes),
+            None => top.digest.clone(),
+        };
+        let digest = digest.to_string();
         let about = describe(source.name(), digest, &manifest, &config, tags)?;
         let value = serde_json::to_value(&about)
             .map_err(|e| Failure::new(format!("describe the image: {e}")))?;

@@ -8,11 +8,13 @@ use transfer::Location;
 
 use crate::Failure;
 use crate::cli::Global;
-use crate::remote::{self, Flags, Remote};
+use crate::remote::{self, Flags, Remote, RetryFlags};
 
 /// Options of `floe list-tags`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
+    #[command(flatten)]
+    retry: RetryFlags,
     #[command(flatten)]
     flags: Flags,
     /// docker://REPOSITORY or docker-archive:FILE
@@ -43,8 +45,10 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
             }
             let remote = Remote::new(global)?;
             let access = args.flags.access(&remote, &location)?;
-            let tags = remote::block_on(async {
-                Ok(access.client.tags(&reference, &access.credentials).await?)
+            let tags = args.retry.run(|| {
+                remote::block_on(async {
+                    Ok(access.client.tags(&reference, &access.credentials).await?)
+                })
             })?;
             Tags {
                 repository: Some(reference.name()),

@@ -3,11 +3,13 @@
 //!
 //! Must never overwrite an image that is in the destination directory already.
 
-use std::path::Path;
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::ValueEnum;
-use transfer::{Location, Options};
+use transfer::{Document, Location, Options};
 
 use super::copy::flags::{self, Shape, Sides};
 use crate::cli::Global;
@@ -48,6 +50,9 @@ pub(crate) struct Args {
     /// Go on past images that cannot be copied, and fail at the end
     #[arg(long)]
     keep_going: bool,
+    /// Write the digest and the place of each copied image to this file
+    #[arg(long, value_name = "FILE")]
+    digestfile: Option<PathBuf>,
     #[command(flatten)]
     shape: Shape,
     #[command(flatten)]
@@ -138,6 +143,13 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         }
     }
     let count = jobs.len();
+    let mut digests = match args.digestfile.as_ref().filter(|_| !args.dry_run) {
+        Some(file) => Some(
+            File::create(file)
+                .map_err(|e| Failure::new(format!("create {}: {e}", file.display())))?,
+        ),
+        None => None,
+    };
     for (number, job) in jobs.iter().enumerate() {
         let target = match args.target(&job.name) {
             Ok(target) => target,
@@ -158,7 +170,12 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         );
         println!("{}", output::shown(&line));
         match copy(&remote, args, &options, job, &target) {
-            Ok(()) => tally.copied += 1,
+            Ok(copied) => {
+                tally.copied += 1;
+                if let Some(file) = &mut digests {
+                    writeln!(file, "{} {target}", copied.digest)?;
+                }
+            }
             Err(error) => tally.failed(error, args.keep_going)?,
         }
     }
@@ -181,7 +198,7 @@ fn copy(
     options: &Options,
     job: &Job,
     to: &Location,
-) -> Result<(), Failure> {
+) -> Result<Document, Failure> {
     if let Location::Dir(dir) = to
         && dir.exists()
     {
@@ -192,10 +209,12 @@ fn copy(
     let source = job.flags.access(remote, &job.from)?;
     let target = args.sides.target().access(remote, to)?;
     let watch = watch(false);
-    let copied = flags::copy((&job.from, &source), (to, &target), options, &watch);
-    if let (Err(_), Location::Dir(dir)) = (&copied, to) {
-        // Half an image would be in the way of the next sync.
-        let _ = std::fs::remove_dir_all(dir);
-    }
-    copied.map(drop)
+    args.sides.retry().run(|| {
+        let copied = flags::copy((&job.from, &source), (to, &target), options, &watch);
+        if let (Err(_), Location::Dir(dir)) = (&copied, to) {
+            // Half an image would be in the way of the next try or sync.
+            let _ = std::fs::remove_dir_all(dir);
+        }
+        copied
+    })
 }

@@ -29,6 +29,8 @@ impl Answer {
     }
 }
 
+type Handler = dyn Fn(&str, &[String]) -> Answer + Send + Sync;
+
 /// The registry.
 pub(crate) struct Fake {
     pub(crate) host: String,
@@ -37,9 +39,16 @@ pub(crate) struct Fake {
 impl Fake {
     /// Answers each request by its path.
     pub(crate) fn start(answer: impl Fn(&str) -> Answer + Send + Sync + 'static) -> Fake {
+        Fake::start_heads(move |path, _| answer(path))
+    }
+
+    /// The same by its path and the lines of its head.
+    pub(crate) fn start_heads(
+        answer: impl Fn(&str, &[String]) -> Answer + Send + Sync + 'static,
+    ) -> Fake {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let host = listener.local_addr().expect("an address").to_string();
-        let answer: Arc<dyn Fn(&str) -> Answer + Send + Sync> = Arc::new(answer);
+        let answer: Arc<Handler> = Arc::new(answer);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let answer = Arc::clone(&answer);
@@ -51,7 +60,7 @@ impl Fake {
 }
 
 /// One request, one answer, end of connection. A client that hangs up is no concern.
-fn serve(mut stream: &TcpStream, answer: &dyn Fn(&str) -> Answer) {
+fn serve(mut stream: &TcpStream, answer: &Handler) {
     let mut first = [0];
     // TLS is not spoken here.
     if stream.read_exact(&mut first).is_err() || first == [0x16] {
@@ -60,10 +69,10 @@ fn serve(mut stream: &TcpStream, answer: &dyn Fn(&str) -> Answer) {
     }
     let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
     let request = lines.next().unwrap_or_default();
-    lines.take_while(|line| !line.is_empty()).for_each(drop);
+    let head: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
     let path = request.split(' ').nth(1).unwrap_or_default();
     let path = path.split('?').next().unwrap_or_default();
-    let Answer { status, head, body } = answer(path);
+    let Answer { status, head, body } = answer(path, &head);
     let length = body.len();
     let head = format!(
         "HTTP/1.1 {status} Whatever\r\nContent-Length: {length}\r\nConnection: close\r\n{head}\r\n"

@@ -31,7 +31,7 @@ struct Images<'a> {
 pub(super) fn find(roots: &[Root], text: &str, place: &str) -> Result<Found> {
     let all = roots.iter().map(Root::images).collect::<Result<_>>()?;
     let images = Images { roots, all };
-    let none = || Error::place(place, "there is no such image");
+    let none = || Error::missing(place, "there is no such image");
     let (text, id) = images.identifier(text, place)?;
     if text.is_empty() {
         let (root, image) = id.ok_or_else(none)?;
@@ -77,7 +77,7 @@ impl Images<'_> {
             let whole = last.len() == ID && last.bytes().all(|byte| byte.is_ascii_hexdigit());
             return match found {
                 Some(_) => Ok((rest, found)),
-                None if whole => Err(Error::place(place, "there is no such image")),
+                None if whole => Err(Error::missing(place, "there is no such image")),
                 None => {
                     let why = format!("{last:?} is neither a digest nor the ID of an image");
                     Err(Error::place(place, why))

@@ -7,7 +7,7 @@ use transfer::{Access, Document, Format, Instances, Location, Options, Source, T
 use crate::Failure;
 use crate::cli::Global;
 use crate::cmd::sign::SignFlags;
-use crate::remote::{self, Flags, PolicyFlags, Remote, SourceFlags, TargetFlags};
+use crate::remote::{self, Flags, PolicyFlags, Remote, RetryFlags, SourceFlags, TargetFlags};
 
 /// What of an image is copied, and as what.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -38,6 +38,8 @@ pub(crate) struct Sides {
     to: TargetFlags,
     #[command(flatten)]
     policy: PolicyFlags,
+    #[command(flatten)]
+    retry: RetryFlags,
 }
 
 /// Which image of an index.
@@ -96,6 +98,11 @@ impl Sides {
             signing: self.sign.signing()?,
             ..Options::default()
         })
+    }
+
+    /// How often to try again.
+    pub(crate) fn retry(&self) -> &RetryFlags {
+        &self.retry
     }
 
     /// The flags of the source.
