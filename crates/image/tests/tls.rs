@@ -161,7 +161,7 @@ async fn a_certificate_that_stands_in_certs_d_itself_is_believed() {
         IsCa::NoCa,
     ] {
         let dir = tempfile::tempdir().unwrap();
-        let (server, pem) = self_signed(|params| params.is_ca = is_ca.clone()).await;
+        let (server, pem) = self_signed(|params| params.is_ca = is_ca).await;
         let settings = with_certs(&server, dir.path(), &[("server.crt", &pem)]);
         pull(settings, &server).await.unwrap();
         // As does one of `--cert-dir`, which has no directories for registries.
@@ -182,7 +182,7 @@ async fn a_certificate_of_certs_d_counts_for_its_time_its_use_and_its_name_only(
     ] {
         let dir = tempfile::tempdir().unwrap();
         let (server, pem) = self_signed(|params| {
-            params.is_ca = ca.clone();
+            params.is_ca = ca;
             match flaw {
                 "name" => params.subject_alt_names.clear(),
                 "time" => params.not_after = rcgen::date_time_ymd(2020, 1, 1),
@@ -199,8 +199,8 @@ async fn a_certificate_of_certs_d_counts_for_its_time_its_use_and_its_name_only(
     }
     // Another registry's is nobody's here.
     let dir = tempfile::tempdir().unwrap();
-    let (server, _) = self_signed(|params| params.is_ca = ca.clone()).await;
-    let (_, other) = self_signed(|params| params.is_ca = ca.clone()).await;
+    let (server, _) = self_signed(|params| params.is_ca = ca).await;
+    let (_, other) = self_signed(|params| params.is_ca = ca).await;
     let settings = with_certs(&server, dir.path(), &[("server.crt", &other)]);
     let error = failure(pull(settings, &server).await).to_string();
     assert!(error.contains("invalid peer certificate"), "{error}");

@@ -431,25 +431,25 @@ impl Inner {
 
 /// The request with its body, and how that gets on.
 fn with_content(request: RequestBuilder, ask: &Ask) -> (RequestBuilder, Option<Sending>) {
-    let (size, body): (u64, Box<dyn FnOnce(&Sending) -> reqwest::Body>) = match &ask.content {
+    let (sending, body) = match &ask.content {
         Content::None if ask.is_read() => return (request, None),
         Content::None => return (request.header(CONTENT_LENGTH, 0), None),
         Content::Bytes(bytes) if bytes.len() <= SMALL => {
             return (request.body(bytes.clone()), None);
         }
         Content::Bytes(bytes) => {
-            let bytes = bytes.clone();
-            (bytes.len() as u64, Box::new(|sending| sending.bytes(bytes)))
+            let sending = Sending::new(bytes.len() as u64);
+            let body = sending.bytes(bytes.clone());
+            (sending, body)
         }
         Content::Once(body, size) => {
             let body = body.lock().unwrap_or_else(PoisonError::into_inner).take();
-            let body = body.unwrap_or_else(|| stream::empty().boxed());
-            (*size, Box::new(|sending| sending.stream(body)))
+            let sending = Sending::new(*size);
+            let body = sending.stream(body.unwrap_or_else(|| stream::empty().boxed()));
+            (sending, body)
         }
     };
-    let sending = Sending::new(size);
-    let body = body(&sending);
-    let request = request.header(CONTENT_LENGTH, size).body(body);
+    let request = request.header(CONTENT_LENGTH, sending.size()).body(body);
     (request, Some(sending))
 }
 

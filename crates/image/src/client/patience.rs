@@ -102,6 +102,10 @@ impl Sending {
         }
     }
 
+    pub(super) fn size(&self) -> u64 {
+        self.size
+    }
+
     /// The same bytes, watched.
     pub(super) fn bytes(&self, bytes: Bytes) -> Body {
         let pieces = stream::unfold(bytes, |mut rest| async move {
