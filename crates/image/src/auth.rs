@@ -192,17 +192,6 @@ impl AuthFiles {
         }
     }
 
-    /// Where logins are written that nobody named a file for: the first of the files whose directory is
-    /// there or can be made by whoever runs this.
-    pub fn for_writing(&self) -> Option<&Path> {
-        let uid = rustix::process::getuid();
-        let usable = |file: &&Path| {
-            let own = !file.starts_with(RUNTIME_FILES);
-            own || uid.is_root() || file.parent().is_some_and(Path::is_dir)
-        };
-        self.files().find(usable)
-    }
-
     /// The same, with `docker-credential-*` programs from these directories (in `$PATH`'s form).
     #[must_use]
     pub fn with_helpers_in(self, path: impl Into<OsString>) -> AuthFiles {

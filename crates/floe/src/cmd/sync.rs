@@ -128,12 +128,31 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     }
     let remote = args.sides.remote(global)?;
     let options = args.sides.options(&args.shape, &remote)?;
-    let source = args.sides.source();
     let mut tally = Tally::default();
+    let jobs = jobs(args, &remote, &mut tally)?;
+    let count = jobs.len();
+    copy_all(args, &remote, &options, &jobs, &mut tally)?;
+    if args.dry_run {
+        println!("Would have copied {count} images");
+    } else {
+        println!("Copied {} images", tally.copied);
+    }
+    match tally.failed {
+        0 => Ok(ExitCode::SUCCESS),
+        failed => Err(Failure::new(format!(
+            "{failed} of the sources or images failed; see above"
+        ))),
+    }
+}
+
+/// What is to be copied; what cannot be found out counts as failed.
+fn jobs(args: &Args, remote: &Remote, tally: &mut Tally) -> Result<Vec<Job>, Failure> {
+    let flags = args.sides.source();
+    let source = Path::new(&args.source);
     let planned = match args.src {
-        From::Docker => plan::repository(&remote, &args.source, &source).map(|jobs| vec![Ok(jobs)]),
-        From::Dir => plan::directory(Path::new(&args.source), &source),
-        From::Yaml => plan::yaml(&remote, Path::new(&args.source), &source),
+        From::Docker => plan::repository(remote, &args.source, &flags).map(|jobs| vec![Ok(jobs)]),
+        From::Dir => plan::directory(source, &flags),
+        From::Yaml => plan::yaml(remote, source, &flags),
     }?;
     let mut jobs = Vec::new();
     for found in planned {
@@ -142,7 +161,16 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
             Err(error) => tally.failed(error, args.keep_going)?,
         }
     }
-    let count = jobs.len();
+    Ok(jobs)
+}
+
+fn copy_all(
+    args: &Args,
+    remote: &Remote,
+    options: &Options,
+    jobs: &[Job],
+    tally: &mut Tally,
+) -> Result<(), Failure> {
     let mut digests = match args.digestfile.as_ref().filter(|_| !args.dry_run) {
         Some(file) => Some(
             File::create(file)
@@ -158,18 +186,18 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
                 continue;
             }
         };
+        let line = match args.dry_run {
+            true => format!("Would copy {} to {target}", job.from),
+            false => {
+                let (number, count) = (number + 1, jobs.len());
+                format!("Copying image {number}/{count}: {} to {target}", job.from)
+            }
+        };
+        println!("{}", output::shown(&line));
         if args.dry_run {
-            let line = format!("Would copy {} to {target}", job.from);
-            println!("{}", output::shown(&line));
             continue;
         }
-        let line = format!(
-            "Copying image {}/{count}: {} to {target}",
-            number + 1,
-            job.from
-        );
-        println!("{}", output::shown(&line));
-        match copy(&remote, args, &options, job, &target) {
+        match copy(remote, args, options, job, &target) {
             Ok(copied) => {
                 tally.copied += 1;
                 if let Some(file) = &mut digests {
@@ -179,17 +207,7 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
             Err(error) => tally.failed(error, args.keep_going)?,
         }
     }
-    if args.dry_run {
-        println!("Would have copied {count} images");
-    } else {
-        println!("Copied {} images", tally.copied);
-    }
-    match tally.failed {
-        0 => Ok(ExitCode::SUCCESS),
-        failed => Err(Failure::new(format!(
-            "{failed} of the sources or images failed; see above"
-        ))),
-    }
+    Ok(())
 }
 
 fn copy(

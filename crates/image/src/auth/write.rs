@@ -16,12 +16,25 @@ use rustix::io::Errno;
 use serde_json::{Map, Value, json};
 
 use super::helper::Helper;
-use super::{AuthFlaw, Keeper, RawFile, keepers, parse, several};
+use super::{AuthFiles, AuthFlaw, Keeper, RUNTIME_FILES, RawFile, keepers, parse, several};
 use crate::error::{Error, Result};
 use crate::reference::with_small_host;
 
 /// How long others may change the file before us.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
+
+impl AuthFiles {
+    /// Where logins are written that nobody named a file for: the first of the files whose directory is
+    /// there or can be made by whoever runs this.
+    pub fn for_writing(&self) -> Option<&Path> {
+        let uid = rustix::process::getuid();
+        let usable = |file: &&Path| {
+            let own = !file.starts_with(RUNTIME_FILES);
+            own || uid.is_root() || file.parent().is_some_and(Path::is_dir)
+        };
+        self.files().find(usable)
+    }
+}
 
 /// Stores the login of a registry or namespace (`host[:port][/path]`) with the first keeper that takes
 /// it, of the `order` of registries.conf (empty: the file alone). The file's own helper for the registry
@@ -276,7 +289,6 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
-    use crate::auth::AuthFiles;
     use crate::{Credentials, Reference};
 
     #[test]

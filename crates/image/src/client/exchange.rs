@@ -251,42 +251,15 @@ impl Inner {
             }
             Err(failure) => failure,
         };
-        let Error::Unreachable {
-            cause,
-            timed_out: late,
-            ..
-        } = &*first.error
-        else {
+        if !matches!(&*first.error, Error::Unreachable { .. }) {
             return Err(first);
-        };
-        let second = self.logged_in(repo, ask, url(Scheme::Http)?).await;
-        match second {
+        }
+        match self.logged_in(repo, ask, url(Scheme::Http)?).await {
             Ok(sent) => {
                 self.remember_scheme(domain, Scheme::Http);
                 Ok(sent)
             }
-            Err(Failure { error, again }) => match *error {
-                Error::Unreachable {
-                    at,
-                    cause: second,
-                    timed_out,
-                } => {
-                    let cause = format!("{second} (and over https: {cause})");
-                    Err(Failure {
-                        // Once more for both of them would take too long.
-                        again: if timed_out && *late { Again::No } else { again },
-                        error: Box::new(Error::Unreachable {
-                            at,
-                            cause,
-                            timed_out,
-                        }),
-                    })
-                }
-                other => Err(Failure {
-                    error: Box::new(other),
-                    again,
-                }),
-            },
+            Err(second) => Err(neither(&first, second)),
         }
     }
 
@@ -451,6 +424,28 @@ fn with_content(request: RequestBuilder, ask: &Ask) -> (RequestBuilder, Option<S
     };
     let request = request.header(CONTENT_LENGTH, sending.size()).body(body);
     (request, Some(sending))
+}
+
+/// The failure over http, with the one over https before it.
+fn neither(over_https: &Failure, mut over_http: Failure) -> Failure {
+    if let (
+        Error::Unreachable {
+            cause: first,
+            timed_out: first_late,
+            ..
+        },
+        Error::Unreachable {
+            cause, timed_out, ..
+        },
+    ) = (&*over_https.error, &mut *over_http.error)
+    {
+        cause.push_str(&format!(" (and over https: {first})"));
+        // Once more for both of them would take too long.
+        if *first_late && *timed_out {
+            over_http.again = Again::No;
+        }
+    }
+    over_http
 }
 
 /// What helps where a registry cannot be talked to by checked TLS.
