@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use engine::config::{Sources, UnusedKey};
 use engine::{Config, Engine};
@@ -27,7 +28,7 @@ pub(crate) struct Global {
     pub(crate) config: Option<PathBuf>,
     /// Directory whose files are read after the configuration file, in lexical order; '' for none
     /// [default: the one beside the file: FILE.d, if it exists]
-    #[arg(long, short = 'd', env = "FLOE_CONFIG_DIR", value_name = "DIR")]
+    #[arg(long, short = 'd', env = "FLOE_CONFIG_DIR", value_name = "DIR", value_parser = path_or_empty())]
     pub(crate) config_dir: Option<PathBuf>,
     /// Directory of the image store, instead of the configuration's
     #[arg(long, global = true, value_name = "DIR")]
@@ -142,6 +143,11 @@ pub(crate) enum MoveCommand {
 /// What is written on the command line counts from the working directory.
 fn absolute(path: &Path) -> Result<PathBuf, Failure> {
     std::path::absolute(path).map_err(|e| Failure::new(format!("{}: {e}", path.display())))
+}
+
+/// A path that may be empty.
+pub(crate) fn path_or_empty() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(PathBuf::from)
 }
 
 impl Global {

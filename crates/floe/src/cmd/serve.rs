@@ -10,7 +10,7 @@ use server::ServeOptions;
 use tracing::{debug, info, warn};
 
 use crate::Failure;
-use crate::cli::Global;
+use crate::cli::{Global, path_or_empty};
 
 /// Options of `floe serve`.
 #[derive(Debug, clap::Args)]
@@ -20,7 +20,7 @@ pub(crate) struct Args {
     pub(crate) config: Option<PathBuf>,
     /// Directory whose files are read after the configuration file, in lexical order; '' for none
     /// [default: the one beside the file: FILE.d, if it exists]
-    #[arg(long, short = 'd', value_name = "DIR")]
+    #[arg(long, short = 'd', value_name = "DIR", value_parser = path_or_empty())]
     pub(crate) config_dir: Option<PathBuf>,
     /// Path of the CRI socket, instead of the configuration's
     #[arg(long, value_name = "SOCKET")]
