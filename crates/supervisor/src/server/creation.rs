@@ -207,7 +207,11 @@ impl Supervisor {
             next: now + backoff(0),
             tries: 0,
         });
-        let error = runtime_failed(creation.id(), "create")(reason);
+        let error = Error::Runtime {
+            verb: "create".to_owned(),
+            id: creation.id().to_owned(),
+            message: reason.to_owned(),
+        };
         let client = creation.client;
         self.connections
             .answer(client, &Response::Failed(error), Vec::new());

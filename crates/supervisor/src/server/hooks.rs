@@ -122,13 +122,11 @@ impl Supervisor {
                 }
             }
             (Then::Started { client, .. }, None) => {
-                self.connections
-                    .answer(client, &Response::Done, Vec::new());
+                self.connections.answer(client, &Response::Done, Vec::new());
             }
             (Then::Removed(clients), _) => {
                 for client in clients {
-                    self.connections
-                        .answer(client, &Response::Done, Vec::new());
+                    self.connections.answer(client, &Response::Done, Vec::new());
                 }
             }
         }
@@ -195,11 +193,7 @@ fn in_child(container: &Container, kind: &'static str, spec: &Spec) -> Result<(i
 }
 
 /// Calls the hooks.
-fn call(
-    container: &Container,
-    kind: &'static str,
-    spec: &Spec,
-) -> std::result::Result<(), String> {
+fn call(container: &Container, kind: &'static str, spec: &Spec) -> std::result::Result<(), String> {
     let status = match kind {
         "poststart" => "running",
         _ => "stopped",

@@ -15,7 +15,12 @@ use crate::protocol::Response;
 use crate::state::{Status, now_ns};
 
 /// Ends a container that could not be started; the answer comes when its end is on disk.
-pub(super) fn fail_start(container: &mut Container, client: Key, message: String, exit_code: i32) -> Reply {
+pub(super) fn fail_start(
+    container: &mut Container,
+    client: Key,
+    message: String,
+    exit_code: i32,
+) -> Reply {
     container.start_failure = Some(StartFailure { message, exit_code });
     container.waiting.push((client, Want::Start));
     let _ = container.signal("kill", libc::SIGKILL);
