@@ -212,7 +212,7 @@ impl State {
 
     /// Its first process, if that lives. Who holds this means that one, even if its number is another's by
     /// then.
-    fn init(&self) -> Option<OwnedFd> {
+    pub(crate) fn init(&self) -> Option<OwnedFd> {
         let pid = rustix::process::Pid::from_raw(self.init_process_pid)?;
         let init = rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok()?;
         // After it was opened: what it stands for is what was looked at.

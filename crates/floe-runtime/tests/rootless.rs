@@ -380,7 +380,6 @@ fn root_of_a_user_namespace_makes_cgroups_without_device_rules() {
 
 /// Its PID namespace is the host's, to which it could not go back if it had left it for the container's.
 #[test]
-#[ignore = "the exec steps into the container's PID namespace itself: it must be its child"]
 fn root_of_a_user_namespace_can_exec() {
     needs_users!();
     let lab = lab_of_a_namespace();

@@ -100,8 +100,10 @@ impl NewContainer<'_> {
         let cgroup = birthplace.settle(&limits, child.pid(), &ours)?;
         let (mut devices, mut group) = (None, GroupGuard::none());
         if !users {
-            devices = Some(NetDevices::give(&linux, &namespaces, child.pid())?);
-            group = GroupGuard::of(id, &linux, child.pid())?;
+            let given = NetDevices::give(&linux, &namespaces, child.pid());
+            devices = Some(given.map_err(|error| own_words(&ours, error))?);
+            let made = GroupGuard::of(id, &linux, child.pid());
+            group = made.map_err(|error| own_words(&ours, error))?;
         }
         let scheduler = spec
             .process
@@ -130,6 +132,14 @@ impl NewContainer<'_> {
             console: None,
             more: more.map(Box::new),
         })
+    }
+}
+
+/// What could not be done for an init that has failed meanwhile: its own reason says more.
+fn own_words(channel: &Channel, error: Error) -> Error {
+    match channel.look() {
+        Ok(Incoming::Message(FromInit::Failed(failure), _)) => Error::Init(failure),
+        _ => error,
     }
 }
 

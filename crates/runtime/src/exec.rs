@@ -9,7 +9,6 @@ use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::between;
 use crate::cgroup::{Cgroup, is_unified, join_opened};
@@ -43,6 +42,8 @@ pub struct NewExec<'a> {
     pub bundle: &'a Path,
     /// The container's first process.
     pub container_pid: i32,
+    /// A pidfd of it, which no later process of that number can be.
+    pub container: BorrowedFd<'a>,
     /// The container's config.json.
     pub spec: &'a Spec,
     /// What to run.
@@ -98,12 +99,6 @@ impl NewExec<'_> {
         let linux = self.spec.linux.as_ref();
         let filter = linux.map(compile).transpose()?.flatten();
         self.check_traced(filter.as_ref())?;
-        let gone = |_| Error::Vanished {
-            doing: "joined by an exec",
-        };
-        let target = Pid::from_raw(self.container_pid)
-            .ok_or_else(|| Error::invalid("pid", "is not a process id"))?;
-        let target = pidfd_open(target, PidfdFlags::empty()).map_err(gone)?;
         let (ours, theirs) = Channel::pair().map_err(Error::io("make", "socketpair"))?;
         // Elsewhere it is in the cgroup only when it has nothing left to do there.
         let late = is_unified() && rustix::process::geteuid().is_root();
@@ -114,7 +109,7 @@ impl NewExec<'_> {
         };
         let (child, pidfd) = match forked {
             Forked::Child => {
-                let Err(stop) = self.run(&theirs, &target, filter.as_ref(), late);
+                let Err(stop) = self.run(&theirs, filter.as_ref(), late);
                 init::end(&theirs, stop)
             }
             Forked::Parent { pid, pidfd } => (ChildGuard::of(pid), pidfd),
@@ -190,12 +185,7 @@ impl NewExec<'_> {
     }
 
     /// Into the cgroup, by a successor; then into the namespaces that were left for it.
-    fn enter_cgroup(
-        &self,
-        channel: &Channel,
-        target: &OwnedFd,
-        places: Vec<OwnedFd>,
-    ) -> Result<(), InitFailure> {
+    fn enter_cgroup(&self, channel: &Channel, places: Vec<OwnedFd>) -> Result<(), InitFailure> {
         let mut done = Err(Errno::BUSY);
         for place in &places {
             done = between::succeed(channel, 0, Some(place.as_fd()), None);
@@ -207,7 +197,7 @@ impl NewExec<'_> {
         // They are directories of the host: none may be open in what the container sees.
         drop(places);
         init::expect(channel, ToInit::Known)?;
-        sys::setns(target, self.kinds() & LATE_KINDS)
+        sys::setns(self.container, self.kinds() & LATE_KINDS)
             .map_err(InitFailure::at("join the container's namespaces"))
     }
 
@@ -268,7 +258,6 @@ impl NewExec<'_> {
     fn run(
         &self,
         channel: &Channel,
-        target: &OwnedFd,
         filter: Option<&Filter>,
         late: bool,
     ) -> Result<Infallible, Stop> {
@@ -282,17 +271,17 @@ impl NewExec<'_> {
             scheduling::initial_affinity(self.process)?;
         }
         let opened = tasks.iter().chain(&places);
-        let labels = self.leave_the_parent(channel, target, opened)?;
+        let labels = self.leave_the_parent(channel, opened)?;
         let mut warnings: Vec<String> = init::oom_score_adj(self.process)?.into_iter().collect();
         let late_kinds = if late { LATE_KINDS } else { 0 };
-        let groups = self.join(target, self.kinds() & !late_kinds)?;
+        let groups = self.join(self.kinds() & !late_kinds)?;
         self.streams(channel)?;
         sys::cloexec_from(3 + self.preserve_fds);
         init::raise_limits(self.process);
         warnings.extend(init::limits(self.process, Limits::AllButProcesses)?);
         scheduling::apply(self.process, self.spec.linux.as_ref())?;
         if late {
-            self.enter_cgroup(channel, target, places)?;
+            self.enter_cgroup(channel, places)?;
         }
         let identity = Identity {
             process: self.process,
@@ -331,13 +320,12 @@ impl NewExec<'_> {
     fn leave_the_parent<'f>(
         &self,
         channel: &Channel,
-        target: &OwnedFd,
         opened: impl Iterator<Item = &'f OwnedFd>,
     ) -> Result<Labels<'_>, InitFailure> {
         sys::forget_signals();
         sys::forget_environment();
         let mut keep = stdio_fds(&self.stdio);
-        keep.extend([channel.as_fd().as_raw_fd(), target.as_raw_fd()]);
+        keep.extend([channel.as_fd().as_raw_fd(), self.container.as_raw_fd()]);
         keep.extend(opened.map(AsRawFd::as_raw_fd));
         keep.extend((0..self.preserve_fds).filter_map(|number| i32::try_from(number + 3).ok()));
         sys::close_all_but(&keep);
@@ -346,14 +334,15 @@ impl NewExec<'_> {
     }
 
     /// Into the container's namespaces and below its root. The PID namespace is that of the successor.
-    fn join(&self, target: &OwnedFd, kinds: i32) -> Result<Groups, InitFailure> {
+    fn join(&self, kinds: i32) -> Result<Groups, InitFailure> {
         let root = self.shared_root()?;
         let groups = Groups::of(self.spec, &self.container_pid.to_string());
         let users = self.has_own(NamespaceKind::User);
         if users {
             init::raise_limits(self.process);
         }
-        sys::setns(target, kinds).map_err(InitFailure::at("join the container's namespaces"))?;
+        sys::setns(self.container, kinds)
+            .map_err(InitFailure::at("join the container's namespaces"))?;
         if users {
             users::become_root(groups)?;
         }

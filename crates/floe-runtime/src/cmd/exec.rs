@@ -1,6 +1,6 @@
 //! `exec`: a further process in a container. 255 if it cannot be started.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
 use runtime::cgroup::Cgroup;
@@ -112,10 +112,13 @@ pub(crate) fn run(global: &Global, args: &Args) -> Outcome {
     } else {
         Some(Signals::catch()?)
     };
+    let stopped = || Failure::new("cannot exec in a stopped container");
+    let init = state.init().ok_or_else(stopped)?;
     let started = NewExec {
         id: &state.id,
         bundle: &state.bundle,
         container_pid: state.init_process_pid,
+        container: init.as_fd(),
         spec: &state.spec,
         process: &process,
         cgroup: &cgroup(&state, &args.cgroup)?,

@@ -106,14 +106,15 @@ impl Supervisor {
     ) -> Result<Starting> {
         let inherited = self.oom_score_adj;
         let container = self.container(id)?;
-        let container_pid = may_exec(container)?;
+        let first = may_exec(container)?;
         process.terminal = matches!(wire, ExecWire::Terminal { .. });
         process.oom_score_adj = process.oom_score_adj.or(inherited);
         let spec = read_spec(&container.dir)?;
         let exec = NewExec {
             id,
             bundle: &container.dir,
-            container_pid,
+            container_pid: first.pid(),
+            container: first.pidfd(),
             spec: &spec,
             process: &process,
             cgroup: &container.cgroup,
@@ -326,14 +327,14 @@ fn not_started(id: &str) -> impl FnOnce(runtime::Error) -> Error + use<> {
 }
 
 /// The first process of a container that takes commands.
-fn may_exec(container: &Container) -> Result<i32> {
+fn may_exec(container: &Container) -> Result<&Process> {
     let state = match (&container.state.status, &container.stop) {
         (_, Some(stop)) if stop.kills > 0 => "being killed",
         (Status::Running { .. }, _) => "",
         (status, _) => status.word(),
     };
-    match container.state.pid.filter(|_| state.is_empty()) {
-        Some(pid) => Ok(pid),
+    match container.process.as_ref().filter(|_| state.is_empty()) {
+        Some(process) => Ok(process),
         None => Err(Error::State {
             verb: "exec in".into(),
             id: container.id().to_owned(),

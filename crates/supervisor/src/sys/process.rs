@@ -3,7 +3,7 @@
 //! a thread that the child does not have.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::process::Pid;
 use rustix::thread::UnshareFlags;
@@ -122,6 +122,11 @@ impl Process {
     /// Its pid as this process sees it.
     pub(crate) fn pid(&self) -> i32 {
         self.pid
+    }
+
+    /// What stands for it.
+    pub(crate) fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
     }
 
     /// Sends a signal by number, real-time signals included (pidfd_send_signal(2)). A process that
