@@ -62,8 +62,8 @@ use poller::{Interest, Key, Poller, Ready, Token};
 const BUFFER: usize = 64 << 10;
 /// How long no client is taken after one could not be.
 const DEAF: Duration = Duration::from_secs(1);
-/// How long a container or a command may take up to its program. The longest wait of a kubelet.
-const SET_UP: Duration = Duration::from_secs(120);
+/// How long a container or a command may take up to its program: less than its client waits for the answer.
+const SET_UP: Duration = Duration::from_secs(75);
 /// How many clients may be connected; more wait until one leaves.
 const CLIENTS: usize = 512;
 
