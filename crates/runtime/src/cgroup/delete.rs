@@ -28,25 +28,21 @@ pub(super) fn delete(cgroup: &Cgroup) -> Result<(), Error> {
     result
 }
 
-/// Removes a directory and those below it. `pauses` is what the next pause will be, and where they
-/// end.
+/// Removes a directory and those below it, however deep a container has made them. `pauses` is what the
+/// next pause will be, and where they end.
 fn remove(dir: &Dir<'_>, pauses: &mut Range<Duration>) -> Result<(), Error> {
     loop {
-        match dir.rmdir() {
-            Ok(()) | Err(Errno::NOENT) => return Ok(()),
-            Err(Errno::INTR) => continue,
-            Err(Errno::BUSY | Errno::NOTEMPTY) => {}
-            Err(errno) => return Err(dir.error("rmdir", "", errno)),
+        if gone(dir)? {
+            return Ok(());
         }
-        let children = match dir.children() {
-            Err(Errno::NOENT | Errno::NODEV) => return Ok(()),
-            other => other.map_err(|errno| dir.error("read directory", "", errno))?,
-        };
-        if !children.is_empty() {
-            children
-                .iter()
-                .try_for_each(|child| remove(child, pauses))?;
-            continue;
+        let tree = dir
+            .tree()
+            .map_err(|errno| dir.error("read directory", "", errno))?;
+        for below in tree.iter().skip(1).rev() {
+            gone(below)?;
+        }
+        if gone(dir)? {
+            return Ok(());
         }
         if pauses.is_empty() {
             let (path, pids) = (dir.display_path(), dir.processes()?);
@@ -54,5 +50,14 @@ fn remove(dir: &Dir<'_>, pauses: &mut Range<Duration>) -> Result<(), Error> {
         }
         std::thread::sleep(pauses.start);
         pauses.start *= 2;
+    }
+}
+
+/// Removes one directory; false if something is in it.
+fn gone(dir: &Dir<'_>) -> Result<bool, Error> {
+    match rustix::io::retry_on_intr(|| dir.rmdir()) {
+        Ok(()) | Err(Errno::NOENT) => Ok(true),
+        Err(Errno::BUSY | Errno::NOTEMPTY) => Ok(false),
+        Err(errno) => Err(dir.error("rmdir", "", errno)),
     }
 }

@@ -181,18 +181,32 @@ impl<'h> Dir<'h> {
         text.lines().map(pid).collect()
     }
 
+    /// This cgroup and all below it, each before those in it. What goes meanwhile is left out.
+    pub(crate) fn tree(&self) -> Result<Vec<Dir<'h>>, Errno> {
+        let mut tree = vec![self.clone()];
+        let mut next = 0;
+        while let Some(dir) = tree.get(next) {
+            match dir.children() {
+                Ok(children) => tree.extend(children),
+                Err(Errno::NOENT | Errno::NODEV) => {}
+                Err(errno) => return Err(errno),
+            }
+            next += 1;
+        }
+        Ok(tree)
+    }
+
     /// The processes in this cgroup and all below it; none if it has gone.
     pub(crate) fn processes(&self) -> Result<Vec<i32>, Error> {
-        let mut pids = match self.own_processes() {
-            Err(error) if error.is_not_found() => return Ok(Vec::new()),
-            other => other?,
-        };
-        let children = match self.children() {
-            Err(Errno::NOENT | Errno::NODEV) => return Ok(pids),
-            other => other.map_err(|errno| self.error("read directory", "", errno))?,
-        };
-        for child in children {
-            pids.extend(child.processes()?);
+        let mut pids = Vec::new();
+        let tree = self
+            .tree()
+            .map_err(|errno| self.error("read directory", "", errno))?;
+        for dir in tree {
+            match dir.own_processes() {
+                Err(error) if error.is_not_found() => {}
+                other => pids.extend(other?),
+            }
         }
         Ok(pids)
     }

@@ -7,15 +7,19 @@
 use std::collections::HashSet;
 
 use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::Cgroup;
 use super::error::Error;
 use super::hierarchy::{Controller, Version};
+use super::sys;
 
 /// Rounds of listing and killing before the cgroup is frozen for it.
 const FREE_ROUNDS: usize = 3;
 /// Rounds in all; only processes that cannot be frozen and fork without end need so many.
 const ROUNDS: usize = 100;
+/// As many descriptors are held at a time.
+const AT_ONCE: usize = 256;
 
 /// See [`Cgroup::kill_all`].
 pub(super) fn kill_all(cgroup: &Cgroup) -> Result<(), Error> {
@@ -58,9 +62,7 @@ fn kill_listed(cgroup: &Cgroup) -> Result<(), Error> {
         if fresh.is_empty() {
             break;
         }
-        fresh
-            .into_iter()
-            .try_for_each(|pid| signal(cgroup, pid, libc::SIGKILL))?;
+        signal(cgroup, &fresh, libc::SIGKILL, || dir.processes())?;
     }
     Ok(())
 }
@@ -72,16 +74,12 @@ pub(super) fn signal_all(cgroup: &Cgroup, number: i32) -> Result<(), Error> {
     }
     let pids = cgroup.processes()?;
     if pids.len() < 2 {
-        return pids
-            .into_iter()
-            .try_for_each(|pid| signal(cgroup, pid, number));
+        return signal(cgroup, &pids, number, || cgroup.processes());
     }
     // While they stand still no child can be born past the signal.
     let ours = !cgroup.is_frozen()? && cgroup.freeze().is_ok();
-    let result = cgroup.processes().and_then(|pids| {
-        pids.into_iter()
-            .try_for_each(|pid| signal(cgroup, pid, number))
-    });
+    let pids = cgroup.processes();
+    let result = pids.and_then(|pids| signal(cgroup, &pids, number, || cgroup.processes()));
     if ours {
         result.and(cgroup.thaw())
     } else {
@@ -89,22 +87,55 @@ pub(super) fn signal_all(cgroup: &Cgroup, number: i32) -> Result<(), Error> {
     }
 }
 
-/// kill(2); a process that has ended meanwhile needs no signal.
-fn signal(cgroup: &Cgroup, pid: i32, number: i32) -> Result<(), Error> {
-    // 0 is listed for a process outside our pid namespace, which kill(2) would take for ourselves.
-    if pid <= 0 {
-        return Ok(());
-    }
-    match super::sys::kill(pid, number) {
-        Ok(()) | Err(Errno::SRCH) => Ok(()),
-        Err(errno) => {
+/// Signals processes that were listed; one that has ended meanwhile needs no signal. Its number may be
+/// another's by then, of the host too: so each is held by a pidfd first, and must still be listed after
+/// that.
+fn signal(
+    cgroup: &Cgroup,
+    pids: &[i32],
+    number: i32,
+    listed: impl Fn() -> Result<Vec<i32>, Error>,
+) -> Result<(), Error> {
+    for some in pids.chunks(AT_ONCE) {
+        let failed = |pid| {
             let path = cgroup.path.clone();
-            Err(Error::Signal {
+            move |errno| Error::Signal {
                 path,
                 pid,
                 signal: number,
                 errno,
-            })
+            }
+        };
+        let (mut held, mut threads) = (Vec::with_capacity(some.len()), Vec::new());
+        for pid in some {
+            // 0 is listed for a process outside our pid namespace, which kill(2) would take for ourselves.
+            let Some(process) = Pid::from_raw(*pid).filter(|_| *pid > 0) else {
+                continue;
+            };
+            match pidfd_open(process, PidfdFlags::empty()) {
+                Ok(pidfd) => held.push((*pid, pidfd)),
+                Err(Errno::SRCH) => {}
+                // A thread, as threaded cgroups list them: kill(2) reaches its process.
+                Err(Errno::INVAL | Errno::NOENT) => threads.push(*pid),
+                Err(errno) => return Err(failed(*pid)(errno)),
+            }
+        }
+        let still: HashSet<i32> = match listed() {
+            Err(error) if error.is_not_found() => return Ok(()),
+            other => other?.into_iter().collect(),
+        };
+        let sent = held
+            .iter()
+            .filter(|(pid, _)| still.contains(pid))
+            .map(|(pid, pidfd)| (*pid, sys::send_signal(pidfd, number)));
+        let threads = threads.iter().filter(|thread| still.contains(thread));
+        let sent = sent.chain(threads.map(|thread| (*thread, sys::kill(*thread, number))));
+        for (pid, result) in sent {
+            match result {
+                Ok(()) | Err(Errno::SRCH) => {}
+                Err(errno) => return Err(failed(pid)(errno)),
+            }
         }
     }
+    Ok(())
 }

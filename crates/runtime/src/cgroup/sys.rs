@@ -1,7 +1,7 @@
 //! The system calls of cgroups that rustix does not have: bpf(2) for device programs, kill(2)
 //! with any signal number. The only unsafe code of the module.
 
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use rustix::io::Errno;
 
@@ -183,6 +183,15 @@ pub(super) fn device_programs(cgroup: BorrowedFd<'_>) -> Result<Vec<OwnedFd>, Er
         }
     }
     Ok(programs)
+}
+
+/// pidfd_send_signal(2), with real-time signals too.
+pub(super) fn send_signal(pidfd: impl AsFd, signal: i32) -> Result<(), Errno> {
+    let none = std::ptr::null::<libc::siginfo_t>();
+    let fd = pidfd.as_fd().as_raw_fd();
+    // SAFETY: the call takes integers and no siginfo.
+    let sent = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd, signal, none, 0) };
+    if sent == 0 { Ok(()) } else { Err(last_errno()) }
 }
 
 /// kill(2), with real-time signals too.

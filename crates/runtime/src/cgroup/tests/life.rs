@@ -139,6 +139,25 @@ fn kill_in(hierarchies: &'static Hierarchies) {
     cgroup.kill_all().expect("killing in what is gone");
 }
 
+/// A container that may make cgroups makes them as deep as it likes.
+#[test]
+fn what_is_nested_very_deeply_is_killed_and_deleted() {
+    everywhere().into_iter().for_each(deep_in);
+}
+
+fn deep_in(hierarchies: &'static Hierarchies) {
+    let scratch = Scratch::new();
+    let cgroup = Cgroup::create_in(hierarchies, &scratch.0, None).expect("create");
+    let path = format!("{}{}", scratch.0, "/d".repeat(300));
+    let bottom = Cgroup::create_in(hierarchies, &path, None).expect("create");
+    let process = Process::start(&bottom, "read line");
+    assert_eq!(cgroup.processes().expect("processes").len(), 1);
+    cgroup.kill_all().expect("kill");
+    assert_eq!(process.end().0, -libc::SIGKILL);
+    cgroup.delete().expect("delete");
+    assert!(!scratch.left());
+}
+
 #[test]
 fn a_signal_goes_to_all_and_waits_for_the_thaw() {
     everywhere().into_iter().for_each(signal_in);
