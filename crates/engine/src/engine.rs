@@ -11,6 +11,7 @@ use store::Store;
 use supervisor::Client;
 
 use crate::ask::Calls;
+use crate::budget::Budget;
 use crate::config::Config;
 use crate::disk::Layout;
 use crate::error::{Error, Result};
@@ -33,6 +34,7 @@ struct Parts {
     images: crate::image::Fetcher,
     cpu_history: CpuHistory,
     calls: Calls,
+    output: Budget,
 }
 
 impl Engine {
@@ -61,6 +63,7 @@ impl Engine {
             images,
             cpu_history,
             calls: Calls::default(),
+            output: Budget::default(),
         };
         Ok(Self {
             parts: Arc::new(parts),
@@ -105,6 +108,11 @@ impl Engine {
     /// What is under way in pods.
     pub(crate) fn calls(&self) -> &Calls {
         &self.parts.calls
+    }
+
+    /// The memory for what commands say.
+    pub(crate) fn output_budget(&self) -> &Budget {
+        &self.parts.output
     }
 
     /// The program `floe-runtime`: only what starts pods needs it.

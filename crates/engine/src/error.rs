@@ -343,6 +343,15 @@ fn supervisor_kind(error: &supervisor::Error) -> Kind {
         E::Silent { .. } | E::Gone { .. } => Kind::Unavailable,
         E::State { .. } => Kind::FailedPrecondition,
         E::Invalid { .. } | E::Sysctl { .. } => Kind::InvalidArgument,
+        // The request names a place in a directory that its client has not made.
+        E::Io {
+            operation, source, ..
+        } if operation == "create log" => match source.raw_os_error() {
+            Some(libc::ENOENT | libc::ENOTDIR | libc::EISDIR | libc::ENAMETOOLONG) => {
+                Kind::InvalidArgument
+            }
+            _ => Kind::Internal,
+        },
         _ => Kind::Internal,
     }
 }

@@ -18,6 +18,7 @@ pub mod signal;
 pub mod stats;
 
 mod ask;
+mod budget;
 mod disk;
 mod engine;
 mod lock;

@@ -72,6 +72,17 @@ pub(crate) fn process(process: &Process) -> Result<()> {
         ));
     }
     user(&process.user)?;
+    let binary = &process.binary_env;
+    if binary.iter().any(|variable| {
+        variable.value.contains(&0)
+            || variable.name.is_empty()
+            || variable.name.contains(['=', '\0'])
+    }) {
+        return Err(Error::invalid(
+            "process.floeBinaryEnv",
+            "a variable needs a name without = and a value without NUL",
+        ));
+    }
     labels::check_process(process)?;
     scheduling::check_process(process)
 }

@@ -6,7 +6,8 @@ use tracing::debug;
 
 use crate::chunks::{Chunks, chunks};
 use crate::convert::image;
-use crate::work::Work;
+use crate::runtime_service::building;
+use crate::work::{Lists, Work};
 use crate::{refusal, status};
 
 /// The image service of one engine.
@@ -22,10 +23,11 @@ impl ImageServer {
 
     async fn images(&self, filter: Option<cri::ImageFilter>) -> Result<Vec<cri::Image>, Status> {
         let query = image::query(filter);
-        let records = self
-            .work
-            .read_disk("ListImages", move |engine| engine.images(query.as_deref()));
-        Ok(records.await?.into_iter().map(image::image).collect())
+        let read = move |engine: &Engine| {
+            let records = engine.images(query.as_deref())?;
+            Ok(records.into_iter().map(image::image).collect())
+        };
+        self.work.read_disk("ListImages", read).await
     }
 }
 
@@ -35,8 +37,12 @@ impl cri::image_service_server::ImageService for ImageServer {
         &self,
         request: Request<cri::ListImagesRequest>,
     ) -> Result<Response<cri::ListImagesResponse>, Status> {
+        let place = self.work.list(Lists::Disks).await;
         let images = self.images(request.into_inner().filter).await?;
-        Ok(Response::new(cri::ListImagesResponse { images }))
+        Ok(building(
+            Response::new(cri::ListImagesResponse { images }),
+            place,
+        ))
     }
 
     type StreamImagesStream = Chunks<cri::StreamImagesResponse>;
@@ -45,10 +51,10 @@ impl cri::image_service_server::ImageService for ImageServer {
         &self,
         request: Request<cri::StreamImagesRequest>,
     ) -> Result<Response<Self::StreamImagesStream>, Status> {
+        let place = self.work.list(Lists::Disks).await;
         let images = self.images(request.into_inner().filter).await?;
-        Ok(chunks(images, |images| cri::StreamImagesResponse {
-            images,
-        }))
+        let answer = chunks(images, |images| cri::StreamImagesResponse { images });
+        Ok(building(answer, place))
     }
 
     async fn image_status(

@@ -13,6 +13,7 @@
 //! | `status.rs` | errors to gRPC codes |
 //! | `refusal.rs` | the log line of each request that is refused |
 //! | `deadline.rs` | the client's deadline |
+//! | `answer.rs` | the memory of answers that wait for their client |
 //! | `chunks.rs` | lists in parts, for the Stream… RPCs |
 //! | `work.rs` | running engine calls, and the log line of each change |
 //! | `pool.rs`, `turns.rs` | threads for blocking calls, and each pod's share of them |
@@ -25,6 +26,7 @@
     allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")
 )]
 
+mod answer;
 mod authority;
 mod chunks;
 mod convert;
@@ -54,6 +56,7 @@ use tracing::{info, warn};
 
 pub use socket::Error as SocketError;
 
+use answer::{Answers, Encoded};
 use authority::AnyAuthority;
 use deadline::Deadline;
 use image_service::ImageServer;
@@ -131,6 +134,7 @@ pub async fn serve(
     let images = ImageServiceServer::new(ImageServer::new(work.clone()))
         .max_decoding_message_size(options.max_request)
         .max_encoding_message_size(options.max_answer);
+    let answers = Answers::default();
     let (ending, ended) = oneshot::channel();
     let stop = async {
         shutdown.await;
@@ -142,8 +146,14 @@ pub async fn serve(
     notify::send("READY=1");
     let served = Server::builder()
         .max_concurrent_streams(STREAMS)
-        .add_service(Refusals(Deadline(runtime)))
-        .add_service(Refusals(Deadline(images)))
+        .add_service(Encoded {
+            service: Refusals(Deadline(runtime)),
+            answers: answers.clone(),
+        })
+        .add_service(Encoded {
+            service: Refusals(Deadline(images)),
+            answers: answers.clone(),
+        })
         .serve_with_incoming_shutdown(
             UnixListenerStream::new(listener).map(|client| client.map(AnyAuthority::new)),
             stop,
@@ -151,6 +161,7 @@ pub async fn serve(
     tokio::select! {
         served = served => served.map_err(|source| Error::Serve { listen: options.listen, source }),
         () = enough(ended, &work, options.grace) => Ok(()),
+        () = answers.clone().give_back() => Ok(()),
     }
 }
 

@@ -7,9 +7,10 @@ use cri::runtime_service_server::RuntimeService;
 use engine::Engine;
 use tonic::{Request, Response, Status};
 
+use crate::answer::{Building, Held};
 use crate::chunks::{Chunks, chunks};
 use crate::convert::{self, container, pod, stats};
-use crate::work::Work;
+use crate::work::{Lists, Work};
 use crate::{node, refusal, status};
 
 /// The runtime service of one engine.
@@ -28,10 +29,11 @@ impl RuntimeServer {
         filter: Option<cri::PodSandboxFilter>,
     ) -> Result<Vec<cri::PodSandbox>, Status> {
         let filter = pod::filter(filter).map_err(status::of)?;
-        let pods = self
-            .work
-            .read("ListPodSandbox", move |engine| engine.pods(&filter));
-        Ok(pods.await?.into_iter().map(pod::item).collect())
+        let read = move |engine: &Engine| {
+            let pods = engine.pods(&filter)?;
+            Ok(pods.into_iter().map(pod::item).collect())
+        };
+        self.work.read("ListPodSandbox", read).await
     }
 
     async fn containers(
@@ -39,9 +41,11 @@ impl RuntimeServer {
         filter: Option<cri::ContainerFilter>,
     ) -> Result<Vec<cri::Container>, Status> {
         let filter = container::filter(filter).map_err(status::of)?;
-        let read = move |engine: &Engine| engine.containers(&filter);
-        let containers = self.work.read("ListContainers", read);
-        Ok(containers.await?.into_iter().map(container::item).collect())
+        let read = move |engine: &Engine| {
+            let containers = engine.containers(&filter)?;
+            Ok(containers.into_iter().map(container::item).collect())
+        };
+        self.work.read("ListContainers", read).await
     }
 
     async fn stats(
@@ -50,13 +54,23 @@ impl RuntimeServer {
     ) -> Result<Vec<cri::ContainerStats>, Status> {
         let filter = stats::filter(filter);
         let layers = node::writable_layers(self.work.engine());
-        let read = move |engine: &Engine| engine.list_container_stats(&filter);
-        let figures = self.work.read_disk("ListContainerStats", read).await?;
-        Ok(figures
-            .into_iter()
-            .map(|figures| stats::stats(figures, &layers))
-            .collect())
+        let read = move |engine: &Engine| {
+            let figures = engine.list_container_stats(&filter)?.into_iter();
+            Ok(figures
+                .map(|figures| stats::stats(figures, &layers))
+                .collect())
+        };
+        self.work.read_disk("ListContainerStats", read).await
     }
+}
+
+/// A list's answer, which gives its place back once it is encoded.
+pub(crate) fn building<T>(
+    mut answer: Response<T>,
+    place: impl Send + Sync + 'static,
+) -> Response<T> {
+    answer.extensions_mut().insert(Building::new(place));
+    answer
 }
 
 /// An id of a request, which must be there.
@@ -184,8 +198,12 @@ impl RuntimeService for RuntimeServer {
         &self,
         request: Request<cri::ListPodSandboxRequest>,
     ) -> Result<Response<cri::ListPodSandboxResponse>, Status> {
+        let place = self.work.list(Lists::Records).await;
         let items = self.pods(request.into_inner().filter).await?;
-        Ok(Response::new(cri::ListPodSandboxResponse { items }))
+        Ok(building(
+            Response::new(cri::ListPodSandboxResponse { items }),
+            place,
+        ))
     }
 
     type StreamPodSandboxesStream = Chunks<cri::StreamPodSandboxesResponse>;
@@ -194,10 +212,14 @@ impl RuntimeService for RuntimeServer {
         &self,
         request: Request<cri::StreamPodSandboxesRequest>,
     ) -> Result<Response<Self::StreamPodSandboxesStream>, Status> {
+        let place = self.work.list(Lists::Records).await;
         let pods = self.pods(request.into_inner().filter).await?;
-        Ok(chunks(pods, |pod_sandboxes| {
-            cri::StreamPodSandboxesResponse { pod_sandboxes }
-        }))
+        Ok(building(
+            chunks(pods, |pod_sandboxes| cri::StreamPodSandboxesResponse {
+                pod_sandboxes,
+            }),
+            place,
+        ))
     }
 
     async fn create_container(
@@ -278,8 +300,12 @@ impl RuntimeService for RuntimeServer {
         &self,
         request: Request<cri::ListContainersRequest>,
     ) -> Result<Response<cri::ListContainersResponse>, Status> {
+        let place = self.work.list(Lists::Records).await;
         let containers = self.containers(request.into_inner().filter).await?;
-        Ok(Response::new(cri::ListContainersResponse { containers }))
+        Ok(building(
+            Response::new(cri::ListContainersResponse { containers }),
+            place,
+        ))
     }
 
     type StreamContainersStream = Chunks<cri::StreamContainersResponse>;
@@ -288,10 +314,14 @@ impl RuntimeService for RuntimeServer {
         &self,
         request: Request<cri::StreamContainersRequest>,
     ) -> Result<Response<Self::StreamContainersStream>, Status> {
+        let place = self.work.list(Lists::Records).await;
         let containers = self.containers(request.into_inner().filter).await?;
-        Ok(chunks(containers, |containers| {
-            cri::StreamContainersResponse { containers }
-        }))
+        Ok(building(
+            chunks(containers, |containers| cri::StreamContainersResponse {
+                containers,
+            }),
+            place,
+        ))
     }
 
     async fn reopen_container_log(
@@ -316,11 +346,13 @@ impl RuntimeService for RuntimeServer {
         let limit = Some(seconds("timeout", request.timeout)?).filter(|limit| !limit.is_zero());
         let exec = move |engine: &Engine| engine.exec_sync(&id, &request.cmd, limit);
         let output = self.work.command("ExecSync", exec).await?;
-        Ok(Response::new(cri::ExecSyncResponse {
+        let mut answer = Response::new(cri::ExecSyncResponse {
             stdout: output.stdout,
             stderr: output.stderr,
             exit_code: output.exit_code,
-        }))
+        });
+        answer.extensions_mut().insert(Held::new(output.memory));
+        Ok(answer)
     }
 
     async fn container_stats(
@@ -339,8 +371,12 @@ impl RuntimeService for RuntimeServer {
         &self,
         request: Request<cri::ListContainerStatsRequest>,
     ) -> Result<Response<cri::ListContainerStatsResponse>, Status> {
+        let place = self.work.list(Lists::Disks).await;
         let stats = self.stats(request.into_inner().filter).await?;
-        Ok(Response::new(cri::ListContainerStatsResponse { stats }))
+        Ok(building(
+            Response::new(cri::ListContainerStatsResponse { stats }),
+            place,
+        ))
     }
 
     type StreamContainerStatsStream = Chunks<cri::StreamContainerStatsResponse>;
@@ -349,10 +385,14 @@ impl RuntimeService for RuntimeServer {
         &self,
         request: Request<cri::StreamContainerStatsRequest>,
     ) -> Result<Response<Self::StreamContainerStatsStream>, Status> {
+        let place = self.work.list(Lists::Disks).await;
         let stats = self.stats(request.into_inner().filter).await?;
-        Ok(chunks(stats, |container_stats| {
-            cri::StreamContainerStatsResponse { container_stats }
-        }))
+        Ok(building(
+            chunks(stats, |container_stats| cri::StreamContainerStatsResponse {
+                container_stats,
+            }),
+            place,
+        ))
     }
 
     async fn update_container_resources(

@@ -36,6 +36,9 @@ const CHANGERS: usize = 512;
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 const MEANWHILE: u32 = 900;
 
+/// Lists of one kind that are built at once.
+const LISTS: usize = 3;
+
 /// What a change has made, if anything, for its log line.
 pub(crate) trait Outcome: Send + 'static {
     /// The id of what was made.
@@ -64,6 +67,17 @@ pub(crate) struct Work {
     readers: Pool,
     disk_readers: Pool,
     changers: Pool,
+    lists: Arc<Semaphore>,
+    disk_lists: Arc<Semaphore>,
+}
+
+/// What a list is made from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lists {
+    /// Records and states.
+    Records,
+    /// The store, disks and cgroups.
+    Disks,
 }
 
 impl Work {
@@ -75,6 +89,8 @@ impl Work {
             readers: Pool::new("read", READERS),
             disk_readers: Pool::new("read-disk", DISK_READERS),
             changers: Pool::new("change", CHANGERS),
+            lists: Arc::new(Semaphore::new(LISTS)),
+            disk_lists: Arc::new(Semaphore::new(LISTS)),
         }
     }
 
@@ -104,6 +120,16 @@ impl Work {
         call: impl FnOnce(&Engine) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Status> {
         self.read_on(&self.disk_readers, rpc, call).await
+    }
+
+    /// A place to build a list in: until its answer is encoded, when the place is given back. Each
+    /// kind has few, as all of a list is in memory several times until then.
+    pub(crate) async fn list(&self, of: Lists) -> Option<OwnedSemaphorePermit> {
+        let places = match of {
+            Lists::Records => &self.lists,
+            Lists::Disks => &self.disk_lists,
+        };
+        Arc::clone(places).acquire_owned().await.ok()
     }
 
     async fn read_on<T: Send + 'static>(

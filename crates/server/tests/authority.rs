@@ -9,26 +9,8 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
+use common::http2::{DATA, HEADERS, SETTINGS, field, frame, named};
 use common::world;
-
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const SETTINGS: u8 = 4;
-
-fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
-    let [_, a, b, c] = u32::try_from(payload.len()).unwrap().to_be_bytes();
-    [&[a, b, c, kind, flags, 0, 0, 0, stream][..], payload].concat()
-}
-
-/// A field with a place in the compression's table, its name by number or in full.
-fn field(name: &[u8], value: &str) -> Vec<u8> {
-    let length = u8::try_from(value.len()).unwrap();
-    [name, &[length], value.as_bytes()].concat()
-}
-
-fn named(name: &str) -> Vec<u8> {
-    [&[0x40, u8::try_from(name.len()).unwrap()], name.as_bytes()].concat()
-}
 
 /// A call of Version: its first headers, or the same by their places in the table.
 fn call(stream: u8, authority: Option<&str>) -> Vec<u8> {

@@ -532,3 +532,42 @@ fn a_start_that_is_asked_again_succeeds_while_the_container_runs() {
         assert_eq!(refused.code(), tonic::Code::FailedPrecondition);
     });
 }
+
+#[test]
+fn values_of_any_bytes_reach_container_and_exec_unchanged() {
+    world(async |world| {
+        let pod = world.pod("a").await;
+        let value: Vec<u8> = (1..=255).collect();
+        let variable = |key: &str, value: &[u8]| cri::KeyValue {
+            key: key.into(),
+            value: value.to_vec(),
+        };
+        let script = "cat /proc/self/environ > /env; sleep 1000";
+        let mut config = world.script("c", script);
+        config.envs = vec![
+            variable("KEY", &value),
+            variable("FROM_IMAGE", b"\xff"),
+            variable("TEXT", "\u{fffd}é".as_bytes()),
+        ];
+        let id = world.run(&pod, config).await;
+        let expected = [
+            [b"KEY=", value.as_slice()].concat(),
+            b"FROM_IMAGE=\xff".to_vec(),
+            "TEXT=\u{fffd}é".as_bytes().to_vec(),
+        ];
+        for file in ["/env", "/proc/self/environ"] {
+            let seen = world.exec(&id, &["cat", file], 10).await.unwrap().stdout;
+            let seen: Vec<&[u8]> = seen.split(|byte| *byte == 0).collect();
+            for entry in &expected {
+                let same = seen.iter().filter(|seen| *seen == entry);
+                assert_eq!(same.count(), 1, "{entry:?} in {file}");
+            }
+            let of_image = seen
+                .iter()
+                .filter(|entry| entry.starts_with(b"FROM_IMAGE="));
+            assert_eq!(of_image.count(), 1, "{file}");
+        }
+        let status = world.status(&id).await.unwrap();
+        assert_eq!(status.state(), cri::ContainerState::ContainerRunning);
+    });
+}

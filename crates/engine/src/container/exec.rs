@@ -103,6 +103,10 @@ pub struct ExecOptions {
 impl ExecOptions {
     fn apply(&self, process: &mut runtime::spec::Process) {
         process.env.extend(self.env.iter().cloned());
+        process.binary_env.retain(|old| {
+            let mut names = self.env.iter().filter_map(|entry| entry.split('=').next());
+            names.all(|name| name != old.name)
+        });
         if let Some(dir) = &self.working_dir {
             process.cwd.clone_from(dir);
         }

@@ -15,12 +15,16 @@ use tokio::net::unix::pipe::Receiver;
 use super::ExecOutput;
 use super::exec::exec_failed;
 use crate::ask::{Place, Purpose, ask};
+use crate::budget::Share;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 
 /// What is kept of both streams together, in bytes: a client takes messages of up to 16 MiB, and a
 /// message has a little more than the streams in it. The rest is read and thrown away.
 const KEPT: usize = (16 << 20) - (64 << 10);
+
+/// What every command may say, however many others say a lot.
+const SHORT: usize = 128 << 10;
 
 /// How much is read from one stream before others have their turn; also all that a pipe can hold.
 const TURN: usize = 1 << 20;
@@ -37,6 +41,7 @@ pub struct ExecSync {
     given: Vec<OwnedFd>,
     /// Our ends of its stdout and stderr.
     kept: [OwnedFd; 2],
+    memory: Share,
 }
 
 impl Engine {
@@ -69,6 +74,7 @@ impl Engine {
             place,
             given: vec![null()?, stdout.write, stderr.write],
             kept: [stdout.read, stderr.read],
+            memory: self.output_budget().share(),
         })
     }
 }
@@ -84,7 +90,7 @@ impl ExecSync {
         let (id, limit) = (self.id, self.limit);
         let failed = |source: Failure| exec_failed(&id, source);
         let [stdout, stderr] = self.kept;
-        let mut output = Output::new(stdout, stderr)?;
+        let mut output = Output::new(stdout, stderr, self.memory)?;
         let asked = ask(&self.dir, &self.request, self.given, self.place);
         let mut asked = asked.await.map_err(failed)?;
         match asked.answer(Some(ANSWER_LIMIT)).await.map_err(failed)? {
@@ -128,6 +134,7 @@ fn outcome(
         stdout: stdout.bytes,
         stderr: stderr.bytes,
         exit_code: exit.code,
+        memory: output.memory,
     })
 }
 
@@ -155,15 +162,17 @@ struct Output {
     /// `None` once it is at its end.
     sources: [Option<Receiver>; 2],
     kept: Kept,
+    memory: Share,
 }
 
 impl Output {
-    fn new(stdout: OwnedFd, stderr: OwnedFd) -> Result<Self> {
+    fn new(stdout: OwnedFd, stderr: OwnedFd, memory: Share) -> Result<Self> {
         let watch =
             |fd: OwnedFd| Receiver::from_owned_fd(fd).map_err(Error::io("watch", "output of exec"));
         Ok(Self {
             sources: [Some(watch(stdout)?), Some(watch(stderr)?)],
             kept: Kept::default(),
+            memory,
         })
     }
 
@@ -197,7 +206,13 @@ impl Output {
             match read {
                 Ok(0) => self.sources[number] = None,
                 Ok(count) => {
-                    self.kept.add(number, &buffer[..count]);
+                    // A short output needs no share, and so has always room.
+                    let wanted = (self.kept.len() + count).min(KEPT);
+                    if wanted <= SHORT || self.memory.reach(wanted) {
+                        self.kept.add(number, &buffer[..count]);
+                    } else {
+                        self.kept.cut(number);
+                    }
                     taken += count;
                 }
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(()),
@@ -235,6 +250,15 @@ struct Beginning {
 }
 
 impl Kept {
+    fn len(&self) -> usize {
+        self.0.iter().map(|stream| stream.bytes.len()).sum()
+    }
+
+    /// Something was thrown away for want of memory.
+    fn cut(&mut self, number: usize) {
+        self.0[number].cut = true;
+    }
+
     fn add(&mut self, number: usize, bytes: &[u8]) {
         let [first, second] = &mut self.0;
         let (this, other) = match number {

@@ -16,6 +16,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::budget::Share;
 pub use exec::ExecOptions;
 pub use exec_sync::ExecSync;
 pub use life::{LifeAnswer, LifeCall};
@@ -41,6 +42,9 @@ pub struct ContainerSpec {
     pub working_dir: String,
     /// Added to the image's environment; later wins.
     pub env: Vec<(String, String)>,
+    /// Those whose values are no text; no name is in both.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub binary_env: Vec<(String, Vec<u8>)>,
     /// Mounts in order.
     pub mounts: Vec<Mount>,
     /// Device nodes of the node.
@@ -304,7 +308,7 @@ impl ContainerState {
 }
 
 /// What an exec'd command left.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug)]
 pub struct ExecOutput {
     /// Its beginning: with stderr's a little less than 16 MiB; the rest is discarded.
     pub stdout: Vec<u8>,
@@ -312,6 +316,8 @@ pub struct ExecOutput {
     pub stderr: Vec<u8>,
     /// 128 + signal if a signal ended it.
     pub exit_code: i32,
+    /// To be kept for as long as the streams are in memory: others have no room for theirs.
+    pub memory: crate::budget::Share,
 }
 
 /// The exit code of a container that has ended, as a process would give it.

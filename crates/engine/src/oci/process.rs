@@ -23,6 +23,14 @@ pub(super) fn build(inputs: &Inputs<'_>) -> Result<spec::Process> {
             .map(|(height, width)| spec::ConsoleSize { height, width }),
         args: inputs.container.args.clone(),
         env: environment(inputs),
+        binary_env: container
+            .binary_env
+            .iter()
+            .map(|(name, value)| spec::BinaryVariable {
+                name: name.clone(),
+                value: value.clone(),
+            })
+            .collect(),
         cwd: working_dir(container, inputs.image),
         user: spec::User {
             uid: user.uid,
@@ -111,13 +119,13 @@ fn environment(inputs: &Inputs<'_>) -> Vec<String> {
     all
 }
 
+/// The request's, or the image's, which may be written without its root.
 fn working_dir(container: &ContainerSpec, image: &ContainerConfig) -> String {
-    let of_image = image.working_dir.as_str();
-    [container.working_dir.as_str(), of_image, "/"]
-        .into_iter()
-        .find(|dir| !dir.is_empty())
-        .unwrap_or("/")
-        .to_owned()
+    match (container.working_dir.as_str(), image.working_dir.as_str()) {
+        ("", dir) if dir.starts_with('/') => dir.to_owned(),
+        ("", dir) => format!("/{dir}"),
+        (dir, _) => dir.to_owned(),
+    }
 }
 
 fn rlimits(inputs: &Inputs<'_>) -> Result<Vec<spec::Rlimit>> {

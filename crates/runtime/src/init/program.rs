@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use super::{Stop, files, identity};
 use crate::error::InitFailure;
 use crate::seccomp::Filter;
-use crate::spec::Process;
+use crate::spec::{BinaryVariable, Process};
 use crate::sys;
 
 /// What is to be executed.
@@ -32,12 +32,25 @@ impl Program {
             CString::new(text.as_str())
                 .map_err(|_| InitFailure::because("a NUL byte in args or env"))
         };
+        let bytes = |variable: &BinaryVariable| {
+            let name = variable.name.as_bytes();
+            CString::new([name, b"=", &variable.value].concat())
+                .map_err(|_| InitFailure::because("a NUL byte in floeBinaryEnv"))
+        };
+        let binary = &process.binary_env;
         let mut environment = last_wins(&process.env);
-        if !environment.iter().any(|entry| {
-            entry
-                .strip_prefix("HOME=")
-                .is_some_and(|home| !home.is_empty())
-        }) {
+        environment.retain(|entry| {
+            let same = |variable: &BinaryVariable| entry.split('=').next() == Some(&variable.name);
+            !binary.iter().any(same)
+        });
+        let has_home = |variable: &BinaryVariable| variable.name == "HOME";
+        if !binary.iter().any(has_home)
+            && !environment.iter().any(|entry| {
+                entry
+                    .strip_prefix("HOME=")
+                    .is_some_and(|home| !home.is_empty())
+            })
+        {
             environment.retain(|entry| !entry.starts_with("HOME="));
             environment.push(format!("HOME={}", files::home(process.user.uid, warnings)));
         }
@@ -49,7 +62,11 @@ impl Program {
         Ok(Self {
             name: process.args.first().cloned().unwrap_or_default(),
             arguments: process.args.iter().map(text).collect::<Result<_, _>>()?,
-            environment: environment.iter().map(text).collect::<Result<_, _>>()?,
+            environment: environment
+                .iter()
+                .map(text)
+                .chain(binary.iter().map(bytes))
+                .collect::<Result<_, _>>()?,
             words: environment,
             path,
         })

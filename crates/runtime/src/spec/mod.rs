@@ -21,7 +21,8 @@ pub use linux::{
 };
 pub use mount::Mount;
 pub use process::{
-    Capabilities, ConsoleSize, ExecCpuAffinity, IoPriority, Process, Rlimit, Scheduler, User,
+    BinaryVariable, Capabilities, ConsoleSize, ExecCpuAffinity, IoPriority, Process, Rlimit,
+    Scheduler, User,
 };
 pub use resources::{
     BlockIo, Cpu, DeviceCgroup, HugepageLimit, InterfacePriority, Memory, Network, Pids, Rdma,

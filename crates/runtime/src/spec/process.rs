@@ -22,6 +22,13 @@ pub struct Process {
         deserialize_with = "null_is_default"
     )]
     pub env: Vec<String>,
+    /// floe's own addition: variables whose values are no text. They win over `env`.
+    #[serde(
+        rename = "floeBinaryEnv",
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "null_is_default"
+    )]
+    pub binary_env: Vec<BinaryVariable>,
     /// The program and its arguments.
     #[serde(deserialize_with = "null_is_default")]
     pub args: Vec<String>,
@@ -57,6 +64,41 @@ pub struct Process {
     pub exec_cpu_affinity: Option<ExecCpuAffinity>,
     /// Identity.
     pub user: User,
+}
+
+/// A variable of the environment whose value may be any bytes but zero: JSON has no text for it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BinaryVariable {
+    /// The name.
+    pub name: String,
+    /// The value; two hexadecimal digits a byte in JSON.
+    #[serde(with = "hex")]
+    pub value: Vec<u8>,
+}
+
+mod hex {
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
+        let digit = |digit: u8| char::from_digit(u32::from(digit), 16).unwrap_or_default();
+        let digits = bytes
+            .iter()
+            .flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]);
+        to.serialize_str(&digits.collect::<String>())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
+        let text = String::deserialize(from)?;
+        let digits: Option<Vec<u32>> = text.chars().map(|digit| digit.to_digit(16)).collect();
+        let digits = digits
+            .filter(|digits| digits.len() % 2 == 0)
+            .ok_or_else(|| D::Error::custom("not two hexadecimal digits a byte"))?;
+        Ok(digits
+            .chunks_exact(2)
+            .map(|pair| (pair[0] << 4 | pair[1]) as u8)
+            .collect())
+    }
 }
 
 /// Size of a terminal.
@@ -186,4 +228,26 @@ pub struct ExecCpuAffinity {
     /// After it has joined.
     #[serde(rename = "final", skip_serializing_if = "Option::is_none")]
     pub final_: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_of_any_bytes_survives_json() {
+        let process = Process {
+            binary_env: vec![BinaryVariable {
+                name: "KEY".into(),
+                value: (1..=255).collect(),
+            }],
+            ..Process::default()
+        };
+        let json = serde_json::to_string(&process).unwrap();
+        assert_eq!(serde_json::from_str::<Process>(&json).unwrap(), process);
+        for bad in ["\"0\"", "\"0g\"", "7"] {
+            let json = format!(r#"{{"floeBinaryEnv":[{{"name":"K","value":{bad}}}]}}"#);
+            assert!(serde_json::from_str::<Process>(&json).is_err(), "{bad}");
+        }
+    }
 }

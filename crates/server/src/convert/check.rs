@@ -111,36 +111,38 @@ pub(crate) fn notes(field: &str, notes: &BTreeMap<String, String>) -> Result<(),
     }
 }
 
-/// The words of a command or an environment.
-pub(crate) fn words<'a>(
-    field: &str,
-    words: impl IntoIterator<Item = &'a [u8]>,
-) -> Result<(), Error> {
-    let mut bytes = 0;
-    for (index, word) in words.into_iter().enumerate() {
-        let field = || format!("{field}[{index}]");
-        if word.contains(&0) {
-            return Err(invalid(field(), "has a zero byte"));
-        }
-        if word.len() > WORD {
-            let reason = format!("has {} bytes, more than {WORD}", word.len());
-            return Err(invalid(field(), reason));
-        }
-        // The kernel keeps a pointer for each.
-        bytes += word.len() + 1 + size_of::<usize>();
+/// A command.
+pub(crate) fn command(field: &str, command: &[String]) -> Result<(), Error> {
+    sum(field, command.iter().map(String::len))?;
+    let mut words = command.iter().enumerate();
+    words.try_for_each(|(index, text)| word(&format!("{field}[{index}]"), text.as_bytes(), 0))
+}
+
+/// One word of a command or environment, of which `more` bytes stand elsewhere.
+pub(crate) fn word(field: &str, bytes: &[u8], more: usize) -> Result<(), Error> {
+    if bytes.contains(&0) {
+        return Err(invalid(field, "has a zero byte"));
     }
-    match bytes > WORDS {
-        true => Err(invalid(
-            field,
-            format!("has {bytes} bytes in all, more than {WORDS}"),
-        )),
+    match bytes.len() + more > WORD {
+        true => {
+            let reason = format!("has {} bytes, more than {WORD}", bytes.len());
+            Err(invalid(field, reason))
+        }
         false => Ok(()),
     }
 }
 
-/// A command.
-pub(crate) fn command(field: &str, command: &[String]) -> Result<(), Error> {
-    words(field, command.iter().map(|word| word.as_bytes()))
+/// All words of a command or environment, by their lengths.
+pub(crate) fn sum(field: &str, lengths: impl Iterator<Item = usize>) -> Result<(), Error> {
+    // The kernel keeps a zero byte and a pointer for each.
+    let bytes: usize = lengths.map(|length| length + 1 + size_of::<usize>()).sum();
+    match bytes > WORDS {
+        true => {
+            let reason = format!("has {bytes} bytes in all, more than {WORDS}");
+            Err(invalid(field, reason))
+        }
+        false => Ok(()),
+    }
 }
 
 /// The host name of a pod (sethostname(2) and a line of /etc/hosts); empty is none.

@@ -28,14 +28,7 @@ pub(crate) fn spec(config: Option<cri::ContainerConfig>) -> Result<ContainerSpec
     check::at_most("config.mounts", &config.mounts, MOUNTS)?;
     check::at_most("config.devices", &config.devices, DEVICES)?;
     twice(&config.mounts)?;
-    let env: Vec<(String, String)> = config
-        .envs
-        .into_iter()
-        .enumerate()
-        .map(variable)
-        .collect::<Result<_, _>>()?;
-    let values = env.iter().map(|(_, value)| value.as_bytes());
-    check::words("config.envs", values)?;
+    let (env, binary_env) = environment(config.envs)?;
     Ok(ContainerSpec {
         name: not_empty("config.metadata.name", metadata.name)?,
         attempt: metadata.attempt,
@@ -45,6 +38,7 @@ pub(crate) fn spec(config: Option<cri::ContainerConfig>) -> Result<ContainerSpec
         args: config.args,
         working_dir: config.working_dir,
         env,
+        binary_env,
         mounts: config
             .mounts
             .into_iter()
@@ -118,18 +112,36 @@ fn refuse_cdi(config: &cri::ContainerConfig) -> Result<(), Error> {
     }
 }
 
-fn variable((index, variable): (usize, cri::KeyValue)) -> Result<(String, String), Error> {
-    let field = |part: &str| format!("config.envs[{index}].{part}");
-    if variable.key.is_empty() || variable.key.contains(['=', '\0']) {
-        return Err(invalid(
-            field("key"),
-            format!("{:?} is not a variable's name", variable.key),
-        ));
+/// Variables with values that are text, and those with others.
+type Environment = (Vec<(String, String)>, Vec<(String, Vec<u8>)>);
+
+/// The last one of a name wins, whatever its value is.
+fn environment(variables: Vec<cri::KeyValue>) -> Result<Environment, Error> {
+    let (mut texts, mut binary): Environment = Default::default();
+    let values = variables
+        .iter()
+        .map(|variable| variable.value.len() + variable.key.len());
+    check::sum("config.envs", values)?;
+    for (index, cri::KeyValue { key, value }) in variables.into_iter().enumerate() {
+        let field = |part: &str| format!("config.envs[{index}].{part}");
+        if key.is_empty() || key.contains(['=', '\0']) {
+            let reason = format!("{key:?} is not a variable's name");
+            return Err(invalid(field("key"), reason));
+        }
+        check::word(&field("value"), &value, key.len() + 1)?;
+        match String::from_utf8(value) {
+            Ok(text) => {
+                binary.retain(|(name, _)| *name != key);
+                texts.push((key, text));
+            }
+            Err(bytes) => {
+                texts.retain(|(name, _)| *name != key);
+                binary.retain(|(name, _)| *name != key);
+                binary.push((key, bytes.into_bytes()));
+            }
+        }
     }
-    match String::from_utf8(variable.value) {
-        Ok(value) if !value.contains('\0') => Ok((variable.key, value)),
-        _ => Err(invalid(field("value"), "must be UTF-8 without NUL")),
-    }
+    Ok((texts, binary))
 }
 
 fn mount((index, mount): (usize, cri::Mount)) -> Result<Mount, Error> {

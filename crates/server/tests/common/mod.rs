@@ -5,6 +5,7 @@
 #![allow(dead_code, reason = "each test file uses its part of it")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+pub(crate) mod http2;
 pub(crate) mod log;
 pub(crate) mod trust;
 

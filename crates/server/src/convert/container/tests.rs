@@ -156,7 +156,7 @@ fn a_mount_is_checked_before_anything_is_made() {
 }
 
 #[test]
-fn a_variable_is_text_with_a_name() {
+fn a_variable_has_a_name_and_a_value_of_any_bytes_but_zero() {
     let variable = |key: &str, value: &[u8]| {
         let variable = cri::KeyValue {
             key: key.into(),
@@ -170,8 +170,27 @@ fn a_variable_is_text_with_a_name() {
     );
     refused(variable("", b"1"), "config.envs[0].key");
     refused(variable("A=B", b"1"), "config.envs[0].key");
-    refused(variable("A", b"\xff"), "config.envs[0].value");
+    assert_eq!(
+        variable("A", b"\xff").unwrap().binary_env,
+        [("A".to_owned(), b"\xff".to_vec())]
+    );
     refused(variable("A", b"a\0b"), "config.envs[0].value");
+}
+
+#[test]
+fn the_last_value_of_a_variable_wins_whatever_it_is_made_of() {
+    let values = |values: &[&[u8]]| {
+        let variable = |value: &&[u8]| cri::KeyValue {
+            key: "A".into(),
+            value: value.to_vec(),
+        };
+        let spec = with(|config| config.envs = values.iter().map(variable).collect()).unwrap();
+        (spec.env, spec.binary_env)
+    };
+    let text = (vec![("A".to_owned(), "t".to_owned())], Vec::new());
+    let binary = (Vec::new(), vec![("A".to_owned(), b"\xfe".to_vec())]);
+    assert_eq!(values(&[b"\xff", b"t"]), text);
+    assert_eq!(values(&[b"t", b"\xff", b"\xfe"]), binary);
 }
 
 #[test]
