@@ -407,3 +407,23 @@ fn removals_at_the_same_time_all_succeed_and_leave_nothing() {
         }
     });
 }
+
+#[test]
+fn a_supervisor_whose_socket_is_gone_is_ended_with_its_pod() {
+    world(async |world| {
+        for (name, containers) in [("none", 0), ("one", 1)] {
+            let pod = world.pod(name).await;
+            for number in 0..containers {
+                let config = world.config(&format!("c{number}"), &["sleep", "1000"]);
+                world.run(&pod, config).await;
+            }
+            let dir = pods_dir(world).join(&pod);
+            std::fs::remove_file(dir.join("supervisor.sock")).unwrap();
+            world.stop_pod(&pod).await.unwrap();
+            world.remove_pod(&pod).await.unwrap();
+            assert_eq!(cgroups_of(&pod), Vec::<String>::new());
+            let supervisors = testkit::leftovers::processes(&format!("supervise {pod}"));
+            assert_eq!(supervisors, []);
+        }
+    });
+}

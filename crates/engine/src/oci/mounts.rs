@@ -1,6 +1,7 @@
 //! runtime-spec `mounts`: the usual file systems, the pod's files under /etc, /dev/shm, and the
 //! request's mounts in order.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use runtime::spec;
@@ -50,8 +51,9 @@ pub(super) fn build(inputs: &Inputs<'_>) -> Result<Vec<spec::Mount>> {
             .iter()
             .any(|asked| asked.container_path == mount.destination)
     });
+    let mut shared = SharedMounts::default();
     for mount in requested {
-        all.push(request(mount)?);
+        all.push(request(mount, &mut shared)?);
     }
     Ok(all)
 }
@@ -151,7 +153,7 @@ fn bind_with(source: &str, target: &str, options: &[&str]) -> spec::Mount {
 
 /// A mount of the request. A missing source is made as a directory, as CRI-O does; a symlink is
 /// followed on the node.
-fn request(asked: &Mount) -> Result<spec::Mount> {
+fn request(asked: &Mount, shared: &mut SharedMounts) -> Result<spec::Mount> {
     let field = || format!("mounts[{}].host_path", asked.container_path.display());
     let unusable =
         |e: std::io::Error| Error::invalid(field(), format!("{}: {e}", asked.host_path.display()));
@@ -166,7 +168,7 @@ fn request(asked: &Mount) -> Result<spec::Mount> {
         Propagation::Private => "rprivate",
         Propagation::HostToContainer => "rslave",
         Propagation::Bidirectional => {
-            if !is_shared(&source)? {
+            if !shared.holds(&source)? {
                 return Err(Error::invalid(
                     field(),
                     format!(
@@ -192,23 +194,34 @@ fn request(asked: &Mount) -> Result<spec::Mount> {
     })
 }
 
-/// Is the mount that holds `path` shared on the node? (proc_pid_mountinfo(5), optional fields)
-fn is_shared(path: &Path) -> Result<bool> {
+/// The node's mounts and whether they are shared (proc_pid_mountinfo(5), optional fields), read when
+/// first asked for: a container may have thousands of mounts, and so may the node.
+#[derive(Default)]
+struct SharedMounts(Option<HashMap<PathBuf, bool>>);
+
+impl SharedMounts {
+    /// Is the mount that holds `path` shared?
+    fn holds(&mut self, path: &Path) -> Result<bool> {
+        let table = match &mut self.0 {
+            Some(table) => table,
+            none => none.insert(read_shared()?),
+        };
+        let mut above = path.ancestors();
+        Ok(above
+            .find_map(|dir| table.get(dir).copied())
+            .unwrap_or(false))
+    }
+}
+
+fn read_shared() -> Result<HashMap<PathBuf, bool>> {
     let table = std::fs::read_to_string("/proc/self/mountinfo")
         .map_err(Error::io("read", "/proc/self/mountinfo"))?;
-    Ok(table
-        .lines()
-        .filter_map(|line| {
-            let fields: Vec<&str> = line.split(' ').collect();
-            let target = PathBuf::from(fields.get(4)?.replace("\\040", " "));
-            path.starts_with(&target).then(|| {
-                let shared = fields[6..]
-                    .iter()
-                    .take_while(|field| **field != "-")
-                    .any(|f| f.starts_with("shared:"));
-                (target.as_os_str().len(), shared)
-            })
-        })
-        .max_by_key(|(length, _)| *length)
-        .is_some_and(|(_, shared)| shared))
+    let parse = |line: &str| {
+        let mut fields = line.split(' ').skip(4);
+        let target = PathBuf::from(fields.next()?.replace("\\040", " "));
+        let mut optional = fields.skip(1).take_while(|field| *field != "-");
+        Some((target, optional.any(|field| field.starts_with("shared:"))))
+    };
+    // Of mounts at one place the last one is on top.
+    Ok(table.lines().filter_map(parse).collect())
 }

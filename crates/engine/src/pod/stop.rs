@@ -122,15 +122,14 @@ impl Engine {
             }
             return self.clear_after_dead_supervisor(record, &dir);
         };
-        let answers = match self.kill_containers(record) {
-            Ok(()) => true,
-            Err(error) if is_gone(&error) => false,
-            Err(error) => return Err(error),
+        let listens = |outcome: Result<()>| match outcome {
+            Err(error) if is_gone(&error) => Ok(false),
+            other => other.map(|()| true),
         };
+        let killed = listens(self.kill_containers(record))?;
         let left = self.leave_network(record, Some(&supervisor));
-        if answers {
-            self.shut_supervisor_down(record, &dir)?;
-        } else {
+        // One whose socket was taken away lives, and cannot be asked.
+        if !killed || !listens(self.shut_supervisor_down(record, &dir))? {
             self.kill_supervisor(record, &supervisor)?;
             self.clear_after_dead_supervisor(record, &dir)?;
         }
