@@ -10,7 +10,7 @@
 //! image that has a container store in it. Parents that the archive does not
 //! mention are made with mode 0755, owned by root.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{BufRead, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -23,6 +23,7 @@ use rustix::io::Errno;
 
 use crate::archive::{Archive, ArchiveError, Entry, Kind};
 use crate::error::LayerError;
+use crate::implied::MOST;
 use crate::layout::{DIRECTORY, Layout};
 use crate::limits::Limits;
 use crate::{Usage, tree};
@@ -56,6 +57,8 @@ pub(crate) struct Unpacked {
     pub opaque: bool,
     /// What was left out of it.
     pub omissions: Omissions,
+    /// Directories that no entry is about.
+    pub implied: Vec<Vec<u8>>,
 }
 
 /// Makes the entries of one layer below its root.
@@ -73,6 +76,7 @@ pub(crate) struct Extractor<'a> {
     replaced: bool,
     opaque: bool,
     omissions: Omissions,
+    implied: HashSet<Vec<u8>>,
 }
 
 /// An error on the way, before the entry's name is added.
@@ -109,6 +113,7 @@ impl<'a> Extractor<'a> {
             replaced: false,
             opaque: false,
             omissions: Omissions::default(),
+            implied: HashSet::new(),
         }
     }
 
@@ -140,6 +145,9 @@ impl<'a> Extractor<'a> {
                 Ok(()) => {
                     for path in self.directories.take_implied() {
                         self.set_time_later(&path, (0, 0));
+                        if self.implied.len() < MOST {
+                            self.implied.insert(path);
+                        }
                     }
                 }
                 Err(Stop::Archive(error)) => return Err(malformed(error)),
@@ -166,6 +174,7 @@ impl<'a> Extractor<'a> {
             usage: self.usage,
             opaque: self.opaque,
             omissions: self.omissions,
+            implied: self.implied.into_iter().collect(),
         })
     }
 
@@ -260,6 +269,7 @@ impl<'a> Extractor<'a> {
             metadata::set_xattr(dir.as_fd(), OPAQUE.as_bytes(), b"y")?;
         }
         self.set_time_later(path.bytes(), entry.mtime);
+        self.implied.remove(path.bytes());
         self.directories.remember(path.bytes(), dir);
         Ok(())
     }

@@ -15,7 +15,7 @@ use crate::extract::Unpacked;
 use crate::layout::{TempDir, TempFile};
 use crate::lease::{Lease, hold_layer};
 use crate::records::{self, LayerFacts};
-use crate::{Store, tree};
+use crate::{Store, implied, tree};
 
 mod decompress;
 mod pipeline;
@@ -128,7 +128,11 @@ impl Store {
         let name = std::ffi::CString::new(id.to_string()).unwrap_or_default();
         tree::remove(self.layout(), self.layout().layers(), &name)
             .map_err(Error::sys("remove", &path))?;
-        let facts = LayerFacts::new(diff_id.to_string(), unpacked.usage, unpacked.opaque);
+        let mut facts = LayerFacts::new(diff_id.to_string(), unpacked.usage, unpacked.opaque);
+        let implied = unpacked.implied.iter().cloned();
+        facts.implied = implied
+            .filter_map(|path| String::from_utf8(path).ok())
+            .collect();
         records::keep_layer(self.layout(), id, &facts)?;
         target.commit(self.layout().layers(), &id.to_string(), &path)?;
         lease.note(layer, unpacked.omissions.clone());
@@ -137,6 +141,7 @@ impl Store {
             hold_layer(tx, lease.id(), first.map_or(id, |(first, _)| first))?;
             if first.is_none() {
                 declare_ready(tx, id, &unpacked, &self.layout().temp_name())?;
+                implied::keep(tx, id, &unpacked.implied)?;
             }
             Ok(first.is_none())
         })?;

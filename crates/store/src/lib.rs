@@ -25,6 +25,7 @@ mod error;
 mod extract;
 mod gc;
 mod images;
+mod implied;
 mod index;
 mod layer;
 mod layout;
@@ -134,7 +135,7 @@ impl Store {
             self.0.background.remove(name);
         }
         // A node whose disk is full must start, and be able to remove.
-        match records::complete(&core.db) {
+        match implied::prepare(&core.db).and_then(|()| records::complete(&core.db)) {
             Err(error) if error.is_no_space() => tracing::warn!("store: {error}"),
             other => other?,
         }

@@ -30,12 +30,17 @@ pub(crate) struct LayerFacts {
     pub bytes: u64,
     pub inodes: u64,
     pub opaque: bool,
+    /// Directories that no entry is about, as far as their names are text.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub implied: Vec<String>,
 }
 
 impl LayerFacts {
     pub(crate) fn new(diff_id: String, usage: Usage, opaque: bool) -> LayerFacts {
         let Usage { bytes, inodes } = usage;
+        let implied = Vec::new();
         LayerFacts {
+            implied,
             diff_id,
             bytes,
             inodes,

@@ -193,6 +193,7 @@ fn layers(tx: &Connection, layout: &Layout) -> Result<()> {
             bytes,
             inodes,
             opaque,
+            implied,
         } = facts;
         if !is_layer(layout, id) || Digest::parse(&diff_id).is_err() {
             continue;
@@ -205,6 +206,8 @@ fn layers(tx: &Connection, layout: &Layout) -> Result<()> {
             Ok(())
         };
         run().map_err(Error::db("record a layer"))?;
+        let implied: Vec<Vec<u8>> = implied.into_iter().map(String::into_bytes).collect();
+        crate::implied::keep(tx, id, &implied)?;
     }
     Ok(())
 }

@@ -93,7 +93,7 @@ fn split(path: &[u8]) -> impl DoubleEndedIterator<Item = Vec<u8>> {
     parts.map(<[u8]>::to_vec).collect::<Vec<_>>().into_iter()
 }
 
-fn roots(layers: &[std::path::PathBuf]) -> SysResult<Merged> {
+pub(crate) fn roots(layers: &[std::path::PathBuf]) -> SysResult<Merged> {
     layers
         .iter()
         .map(|layer| openat(rustix::fs::CWD, layer, DIRECTORY, Mode::empty()))
@@ -110,6 +110,32 @@ fn walk(layers: &[std::path::PathBuf], names: &[Vec<u8>]) -> SysResult<Merged> {
         };
     }
     Ok(merged)
+}
+
+/// The directory `name` in each layer that shows it, with the layer's place; none when something else or
+/// nothing is there.
+pub(crate) fn directories(
+    merged: &[(usize, OwnedFd)],
+    name: &[u8],
+) -> SysResult<Vec<(usize, OwnedFd)>> {
+    let mut directories = Vec::new();
+    for (place, dir) in merged {
+        let stat = match statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => stat,
+            Err(Errno::NOENT) => continue,
+            Err(e) => return Err(e),
+        };
+        if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+            break;
+        }
+        let open = openat(dir, name, DIRECTORY, Mode::empty())?;
+        let opaque = is_opaque(open.as_fd())?;
+        directories.push((*place, open));
+        if opaque {
+            break;
+        }
+    }
+    Ok(directories)
 }
 
 fn look_up(merged: &Merged, name: &[u8]) -> SysResult<Found> {

@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::gc::REMOVAL;
 use crate::layout::{DIRECTORY, EMPTY_LAYER};
 use crate::records::{self, ContainerFacts};
-use crate::{ImageRecord, Store, Usage, reserve, tree};
+use crate::{ImageRecord, Store, Usage, implied, reserve, tree};
 
 /// The directories of a container's overlay mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +54,7 @@ impl Store {
             let lower = foreign_layers(store, &record.id)?;
             return self.create_foreign_rw(container, record, lower);
         }
+        let mut made = MadeDirectories::new(self, container);
         let layers = self.db().write(Durability::Ordered, |tx| {
             let layers = layer_ids(tx, &record.id)?;
             record_container(tx, container, &record.id, &layers)?;
@@ -61,9 +62,19 @@ impl Store {
                 image: record.id.clone(),
                 layers: layers.clone(),
             };
-            self.make_directories(container, &self.layer_paths(&layers), &facts)?;
+            let paths = self.layer_paths(&layers);
+            let upper = self.make_directories(&mut made, &paths, &facts)?;
+            let implied = implied::of(tx, &layers)?;
+            if !implied.is_empty() {
+                let made = implied::make(upper.as_fd(), &layers, &paths, &implied);
+                made.map_err(Error::sys(
+                    "fill",
+                    self.rw_layer(container, Vec::new()).upper,
+                ))?;
+            }
             Ok(layers)
         })?;
+        made.armed = false;
         Ok(self.rw_layer(container, self.layer_paths(&layers)))
     }
 
@@ -74,6 +85,7 @@ impl Store {
         record: &ImageRecord,
         lower: Vec<PathBuf>,
     ) -> Result<RwLayer> {
+        let mut made = MadeDirectories::new(self, container);
         self.db().write(Durability::Ordered, |tx| {
             record_container(tx, container, &record.id, &[])?;
             for (position, path) in (0i64..).zip(&lower) {
@@ -87,8 +99,9 @@ impl Store {
                 image: record.id.clone(),
                 layers: Vec::new(),
             };
-            self.make_directories(container, &lower, &facts)
+            self.make_directories(&mut made, &lower, &facts).map(drop)
         })?;
+        made.armed = false;
         Ok(self.rw_layer(container, lower))
     }
 
@@ -208,16 +221,12 @@ impl Store {
 
     fn make_directories(
         &self,
-        container: &str,
+        made: &mut MadeDirectories<'_>,
         lower: &[PathBuf],
         facts: &ContainerFacts,
-    ) -> Result<()> {
+    ) -> Result<OwnedFd> {
+        let container = made.container;
         let path = self.root().join("containers").join(container);
-        let mut made = MadeDirectories {
-            store: self,
-            container,
-            armed: false,
-        };
         match mkdirat(
             self.layout().containers(),
             container,
@@ -251,19 +260,29 @@ impl Store {
                 None => (Mode::from_raw_mode(0o755), 0, 0),
             };
             fchown(&upper, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
-            fchmod(&upper, mode)
+            fchmod(&upper, mode)?;
+            Ok(upper)
         };
-        fill().map_err(Error::sys("fill", &path))?;
-        made.armed = false;
-        Ok(())
+        fill().map_err(Error::sys("fill", &path))
     }
 }
 
-/// Removes the directories of a container unless they were completed.
+/// Removes the directories of a container unless they were completed, and recorded.
 struct MadeDirectories<'a> {
     store: &'a Store,
     container: &'a str,
     armed: bool,
+}
+
+impl<'a> MadeDirectories<'a> {
+    fn new(store: &'a Store, container: &'a str) -> MadeDirectories<'a> {
+        let armed = false;
+        MadeDirectories {
+            store,
+            container,
+            armed,
+        }
+    }
 }
 
 impl Drop for MadeDirectories<'_> {
