@@ -51,7 +51,9 @@ fn parsed<C: Parser>(failed: u8, run: impl FnOnce(C) -> Result<ExitCode, Failure
     match outcome {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("Error: {error}");
+            // Line by line: names in a message may be an image's.
+            let lines = error.message.lines().map(image::printable);
+            eprintln!("Error: {}", lines.collect::<Vec<_>>().join("\n"));
             ExitCode::from(error.code)
         }
     }

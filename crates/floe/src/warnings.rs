@@ -29,11 +29,7 @@ impl<S: Subscriber> Layer<S> for Shown {
         let mut words = Words::default();
         event.record(&mut words);
         let line = format!("{}{}", words.message, words.fields);
-        let clean: String = line
-            .chars()
-            .map(|c| if c.is_control() { ' ' } else { c })
-            .collect();
-        progress::note(&format!("Warning: {clean}"));
+        progress::note(&format!("Warning: {}", image::printable(&line)));
     }
 }
 

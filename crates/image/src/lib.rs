@@ -33,6 +33,7 @@ pub mod registries;
 pub mod registries_d;
 pub mod signature;
 mod strict_json;
+mod text;
 
 pub use auth::{AuthFiles, Credentials};
 #[cfg(any(test, feature = "fuzz"))]
@@ -52,3 +53,4 @@ pub use reference::{Reference, ReferenceFlaw};
 pub use registries::{Registries, RegistriesPaths, Source};
 pub use registries_d::RegistriesD;
 pub use signature::{Signature, SignatureFlaw};
+pub use text::printable;

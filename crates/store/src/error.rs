@@ -356,6 +356,15 @@ pub enum ImageFlaw {
         /// In the config.
         diff_ids: usize,
     },
+    /// There are more layers than can be put on each other.
+    #[error(
+        "it has {layers} layers: overlayfs takes {} at most",
+        crate::MOST_LAYERS
+    )]
+    TooManyLayers {
+        /// Distinct ones.
+        layers: usize,
+    },
     /// The document is an index.
     #[error("it is an index, not an image manifest")]
     Index,

@@ -19,7 +19,7 @@ mod put;
 mod signatures;
 
 pub(crate) use put::Checked;
-pub use put::{Document, NewImage};
+pub use put::{Document, MOST_LAYERS, NewImage};
 pub use signatures::SignedManifest;
 
 /// The fewest digits of an ID that name an image.

@@ -47,7 +47,7 @@ pub use archive::TarFlaw;
 pub use check::{Check, Finding, Flaw, Outcome, Report, Subject};
 pub use error::{Error, ImageFlaw, LayerError, NameFlaw, Result};
 pub use extract::EntryFlaw;
-pub use images::{Document, ImageRecord, NewImage, SignedManifest};
+pub use images::{Document, ImageRecord, MOST_LAYERS, NewImage, SignedManifest};
 pub use lease::Lease;
 pub use limits::Limits;
 pub use rw::RwLayer;

@@ -505,3 +505,162 @@ fn a_link_that_takes_a_directorys_place_does_not_lead_out() {
     assert!(layer.join("d").symlink_metadata().unwrap().is_dir());
     assert_eq!(std::fs::read_dir(layer.join("d")).unwrap().count(), 0);
 }
+
+#[test]
+fn hostile_names_are_shown_without_what_a_terminal_obeys() {
+    let name = "\x1b]0;title\x07\x1b[2J\n\u{202e}../x\u{9b}31m";
+    let flawed = [
+        Tar::new().file(format!("../{name}"), ""),
+        Tar::new().hard_link("x", name),
+        Tar::new().hard_link("x", format!("../../{name}")),
+        Tar::new()
+            .file(name.replace('/', "_"), "")
+            .file(format!("{}/x", name.replace('/', "_")), ""),
+    ];
+    for archive in flawed {
+        let sandbox = Sandbox::new();
+        let layer = Layer::gzip(&archive.finish());
+        let lease = sandbox.store.lease().unwrap();
+        let error = layer.add(&sandbox.store, &lease).unwrap_err().to_string();
+        let bad = |c: char| c.is_control() || c == '\u{202e}';
+        assert!(!error.contains(bad), "{error:?}");
+        assert!(error.contains("\\u{1b}"), "{error}");
+    }
+}
+
+#[test]
+fn names_that_differ_in_case_or_spelling_only_stay_different() {
+    let sandbox = Sandbox::new();
+    let names = [
+        "etc/Passwd",
+        "etc/passwd",
+        "etc/PASSWD",
+        "\u{e9}",
+        "e\u{301}",
+        "new\nline",
+        "tab\t",
+        " ",
+        "...",
+        "-rf",
+        "a\\b",
+        "caf\u{e9}\u{202e}",
+    ];
+    let tar = names
+        .iter()
+        .fold(Tar::new(), |tar, name| tar.file(name, name));
+    let raw = Entry::new(b'0', [0xff, 0xfe, b'x']).data("raw");
+    let layer = common::unpack(&sandbox.store, &tar.entry(&raw).finish());
+    for name in names {
+        assert_eq!(std::fs::read_to_string(layer.join(name)).unwrap(), name);
+    }
+    use std::os::unix::ffi::OsStrExt;
+    assert!(
+        layer
+            .join(std::ffi::OsStr::from_bytes(&[0xff, 0xfe, b'x']))
+            .exists()
+    );
+}
+
+#[test]
+fn attributes_in_any_number_and_size_are_set_or_left_out_and_told() {
+    let large = vec![b'x'; 60_000];
+    let many: Vec<(String, Vec<u8>)> = (0..5000)
+        .map(|n| (format!("SCHILY.xattr.user.attribute-{n}"), vec![b'y'; 100]))
+        .collect();
+    let many: Vec<(&str, &[u8])> = many
+        .iter()
+        .map(|(key, value)| (key.as_str(), value.as_slice()))
+        .collect();
+    let too_large = vec![b'x'; 70_000];
+    let upper = Tar::new()
+        .pax(&[("SCHILY.xattr.user.large", &large)])
+        .file("large", "1")
+        .pax(&[("SCHILY.xattr.user.larger", &too_large)])
+        .file("larger", "2")
+        .pax(&many)
+        .file("many", "3")
+        .pax(&[
+            ("SCHILY.xattr.security.selinux", b"x"),
+            ("SCHILY.xattr.system.posix_acl_access", b"x"),
+            ("SCHILY.xattr.trusted.x", b"x"),
+        ])
+        .file("others", "4");
+    let sandbox = Sandbox::new();
+    let (record, warnings) = put_warned(&sandbox, &[upper.finish()]);
+    for (name, content) in [
+        ("large", b"1"),
+        ("larger", b"2"),
+        ("many", b"3"),
+        ("others", b"4"),
+    ] {
+        assert_eq!(
+            sandbox.store.read_file(&record, name, 9).unwrap().unwrap(),
+            content
+        );
+    }
+    assert!(
+        warnings.iter().all(|warning| warning.len() < 2000),
+        "{warnings:?}"
+    );
+    let report = sandbox.store.check(store::Check::default()).unwrap();
+    assert!(report.findings.is_empty(), "{:?}", report.findings);
+}
+
+#[test]
+fn whiteouts_of_everything_and_entries_given_many_times_leave_what_comes_last() {
+    let sandbox = Sandbox::new();
+    let lower = Tar::new()
+        .dir("a")
+        .file("a/x", "below")
+        .file("b", "below")
+        .finish();
+    let mut upper = Tar::new();
+    for round in 0..200 {
+        upper = upper
+            .dir("a")
+            .file("a/x", format!("{round}"))
+            .file("a", "a file")
+            .file("b", format!("{round}"));
+    }
+    let hide = Tar::new()
+        .file(".wh.a", "")
+        .file(".wh.b", "")
+        .file(".wh..wh..opq", "")
+        .file(".wh.never", "")
+        .dir("a");
+    let (record, _) = put_warned(&sandbox, &[lower, upper.finish(), hide.finish()]);
+    for path in ["a/x", "b", "never"] {
+        assert_eq!(
+            sandbox.store.read_file(&record, path, 100).unwrap(),
+            None,
+            "{path}"
+        );
+    }
+    let layers = sandbox.store.layers_of(&record).unwrap();
+    assert_eq!(layers.len(), 1, "what an opaque root hides is not mounted");
+}
+
+#[test]
+fn an_image_has_no_more_layers_than_can_be_mounted() {
+    let sandbox = Sandbox::new();
+    let layers: Vec<Layer> = (0..501)
+        .map(|n| Layer::plain(&Tar::new().file(format!("f{n}"), "").finish()))
+        .collect();
+    let lease = sandbox.store.lease().unwrap();
+    for layer in &layers {
+        layer.add(&sandbox.store, &lease).unwrap();
+    }
+    let image = common::describe(&layers, &["example.com/many:1"], "many");
+    let error = sandbox
+        .store
+        .put_image(&lease, image)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("501 layers: overlayfs takes 500 at most"),
+        "{error}"
+    );
+    let image = common::describe(&layers[1..], &["example.com/many:1"], "many");
+    let record = sandbox.store.put_image(&lease, image).unwrap();
+    assert!(sandbox.store.read_file(&record, "f1", 9).unwrap().is_some());
+}

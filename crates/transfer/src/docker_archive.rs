@@ -217,7 +217,7 @@ impl Archive {
         if size > max {
             return Err(Error::place(
                 self.path.display(),
-                format!("{name} has more than {max} bytes"),
+                format!("{name:?} has more than {max} bytes"),
             ));
         }
         let mut bytes = Vec::new();

@@ -21,6 +21,8 @@ use crate::temporary::{self, Beside, PrivateDir};
 
 /// The annotation that names an image of a layout.
 pub(crate) const REF_NAME: &str = "org.opencontainers.image.ref.name";
+/// Names that an error lists.
+const MOST_NAMES: usize = 20;
 const LAYOUT: &str = r#"{"imageLayoutVersion": "1.0.0"}"#;
 
 /// An image in a layout.
@@ -217,7 +219,8 @@ fn find(index: &Index, name: Option<&str>, place: &str) -> Result<Descriptor> {
     let names = || {
         let names = index.manifests.iter();
         let names = names.filter_map(|entry| entry.annotations.get(REF_NAME));
-        names.cloned().collect::<Vec<_>>().join(", ")
+        let names = names.take(MOST_NAMES).map(|name| format!("{name:?}"));
+        names.collect::<Vec<_>>().join(", ")
     };
     match (name, index.manifests.as_slice()) {
         (None, [only]) => Ok(only.clone()),

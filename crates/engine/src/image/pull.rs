@@ -15,7 +15,7 @@ use image::{
     Fetched, ImageConfig, ImageManifest, Manifest, MediaType, Platform, Reference, Registries,
     RegistriesD, RegistriesPaths, Source,
 };
-use store::{Document, Lease, NewImage, Store};
+use store::{Document, Lease, MOST_LAYERS, NewImage, Store};
 use tokio::sync::{Mutex as AsyncMutex, Semaphore, mpsc};
 
 use super::PullRequest;
@@ -307,6 +307,17 @@ impl Pull {
                     diff_ids.len()
                 ),
             ));
+        }
+        let distinct = diff_ids
+            .iter()
+            .collect::<std::collections::HashSet<_>>()
+            .len();
+        if distinct > MOST_LAYERS {
+            let reason = format!(
+                "{}: {distinct} layers, and overlayfs takes {MOST_LAYERS} at most",
+                self.reference
+            );
+            return Err(Error::invalid("image", reason));
         }
         let slots = Arc::new(Semaphore::new(PARALLEL_LAYERS));
         let mut tasks = tokio::task::JoinSet::new();

@@ -2,6 +2,8 @@
 //!
 //! Must never record one that is incomplete, or whose documents do not have their digests.
 
+use std::collections::HashSet;
+
 use image::{AnyManifest, Descriptor, Digest, ImageConfig, Manifest, MediaType, Reference};
 use rusqlite::{Connection, params};
 
@@ -12,6 +14,9 @@ use crate::db::{Durability, signed};
 use crate::error::{Error, ImageFlaw, NameFlaw, Result};
 use crate::layer::ready_layer;
 use crate::lease::{Lease, hold_blob, hold_layer};
+
+/// The most layers that overlayfs puts on each other.
+pub const MOST_LAYERS: usize = 500;
 
 /// A document and its descriptor.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -161,6 +166,11 @@ impl<'a> Checked<'a> {
         let (layers, diff_ids) = (manifest.layers.len(), config.rootfs.diff_ids.len());
         if layers != diff_ids {
             return mismatch(ImageFlaw::Layers { layers, diff_ids });
+        }
+        let distinct: HashSet<&Digest> = config.rootfs.diff_ids.iter().collect();
+        if distinct.len() > MOST_LAYERS {
+            let layers = distinct.len();
+            return mismatch(ImageFlaw::TooManyLayers { layers });
         }
         let below = new.indexes().skip(1).chain([&new.manifest]);
         for (document, next) in new.indexes().zip(below) {
