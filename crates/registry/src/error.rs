@@ -184,6 +184,9 @@ pub enum Error {
         /// Whether it is that of one client.
         of_one: bool,
     },
+    /// Large manifests of others take all the memory that there is for them.
+    #[error("too many large manifests are being pushed: try again")]
+    TooManyManifests,
     /// The body did not come in time.
     #[error("nothing came for {0:?}")]
     Slow(Duration),

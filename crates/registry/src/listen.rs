@@ -26,7 +26,7 @@ use crate::auth::{AuthOptions, Gate};
 use crate::contents::Contents;
 use crate::directory::Directory;
 use crate::error::{Error, Result};
-use crate::http::{self, App};
+use crate::http::{self, App, Room};
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::mirror::Mirror;
@@ -111,6 +111,7 @@ impl Server {
                 mirror,
                 gate,
                 limits: options.limits,
+                room: Room::new(),
                 metrics: Metrics::new(),
             }),
             listener: listen(options.listen).await?,
@@ -234,9 +235,11 @@ async fn http(
     let builder = builder(limits);
     // While a request is being worked on, silence is not the client's fault.
     let working = Arc::new(AtomicUsize::new(0));
-    let stream = Patience::new(stream, limits.idle, Arc::clone(&working));
+    let counted = Arc::clone(occupant);
+    let stream = Patience::new(stream, limits.idle, Arc::clone(&working), counted);
     let flows = Flows::new(Arc::clone(occupant));
-    let service = service_fn(|request: Request<Incoming>| {
+    let service = service_fn(|mut request: Request<Incoming>| {
+        request.extensions_mut().insert(occupant.waiting());
         let (app, work, flows) = (Arc::clone(app), Work::begin(&working), flows.clone());
         let busy = occupant.busy();
         async move {
@@ -294,7 +297,7 @@ fn builder(limits: &Limits) -> Builder<TokioExecutor> {
 /// Completes when a connection that is to end has nothing to do for a while: one that never ends its
 /// headers does not end by itself.
 async fn unfinished(occupant: &Occupant) {
-    loop {
+    while !occupant.must_go() {
         tokio::time::sleep(LINGER).await;
         if !occupant.is_busy() {
             return;

@@ -79,6 +79,44 @@ async fn an_answer_under_way_does_not_give_way() {
     }
 }
 
+/// Those that send a body, or take an answer, byte by byte.
+#[tokio::test]
+async fn clients_that_hardly_move_give_way_when_all_places_are_theirs() {
+    let registry = Registry::with(&[&PATIENT[..], &["--max-connections", "8"]].concat());
+    let digest = registry.push_blob("a", &vec![1u8; 32 << 20]).await;
+    let mut held = Vec::new();
+    for _ in 0..4 {
+        let upload = registry.begin("a").await;
+        let request =
+            format!("PATCH {upload} HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\nfive!");
+        held.push((TcpStream::connect(registry.address).unwrap(), request));
+    }
+    for _ in 0..4 {
+        let request = format!("GET /v2/a/blobs/{digest} HTTP/1.1\r\nhost: x\r\n\r\n");
+        let stream = TcpStream::connect(registry.address).unwrap();
+        rustix::net::sockopt::set_socket_recv_buffer_size(&stream, 4 << 10).unwrap();
+        held.push((stream, request));
+    }
+    for (stream, request) in &mut held {
+        stream.write_all(request.as_bytes()).unwrap();
+    }
+    // Each still does a little, so that silence is not what ends it.
+    let mut streams: Vec<TcpStream> = held.into_iter().map(|(stream, _)| stream).collect();
+    let drip = std::thread::spawn(move || {
+        for _ in 0..300 {
+            for (index, stream) in streams.iter_mut().enumerate() {
+                let _ = match index < 4 {
+                    true => stream.write(b"x").map(drop),
+                    false => stream.read(&mut [0]).map(drop),
+                };
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    });
+    assert_eq!(registry.get("/v2/").await.status(), StatusCode::OK);
+    drop(drip);
+}
+
 #[tokio::test]
 async fn half_open_handshakes_give_way_too() {
     let dir = TempDir::new().unwrap();

@@ -250,7 +250,7 @@ const TABLES: &[(&str, &str, bool)] = &[
 pub(super) fn why(key: &str, value: &toml::Value) -> Why {
     if let Some((_, reason, same)) = ENTRIES.iter().find(|(name, ..)| *name == key) {
         let is_same = |text: &&str| read(text).is_some_and(|same| same == *value);
-        return match same.is_empty() || same.iter().any(|text| is_same(&text)) {
+        return match same.is_empty() || same.iter().any(is_same) {
             true => Why::Moot(reason),
             false => Why::Ignored(reason),
         };

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -10,6 +11,7 @@ use futures_util::stream::try_unfold;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Body as _, Frame, Incoming, SizeHint};
 use tokio::io::AsyncReadExt;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::range::Span;
 use super::{App, Body};
@@ -22,10 +24,42 @@ const CHUNK: usize = 256 << 10;
 const MOST_DISCARDED: usize = 8 << 20;
 const DISCARDING: Duration = Duration::from_secs(5);
 
+/// How many requests of a connection wait for their body.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Waiting(Arc<AtomicUsize>);
+
+impl Waiting {
+    /// Whether one does.
+    pub(crate) fn is_some(&self) -> bool {
+        self.0.load(Ordering::Relaxed) > 0
+    }
+
+    fn begin(&self) -> WaitsFor {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        WaitsFor(self.clone())
+    }
+}
+
+/// A request that waits.
+struct WaitsFor(Waiting);
+
+impl Drop for WaitsFor {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A body on its way here.
+pub(super) struct Coming {
+    pub(super) body: Incoming,
+    pub(super) waiting: Waiting,
+}
+
 /// The next bytes of a body; `None` at its end. Errors with `Slow` or `Body`.
-pub(super) async fn next(app: &App, body: &mut Incoming) -> Result<Option<Bytes>> {
+pub(super) async fn next(app: &App, coming: &mut Coming) -> Result<Option<Bytes>> {
+    let _waits = coming.waiting.begin();
     loop {
-        let frame = tokio::time::timeout(app.limits.idle, body.frame());
+        let frame = tokio::time::timeout(app.limits.idle, coming.body.frame());
         let frame = frame.await.map_err(|_| Error::Slow(app.limits.idle))?;
         let Some(frame) = frame else {
             return Ok(None);
@@ -38,21 +72,53 @@ pub(super) async fn next(app: &App, body: &mut Incoming) -> Result<Option<Bytes>
     }
 }
 
+/// Memory for bodies that are gathered whole: what is small needs none of it.
+#[derive(Debug)]
+pub(crate) struct Room(Arc<Semaphore>);
+
+/// A part of that memory.
+const ROOM_PART: usize = 64 << 10;
+/// All of it: 256 MiB.
+const ROOM_PARTS: usize = 4096;
+
+impl Room {
+    pub(crate) fn new() -> Room {
+        Room(Arc::new(Semaphore::new(ROOM_PARTS)))
+    }
+}
+
+/// A body, and the room that it takes.
+pub(super) struct Whole {
+    pub(super) bytes: Vec<u8>,
+    _room: Vec<OwnedSemaphorePermit>,
+}
+
 /// A whole body of at most `max` bytes. Errors with `ManifestTooLarge`, before it is read if it says
-/// its size.
-pub(super) async fn whole(app: &App, body: &mut Incoming, max: u64) -> Result<Vec<u8>> {
+/// its size, with `Slow` if it takes longer than a client may be silent, and with `TooManyManifests`.
+pub(super) async fn whole(app: &App, coming: &mut Coming, max: u64) -> Result<Whole> {
+    let limit = app.limits.idle;
+    let gathered = tokio::time::timeout(limit, gather(app, coming, max)).await;
+    gathered.map_err(|_| Error::Slow(limit))?
+}
+
+async fn gather(app: &App, coming: &mut Coming, max: u64) -> Result<Whole> {
     let too_large = || Error::ManifestTooLarge { max };
-    if body.size_hint().lower() > max {
+    if coming.body.size_hint().lower() > max {
         return Err(too_large());
     }
-    let mut bytes = Vec::new();
-    while let Some(data) = next(app, body).await? {
-        if (bytes.len() + data.len()) as u64 > max {
+    let (mut bytes, mut room) = (Vec::new(), Vec::new());
+    while let Some(data) = next(app, coming).await? {
+        let length = bytes.len() + data.len();
+        if length as u64 > max {
             return Err(too_large());
+        }
+        while room.len() < length / ROOM_PART {
+            let more = Arc::clone(&app.room.0).try_acquire_owned();
+            room.push(more.map_err(|_| Error::TooManyManifests)?);
         }
         bytes.extend_from_slice(&data);
     }
-    Ok(bytes)
+    Ok(Whole { bytes, _room: room })
 }
 
 /// Takes what is left of a refused request, up to a point: a client that is cut off while it sends

@@ -38,6 +38,9 @@ mod query;
 mod range;
 mod upload;
 
+pub(crate) use body::{Room, Waiting};
+
+use body::Coming;
 use query::Query;
 
 /// The body of an answer.
@@ -60,6 +63,7 @@ pub(crate) struct App {
     pub(crate) mirror: bool,
     pub(crate) gate: Gate,
     pub(crate) limits: Limits,
+    pub(crate) room: Room,
     pub(crate) metrics: Metrics,
 }
 
@@ -69,13 +73,17 @@ struct Asked<'a> {
     method: Method,
     headers: HeaderMap,
     query: Query,
-    body: &'a mut Incoming,
+    body: &'a mut Coming,
 }
 
 /// Answers a request, whatever it is.
 pub(crate) async fn answer(app: Arc<App>, peer: SocketAddr, request: Request<Incoming>) -> Answer {
     let begun = Instant::now();
-    let (parts, mut body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
+    let mut coming = Coming {
+        body,
+        waiting: parts.extensions.remove::<Waiting>().unwrap_or_default(),
+    };
     let path = parts.uri.path().to_owned();
     let waits = parts.headers.contains_key(EXPECT);
     let asked = Asked {
@@ -83,11 +91,11 @@ pub(crate) async fn answer(app: Arc<App>, peer: SocketAddr, request: Request<Inc
         method: parts.method.clone(),
         headers: parts.headers,
         query: Query::parse(parts.uri.query().unwrap_or_default()),
-        body: &mut body,
+        body: &mut coming,
     };
     let answered = dispatch(&app, &path, asked).await;
     if answered.is_err() && !waits {
-        body::discard(body).await;
+        body::discard(coming.body).await;
     }
     let (mut answer, error) = match answered {
         Ok(answer) => (answer, None),

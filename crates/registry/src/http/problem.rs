@@ -35,7 +35,7 @@ pub(super) fn answer(error: &Error, method: &Method) -> Answer {
         Error::Range { size } => {
             headers.insert(CONTENT_RANGE, value(&format!("bytes */{size}")));
         }
-        Error::UploadBusy | Error::TooManyUploads { .. } => {
+        Error::UploadBusy | Error::TooManyUploads { .. } | Error::TooManyManifests => {
             headers.insert(RETRY_AFTER, value("5"));
         }
         Error::ReadOnly | Error::Method(_) => {
@@ -76,7 +76,7 @@ fn code(error: &Error, method: &Method) -> (StatusCode, &'static str) {
             (StatusCode::BAD_REQUEST, "BLOB_UPLOAD_INVALID")
         }
         Error::SizeInvalid { .. } => (StatusCode::BAD_REQUEST, "SIZE_INVALID"),
-        Error::UploadBusy | Error::TooManyUploads { .. } => {
+        Error::UploadBusy | Error::TooManyUploads { .. } | Error::TooManyManifests => {
             (StatusCode::TOO_MANY_REQUESTS, "TOOMANYREQUESTS")
         }
         Error::Slow(_) => (StatusCode::REQUEST_TIMEOUT, "BLOB_UPLOAD_INVALID"),

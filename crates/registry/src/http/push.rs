@@ -27,15 +27,20 @@ pub(super) async fn manifest(
     app.writable()?;
     let tags = tags(&asked, &target)?;
     let media_type = text(&asked.headers, CONTENT_TYPE).map(str::to_owned);
+    let mut whole = body::whole(app, asked.body, app.limits.manifest).await?;
     let new = NewManifest {
         media_type,
-        bytes: body::whole(app, asked.body, app.limits.manifest).await?,
+        bytes: std::mem::take(&mut whole.bytes),
         target: target.clone(),
         tags: tags.clone(),
     };
     let of = name.clone();
     let accepted = app
-        .write(move |directory| directory.put_manifest(&of, &new))
+        .write(move |directory| {
+            let put = directory.put_manifest(&of, &new);
+            drop((new, whole));
+            put
+        })
         .await?;
     let mut answer = empty(StatusCode::CREATED);
     let headers = answer.headers_mut();

@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use hyper::StatusCode;
-use hyper::body::Incoming;
 use hyper::header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderName, LOCATION, RANGE};
 use image::{Algorithm, Digest};
 
@@ -217,7 +216,7 @@ fn announced(asked: &Asked<'_>) -> Result<Option<Span>> {
 async fn receive(
     app: &Arc<App>,
     mut upload: Upload,
-    body: &mut Incoming,
+    body: &mut body::Coming,
     expected: Option<u64>,
 ) -> Result<(Upload, Result<()>)> {
     let begun = upload.size();

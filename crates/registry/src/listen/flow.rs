@@ -44,7 +44,7 @@ impl Flows {
             .unwrap_or_else(PoisonError::into_inner);
         under_way.retain(|answer| answer.strong_count() > 0);
         under_way.push(Arc::downgrade(&taken));
-        let (begun, busy) = (self.begun, self.occupant.busy());
+        let (begun, busy) = (self.begun, self.occupant.answering());
         answer.map(|inner| {
             let tracked = Tracked {
                 inner,

@@ -11,23 +11,32 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
+use super::places::Occupant;
+
 /// Silence in both directions for `idle` ends the stream; while `working` is not 0 only a client
 /// that does not take what is sent is silent.
 pub(super) struct Patience<S> {
     inner: S,
     idle: Duration,
     working: Arc<AtomicUsize>,
+    occupant: Arc<Occupant>,
     until: Pin<Box<Sleep>>,
     /// Whether bytes are waiting for the client to take them.
     stuck: bool,
 }
 
 impl<S> Patience<S> {
-    pub(super) fn new(inner: S, idle: Duration, working: Arc<AtomicUsize>) -> Patience<S> {
+    pub(super) fn new(
+        inner: S,
+        idle: Duration,
+        working: Arc<AtomicUsize>,
+        occupant: Arc<Occupant>,
+    ) -> Patience<S> {
         Patience {
             inner,
             idle,
             working,
+            occupant,
             until: Box::pin(tokio::time::sleep(idle)),
             stuck: false,
         }
@@ -50,11 +59,14 @@ impl<S> Patience<S> {
         Poll::Pending
     }
 
-    fn sent<T>(
+    fn sent(
         &mut self,
         context: &mut Context<'_>,
-        polled: Poll<io::Result<T>>,
-    ) -> Poll<io::Result<T>> {
+        polled: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(length)) = &polled {
+            self.occupant.moved(*length);
+        }
         match polled {
             Poll::Pending => {
                 if !std::mem::replace(&mut self.stuck, true) {
@@ -77,6 +89,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patience<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
         if Pin::new(&mut self.inner)
             .poll_read(context, buffer)?
             .is_pending()
@@ -84,6 +97,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patience<S> {
             let excused = self.working.load(Ordering::Relaxed) > 0;
             return self.wait(context, excused);
         }
+        self.occupant.moved(buffer.filled().len() - before);
         self.renew();
         Poll::Ready(Ok(()))
     }
