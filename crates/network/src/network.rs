@@ -124,7 +124,7 @@ impl Network {
         check(attachment)?;
         let id = attachment.id;
         let pod = match attachment.netns.map(Pod::open).transpose() {
-            Err(Error::Netns { source, .. }) if source.kind() == ErrorKind::NotFound => None,
+            Err(Error::Netns { source, .. }) if is_gone(&source) => None,
             other => other?,
         };
         let memory = self.records.read(id)?;
@@ -333,6 +333,11 @@ impl Network {
         }
         self.host.destroy(&self.config.bridge)
     }
+}
+
+/// Whether a namespace's file is not there, or the process that it is of has just ended.
+fn is_gone(error: &std::io::Error) -> bool {
+    error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH)
 }
 
 /// What can be checked before anything is touched.
