@@ -3,8 +3,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use std::path::Path;
-
 use serde_json::json;
 use supervisor::{ContainerState, Error};
 use support::{Pod, code, eventually};

@@ -90,7 +90,11 @@ fn opener(app: &App, asked: &Asked<'_>) -> Opener {
         }
     };
     Opener {
-        client: app.gate.user(&asked.headers).unwrap_or(address),
+        client: match app.gate.user(&asked.headers) {
+            // It is logged.
+            Some(user) => super::plain(&user, 200),
+            None => address,
+        },
         max: app.limits.uploads,
         max_of_one: app.limits.uploads_of_one,
     }
