@@ -105,12 +105,7 @@ impl NewContainer<'_> {
             let made = GroupGuard::of(id, &linux, child.pid());
             group = made.map_err(|error| own_words(&ours, error))?;
         }
-        let scheduler = spec
-            .process
-            .as_ref()
-            .is_some_and(|one| one.scheduler.is_some());
-        let idmapped = idmaps.iter().any(Option::is_some);
-        let asks = users || notifies || scheduler || spec.hooks.is_some() || idmapped;
+        let asks = users || notifies || asks_late(spec, &idmaps);
         let more = asks.then(|| More {
             id: id.to_owned(),
             bundle: bundle.to_owned(),
@@ -133,6 +128,14 @@ impl NewContainer<'_> {
             more: more.map(Box::new),
         })
     }
+}
+
+/// Will its process or its mounts need something of the runtime, beside what a user namespace needs?
+fn asks_late(spec: &Spec, idmaps: &[Option<OwnedFd>]) -> bool {
+    let process = spec.process.as_ref();
+    process.is_some_and(|process| process.scheduler.is_some())
+        || spec.hooks.is_some()
+        || idmaps.iter().any(Option::is_some)
 }
 
 /// What could not be done for an init that has failed meanwhile: its own reason says more.

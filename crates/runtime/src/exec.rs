@@ -12,19 +12,19 @@ use rustix::io::Errno;
 
 use crate::between;
 use crate::cgroup::{Cgroup, is_unified, join_opened};
-use crate::container::{Progress, Stdio, compile, stdio_fds, unasked};
+use crate::container::{Progress, Stdio, compile, stdio_fds};
 use crate::error::{Error, InitFailure, Result};
 use crate::guard::ChildGuard;
 use crate::hooks::HookState;
 use crate::init::{self, Identity, Limits, Stop};
 use crate::labels::Labels;
-use crate::message::{Channel, FromInit, Incoming, ToInit};
-use crate::notify;
+use crate::message::{Channel, FromInit, ToInit};
 use crate::resctrl::Group;
 use crate::rootless;
 use crate::scheduling;
 use crate::seccomp::Filter;
-use crate::spec::{NamespaceKind, Process, Scheduler, Spec};
+use crate::spec::{NamespaceKind, Process, Spec};
+use crate::starting::Starting;
 use crate::sys::{self, Forked};
 use crate::users::{self, Groups};
 use crate::validate;
@@ -400,114 +400,5 @@ fn clone_failed(errno: Errno) -> Error {
             errno,
         )),
         errno => Error::io("clone", "exec")(errno),
-    }
-}
-
-/// A process that is being started. Dropped, it is killed and reaped.
-#[derive(Debug)]
-pub struct Starting {
-    child: ChildGuard,
-    pidfd: OwnedFd,
-    channel: Channel,
-    /// Where it has to be moved to, by whom its cgroup belongs to.
-    place: Option<Cgroup>,
-    scheduler: Option<Scheduler>,
-    /// Whom a listener goes to, and what he is told.
-    agent: Option<Box<(Spec, HookState)>>,
-    console: Option<OwnedFd>,
-    /// It stands before its program, and has been let on; with its warnings.
-    ready: Option<Vec<String>>,
-}
-
-impl Starting {
-    /// The process itself, or the one before it.
-    #[must_use]
-    pub fn pid(&self) -> i32 {
-        self.child.pid()
-    }
-
-    /// Takes what the process has said by now, and does what it asks.
-    ///
-    /// # Errors
-    /// A step that failed; nothing is left then.
-    pub fn advance(mut self) -> Result<Progress<Self, Started>> {
-        loop {
-            let failed = Error::io("read from", "exec");
-            let message = match self.channel.look().map_err(failed)? {
-                Incoming::Message(message, fd) => (message, fd),
-                Incoming::Nothing => return Ok(Progress::Pending(self)),
-                Incoming::Closed => return self.executed().map(Progress::Done),
-            };
-            let standing = self.ready.is_some();
-            match message {
-                (FromInit::Failed(failure), _) => return Err(Error::Init(failure)),
-                (FromInit::NotExecuted(failure), _) => return Err(Error::Exec(failure)),
-                _ if standing => return Err(unasked()),
-                (FromInit::Born { ready }, Some(pidfd)) => {
-                    (self.child, self.pidfd) = between::successor(pidfd)?;
-                    match ready {
-                        Some(warnings) => self.release(warnings)?,
-                        None => self.send(ToInit::Known)?,
-                    }
-                }
-                (FromInit::Console, fd) => self.console = fd,
-                (FromInit::Listener(number), _) => self.hand_over(number)?,
-                (FromInit::Ready { warnings }, _) => self.release(warnings)?,
-                _ => return Err(unasked()),
-            }
-        }
-    }
-
-    /// Gives it up without waiting: it is killed, and the caller reaps it.
-    pub fn abandon(mut self) -> Option<i32> {
-        self.child.kill()
-    }
-
-    /// The last of the host's doings for it, and it goes on.
-    fn release(&mut self, warnings: Vec<String>) -> Result<()> {
-        if let Some(cgroup) = &self.place {
-            cgroup.attach(self.pid())?;
-        }
-        scheduling::schedule(self.pid(), self.scheduler.as_ref()).map_err(Error::Init)?;
-        self.send(ToInit::Start)?;
-        self.ready = Some(warnings);
-        Ok(())
-    }
-
-    fn send(&self, message: ToInit) -> Result<()> {
-        self.channel
-            .send(&message, None)
-            .map_err(Error::io("write to", "exec"))
-    }
-
-    fn hand_over(&self, number: i32) -> Result<()> {
-        let Some(agent) = &self.agent else {
-            return Err(unasked());
-        };
-        let (spec, state) = &**agent;
-        notify::hand_over(spec, state, (self.pid(), &self.pidfd), number)
-    }
-
-    /// The channel is closed: by execve, if it was let on.
-    fn executed(mut self) -> Result<Started> {
-        let Some(warnings) = self.ready.take() else {
-            return Err(Error::Vanished {
-                doing: "preparing an exec",
-            });
-        };
-        let pid = self.pid();
-        self.child.release();
-        Ok(Started {
-            pid,
-            pidfd: self.pidfd,
-            console: self.console,
-            warnings,
-        })
-    }
-}
-
-impl AsFd for Starting {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.channel.as_fd()
     }
 }

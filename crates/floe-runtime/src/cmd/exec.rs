@@ -76,8 +76,9 @@ pub(crate) struct Args {
     command: Vec<String>,
 }
 
-pub(crate) fn run(global: &Global, args: &Args) -> Outcome {
-    let state = State::load(global, &args.id)?;
+/// The container's first process, if the container takes a command now.
+fn target(global: &Global, args: &Args, state: &State) -> Result<OwnedFd, Failure> {
+    let stopped = || Failure::new("cannot exec in a stopped container");
     match state.status(global) {
         Status::Created | Status::Running => {}
         Status::Creating => {
@@ -91,8 +92,14 @@ pub(crate) fn run(global: &Global, args: &Args) -> Outcome {
                 "cannot exec in a paused container (use --ignore-paused to override)",
             ));
         }
-        Status::Stopped => return Err(Failure::new("cannot exec in a stopped container")),
+        Status::Stopped => return Err(stopped()),
     }
+    state.init().ok_or_else(stopped)
+}
+
+pub(crate) fn run(global: &Global, args: &Args) -> Outcome {
+    let state = State::load(global, &args.id)?;
+    let init = target(global, args, &state)?;
     let mut process = process(args, &state)?;
     if args.apparmor.is_some() {
         process.apparmor_profile.clone_from(&args.apparmor);
@@ -112,8 +119,6 @@ pub(crate) fn run(global: &Global, args: &Args) -> Outcome {
     } else {
         Some(Signals::catch()?)
     };
-    let stopped = || Failure::new("cannot exec in a stopped container");
-    let init = state.init().ok_or_else(stopped)?;
     let started = NewExec {
         id: &state.id,
         bundle: &state.bundle,

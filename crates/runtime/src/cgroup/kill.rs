@@ -5,6 +5,7 @@
 //! is thawed after SIGKILL, for a frozen process does not die.
 
 use std::collections::HashSet;
+use std::os::fd::{AsRawFd, RawFd};
 
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -13,6 +14,8 @@ use super::Cgroup;
 use super::error::Error;
 use super::hierarchy::{Controller, Version};
 use super::sys;
+use crate::sys as processes;
+use crate::sys::Forked;
 
 /// Rounds of listing and killing before the cgroup is frozen for it.
 const FREE_ROUNDS: usize = 3;
@@ -138,4 +141,30 @@ fn signal(
         }
     }
     Ok(())
+}
+
+/// See [`Cgroup::kill_all_aside`].
+pub(super) fn kill_all_aside(cgroup: &Cgroup) -> Result<(), Error> {
+    if super::is_unified() {
+        return cgroup.kill_all();
+    }
+    if cgroup.processes()?.is_empty() {
+        return Ok(());
+    }
+    let roots = cgroup.hierarchies.all.iter();
+    let roots: Vec<RawFd> = roots.map(|one| one.root.as_raw_fd()).collect();
+    match processes::clone_process(0, None) {
+        Ok(Forked::Child) => {
+            processes::close_all_but(&roots);
+            // Who asked sees by the processes that are left how it went.
+            let _ = cgroup.kill_all();
+            processes::exit(0)
+        }
+        Ok(Forked::Parent { .. }) => Ok(()),
+        Err(errno) => Err(Error::Io {
+            operation: "clone to kill".into(),
+            path: cgroup.path.clone().into(),
+            errno,
+        }),
+    }
 }

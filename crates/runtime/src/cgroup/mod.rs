@@ -23,7 +23,7 @@ mod stats;
 mod sys;
 mod systemd;
 
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -43,8 +43,6 @@ pub use systemd::Unit;
 
 use crate::rootless::is_rootless;
 use crate::spec::Resources;
-use crate::sys as sys_process;
-use crate::sys::Forked;
 use dir::Dir;
 use hierarchy::{Hierarchies, Version};
 use manager::Manager;
@@ -349,28 +347,7 @@ impl Cgroup {
     /// caller does, whom the caller reaps. Processes that fork without end must be frozen for it, and that
     /// can take them a while.
     pub fn kill_all_aside(&self) -> Result<(), Error> {
-        if is_unified() {
-            return self.kill_all();
-        }
-        if self.processes()?.is_empty() {
-            return Ok(());
-        }
-        let roots = self.hierarchies.all.iter();
-        let roots: Vec<RawFd> = roots.map(|one| one.root.as_raw_fd()).collect();
-        match sys_process::clone_process(0, None) {
-            Ok(Forked::Child) => {
-                sys_process::close_all_but(&roots);
-                // Who asked sees by the processes that are left how it went.
-                let _ = self.kill_all();
-                sys_process::exit(0)
-            }
-            Ok(Forked::Parent { .. }) => Ok(()),
-            Err(errno) => Err(Error::Io {
-                operation: "clone to kill".into(),
-                path: self.path.clone().into(),
-                errno,
-            }),
-        }
+        kill::kill_all_aside(self)
     }
 
     /// Sends a signal to every process in the cgroup and below it. Frozen processes get it when

@@ -285,13 +285,8 @@ fn file_system(
     }
     let data = labels::with_label(data, kind, label);
     if let Some(processes) = processes.filter(|_| kind == "proc") {
-        let mount = procfs::of(processes, &data, &options.attr);
-        let mount = mount.map_err(|errno| failed("mount", errno))?;
-        if let Some(flags) = options.propagation {
-            propagate(&mount, flags).map_err(|errno| failed("set propagation", errno))?;
-        }
-        attach(mount, &place).map_err(|errno| failed("attach", errno))?;
-        return Ok(None);
+        let done = processes_of(processes, &data, &options, &place);
+        return done.map(|()| None).map_err(|errno| failed("mount", errno));
     }
     let text =
         CString::new(data).map_err(|_| InitFailure::because("a mount option holds a NUL byte"))?;
@@ -315,6 +310,20 @@ fn file_system(
         propagate(&mounted, flags).map_err(|errno| failed("set propagation", errno))?;
     }
     Ok(later.then_some(mounted))
+}
+
+/// The procfs of a PID namespace that this process is not in.
+fn processes_of(
+    namespace: BorrowedFd<'_>,
+    data: &str,
+    options: &Options,
+    place: &OwnedFd,
+) -> Result<(), Errno> {
+    let mount = procfs::of(namespace, data, &options.attr)?;
+    if let Some(flags) = options.propagation {
+        propagate(&mount, flags)?;
+    }
+    attach(mount, place)
 }
 
 /// A tmpfs has the mode of the directory it covers, unless it is given one; everybody's if there was none.
