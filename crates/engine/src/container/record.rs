@@ -190,7 +190,7 @@ mod tests {
                 oom_killed,
                 message: None,
             };
-            match state_of(status, true) {
+            match state_of(status) {
                 ContainerState::Exited { reason, .. } => reason,
                 other => panic!("{other:?}"),
             }
