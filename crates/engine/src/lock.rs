@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::FlockOperation;
 use sha2::{Digest, Sha256};
@@ -14,6 +15,8 @@ use crate::error::{Error, Result};
 
 /// An id is 64 bytes; more is nothing that floe wrote.
 const MAX_HOLDER: u64 = 256;
+/// How often to look whether a lock is free.
+const STEP: Duration = Duration::from_millis(2);
 
 /// An advisory lock on a file; released when dropped or when the process dies.
 #[derive(Debug)]
@@ -48,6 +51,17 @@ impl Lock {
                 Ok(None)
             }
             other => other.map(Some),
+        }
+    }
+
+    /// Takes the lock if it is given free before `until`. A child that a killed process has just made
+    /// holds its locks for as long as it takes to execute its program.
+    pub(crate) fn exclusive_until(path: &Path, until: Instant) -> Result<Option<Self>> {
+        loop {
+            match Self::try_exclusive(path)? {
+                None if Instant::now() < until => std::thread::sleep(STEP),
+                outcome => return Ok(outcome),
+            }
         }
     }
 
@@ -101,14 +115,18 @@ impl Reservation {
         Self::of(Lock::exclusive(&path)?, path)
     }
 
-    /// The name, unless somebody makes an object of that name now.
-    pub(crate) fn try_lock<S: AsRef<str>>(names: &Path, parts: &[S]) -> Result<Option<Self>> {
-        Self::try_lock_file(&names.join(file_name(parts)))
+    /// The name, if nobody makes an object of it when `until` comes.
+    pub(crate) fn lock_until<S: AsRef<str>>(
+        names: &Path,
+        parts: &[S],
+        until: Instant,
+    ) -> Result<Option<Self>> {
+        Self::lock_file_until(&names.join(file_name(parts)), until)
     }
 
-    /// As [`Reservation::try_lock`], by the reservation's file.
-    pub(crate) fn try_lock_file(path: &Path) -> Result<Option<Self>> {
-        Lock::try_exclusive(path)?
+    /// As [`Reservation::lock_until`], by the reservation's file.
+    pub(crate) fn lock_file_until(path: &Path, until: Instant) -> Result<Option<Self>> {
+        Lock::exclusive_until(path, until)?
             .map(|lock| Self::of(lock, path.to_owned()))
             .transpose()
     }
@@ -157,7 +175,7 @@ impl Reservation {
             if !held.flatten().is_some_and(|id| ids.contains(&id.as_str())) {
                 continue;
             }
-            if let Some(name) = Self::try_lock_file(&path)?
+            if let Some(name) = Self::lock_file_until(&path, Instant::now())?
                 && name.holder().is_some_and(|id| ids.contains(&id.as_str()))
             {
                 name.release()?;

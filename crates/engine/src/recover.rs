@@ -4,6 +4,7 @@
 
 use std::collections::HashSet;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use crate::container::record::ContainerRecord;
 use crate::disk::{self, Lock, Reservation};
@@ -25,27 +26,45 @@ pub struct Recovered {
     pub cleared: usize,
 }
 
+/// How long a start waits, in all, for locks that are held: by somebody who makes something right now,
+/// or by a child of a killed engine for the moment before it executes its program.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// A recovery under way.
+struct Recovery {
+    found: Recovered,
+    /// Until when locks are waited for.
+    until: Instant,
+}
+
 impl Engine {
     /// Clears away what a killed engine left half made. Safe at any time, beside other engines.
     pub fn recover(&self) -> Recovered {
-        let mut found = Recovered::default();
+        let mut recovery = Recovery {
+            found: Recovered::default(),
+            until: Instant::now() + PATIENCE,
+        };
         self.warn_of_lasting_records();
         // Listed before the pods: the directory of a container is made before its layer.
         let layers = self.store().rw_ids();
-        warned("half-made pods", self.clear_rests(&self.layout().pods()));
+        warned(
+            "half-made pods",
+            self.clear_rests(&self.layout().pods(), &recovery),
+        );
         let pods = warned("pods", self.layout().pod_ids()).unwrap_or_default();
         for id in &pods {
-            if let Err(error) = self.recover_pod(id, &mut found) {
+            if let Err(error) = self.recover_pod(id, &mut recovery) {
                 tracing::warn!(pod = %id, %error, "left as it is");
             }
         }
         let layers = layers.map_err(Error::from);
+        let found = &mut recovery.found;
         let cleared = layers.and_then(|layers| self.clear_layers(layers));
         found.cleared += warned("writable layers", cleared).unwrap_or(0);
         found.cleared += self.clear_networks();
-        warned("names", self.clear_names());
+        warned("names", self.clear_names(&recovery));
         warned("store", self.store().gc().map_err(Error::from));
-        found
+        recovery.found
     }
 
     /// Records tell of processes, which a reboot ends.
@@ -62,12 +81,12 @@ impl Engine {
     }
 
     /// Directories that were being made or removed when their engine was killed.
-    fn clear_rests(&self, dir: &Path) -> Result<()> {
+    fn clear_rests(&self, dir: &Path, recovery: &Recovery) -> Result<()> {
         for name in disk::entries(dir)? {
             let path = dir.join(&name);
             let cleared = match name.rsplit_once('.') {
                 Some((_, disk::GONE)) => disk::remove_tree(&path),
-                Some((lock, disk::NEW)) => self.clear_new(lock, &path),
+                Some((lock, disk::NEW)) => self.clear_new(lock, &path, recovery),
                 _ if disk::is_id(&name) && path.is_dir() => Ok(()),
                 _ => {
                     tracing::warn!(path = %path.display(), "it is not floe's, and left alone");
@@ -81,55 +100,67 @@ impl Engine {
         Ok(())
     }
 
-    fn clear_new(&self, name: &str, path: &Path) -> Result<()> {
-        match Reservation::try_lock_file(&self.layout().names().join(name))? {
+    fn clear_new(&self, name: &str, path: &Path, recovery: &Recovery) -> Result<()> {
+        let name = self.layout().names().join(name);
+        match Reservation::lock_file_until(&name, recovery.until)? {
             Some(_nobody_makes_it) => disk::remove_tree(path),
             None => Ok(()),
         }
     }
 
-    fn recover_pod(&self, id: &str, found: &mut Recovered) -> Result<()> {
+    fn recover_pod(&self, id: &str, recovery: &mut Recovery) -> Result<()> {
         let dir = self.layout().pod(id);
         let Some(record) = self.pod_record(id)? else {
             return Ok(());
         };
         match record.stage {
-            Stage::Creating | Stage::Failed => return self.recover_half_made(record, found),
-            Stage::Damaged => return self.recover_damaged(&record, found),
+            Stage::Creating | Stage::Failed => return self.recover_half_made(record, recovery),
+            Stage::Damaged => return self.recover_damaged(&record, &mut recovery.found),
             Stage::Made { .. } | Stage::Stopped if self.is_abandoned(&record)? => {
-                return self.recover_half_made(record, found);
+                return self.recover_half_made(record, recovery);
             }
             Stage::Made { .. } | Stage::Stopped => {}
         }
         match live_supervisor(id, &dir)? {
-            Some(_) => found.running += 1,
-            None => found.dead += 1,
+            Some(_) => recovery.found.running += 1,
+            None => recovery.found.dead += 1,
         }
-        self.clear_rests(&dir.join("containers"))?;
+        self.clear_rests(&dir.join("containers"), recovery)?;
         // Whoever makes a container holds this lock shared.
-        let Some(_lock) = Lock::try_exclusive(&dir.join("lock"))? else {
+        let Some(_lock) = Lock::exclusive_until(&dir.join("lock"), recovery.until)? else {
             return Ok(());
         };
         for container in self.layout().container_ids(id)? {
             let record = ContainerRecord::read(&self.layout().container(id, &container));
             if matches!(record, Ok(None)) {
                 self.discard_container(id, &container)?;
-                found.cleared += 1;
+                recovery.found.cleared += 1;
             }
         }
         Ok(())
     }
 
-    fn recover_half_made(&self, mut record: PodRecord, found: &mut Recovered) -> Result<()> {
+    fn recover_half_made(&self, mut record: PodRecord, recovery: &mut Recovery) -> Result<()> {
         let parts = PodRecord::name_parts(&record.spec);
-        let Some(name) = Reservation::try_lock(&self.layout().names(), &parts)? else {
+        let names = self.layout().names();
+        let Some(name) = Reservation::lock_until(&names, &parts, recovery.until)? else {
             return Ok(());
         };
+        // Whoever had the lock may have finished it meanwhile.
+        let unchanged = |now: &PodRecord| {
+            std::mem::discriminant(&now.stage) == std::mem::discriminant(&record.stage)
+        };
+        if !self
+            .pod_record(&record.id)?
+            .is_some_and(|now| unchanged(&now))
+        {
+            return Ok(());
+        }
         if let Err(error) = self.destroy_pod(&record) {
             self.mark_failed(&mut record);
             return Err(error);
         }
-        found.cleared += 1;
+        recovery.found.cleared += 1;
         match name.holder() {
             Some(holder) if holder != record.id => Ok(()),
             _ => name.release(),
@@ -184,19 +215,19 @@ impl Engine {
     }
 
     /// Names whose object is gone: their holder was killed between reserving and making.
-    fn clear_names(&self) -> Result<()> {
+    fn clear_names(&self, recovery: &Recovery) -> Result<()> {
         let names = self.layout().names();
         for name in disk::entries(&names)? {
             let path = names.join(name);
-            if let Err(error) = self.clear_name(&path) {
+            if let Err(error) = self.clear_name(&path, recovery) {
                 tracing::warn!(path = %path.display(), %error, "left as it is");
             }
         }
         Ok(())
     }
 
-    fn clear_name(&self, path: &Path) -> Result<()> {
-        let Some(name) = Reservation::try_lock_file(path)? else {
+    fn clear_name(&self, path: &Path, recovery: &Recovery) -> Result<()> {
+        let Some(name) = Reservation::lock_file_until(path, recovery.until)? else {
             return Ok(());
         };
         // Looked for under the lock: whoever made it meanwhile has made its directory as well.

@@ -69,6 +69,7 @@ fn a_kill_in_the_middle_of_any_verb_leaves_what_the_next_engine_can_clear_or_fin
             let _ = tokio::time::timeout(std::time::Duration::from_millis(2 * round), run).await;
             world.node.kill().unwrap();
             world.serve_again().await;
+            nothing_but_what_is_listed(world).await;
             let pod = match world.try_pod(&config).await {
                 // The kill came when the pod was stopped and not yet removed: kubelet removes it again.
                 Err(status) if status.code() == tonic::Code::AlreadyExists => {
@@ -92,18 +93,29 @@ fn a_kill_in_the_middle_of_any_verb_leaves_what_the_next_engine_can_clear_or_fin
         }
         let left = pods(world).await;
         assert!(left.is_empty(), "{left:?}");
-        for dir in ["pods", "names"] {
-            let left = std::fs::read_dir(world.node.path("run").join(dir));
-            let left: Vec<_> = left.unwrap().flatten().collect();
-            assert!(left.is_empty(), "{left:?}");
-        }
+        nothing_but_what_is_listed(world).await;
+    });
+}
+
+/// No directory, name or cgroup is there but those of the pods that are listed.
+async fn nothing_but_what_is_listed(world: &common::World) {
+    let listed = pods(world).await.len();
+    let count = |dir: &str| {
+        std::fs::read_dir(world.node.path("run").join(dir))
+            .unwrap()
+            .count()
+    };
+    assert_eq!(count("pods"), listed);
+    // Each pod here has one container at the most.
+    assert!(count("names") <= 2 * listed, "{}", count("names"));
+    if listed == 0 {
         let cgroups = std::process::Command::new("find")
             .args(["/sys/fs/cgroup", "-type", "d", "-path"])
             .arg(format!("*{}/*", world.node.cgroup()))
             .output()
             .unwrap();
         assert_eq!(String::from_utf8_lossy(&cgroups.stdout), "");
-    });
+    }
 }
 
 async fn pods(world: &common::World) -> Vec<cri::PodSandbox> {
