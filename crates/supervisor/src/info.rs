@@ -75,7 +75,7 @@ impl SupervisorInfo {
     /// Does that very process live? A zombie does not, nor does another process with its pid.
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        process_start(self.pid) == Some(self.start_time)
+        lives(self.pid, self.start_time)
     }
 
     /// Kills the supervisor (SIGKILL), and never another process; one that is gone is fine.
@@ -107,6 +107,20 @@ impl SupervisorInfo {
 pub fn process_start(pid: i32) -> Option<u64> {
     let (state, start) = stat(pid)?;
     (!matches!(state, b'Z' | b'X')).then_some(start)
+}
+
+/// Does the process live that has this pid and started then? Who cannot look, for want of files or
+/// memory, takes it to live: nothing is cleared away on a guess.
+#[must_use]
+pub fn lives(pid: i32, start: u64) -> bool {
+    match std::fs::read(format!("/proc/{pid}/stat")) {
+        Ok(text) => parse_stat(&text)
+            .is_some_and(|(state, since)| since == start && !matches!(state, b'Z' | b'X')),
+        Err(error) => {
+            let gone = [Some(libc::ENOENT), Some(libc::ESRCH)];
+            !gone.contains(&error.raw_os_error())
+        }
+    }
 }
 
 /// State letter and start time of a process (proc(5), stat fields 3 and 22).

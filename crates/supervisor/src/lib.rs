@@ -49,7 +49,7 @@ pub use client::{
     ExecStdio, Stream, clean_after_death, find, launch, raise_open_files,
 };
 pub use error::{Error, Result};
-pub use info::{SupervisorInfo, process_start};
+pub use info::{SupervisorInfo, lives, process_start};
 pub use protocol::{
     AttachOptions, CreateContainer, CreatedInfo, ExecExit, ExecRequest, LogTarget, RootfsSource,
 };

@@ -115,7 +115,11 @@ impl ContainerRecord {
             user: self.user,
             stop_signal: self.stop_signal,
             cgroup: self.cgroup,
-            args: self.args,
+            args: match self.args.is_empty() {
+                // A record of before this field was.
+                true => [&self.spec.command[..], &self.spec.args[..]].concat(),
+                false => self.args,
+            },
             bundle,
             spec: self.spec,
         })

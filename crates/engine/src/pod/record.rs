@@ -152,7 +152,7 @@ impl Engine {
         let Some((pid, start)) = record.maker.filter(|_| made) else {
             return Ok(false);
         };
-        if supervisor::process_start(pid) == Some(start) {
+        if supervisor::lives(pid, start) {
             return Ok(false);
         }
         let bundles = disk::bundles(&self.layout().pod(&record.id))?;
