@@ -53,4 +53,4 @@ pub use name::{ArchiveEntry, Location};
 pub use sign::Signing;
 pub use source::{Access, Source};
 pub use target::Target;
-pub use temporary::set_temporary_dir;
+pub use temporary::{PrivateDir, set_temporary_dir};

@@ -41,13 +41,19 @@ const PREFIX: &str = ".floe-copy-";
 /// A private directory, gone with all in it when dropped. As long as its process lives it is locked: the
 /// next one removes those of processes that were killed.
 #[derive(Debug)]
-pub(crate) struct PrivateDir {
+pub struct PrivateDir {
     dir: TempDir,
     _lock: File,
 }
 
 impl PrivateDir {
-    pub(crate) fn path(&self) -> &Path {
+    /// Makes one where large temporary files go.
+    pub fn new() -> Result<PrivateDir> {
+        dir()
+    }
+
+    /// Its path.
+    pub fn path(&self) -> &Path {
         self.dir.path()
     }
 }

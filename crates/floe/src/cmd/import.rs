@@ -1,5 +1,6 @@
 //! `floe import`: an image from a tar file of a root file system (podman import).
 
+use std::fs::File;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,7 +9,7 @@ use engine::Engine;
 use futures_util::StreamExt;
 use image::config::ContainerConfig;
 use image::{Client, Platform};
-use tempfile::NamedTempFile;
+use transfer::PrivateDir;
 
 use crate::cli::Global;
 use crate::remote::{self, Remote};
@@ -86,11 +87,12 @@ fn fetch(
     global: &Global,
     source: &str,
     quiet: bool,
-) -> Result<(PathBuf, Option<NamedTempFile>), Failure> {
+) -> Result<(PathBuf, Option<PrivateDir>), Failure> {
     if source == "-" {
-        let mut spool = NamedTempFile::new()?;
-        io::copy(&mut io::stdin(), &mut spool)?;
-        return Ok((spool.path().to_owned(), Some(spool)));
+        let spool = PrivateDir::new()?;
+        let path = spool.path().join("stdin");
+        io::copy(&mut io::stdin(), &mut File::create_new(&path)?)?;
+        return Ok((path, Some(spool)));
     }
     if !source.starts_with("http://") && !source.starts_with("https://") {
         return Ok((source.into(), None));
@@ -99,13 +101,15 @@ fn fetch(
         eprintln!("Downloading from {source:?}");
     }
     let client = Client::new(Remote::new(global)?.settings().clone());
-    let mut spool = NamedTempFile::new()?;
+    let spool = PrivateDir::new()?;
+    let path = spool.path().join("download");
+    let mut file = File::create_new(&path)?;
     remote::block_on(async {
         let mut chunks = Box::pin(client.file(source).await?);
         while let Some(chunk) = chunks.next().await {
-            spool.write_all(&chunk?)?;
+            file.write_all(&chunk?)?;
         }
-        Ok(spool.flush()?)
+        Ok(file.flush()?)
     })?;
-    Ok((spool.path().to_owned(), Some(spool)))
+    Ok((path, Some(spool)))
 }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use engine::Engine;
 use image::{AnyManifest, Reference};
-use transfer::{ArchiveWriter, Format, Location, Options, Source, Target};
+use transfer::{ArchiveWriter, Format, Location, Options, PrivateDir, Source, Target};
 
 use super::copy::flags::format;
 use super::sign::SignFlags;
@@ -116,7 +116,7 @@ pub(crate) fn save(global: &Global, engine: &Engine, args: &SaveArgs) -> Result<
         None if args.format.ends_with("-dir") => {
             return Err(Failure::new("a directory needs a place: give --output"));
         }
-        None => Some(tempfile::tempdir()?),
+        None => Some(PrivateDir::new()?),
     };
     let path = match (&args.output, &spool) {
         (Some(path), _) => path.clone(),
@@ -204,9 +204,10 @@ pub(crate) fn load(global: &Global, engine: &Engine, args: &LoadArgs) -> Result<
     let (path, _spool) = match &args.input {
         Some(path) => (path.clone(), None),
         None => {
-            let mut spool = tempfile::NamedTempFile::new()?;
-            io::copy(&mut io::stdin(), &mut spool)?;
-            (spool.path().to_owned(), Some(spool))
+            let spool = PrivateDir::new()?;
+            let path = spool.path().join("stdin");
+            io::copy(&mut io::stdin(), &mut std::fs::File::create_new(&path)?)?;
+            (path, Some(spool))
         }
     };
     let policy = Remote::new(global)?.policy(&PolicyFlags::default())?;
