@@ -385,6 +385,44 @@ fn mounts_are_listed_below_the_root_in_order() {
     assert_eq!(lab.prints("cat /three/file"), "of the host\n");
 }
 
+/// What is shared with the host is unmounted here by nobody: a container is born with mounts of its own that
+/// go again, and those must not take the host's with them.
+#[test]
+fn mounts_of_the_host_below_a_shared_one_stay_when_a_container_is_made_and_ends() {
+    needs_host!();
+    let mut lab = Lab::new();
+    let source = shared(&lab, "host");
+    let below = format!("{source}/below");
+    mount("tmpfs", &source, "tmpfs", MountFlags::empty(), c"size=64k").unwrap();
+    mount_change(&source, MountPropagationFlags::SHARED).unwrap();
+    std::fs::create_dir(&below).unwrap();
+    mount("tmpfs", &below, "tmpfs", MountFlags::empty(), c"size=64k").unwrap();
+    std::fs::write(format!("{below}/file"), "of the host\n").unwrap();
+    let seen = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let mut all = Vec::new();
+        for propagation in ["rshared", "rslave", "rprivate"] {
+            lab.config["linux"]["rootfsPropagation"] = json!(propagation);
+            lab.mount("/one", "bind", &source, &["rbind", propagation]);
+            let done = lab.script("cat /one/below/file").run();
+            let left = std::fs::read_to_string(format!("{below}/file")).is_ok();
+            all.push((propagation, done.out, left));
+            lab.config["mounts"].as_array_mut().unwrap().pop();
+        }
+        all
+    }));
+    for place in [&below, &source] {
+        // The one below is gone if it went wrong.
+        let _ = unmount(place.as_str(), UnmountFlags::DETACH);
+    }
+    for (propagation, out, left) in seen.unwrap() {
+        assert_eq!(
+            (out.as_str(), left),
+            ("of the host\n", true),
+            "{propagation}"
+        );
+    }
+}
+
 /// A directory that is copied up holds links to the host, and more than fits into a path.
 #[test]
 fn copying_up_follows_no_link() {

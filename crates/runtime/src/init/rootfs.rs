@@ -322,6 +322,10 @@ pub(super) fn in_order<'a>(
     }
     let failed = || InitFailure::at("clone the root with its mounts");
     let tree = sys::open_tree_fd(root.fd(), true).map_err(failed())?;
+    // From here on what becomes of the first tree is seen nowhere: it is unmounted, and mounts of the host
+    // that it shares would be unmounted with it.
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    propagate(root.fd(), private).map_err(failed())?;
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     move_mount(&tree, c"", root.fd(), c"", flags).map_err(failed())?;
     Ok(Root { fd: tree, ..root })
