@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use reqwest::{Method, StatusCode};
 use rustix::process::{Resource, getrlimit, setrlimit};
-use support::{Ca, Registry, body, header, is_error};
+use support::{Ca, MANIFEST, Registry, body, header, is_error};
 use tempfile::TempDir;
 
 const PATIENT: [&str; 2] = ["--idle-timeout", "600s"];
@@ -269,6 +269,43 @@ async fn when_all_uploads_are_taken_an_abandoned_one_of_the_greediest_gives_way(
     assert_eq!(begin().await.status(), StatusCode::ACCEPTED);
     let kept = other.get(registry.url(&header(&first, "location")));
     assert_eq!(kept.send().await.unwrap().status(), StatusCode::NO_CONTENT);
+}
+
+/// 1,024 connections with 32 streams and 4 MiB each would be 128 GiB.
+#[tokio::test]
+async fn manifests_that_never_end_fill_a_bounded_memory_and_small_ones_still_come() {
+    let registry = Registry::with(&PATIENT);
+    let small = registry.prepare_image("a", "x").await;
+    let length = 4 << 20;
+    let request = format!(
+        "PUT /v2/a/manifests/v1 HTTP/1.1\r\nhost: x\r\ncontent-type: x/y\r\ncontent-length: {length}\r\n\r\n{}",
+        " ".repeat(length - 1)
+    );
+    let held = held(&registry, 70, request.as_bytes());
+    let mut large: serde_json::Value = serde_json::from_slice(&small.bytes).unwrap();
+    large["annotations"] = serde_json::json!({ "a": "x".repeat(1 << 20) });
+    let large = serde_json::to_vec(&large).unwrap();
+    let push = async |bytes: &[u8]| registry.put_manifest("a", "v1", MANIFEST, bytes).await;
+    let mut answer = push(&large).await;
+    // Until the last of what was sent is there.
+    for _ in 0..100 {
+        if answer.status() == StatusCode::TOO_MANY_REQUESTS {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        answer = push(&large).await;
+    }
+    header(&answer, "retry-after");
+    is_error(answer, 429, "TOOMANYREQUESTS").await;
+    assert_eq!(push(&small.bytes).await.status(), StatusCode::CREATED);
+    drop(held);
+    for _ in 0..100 {
+        if push(&large).await.status() == StatusCode::CREATED {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("the memory is not given back");
 }
 
 #[tokio::test]
