@@ -66,6 +66,24 @@ fn logs_are_both_streams_in_order_and_can_be_cut() {
 }
 
 #[test]
+fn a_link_in_the_place_of_a_log_is_not_read() {
+    machine(|floe| {
+        let id = floe.run(&["-d"], &["echo", "said"]).ok();
+        until("it is logged", || floe.floe(&["logs", &id]).out == "said\n");
+        let dir = floe.node.path("root/containers").join(&id);
+        let logs = std::fs::read_dir(&dir)
+            .expect("the container's directory")
+            .flatten();
+        let mut logs = logs.map(|entry| entry.path());
+        let log = logs.find(|path| path.extension().is_some_and(|end| end == "log"));
+        let log = log.expect("a log");
+        std::fs::remove_file(&log).expect("remove the log");
+        std::os::unix::fs::symlink("/etc/passwd", &log).expect("a link");
+        floe.floe(&["logs", &id]).failed(125, &["open log"]);
+    });
+}
+
+#[test]
 fn following_a_log_ends_with_the_container() {
     machine(|floe| {
         floe.background("talker", "echo begin; sleep 1; echo end");

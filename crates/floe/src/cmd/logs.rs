@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -84,8 +85,17 @@ struct Log {
 
 impl Log {
     fn open(path: &std::path::Path) -> Result<Self, Failure> {
-        let file = File::open(path)
-            .map_err(|e| Failure::new(format!("open log {}: {e}", path.display())))?;
+        let wrong = |reason: String| Failure::new(format!("open log {}: {reason}", path.display()));
+        // A container may be able to put a link, or a FIFO, in the place of its log.
+        let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+        let file = File::options()
+            .read(true)
+            .custom_flags(flags.bits().cast_signed())
+            .open(path)
+            .map_err(|e| wrong(e.to_string()))?;
+        if !file.metadata()?.is_file() {
+            return Err(wrong("it is not a plain file".to_owned()));
+        }
         Ok(Self {
             file: BufReader::new(file),
             pending: Vec::new(),
