@@ -22,7 +22,9 @@ const LAST_WAIT: Duration = Duration::from_secs(2);
 /// A container that is being made.
 #[derive(Debug)]
 pub(super) struct Creation {
-    plan: Planned,
+    id: String,
+    /// Until it is given up: its log goes with it.
+    plan: Option<Planned>,
     client: Key,
     stage: Stage,
 }
@@ -51,10 +53,6 @@ struct Ending {
 }
 
 impl Creation {
-    fn id(&self) -> &str {
-        &self.plan.request.id
-    }
-
     fn is_of(&self, process: i32) -> bool {
         match &self.stage {
             Stage::SettingUp(creating, _) => {
@@ -86,7 +84,8 @@ impl Supervisor {
             .add(&creating, Token::Creation(key), Interest::READ)?;
         let limit = Instant::now() + SET_UP;
         let creation = Creation {
-            plan,
+            id: plan.request.id.clone(),
+            plan: Some(plan),
             client,
             stage: Stage::SettingUp(Some(creating), limit),
         };
@@ -95,7 +94,7 @@ impl Supervisor {
     }
 
     pub(super) fn is_being_created(&self, id: &str) -> bool {
-        self.creations.values().any(|creation| creation.id() == id)
+        self.creations.values().any(|creation| creation.id == id)
     }
 
     /// The first process has said something.
@@ -115,7 +114,13 @@ impl Supervisor {
             Some(Err(error)) => Err(error),
             None => return,
         };
-        let Some(Creation { plan, client, .. }) = self.creations.remove(&key) else {
+        let Some(Creation {
+            id,
+            plan: Some(plan),
+            client,
+            ..
+        }) = self.creations.remove(&key)
+        else {
             return;
         };
         let answer = match outcome {
@@ -124,7 +129,10 @@ impl Supervisor {
                 let done = self.poller.remove(&created.gate, Token::Creation(key));
                 done.and_then(|()| self.created(key, plan, created))
             }
-            Err(error) => Err(runtime_failed(&plan.request.id, "create")(error)),
+            Err(error) => {
+                drop(plan);
+                Err(runtime_failed(&id, "create")(error))
+            }
         };
         let answer = answer.map_or_else(Response::Failed, Response::Created);
         self.connections.answer(client, &answer, Vec::new());
@@ -163,7 +171,7 @@ impl Supervisor {
 
     /// Gives up the creation of that id; the client is answered when it is gone. Is there one?
     pub(super) fn give_up_creation(&mut self, id: &str, client: Key) -> bool {
-        let of = |(key, one): (&Key, &Creation)| (one.id() == id).then_some(*key);
+        let of = |(key, one): (&Key, &Creation)| (one.id == id).then_some(*key);
         let Some(key) = self.creations.iter().find_map(of) else {
             return false;
         };
@@ -198,6 +206,7 @@ impl Supervisor {
         };
         let _ = self.poller.remove(&creating, Token::Creation(key));
         let (pid, cgroup) = creating.abandon();
+        creation.plan = None;
         let now = Instant::now();
         creation.stage = Stage::Ending(Ending {
             pid,
@@ -209,7 +218,7 @@ impl Supervisor {
         });
         let error = Error::Runtime {
             verb: "create".to_owned(),
-            id: creation.id().to_owned(),
+            id: creation.id.clone(),
             message: reason.to_owned(),
         };
         let client = creation.client;
@@ -251,7 +260,7 @@ impl Supervisor {
             return;
         }
         let waiting = std::mem::take(&mut ending.waiting);
-        let id = creation.id().to_owned();
+        let id = creation.id.clone();
         if gone {
             self.creations.remove(&key);
         }

@@ -114,11 +114,10 @@ impl Supervisor {
         for output in container.stdout.iter_mut().chain(&mut container.stderr) {
             output.watch(false, &self.poller);
         }
-        // Before its directory, where its configuration is, can go.
-        self.poststop(&container, clients);
         if !keep_record && let Err(error) = ContainerState::remove(&container.dir) {
             diagnose(format_args!("container {}: {error}", container.id()));
         }
+        self.poststop(&container, clients);
     }
 }
 
