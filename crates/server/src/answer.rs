@@ -25,8 +25,12 @@ use tonic::server::NamedService;
 
 /// Answers from here on are shared, and their memory is given back.
 const LONG: usize = 256 * 1024;
-/// Pause before memory is given back, and between two times.
-const PAUSE: Duration = Duration::from_millis(500);
+/// Pauses before memory is given back, and between two times.
+const PAUSES: [Duration; 3] = [
+    Duration::from_millis(500),
+    Duration::from_secs(2),
+    Duration::from_secs(10),
+];
 
 /// Something that lives as long as an answer does: an extension of its response.
 #[derive(Clone)]
@@ -67,13 +71,17 @@ impl Answers {
     pub(crate) async fn give_back(self) {
         loop {
             self.shared.gone.notified().await;
+            // HTTP/2 lets go of an answer's bytes somewhat after its body, and a call whose client
+            // has left ends when its work does.
+            let mut pauses = PAUSES.into_iter();
+            let mut pause = PAUSES[0];
             loop {
-                tokio::time::sleep(PAUSE).await;
-                // HTTP/2 lets go of an answer's bytes somewhat after its body.
+                pause = pauses.next().unwrap_or(pause);
+                tokio::time::sleep(pause).await;
                 let left = self.tidy();
                 // Only its panic could fail.
                 let _ = tokio::task::spawn_blocking(engine::trim_memory).await;
-                if left == 0 {
+                if left == 0 && pauses.len() == 0 {
                     break;
                 }
             }
@@ -157,15 +165,28 @@ where
         let answer = self.service.call(request);
         let answers = self.answers.clone();
         Box::pin(async move {
+            let mut unanswered = Unanswered(Some(answers.clone()));
             let (mut parts, body) = answer.await?.into_parts();
             let held = parts.extensions.remove::<Held>();
             let building = parts.extensions.remove::<Building>();
             let mut whole = answers.encode(body).await;
             whole._held = held;
             drop(building);
+            unanswered.0 = None;
             let body = tonic::body::Body::new(whole);
             Ok(http::Response::from_parts(parts, body))
         })
+    }
+}
+
+/// A call that has no answer yet. Dropped so, its client has left, and what was made for it goes.
+struct Unanswered(Option<Answers>);
+
+impl Drop for Unanswered {
+    fn drop(&mut self) {
+        if let Some(answers) = &self.0 {
+            answers.shared.gone.notify_one();
+        }
     }
 }
 

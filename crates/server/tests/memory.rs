@@ -63,7 +63,7 @@ fn exec(id: &str, words: &[&str]) -> Vec<u8> {
 
 async fn settled(world: &World, most: usize) -> usize {
     let mut last = 0;
-    for _ in 0..100 {
+    for _ in 0..600 {
         last = used(world);
         if last <= most {
             break;
