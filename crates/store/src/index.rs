@@ -37,26 +37,35 @@ impl Core {
     pub(crate) fn write_index(&self) -> Result<()> {
         match self.db.read(is_up_to_date)? {
             true => Ok(()),
-            false => self.rewrite_index(),
+            false => self.write_unless(is_up_to_date),
         }
     }
 
     /// Whether `index.json` is what the database says, as far as anybody can tell who does not write it.
     pub(crate) fn is_index_right(&self) -> Result<bool> {
         let _lock = self.layout.lock("index.lock", self.wait)?;
-        if !self.db.read(is_up_to_date)? {
+        // Of one moment: names change meanwhile, and the file does not, as it is locked.
+        let (up_to_date, index) = self.db.read(|db| Ok((is_up_to_date(db)?, index(db)?)))?;
+        if !up_to_date {
             // Whoever changed the names is about to write it.
             return Ok(true);
         }
         let written = std::fs::read(self.layout.path().join("index.json")).ok();
         let parse = |bytes: &[u8]| serde_json::from_slice::<Index>(bytes).ok();
-        let right = parse(&self.db.read(index)?);
-        Ok(written.is_some_and(|written| parse(&written) == right))
+        Ok(written.is_some_and(|written| parse(&written) == parse(&index)))
     }
 
     /// Writes `index.json`, whether names have changed or not.
     pub(crate) fn rewrite_index(&self) -> Result<()> {
+        self.write_unless(|_| Ok(false))
+    }
+
+    fn write_unless(&self, done: impl FnOnce(&Connection) -> Result<bool>) -> Result<()> {
         let _lock = self.layout.lock("index.lock", self.wait)?;
+        // Another may have done it while the lock was waited for.
+        if self.db.read(done)? {
+            return Ok(());
+        }
         // Read the counter first: a name that changes after it is written by its own process.
         let names = self.db.read(|db| state(db, "names"))?;
         let bytes = self.db.read(index)?;

@@ -203,9 +203,19 @@ impl Layout {
     /// A lock that any number of processes may have, for as long as what it returns lives. Who cannot have
     /// it goes on without: it is a courtesy to others.
     pub(crate) fn lock_shared(&self, name: &'static str) -> Option<OwnedFd> {
+        // Who has it alone only looks, and not for long.
+        const PATIENCE: Duration = Duration::from_secs(2);
         let file = self.lockable(name).ok()?;
-        flock(&file, FlockOperation::NonBlockingLockShared).ok()?;
-        Some(file)
+        let begin = Instant::now();
+        loop {
+            match flock(&file, FlockOperation::NonBlockingLockShared) {
+                Ok(()) => return Some(file),
+                Err(Errno::WOULDBLOCK | Errno::INTR) if begin.elapsed() < PATIENCE => {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                Err(_) => return None,
+            }
+        }
     }
 
     /// The containers that have a directory.
