@@ -58,11 +58,6 @@ const ENTRIES: &[Entry] = &[
     ("runtime.selinux", LABELS, &["false"]),
     ("runtime.hostnetwork_disable_selinux", LABELS, &[]),
     (
-        "runtime.apparmor_profile",
-        LABELS,
-        &["''", "'crio-default'", "'unconfined'"],
-    ),
-    (
         "runtime.privileged_seccomp_profile",
         NOT_BUILT,
         &["''", "'unconfined'"],

@@ -29,9 +29,10 @@ pub(super) fn is_damage(error: &Error) -> bool {
             matches!(
                 failure.code,
                 ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase
-            ) || words
-                .as_ref()
-                .is_some_and(|words| words.starts_with("no such table"))
+            ) || failure.extended_code == rusqlite::ffi::SQLITE_IOERR_SHORT_READ
+                || words
+                    .as_ref()
+                    .is_some_and(|words| words.starts_with("no such table"))
         }
         _ => false,
     }
