@@ -2,7 +2,7 @@
 //! not: it is made again from the layout, and what was damaged is kept under another name.
 //!
 //! Must never take a database for damaged because it cannot be read just now (no memory, an I/O
-//! error, no permission): only what SQLite itself calls no database or a malformed one.
+//! error, no permission): only what SQLite itself calls no database or a malformed one, or finds cut.
 
 use std::sync::atomic::Ordering;
 
