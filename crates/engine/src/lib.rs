@@ -36,5 +36,5 @@ pub use pod::{Pod, PodFilter, PodSpec, PodState};
 pub use recover::Recovered;
 pub use supervisor::{
     AttachEvent, AttachInput, AttachOptions, AttachOutput, Attachment, ExecSession, ExecStdio,
-    Stream, raise_open_files, trim_memory,
+    Stream, keep_little_memory, raise_open_files, trim_memory,
 };

@@ -56,4 +56,4 @@ pub use protocol::{
 pub use server::supervise;
 pub use setup::PodSetup;
 pub use state::{ContainerState, Status, read_bounded};
-pub use sys::process::trim_memory;
+pub use sys::process::{keep_little_memory, trim_memory};

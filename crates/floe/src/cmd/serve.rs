@@ -43,6 +43,7 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         config.api.listen.clone_from(listen);
     }
     let options = ServeOptions::from_config(&config);
+    engine::keep_little_memory();
     if let Err(error) = engine::raise_open_files() {
         warn!(%error, "fewer calls can be under way at once");
     }

@@ -167,6 +167,16 @@ pub(crate) fn ended_child() -> Option<i32> {
     (done == 0 && pid > 0).then_some(pid)
 }
 
+/// Long pieces of memory go back to the kernel when they are freed. Left alone, the allocator learns
+/// from the first of them to keep up to 64 MiB for each thread, which [`trim_memory`] cannot reach.
+pub fn keep_little_memory() {
+    // SAFETY: no precondition; called before other threads are.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 256 << 10);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, 1 << 20);
+    }
+}
+
 /// Gives memory that is free in the allocator back to the kernel.
 pub fn trim_memory() {
     // SAFETY: no precondition.
