@@ -329,7 +329,7 @@ fn a_poststop_hook_that_fails_keeps_no_other_from_running() {
     let mut lab = Lab::new();
     let log = lab.dir.join("log");
     let note = |word: &str| host(&format!("echo {word} >>{}", log.display()));
-    lab.config["hooks"] = json!({ "poststop": [note("a"), host("exit 1"), note("b"), json!({ "path": "/no/such" }), note("c")] });
+    lab.config["hooks"] = json!({ "poststop": [note("a"), host("exit 1"), note("b"), json!({ "path": lab.dir.join("absent") }), note("c")] });
     let done = lab.run();
     assert_eq!(done.code, 0, "{done:#?}");
     assert_eq!(std::fs::read_to_string(&log).unwrap(), "a\nb\nc\n");

@@ -61,8 +61,8 @@ fn layers_of_zstd_make_an_oci_image_and_never_one_of_dockers() {
             skopeo(&read).ok();
         }
         for to in [
-            vec!["--format", "v2s2", "dir:/no/such"],
-            vec!["docker-archive:/no/such.tar"],
+            vec!["--format", "v2s2", &floe.at("dir", "refused")],
+            vec![&floe.at("docker-archive", "refused.tar")],
         ] {
             let said =
                 floe.floe(&[&zstd[..], &to[..to.len() - 1], &[&docker, to[to.len() - 1]]].concat());

@@ -57,10 +57,12 @@ fn a_policy_that_refuses_is_the_last_word_on_a_short_name() {
 fn verbs_that_start_nothing_need_no_runtime() {
     machine(|floe| {
         let config = std::fs::read_to_string(floe.node.config()).expect("read");
+        let absent = floe.node.path("absent/floe-runtime").display().to_string();
+        let set = format!("runtime_path = {absent:?}");
         let lines = config
             .lines()
             .map(|line| match line.contains("runtime_path") {
-                true => "runtime_path = \"/no/such/floe-runtime\"",
+                true => set.as_str(),
                 false => line,
             });
         let lines: Vec<&str> = lines.collect();
@@ -70,7 +72,7 @@ fn verbs_that_start_nothing_need_no_runtime() {
         floe.floe(&["images"]).ok();
         floe.floe(&["ps", "--all"]).ok();
         floe.floe(&["run", "--rm", "--network", "none", &floe.image])
-            .failed(125, &["/no/such/floe-runtime"]);
+            .failed(125, &[&absent]);
         floe.floe(&["rmi", "--force", &floe.image]).ok();
     });
 }
@@ -109,10 +111,11 @@ fn unknown_keys_of_registries_conf_are_told_once_with_their_place() {
         let size = text.lines().count();
         std::fs::write(&file, text).expect("write");
         let image = format!("docker://{}", floe.image);
+        let absent = floe.node.path("absent").display().to_string();
         for verb in [
             vec!["inspect", &image],
             vec!["images"],
-            vec!["load", "-i", "/no/such"],
+            vec!["load", "-i", &absent],
         ] {
             let said = floe.floe(&verb);
             for (line, key) in [(1, "colour"), (size, "size")] {

@@ -54,7 +54,8 @@ fn what_is_not_found_has_skopeos_exit_code() {
         // Under its own name floe has its own code.
         floe.floe(&["inspect", &missing])
             .failed(125, &["manifest unknown"]);
-        for place in ["docker://127.0.0.1:1/x", "dir:/no/such"] {
+        let absent = floe.at("dir", "absent");
+        for place in ["docker://127.0.0.1:1/x", &absent] {
             assert_eq!(skopeo.run(&["inspect", place]).code, 1, "{place}");
         }
     });
@@ -167,9 +168,10 @@ fn global_options_hold_for_the_command_behind_them() {
         ]
         .concat();
         skopeo.run(&said).failed(1, &["TLS"]);
+        let absent = floe.node.path("absent.conf").display().to_string();
         skopeo
-            .run(&["--registries-conf", "/no/such", "inspect", &image])
-            .failed(1, &["/no/such"]);
+            .run(&["--registries-conf", &absent, "inspect", &image])
+            .failed(1, &[&absent]);
 
         let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let away = format!("docker://{}/x", silent.local_addr().expect("an address"));
