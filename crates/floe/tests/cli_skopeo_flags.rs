@@ -54,7 +54,7 @@ fn what_is_not_found_has_skopeos_exit_code() {
         // Under its own name floe has its own code.
         floe.floe(&["inspect", &missing])
             .failed(125, &["manifest unknown"]);
-        let absent = floe.at("dir", "absent");
+        let absent = format!("dir:{}", floe.node.path("absent").display());
         for place in ["docker://127.0.0.1:1/x", &absent] {
             assert_eq!(skopeo.run(&["inspect", place]).code, 1, "{place}");
         }
