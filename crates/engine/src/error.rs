@@ -238,6 +238,9 @@ impl Error {
             Self::Io { source, .. } if source.raw_os_error() == Some(libc::ENOSPC) => {
                 Kind::ResourceExhausted
             }
+            Self::Io { source, .. } if source.kind() == std::io::ErrorKind::TimedOut => {
+                Kind::Unavailable
+            }
             Self::Start { .. }
             | Self::Io { .. }
             | Self::Record { .. }

@@ -2,7 +2,7 @@
 //! ends; a name's file stays as long as an object has the name, and no longer.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -17,6 +17,10 @@ use crate::error::{Error, Result};
 const MAX_HOLDER: u64 = 256;
 /// How often to look whether a lock is free.
 const STEP: Duration = Duration::from_millis(2);
+/// The same of a lock that was not free for a while.
+const LONG_STEP: Duration = Duration::from_millis(25);
+/// No holder needs a lock for so long: a supervisor and a plugin each have less. One that was stopped does.
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// An advisory lock on a file; released when dropped or when the process dies.
 #[derive(Debug)]
@@ -25,14 +29,35 @@ pub(crate) struct Lock {
 }
 
 impl Lock {
-    /// Waits for the lock on `path`, which is made if missing (its directory must exist).
+    /// Waits for the lock on `path`, which is made if missing (its directory must exist); at most
+    /// [`PATIENCE`].
     pub(crate) fn exclusive(path: &Path) -> Result<Self> {
-        Self::take(path, FlockOperation::LockExclusive)
+        Self::within(path, FlockOperation::NonBlockingLockExclusive, PATIENCE)
     }
 
-    /// Waits until nobody holds it exclusively.
+    /// Waits until nobody holds it exclusively; at most [`PATIENCE`].
     pub(crate) fn shared(path: &Path) -> Result<Self> {
-        Self::take(path, FlockOperation::LockShared)
+        Self::within(path, FlockOperation::NonBlockingLockShared, PATIENCE)
+    }
+
+    fn within(path: &Path, operation: FlockOperation, patience: Duration) -> Result<Self> {
+        let begun = Instant::now();
+        let mut step = STEP;
+        loop {
+            match Self::take(path, operation) {
+                Err(Error::Io { source, .. }) if source.kind() == ErrorKind::WouldBlock => {}
+                outcome => return outcome,
+            }
+            if begun.elapsed() >= patience {
+                let held = format!("somebody else has held it for {} s", patience.as_secs());
+                return Err(Error::io("lock", path)(std::io::Error::new(
+                    ErrorKind::TimedOut,
+                    held,
+                )));
+            }
+            std::thread::sleep(step);
+            step = (step * 2).min(LONG_STEP);
+        }
     }
 
     /// As [`Lock::shared`]; `None` if its directory is gone.
@@ -47,9 +72,7 @@ impl Lock {
 
     fn if_there(taken: Result<Self>) -> Result<Option<Self>> {
         match taken {
-            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
-                Ok(None)
-            }
+            Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(None),
             other => other.map(Some),
         }
     }
@@ -69,9 +92,7 @@ impl Lock {
     pub(crate) fn try_exclusive(path: &Path) -> Result<Option<Self>> {
         match Self::take(path, FlockOperation::NonBlockingLockExclusive) {
             Ok(lock) => Ok(Some(lock)),
-            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::WouldBlock => {
-                Ok(None)
-            }
+            Err(Error::Io { source, .. }) if source.kind() == ErrorKind::WouldBlock => Ok(None),
             Err(e) => Err(e),
         }
     }
@@ -198,7 +219,7 @@ impl Drop for Reservation {
 
 fn remove(path: &Path) -> Result<()> {
     match std::fs::remove_file(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", path)(e)),
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::io("remove", path)(e)),
         _ => Ok(()),
     }
 }
@@ -261,6 +282,24 @@ mod tests {
         assert!(path.exists());
         assert!(Lock::try_exclusive(&path).unwrap().is_none());
         drop(second);
+    }
+
+    #[test]
+    fn a_lock_that_is_never_given_free_is_an_error_that_says_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let held = Lock::shared(&path).unwrap();
+        let soon = Duration::from_millis(10);
+        Lock::within(&path, FlockOperation::NonBlockingLockShared, soon).unwrap();
+        let error =
+            Lock::within(&path, FlockOperation::NonBlockingLockExclusive, soon).unwrap_err();
+        assert_eq!(error.kind(), crate::error::Kind::Unavailable, "{error}");
+        assert!(
+            error.to_string().contains("somebody else has held it"),
+            "{error}"
+        );
+        drop(held);
+        Lock::within(&path, FlockOperation::NonBlockingLockExclusive, soon).unwrap();
     }
 
     #[test]
