@@ -9,8 +9,6 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
-use rustix::event::{PollFd, PollFlags, poll};
-
 use crate::between;
 use crate::birthplace::{Birthplace, CgroupGuard};
 use crate::cgroup::Cgroup;
@@ -200,15 +198,10 @@ impl Creating {
     /// # Errors
     /// [`Error::Vanished`] if there is nobody left to wait for.
     pub(crate) fn wait(&self) -> Result<()> {
-        let mut fds = [
-            PollFd::new(&self.channel, PollFlags::IN),
-            PollFd::new(&self.pidfd, PollFlags::IN),
-        ];
-        rustix::io::retry_on_intr(|| poll(&mut fds, None)).map_err(Error::io("poll", "init"))?;
-        // What it said last is read before its end counts.
-        match fds[0].revents().is_empty() && !fds[1].revents().is_empty() {
-            true => Err(self.vanished()),
-            false => Ok(()),
+        match self.channel.wait_with(&self.pidfd) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(self.vanished()),
+            Err(errno) => Err(Error::io("wait for", "init")(errno)),
         }
     }
 

@@ -84,8 +84,7 @@ impl NewExec<'_> {
                 Progress::Done(started) => return Ok(started),
                 Progress::Pending(more) => starting = more,
             }
-            let failed = Error::io("wait for", "exec");
-            starting.channel.wait().map_err(failed)?;
+            starting.wait()?;
         }
     }
 

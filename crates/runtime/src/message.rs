@@ -154,6 +154,18 @@ impl Channel {
         let mut fds = [PollFd::new(&self.0, PollFlags::IN)];
         rustix::io::retry_on_intr(|| poll(&mut fds, None)).map(drop)
     }
+
+    /// The same, or until the process that `pidfd` stands for has ended with nothing more to read of it:
+    /// false then. (Its successor may hold the channel open, and wait for an answer.)
+    pub(crate) fn wait_with(&self, pidfd: &OwnedFd) -> Result<bool, Errno> {
+        let mut fds = [
+            PollFd::new(&self.0, PollFlags::IN),
+            PollFd::new(pidfd, PollFlags::IN),
+        ];
+        rustix::io::retry_on_intr(|| poll(&mut fds, None))?;
+        let [said, ended] = fds.map(|fd| !fd.revents().is_empty());
+        Ok(said || !ended)
+    }
 }
 
 /// What [`Channel::look`] finds.

@@ -73,6 +73,18 @@ impl Starting {
         }
     }
 
+    /// Waits until [`Starting::advance`] has something to do.
+    ///
+    /// # Errors
+    /// [`Error::Vanished`] if there is nobody left to wait for.
+    pub(crate) fn wait(&self) -> Result<()> {
+        match self.channel.wait_with(&self.pidfd) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(vanished()),
+            Err(errno) => Err(Error::io("wait for", "exec")(errno)),
+        }
+    }
+
     /// Gives it up without waiting: it is killed, and the caller reaps it.
     pub fn abandon(mut self) -> Option<i32> {
         self.child.kill()
@@ -106,9 +118,7 @@ impl Starting {
     /// The channel is closed: by execve, if it was let on.
     fn executed(mut self) -> Result<Started> {
         let Some(warnings) = self.ready.take() else {
-            return Err(Error::Vanished {
-                doing: "preparing an exec",
-            });
+            return Err(vanished());
         };
         let pid = self.pid();
         self.child.release();
@@ -118,6 +128,12 @@ impl Starting {
             console: self.console,
             warnings,
         })
+    }
+}
+
+fn vanished() -> Error {
+    Error::Vanished {
+        doing: "preparing an exec",
     }
 }
 

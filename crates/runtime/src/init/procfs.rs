@@ -2,8 +2,8 @@
 //! by a process outside of it ([`crate::between`]), whom nobody in there sees.
 //!
 //! Since Linux 6.17 procfs takes the namespace as an option. Before, it is that of whoever opens the file
-//! system's context, so that a process in the namespace has to: one that opens it, passes it on and ends,
-//! with an empty root, no other descriptor and CAP_SYS_ADMIN alone.
+//! system's context, so that a process in the namespace has to: one that opens it, passes it on and ends. It
+//! has an empty root, no other descriptor, and rights in a user namespace of its own alone.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -78,8 +78,13 @@ fn by_process(processes: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
 
 /// Empties everything that its child would show, and has that open the context.
 fn in_namespace(processes: BorrowedFd<'_>, channel: &crate::message::Channel) -> Result<(), Errno> {
+    let empty = empty_directory()?;
     sys::setns(processes, libc::CLONE_NEWPID)?;
-    enter_empty_root()?;
+    // A host without user namespaces: then CAP_SYS_ADMIN is the host's, for two system calls.
+    let _ = sys::unshare_rights();
+    rustix::process::fchdir(&empty)?;
+    rustix::process::chroot(".")?;
+    drop(empty);
     sys::close_all_but(&[channel.as_fd().as_raw_fd()]);
     let only = CapabilitySets {
         effective: CapabilitySet::SYS_ADMIN,
@@ -105,14 +110,12 @@ fn in_namespace(processes: BorrowedFd<'_>, channel: &crate::message::Channel) ->
     }
 }
 
-/// A root directory with nothing in it and nothing above it.
-fn enter_empty_root() -> Result<(), Errno> {
+/// A directory with nothing in it and nothing above it.
+fn empty_directory() -> Result<OwnedFd, Errno> {
     let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_create(&context)?;
     let none = MountAttrFlags::empty();
-    let mount = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, none)?;
-    rustix::process::fchdir(&mount)?;
-    rustix::process::chroot(".")
+    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, none)
 }
 
 #[cfg(test)]
@@ -134,19 +137,18 @@ mod tests {
             eprintln!("SKIP: needs root");
             return;
         }
-        let mut inside = std::process::Command::new("unshare")
-            .args(["--pid", "--fork", "--kill-child", "sleep", "1000"])
-            .spawn()
-            .unwrap();
-        let children = format!("/proc/{0}/task/{0}/children", inside.id());
-        let first = loop {
-            let text = std::fs::read_to_string(&children).unwrap();
-            if let Some(first) = text.split_whitespace().next() {
-                break first.to_owned();
-            }
-            std::thread::yield_now();
+        let (ours, theirs) = crate::message::Channel::pair().unwrap();
+        let Forked::Parent { pid, .. } =
+            sys::clone_process(libc::CLONE_NEWPID as u64, None).unwrap()
+        else {
+            sys::close_all_but(&[theirs.as_fd().as_raw_fd()]);
+            // Until the test ends.
+            let _ = theirs.receive::<()>();
+            sys::exit(0)
         };
-        let namespace = std::fs::File::open(format!("/proc/{first}/ns/pid")).unwrap();
+        drop(theirs);
+        let _inside = crate::guard::ChildGuard::of(pid);
+        let namespace = std::fs::File::open(format!("/proc/{pid}/ns/pid")).unwrap();
         let context = by_process(namespace.as_fd()).unwrap();
         fsconfig_create(&context).unwrap();
         let none = MountAttrFlags::empty();
@@ -155,7 +157,6 @@ mod tests {
         let attr = MountAttr::default();
         let new = of(namespace.as_fd(), "hidepid=0", &attr).unwrap();
         assert_eq!(shown(&new), ["1"]);
-        inside.kill().unwrap();
-        inside.wait().unwrap();
+        drop(ours);
     }
 }

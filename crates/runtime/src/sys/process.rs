@@ -109,6 +109,13 @@ pub(crate) fn unshare_mounts() -> Result<(), Errno> {
     check(unsafe { libc::unshare(libc::CLONE_NEWNS) })
 }
 
+/// unshare(CLONE_NEWUSER | CLONE_NEWNS): the caller, which has one thread, has no rights but in namespaces
+/// of its own.
+pub(crate) fn unshare_rights() -> Result<(), Errno> {
+    // SAFETY: takes an integer; what this single thread may do breaks no memory rule.
+    check(unsafe { libc::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNS) })
+}
+
 /// As execve(2) and its like want a list; valid as long as the strings are.
 fn pointers(list: &[CString]) -> Vec<*const libc::c_char> {
     let pointers = list.iter().map(|text| text.as_ptr());

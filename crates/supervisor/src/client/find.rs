@@ -17,17 +17,24 @@ use crate::info::{LOCK_FILE, SupervisorInfo};
 
 /// How often to look whether a supervisor that starts has come up.
 const STEP: Duration = Duration::from_millis(5);
+/// How long one that could not be started may take to end.
+const ENDING: Duration = Duration::from_secs(1);
 
 /// The lock of the supervisor that is about to be started. It goes when the last process that was
-/// given it has ended or closed it.
+/// given it has ended or closed it, which takes one that failed a moment.
 pub(super) fn lock(dir: &Path) -> Result<File> {
-    let (file, free) = try_lock(dir)?;
-    match free {
-        true => Ok(file),
-        false => Err(Error::SetUp {
-            part: "the supervisor's lock".to_owned(),
-            reason: "another supervisor of the pod lives".to_owned(),
-        }),
+    let until = Instant::now() + ENDING;
+    loop {
+        match try_lock(dir)? {
+            (file, true) => return Ok(file),
+            _ if Instant::now() < until => std::thread::sleep(STEP),
+            _ => {
+                return Err(Error::SetUp {
+                    part: "the supervisor's lock".to_owned(),
+                    reason: "another supervisor of the pod lives".to_owned(),
+                });
+            }
+        }
     }
 }
 
