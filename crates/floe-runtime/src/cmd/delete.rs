@@ -1,13 +1,16 @@
 //! `delete`: everything that a container has left goes: processes, cgroup, state. With `--force`
 //! also a running one, a damaged one, and one that is not there.
 
-use runtime::cgroup::Unit;
+use runtime::cgroup::{Cgroup, Unit};
 use runtime::hooks::{self, HookState};
 
 use super::{Failure, Outcome};
 use crate::cli::Global;
 use crate::log;
 use crate::state::{self, State, Status};
+
+/// How many times a cgroup whose processes do not end is tried, for most of a second each.
+const TRIES: u32 = 8;
 
 /// Options of `delete`.
 #[derive(Debug, clap::Args)]
@@ -37,14 +40,24 @@ pub(crate) fn run(global: &Global, args: &Args) -> Outcome {
     }
 }
 
+/// Kills what is in the cgroup and removes it. What was killed leaves it only when it has ended, which on a
+/// busy machine takes longer than one try.
+fn remove(cgroup: &Cgroup) -> Result<(), Failure> {
+    for _ in 0..TRIES {
+        cgroup.kill_all()?;
+        match cgroup.delete() {
+            Err(runtime::cgroup::Error::Busy { .. }) => {}
+            other => return Ok(other?),
+        }
+    }
+    Ok(cgroup.delete()?)
+}
+
 /// Kills what is left and removes everything.
 pub(crate) fn delete(global: &Global, state: &State) -> Result<(), Failure> {
     state.signal(libc::SIGKILL)?;
     match state.cgroup()? {
-        Some(cgroup) => {
-            cgroup.kill_all()?;
-            cgroup.delete()?;
-        }
+        Some(cgroup) => remove(&cgroup)?,
         // systemd remembers a unit that has failed.
         None => state.unit.iter().try_for_each(Unit::stop)?,
     }
