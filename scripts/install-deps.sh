@@ -4,7 +4,7 @@
 set -euo pipefail
 
 # build: a C compiler for bundled SQLite and zstd; what tests and quickstart drive.
-build="gcc libc6-dev make busybox-static uidmap docker-registry containernetworking-plugins iproute2 nftables skopeo umoci gnupg openssl"
+build="gcc libc6-dev make busybox-static e2fsprogs xz-utils bzip2 uidmap docker-registry containernetworking-plugins iproute2 nftables skopeo umoci gnupg openssl"
 # peers: what the benchmarks compare with.
 peers="runc crun containerd podman conmon golang-github-containers-common valgrind strace"
 # vm: the machines that cgroup v2, criu and systemd are tested in; their kernel is unpacked from its package.
