@@ -217,3 +217,24 @@ fn a_command_whose_client_leaves_before_it_runs_is_ended() {
     let left = cgroup.processes().unwrap();
     assert!(left.iter().all(|pid| lives(*pid)));
 }
+
+/// However many begin and end at once, the end of none is missed.
+#[test]
+fn hundreds_of_commands_that_begin_and_end_at_once_all_have_an_end_and_so_has_their_container() {
+    needs_host!();
+    let pod = Pod::new();
+    pod.running("c", "sleep 1000");
+    let many = || {
+        for _ in 0..25 {
+            let session = pod.client().exec("c", &request("exit 5", None), null());
+            assert_eq!(session.unwrap().wait().unwrap().code, 5);
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..12 {
+            scope.spawn(many);
+        }
+    });
+    pod.client().delete("c", true).unwrap();
+    assert!(pod.client().wait("c").unwrap_err().is_not_found());
+}

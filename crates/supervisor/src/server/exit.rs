@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use rustix::process::{WaitOptions, WaitStatus, wait};
+use rustix::process::{Pid, WaitOptions, WaitStatus, waitpid};
 
 use super::connection::Role;
 use super::container::{Container, Want, backoff};
@@ -27,18 +27,15 @@ impl Supervisor {
     /// Reaps every child that has ended: containers, exec'd commands, the pod's first process, and
     /// whatever was orphaned below and came to the subreaper.
     pub(super) fn reap(&mut self) {
-        loop {
-            // What a process said last is taken before its number may be another's.
-            if let Some(pid) = ended_child() {
-                self.hear_creation(pid);
-                self.hear_starting(pid);
-            }
-            match wait(WaitOptions::NOHANG) {
-                Ok(Some((pid, status))) => {
-                    self.on_end(pid.as_raw_nonzero().get(), exit_code(status))
-                }
-                Err(rustix::io::Errno::INTR) => {}
-                Ok(None) | Err(_) => return,
+        while let Some(pid) = ended_child() {
+            // What a process said last is heard before its number may be another's.
+            self.hear_creation(pid);
+            self.hear_starting(pid);
+            // This one and no other: one that has ended since is not heard yet. One that was given up upon
+            // what it said is reaped with that.
+            let reaped = waitpid(Pid::from_raw(pid), WaitOptions::NOHANG);
+            if let Ok(Some((_, status))) = reaped {
+                self.on_end(pid, exit_code(status));
             }
         }
     }
