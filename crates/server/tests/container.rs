@@ -131,6 +131,8 @@ fn a_later_stop_with_less_patience_shortens_the_first() {
         let pod = world.pod("a").await;
         let config = world.script("c", "trap '' TERM; while :; do sleep 0.05; done");
         let id = world.run(&pod, config).await;
+        // Its trap is set by then.
+        world.exec(&id, &["sleep", "0.3"], 10).await.unwrap();
         let patient = world.stop(&id, 3600);
         let impatient = async {
             tokio::time::sleep(std::time::Duration::from_millis(200)).await;
