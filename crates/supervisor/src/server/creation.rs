@@ -4,7 +4,7 @@
 //!
 //! One that is given up is killed at once, and forgotten when it has ended and its cgroup is gone.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use runtime::cgroup::Cgroup;
 use runtime::{Creating, Progress};
@@ -12,12 +12,9 @@ use runtime::{Creating, Progress};
 use super::container::{backoff, runtime_failed};
 use super::create::Planned;
 use super::poller::{Interest, Key, Token};
-use super::{SET_UP, Supervisor, diagnose};
+use super::{LAST_WAIT, SET_UP, Supervisor, diagnose};
 use crate::error::{Error, Result};
 use crate::protocol::Response;
-
-/// How long those who gave a creation up wait for its end: longer only if the kernel holds its process.
-const LAST_WAIT: Duration = Duration::from_secs(2);
 
 /// A container that is being made.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 //! Its life hangs on the client's connection, and ends with the container's.
 
 use std::os::fd::OwnedFd;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use runtime::{NewExec, Progress, Started, Starting, Stdio};
 
@@ -13,14 +13,18 @@ use super::create::read_spec;
 use super::poller::{Interest, Key, Token};
 use super::requests::Reply;
 use super::time::after;
-use super::{SET_UP, Supervisor, diagnose};
+use super::{LAST_WAIT, SET_UP, Supervisor, diagnose};
 use crate::error::{Error, Result};
 use crate::protocol::{ExecExit, ExecRequest, ExecWire, Response};
 use crate::state::Status;
 use crate::sys::process::Process;
 
-/// How long the client of a command that was killed waits for its end.
-const LAST_WAIT: Duration = Duration::from_secs(2);
+/// The end of a command whose time was over before it had another.
+const LATE: ExecExit = ExecExit {
+    code: 128 + libc::SIGKILL,
+    timed_out: true,
+    oom: false,
+};
 
 /// A command that runs.
 #[derive(Debug)]
@@ -213,15 +217,10 @@ impl Supervisor {
         let late = beginning.timeout.is_some_and(|timeout| timeout <= now);
         let client = beginning.client;
         if late && !beginning.terminal {
-            let exit = ExecExit {
-                code: 128 + libc::SIGKILL,
-                timed_out: true,
-                oom: false,
-            };
             let started = Response::ExecStarted { pid: 0 };
             self.connections.answer(client, &started, Vec::new());
             self.connections
-                .answer(client, &Response::ExecExited(exit), Vec::new());
+                .answer(client, &Response::ExecExited(LATE), Vec::new());
             return;
         }
         let failed = Response::Failed(Error::Start {
@@ -300,14 +299,9 @@ impl Supervisor {
             }
             if exec.answer_at.is_some_and(|at| at <= now) {
                 exec.answer_at = None;
-                let exit = ExecExit {
-                    code: 128 + libc::SIGKILL,
-                    timed_out: true,
-                    oom: false,
-                };
                 if let Some(client) = exec.client.take() {
                     self.connections
-                        .answer(client, &Response::ExecExited(exit), Vec::new());
+                        .answer(client, &Response::ExecExited(LATE), Vec::new());
                 }
             }
         }

@@ -64,6 +64,8 @@ const BUFFER: usize = 64 << 10;
 const DEAF: Duration = Duration::from_secs(1);
 /// How long a container or a command may take up to its program: less than its client waits for the answer.
 const SET_UP: Duration = Duration::from_secs(75);
+/// How long clients wait for the end of what was killed: it takes longer only if the kernel holds it.
+const LAST_WAIT: Duration = Duration::from_secs(2);
 /// How many clients may be connected; more wait until one leaves.
 const CLIENTS: usize = 512;
 
