@@ -41,19 +41,22 @@ impl Lock {
     }
 
     fn within(path: &Path, operation: FlockOperation, patience: Duration) -> Result<Self> {
-        let begun = Instant::now();
+        Self::until(path, operation, Instant::now() + patience)?.ok_or_else(|| {
+            let held = format!("somebody else has held it for {} s", patience.as_secs());
+            Error::io("lock", path)(std::io::Error::new(ErrorKind::TimedOut, held))
+        })
+    }
+
+    /// `operation` does not wait by itself. `None`: somebody else has the lock when `until` comes.
+    fn until(path: &Path, operation: FlockOperation, until: Instant) -> Result<Option<Self>> {
         let mut step = STEP;
         loop {
             match Self::take(path, operation) {
                 Err(Error::Io { source, .. }) if source.kind() == ErrorKind::WouldBlock => {}
-                outcome => return outcome,
+                outcome => return outcome.map(Some),
             }
-            if begun.elapsed() >= patience {
-                let held = format!("somebody else has held it for {} s", patience.as_secs());
-                return Err(Error::io("lock", path)(std::io::Error::new(
-                    ErrorKind::TimedOut,
-                    held,
-                )));
+            if Instant::now() >= until {
+                return Ok(None);
             }
             std::thread::sleep(step);
             step = (step * 2).min(LONG_STEP);
@@ -80,21 +83,7 @@ impl Lock {
     /// Takes the lock if it is given free before `until`. A child that a killed process has just made
     /// holds its locks for as long as it takes to execute its program.
     pub(crate) fn exclusive_until(path: &Path, until: Instant) -> Result<Option<Self>> {
-        loop {
-            match Self::try_exclusive(path)? {
-                None if Instant::now() < until => std::thread::sleep(STEP),
-                outcome => return Ok(outcome),
-            }
-        }
-    }
-
-    /// Takes the lock only if nobody has it.
-    pub(crate) fn try_exclusive(path: &Path) -> Result<Option<Self>> {
-        match Self::take(path, FlockOperation::NonBlockingLockExclusive) {
-            Ok(lock) => Ok(Some(lock)),
-            Err(Error::Io { source, .. }) if source.kind() == ErrorKind::WouldBlock => Ok(None),
-            Err(e) => Err(e),
-        }
+        Self::until(path, FlockOperation::NonBlockingLockExclusive, until)
     }
 
     fn take(path: &Path, operation: FlockOperation) -> Result<Self> {
@@ -271,7 +260,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
         let first = Lock::exclusive(&path).unwrap();
-        assert!(Lock::try_exclusive(&path).unwrap().is_none());
+        assert!(
+            Lock::exclusive_until(&path, Instant::now())
+                .unwrap()
+                .is_none()
+        );
         let waiting = std::thread::spawn({
             let path = path.clone();
             move || Lock::exclusive(&path).unwrap()
@@ -280,7 +273,11 @@ mod tests {
         drop(first);
         let second = waiting.join().unwrap();
         assert!(path.exists());
-        assert!(Lock::try_exclusive(&path).unwrap().is_none());
+        assert!(
+            Lock::exclusive_until(&path, Instant::now())
+                .unwrap()
+                .is_none()
+        );
         drop(second);
     }
 
