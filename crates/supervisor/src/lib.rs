@@ -34,6 +34,7 @@
 mod address;
 mod client;
 mod error;
+mod event;
 mod frame;
 mod info;
 pub mod protocol;
@@ -46,9 +47,10 @@ mod sys;
 
 pub use client::{
     ANSWER_LIMIT, AttachEvent, AttachInput, AttachOutput, Attachment, Call, Client, ExecSession,
-    ExecStdio, Stream, clean_after_death, find, launch, raise_open_files,
+    ExecStdio, News, Stream, Subscription, clean_after_death, find, launch, raise_open_files,
 };
 pub use error::{Error, Result};
+pub use event::{Event, Happening, Present};
 pub use info::{SupervisorInfo, lives, process_start};
 pub use protocol::{
     AttachOptions, CreateContainer, CreatedInfo, ExecExit, ExecRequest, LogTarget, RootfsSource,

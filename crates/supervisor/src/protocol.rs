@@ -2,14 +2,17 @@
 //!
 //! A message is a frame of `frame.rs`: its length as u32 in little endian, then JSON. File
 //! descriptors travel with the frame's first byte. One request at a time is under way on a
-//! connection. Two requests change what the connection is:
+//! connection. Three requests change what the connection is:
 //! - after `Exec` is answered by [`Response::ExecStarted`], exactly one more frame comes,
 //!   [`Response::ExecExited`]; closing the connection before kills the command;
 //! - after `Attach` is answered by [`Response::Done`], both directions carry `stream.rs`
-//!   packets until the connection closes.
+//!   packets until the connection closes;
+//! - after `Subscribe` is answered by [`Response::Subscribed`], [`Response::Event`]s follow until the
+//!   connection closes, and another `Subscribed` where some are missing.
 //!
 //! Both sides are of one version (the supervisor is started by its first client), but a newer
-//! engine may meet an older supervisor: fields are only ever added, with a default.
+//! engine may meet an older supervisor: fields are only ever added, with a default. A request that a
+//! supervisor does not know is answered by [`Error::Protocol`], and ends the connection.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,6 +20,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
+use crate::event::{Event, Present};
 use crate::info::SupervisorInfo;
 use crate::setup::PodSetup;
 use crate::state::ContainerState;
@@ -113,6 +117,12 @@ pub enum Request {
     },
     /// Kill everything that is left and end the supervisor.
     Shutdown,
+    /// Be told of what happens from now on.
+    Subscribe {
+        /// The number of the last event that the client has seen: those after it are told first.
+        #[serde(default)]
+        after: Option<u64>,
+    },
 }
 
 /// What the supervisor answers.
@@ -134,6 +144,10 @@ pub enum Response {
     },
     /// The exec'd command has ended.
     ExecExited(ExecExit),
+    /// To `Subscribe`: how the pod is. Comes again when the subscriber has missed events.
+    Subscribed(Present),
+    /// To a subscriber: something has happened.
+    Event(Event),
     /// It could not be done.
     Failed(Error),
 }

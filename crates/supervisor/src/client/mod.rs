@@ -12,6 +12,7 @@ mod exec;
 mod find;
 mod launch;
 mod open_files;
+mod subscription;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -34,6 +35,7 @@ pub use exec::{ExecSession, ExecStdio};
 pub use find::find;
 pub use launch::launch;
 pub use open_files::raise_open_files;
+pub use subscription::{News, Subscription};
 
 /// How long a supervisor may take to accept a client, to take a request, and to answer one that
 /// waits for nothing but work: kubelet gives up after two minutes.
@@ -321,6 +323,8 @@ fn unexpected(response: &Response) -> Error {
         Response::State(_) => "state",
         Response::ExecStarted { .. } => "exec started",
         Response::ExecExited(_) => "exec exited",
+        Response::Subscribed(_) => "subscribed",
+        Response::Event(_) => "event",
         Response::Failed(_) => "failed",
     };
     Error::protocol(format!("{what:?} does not answer the request"))

@@ -27,6 +27,8 @@ pub(super) enum Role {
     Exec(i32),
     /// It carries the streams of a container.
     Attached(Key, AttachOptions),
+    /// It is told of what happens; the number of the event that comes next.
+    Subscribed(u64),
     /// It is closed as soon as everything is sent.
     Leaving,
 }
@@ -68,7 +70,11 @@ impl Connection {
         let read = match self.role {
             Role::Asking => self.outbox.is_empty(),
             Role::Attached(..) => !self.stalled,
-            Role::Waiting | Role::Starting(_) | Role::Exec(_) | Role::Leaving => false,
+            Role::Waiting
+            | Role::Starting(_)
+            | Role::Exec(_)
+            | Role::Subscribed(_)
+            | Role::Leaving => false,
         };
         Interest {
             read,
@@ -160,6 +166,11 @@ impl Connection {
                 self.gone = true;
             }
         }
+    }
+
+    /// Sends a frame that is made already.
+    pub(super) fn frame(&mut self, frame: &[u8]) {
+        self.push([frame, &[]]);
     }
 
     /// Sends a packet of an attached container.

@@ -40,6 +40,10 @@ pub(super) struct Container {
     /// Its group of resctrl, if it has one.
     pub(super) resctrl: Option<Group>,
     pub(super) oom: Option<OomWatch>,
+    /// How many OOM kills were told.
+    pub(super) oom_told: u64,
+    /// When to look for more of them.
+    pub(super) oom_due: Option<Instant>,
     /// With its first process the kernel kills all others.
     pub(super) own_pid_namespace: bool,
     /// It has hooks that run after start or removal.
@@ -191,7 +195,7 @@ impl Container {
             .filter(|_| self.is_exited())
             .map(|removal| removal.next);
         let start = self.starting.as_ref().map(|start| start.limit);
-        let all = [stop, removal, start, self.unsaved];
+        let all = [stop, removal, start, self.unsaved, self.oom_due];
         all.into_iter().flatten().min()
     }
 }

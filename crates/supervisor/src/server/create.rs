@@ -20,6 +20,7 @@ use super::stdin::Stdin;
 use super::streams::Output;
 use super::{Supervisor, diagnose, hooks};
 use crate::error::{Error, Result};
+use crate::event::Happening;
 use crate::protocol::{CreateContainer, CreatedInfo, RootfsSource};
 use crate::state::{ContainerState, read_json};
 use crate::sys::process::Process;
@@ -64,8 +65,10 @@ impl Supervisor {
         }
         let container = Made(Some(created)).into_container(key, plan)?;
         let pid = container.state.pid.unwrap_or_default();
+        self.events.note(Happening::Created, &container.state);
         self.containers.insert(key, container);
         self.balance(key);
+        self.watch_for_oom(key);
         Ok(CreatedInfo { pid })
     }
 
@@ -278,6 +281,8 @@ impl Made {
             cgroup: created.cgroup,
             resctrl: created.resctrl,
             oom: oom.ok(),
+            oom_told: 0,
+            oom_due: None,
             own_pid_namespace,
             hooks,
             terminal: request.terminal,

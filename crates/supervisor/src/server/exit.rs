@@ -7,10 +7,12 @@ use rustix::process::{Pid, WaitOptions, WaitStatus, waitpid};
 
 use super::connection::Role;
 use super::container::{Container, Want, backoff};
+use super::events::Events;
 use super::poller::Key;
 use super::streams::close_log_after_last;
 use super::{Supervisor, diagnose};
 use crate::error::Error;
+use crate::event::Happening;
 use crate::protocol::Response;
 use crate::state::{Status, now_ns};
 use crate::stream::Kind;
@@ -81,7 +83,12 @@ impl Supervisor {
             stdin.forget(&self.poller);
         }
         // Read now: it goes with the cgroup.
-        let oom_killed = container.oom.take().is_some_and(|oom| oom.oom_killed());
+        let kills = container.oom.take().map_or(0, |oom| oom.kills());
+        container.oom_due = None;
+        if kills > container.oom_told {
+            self.events.note(Happening::OutOfMemory, &container.state);
+        }
+        let oom_killed = kills > 0;
         container.state.pid = None;
         let failure = container.start_failure.take();
         container.set_status(match &failure {
@@ -100,6 +107,7 @@ impl Supervisor {
                 message: Some(failure.message.clone()),
             },
         });
+        self.events.note(Happening::Exited, &container.state);
         close_log_after_last(container);
         if container.stop.is_some() || container.removal.is_some() {
             kill_rest(container);
@@ -151,7 +159,7 @@ impl Supervisor {
         if container.is_exited() {
             return;
         }
-        thaw(container);
+        thaw(container, &mut self.events);
         if let Err(error) = container.signal("kill", libc::SIGKILL) {
             diagnose(format_args!("container {}: {error}", container.id()));
         }
@@ -174,10 +182,13 @@ impl Supervisor {
 }
 
 /// A frozen process takes no signal: lets a paused container run again.
-pub(super) fn thaw(container: &mut Container) {
+pub(super) fn thaw(container: &mut Container, events: &mut Events) {
     if let Status::Paused { started_at } = container.state.status {
         match container.cgroup.thaw() {
-            Ok(()) => container.set_status(Status::Running { started_at }),
+            Ok(()) => {
+                container.set_status(Status::Running { started_at });
+                events.note(Happening::Resumed, &container.state);
+            }
             Err(error) => diagnose(format_args!("container {}: thaw: {error}", container.id())),
         }
     }

@@ -11,6 +11,7 @@ use super::requests::Reply;
 use super::time::after;
 use super::{SET_UP, Supervisor};
 use crate::error::{Error, Result};
+use crate::event::Happening;
 use crate::protocol::Response;
 use crate::state::{Status, now_ns};
 
@@ -69,6 +70,7 @@ impl Supervisor {
                 container.set_status(Status::Running {
                     started_at: now_ns(),
                 });
+                self.events.note(Happening::Started, &container.state);
                 self.poststart(key, start.client);
             }
             Err(error) => {
@@ -152,7 +154,7 @@ impl Supervisor {
         } else {
             container.stop = Some(Stop { kill_at, kills: 0 });
             if !at_once {
-                thaw(container);
+                thaw(container, &mut self.events);
                 // Only a process that has ended cannot be signalled, and its end is on its way.
                 let _ = container.signal("stop", signal);
             }
@@ -241,6 +243,8 @@ impl Supervisor {
             .freeze()
             .map_err(container.failed("pause"))?;
         container.set_status(Status::Paused { started_at });
+        let state = container.state.clone();
+        self.events.note(Happening::Paused, &state);
         Ok(Response::Done.into())
     }
 
@@ -255,6 +259,8 @@ impl Supervisor {
             .thaw()
             .map_err(container.failed("resume"))?;
         container.set_status(Status::Running { started_at });
+        let state = container.state.clone();
+        self.events.note(Happening::Resumed, &state);
         Ok(Response::Done.into())
     }
 }

@@ -17,10 +17,12 @@ mod container;
 mod create;
 mod creation;
 pub(crate) mod cri_log;
+mod events;
 mod exec;
 mod exit;
 mod hooks;
 mod life;
+mod oom;
 mod pod;
 mod pod_init;
 mod poller;
@@ -53,6 +55,7 @@ use crate::sys::signal::SignalFd;
 use connection::{Connection, Connections, Role};
 use container::Container;
 use creation::Creation;
+use events::Events;
 use exec::{Beginning, Exec};
 use hooks::HookRun;
 use pod::Pod;
@@ -138,6 +141,7 @@ struct Supervisor {
     execs: BTreeMap<i32, Exec>,
     beginnings: BTreeMap<Key, Beginning>,
     hook_runs: BTreeMap<i32, HookRun>,
+    events: Events,
     last_key: Key,
     /// What containers have that ask for nothing else; see [`boot::leave_starter`].
     oom_score_adj: Option<i32>,
@@ -167,6 +171,7 @@ impl Supervisor {
             execs: BTreeMap::new(),
             beginnings: BTreeMap::new(),
             hook_runs: BTreeMap::new(),
+            events: Events::default(),
             last_key: 0,
             oom_score_adj,
             ending: None,
@@ -212,6 +217,7 @@ impl Supervisor {
             Token::Creation(key) => self.on_creation(key),
             Token::Gate(key) => self.on_gate(key),
             Token::Starting(key) => self.on_starting(key),
+            Token::Oom(key) => self.on_oom(key),
         }
     }
 
@@ -258,6 +264,7 @@ impl Supervisor {
 
     /// After everything that happened at once: closes and watches connections as they are now.
     fn settle(&mut self) {
+        self.tell_subscribers();
         while let Some(key) = self.connections.touched() {
             self.serve(key);
             let Some(connection) = self.connections.look(key) else {
@@ -387,6 +394,12 @@ impl Supervisor {
             if container.unsaved.is_some_and(|retry| retry <= now) {
                 container.save();
             }
+            if container.oom_due.is_some_and(|due| due <= now) {
+                self.look_for_oom(key);
+            }
+            let Some(container) = self.containers.get_mut(&key) else {
+                continue;
+            };
             if !container.is_exited() {
                 if container
                     .stop

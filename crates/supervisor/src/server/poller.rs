@@ -33,6 +33,8 @@ pub(super) enum Token {
     Gate(Key),
     /// A command between its request and its program.
     Starting(Key),
+    /// The kernel's word that a container's memory ran out.
+    Oom(Key),
 }
 
 impl Token {
@@ -47,6 +49,7 @@ impl Token {
             Self::Creation(key) => (6, key),
             Self::Gate(key) => (7, key),
             Self::Starting(key) => (8, key),
+            Self::Oom(key) => (9, key),
         };
         kind << 32 | u64::from(key)
     }
@@ -63,7 +66,8 @@ impl Token {
             5 => Self::Stdin(key),
             6 => Self::Creation(key),
             7 => Self::Gate(key),
-            _ => Self::Starting(key),
+            8 => Self::Starting(key),
+            _ => Self::Oom(key),
         }
     }
 }
@@ -206,6 +210,7 @@ mod tests {
             Token::Creation(1),
             Token::Gate(u32::MAX),
             Token::Starting(8),
+            Token::Oom(9),
         ] {
             assert_eq!(Token::unpack(token.pack()), token);
         }

@@ -10,6 +10,7 @@ use super::poller::Key;
 use super::requests::Reply;
 use super::{Supervisor, diagnose};
 use crate::error::Result;
+use crate::event::Happening;
 use crate::protocol::Response;
 use crate::state::ContainerState;
 
@@ -37,6 +38,9 @@ impl Supervisor {
 
     /// Kills everything; the supervisor ends when the last container is gone.
     pub(super) fn shutdown(&mut self, client: Option<Key>) -> Reply {
+        if self.ending.is_none() {
+            self.events.note_pod(Happening::PodEnding);
+        }
         self.ending.get_or_insert_default().extend(client);
         let keys: Vec<Key> = self.containers.keys().copied().collect();
         for key in keys {
@@ -116,6 +120,9 @@ impl Supervisor {
         }
         if !keep_record && let Err(error) = ContainerState::remove(&container.dir) {
             diagnose(format_args!("container {}: {error}", container.id()));
+        }
+        if !keep_record {
+            self.events.note(Happening::Deleted, &container.state);
         }
         self.poststop(&container, clients);
     }

@@ -42,6 +42,7 @@ impl Supervisor {
             match connection.role {
                 _ if connection.gone => return,
                 Role::Attached(..) => return self.take_packets(client),
+                Role::Subscribed(_) => return self.feed(client),
                 Role::Asking if connection.backlog() == 0 => {}
                 Role::Asking
                 | Role::Waiting
@@ -105,6 +106,7 @@ impl Supervisor {
             Request::Pause { id } => self.pause(&id),
             Request::Resume { id } => self.resume(&id),
             Request::Shutdown => Ok(self.shutdown(Some(client))),
+            Request::Subscribe { after } => self.subscribe(after, client),
         }
     }
 
@@ -132,6 +134,7 @@ impl Supervisor {
         };
         match connection.role {
             Role::Asking | Role::Leaving => {}
+            Role::Subscribed(_) => self.events.unsubscribe(client),
             Role::Starting(key) => self.abandon_starting(key),
             Role::Exec(pid) => self.abandon_exec(pid),
             Role::Attached(key, options) => self.detach(client, key, options),
