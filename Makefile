@@ -23,14 +23,19 @@ test: deps ## The whole test suite
 	scripts/install-deps.sh nextest
 	$(CARGO) build --locked --workspace --bins
 	$(CARGO) nextest run --locked --workspace
+	scripts/skips.sh
 
 test-vm: deps ## The runtime's tests on cgroup v2 and with systemd: Debian's kernel in virtual machines
 	scripts/install-deps.sh vm
 	scripts/test-vm.sh
 
-lint: deps ## Formatting and lints, as CI runs them
+lint: deps ## What CI checks without running anything: format, lints, documentation, licences, fuzz targets
+	scripts/install-deps.sh deny
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --quiet --locked --workspace --no-deps
+	scripts/deny.sh
+	$(CARGO) check --locked --manifest-path fuzz/Cargo.toml --target-dir target/fuzz
 
 bench: build ## Side by side with Debian's containerd, crun, runc and podman; writes docs/benchmarks.md
 	scripts/install-deps.sh peers
@@ -40,4 +45,5 @@ bench: build ## Side by side with Debian's containerd, crun, runc and podman; wr
 	@$(TARGET)/release/examples/bench docs/benchmarks.md
 
 deps:
+	@scripts/install-deps.sh toolchain
 	@scripts/install-deps.sh build

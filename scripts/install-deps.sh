@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
-# Installs what a make target needs and the machine lacks: Debian packages (as root), cargo-nextest.
-# Usage: install-deps.sh build|nextest|peers|vm
+# Installs what a make target needs and the machine lacks: Debian packages (as root), the compiler of
+# rust-toolchain.toml, cargo-nextest, cargo-deny.
+# Usage: install-deps.sh toolchain|build|nextest|deny|peers|vm
 set -euo pipefail
+cd "$(dirname "$0")/.."
 
 # build: a C compiler for bundled SQLite and zstd; what tests and quickstart drive.
 build="gcc libc6-dev make busybox-static e2fsprogs xz-utils bzip2 uidmap docker-registry containernetworking-plugins iproute2 nftables skopeo umoci gnupg openssl"
@@ -28,10 +30,27 @@ install() {
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 }
 
+# The compiler that rust-toolchain.toml names. Where the machine has that version under another name
+# ("stable"), it gets this one as well; otherwise rustup fetches it.
+toolchain() {
+    local wanted
+    wanted=$(sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml)
+    rustc --version >/dev/null 2>&1 && return
+    local default
+    default=$(cd / && rustc --print sysroot 2>/dev/null) || true
+    if [ -n "$default" ] && [ "$("$default/bin/rustc" --version | cut -d' ' -f2)" = "$wanted" ]; then
+        rustup toolchain link "$wanted" "$default"
+    else
+        rustup toolchain install --profile minimal --component rustfmt --component clippy "$wanted"
+    fi
+}
+
 case "${1:-}" in
+    toolchain) toolchain ;;
+    deny) cargo deny --version >/dev/null 2>&1 || cargo install --quiet --locked --debug cargo-deny ;;
     build) install $build ;;
     peers) install $build $peers ;;
     vm) install $build $vm && apt-get update -qq ;;
     nextest) cargo nextest --version >/dev/null 2>&1 || cargo install --quiet --locked cargo-nextest ;;
-    *) echo "usage: $0 build|nextest|peers|vm" >&2; exit 2 ;;
+    *) echo "usage: $0 toolchain|build|nextest|deny|peers|vm" >&2; exit 2 ;;
 esac

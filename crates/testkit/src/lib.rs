@@ -5,6 +5,7 @@
 
 mod containerd;
 pub mod disk;
+mod freshness;
 mod gnupg;
 pub mod images;
 pub mod kill;
@@ -26,10 +27,11 @@ pub type Error = Box<dyn std::error::Error + Send + Sync>;
 /// The path of one of the project's programs, built beside the running test or example.
 ///
 /// # Errors
-/// It has not been built.
+/// It has not been built, or something that it is made of was changed since.
 pub fn program(name: &str) -> Result<PathBuf, Error> {
     let me = std::env::current_exe()?;
-    me.ancestors()
+    let path = me
+        .ancestors()
         .skip(1)
         .take(3)
         .map(|dir| dir.join(name))
@@ -39,6 +41,7 @@ pub fn program(name: &str) -> Result<PathBuf, Error> {
                 "{name} is not built beside {}: run cargo build --workspace",
                 me.display()
             )
-            .into()
-        })
+        })?;
+    freshness::check(&path)?;
+    Ok(path)
 }

@@ -12,6 +12,7 @@ fn places<'n>(crates: &Path, name: &'n str) -> Vec<(PathBuf, Option<&'n str>)> {
     let files = |path: &str| {
         [
             root.join(format!("tests/{path}.rs")),
+            root.join(format!("tests/suite/{path}.rs")),
             root.join(format!("src/{path}.rs")),
             root.join(format!("src/{path}/mod.rs")),
         ]

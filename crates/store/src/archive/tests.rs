@@ -3,7 +3,7 @@
 use super::header::number;
 use super::*;
 
-#[path = "../../tests/common/tar.rs"]
+#[path = "../../tests/suite/common/tar.rs"]
 #[allow(
     dead_code,
     unreachable_pub,

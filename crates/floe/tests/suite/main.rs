@@ -1,0 +1,47 @@
+//! Every integration test of the crate `floe`, as one program: a program for each file would be linked,
+//! statically, as often. One file for each subject; nextest runs each test in a process of its own.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod cli;
+mod cli_artifact;
+mod cli_config;
+mod cli_copy;
+mod cli_copy_index;
+mod cli_crash;
+mod cli_damage;
+mod cli_exec;
+mod cli_full;
+mod cli_hostile;
+mod cli_hostile_documents;
+mod cli_hostile_words;
+mod cli_images;
+mod cli_import;
+mod cli_kill;
+mod cli_login;
+mod cli_manifest;
+mod cli_ordinary_user;
+mod cli_progress;
+mod cli_ps_logs;
+mod cli_registries;
+mod cli_run;
+mod cli_sign;
+mod cli_skopeo_flags;
+mod cli_stop_rm;
+mod cli_storage;
+mod cli_storage_bad;
+mod cli_sync;
+mod cli_system;
+mod cli_trust;
+mod common;
+mod cri_container;
+mod cri_container_config;
+mod cri_container_security;
+mod cri_exec;
+mod cri_image;
+mod cri_image_bad;
+mod cri_logs;
+mod cri_pod;
+mod cri_stats;
+mod registry_clients;
+mod registry_mirror;

@@ -1,0 +1,23 @@
+//! Every integration test of the crate `store`, as one program: a program for each file would be linked,
+//! statically, as often. One file for each subject; nextest runs each test in a process of its own.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod additional;
+mod check;
+mod common;
+mod damage;
+mod fuzz_layers;
+mod gc;
+mod hostile_content;
+mod hostile_layers;
+mod images;
+mod interop;
+mod layer_content;
+mod layer_parents;
+mod layer_transfer;
+mod locks;
+mod open;
+mod repositories;
+mod rootfs;
+mod scale;
