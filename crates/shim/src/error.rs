@@ -1,0 +1,198 @@
+//! What can go wrong between us and a shim. Built where the facts are known: which shim, which verb,
+//! which container, which limit. A caller acts on the variant; a person reads the message.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The result of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// A failure of a shim, of its program, or of the connection to it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The shim did the call, and it failed.
+    #[error("{verb} {id}: the shim answers: {message} ({code:?})")]
+    Refused {
+        /// The verb.
+        verb: &'static str,
+        /// The container or sandbox.
+        id: String,
+        /// The shim's code.
+        code: Code,
+        /// The shim's words.
+        message: String,
+    },
+    /// No answer came within the limit; the call may or may not be done.
+    #[error("{verb} {id}: the shim at {} says nothing within {} s", .address.display(), .limit.as_secs())]
+    Silent {
+        /// The verb.
+        verb: &'static str,
+        /// The container or sandbox.
+        id: String,
+        /// The shim's socket.
+        address: PathBuf,
+        /// How long it was waited for.
+        limit: Duration,
+    },
+    /// Nobody listens at the shim's socket, or the shim hung up before it had answered: it is dead
+    /// or dying.
+    #[error("{verb} {id}: the shim at {} is gone", .address.display())]
+    Gone {
+        /// The verb.
+        verb: &'static str,
+        /// The container or sandbox.
+        id: String,
+        /// The shim's socket.
+        address: PathBuf,
+    },
+    /// What the shim says is not what the protocol has, or cannot be true.
+    #[error("{verb} {id}: the shim at {} does not keep to the protocol: {reason}", .address.display())]
+    Protocol {
+        /// The verb.
+        verb: &'static str,
+        /// The container or sandbox.
+        id: String,
+        /// The shim's socket.
+        address: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// What is asked for cannot be sent.
+    #[error("{verb} {id}: {reason}")]
+    Request {
+        /// The verb.
+        verb: &'static str,
+        /// The container or sandbox.
+        id: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The shim's program failed or said what cannot be used.
+    #[error("{} {verb}: {reason}", .program.display())]
+    Program {
+        /// The program.
+        program: PathBuf,
+        /// `start` or `delete`.
+        verb: &'static str,
+        /// What is wrong, with the program's own words.
+        reason: String,
+    },
+    /// A call to the system failed.
+    #[error("{operation} {}: {source}", .path.display())]
+    Io {
+        /// What was tried.
+        operation: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+}
+
+impl Error {
+    /// The container, process or shim that was asked for is not there.
+    #[must_use]
+    pub fn is_not_found(&self) -> bool {
+        matches!(
+            self,
+            Self::Refused {
+                code: Code::NotFound,
+                ..
+            }
+        )
+    }
+
+    /// The shim is dead.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        matches!(self, Self::Gone { .. })
+    }
+
+    /// The shim does not know the service or the method.
+    #[must_use]
+    pub fn is_unimplemented(&self) -> bool {
+        matches!(
+            self,
+            Self::Refused {
+                code: Code::Unimplemented,
+                ..
+            }
+        )
+    }
+
+    pub(crate) fn io(
+        operation: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io {
+            operation,
+            path,
+            source,
+        }
+    }
+}
+
+/// A gRPC status code, which ttrpc uses too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Code {
+    /// 1
+    Cancelled,
+    /// 2, and any number that gRPC does not have
+    Unknown,
+    /// 3
+    InvalidArgument,
+    /// 4
+    DeadlineExceeded,
+    /// 5
+    NotFound,
+    /// 6
+    AlreadyExists,
+    /// 7
+    PermissionDenied,
+    /// 8
+    ResourceExhausted,
+    /// 9
+    FailedPrecondition,
+    /// 10
+    Aborted,
+    /// 11
+    OutOfRange,
+    /// 12
+    Unimplemented,
+    /// 13
+    Internal,
+    /// 14
+    Unavailable,
+    /// 15
+    DataLoss,
+    /// 16
+    Unauthenticated,
+}
+
+impl Code {
+    /// The code of that number.
+    #[must_use]
+    pub fn from_number(number: i32) -> Self {
+        match number {
+            1 => Self::Cancelled,
+            3 => Self::InvalidArgument,
+            4 => Self::DeadlineExceeded,
+            5 => Self::NotFound,
+            6 => Self::AlreadyExists,
+            7 => Self::PermissionDenied,
+            8 => Self::ResourceExhausted,
+            9 => Self::FailedPrecondition,
+            10 => Self::Aborted,
+            11 => Self::OutOfRange,
+            12 => Self::Unimplemented,
+            13 => Self::Internal,
+            14 => Self::Unavailable,
+            15 => Self::DataLoss,
+            16 => Self::Unauthenticated,
+            _ => Self::Unknown,
+        }
+    }
+}
