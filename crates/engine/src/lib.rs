@@ -23,6 +23,7 @@ mod disk;
 mod engine;
 mod lock;
 mod oci;
+mod record;
 mod recover;
 mod user;
 

@@ -119,7 +119,7 @@ impl Engine {
             Stage::Made { .. } | Stage::Stopped if self.is_abandoned(&record)? => {
                 return self.recover_half_made(record, recovery);
             }
-            Stage::Made { .. } | Stage::Stopped => {}
+            Stage::Made { .. } | Stage::Stopped | Stage::Other => {}
         }
         match live_supervisor(id, &dir)? {
             Some(_) => recovery.found.running += 1,

@@ -16,6 +16,7 @@ use crate::image::ImageRecord;
 use crate::oci;
 use crate::pod::record::{PodRecord, Stage, live_supervisor};
 use crate::pod::{NamespaceMode, Origin};
+use crate::record::Kept;
 use crate::user;
 
 impl Engine {
@@ -246,6 +247,7 @@ impl<'a> Making<'a> {
             cgroup: ContainerRecord::cgroup_of(self.pod, &self.id),
             args: oci::arguments(&spec, config)?,
             spec,
+            kept: Kept::default(),
         })
     }
 

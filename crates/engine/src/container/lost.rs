@@ -7,13 +7,13 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use runtime::cgroup::Cgroup;
-use serde::{Deserialize, Serialize};
 
 use super::record::ContainerRecord;
 use super::{Container, ContainerState};
 use crate::disk;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::record;
 
 /// The code of a process that was killed: 128 and SIGKILL.
 const KILLED: i32 = 137;
@@ -23,12 +23,12 @@ const DIES: Duration = Duration::from_secs(10);
 const STEP: Duration = Duration::from_millis(5);
 
 /// How such a container ended, as far as anybody can know.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Ended {
     /// When it was first seen to have ended: nanoseconds since 1970.
-    finished_at: i64,
+    pub(crate) finished_at: i64,
     /// The kernel killed for want of memory, the supervisor or a process of the container.
-    oom_killed: bool,
+    pub(crate) oom_killed: bool,
 }
 
 impl Ended {
@@ -36,7 +36,7 @@ impl Ended {
     /// nobody can tell.
     pub(crate) fn find(record: &ContainerRecord, bundle: &Path) -> Option<Self> {
         let path = bundle.join("ended.json");
-        if let Ok(Some(ended)) = disk::read_json(&path) {
+        if let Ok(Some(ended)) = record::ended::read(&path) {
             return Some(ended);
         }
         is_empty(&record.cgroup).ok()?.then(|| {
@@ -59,7 +59,7 @@ impl Ended {
     pub(crate) fn write(&self, bundle: &Path) {
         let path = bundle.join("ended.json");
         if !path.exists()
-            && let Err(error) = disk::write_json(&path, self)
+            && let Err(error) = record::ended::write(&path, self)
         {
             disk::warn_once(&path, &error);
         }

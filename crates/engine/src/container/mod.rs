@@ -1,6 +1,6 @@
 //! A container: a root file system and a process tree in a pod.
-//! This file holds the nouns; one file per verb stands beside it. What is written to
-//! `container.json` is [`ContainerRecord`] and nothing else.
+//! This file holds the nouns; one file per verb stands beside it. How a container is written
+//! to `container.json` is in `record/container.rs` alone.
 
 mod create;
 mod exec;
@@ -14,8 +14,6 @@ mod update;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
-
 pub use crate::budget::Share;
 pub use exec::ExecOptions;
 pub use exec_sync::ExecSync;
@@ -24,7 +22,7 @@ pub use life::{LifeAnswer, LifeCall};
 use crate::pod::NamespaceModes;
 
 /// What a caller asks for: everything that is known before the container exists.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default)]
 pub struct ContainerSpec {
     /// Name, unique in the pod together with attempt.
     pub name: String,
@@ -43,7 +41,6 @@ pub struct ContainerSpec {
     /// Added to the image's environment; later wins.
     pub env: Vec<(String, String)>,
     /// Those whose values are no text; no name is in both.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub binary_env: Vec<(String, Vec<u8>)>,
     /// Mounts in order.
     pub mounts: Vec<Mount>,
@@ -62,7 +59,6 @@ pub struct ContainerSpec {
     /// Give the process a terminal.
     pub tty: bool,
     /// Rows and columns of that terminal from the beginning; later sizes come by attach.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub console_size: Option<(u16, u16)>,
     /// Limits.
     pub resources: Resources,
@@ -73,7 +69,7 @@ pub struct ContainerSpec {
 }
 
 /// A host path or image made visible in the container.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Mount {
     /// Absolute path inside.
     pub container_path: PathBuf,
@@ -90,7 +86,7 @@ pub struct Mount {
 }
 
 /// CRI MountPropagation.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Propagation {
     /// rprivate
     #[default]
@@ -102,7 +98,7 @@ pub enum Propagation {
 }
 
 /// A device node of the node given to the container.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Device {
     /// Path inside.
     pub container_path: PathBuf,
@@ -113,7 +109,7 @@ pub struct Device {
 }
 
 /// CRI LinuxContainerResources. Zero and empty mean unset.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Resources {
     /// CFS period in µs.
     pub cpu_period: i64,
@@ -140,7 +136,7 @@ pub struct Resources {
 }
 
 /// Identity and confinement of a container (CRI LinuxContainerSecurityContext).
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default)]
 pub struct Security {
     /// Capabilities to add; `ALL` and with or without `CAP_`.
     pub add_capabilities: Vec<String>,
@@ -161,7 +157,6 @@ pub struct Security {
     /// `USER[:GROUP]`, names or numbers, in place of the image's; empty: the image's.
     pub user: String,
     /// True: a group in `user` or in the image's user is the only one, as the image-spec has it.
-    #[serde(default)]
     pub image_groups: bool,
     /// Root file system not writable.
     pub readonly_rootfs: bool,
@@ -184,7 +179,7 @@ pub struct Security {
 }
 
 /// A security profile (CRI SecurityProfile).
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Profile {
     /// None.
     #[default]
@@ -256,7 +251,7 @@ pub struct Container {
 }
 
 /// The numeric identity of a process.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ResolvedUser {
     /// User.
     pub uid: u32,

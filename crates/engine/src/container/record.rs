@@ -4,7 +4,6 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
 use supervisor::Status;
 
 use super::lost::Ended;
@@ -13,9 +12,10 @@ use crate::disk;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::pod::record::PodRecord;
+use crate::record::{self, Kept};
 
-/// The stored form of a container.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// What is remembered of a container. How it is written down: `record/container.rs`.
+#[derive(Debug, Clone)]
 pub(crate) struct ContainerRecord {
     pub(crate) id: String,
     pub(crate) pod_id: String,
@@ -27,18 +27,19 @@ pub(crate) struct ContainerRecord {
     pub(crate) stop_signal: i32,
     pub(crate) cgroup: String,
     /// What is executed: the request's words or the image's.
-    #[serde(default)]
     pub(crate) args: Vec<String>,
     pub(crate) spec: ContainerSpec,
+    /// What a newer floe has written besides.
+    pub(crate) kept: Kept,
 }
 
 impl ContainerRecord {
     pub(crate) fn read(bundle: &Path) -> Result<Option<Self>> {
-        disk::read_json(&bundle.join("container.json"))
+        record::container::read(bundle)
     }
 
     pub(crate) fn write(&self, bundle: &Path) -> Result<()> {
-        disk::write_json(&bundle.join("container.json"), self)
+        record::container::write(bundle, self)
     }
 
     /// The parts of the name that is unique among the pod's containers.
@@ -71,6 +72,7 @@ impl ContainerRecord {
             cgroup: state.map_or_else(|| Self::cgroup_of(pod, id), |state| state.cgroup),
             args: Vec::new(),
             spec: ContainerSpec::default(),
+            kept: Kept::default(),
         }
     }
 

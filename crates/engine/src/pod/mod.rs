@@ -1,6 +1,6 @@
 //! A pod: the namespaces, network and supervisor that its containers share (CRI: PodSandbox).
-//! This file holds the nouns; one file per verb stands beside it. What is written to
-//! `pod.json` is [`PodRecord`] and nothing else.
+//! This file holds the nouns; one file per verb stands beside it. How a pod is written
+//! to `pod.json` is in `record/pod.rs` alone.
 
 pub(crate) mod files;
 mod query;
@@ -11,10 +11,8 @@ pub(crate) mod stop;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
-
 /// What a caller asks for: everything that is known before the pod exists.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default)]
 pub struct PodSpec {
     /// Name, unique together with namespace, uid and attempt.
     pub name: String,
@@ -53,7 +51,7 @@ pub struct PodSpec {
 }
 
 /// Who made a pod.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Origin {
     /// kubelet, crictl or another CRI client.
     #[default]
@@ -63,7 +61,7 @@ pub enum Origin {
 }
 
 /// resolv.conf as CRI's DNSConfig gives it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DnsConfig {
     /// `nameserver` lines.
     pub servers: Vec<String>,
@@ -77,7 +75,7 @@ pub struct DnsConfig {
 pub use network::{PortMapping, Protocol};
 
 /// One namespace's owner (CRI NamespaceMode).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum NamespaceMode {
     /// Shared by the pod's containers.
     #[default]
@@ -91,7 +89,7 @@ pub enum NamespaceMode {
 }
 
 /// The namespace options of a pod or container (CRI NamespaceOption).
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default)]
 pub struct NamespaceModes {
     /// Network: `Pod` or `Node`.
     pub network: NamespaceMode,
@@ -106,7 +104,7 @@ pub struct NamespaceModes {
 }
 
 /// Ready, or not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PodState {
     /// The supervisor lives and the network stands.
     Ready,

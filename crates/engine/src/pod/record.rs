@@ -3,7 +3,6 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
 use supervisor::SupervisorInfo;
 
 use super::{NamespaceMode, Origin, Pod, PodSpec, PodState};
@@ -11,9 +10,10 @@ use crate::container::record::ContainerRecord;
 use crate::disk;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::record::{self, Kept};
 
-/// The stored form of a pod.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// What is remembered of a pod. How it is written down: `record/pod.rs`.
+#[derive(Debug, Clone)]
 pub(crate) struct PodRecord {
     pub(crate) id: String,
     pub(crate) created_at: i64,
@@ -23,13 +23,14 @@ pub(crate) struct PodRecord {
     /// Did floe name that cgroup, so that it goes with the pod?
     pub(crate) owns_cgroup: bool,
     /// Which process made a person's pod: pid and start time. Its container comes from the same.
-    #[serde(default)]
     pub(crate) maker: Option<(i32, u64)>,
     pub(crate) spec: PodSpec,
+    /// What a newer floe has written besides.
+    pub(crate) kept: Kept,
 }
 
 /// How far a pod has come. A pod that is being made is hidden from every list.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone)]
 pub(crate) enum Stage {
     /// Someone who holds the name's lock makes it; without that lock it is half made and goes.
     Creating,
@@ -40,22 +41,23 @@ pub(crate) enum Stage {
     /// It could not be made, and not all of it could be taken back: whoever asks for its name next, or
     /// removes it, tries again.
     Failed,
+    /// One that only a newer floe knows: the pod is not ready, and can be stopped and removed.
+    Other,
     /// What is on disk cannot be read; never written.
-    #[serde(skip)]
     Damaged,
 }
 
 impl PodRecord {
     pub(crate) fn path(pod_dir: &Path) -> PathBuf {
-        pod_dir.join("pod.json")
+        record::pod::path(pod_dir)
     }
 
     pub(crate) fn read(pod_dir: &Path) -> Result<Option<Self>> {
-        disk::read_json(&Self::path(pod_dir))
+        record::pod::read(pod_dir)
     }
 
     pub(crate) fn write(&self, pod_dir: &Path) -> Result<()> {
-        disk::write_json(&Self::path(pod_dir), self)
+        record::pod::write(pod_dir, self)
     }
 
     /// The parts of the name that is unique among pods.
@@ -84,7 +86,7 @@ impl PodRecord {
         let (alive, ips) = match &self.stage {
             Stage::Creating => return Ok(None),
             Stage::Made { ips } => (live_supervisor(&self.id, pod_dir)?, ips.clone()),
-            Stage::Stopped | Stage::Failed | Stage::Damaged => (None, Vec::new()),
+            Stage::Stopped | Stage::Failed | Stage::Other | Stage::Damaged => (None, Vec::new()),
         };
         let alive = match alive {
             Some(alive) if containers_are_whole(pod_dir)? => Some(alive),
@@ -142,6 +144,7 @@ impl Engine {
             owns_cgroup: true,
             maker: None,
             spec: PodSpec::default(),
+            kept: Kept::default(),
         }
     }
 

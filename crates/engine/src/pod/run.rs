@@ -12,6 +12,7 @@ use super::{NamespaceMode, Origin, PodSpec, PodState, files};
 use crate::disk::{self, Reservation};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::record::Kept;
 
 /// As many bytes as a path may have, less what floe adds below it.
 const MAX_CGROUP_PARENT: usize = 3500;
@@ -206,6 +207,7 @@ impl<'a> Making<'a> {
             stage: Stage::Creating,
             owns_cgroup,
             spec,
+            kept: Kept::default(),
         };
         let file = format!("{}.{}", name.file_name(), disk::NEW);
         let making = Self {

@@ -34,7 +34,7 @@ impl Engine {
             return Ok(());
         }
         self.halt_pod(&self.with_true_cgroup(&record)?)?;
-        if matches!(record.stage, Stage::Failed | Stage::Damaged) {
+        if matches!(record.stage, Stage::Failed | Stage::Other | Stage::Damaged) {
             // What it is stays to be seen until it is removed.
             return Ok(());
         }

@@ -1,0 +1,459 @@
+//! Golden files: every record that a floe has ever written is read by this one, and what this one
+//! writes is in a file of its own. A change of what is written needs a new file, never a changed one.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::container::lost::Ended;
+use crate::container::record::ContainerRecord;
+use crate::container::{
+    ContainerSpec, Device, Mount, Profile, Propagation, ResolvedUser, Resources, Security,
+};
+use crate::pod::record::{PodRecord, Stage};
+use crate::pod::{DnsConfig, NamespaceMode, NamespaceModes, Origin, PodSpec};
+
+fn golden_dir() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src/record/golden")
+}
+
+/// The golden files of a kind of record, with their names.
+fn golden(kind: &str) -> Vec<(String, Value)> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(golden_dir()).unwrap() {
+        let entry = entry.unwrap();
+        let name = entry.file_name().into_string().unwrap();
+        if name.starts_with(&format!("{kind}-")) {
+            let text = std::fs::read(entry.path()).unwrap();
+            found.push((name, serde_json::from_slice(&text).unwrap()));
+        }
+    }
+    found.sort_by(|a, b| a.0.cmp(&b.0));
+    assert!(!found.is_empty(), "no golden file of {kind}");
+    found
+}
+
+/// A directory with one file in it.
+struct Place(tempfile::TempDir, PathBuf);
+
+impl Place {
+    fn with(name: &str, record: &Value) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(name);
+        std::fs::write(&path, record.to_string()).unwrap();
+        Self(dir, path)
+    }
+
+    fn now(&self) -> Value {
+        serde_json::from_slice(&std::fs::read(&self.1).unwrap()).unwrap()
+    }
+}
+
+/// Is all of `small` in `large`, at the same places? Numbers of the form aside.
+fn assert_within(small: &Value, large: &Value, at: &str) {
+    match (small, large) {
+        (Value::Object(small), Value::Object(large)) => {
+            for (key, value) in small {
+                let at = format!("{at}.{key}");
+                let other = large.get(key).unwrap_or_else(|| panic!("{at} is lost"));
+                if at != ".version" && at != ".revision" {
+                    assert_within(value, other, &at);
+                }
+            }
+        }
+        (Value::Array(small), Value::Array(large)) if small.len() == large.len() => {
+            for (index, (value, other)) in small.iter().zip(large).enumerate() {
+                assert_within(value, other, &format!("{at}[{index}]"));
+            }
+        }
+        _ => assert_eq!(small, large, "{at}"),
+    }
+}
+
+/// A pod with every field set. No `..`: whoever adds a field decides here how it is stored.
+fn full_pod() -> PodRecord {
+    let map = |key: &str, value: &str| [(key.to_owned(), value.to_owned())].into();
+    let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
+    PodRecord {
+        id: "a".repeat(64),
+        created_at: 1_796_000_000_000_000_001,
+        stage: Stage::Made {
+            ips: vec!["10.88.0.2".parse().unwrap(), "fd00::2".parse().unwrap()],
+        },
+        cgroup: "/kubepods/pod1".into(),
+        owns_cgroup: true,
+        maker: Some((7, 8)),
+        spec: PodSpec {
+            name: "n".into(),
+            uid: "u".into(),
+            namespace: "ns".into(),
+            attempt: 3,
+            origin: Origin::Cli,
+            hostname: "h".into(),
+            log_directory: Some("/var/log/pods/x".into()),
+            dns: Some(DnsConfig {
+                servers: words(&["10.96.0.10"]),
+                searches: words(&["a.b", "c"]),
+                options: words(&["ndots:5"]),
+            }),
+            port_mappings: vec![network::PortMapping {
+                host_port: 8080,
+                container_port: 80,
+                protocol: network::Protocol::Sctp,
+                host_ip: Some(IpAddr::from([127, 0, 0, 1])),
+            }],
+            labels: map("app", "web"),
+            annotations: map("note", "ä \" \\ \n"),
+            cgroup_parent: Some("/kubepods".into()),
+            namespaces: full_namespaces(),
+            sysctls: map("net.ipv4.ip_forward", "1"),
+            privileged: true,
+            runtime_handler: "floe".into(),
+            network_none: true,
+        },
+        kept: Kept::default(),
+    }
+}
+
+fn full_namespaces() -> NamespaceModes {
+    NamespaceModes {
+        network: NamespaceMode::Node,
+        pid: NamespaceMode::Target,
+        ipc: NamespaceMode::Pod,
+        target_id: "t".into(),
+        user_pod: true,
+    }
+}
+
+/// A container with every field set, as [`full_pod`].
+fn full_container() -> ContainerRecord {
+    let map = |key: &str, value: &str| [(key.to_owned(), value.to_owned())].into();
+    let words = |words: &[&str]| -> Vec<String> { words.iter().map(|&w| w.to_owned()).collect() };
+    ContainerRecord {
+        id: "c".repeat(64),
+        pod_id: "a".repeat(64),
+        created_at: 1_796_000_000_000_000_002,
+        image_id: "1".repeat(64),
+        image_ref: "example.org/web@sha256:2".into(),
+        log_path: Some("/var/log/pods/x/web/0.log".into()),
+        user: ResolvedUser {
+            uid: 1000,
+            gid: 1001,
+            groups: vec![1001, 2000],
+        },
+        stop_signal: 3,
+        cgroup: "/kubepods/pod1/crio-c".into(),
+        args: words(&["/bin/web", "-v"]),
+        spec: ContainerSpec {
+            name: "web".into(),
+            attempt: 2,
+            image: "example.org/web:1".into(),
+            user_specified_image: "web:1".into(),
+            command: words(&["/bin/web"]),
+            args: words(&["-v"]),
+            working_dir: "/srv".into(),
+            env: vec![("A".into(), "1".into())],
+            binary_env: vec![("B".into(), vec![255, 0])],
+            mounts: vec![Mount {
+                container_path: "/data".into(),
+                host_path: "/srv/data".into(),
+                readonly: true,
+                recursive_read_only: true,
+                propagation: Propagation::HostToContainer,
+                selinux_relabel: true,
+            }],
+            devices: vec![Device {
+                container_path: "/dev/x".into(),
+                host_path: "/dev/null".into(),
+                permissions: "rw".into(),
+            }],
+            labels: map("app", "web"),
+            annotations: map("note", "1"),
+            log_path: Some("web/0.log".into()),
+            stdin: true,
+            stdin_once: true,
+            tty: true,
+            console_size: Some((24, 80)),
+            resources: full_resources(),
+            security: full_security(),
+            stop_signal: Some(3),
+        },
+        kept: Kept::default(),
+    }
+}
+
+fn full_resources() -> Resources {
+    Resources {
+        cpu_period: 100_000,
+        cpu_quota: 50_000,
+        cpu_shares: 512,
+        memory_limit: 1 << 26,
+        memory_swap_limit: -1,
+        oom_score_adj: 900,
+        cpuset_cpus: "0-1".into(),
+        cpuset_mems: "0".into(),
+        hugepage_limits: vec![("2MB".into(), 1 << 21)],
+        unified: [("memory.high".to_owned(), "max".to_owned())].into(),
+        pids_limit: 100,
+    }
+}
+
+fn full_security() -> Security {
+    let one = |word: &str| vec![word.to_owned()];
+    Security {
+        add_capabilities: one("NET_ADMIN"),
+        drop_capabilities: one("MKNOD"),
+        add_ambient_capabilities: one("NET_BIND_SERVICE"),
+        privileged: true,
+        namespaces: full_namespaces(),
+        run_as_user: Some(1000),
+        run_as_group: Some(1001),
+        run_as_username: "www".into(),
+        user: "1000:1001".into(),
+        image_groups: true,
+        readonly_rootfs: true,
+        supplemental_groups: vec![2000],
+        strict_groups: true,
+        no_new_privs: true,
+        masked_paths: one("/proc/kcore"),
+        readonly_paths: one("/proc/sys"),
+        seccomp: Profile::Localhost("p.json".into()),
+        apparmor: Profile::RuntimeDefault,
+        selinux: Some("u:r:t:s0".into()),
+    }
+}
+
+/// What this program writes of a full record, by the record's kind.
+fn written(kind: &str) -> Value {
+    let place = Place::with(&format!("{kind}.json"), &Value::Null);
+    match kind {
+        "pod" => pod::write(place.0.path(), &full_pod()).unwrap(),
+        "container" => container::write(place.0.path(), &full_container()).unwrap(),
+        "ended" => {
+            let ended = Ended {
+                finished_at: 5,
+                oom_killed: true,
+            };
+            ended::write(&place.1, &ended).unwrap();
+        }
+        other => panic!("{other}"),
+    }
+    place.now()
+}
+
+/// Reads a record and writes it again, as the engine does it.
+fn again(kind: &str, record: &Value) -> Result<Value> {
+    let place = Place::with(&format!("{kind}.json"), record);
+    match kind {
+        "pod" => pod::write(place.0.path(), &pod::read(place.0.path())?.unwrap())?,
+        "container" => {
+            let live = container::read(place.0.path())?.unwrap();
+            container::write(place.0.path(), &live)?;
+        }
+        "ended" => ended::write(&place.1, &ended::read(&place.1)?.unwrap())?,
+        other => panic!("{other}"),
+    }
+    Ok(place.now())
+}
+
+const KINDS: [&str; 3] = ["pod", "container", "ended"];
+
+#[test]
+fn every_record_that_was_ever_written_is_read_and_nothing_of_it_is_lost() {
+    for kind in KINDS {
+        for (name, record) in golden(kind) {
+            let again = again(kind, &record).unwrap_or_else(|error| panic!("{name}: {error}"));
+            assert_within(&record, &again, "");
+        }
+    }
+}
+
+#[test]
+fn nothing_of_a_former_record_is_unknown() {
+    let parsed = |kind: &str, text: &[u8]| match kind {
+        "pod" => kept::parse::<pod::Pod<'_>>(text).unwrap().1,
+        "container" => kept::parse::<container::Container<'_>>(text).unwrap().1,
+        _ => kept::parse::<ended::Ended>(text).unwrap().1,
+    };
+    for kind in KINDS {
+        for (name, record) in golden(kind) {
+            let kept = parsed(kind, record.to_string().as_bytes());
+            assert!(kept.is_empty(), "{name}: {kept:?}");
+        }
+    }
+}
+
+#[test]
+fn what_is_written_is_the_golden_file_of_its_revision() {
+    for kind in KINDS {
+        let written = written(kind);
+        let name = format!("{kind}-{}.{}.json", written["version"], written["revision"]);
+        let golden = golden(kind);
+        let file = golden.iter().find(|(found, _)| *found == name);
+        let pretty = serde_json::to_string_pretty(&written).unwrap();
+        assert!(
+            file.map(|(_, record)| record) == Some(&written),
+            "{name}: what is written has changed. Raise the revision and add the golden file of the \
+             new one (see docs/records.md):\n{pretty}"
+        );
+    }
+}
+
+#[test]
+fn what_the_first_readers_need_is_always_written() {
+    for kind in KINDS {
+        let written = written(kind);
+        for (name, first) in golden(kind) {
+            if name.starts_with(&format!("{kind}-1.0")) {
+                assert_has_kinds_of(&first, &written, &name);
+            }
+        }
+    }
+}
+
+/// Has `new` all fields of `old`, and values of the same kind in them? Names that a person chose, and
+/// what may be null, aside.
+fn assert_has_kinds_of(old: &Value, new: &Value, at: &str) {
+    let (Value::Object(old), Value::Object(new)) = (old, new) else {
+        return;
+    };
+    for (key, value) in old {
+        let at = format!("{at}.{key}");
+        if ["labels", "annotations", "sysctls", "unified", "stage"].contains(&key.as_str()) {
+            assert!(new.contains_key(key), "{at} is not written any more");
+            continue;
+        }
+        let other = new.get(key);
+        let other = other.unwrap_or_else(|| panic!("{at} is not written any more"));
+        let is_same = std::mem::discriminant(value) == std::mem::discriminant(other);
+        let may_be_other =
+            value.is_null() || other.is_null() || key == "seccomp" || key == "apparmor";
+        assert!(is_same || may_be_other, "{at} is of another kind: {other}");
+        assert_has_kinds_of(value, other, &at);
+    }
+}
+
+#[test]
+fn what_was_read_of_the_first_records_is_what_was_asked_for() {
+    let record = |name: &str| {
+        let text = std::fs::read_to_string(golden_dir().join(name)).unwrap();
+        serde_json::from_str::<Value>(&text).unwrap()
+    };
+    let place = Place::with("pod.json", &record("pod-1.0-made.json"));
+    let pod = pod::read(place.0.path()).unwrap().unwrap();
+    assert_eq!(
+        (&*pod.spec.name, &*pod.spec.uid),
+        ("golden", "uid-of-golden")
+    );
+    assert!(matches!(&pod.stage, Stage::Made { ips } if ips.len() == 2));
+    assert_eq!(pod.spec.annotations["note"], "ä \" \\ \n");
+    assert_eq!(
+        pod.spec.port_mappings[1].host_ip,
+        Some([127, 0, 0, 1].into())
+    );
+    assert_eq!(pod.spec.origin, Origin::Cri);
+    assert!(pod.kept.is_empty());
+    let place = Place::with("container.json", &record("container-1.0-full.json"));
+    let container = container::read(place.0.path()).unwrap().unwrap();
+    assert_eq!(container.args, ["sh", "-c", "sleep 1000", "x"]);
+    assert_eq!(container.user.uid, 1000);
+    assert_eq!(container.spec.resources.memory_limit, 64 << 20);
+    assert_eq!(
+        container.spec.mounts[0].propagation,
+        Propagation::HostToContainer
+    );
+    assert_eq!(container.spec.security.seccomp, Profile::RuntimeDefault);
+}
+
+#[test]
+fn what_a_newer_floe_has_added_is_kept_wherever_it_is() {
+    for kind in ["pod", "container"] {
+        let mut newer = written(kind);
+        newer["revision"] = json!(99);
+        newer["later"] = json!({"a": [1, 2]});
+        newer["spec"]["later"] = json!("b");
+        match kind {
+            "pod" => {
+                newer["stage"]["Made"]["later"] = json!(1);
+                newer["spec"]["dns"]["later"] = json!(2);
+                newer["spec"]["port_mappings"][0]["later"] = json!(3);
+            }
+            _ => {
+                newer["spec"]["mounts"][0]["later"] = json!(4);
+                newer["spec"]["security"]["namespaces"]["later"] = json!(5);
+            }
+        }
+        assert_eq!(again(kind, &newer).unwrap(), newer);
+    }
+}
+
+#[test]
+fn what_was_in_a_stage_that_is_over_goes_with_it() {
+    let mut newer = written("pod");
+    newer["stage"]["Made"]["later"] = json!(1);
+    newer["later"] = json!(2);
+    let place = Place::with("pod.json", &newer);
+    let mut pod = pod::read(place.0.path()).unwrap().unwrap();
+    pod.stage = Stage::Stopped;
+    pod::write(place.0.path(), &pod).unwrap();
+    let now = place.now();
+    assert_eq!(
+        (&now["stage"], &now["later"]),
+        (&json!("Stopped"), &json!(2))
+    );
+}
+
+#[test]
+fn a_version_that_needs_a_newer_reader_is_refused_by_its_number() {
+    for kind in KINDS {
+        let mut newer = written(kind);
+        newer["version"] = json!(2);
+        for record in [newer, json!({"version": 2, "other": []})] {
+            let error = again(kind, &record).unwrap_err();
+            assert!(error.is_damage(), "{error}");
+            let text = error.to_string();
+            assert!(
+                text.contains("version 2 of the record needs a newer floe"),
+                "{text}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_stage_that_only_a_newer_floe_knows_is_no_damage_and_is_never_written() {
+    for stage in [json!("Asleep"), json!({"Frozen": {"since": 1}})] {
+        let mut newer = written("pod");
+        newer["stage"] = stage;
+        let place = Place::with("pod.json", &newer);
+        let pod = pod::read(place.0.path()).unwrap().unwrap();
+        assert!(matches!(pod.stage, Stage::Other), "{:?}", pod.stage);
+        assert!(pod::write(place.0.path(), &pod).is_err());
+        assert_eq!(place.now(), newer);
+    }
+}
+
+#[test]
+fn what_is_no_such_record_is_damaged() {
+    for kind in KINDS {
+        let mut cases = vec![json!(null), json!([]), json!({}), json!({"version": 1})];
+        for field in ["version", "revision"] {
+            let mut record = written(kind);
+            record[field] = json!("1");
+            cases.push(record);
+        }
+        let mut two = written("pod");
+        two["stage"] = json!({"Made": {"ips": []}, "Stopped": null});
+        let mut bare = written("pod");
+        bare["stage"] = json!("Made");
+        if kind == "pod" {
+            cases.extend([two, bare]);
+        }
+        for record in cases {
+            let error = again(kind, &record).unwrap_err();
+            assert!(error.is_damage(), "{record}: {error}");
+        }
+    }
+}
