@@ -10,6 +10,7 @@
 mod activation;
 mod cli;
 mod cmd;
+mod hold;
 mod log;
 mod notify;
 mod signals;
@@ -23,9 +24,13 @@ fn main() -> ExitCode {
     // Executed by descriptor, it would be named after that. A name that is not set is no harm.
     let _ = rustix::thread::set_name(c"floe-runtime");
     let mut arguments = std::env::args_os();
+    let word = arguments.nth(1);
     // A supervisor starts once for every pod: it does not go through the parser.
-    if arguments.nth(1).is_some_and(|word| word == "supervise") {
+    if word.as_ref().is_some_and(|word| word == "supervise") {
         return supervisor::supervise(arguments);
+    }
+    if word.as_ref().is_some_and(|word| word == "hold") {
+        return hold::hold();
     }
     // Also where the word is not the verb: that costs a little and decides nothing.
     if std::env::args_os().any(|word| word == "create" || word == "run" || word == "exec")

@@ -81,6 +81,15 @@ impl<T> Ask<T> {
         }
     }
 
+    /// The question as it is sent, for who asks it without this crate. Its answer is a frame too, of
+    /// which `proto/` tells.
+    ///
+    /// # Errors
+    /// A question that is too long for the protocol.
+    pub fn frame(&self, shim: &Shim) -> Result<Vec<u8>> {
+        self.encode(shim.namespace())
+    }
+
     /// The question as a frame. The shim ends its work at the limit too, if there is one.
     fn encode(&self, namespace: &str) -> Result<Vec<u8>> {
         let timeout = self.limit.map_or(0, |limit| limit.as_nanos());

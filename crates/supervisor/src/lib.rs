@@ -53,7 +53,8 @@ pub use error::{Error, Result};
 pub use event::{Event, Happening, Present};
 pub use info::{SupervisorInfo, lives, process_start};
 pub use protocol::{
-    AttachOptions, CreateContainer, CreatedInfo, ExecExit, ExecRequest, LogTarget, RootfsSource,
+    AttachOptions, Became, Companion, CompanionExit, CreateContainer, CreatedInfo, ExecExit,
+    ExecRequest, LogTarget, RootfsSource, Watch,
 };
 pub use server::supervise;
 pub use setup::PodSetup;

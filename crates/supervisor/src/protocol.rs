@@ -14,6 +14,7 @@
 //! engine may meet an older supervisor: fields are only ever added, with a default. A request that a
 //! supervisor does not know is answered by [`Error::Protocol`], and ends the connection.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -115,6 +116,19 @@ pub enum Request {
         /// The container.
         id: String,
     },
+    /// Run a program beside the containers, in the pod's cgroup and namespaces, such as a shim's
+    /// start. Answered when it has ended; what it leaves running stays, as the supervisor's child.
+    Companion(Box<Companion>),
+    /// Take part in a container that another program is to make and run: its streams, as the named
+    /// pipes `stdin`, `stdout` and `stderr` in its directory, its log, clients and record.
+    Carry(Box<CreateContainer>),
+    /// What became of such a container.
+    Tell {
+        /// The container.
+        id: String,
+        /// What.
+        became: Box<Became>,
+    },
     /// Kill everything that is left and end the supervisor.
     Shutdown,
     /// Be told of what happens from now on.
@@ -148,6 +162,8 @@ pub enum Response {
     Subscribed(Present),
     /// To a subscriber: something has happened.
     Event(Event),
+    /// To `Companion`.
+    CompanionEnded(CompanionExit),
     /// It could not be done.
     Failed(Error),
 }
@@ -169,6 +185,77 @@ pub struct CreateContainer {
     pub stdin: bool,
     /// Close its stdin when the first client that was attached to it leaves.
     pub stdin_once: bool,
+}
+
+/// A program to be run beside the containers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Companion {
+    /// The program and its arguments.
+    pub argv: Vec<OsString>,
+    /// All of its environment.
+    pub env: Vec<(String, OsString)>,
+    /// Where it runs.
+    pub dir: PathBuf,
+    /// What it reads.
+    pub stdin: Vec<u8>,
+    /// When it is killed, with its process group; at most 75 s.
+    pub limit: Duration,
+}
+
+/// How such a program ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CompanionExit {
+    /// Its code, or 128 and the number of the signal that killed it.
+    pub code: i32,
+    /// It was killed because its time was over.
+    pub timed_out: bool,
+    /// What it said, up to 64 KiB.
+    pub stdout: Vec<u8>,
+    /// What it said of what went wrong, up to 64 KiB.
+    pub stderr: Vec<u8>,
+}
+
+/// What became of a container that another program runs. Times are nanoseconds since 1970, UTC.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Became {
+    /// It is made.
+    Made {
+        /// Its first process, if it is on this host.
+        pid: Option<i32>,
+        /// Its cgroup below each hierarchy's root; it may be there or not.
+        cgroup: String,
+        /// Whom to ask how it ends; `None` if that was said before.
+        watch: Option<Watch>,
+    },
+    /// Its program runs, or runs again.
+    Running,
+    /// It is frozen.
+    Paused,
+    /// The kernel killed a process of it for want of memory.
+    OutOfMemory,
+    /// It has ended.
+    Ended {
+        /// The program's code, or 128 and the number of the signal that killed it.
+        code: i32,
+        /// When; `None`: now.
+        at: Option<i64>,
+        /// Why nobody knows the true code, or why it was not started.
+        message: Option<String>,
+    },
+}
+
+/// A question that a program answers when a container of its has ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Watch {
+    /// The program's socket.
+    pub socket: PathBuf,
+    /// What is sent: ttrpc's frame with the Task service's Wait. Its answer has the code and the time.
+    pub request: Vec<u8>,
+    /// What is sent, on a connection of its own, when no more stdin will come (CloseIO): the program
+    /// holds the pipe open itself. Empty: nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub close_stdin: Vec<u8>,
 }
 
 /// Where a root file system comes from.

@@ -110,6 +110,14 @@ impl ContainerState {
         }
     }
 
+    /// The record of a container that another program is about to make.
+    pub(crate) fn carried(id: &str) -> Self {
+        Self {
+            pid: None,
+            ..Self::created(id, 0, "")
+        }
+    }
+
     /// The record in a container's directory; `None` if there is none: the container is not made,
     /// or is deleted.
     ///

@@ -26,7 +26,9 @@ use crate::address;
 use crate::error::{Error, Result};
 use crate::frame::{Inbox, encode, send_all};
 use crate::info::{INFO_FILE, SHM_DIR, SOCKET_FILE};
-use crate::protocol::{CreateContainer, CreatedInfo, Request, Response};
+use crate::protocol::{
+    Became, Companion, CompanionExit, CreateContainer, CreatedInfo, Request, Response,
+};
 use crate::state::{ContainerState, remove_file};
 
 pub use attach::{AttachEvent, AttachInput, AttachOutput, Attachment, Stream};
@@ -193,6 +195,39 @@ impl Client {
         self.done(&Request::Resume { id: id.to_owned() })
     }
 
+    /// Runs a program beside the containers, in the pod's cgroup and namespaces; returns when it has
+    /// ended. What it leaves running stays, as the supervisor's child.
+    ///
+    /// # Errors
+    /// A program that cannot be begun; one that cannot be executed has code 127.
+    pub fn run_companion(&mut self, companion: &Companion) -> Result<CompanionExit> {
+        match self.call(&Request::Companion(Box::new(companion.clone())))? {
+            Response::CompanionEnded(exit) => Ok(exit),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Takes part in a container that another program is to make and run: afterwards there are named
+    /// pipes `stdout`, `stderr` (without a terminal) and `stdin` (if wanted) in its directory, and it is
+    /// in state created.
+    ///
+    /// # Errors
+    /// A log that cannot be accepted, or an id that is taken.
+    pub fn carry(&mut self, container: &CreateContainer) -> Result<()> {
+        self.done(&Request::Carry(Box::new(container.clone())))
+    }
+
+    /// Tells what became of such a container.
+    ///
+    /// # Errors
+    /// A container that is unknown or the supervisor's own, or a program that cannot be asked.
+    pub fn tell(&mut self, id: &str, became: Became) -> Result<()> {
+        self.done(&Request::Tell {
+            id: id.to_owned(),
+            became: Box::new(became),
+        })
+    }
+
     /// Kills every process of the pod, unmounts its /dev/shm and ends the supervisor; returns when
     /// its process has ended. The containers' `state.json` stay.
     ///
@@ -325,6 +360,7 @@ fn unexpected(response: &Response) -> Error {
         Response::ExecExited(_) => "exec exited",
         Response::Subscribed(_) => "subscribed",
         Response::Event(_) => "event",
+        Response::CompanionEnded(_) => "companion ended",
         Response::Failed(_) => "failed",
     };
     Error::protocol(format!("{what:?} does not answer the request"))

@@ -93,10 +93,15 @@ impl Supervisor {
         let Some(stdin) = &mut container.stdin else {
             return;
         };
-        if stdin.pump(&self.poller) == Fate::Ended {
+        let ended = stdin.pump(&self.poller) == Fate::Ended;
+        if ended {
             container.stdin = None;
         }
-        for client in container.attached.clone() {
+        let clients = container.attached.clone();
+        if ended {
+            self.stdin_ended(key);
+        }
+        for client in clients {
             // Looked at again after this: it may be listened to again.
             self.connections.get(client);
             self.take_packets(client);
@@ -111,6 +116,7 @@ impl Supervisor {
             && stdin.push(bytes, &self.poller) == Fate::Ended
         {
             container.stdin = None;
+            self.stdin_ended(key);
         }
     }
 
@@ -124,6 +130,7 @@ impl Supervisor {
             && stdin.end(&self.poller) == Fate::Ended
         {
             container.stdin = None;
+            self.stdin_ended(key);
         }
     }
 

@@ -8,6 +8,7 @@ use runtime::Gate;
 use runtime::cgroup::{Cgroup, OomWatch};
 use runtime::resctrl::Group;
 
+use super::carried::Carried;
 use super::cri_log::CriLog;
 use super::diagnose;
 use super::poller::Key;
@@ -32,6 +33,8 @@ pub(super) struct Container {
     pub(super) process: Option<Process>,
     /// Holds its first process before its program; taken by start.
     pub(super) gate: Option<Gate>,
+    /// What is known of it, if another program runs it.
+    pub(super) carried: Option<Box<Carried>>,
     /// It was let on at its gate, and its program is not executed yet.
     pub(super) starting: Option<Start>,
     /// Why start failed; its first process is ending.
@@ -195,7 +198,8 @@ impl Container {
             .filter(|_| self.is_exited())
             .map(|removal| removal.next);
         let start = self.starting.as_ref().map(|start| start.limit);
-        let all = [stop, removal, start, self.unsaved, self.oom_due];
+        let carried = self.carried.as_ref().and_then(|it| it.deadline());
+        let all = [stop, removal, start, carried, self.unsaved, self.oom_due];
         all.into_iter().flatten().min()
     }
 }

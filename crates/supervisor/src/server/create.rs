@@ -72,7 +72,7 @@ impl Supervisor {
         Ok(CreatedInfo { pid })
     }
 
-    fn may_create(&self, request: &CreateContainer) -> Result<()> {
+    pub(super) fn may_create(&self, request: &CreateContainer) -> Result<()> {
         let id = &request.id;
         if id.is_empty() || id.contains('/') || id == "." || id == ".." {
             return Err(Error::invalid(
@@ -105,13 +105,13 @@ pub(super) fn read_spec(bundle: &Path) -> Result<Spec> {
 
 /// A log that is removed again if its container does not come to be.
 #[derive(Debug)]
-struct NewLog {
+pub(super) struct NewLog {
     log: Option<CriLog>,
     made: Option<MadeLog>,
 }
 
 impl NewLog {
-    fn open(request: &CreateContainer) -> Result<Self> {
+    pub(super) fn open(request: &CreateContainer) -> Result<Self> {
         let Some(target) = &request.log else {
             return Ok(Self {
                 log: None,
@@ -125,7 +125,7 @@ impl NewLog {
         })
     }
 
-    fn commit(mut self) -> Option<CriLog> {
+    pub(super) fn commit(mut self) -> Option<CriLog> {
         self.made = None;
         self.log.take()
     }
@@ -276,6 +276,7 @@ impl Made {
             dir: request.bundle,
             process: Some(Process::new(created.pid, created.pidfd)),
             gate: Some(created.gate),
+            carried: None,
             starting: None,
             start_failure: None,
             cgroup: created.cgroup,

@@ -110,6 +110,7 @@ impl Supervisor {
     ) -> Result<Starting> {
         let inherited = self.oom_score_adj;
         let container = self.container(id)?;
+        container.own_process("exec in")?;
         let first = may_exec(container)?;
         process.terminal = matches!(wire, ExecWire::Terminal { .. });
         process.oom_score_adj = process.oom_score_adj.or(inherited);

@@ -51,7 +51,10 @@ impl Supervisor {
         };
         if let Some(exec) = self.execs.remove(&pid) {
             self.exec_ended(exec, code);
-        } else if self.creation_ended(pid) || self.hooks_ended(pid, code) {
+        } else if self.creation_ended(pid)
+            || self.hooks_ended(pid, code)
+            || self.companion_ended(pid, code)
+        {
             // Told to whom it concerns.
         } else if let Some(key) = self
             .containers
@@ -122,7 +125,7 @@ impl Supervisor {
     }
 
     /// Tells all who wait for the end of a container, or carry its streams.
-    fn tell_end(&mut self, key: Key, failure: Option<(String, i32)>) {
+    pub(super) fn tell_end(&mut self, key: Key, failure: Option<(String, i32)>) {
         let Some(container) = self.containers.get_mut(&key) else {
             return;
         };
@@ -156,8 +159,8 @@ impl Supervisor {
         let Some(container) = self.containers.get_mut(&key) else {
             return;
         };
-        if container.is_exited() {
-            return;
+        if container.is_exited() || container.carried.is_some() {
+            return self.give_up_carried(key);
         }
         thaw(container, &mut self.events);
         if let Err(error) = container.signal("kill", libc::SIGKILL) {

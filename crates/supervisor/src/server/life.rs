@@ -33,6 +33,7 @@ impl Supervisor {
     pub(super) fn start(&mut self, id: &str, client: Key) -> Result<Reply> {
         let key = self.find(id)?;
         let container = self.container(id)?;
+        container.own_process("start")?;
         let ready = matches!(container.state.status, Status::Created) && container.stop.is_none();
         let Some(gate) = container.gate.take().filter(|_| ready) else {
             return Err(container.wrong_state("start"));
@@ -101,6 +102,7 @@ impl Supervisor {
             return Err(container.wrong_state("signal"));
         }
         check_signal(signal)?;
+        container.own_process("signal")?;
         if all {
             container
                 .cgroup
@@ -153,7 +155,8 @@ impl Supervisor {
             stop.kill_at = stop.kill_at.into_iter().chain(kill_at).min();
         } else {
             container.stop = Some(Stop { kill_at, kills: 0 });
-            if !at_once {
+            // What another program runs it has been asked to end; here is waited for that.
+            if !at_once && container.carried.is_none() {
                 thaw(container, &mut self.events);
                 // Only a process that has ended cannot be signalled, and its end is on its way.
                 let _ = container.signal("stop", signal);
@@ -218,6 +221,7 @@ impl Supervisor {
         if container.is_exited() {
             return Err(container.wrong_state("update"));
         }
+        container.own_process("update")?;
         container
             .cgroup
             .update(resources)
@@ -228,6 +232,7 @@ impl Supervisor {
     /// Freezes a container.
     pub(super) fn pause(&mut self, id: &str) -> Result<Reply> {
         let container = self.container(id)?;
+        container.own_process("pause")?;
         let Status::Running { started_at } = container.state.status else {
             return Err(container.wrong_state("pause"));
         };
@@ -251,6 +256,7 @@ impl Supervisor {
     /// Thaws a container.
     pub(super) fn resume(&mut self, id: &str) -> Result<Reply> {
         let container = self.container(id)?;
+        container.own_process("resume")?;
         let Status::Paused { started_at } = container.state.status else {
             return Err(container.wrong_state("resume"));
         };

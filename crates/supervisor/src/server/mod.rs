@@ -12,6 +12,8 @@
 
 mod attach;
 mod boot;
+mod carried;
+mod companion;
 mod connection;
 mod container;
 mod create;
@@ -52,6 +54,7 @@ use crate::protocol::Response;
 use crate::setup::PodSetup;
 use crate::sys::process::trim_memory;
 use crate::sys::signal::SignalFd;
+use companion::Begun;
 use connection::{Connection, Connections, Role};
 use container::Container;
 use creation::Creation;
@@ -142,6 +145,7 @@ struct Supervisor {
     beginnings: BTreeMap<Key, Beginning>,
     hook_runs: BTreeMap<i32, HookRun>,
     events: Events,
+    companions: BTreeMap<i32, Begun>,
     last_key: Key,
     /// What containers have that ask for nothing else; see [`boot::leave_starter`].
     oom_score_adj: Option<i32>,
@@ -172,6 +176,7 @@ impl Supervisor {
             beginnings: BTreeMap::new(),
             hook_runs: BTreeMap::new(),
             events: Events::default(),
+            companions: BTreeMap::new(),
             last_key: 0,
             oom_score_adj,
             ending: None,
@@ -218,6 +223,7 @@ impl Supervisor {
             Token::Gate(key) => self.on_gate(key),
             Token::Starting(key) => self.on_starting(key),
             Token::Oom(key) => self.on_oom(key),
+            Token::Carried(key) => self.on_carried(key),
         }
     }
 
@@ -365,6 +371,7 @@ impl Supervisor {
             .chain(self.execs.values().filter_map(Exec::deadline))
             .chain(self.beginnings.values().map(Beginning::deadline))
             .chain(self.hook_runs.values().map(HookRun::deadline))
+            .chain(self.companions.values().map(Begun::deadline))
             .chain(self.deaf_until)
             .min()
     }
@@ -376,6 +383,8 @@ impl Supervisor {
         self.end_late_creations(now);
         self.end_late_starts(now);
         self.end_late_hooks(now);
+        self.end_late_companions(now);
+        self.end_late_carried(now);
         if self.deaf_until.is_some_and(|until| until <= now) {
             self.listen_again();
         }

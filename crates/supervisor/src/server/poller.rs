@@ -35,6 +35,8 @@ pub(super) enum Token {
     Starting(Key),
     /// The kernel's word that a container's memory ran out.
     Oom(Key),
+    /// Who says how a container ends that another program runs.
+    Carried(Key),
 }
 
 impl Token {
@@ -50,6 +52,7 @@ impl Token {
             Self::Gate(key) => (7, key),
             Self::Starting(key) => (8, key),
             Self::Oom(key) => (9, key),
+            Self::Carried(key) => (10, key),
         };
         kind << 32 | u64::from(key)
     }
@@ -67,7 +70,8 @@ impl Token {
             6 => Self::Creation(key),
             7 => Self::Gate(key),
             8 => Self::Starting(key),
-            _ => Self::Oom(key),
+            9 => Self::Oom(key),
+            _ => Self::Carried(key),
         }
     }
 }
@@ -211,6 +215,7 @@ mod tests {
             Token::Gate(u32::MAX),
             Token::Starting(8),
             Token::Oom(9),
+            Token::Carried(9),
         ] {
             assert_eq!(Token::unpack(token.pack()), token);
         }

@@ -105,6 +105,9 @@ impl Supervisor {
             Request::Update { id, resources } => self.update(&id, &resources),
             Request::Pause { id } => self.pause(&id),
             Request::Resume { id } => self.resume(&id),
+            Request::Companion(request) => self.begin_companion(*request, client),
+            Request::Carry(request) => self.carry(*request),
+            Request::Tell { id, became } => self.tell(&id, *became),
             Request::Shutdown => Ok(self.shutdown(Some(client))),
             Request::Subscribe { after } => self.subscribe(after, client),
         }

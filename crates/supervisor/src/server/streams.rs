@@ -95,6 +95,7 @@ impl Supervisor {
             &self.poller,
         );
         self.balance(key);
+        self.settle_carried(key);
     }
 
     /// Reads what a container that has ended left in its streams.
