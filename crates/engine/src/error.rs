@@ -195,7 +195,7 @@ pub enum Error {
         /// The reference as the user wrote it.
         image: String,
         /// The cause.
-        source: Box<image::Error>,
+        source: Box<distribution::Error>,
     },
     /// No registry that a short name may mean has given the image.
     #[error("{name}: {}", failures.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
@@ -265,16 +265,12 @@ impl Error {
     /// Did the signature policy refuse the image? Kubelet shows that apart from other refusals.
     #[must_use]
     pub fn is_policy(&self) -> bool {
-        use image::Error::{PolicyRejected, Signature, SignatureRefused, SignatureUnsupported};
         if let Self::PullShort { failures, .. } = self {
             return failures.last().is_some_and(Self::is_policy);
         }
         matches!(self, Self::Pull { source, .. } if matches!(
             source.deciding(),
-            PolicyRejected { .. }
-                | SignatureUnsupported { .. }
-                | SignatureRefused { .. }
-                | Signature { .. }
+            distribution::Error::Trust(error) if error.is_refusal()
         ))
     }
 
@@ -359,19 +355,16 @@ fn supervisor_kind(error: &supervisor::Error) -> Kind {
     }
 }
 
-fn image_kind(error: &image::Error) -> Kind {
-    use image::Error as E;
+fn image_kind(error: &distribution::Error) -> Kind {
+    use distribution::Error as E;
     match error.deciding() {
-        E::NotFound { .. } | E::PlatformMissing { .. } => Kind::NotFound,
-        E::Unauthorized { .. }
-        | E::Blocked { .. }
-        | E::PolicyRejected { .. }
-        | E::SignatureUnsupported { .. }
-        | E::SignatureRefused { .. }
-        | E::Signature { .. } => Kind::PermissionDenied,
+        E::NotFound { .. } | E::Image(image::Error::PlatformMissing { .. }) => Kind::NotFound,
+        E::Unauthorized { .. } | E::Blocked { .. } => Kind::PermissionDenied,
+        E::Trust(error) if error.is_refusal() => Kind::PermissionDenied,
         E::RateLimited { .. } => Kind::ResourceExhausted,
         E::ServerError { .. } | E::Unreachable { .. } | E::Truncated { .. } => Kind::Unavailable,
-        E::Reference { .. } | E::ShortName { .. } | E::Digest { .. } => Kind::InvalidArgument,
+        E::Image(image::Error::Reference { .. } | image::Error::Digest { .. })
+        | E::ShortName { .. } => Kind::InvalidArgument,
         _ => Kind::Internal,
     }
 }

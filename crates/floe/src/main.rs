@@ -81,7 +81,7 @@ fn dispatch(mut cli: Cli) -> Result<ExitCode, Failure> {
 /// What registries warn of, people are told of.
 fn show_warnings() {
     warnings::of_the_store();
-    image::show_warnings(|registry, words| {
+    distribution::show_warnings(|registry, words| {
         progress::note(&format!("Warning: {registry}: {words}"));
     });
 }
@@ -180,6 +180,18 @@ impl From<engine::Error> for Failure {
 
 impl From<image::Error> for Failure {
     fn from(error: image::Error) -> Self {
+        Self::new(error.to_string())
+    }
+}
+
+impl From<trust::Error> for Failure {
+    fn from(error: trust::Error) -> Self {
+        Self::new(error.to_string())
+    }
+}
+
+impl From<distribution::Error> for Failure {
+    fn from(error: distribution::Error) -> Self {
         let nature = nature(&error);
         Self {
             nature,
@@ -189,8 +201,8 @@ impl From<image::Error> for Failure {
 }
 
 /// What a registry's failure is, where it is the one that decides.
-fn nature(error: &image::Error) -> Nature {
-    use image::Error as E;
+fn nature(error: &distribution::Error) -> Nature {
+    use distribution::Error as E;
     match error.deciding() {
         E::NotFound { at, .. } if at.subject.starts_with("manifest ") => Nature::Missing,
         E::Unreachable { .. }
@@ -201,8 +213,8 @@ fn nature(error: &image::Error) -> Nature {
     }
 }
 
-impl From<image::SignatureFlaw> for Failure {
-    fn from(flaw: image::SignatureFlaw) -> Self {
+impl From<trust::SignatureFlaw> for Failure {
+    fn from(flaw: trust::SignatureFlaw) -> Self {
         Self::new(flaw.to_string())
     }
 }
@@ -222,7 +234,7 @@ impl From<registry::Error> for Failure {
 impl From<transfer::Error> for Failure {
     fn from(error: transfer::Error) -> Self {
         let nature = match &error {
-            transfer::Error::Image(error) => nature(error),
+            transfer::Error::Registry(error) => nature(error),
             transfer::Error::Missing { .. } => Nature::Missing,
             _ => Nature::Lasting,
         };

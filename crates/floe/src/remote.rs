@@ -6,10 +6,11 @@ use std::process::ExitCode;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use distribution::{AuthFiles, Client, ClientConfig, Credentials};
 use engine::Config;
-use image::{AuthFiles, Client, ClientConfig, Credentials, Policy};
 use store::Store;
 use transfer::{Access, Location};
+use trust::Policy;
 
 use crate::cli::Global;
 use crate::{Failure, Nature, clock, output, progress};

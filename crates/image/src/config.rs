@@ -9,8 +9,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::digest::Digest;
-use crate::error::Result;
-use crate::manifest::{json, null_default};
+use crate::error::{Error, Result};
+use crate::manifest::null_default;
 use crate::platform::Platform;
 
 /// An image config document.
@@ -59,7 +59,7 @@ pub struct ImageConfig {
 impl ImageConfig {
     /// Reads a config blob. Errors with [`Error::Json`](crate::Error::Json).
     pub fn parse(bytes: &[u8]) -> Result<ImageConfig> {
-        serde_json::from_slice(bytes).map_err(json("image config"))
+        serde_json::from_slice(bytes).map_err(Error::json("image config"))
     }
 
     /// The platform that the image is for.

@@ -212,17 +212,17 @@ impl AnyManifest {
     /// generic types such as `application/json` say nothing. Errors with [`Error::Json`] or
     /// [`Error::Manifest`], also when the two sides disagree and for Docker schema 1.
     pub fn parse(content_type: Option<&str>, bytes: &[u8]) -> Result<AnyManifest> {
-        let shape: Shape = serde_json::from_slice(bytes).map_err(json("manifest"))?;
+        let shape: Shape = serde_json::from_slice(bytes).map_err(Error::json("manifest"))?;
         let kind = shape
             .kind(content_type)
             .map_err(|reason| Error::Manifest { reason })?;
         match kind {
             Kind::Manifest => serde_json::from_slice(bytes)
                 .map(AnyManifest::Manifest)
-                .map_err(json("image manifest")),
+                .map_err(Error::json("image manifest")),
             Kind::Index => serde_json::from_slice(bytes)
                 .map(AnyManifest::Index)
-                .map_err(json("image index")),
+                .map_err(Error::json("image index")),
         }
     }
 
@@ -294,12 +294,8 @@ impl Shape {
     }
 }
 
-pub(crate) fn json(document: &'static str) -> impl Fn(serde_json::Error) -> Error {
-    move |source| Error::Json { document, source }
-}
-
-/// Many writers say `null` where the specification has an empty list or map.
-pub(crate) fn null_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+/// For `deserialize_with`: many writers say `null` where the specification has an empty list or map.
+pub fn null_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: serde::Deserializer<'de>,
     T: Deserialize<'de> + Default,

@@ -289,7 +289,7 @@ fn small(registry: &str) -> String {
 }
 
 /// `host[:port][/…]`, as configuration files have it, with its host as references have it.
-pub(crate) fn with_small_host(text: &str) -> String {
+pub fn with_small_host(text: &str) -> String {
     let (host, rest) = text.split_at(text.find('/').unwrap_or(text.len()));
     format!("{}{rest}", small(host))
 }
@@ -302,7 +302,7 @@ fn is_registry(first: &str) -> bool {
 }
 
 /// Whether a text names its registry, so that no short-name search applies to it.
-pub(crate) fn is_qualified(input: &str) -> bool {
+pub fn is_qualified(input: &str) -> bool {
     input
         .split_once('/')
         .is_some_and(|(first, _)| is_registry(first))

@@ -1,4 +1,4 @@
-//! Hostile references, manifests, configs and files: nothing panics, and what is accepted is what it
+//! Hostile references, manifests and configs: nothing panics, and what is accepted is what it
 //! was read as.
 
 #![allow(missing_docs, clippy::unwrap_used, reason = "test code")]
@@ -63,29 +63,4 @@ fn configs_digests_and_media_types_are_read_or_refused() {
         b"application/vnd.oci.image.manifest.v1+json; charset=utf-8",
     ];
     fuzz::run(40_000, &corpus, targets::config);
-}
-
-#[test]
-fn registries_conf_is_read_or_refused() {
-    let registries = br#"unqualified-search-registries = ["a.example"]
-short-name-mode = "enforcing"
-[[registry]]
-prefix = "*.example.com/x"
-location = "b.example/y"
-blocked = false
-[[registry.mirror]]
-location = "c.example"
-insecure = true
-pull-from-mirror = "digest-only"
-[aliases]
-"x" = "a.example/x"
-"#;
-    fuzz::run(15_000, &[registries], targets::registries);
-}
-
-#[test]
-fn a_policy_is_read_or_refused_and_takes_nothing_unsigned_for_signed() {
-    let signed = br#"{"default":[{"type":"reject"}],"transports":{"docker":{"a.example/b":[{"type":"signedBy","keyType":"GPGKeys","keyData":"eA==","signedIdentity":{"type":"remapIdentity","prefix":"a.example","signedPrefix":"b.example"}}],"*.a.example":[{"type":"sigstoreSigned","keyPath":"/k","signedIdentity":{"type":"matchRepository"}}]}}}"#;
-    let open = br#"{"default":[{"type":"insecureAcceptAnything"}],"transports":{"docker-daemon":{"":[{"type":"insecureAcceptAnything"}]}}}"#;
-    fuzz::run(20_000, &[signed, open], targets::policy);
 }

@@ -3,10 +3,8 @@
 use std::io::Write;
 use std::process::Command;
 
-use image::{
-    Client, ClientConfig, Credentials, Descriptor, Digest, Manifest, MediaType, Platform,
-    Reference, Registries,
-};
+use distribution::{Client, ClientConfig, Credentials, Registries};
+use image::{Descriptor, Digest, Manifest, MediaType, Platform, Reference};
 use serde_json::json;
 
 use crate::Error;

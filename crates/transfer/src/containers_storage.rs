@@ -12,11 +12,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use image::signature::{MAX_SIGNATURE, MAX_SIGNATURES};
-use image::{
-    Compression, Demands, Descriptor, Digest, Manifest, Policy, Reference, Signature, SignatureFlaw,
-};
+use image::{Compression, Descriptor, Digest, Manifest, Reference};
 use serde::Deserialize;
+use trust::signature::{MAX_SIGNATURE, MAX_SIGNATURES};
+use trust::{Demands, Policy, Signature, SignatureFlaw};
 
 use crate::chunks::{self, Chunks};
 use crate::convert::Format;
@@ -135,7 +134,7 @@ impl StorageSource {
     }
 
     /// What a policy demands, by the scopes that containers-policy.json(5) has for such places.
-    pub(crate) fn demands(&self, policy: &Policy) -> image::Result<Demands> {
+    pub(crate) fn demands(&self, policy: &Policy) -> trust::Result<Demands> {
         let inner = &self.0;
         let root = inner.graphroot.display();
         let store = format!("[{}@{root}]", inner.driver.name());
@@ -226,7 +225,7 @@ impl Inner {
             ),
         };
         let sizes = sizes.unwrap_or_default();
-        let flawed = |flaw| image::Error::Signature {
+        let flawed = |flaw| trust::Error::Signature {
             subject: self.place.clone(),
             flaw,
         };

@@ -7,12 +7,13 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use distribution::BlobStep;
 use futures_util::stream;
 use futures_util::{FutureExt, StreamExt};
 use image::{
-    AnyManifest, BlobStep, Compression, Descriptor, Digest, ImageConfig, Index, Manifest,
-    MediaType, Platform, Policy,
+    AnyManifest, Compression, Descriptor, Digest, ImageConfig, Index, Manifest, MediaType, Platform,
 };
+use trust::Policy;
 
 use crate::chunks::{self, Chunks};
 use crate::convert::{self, Format};

@@ -7,8 +7,9 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use image::signature::{MAX_SIGNATURE, MAX_SIGNATURES};
-use image::{Descriptor, Digest, Signature, SignatureFlaw};
+use image::{Descriptor, Digest};
+use trust::signature::{MAX_SIGNATURE, MAX_SIGNATURES};
+use trust::{Signature, SignatureFlaw};
 
 use crate::chunks::{self, Chunks};
 use crate::document::Document;
@@ -62,7 +63,7 @@ impl DirSource {
             let mut bytes = Vec::new();
             let read = file.take(MAX_SIGNATURE + 1).read_to_end(&mut bytes);
             read.map_err(Error::io("read", &path))?;
-            let flawed = |flaw| image::Error::Signature {
+            let flawed = |flaw| trust::Error::Signature {
                 subject: path.display().to_string(),
                 flaw,
             };
@@ -71,7 +72,7 @@ impl DirSource {
             }
             found.push(Signature::from_file(&bytes).map_err(flawed)?);
         }
-        Err(image::Error::Signature {
+        Err(trust::Error::Signature {
             subject: self.dir.display().to_string(),
             flaw: SignatureFlaw::TooMany(MAX_SIGNATURES),
         }
@@ -140,7 +141,7 @@ impl DirTarget {
             let path = self.dir.join(signature_name(digest, number));
             let bytes = signature
                 .to_file()
-                .map_err(|flaw| image::Error::Signature {
+                .map_err(|flaw| trust::Error::Signature {
                     subject: path.display().to_string(),
                     flaw,
                 })?;

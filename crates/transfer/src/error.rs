@@ -54,9 +54,15 @@ pub enum Error {
         /// What is wrong with it.
         source: serde_json::Error,
     },
-    /// A registry, or a document of an image.
+    /// A name or a document of an image.
     #[error(transparent)]
     Image(#[from] image::Error),
+    /// A policy or signature.
+    #[error(transparent)]
+    Trust(#[from] trust::Error),
+    /// A registry.
+    #[error(transparent)]
+    Registry(#[from] distribution::Error),
     /// floe's store.
     #[error(transparent)]
     Store(#[from] store::Error),

@@ -6,11 +6,11 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::{Mutex, PoisonError};
 
+use distribution::{Client, Credentials, Fetched, Offer, Opened, Source};
 use futures_util::StreamExt;
-use image::{
-    Client, Credentials, Descriptor, Digest, Fetched, Offer, Opened, Reference, Signature, Source,
-};
+use image::{Descriptor, Digest, Reference};
 use tokio::sync::OnceCell;
+use trust::Signature;
 
 use crate::chunks::{Chunks, Open};
 use crate::document::Document;

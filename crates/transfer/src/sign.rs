@@ -3,8 +3,9 @@
 //! Must never sign a digest other than that of the manifest that was written, nor let signatures go
 //! with a manifest that they are not for.
 
-use image::signature::Signer;
-use image::{Demands, Digest, Policy, Reference, Signature};
+use image::{Digest, Reference};
+use trust::signature::Signer;
+use trust::{Demands, Policy, Signature};
 
 use crate::document::Document;
 use crate::error::{Error, Result};
@@ -122,5 +123,5 @@ impl<'a> Signatures<'a> {
 async fn make(signer: Signer, digest: Digest, identity: Reference) -> Result<Signature> {
     let subject = identity.to_string();
     let made = tokio::task::spawn_blocking(move || signer.sign(&digest, &identity)).await?;
-    made.map_err(|flaw| image::Error::Signature { subject, flaw }.into())
+    made.map_err(|flaw| trust::Error::Signature { subject, flaw }.into())
 }

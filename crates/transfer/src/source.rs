@@ -2,11 +2,10 @@
 
 use std::path::Path;
 
-use image::{
-    Client, Credentials, Demands, Descriptor, Digest, ImageConfig, Manifest, Policy, Reference,
-    Signature,
-};
+use distribution::{Client, Credentials};
+use image::{Descriptor, Digest, ImageConfig, Manifest, Reference};
 use store::Store;
+use trust::{Demands, Policy, Signature};
 
 use crate::chunks::{self, Chunks};
 use crate::containers_storage::StorageSource;

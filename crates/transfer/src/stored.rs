@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::BytesMut;
 use futures_util::StreamExt;
 use futures_util::stream::try_unfold;
-use image::{AnyManifest, Descriptor, Digest, Manifest, Reference, Signature};
+use image::{AnyManifest, Descriptor, Digest, Manifest, Reference};
 use store::{ImageRecord, Lease, NewImage, Store};
 use tokio::io::AsyncReadExt;
+use trust::Signature;
 
 use crate::chunks::{self, Chunks};
 use crate::document::{Document, MAX_CONFIG, MAX_MANIFEST};
@@ -58,7 +59,7 @@ impl StoredSource {
         let read = files.iter().map(|file| Signature::from_file(file));
         read.collect::<Result<_, _>>().map_err(|flaw| {
             let subject = format!("floe:{}", self.record.id);
-            image::Error::Signature { subject, flaw }.into()
+            trust::Error::Signature { subject, flaw }.into()
         })
     }
 
@@ -126,7 +127,7 @@ impl StoredTarget {
         let files = signatures.iter().map(Signature::to_file);
         let files = files.collect::<Result<_, _>>().map_err(|flaw| {
             let subject = "an image of floe's store".to_owned();
-            image::Error::Signature { subject, flaw }
+            trust::Error::Signature { subject, flaw }
         })?;
         *lock(&self.signatures) = files;
         Ok(())

@@ -2,7 +2,8 @@
 //!
 //! Nothing at the place names the image before [`Target::commit`].
 
-use image::{Compression, Descriptor, Digest, Manifest, Reference, Signature};
+use image::{Compression, Descriptor, Digest, Manifest, Reference};
+use trust::Signature;
 
 use crate::chunks::Open;
 use crate::convert::Format;

@@ -10,11 +10,11 @@ pub use pull::client_config;
 pub use trust::policy;
 
 /// How to authenticate at a registry.
-pub use image::Credentials;
+pub use distribution::Credentials;
+/// Who watches the blobs of an image come, and what is to be seen.
+pub use distribution::{BlobStep, BlobWatch};
 /// What an image's containers start with, and how it was made.
 pub use image::ImageConfig;
-/// Who watches the blobs of an image come, and what is to be seen.
-pub use image::{BlobStep, BlobWatch};
 /// An image in the store.
 pub use store::ImageRecord;
 

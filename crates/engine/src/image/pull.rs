@@ -8,13 +8,14 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use ::trust::{Demands, RegistriesD};
 use bytes::Bytes;
-use futures_util::StreamExt;
-use image::{
-    AuthFiles, BlobStep, BlobWatch, Client, ClientConfig, Credentials, Demands, Descriptor, Digest,
-    Fetched, ImageConfig, ImageManifest, Manifest, MediaType, Platform, Reference, Registries,
-    RegistriesD, RegistriesPaths, Source,
+use distribution::{
+    AuthFiles, BlobStep, BlobWatch, Client, ClientConfig, Credentials, Fetched, ImageManifest,
+    Registries, RegistriesPaths, Source,
 };
+use futures_util::StreamExt;
+use image::{Descriptor, Digest, ImageConfig, Manifest, MediaType, Platform, Reference};
 use store::{Document, Lease, MOST_LAYERS, NewImage, Store};
 use tokio::sync::{Mutex as AsyncMutex, Semaphore, mpsc};
 
@@ -123,7 +124,7 @@ fn registries_d(config: &Config) -> Result<RegistriesD> {
     })
 }
 
-pub(super) fn failed(error: image::Error) -> Error {
+pub(super) fn failed(error: impl std::fmt::Display) -> Error {
     Error::Config {
         origin: "crio.image".into(),
         reason: error.to_string(),
@@ -228,8 +229,9 @@ impl Pull {
             .client()
             .admit(&pull.demands, &chosen, &pull.credentials)
             .await
-            .and_then(|signatures| trust::to_files(&pull.reference, &signatures))
             .map_err(|e| pull.error(e))?;
+        let signatures =
+            trust::to_files(&pull.reference, &signatures).map_err(|e| pull.error(e))?;
         let lease = Arc::new(blocking(pull.engine.store().clone(), Store::lease).await?);
         let config = pull.config(&chosen).await?;
         pull.layers(&chosen, &config, &lease).await?;
@@ -255,7 +257,7 @@ impl Pull {
         Ok(record.id)
     }
 
-    fn error(&self, source: image::Error) -> Error {
+    fn error(&self, source: impl Into<distribution::Error>) -> Error {
         trust::refused(&self.reference, source)
     }
 
@@ -479,7 +481,7 @@ mod tests {
     use super::*;
 
     /// A pull that ended like this.
-    fn pull(source: image::Error) -> Error {
+    fn pull(source: distribution::Error) -> Error {
         Error::Pull {
             image: "a.example/x:1".into(),
             source: Box::new(source),
@@ -488,22 +490,22 @@ mod tests {
 
     #[test]
     fn only_what_is_of_a_registry_leads_to_the_next_one_of_a_short_name() {
-        let subject = image::At {
+        let subject = distribution::At {
             subject: "manifest x".into(),
             endpoint: "https://a.example".into(),
         };
-        let missing = image::Error::NotFound {
+        let missing = distribution::Error::NotFound {
             at: subject,
             detail: String::new(),
         };
         assert!(!is_last_word(&pull(missing)));
         assert!(!is_last_word(&Error::invalid("image", "its config is odd")));
-        let rejected = image::Error::PolicyRejected {
+        let rejected = ::trust::Error::PolicyRejected {
             reference: "a.example/x:1".into(),
             path: "/etc/containers/policy.json".into(),
             scope: "a.example".into(),
         };
-        assert!(is_last_word(&pull(rejected)));
+        assert!(is_last_word(&pull(rejected.into())));
         let full = std::io::Error::from_raw_os_error(libc::ENOSPC);
         let full = Error::io("write", "/var/lib/floe/blobs")(full);
         assert!(is_last_word(&full));

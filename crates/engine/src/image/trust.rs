@@ -6,7 +6,8 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use image::{Demands, Policy, Reference, Signature};
+use image::Reference;
+use trust::{Demands, Policy, Signature};
 
 use super::ImageRecord;
 use super::pull::failed;
@@ -124,10 +125,10 @@ impl Engine {
 }
 
 /// An image that cannot be had, or may not be used, and why.
-pub(super) fn refused(reference: &Reference, source: image::Error) -> Error {
+pub(super) fn refused(reference: &Reference, source: impl Into<distribution::Error>) -> Error {
     Error::Pull {
         image: reference.to_string(),
-        source: Box::new(source),
+        source: Box::new(source.into()),
     }
 }
 
@@ -135,19 +136,19 @@ pub(super) fn refused(reference: &Reference, source: image::Error) -> Error {
 pub(super) fn to_files(
     reference: &Reference,
     signatures: &[Signature],
-) -> image::Result<Vec<Vec<u8>>> {
+) -> trust::Result<Vec<Vec<u8>>> {
     let files = signatures.iter().map(Signature::to_file);
     files.collect::<Result<_, _>>().map_err(flawed(reference))
 }
 
-fn from_files(reference: &Reference, files: &[Vec<u8>]) -> image::Result<Vec<Signature>> {
+fn from_files(reference: &Reference, files: &[Vec<u8>]) -> trust::Result<Vec<Signature>> {
     let signatures = files.iter().map(|file| Signature::from_file(file));
     signatures
         .collect::<Result<_, _>>()
         .map_err(flawed(reference))
 }
 
-fn flawed(reference: &Reference) -> impl FnOnce(image::SignatureFlaw) -> image::Error {
+fn flawed(reference: &Reference) -> impl FnOnce(trust::SignatureFlaw) -> trust::Error {
     let subject = reference.to_string();
-    move |flaw| image::Error::Signature { subject, flaw }
+    move |flaw| trust::Error::Signature { subject, flaw }
 }

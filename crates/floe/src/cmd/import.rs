@@ -5,10 +5,11 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use distribution::Client;
 use engine::Engine;
 use futures_util::StreamExt;
+use image::Platform;
 use image::config::ContainerConfig;
-use image::{Client, Platform};
 use transfer::PrivateDir;
 
 use crate::cli::Global;

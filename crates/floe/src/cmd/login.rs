@@ -4,7 +4,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use image::{AuthFiles, Credentials, Reference, auth};
+use distribution::{AuthFiles, Credentials, auth};
+use image::Reference;
 
 use crate::Failure;
 use crate::cli::Global;

@@ -11,10 +11,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use image::signature::openpgp::{self, Keyring};
-use image::signature::{Generated, MAX_SIGNATURE, PrivateKey, Signer, gpg, verify_simple};
-use image::{AnyManifest, Digest, Reference, Signature, SignatureFlaw};
+use image::{AnyManifest, Digest, Reference};
 use transfer::Signing;
+use trust::signature::openpgp::{self, Keyring};
+use trust::signature::{Generated, MAX_SIGNATURE, PrivateKey, Signer, gpg, verify_simple};
+use trust::{Signature, SignatureFlaw};
 
 use crate::Failure;
 use crate::terminal;

@@ -38,7 +38,7 @@ fn an_image_that_is_signed_with_a_sigstore_key_is_let_in_by_that_key() {
         );
         // OpenSSL verifies what floe has signed.
         let bytes = std::fs::read(world.path("dir/signature-1")).expect("a signature");
-        let Ok(image::Signature::Sigstore(attachment)) = image::Signature::from_file(&bytes) else {
+        let Ok(trust::Signature::Sigstore(attachment)) = trust::Signature::from_file(&bytes) else {
             panic!("it is no attachment");
         };
         let base64 = &attachment.annotations["dev.cosignproject.cosign/signature"];

@@ -2,7 +2,8 @@
 
 use crate::cli::served::Served;
 use crate::cli::{Machine, Said, machine};
-use image::{Credentials, Digest, MediaType, Platform, Reference};
+use distribution::Credentials;
+use image::{Digest, MediaType, Platform, Reference};
 use serde_json::{Value, json};
 use testkit::images;
 

@@ -9,9 +9,7 @@
     reason = "test code; each program uses its own part"
 )]
 
-use std::path::Path;
-
-use image::{AnyManifest, Digest, ImageConfig, MediaType, Platform, Policy, Reference, Registries};
+use image::{AnyManifest, Digest, ImageConfig, MediaType, Platform, Reference};
 
 /// A reference that is accepted is written and read as the same, and can be in URLs and file names.
 pub fn reference(bytes: &[u8]) {
@@ -83,34 +81,4 @@ pub fn config(bytes: &[u8]) {
     }
     let media_type = MediaType::from_header(text);
     assert!(!(media_type.is_manifest() && media_type.is_index()));
-}
-
-/// A registries.conf is read or refused.
-pub fn registries(bytes: &[u8]) {
-    let name = Reference::parse("a.example/b/c:1").unwrap();
-    let Ok(text) = std::str::from_utf8(bytes) else {
-        return;
-    };
-    if let Ok(registries) = Registries::parse(text) {
-        let _ = registries.resolve(&name);
-        let _ = registries.candidates("x");
-    }
-}
-
-/// A policy is read or refused, and what has no signature is never taken for signed.
-pub fn policy(bytes: &[u8]) {
-    let Ok(text) = std::str::from_utf8(bytes) else {
-        return;
-    };
-    let Ok(policy) = Policy::parse(Path::new("policy.json"), text) else {
-        return;
-    };
-    for name in ["a.example/b/c:1", "busybox", "b.a.example:5000/x"] {
-        let Ok(demands) = policy.demands(&Reference::parse(name).unwrap()) else {
-            continue;
-        };
-        if demands.verify(b"{}", &[]).is_ok() {
-            assert!(text.contains("insecureAcceptAnything"), "{text}");
-        }
-    }
 }
