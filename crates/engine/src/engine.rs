@@ -3,18 +3,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use network::{Attachment, Network, NetworkConfig};
 use store::Store;
-use supervisor::Client;
 
-use crate::ask::Calls;
 use crate::budget::Budget;
+use crate::calls::Calls;
 use crate::config::Config;
 use crate::disk::Layout;
 use crate::error::{Error, Result};
+use crate::handler::{Handler, Handlers};
 use crate::pod::record::PodRecord;
 use crate::pod::{NamespaceMode, PodSpec, PortMapping, files};
 use crate::stats::CpuHistory;
@@ -33,6 +33,7 @@ struct Parts {
     network: Network,
     images: crate::image::Fetcher,
     cpu_history: CpuHistory,
+    handlers: Handlers,
     calls: Calls,
     output: Budget,
 }
@@ -56,6 +57,7 @@ impl Engine {
         let images = crate::image::Fetcher::new(&config)?;
         let cpu_history = CpuHistory::default();
         let parts = Parts {
+            handlers: Handlers::new(&config),
             config,
             layout,
             store,
@@ -115,21 +117,22 @@ impl Engine {
         &self.parts.output
     }
 
-    /// The program `floe-runtime`: only what starts pods needs it.
-    ///
-    /// # Errors
-    /// It is not where it should be.
-    pub fn runtime_program(&self) -> Result<PathBuf> {
-        find_runtime(self.config())
+    /// The handlers of pods.
+    pub(crate) fn handlers(&self) -> &Handlers {
+        &self.parts.handlers
     }
 
-    /// A connection to the pod's supervisor.
-    pub(crate) fn supervisor(&self, pod: &str) -> Result<Client> {
-        Client::connect(&self.layout().pod(pod)).map_err(|source| Error::Supervisor {
-            verb: "talk to the supervisor of pod",
-            id: pod.to_owned(),
-            source,
-        })
+    /// The handler of a pod that is there.
+    pub(crate) fn handler_of(&self, pod: &PodRecord) -> Result<&dyn Handler> {
+        self.handlers().of(&pod.handler)
+    }
+
+    /// Makes ready to run pods: called once by what will.
+    ///
+    /// # Errors
+    /// What would keep every pod from being made.
+    pub fn prepare(&self) -> Result<()> {
+        self.handlers().chosen("")?.prepare()
     }
 
     /// Gives the pod its interface and addresses.
@@ -237,34 +240,6 @@ fn network_config(config: &Config, layout: &Layout) -> Result<NetworkConfig> {
         subnets,
         default_network: Some(network.cni_default_network.clone()).filter(|name| !name.is_empty()),
     })
-}
-
-/// `floe-runtime` as configured, beside the running program, or on PATH.
-fn find_runtime(config: &Config) -> Result<PathBuf> {
-    let configured = &config.runtime.runtime_path;
-    if !configured.as_os_str().is_empty() {
-        return if configured.is_file() {
-            Ok(configured.clone())
-        } else {
-            Err(Error::Config {
-                origin: "crio.runtime.runtime_path".into(),
-                reason: format!("{} is not a file", configured.display()),
-            })
-        };
-    }
-    let beside = std::env::current_exe()
-        .ok()
-        .and_then(|exe| Some(exe.parent()?.join("floe-runtime")));
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let on_path = std::env::split_paths(&path).map(|dir| dir.join("floe-runtime"));
-    beside
-        .into_iter()
-        .chain(on_path)
-        .find(|candidate| candidate.is_file())
-        .ok_or_else(|| Error::Config {
-            origin: "crio.runtime.runtime_path".into(),
-            reason: "floe-runtime is neither beside this program nor on PATH".into(),
-        })
 }
 
 /// Are all of `wanted` in `labels`?

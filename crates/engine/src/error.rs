@@ -93,6 +93,22 @@ pub enum Error {
         /// One container that uses it.
         container: String,
     },
+    /// What is asked for is beyond the pod's runtime handler.
+    #[error("the runtime handler {handler:?} does not support {what}")]
+    Lacking {
+        /// The handler's name.
+        handler: String,
+        /// What it lacks.
+        what: &'static str,
+    },
+    /// The pod's runtime handler is not in the configuration any more.
+    #[error(
+        "the pod's runtime handler {handler:?} is not configured any more: add it again, or remove the pod"
+    )]
+    HandlerGone {
+        /// The handler's name.
+        handler: String,
+    },
     /// A feature of the request that is not built.
     #[error("{0} is not supported by this version of floe")]
     Unsupported(String),
@@ -215,8 +231,10 @@ impl Error {
             Self::NotFound { .. } => Kind::NotFound,
             Self::NameTaken { .. } => Kind::AlreadyExists,
             Self::Ambiguous { .. } | Self::Invalid { .. } => Kind::InvalidArgument,
-            Self::State { .. } | Self::ImageInUse { .. } => Kind::FailedPrecondition,
-            Self::Unsupported(_) => Kind::Unimplemented,
+            Self::State { .. } | Self::ImageInUse { .. } | Self::HandlerGone { .. } => {
+                Kind::FailedPrecondition
+            }
+            Self::Unsupported(_) | Self::Lacking { .. } => Kind::Unimplemented,
             Self::ExecTimeout { .. } => Kind::DeadlineExceeded,
             Self::Exec { .. } => Kind::InvalidArgument,
             Self::Busy { .. } => Kind::ResourceExhausted,

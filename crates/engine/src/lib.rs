@@ -12,13 +12,14 @@
 pub mod config;
 pub mod container;
 pub mod error;
+pub mod handler;
 pub mod image;
 pub mod pod;
 pub mod signal;
 pub mod stats;
 
-mod ask;
 mod budget;
+mod calls;
 mod disk;
 mod engine;
 mod lock;
@@ -32,10 +33,11 @@ pub use container::exit_code;
 pub use container::{Container, ContainerFilter, ContainerSpec, ContainerState};
 pub use engine::Engine;
 pub use error::{Error, Kind, Result};
+pub use handler::{
+    AttachEvent, AttachInput, AttachOptions, AttachOutput, Attachment, ExecSession, ExecStdio,
+    Stream,
+};
 pub use image::PullRequest;
 pub use pod::{Pod, PodFilter, PodSpec, PodState};
 pub use recover::Recovered;
-pub use supervisor::{
-    AttachEvent, AttachInput, AttachOptions, AttachOutput, Attachment, ExecSession, ExecStdio,
-    Stream, keep_little_memory, raise_open_files, trim_memory,
-};
+pub use supervisor::{keep_little_memory, raise_open_files, trim_memory};

@@ -10,7 +10,8 @@ use crate::container::record::ContainerRecord;
 use crate::disk::{self, Lock, Reservation};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::pod::record::{PodRecord, Stage, live_supervisor};
+use crate::handler::{ContainerRef, Sandbox};
+use crate::pod::record::{PodRecord, Stage};
 
 /// File systems that a reboot empties (statfs(2)).
 const IN_MEMORY: [i64; 2] = [0x0102_1994, 0x8584_58f6];
@@ -121,7 +122,7 @@ impl Engine {
             }
             Stage::Made { .. } | Stage::Stopped | Stage::Other => {}
         }
-        match live_supervisor(id, &dir)? {
+        match self.adopt(&record)? {
             Some(_) => recovery.found.running += 1,
             None => recovery.found.dead += 1,
         }
@@ -167,12 +168,30 @@ impl Engine {
         }
     }
 
+    /// The pod as its handler takes it over.
+    fn adopt(&self, record: &PodRecord) -> Result<Option<Sandbox>> {
+        let handler = match self.handler_of(record) {
+            Ok(handler) => handler,
+            Err(error) => {
+                tracing::warn!(pod = %record.id, %error, "it is not ready");
+                return Ok(None);
+            }
+        };
+        let dir = self.layout().pod(&record.id);
+        let pod = record.at(&dir);
+        let places = self.container_places(record)?;
+        let containers: Vec<ContainerRef<'_>> = places.iter().map(|place| place.at(pod)).collect();
+        let adopted = handler.adopt(pod, &containers)?;
+        tracing::debug!(pod = %record.id, containers = ?adopted.containers, "taken over");
+        Ok(adopted.sandbox)
+    }
+
     /// A pod without any record and without a supervisor is the rest of one; any other is shown until
     /// somebody removes it.
     fn recover_damaged(&self, record: &PodRecord, found: &mut Recovered) -> Result<()> {
         let dir = self.layout().pod(&record.id);
         let none = std::fs::symlink_metadata(PodRecord::path(&dir)).is_err();
-        if none && live_supervisor(&record.id, &dir)?.is_none() {
+        if none && self.sandbox(record)?.is_none() {
             self.destroy_pod(record)?;
             found.cleared += 1;
         } else {

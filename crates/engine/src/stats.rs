@@ -102,10 +102,6 @@ impl Engine {
     }
 
     fn stats_of(&self, container: Container) -> Result<ContainerStats> {
-        let failed = |source| Error::Cgroup {
-            id: container.id.clone(),
-            source,
-        };
         if container.pid.is_none() {
             let state = "without a process".to_owned();
             return Err(Error::State {
@@ -115,10 +111,7 @@ impl Engine {
                 state,
             });
         }
-        let cgroup = runtime::cgroup::Cgroup::open(&container.cgroup)
-            .map_err(failed)?
-            .stats()
-            .map_err(failed)?;
+        let cgroup = self.with_handler(&container, |handler, at| handler.stats(at))?;
         let timestamp = now_ns();
         let cpu_usage_ns = cgroup.cpu.as_ref().map_or(0, |cpu| cpu.usage);
         let written = self.store().rw_usage(&container.id)?;

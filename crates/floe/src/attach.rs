@@ -68,11 +68,7 @@ impl Session {
 
     fn copy(&mut self) -> Result<u8, Failure> {
         loop {
-            match self
-                .output
-                .read()
-                .map_err(|e| Failure::new(e.to_string()))?
-            {
+            match self.output.read()? {
                 AttachEvent::Output(Stream::Stdout, bytes) => write(std::io::stdout(), &bytes)?,
                 AttachEvent::Output(Stream::Stderr, bytes) => write(std::io::stderr(), &bytes)?,
                 AttachEvent::Exit(state) => {
@@ -158,7 +154,7 @@ pub(crate) fn exec(mut session: ExecSession, interactive: bool) -> Result<u8, Fa
 }
 
 fn code(session: &ExecSession) -> Result<u8, Failure> {
-    let exit = session.wait().map_err(|e| Failure::new(e.to_string()))?;
+    let exit = session.wait()?;
     Ok(u8::try_from(exit.code).unwrap_or(crate::FAILED))
 }
 

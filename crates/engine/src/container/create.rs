@@ -4,20 +4,19 @@
 
 use std::path::PathBuf;
 
-use image::config::ContainerConfig;
-use supervisor::{CreateContainer, LogTarget, RootfsSource};
-
 use super::record::ContainerRecord;
 use super::{ContainerSpec, Propagation};
 use crate::disk::{self, Lock, Reservation};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::handler::{Ability, ContainerPlan, ContainerRef, Handler, LIMIT, Log, Root};
 use crate::image::ImageRecord;
 use crate::oci;
-use crate::pod::record::{PodRecord, Stage, live_supervisor};
+use crate::pod::record::{PodRecord, Stage};
 use crate::pod::{NamespaceMode, Origin};
 use crate::record::Kept;
 use crate::user;
+use image::config::ContainerConfig;
 
 impl Engine {
     /// Makes a container in a ready pod and returns its id; one of the same name and attempt
@@ -29,6 +28,10 @@ impl Engine {
     pub fn create_container(&self, pod: &str, spec: ContainerSpec) -> Result<String> {
         validate(&spec)?;
         let pod = self.pod_for_container(pod)?;
+        let handler = self.handler_of(&pod)?;
+        if let Some(lacking) = handler.abilities().lacking(&Ability::of_container(&spec)) {
+            return Err(handler.lacks(lacking));
+        }
         let lock = self.layout().pod(&pod.id).join("lock");
         let _pod_stays = Lock::shared_if_there(&lock)?.ok_or_else(|| Error::NotFound {
             what: "pod",
@@ -65,7 +68,7 @@ impl Engine {
         }
         let id = disk::new_id()?;
         name.hold(&id)?;
-        let making = Making::begin(self, name, &pod, id)?;
+        let making = Making::begin(self, handler, name, &pod, id)?;
         let config = self.image_config(&image)?.config;
         let record = making.record(spec, &image, &config)?;
         making.build(&record, &image, &config)?;
@@ -78,10 +81,9 @@ impl Engine {
             name: id.to_owned(),
         };
         let full = self.find_pod_id(id)?.ok_or_else(missing)?;
-        let dir = self.layout().pod(&full);
         let record = self.pod_record(&full)?.ok_or_else(missing)?;
         let made = matches!(record.stage, Stage::Made { .. });
-        if made && live_supervisor(&full, &dir)?.is_some() {
+        if made && self.sandbox(&record)?.is_some() {
             return Ok(record);
         }
         let state = if made {
@@ -127,29 +129,24 @@ impl Engine {
 
     /// No process and no cgroup of the container is left.
     fn end_container(&self, pod: &str, id: &str) -> Result<()> {
-        if live_supervisor(pod, &self.layout().pod(pod))?.is_some() {
-            let failed = |source| Error::Supervisor {
-                verb: "remove container",
-                id: id.to_owned(),
-                source,
-            };
-            match self.supervisor(pod)?.delete(id, true) {
-                Err(error) if !error.is_not_found() => return Err(failed(error)),
-                Ok(()) => return Ok(()),
-                // It knows nothing of it, as one that was started anew would not.
-                Err(_) => {}
-            }
+        let (dir, bundle) = (self.layout().pod(pod), self.layout().container(pod, id));
+        if let Some(record) = self.container_record(pod, id)? {
+            let handler = self.handlers().to_end(&record.handler);
+            return handler.remove(record.at(&dir, &bundle), LIMIT);
         }
-        match self.container_record(pod, id)? {
-            Some(record) => crate::pod::stop::remove_cgroup(id, &record.cgroup),
-            None => match self.pod_record(pod)? {
-                Some(pod) => {
-                    let cgroup = ContainerRecord::cgroup_of(&pod, id);
-                    crate::pod::stop::remove_cgroup(id, &cgroup)
-                }
-                None => Ok(()),
-            },
-        }
+        let Some(pod) = self.pod_record(pod)? else {
+            return Ok(());
+        };
+        let cgroup = ContainerRecord::cgroup_of(&pod, id);
+        let half_made = ContainerRef {
+            pod: pod.at(&dir),
+            id,
+            dir: &bundle,
+            cgroup: &cgroup,
+        };
+        self.handlers()
+            .to_end(&pod.handler)
+            .remove(half_made, LIMIT)
     }
 }
 
@@ -199,6 +196,7 @@ fn validate(spec: &ContainerSpec) -> Result<()> {
 /// A container that is being made. Dropped before [`Making::commit`], it takes everything back.
 struct Making<'a> {
     engine: &'a Engine,
+    handler: &'a dyn Handler,
     pod: &'a PodRecord,
     id: String,
     bundle: PathBuf,
@@ -208,6 +206,7 @@ struct Making<'a> {
 impl<'a> Making<'a> {
     fn begin(
         engine: &'a Engine,
+        handler: &'a dyn Handler,
         name: Reservation,
         pod: &'a PodRecord,
         id: String,
@@ -215,6 +214,7 @@ impl<'a> Making<'a> {
         let bundle = engine.layout().container(&pod.id, &id);
         let making = Self {
             engine,
+            handler,
             pod,
             id,
             bundle,
@@ -245,6 +245,7 @@ impl<'a> Making<'a> {
             user,
             stop_signal: oci::stop_signal(&spec, config)?,
             cgroup: ContainerRecord::cgroup_of(self.pod, &self.id),
+            handler: self.pod.handler.clone(),
             args: oci::arguments(&spec, config)?,
             spec,
             kept: Kept::default(),
@@ -283,32 +284,25 @@ impl<'a> Making<'a> {
         })?;
         disk::write_json(&self.bundle.join("config.json"), &config)?;
         let max = self.engine.config().runtime.log_size_max;
-        let request = CreateContainer {
-            id: self.id.clone(),
-            bundle: self.bundle.clone(),
-            rootfs: RootfsSource::Overlay {
+        let pod_dir = self.engine.layout().pod(&self.pod.id);
+        let plan = ContainerPlan {
+            container: record.at(&pod_dir, &self.bundle),
+            spec: &config,
+            root: Root::Layers {
                 lower: layer.lower,
                 upper: layer.upper,
                 work: layer.work,
             },
-            log: record.log_path.clone().map(|path| LogTarget {
+            log: record.log_path.clone().map(|path| Log {
                 path,
-                beneath: Some(self.log_directory()),
+                beneath: self.log_directory(),
                 max_size: u64::try_from(max).ok().filter(|m| *m > 0),
             }),
             terminal: record.spec.tty,
             stdin: record.spec.stdin,
             stdin_once: record.spec.stdin_once,
         };
-        let mut supervisor = self.engine.supervisor(&self.pod.id)?;
-        supervisor
-            .create(&request)
-            .map(|_created| ())
-            .map_err(|source| Error::Supervisor {
-                verb: "create container",
-                id: self.id.clone(),
-                source,
-            })
+        self.handler.create(&plan, LIMIT)
     }
 
     fn commit(mut self, record: &ContainerRecord) -> Result<String> {

@@ -3,13 +3,10 @@
 
 use std::time::Duration;
 
-use supervisor::{
-    AttachOptions, Attachment, Error as Failure, ExecRequest, ExecSession, ExecStdio,
-};
-
 use super::{Container, Security};
 use crate::engine::Engine;
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::handler::{AttachOptions, Attachment, Command, ExecSession, ExecStdio, LIMIT};
 use crate::oci;
 
 impl Engine {
@@ -26,30 +23,29 @@ impl Engine {
         stdio: ExecStdio,
     ) -> Result<ExecSession> {
         let terminal = matches!(stdio, ExecStdio::Terminal(_));
-        let (container, mut request) =
-            self.exec_request(id, command, limit, |process| options.apply(process))?;
+        let (container, mut command) =
+            self.command(id, command, limit, |process| options.apply(process))?;
         if let Some(user) = &options.user {
-            self.apply_user(user, &container, &mut request.process)?;
+            self.apply_user(user, &container, &mut command.process)?;
         }
-        request.process.terminal = terminal;
-        let supervisor = self.supervisor(&container.pod_id)?;
-        supervisor
-            .exec(&container.id, &request, stdio)
-            .map_err(|source| exec_failed(&container.id, source))
+        command.process.terminal = terminal;
+        self.with_handler(&container, |handler, at| {
+            handler.exec_session(at, command, stdio, LIMIT)
+        })
     }
 
-    /// The container, which runs, and what its supervisor is to be asked.
-    pub(super) fn exec_request(
+    /// The container, which runs, and the command as its handler is to be asked for it.
+    pub(super) fn command(
         &self,
         id: &str,
         command: &[String],
-        timeout: Option<Duration>,
+        limit: Option<Duration>,
         change: impl FnOnce(&mut runtime::spec::Process),
-    ) -> Result<(Container, ExecRequest)> {
+    ) -> Result<(Container, Command)> {
         let container = self.running_container("exec in", id)?;
         let mut process = oci::exec_process(&container, command)?;
         change(&mut process);
-        Ok((container, ExecRequest { process, timeout }))
+        Ok((container, Command { process, limit }))
     }
 
     /// Joins a container's streams; before start, so that nothing is missed.
@@ -58,13 +54,7 @@ impl Engine {
     /// An unknown container or one that has ended.
     pub fn attach(&self, id: &str, options: AttachOptions) -> Result<Attachment> {
         let container = self.container(id)?;
-        self.supervisor(&container.pod_id)?
-            .attach(&container.id, options)
-            .map_err(|source| Error::Supervisor {
-                verb: "attach to container",
-                id: container.id,
-                source,
-            })
+        self.with_handler(&container, |handler, at| handler.attach(at, options, LIMIT))
     }
 
     fn apply_user(
@@ -113,21 +103,5 @@ impl ExecOptions {
         if self.privileged {
             process.capabilities = Some(oci::all_capabilities());
         }
-    }
-}
-
-/// Why a command was not run, or was lost.
-pub(super) fn exec_failed(id: &str, source: Failure) -> Error {
-    match source {
-        Failure::Start { message, exit_code } => Error::Exec {
-            id: id.to_owned(),
-            message,
-            exit_code: u8::try_from(exit_code).unwrap_or(u8::MAX),
-        },
-        source => Error::Supervisor {
-            verb: "exec in container",
-            id: id.to_owned(),
-            source,
-        },
     }
 }

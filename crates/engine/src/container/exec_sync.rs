@@ -5,19 +5,16 @@
 use std::fs::File;
 use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 use std::time::Duration;
 
-use supervisor::protocol::{ExecExit, ExecWire, Request, Response};
-use supervisor::{ANSWER_LIMIT, Call, Error as Failure};
 use tokio::net::unix::pipe::Receiver;
 
 use super::ExecOutput;
-use super::exec::exec_failed;
-use crate::ask::{Place, Purpose, ask};
 use crate::budget::Share;
+use crate::calls::{Place, Purpose};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::handler::{ExecExit, Pending, Running};
 
 /// What is kept of both streams together, in bytes: a client takes messages of up to 16 MiB, and a
 /// message has a little more than the streams in it. The rest is read and thrown away.
@@ -30,15 +27,11 @@ const SHORT: usize = 128 << 10;
 const TURN: usize = 1 << 20;
 
 /// A command that is about to run.
-#[derive(Debug)]
 pub struct ExecSync {
     id: String,
-    dir: PathBuf,
-    request: Request,
     limit: Option<Duration>,
-    place: Place,
-    /// stdin, stdout and stderr of the command.
-    given: Vec<OwnedFd>,
+    running: Pending<Running>,
+    _place: Place,
     /// Our ends of its stdout and stderr.
     kept: [OwnedFd; 2],
     memory: Share,
@@ -59,20 +52,16 @@ impl Engine {
         if command.is_empty() {
             return Err(Error::invalid("cmd", "must not be empty"));
         }
-        let (container, request) = self.exec_request(id, command, limit, |_| {})?;
+        let (container, command) = self.command(id, command, limit, |_| {})?;
         let place = self.calls().take(&container.pod_id, Purpose::Command)?;
         let (stdout, stderr) = (pipe()?, pipe()?);
+        let given = [null()?, stdout.write, stderr.write];
+        let exec = self.with_handler(&container, |handler, at| handler.exec(at, command, given));
         Ok(ExecSync {
-            dir: self.layout().pod(&container.pod_id),
-            request: Request::Exec {
-                id: container.id.clone(),
-                request: Box::new(request),
-                stdio: ExecWire::Fds,
-            },
+            running: exec?,
             id: container.id,
             limit,
-            place,
-            given: vec![null()?, stdout.write, stderr.write],
+            _place: place,
             kept: [stdout.read, stderr.read],
             memory: self.output_budget().share(),
         })
@@ -88,28 +77,14 @@ impl ExecSync {
     /// silent.
     pub async fn finish(self) -> Result<ExecOutput> {
         let (id, limit) = (self.id, self.limit);
-        let failed = |source: Failure| exec_failed(&id, source);
         let [stdout, stderr] = self.kept;
         let mut output = Output::new(stdout, stderr, self.memory)?;
-        let asked = ask(&self.dir, &self.request, self.given, self.place);
-        let mut asked = asked.await.map_err(failed)?;
-        match asked.answer(Some(ANSWER_LIMIT)).await.map_err(failed)? {
-            Response::ExecStarted { .. } => {}
-            other => return Err(failed(Call::unexpected(&other))),
-        }
-        let exit = {
-            let patience = limit.and_then(|limit| limit.checked_add(ANSWER_LIMIT));
-            let exit = asked.answer(patience);
-            tokio::pin!(exit);
-            loop {
-                tokio::select! {
-                    exit = &mut exit => break exit.map_err(failed)?,
-                    read = output.read() => read?,
-                }
+        let mut exit = self.running.await?.exit;
+        let exit = loop {
+            tokio::select! {
+                exit = &mut exit => break exit?,
+                read = output.read() => read?,
             }
-        };
-        let Response::ExecExited(exit) = exit else {
-            return Err(failed(Call::unexpected(&exit)));
         };
         // What the command wrote is in the pipes; more is its children's.
         output.drain_all()?;

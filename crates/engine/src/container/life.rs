@@ -1,20 +1,15 @@
 //! StartContainer, StopContainer, RemoveContainer, ReopenContainerLog: one step of a
 //! container's life each. Stop and remove succeed on what is gone.
 
-use std::path::PathBuf;
+use std::fmt::Debug;
 use std::time::Duration;
 
-use supervisor::protocol::{Request, Response};
-use supervisor::{ANSWER_LIMIT, Call, Error as Failure};
-
 use super::{Container, ContainerState};
-use crate::ask::{Asked, Place, Purpose, ask};
+use crate::calls::{Place, Purpose};
 use crate::disk::Lock;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-
-const START: &str = "start container";
-const STOP: &str = "stop container";
+use crate::handler::{Ability, ContainerRef, Handler, LIMIT, Pending};
 
 impl Engine {
     /// Lets a created container's process run; one that runs is fine, as the first try of a caller
@@ -27,10 +22,7 @@ impl Engine {
         let Some(container) = self.startable(id)? else {
             return Ok(());
         };
-        let mut supervisor = self.supervisor(&container.pod_id)?;
-        supervisor
-            .start(&container.id)
-            .map_err(|source| life_failed(START, container.id, source))
+        self.with_handler(&container, |handler, at| handler.start_and_wait(at))
     }
 
     /// As [`Engine::start_container`], for a caller who does not wait on a thread. `None`: it runs.
@@ -41,11 +33,9 @@ impl Engine {
         let Some(container) = self.startable(id)? else {
             return Ok(None);
         };
-        let request = Request::Start {
-            id: container.id.clone(),
-        };
-        self.life_call(START, container, request, ANSWER_LIMIT)
-            .map(Some)
+        let place = self.calls().take(&container.pod_id, Purpose::Life)?;
+        let call = self.with_handler(&container, |handler, at| handler.start(at))?;
+        Ok(Some(LifeCall { call, place }))
     }
 
     /// Asks the container to end and kills it after `grace`. A container that has ended or does
@@ -57,14 +47,10 @@ impl Engine {
         let Some(container) = self.stoppable(id)? else {
             return Ok(());
         };
-        if container.state == ContainerState::Unknown {
-            return self.stop_lost(&container, grace);
-        }
-        let mut supervisor = self.supervisor(&container.pod_id)?;
-        match supervisor.stop(&container.id, container.stop_signal, grace) {
-            Err(error) if !error.is_not_found() => Err(life_failed(STOP, container.id, error)),
-            _ => Ok(()),
-        }
+        let signal = container.stop_signal;
+        self.with_handler(&container, |handler, at| {
+            handler.stop_and_wait(at, signal, grace)
+        })
     }
 
     /// As [`Engine::stop_container`], for a caller who does not wait on a thread. `None`: there is
@@ -76,17 +62,11 @@ impl Engine {
         let Some(container) = self.stoppable(id)? else {
             return Ok(None);
         };
-        // Nobody else can wait for it: it has no supervisor.
-        if container.state == ContainerState::Unknown {
-            return self.stop_lost(&container, grace).map(|()| None);
-        }
-        let request = Request::Stop {
-            id: container.id.clone(),
-            signal: container.stop_signal,
-            timeout: grace,
-        };
-        let limit = grace.saturating_add(ANSWER_LIMIT);
-        self.life_call(STOP, container, request, limit).map(Some)
+        let place = self.calls().take(&container.pod_id, Purpose::Life)?;
+        let signal = container.stop_signal;
+        let stop = |handler: &dyn Handler, at: ContainerRef<'_>| handler.stop(at, signal, grace);
+        let call = self.with_handler(&container, stop)?;
+        Ok(Some(LifeCall { call, place }))
     }
 
     /// The container if it is to be started; `None` if it runs.
@@ -106,21 +86,15 @@ impl Engine {
         Ok(self.container_if_any(id)?.filter(|one| !ended(one)))
     }
 
-    fn life_call(
+    /// Asks the container's handler.
+    pub(crate) fn with_handler<T>(
         &self,
-        verb: &'static str,
-        container: Container,
-        request: Request,
-        limit: Duration,
-    ) -> Result<LifeCall> {
-        Ok(LifeCall {
-            verb,
-            place: self.calls().take(&container.pod_id, Purpose::Life)?,
-            dir: self.layout().pod(&container.pod_id),
-            id: container.id,
-            request,
-            limit,
-        })
+        container: &Container,
+        ask: impl FnOnce(&dyn Handler, ContainerRef<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let dir = self.layout().pod(&container.pod_id);
+        let handler = self.handlers().of(&container.handler)?;
+        ask(handler, container.at(&dir))
     }
 
     /// Sends a signal to the container's first process.
@@ -129,13 +103,9 @@ impl Engine {
     /// An unknown container or one that does not run.
     pub fn signal_container(&self, id: &str, signal: i32) -> Result<()> {
         let container = self.running_container("signal", id)?;
-        self.supervisor(&container.pod_id)?
-            .signal(&container.id, signal, false)
-            .map_err(|source| Error::Supervisor {
-                verb: "signal container",
-                id: container.id,
-                source,
-            })
+        self.with_handler(&container, |handler, at| {
+            handler.signal(at, signal, false, LIMIT)
+        })
     }
 
     /// Kills the container if it runs and removes all of it but its log. A container that does
@@ -161,13 +131,31 @@ impl Engine {
     /// An unknown container or one that does not run; no file is made then.
     pub fn reopen_log(&self, id: &str) -> Result<()> {
         let container = self.running_container("reopen the log of", id)?;
-        self.supervisor(&container.pod_id)?
-            .reopen_log(&container.id)
-            .map_err(|source| Error::Supervisor {
-                verb: "reopen the log of container",
-                id: container.id,
-                source,
-            })
+        self.with_handler(&container, |handler, at| handler.reopen_log(at, LIMIT))
+    }
+
+    /// Freezes a running container; one that is frozen is an error of its handler.
+    ///
+    /// # Errors
+    /// An unknown container or one that does not run, or a handler that cannot.
+    pub fn pause_container(&self, id: &str) -> Result<()> {
+        let container = self.running_container("pause", id)?;
+        self.with_handler(&container, |handler, at| {
+            needs(handler, Ability::Pause)?;
+            handler.pause(at, LIMIT)
+        })
+    }
+
+    /// Thaws a frozen container.
+    ///
+    /// # Errors
+    /// As [`Engine::pause_container`]; one that is not frozen is an error, too.
+    pub fn resume_container(&self, id: &str) -> Result<()> {
+        let container = self.running_container("resume", id)?;
+        self.with_handler(&container, |handler, at| {
+            needs(handler, Ability::Pause)?;
+            handler.resume(at, LIMIT)
+        })
     }
 
     pub(crate) fn running_container(&self, verb: &'static str, id: &str) -> Result<Container> {
@@ -179,14 +167,17 @@ impl Engine {
     }
 }
 
-/// A start or stop that its container's supervisor is about to be asked for.
-#[derive(Debug)]
+/// Can the handler do that?
+fn needs(handler: &dyn Handler, ability: Ability) -> Result<()> {
+    match handler.abilities().has(ability) {
+        true => Ok(()),
+        false => Err(handler.lacks(ability)),
+    }
+}
+
+/// A start or stop that its container's handler is about to be asked for.
 pub struct LifeCall {
-    verb: &'static str,
-    id: String,
-    dir: PathBuf,
-    request: Request,
-    limit: Duration,
+    call: Pending<Pending<()>>,
     place: Place,
 }
 
@@ -194,27 +185,20 @@ impl LifeCall {
     /// Hands the request over. It is carried out from then on, whoever waits for it.
     ///
     /// # Errors
-    /// A supervisor that is gone, or takes nothing.
+    /// A sandbox that is gone, or takes nothing.
     pub async fn send(self) -> Result<LifeAnswer> {
-        match ask(&self.dir, &self.request, Vec::new(), self.place).await {
-            Ok(asked) => Ok(LifeAnswer {
-                verb: self.verb,
-                id: self.id,
-                limit: self.limit,
-                asked,
-            }),
-            Err(source) => Err(life_failed(self.verb, self.id, source)),
-        }
+        let answer = self.call.await?;
+        Ok(LifeAnswer {
+            answer,
+            _place: self.place,
+        })
     }
 }
 
 /// A start or stop that is under way.
-#[derive(Debug)]
 pub struct LifeAnswer {
-    verb: &'static str,
-    id: String,
-    limit: Duration,
-    asked: Asked,
+    answer: Pending<()>,
+    _place: Place,
 }
 
 impl LifeAnswer {
@@ -222,25 +206,21 @@ impl LifeAnswer {
     /// meanwhile has ended, too.
     ///
     /// # Errors
-    /// A program that cannot be executed, or a supervisor that is gone or silent.
-    pub async fn wait(mut self) -> Result<()> {
-        match self.asked.answer(Some(self.limit)).await {
-            Ok(Response::Done | Response::State(_)) => Ok(()),
-            Ok(other) => Err(life_failed(self.verb, self.id, Call::unexpected(&other))),
-            Err(error) if self.verb == STOP && error.is_not_found() => Ok(()),
-            Err(error) => Err(life_failed(self.verb, self.id, error)),
-        }
+    /// A program that cannot be executed, or a sandbox that is gone or silent.
+    pub async fn wait(self) -> Result<()> {
+        self.answer.await
     }
 }
 
-fn life_failed(verb: &'static str, id: String, source: Failure) -> Error {
-    match source {
-        Failure::Start { message, exit_code } => Error::Start {
-            id,
-            message,
-            exit_code: u8::try_from(exit_code).unwrap_or(u8::MAX),
-        },
-        source => Error::Supervisor { verb, id, source },
+impl Debug for LifeCall {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LifeCall").finish_non_exhaustive()
+    }
+}
+
+impl Debug for LifeAnswer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LifeAnswer").finish_non_exhaustive()
     }
 }
 

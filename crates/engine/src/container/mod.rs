@@ -6,7 +6,6 @@ mod create;
 mod exec;
 mod exec_sync;
 mod life;
-pub(crate) mod lost;
 mod query;
 pub(crate) mod record;
 mod update;
@@ -248,6 +247,8 @@ pub struct Container {
     pub args: Vec<String>,
     /// The bundle directory: `config.json`, `state.json`.
     pub bundle: PathBuf,
+    /// The name of the handler that runs it.
+    pub handler: String,
 }
 
 /// The numeric identity of a process.
@@ -317,9 +318,9 @@ pub struct ExecOutput {
 
 /// The exit code of a container that has ended, as a process would give it.
 #[must_use]
-pub fn exit_code(state: &supervisor::ContainerState) -> Option<u8> {
+pub fn exit_code(state: &crate::handler::State) -> Option<u8> {
     match state.status {
-        supervisor::Status::Exited { exit_code, .. } => u8::try_from(exit_code).ok(),
+        crate::handler::Status::Exited { exit_code, .. } => u8::try_from(exit_code).ok(),
         _ => None,
     }
 }

@@ -1,9 +1,9 @@
 //! ContainerStatus and ListContainers: reading, never changing.
 
 use super::{Container, ContainerFilter};
+use crate::disk;
 use crate::engine::{Engine, has_labels, resolve_prefix};
 use crate::error::{Error, Result};
-use crate::pod::record::live_supervisor;
 
 impl Engine {
     /// One container, by id or its unambiguous beginning.
@@ -54,8 +54,18 @@ impl Engine {
         let Some(record) = self.container_record(&pod, &id)? else {
             return Ok(None);
         };
-        let supervised = live_supervisor(&pod, &self.layout().pod(&pod))?.is_some();
-        record.view(bundle, supervised).map(Some)
+        let dir = self.layout().pod(&pod);
+        let state = match self.handlers().of(&record.handler) {
+            Ok(handler) => {
+                let at = record.at(&dir, &bundle);
+                handler.state(at, handler.sandbox(at.pod)?.as_ref())?
+            }
+            Err(error) => {
+                disk::warn_once(&bundle, &error);
+                None
+            }
+        };
+        Ok(Some(record.view(bundle, state)))
     }
 
     /// The containers that fit, newest first. A filter that nothing fits gives an empty list.
@@ -79,7 +89,8 @@ impl Engine {
             if !pod_record.is_of(filter.origin) {
                 continue;
             }
-            let supervised = live_supervisor(&pod, &dir)?.is_some();
+            let sandbox = self.sandbox(&pod_record)?;
+            let handler = self.handler_of(&pod_record).ok();
             for id in self.layout().container_ids(&pod)? {
                 if !filter
                     .id
@@ -95,7 +106,11 @@ impl Engine {
                 if !has_labels(&record.spec.labels, &filter.labels) {
                     continue;
                 }
-                let container = record.view(bundle, supervised)?;
+                let state = match handler {
+                    Some(handler) => handler.state(record.at(&dir, &bundle), sandbox.as_ref())?,
+                    None => None,
+                };
+                let container = record.view(bundle, state);
                 if filter
                     .state
                     .is_none_or(|state| state == container.state.kind())

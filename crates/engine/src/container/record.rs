@@ -4,13 +4,11 @@
 
 use std::path::{Path, PathBuf};
 
-use supervisor::Status;
-
-use super::lost::Ended;
 use super::{Container, ContainerSpec, ContainerState, ResolvedUser};
 use crate::disk;
 use crate::engine::Engine;
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::handler::{Cause, ContainerRef, PodRef, State, Status};
 use crate::pod::record::PodRecord;
 use crate::record::{self, Kept};
 
@@ -26,6 +24,8 @@ pub(crate) struct ContainerRecord {
     pub(crate) user: ResolvedUser,
     pub(crate) stop_signal: i32,
     pub(crate) cgroup: String,
+    /// The name of its pod's handler; empty in a record of before this field was.
+    pub(crate) handler: String,
     /// What is executed: the request's words or the image's.
     pub(crate) args: Vec<String>,
     pub(crate) spec: ContainerSpec,
@@ -40,6 +40,21 @@ impl ContainerRecord {
 
     pub(crate) fn write(&self, bundle: &Path) -> Result<()> {
         record::container::write(bundle, self)
+    }
+
+    /// As its handler is told of it.
+    pub(crate) fn at<'a>(&'a self, pod_dir: &'a Path, bundle: &'a Path) -> ContainerRef<'a> {
+        let pod = PodRef {
+            id: &self.pod_id,
+            dir: pod_dir,
+            cgroup: pod_cgroup(&self.cgroup),
+        };
+        ContainerRef {
+            pod,
+            id: &self.id,
+            dir: bundle,
+            cgroup: &self.cgroup,
+        }
     }
 
     /// The parts of the name that is unique among the pod's containers.
@@ -70,42 +85,18 @@ impl ContainerRecord {
             user: ResolvedUser::default(),
             stop_signal: libc::SIGTERM,
             cgroup: state.map_or_else(|| Self::cgroup_of(pod, id), |state| state.cgroup),
+            handler: pod.handler.clone(),
             args: Vec::new(),
             spec: ContainerSpec::default(),
             kept: Kept::default(),
         }
     }
 
-    /// The container as callers see it. `supervised`: does the pod's supervisor live?
-    pub(crate) fn view(self, bundle: PathBuf, supervised: bool) -> Result<Container> {
-        let recorded = match supervisor::ContainerState::read(&bundle) {
-            Ok(recorded) => recorded,
-            Err(error @ supervisor::Error::Record { .. }) => {
-                disk::warn_once(&bundle.join("state.json"), &error);
-                None
-            }
-            Err(source) => {
-                return Err(Error::Supervisor {
-                    verb: "read the state of container",
-                    id: self.id,
-                    source,
-                });
-            }
-        };
-        let pid = recorded
-            .as_ref()
-            .and_then(|state| state.pid)
-            .filter(|_| supervised);
-        let status = recorded.map(|state| state.status);
-        let state = match status {
-            Some(status) if supervised || status.is_exited() => state_of(status),
-            status if !supervised => match Ended::find(&self, &bundle) {
-                Some(ended) => ended.state(status.and_then(|status| status.started_at())),
-                None => ContainerState::Unknown,
-            },
-            _ => ContainerState::Unknown,
-        };
-        Ok(Container {
+    /// The container as callers see it; `state` is what its handler says, if it knows of it.
+    pub(crate) fn view(self, bundle: PathBuf, state: Option<State>) -> Container {
+        let pid = state.as_ref().and_then(|state| state.pid);
+        let state = state.map_or(ContainerState::Unknown, |state| state_of(state.status));
+        Container {
             id: self.id,
             pod_id: self.pod_id,
             state,
@@ -123,8 +114,9 @@ impl ContainerRecord {
                 false => self.args,
             },
             bundle,
+            handler: self.handler,
             spec: self.spec,
-        })
+        }
     }
 }
 
@@ -151,6 +143,28 @@ impl Engine {
     }
 }
 
+/// The cgroup above a container's is its pod's.
+fn pod_cgroup(cgroup: &str) -> &str {
+    cgroup.rsplit_once('/').map_or("", |(above, _)| above)
+}
+
+impl Container {
+    /// As its handler is told of it; `pod_dir` is its pod's directory.
+    pub(crate) fn at<'a>(&'a self, pod_dir: &'a Path) -> ContainerRef<'a> {
+        let pod = PodRef {
+            id: &self.pod_id,
+            dir: pod_dir,
+            cgroup: pod_cgroup(&self.cgroup),
+        };
+        ContainerRef {
+            pod,
+            id: &self.id,
+            dir: &self.bundle,
+            cgroup: &self.cgroup,
+        }
+    }
+}
+
 fn state_of(status: Status) -> ContainerState {
     match status {
         Status::Exited {
@@ -158,27 +172,32 @@ fn state_of(status: Status) -> ContainerState {
             finished_at,
             exit_code,
             oom_killed,
-            message,
+            cause,
         } => {
-            let reason = match (&message, exit_code) {
+            let reason = match (&cause, exit_code) {
                 // A child of the first process was killed, if that one ended otherwise.
                 (_, OOM_KILLED) if oom_killed => "OOMKilled",
-                (Some(_), _) if started_at.is_none() => "StartError",
+                (Cause::NotExecuted(_), _) if started_at.is_none() => "StartError",
                 (_, 0) => "Completed",
                 _ => "Error",
+            };
+            let message = match cause {
+                Cause::Program => String::new(),
+                Cause::NotExecuted(why) | Cause::Unseen(why) => why,
             };
             ContainerState::Exited {
                 started_at: started_at.unwrap_or(0),
                 finished_at,
                 exit_code,
                 reason,
-                message: message.unwrap_or_default(),
+                message,
             }
         }
         Status::Created => ContainerState::Created,
         Status::Running { started_at } | Status::Paused { started_at } => {
             ContainerState::Running { started_at }
         }
+        Status::Lost => ContainerState::Unknown,
     }
 }
 
@@ -194,7 +213,7 @@ mod tests {
                 finished_at: 2,
                 exit_code,
                 oom_killed,
-                message: None,
+                cause: Cause::Program,
             };
             match state_of(status) {
                 ContainerState::Exited { reason, .. } => reason,

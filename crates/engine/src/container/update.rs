@@ -2,13 +2,12 @@
 //!
 //! The cgroup first, then the record, so that a status never shows what the kernel refused.
 
-use runtime::cgroup::Cgroup;
-
 use super::record::ContainerRecord;
 use super::{ContainerState, Resources};
 use crate::disk::Lock;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::handler::LIMIT;
 use crate::oci;
 
 impl Engine {
@@ -36,14 +35,8 @@ impl Engine {
         let merged = record.spec.resources.with(change);
         // What does not fit together is refused before the kernel is asked.
         oci::limits(&merged)?;
-        let failed = |source| Error::Cgroup {
-            id: container.id.clone(),
-            source,
-        };
-        Cgroup::open(&record.cgroup)
-            .map_err(failed)?
-            .update(&oci::limits(change)?)
-            .map_err(failed)?;
+        let limits = oci::limits(change)?;
+        self.with_handler(&container, |handler, at| handler.update(at, &limits, LIMIT))?;
         record.spec.resources = merged;
         record.write(&bundle)
     }

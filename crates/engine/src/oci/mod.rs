@@ -9,7 +9,7 @@ mod resources;
 mod security;
 
 pub(crate) use resources::limits;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use image::config::ContainerConfig;
 use runtime::spec;
@@ -20,7 +20,7 @@ pub(crate) use security::all_capabilities;
 use crate::container::record::ContainerRecord;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::pod::record::{PodRecord, live_supervisor, namespace};
+use crate::pod::record::PodRecord;
 use crate::pod::{NamespaceMode, NamespaceModes};
 
 /// Everything that a config.json is made from.
@@ -85,41 +85,40 @@ pub(crate) fn build(inputs: &Inputs<'_>) -> Result<spec::Spec> {
     })
 }
 
-/// The pod's namespaces by path, the container's own new, the node's left out.
+/// The pod's namespaces by path, the container's own new, the node's left out. One that the sandbox does
+/// not report is not the node's either: it is new, or the sandbox's own to give.
 fn namespaces(inputs: &Inputs<'_>) -> Result<Vec<spec::Namespace>> {
     let pod = &inputs.pod.spec.namespaces;
-    let dir = inputs.engine.layout().pod(&inputs.pod.id);
-    let supervisor = live_supervisor(&inputs.pod.id, &dir)?.ok_or_else(|| Error::State {
+    let sandbox = inputs.engine.sandbox(inputs.pod)?;
+    let sandbox = sandbox.ok_or_else(|| Error::State {
         verb: "create a container in",
         what: "pod",
         id: inputs.pod.id.clone(),
         state: "not ready: its supervisor has ended".into(),
     })?;
     let new = |kind| spec::Namespace { kind, path: None };
-    let join = |kind, pid: i32, name: &str| spec::Namespace {
-        kind,
-        path: Some(namespace(pid, name)),
-    };
+    let join = |kind, path| spec::Namespace { kind, path };
+    let its = sandbox.namespaces;
     let mut all = vec![new(spec::NamespaceKind::Mount)];
     if pod.network != NamespaceMode::Node {
-        all.push(join(spec::NamespaceKind::Network, supervisor.pid, "net"));
-        all.push(join(spec::NamespaceKind::Uts, supervisor.pid, "uts"));
+        all.push(join(spec::NamespaceKind::Network, its.network));
+        all.push(join(spec::NamespaceKind::Uts, its.uts));
     }
     if pod.ipc != NamespaceMode::Node {
-        all.push(join(spec::NamespaceKind::Ipc, supervisor.pid, "ipc"));
+        all.push(join(spec::NamespaceKind::Ipc, its.ipc));
     }
     let own: &NamespaceModes = &inputs.container.spec.security.namespaces;
     match own.pid {
         NamespaceMode::Node => {}
         NamespaceMode::Container => all.push(new(spec::NamespaceKind::Pid)),
         NamespaceMode::Pod => {
-            let init = supervisor.pod_init.ok_or_else(|| {
-                Error::invalid(
+            if its.pid.is_none() && pod.pid != NamespaceMode::Pod {
+                return Err(Error::invalid(
                     "namespace_options.pid",
                     "POD, but the pod was made without a shared PID namespace",
-                )
-            })?;
-            all.push(join(spec::NamespaceKind::Pid, init, "pid"));
+                ));
+            }
+            all.push(join(spec::NamespaceKind::Pid, its.pid));
         }
         NamespaceMode::Target => {
             let target = inputs
@@ -131,11 +130,14 @@ fn namespaces(inputs: &Inputs<'_>) -> Result<Vec<spec::Namespace>> {
                     "is a container of another pod",
                 ));
             }
-            all.extend(
-                target
-                    .pid
-                    .map(|pid| join(spec::NamespaceKind::Pid, pid, "pid")),
-            );
+            let pid = target.pid.ok_or_else(|| Error::State {
+                verb: "share the processes of",
+                what: "container",
+                id: target.id.clone(),
+                state: "without a process on this node".into(),
+            })?;
+            let path = PathBuf::from(format!("/proc/{pid}/ns/pid"));
+            all.push(join(spec::NamespaceKind::Pid, Some(path)));
         }
     }
     // On v2 only: programs of v1 times look for their cgroup's path as the node sees it.

@@ -15,9 +15,8 @@ impl Engine {
             name: id.to_owned(),
         };
         let full = self.find_pod_id(id)?.ok_or_else(missing)?;
-        let dir = self.layout().pod(&full);
         let record = self.pod_record(&full)?.ok_or_else(missing)?;
-        record.view(&dir)?.ok_or_else(missing)
+        self.view_pod(&record)?.ok_or_else(missing)
     }
 
     /// The pods that fit, newest first. A filter that nothing fits gives an empty list.
@@ -34,7 +33,6 @@ impl Engine {
             {
                 continue;
             }
-            let dir = self.layout().pod(&id);
             let Some(record) = self.pod_record(&id)? else {
                 continue;
             };
@@ -43,7 +41,7 @@ impl Engine {
             if !fits {
                 continue;
             }
-            if let Some(pod) = record.view(&dir)?
+            if let Some(pod) = self.view_pod(&record)?
                 && filter.state.is_none_or(|state| state == pod.state)
             {
                 pods.push(pod);

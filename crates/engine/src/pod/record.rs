@@ -3,13 +3,12 @@
 
 use std::path::{Path, PathBuf};
 
-use supervisor::SupervisorInfo;
-
 use super::{NamespaceMode, Origin, Pod, PodSpec, PodState};
 use crate::container::record::ContainerRecord;
 use crate::disk;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::handler::{PodRef, Sandbox};
 use crate::record::{self, Kept};
 
 /// What is remembered of a pod. How it is written down: `record/pod.rs`.
@@ -18,6 +17,8 @@ pub(crate) struct PodRecord {
     pub(crate) id: String,
     pub(crate) created_at: i64,
     pub(crate) stage: Stage,
+    /// The name of the handler that runs it; empty in a record of before this field was.
+    pub(crate) handler: String,
     /// The pod's cgroup below each hierarchy's root.
     pub(crate) cgroup: String,
     /// Did floe name that cgroup, so that it goes with the pod?
@@ -72,6 +73,15 @@ impl PodRecord {
         ]
     }
 
+    /// As its handler is told of it.
+    pub(crate) fn at<'a>(&'a self, pod_dir: &'a Path) -> PodRef<'a> {
+        PodRef {
+            id: &self.id,
+            dir: pod_dir,
+            cgroup: &self.cgroup,
+        }
+    }
+
     /// Is it of that origin? Of a damaged one nobody knows.
     pub(crate) fn is_of(&self, origin: Option<Origin>) -> bool {
         self.is_damaged() || origin.is_none_or(|origin| origin == self.spec.origin)
@@ -80,41 +90,64 @@ impl PodRecord {
     pub(crate) fn is_damaged(&self) -> bool {
         matches!(self.stage, Stage::Damaged)
     }
+}
 
+impl Engine {
     /// The pod as callers see it; `None` while it is being made.
-    pub(crate) fn view(&self, pod_dir: &Path) -> Result<Option<Pod>> {
-        let (alive, ips) = match &self.stage {
+    pub(crate) fn view_pod(&self, record: &PodRecord) -> Result<Option<Pod>> {
+        let dir = self.layout().pod(&record.id);
+        let (alive, ips) = match &record.stage {
             Stage::Creating => return Ok(None),
-            Stage::Made { ips } => (live_supervisor(&self.id, pod_dir)?, ips.clone()),
+            Stage::Made { ips } => (self.sandbox(record)?, ips.clone()),
             Stage::Stopped | Stage::Failed | Stage::Other | Stage::Damaged => (None, Vec::new()),
         };
         let alive = match alive {
-            Some(alive) if containers_are_whole(pod_dir)? => Some(alive),
+            Some(alive) if self.is_intact(record, &dir)? => Some(alive),
             _ => None,
         };
-        let own_network = self.spec.namespaces.network != NamespaceMode::Node;
+        let own_network = record.spec.namespaces.network != NamespaceMode::Node;
         Ok(Some(Pod {
-            id: self.id.clone(),
-            spec: self.spec.clone(),
+            id: record.id.clone(),
+            spec: record.spec.clone(),
             state: if alive.is_some() {
                 PodState::Ready
             } else {
                 PodState::NotReady
             },
-            created_at: self.created_at,
+            created_at: record.created_at,
             ips,
+            supervisor_pid: alive.as_ref().and_then(|sandbox| sandbox.pid),
             netns: alive
-                .as_ref()
                 .filter(|_| own_network)
-                .map(|info| namespace(info.pid, "net")),
-            supervisor_pid: alive.map(|info| info.pid),
-            cgroup_parent: self.cgroup.clone(),
-            damaged: self.is_damaged(),
+                .and_then(|sandbox| sandbox.namespaces.network),
+            cgroup_parent: record.cgroup.clone(),
+            damaged: record.is_damaged(),
         }))
     }
-}
 
-impl Engine {
+    /// The pod's sandbox, if it lives. One whose handler is not there any more does not.
+    pub(crate) fn sandbox(&self, record: &PodRecord) -> Result<Option<Sandbox>> {
+        let dir = self.layout().pod(&record.id);
+        match self.handler_of(record) {
+            Ok(handler) => handler.sandbox(record.at(&dir)),
+            Err(error) => {
+                disk::warn_once(&PodRecord::path(&dir), &error);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Can the records of all containers of a pod be read?
+    fn is_intact(&self, record: &PodRecord, dir: &Path) -> Result<bool> {
+        for bundle in disk::bundles(dir)? {
+            let read = || ContainerRecord::read(&bundle).is_ok();
+            if !disk::is_whole(&bundle.join("container.json"), read) {
+                return Ok(false);
+            }
+        }
+        self.handler_of(record)?.is_intact(record.at(dir))
+    }
+
     /// The record of a pod that is there. One that cannot be read has a stand-in of which only the id
     /// is true.
     pub(crate) fn pod_record(&self, id: &str) -> Result<Option<PodRecord>> {
@@ -140,6 +173,7 @@ impl Engine {
                 .and_then(|since| i64::try_from(since.as_nanos()).ok())
                 .unwrap_or(0),
             stage: Stage::Damaged,
+            handler: String::new(),
             cgroup: self.own_pod_cgroup(id),
             owns_cgroup: true,
             maker: None,
@@ -188,40 +222,4 @@ impl Engine {
         }
         Ok(record)
     }
-}
-
-/// Can the records of all containers of a pod be read?
-fn containers_are_whole(pod_dir: &Path) -> Result<bool> {
-    for bundle in disk::bundles(pod_dir)? {
-        let engine = || ContainerRecord::read(&bundle).is_ok();
-        let supervisor = || supervisor::ContainerState::read(&bundle).is_ok();
-        if !disk::is_whole(&bundle.join("container.json"), engine)
-            || !disk::is_whole(&bundle.join("state.json"), supervisor)
-        {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
-/// The pod's supervisor, if it lives and its record can be read.
-pub(crate) fn live_supervisor(id: &str, pod_dir: &Path) -> Result<Option<SupervisorInfo>> {
-    let read = SupervisorInfo::read(pod_dir).map_err(|source| Error::Supervisor {
-        verb: "look for the supervisor of pod",
-        id: id.to_owned(),
-        source,
-    });
-    match read {
-        Ok(info) => Ok(info.filter(SupervisorInfo::is_alive)),
-        Err(error) if error.is_damage() => {
-            disk::warn_once(&pod_dir.join("supervisor.json"), &error);
-            Ok(None)
-        }
-        Err(error) => Err(error),
-    }
-}
-
-/// The path of a process's namespace, such as `/proc/7/ns/net`.
-pub(crate) fn namespace(pid: i32, name: &str) -> PathBuf {
-    PathBuf::from(format!("/proc/{pid}/ns/{name}"))
 }

@@ -5,13 +5,12 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use supervisor::{PodSetup, SupervisorInfo};
-
-use super::record::{PodRecord, Stage, namespace};
+use super::record::{PodRecord, Stage};
 use super::{NamespaceMode, Origin, PodSpec, PodState, files};
 use crate::disk::{self, Reservation};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::handler::{Ability, Handler, LIMIT, PodPlan, Sandbox};
 use crate::record::Kept;
 
 /// As many bytes as a path may have, less what floe adds below it.
@@ -27,7 +26,8 @@ impl Engine {
     /// A request that cannot be accepted, a stopped pod that still has the name, or a step that
     /// failed; nothing is left behind then.
     pub fn run_pod(&self, spec: PodSpec) -> Result<String> {
-        self.validate_pod(&spec)?;
+        let handler = self.handlers().chosen(&spec.runtime_handler)?;
+        validate_pod(&spec, handler)?;
         let parts = PodRecord::name_parts(&spec);
         let mut name = Reservation::lock(&self.layout().names(), &parts)?;
         if let Some(holder) = name.holder() {
@@ -38,23 +38,23 @@ impl Engine {
         }
         let id = disk::new_id()?;
         name.hold(&id)?;
-        let making = Making::begin(self, name, id, spec)?;
+        let making = Making::begin(self, handler, name, id, spec)?;
         files::write(&making.dir, &making.record.id, &making.record.spec)?;
-        let supervisor = making.launch_supervisor()?;
-        let ips = making.attach_network(&supervisor)?;
+        let sandbox = making.run()?;
+        let ips = making.attach_network(&sandbox)?;
+        handler.connected(making.record.at(&making.dir), LIMIT)?;
         making.commit(ips)
     }
 
     /// What has the name: a ready pod is the answer, a half-made one is cleared away.
     fn ready_pod_or_clear(&self, holder: &str, spec: &PodSpec) -> Result<Option<String>> {
-        let dir = self.layout().pod(holder);
         let Some(record) = self.pod_record(holder)? else {
             return Ok(None);
         };
         if matches!(record.stage, Stage::Failed) || self.is_abandoned(&record)? {
             return self.destroy_pod(&record).map(|()| None);
         }
-        match record.view(&dir)? {
+        match self.view_pod(&record)? {
             None => self.destroy_pod(&record).map(|()| None),
             // kubelet asks again for what it has asked for; a person's second pod is another one.
             Some(pod) if pod.state == PodState::Ready && spec.origin == Origin::Cri => {
@@ -92,45 +92,35 @@ impl Engine {
             let _ = std::fs::remove_dir(own);
         }
     }
+}
 
-    fn validate_pod(&self, spec: &PodSpec) -> Result<()> {
-        if !matches!(spec.runtime_handler.as_str(), "" | "floe") {
-            return Err(Error::invalid(
-                "runtime_handler",
-                format!(
-                    "no runtime handler {:?} is configured; known: \"floe\"",
-                    spec.runtime_handler
-                ),
-            ));
-        }
-        if spec.namespaces.user_pod {
-            return Err(Error::Unsupported(
-                "a user namespace for a pod (userns_options.mode POD)".into(),
-            ));
-        }
-        if spec
-            .log_directory
-            .as_ref()
-            .is_some_and(|dir| !dir.is_absolute())
-        {
-            return Err(Error::invalid("log_directory", "must be an absolute path"));
-        }
-        for (field, mode) in [
-            ("network", spec.namespaces.network),
-            ("ipc", spec.namespaces.ipc),
-        ] {
-            if !matches!(mode, NamespaceMode::Pod | NamespaceMode::Node) {
-                return Err(Error::invalid(
-                    format!("namespace_options.{field}"),
-                    "must be POD or NODE",
-                ));
-            }
-        }
-        if let Some(parent) = &spec.cgroup_parent {
-            validate_cgroup_parent(parent)?;
-        }
-        validate_sysctls(spec)
+/// What is asked for is refused before anything is made.
+fn validate_pod(spec: &PodSpec, handler: &dyn Handler) -> Result<()> {
+    if let Some(lacking) = handler.abilities().lacking(&Ability::of_pod(spec)) {
+        return Err(handler.lacks(lacking));
     }
+    if spec
+        .log_directory
+        .as_ref()
+        .is_some_and(|dir| !dir.is_absolute())
+    {
+        return Err(Error::invalid("log_directory", "must be an absolute path"));
+    }
+    for (field, mode) in [
+        ("network", spec.namespaces.network),
+        ("ipc", spec.namespaces.ipc),
+    ] {
+        if !matches!(mode, NamespaceMode::Pod | NamespaceMode::Node) {
+            return Err(Error::invalid(
+                format!("namespace_options.{field}"),
+                "must be POD or NODE",
+            ));
+        }
+    }
+    if let Some(parent) = &spec.cgroup_parent {
+        validate_cgroup_parent(parent)?;
+    }
+    validate_sysctls(spec)
 }
 
 /// A path below the hierarchies' roots, checked before anything is made.
@@ -180,6 +170,7 @@ fn validate_sysctls(spec: &PodSpec) -> Result<()> {
 /// A pod that is being made. Dropped before [`Making::commit`], it takes everything back.
 struct Making<'a> {
     engine: &'a Engine,
+    handler: &'a dyn Handler,
     dir: PathBuf,
     /// Where that directory is made.
     staging: PathBuf,
@@ -188,7 +179,13 @@ struct Making<'a> {
 }
 
 impl<'a> Making<'a> {
-    fn begin(engine: &'a Engine, name: Reservation, id: String, mut spec: PodSpec) -> Result<Self> {
+    fn begin(
+        engine: &'a Engine,
+        handler: &'a dyn Handler,
+        name: Reservation,
+        id: String,
+        mut spec: PodSpec,
+    ) -> Result<Self> {
         let dir = engine.layout().pod(&id);
         let parent = spec.cgroup_parent.clone().filter(|path| !path.is_empty());
         let owns_cgroup = parent.is_none();
@@ -205,6 +202,7 @@ impl<'a> Making<'a> {
             id,
             created_at: disk::now_ns(),
             stage: Stage::Creating,
+            handler: handler.name().to_owned(),
             owns_cgroup,
             spec,
             kept: Kept::default(),
@@ -212,6 +210,7 @@ impl<'a> Making<'a> {
         let file = format!("{}.{}", name.file_name(), disk::NEW);
         let making = Self {
             engine,
+            handler,
             dir,
             staging: engine.layout().pods().join(file),
             record,
@@ -233,31 +232,17 @@ impl<'a> Making<'a> {
         }
     }
 
-    fn launch_supervisor(&self) -> Result<SupervisorInfo> {
+    fn run(&self) -> Result<Sandbox> {
         let spec = &self.record.spec;
-        let node = NamespaceMode::Node;
-        let own_uts = spec.namespaces.network != node;
-        let setup = PodSetup {
-            dir: self.dir.clone(),
-            id: self.record.id.clone(),
-            hostname: own_uts.then(|| files::hostname(&self.record.id, spec)),
-            new_net: spec.namespaces.network != node,
-            new_ipc: spec.namespaces.ipc != node,
-            new_uts: own_uts,
-            shared_pid: spec.namespaces.pid == NamespaceMode::Pod,
+        let own_hostname = spec.namespaces.network != NamespaceMode::Node;
+        let plan = PodPlan {
+            pod: self.record.at(&self.dir),
+            spec,
+            hostname: own_hostname.then(|| files::hostname(&self.record.id, spec)),
             sysctls: self.sysctls(),
             shm_size: self.engine.config().runtime.shm_size,
-            cgroup: Some(format!("{}/crio-{}", self.record.cgroup, self.record.id)),
-            open_files: None,
         };
-        let program = self.engine.runtime_program()?;
-        let (_client, info) =
-            supervisor::launch(&program, &setup).map_err(|source| Error::Supervisor {
-                verb: "start the supervisor of pod",
-                id: self.record.id.clone(),
-                source,
-            })?;
-        Ok(info)
+        self.handler.run_pod(&plan, LIMIT)
     }
 
     /// The configuration's defaults that this pod has the namespace for, and the pod's own.
@@ -281,13 +266,14 @@ impl<'a> Making<'a> {
         all
     }
 
-    fn attach_network(&self, supervisor: &SupervisorInfo) -> Result<Vec<IpAddr>> {
-        let spec = &self.record.spec;
-        if spec.namespaces.network == NamespaceMode::Node {
-            return Ok(Vec::new());
+    /// A sandbox without a network namespace on this node connects itself.
+    fn attach_network(&self, sandbox: &Sandbox) -> Result<Vec<IpAddr>> {
+        match &sandbox.namespaces.network {
+            Some(netns) if self.record.spec.namespaces.network != NamespaceMode::Node => {
+                self.engine.attach_network(&self.record, netns)
+            }
+            _ => Ok(Vec::new()),
         }
-        let netns = namespace(supervisor.pid, "net");
-        self.engine.attach_network(&self.record, &netns)
     }
 
     fn commit(mut self, ips: Vec<IpAddr>) -> Result<String> {

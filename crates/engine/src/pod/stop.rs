@@ -1,24 +1,17 @@
 //! StopPodSandbox and RemovePodSandbox. Both succeed on what is gone, and both can be asked
 //! again after a failure or a kill in the middle: every step tolerates being done already.
 
-use std::path::Path;
-use std::time::{Duration, Instant};
+use std::path::{Path, PathBuf};
 
 use runtime::cgroup::Cgroup;
-use supervisor::SupervisorInfo;
 
 use super::NamespaceMode;
-use super::record::{PodRecord, Stage, namespace};
-use crate::container::lost::Ended;
+use super::record::{PodRecord, Stage};
 use crate::container::record::ContainerRecord;
 use crate::disk::{self, Lock, Reservation};
 use crate::engine::Engine;
 use crate::error::{Error, Kind, Result};
-
-/// How long a supervisor may take to start before it is killed for it.
-const STARTS: Duration = Duration::from_secs(10);
-/// How long a process that is killed may take to end.
-const ENDS: Duration = Duration::from_secs(5);
+use crate::handler::{ContainerRef, LIMIT, PodRef, Sandbox};
 
 impl Engine {
     /// Kills the pod's containers and gives its network back. A pod that does not exist or is
@@ -103,7 +96,8 @@ impl Engine {
             let ids: Vec<&str> = nameless.iter().map(String::as_str).collect();
             Reservation::release_all(&self.layout().names(), &ids)?;
         }
-        remove_cgroup(&record.id, &format!("{}/crio-{}", record.cgroup, record.id))?;
+        let handler = self.handlers().to_end(&record.handler);
+        handler.remove_pod(record.at(&dir), LIMIT)?;
         if record.owns_cgroup {
             remove_cgroup(&record.id, &record.cgroup)?;
         }
@@ -116,69 +110,43 @@ impl Engine {
     /// asks again gets a pod that is stopped, and the next start of the engine tries the network again.
     fn halt_pod(&self, record: &PodRecord) -> Result<()> {
         let dir = self.layout().pod(&record.id);
-        let Some(supervisor) = self.find_supervisor(record, &dir)? else {
+        let pod = record.at(&dir);
+        let places = self.container_places(record)?;
+        let containers: Vec<ContainerRef<'_>> = places.iter().map(|place| place.at(pod)).collect();
+        let handler = self.handlers().to_end(&record.handler);
+        let Some(sandbox) = handler.stop_pod(pod, &containers, LIMIT)? else {
             if let Err(error) = self.leave_network(record, None) {
                 tracing::warn!(pod = %record.id, %error, "the network keeps what it has of a pod that is gone; tried again at the next start");
             }
-            return self.clear_after_dead_supervisor(record, &dir);
+            return Ok(());
         };
-        let listens = |outcome: Result<()>| match outcome {
-            Err(error) if is_gone(&error) => Ok(false),
-            other => other.map(|()| true),
-        };
-        let killed = listens(self.kill_containers(record))?;
-        let left = self.leave_network(record, Some(&supervisor));
-        // One whose socket was taken away lives, and cannot be asked.
-        if !killed || !listens(self.shut_supervisor_down(record, &dir))? {
-            self.kill_supervisor(record, &supervisor)?;
-            self.clear_after_dead_supervisor(record, &dir)?;
-        }
+        let left = self.leave_network(record, Some(&sandbox));
+        handler.end_pod(pod, &containers, LIMIT)?;
         left
     }
 
-    /// The pod's supervisor, whatever can be read of it. One that starts is waited for; one that
-    /// does not come up is killed with its cgroup.
-    fn find_supervisor(&self, record: &PodRecord, dir: &Path) -> Result<Option<SupervisorInfo>> {
-        let failed = |source| Error::Supervisor {
-            verb: "look for the supervisor of pod",
-            id: record.id.clone(),
-            source,
+    /// Where the pod's containers are, half-made ones included.
+    pub(crate) fn container_places(&self, record: &PodRecord) -> Result<Vec<Place>> {
+        let ids = self.layout().container_ids(&record.id)?;
+        let place = |id: String| {
+            let dir = self.layout().container(&record.id, &id);
+            let own = match record.is_damaged() {
+                true => ContainerRecord::read(&dir).ok().flatten(),
+                false => None,
+            };
+            let cgroup = own.map_or_else(
+                || ContainerRecord::cgroup_of(record, &id),
+                |container| container.cgroup,
+            );
+            Place { id, dir, cgroup }
         };
-        supervisor::find(dir, STARTS).or_else(|error| {
-            tracing::warn!(pod = %record.id, %error, "the supervisor is killed");
-            self.clear_after_dead_supervisor(record, dir)?;
-            remove_cgroup(&record.id, &format!("{}/crio-{}", record.cgroup, record.id))?;
-            supervisor::find(dir, ENDS).map_err(failed)
-        })
+        Ok(ids.into_iter().map(place).collect())
     }
 
-    /// A supervisor that does not listen any more is ended by its process id.
-    fn kill_supervisor(&self, record: &PodRecord, supervisor: &SupervisorInfo) -> Result<()> {
-        let failed = |source| Error::Supervisor {
-            verb: "kill the supervisor of pod",
-            id: record.id.clone(),
-            source,
-        };
-        supervisor.kill().map_err(failed)?;
-        let until = Instant::now() + ENDS;
-        while supervisor.is_alive() {
-            if Instant::now() > until {
-                return Err(Error::State {
-                    verb: "stop",
-                    what: "pod",
-                    id: record.id.clone(),
-                    state: format!("held up: its supervisor {} does not die", supervisor.pid),
-                });
-            }
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        Ok(())
-    }
-
-    fn leave_network(&self, record: &PodRecord, supervisor: Option<&SupervisorInfo>) -> Result<()> {
+    fn leave_network(&self, record: &PodRecord, sandbox: Option<&Sandbox>) -> Result<()> {
         // A pod of which nothing can be read may be on the node's network: that is not its own.
-        let netns = supervisor
-            .map(|info| namespace(info.pid, "net"))
+        let netns = sandbox
+            .and_then(|sandbox| sandbox.namespaces.network.clone())
             .filter(|path| !is_own(path));
         if record.is_damaged() {
             return self.detach_gone(&record.id, netns.as_deref());
@@ -188,66 +156,24 @@ impl Engine {
         }
         self.detach_network(record, netns.as_deref())
     }
-
-    fn kill_containers(&self, record: &PodRecord) -> Result<()> {
-        for id in self.layout().container_ids(&record.id)? {
-            let mut client = self.supervisor(&record.id)?;
-            match client.stop(&id, libc::SIGKILL, Duration::ZERO) {
-                Ok(_) => {}
-                Err(error) if error.is_not_found() => {}
-                Err(source) => {
-                    return Err(Error::Supervisor {
-                        verb: "stop container",
-                        id,
-                        source,
-                    });
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn shut_supervisor_down(&self, record: &PodRecord, dir: &Path) -> Result<()> {
-        let mut client = self.supervisor(&record.id)?;
-        client.shutdown().map_err(|source| Error::Supervisor {
-            verb: "end the supervisor of pod",
-            id: record.id.clone(),
-            source,
-        })?;
-        supervisor::clean_after_death(dir).map_err(|source| Error::Supervisor {
-            verb: "clean up after the supervisor of pod",
-            id: record.id.clone(),
-            source,
-        })
-    }
-
-    /// The supervisor was killed: its containers' processes are orphans of ours.
-    fn clear_after_dead_supervisor(&self, record: &PodRecord, dir: &Path) -> Result<()> {
-        for id in self.layout().container_ids(&record.id)? {
-            let bundle = self.layout().container(&record.id, &id);
-            match ContainerRecord::read(&bundle) {
-                Ok(Some(container)) => {
-                    let end = Ended::now(&container);
-                    remove_cgroup(&id, &container.cgroup)?;
-                    if !has_ended(&bundle) {
-                        end.write(&bundle);
-                    }
-                }
-                _ => remove_cgroup(&id, &ContainerRecord::cgroup_of(record, &id))?,
-            }
-        }
-        supervisor::clean_after_death(dir).map_err(|source| Error::Supervisor {
-            verb: "clean up after the supervisor of pod",
-            id: record.id.clone(),
-            source,
-        })
-    }
 }
 
-/// Has the supervisor seen the container's end?
-fn has_ended(bundle: &Path) -> bool {
-    let state = supervisor::ContainerState::read(bundle);
-    matches!(state, Ok(Some(state)) if state.status.is_exited())
+/// Where a container is, which may have no record.
+pub(crate) struct Place {
+    id: String,
+    dir: PathBuf,
+    cgroup: String,
+}
+
+impl Place {
+    pub(crate) fn at<'a>(&'a self, pod: PodRef<'a>) -> ContainerRef<'a> {
+        ContainerRef {
+            pod,
+            id: &self.id,
+            dir: &self.dir,
+            cgroup: &self.cgroup,
+        }
+    }
 }
 
 /// Kills what is in a cgroup and removes it; one that is not there is fine.
@@ -270,14 +196,4 @@ pub(crate) fn remove_cgroup(id: &str, path: &str) -> Result<()> {
 fn is_own(netns: &Path) -> bool {
     let identity = |path: &Path| rustix::fs::stat(path).map(|at| (at.st_dev, at.st_ino));
     identity(netns).is_ok_and(|it| identity(Path::new("/proc/self/ns/net")) == Ok(it))
-}
-
-fn is_gone(error: &Error) -> bool {
-    matches!(
-        error,
-        Error::Supervisor {
-            source: supervisor::Error::Gone { .. },
-            ..
-        }
-    )
 }

@@ -13,8 +13,8 @@ use crate::container::record::ContainerRecord;
 use crate::container::{self, ContainerSpec, ResolvedUser};
 use crate::error::Result;
 
-/// Revision 1: `version` and `revision`.
-const REVISION: u32 = 1;
+/// Revision 1: `version` and `revision`. 2: `handler`.
+const REVISION: u32 = 2;
 
 /// The whole record.
 #[derive(Debug, Serialize, Deserialize)]
@@ -32,6 +32,8 @@ pub(super) struct Container<'a> {
     user: User<'a>,
     stop_signal: i32,
     cgroup: Text<'a>,
+    #[serde(default)]
+    handler: Text<'a>,
     #[serde(default)]
     args: Cow<'a, [String]>,
     spec: Spec<'a>,
@@ -190,6 +192,7 @@ impl<'a> Container<'a> {
             },
             stop_signal: live.stop_signal,
             cgroup: (&live.cgroup).into(),
+            handler: (&live.handler).into(),
             args: (&live.args).into(),
             spec: Spec::of(&live.spec),
         }
@@ -210,6 +213,7 @@ impl<'a> Container<'a> {
             },
             stop_signal: self.stop_signal,
             cgroup: self.cgroup.into_owned(),
+            handler: self.handler.into_owned(),
             args: self.args.into_owned(),
             spec: self.spec.into_live(),
             kept,

@@ -5,8 +5,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::{Form, Kept, Record, VERSION};
-use crate::container::lost::Ended as Live;
 use crate::error::Result;
+use crate::handler::supervisor::lost::Ended as Live;
 
 /// Revision 1: `version` and `revision`.
 const REVISION: u32 = 1;

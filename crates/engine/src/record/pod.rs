@@ -14,8 +14,8 @@ use crate::error::Result;
 use crate::pod::record::{PodRecord, Stage as Live};
 use crate::pod::{DnsConfig, NamespaceMode, NamespaceModes, Origin as Maker, PodSpec};
 
-/// Revision 1: `version` and `revision`.
-const REVISION: u32 = 1;
+/// Revision 1: `version` and `revision`. 2: `handler`.
+const REVISION: u32 = 2;
 
 /// The whole record.
 #[derive(Debug, Serialize, Deserialize)]
@@ -31,6 +31,8 @@ pub(crate) struct Pod<'a> {
     owns_cgroup: bool,
     #[serde(default)]
     maker: Option<(i32, u64)>,
+    #[serde(default)]
+    handler: Text<'a>,
     spec: Spec<'a>,
 }
 
@@ -169,6 +171,7 @@ impl<'a> Pod<'a> {
             cgroup: (&live.cgroup).into(),
             owns_cgroup: live.owns_cgroup,
             maker: live.maker,
+            handler: (&live.handler).into(),
             spec: Spec::of(&live.spec),
         }
     }
@@ -189,6 +192,7 @@ impl<'a> Pod<'a> {
             cgroup: self.cgroup.into_owned(),
             owns_cgroup: self.owns_cgroup,
             maker: self.maker,
+            handler: self.handler.into_owned(),
             spec: self.spec.into_live(),
             kept,
         }

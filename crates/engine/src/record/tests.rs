@@ -7,11 +7,11 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::container::lost::Ended;
 use crate::container::record::ContainerRecord;
 use crate::container::{
     ContainerSpec, Device, Mount, Profile, Propagation, ResolvedUser, Resources, Security,
 };
+use crate::handler::supervisor::lost::Ended;
 use crate::pod::record::{PodRecord, Stage};
 use crate::pod::{DnsConfig, NamespaceMode, NamespaceModes, Origin, PodSpec};
 
@@ -85,6 +85,7 @@ fn full_pod() -> PodRecord {
         cgroup: "/kubepods/pod1".into(),
         owns_cgroup: true,
         maker: Some((7, 8)),
+        handler: "floe".into(),
         spec: PodSpec {
             name: "n".into(),
             uid: "u".into(),
@@ -145,6 +146,7 @@ fn full_container() -> ContainerRecord {
         },
         stop_signal: 3,
         cgroup: "/kubepods/pod1/crio-c".into(),
+        handler: "floe".into(),
         args: words(&["/bin/web", "-v"]),
         spec: ContainerSpec {
             name: "web".into(),

@@ -48,7 +48,7 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         warn!(%error, "fewer calls can be under way at once");
     }
     let engine = Engine::open(config)?;
-    engine.runtime_program()?;
+    engine.prepare()?;
     let found = engine.recover();
     info!(
         running = found.running,

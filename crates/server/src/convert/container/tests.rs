@@ -56,6 +56,7 @@ fn made(state: ContainerState) -> Container {
         cgroup: "/pod/app".into(),
         args: Vec::new(),
         bundle: "/run/bundle".into(),
+        handler: "floe".into(),
     }
 }
 

@@ -8,10 +8,8 @@ use std::time::{Duration, Instant};
 
 use runtime::cgroup::Cgroup;
 
-use super::record::ContainerRecord;
-use super::{Container, ContainerState};
+use super::super::{Cause, ContainerRef, Status};
 use crate::disk;
-use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::record;
 
@@ -34,29 +32,29 @@ pub(crate) struct Ended {
 impl Ended {
     /// The end of a container without a supervisor; `None` while a process of it lives, or while
     /// nobody can tell.
-    pub(crate) fn find(record: &ContainerRecord, bundle: &Path) -> Option<Self> {
-        let path = bundle.join("ended.json");
+    pub(super) fn find(container: ContainerRef<'_>) -> Option<Self> {
+        let path = container.dir.join("ended.json");
         if let Ok(Some(ended)) = record::ended::read(&path) {
             return Some(ended);
         }
-        is_empty(&record.cgroup).ok()?.then(|| {
-            let ended = Self::now(record);
-            ended.write(bundle);
+        is_empty(container.cgroup).ok()?.then(|| {
+            let ended = Self::now(container);
+            ended.write(container.dir);
             ended
         })
     }
 
     /// The end of a container whose cgroup is about to be removed: what the kernel has counted goes
     /// with that.
-    pub(crate) fn now(record: &ContainerRecord) -> Self {
+    pub(super) fn now(container: ContainerRef<'_>) -> Self {
         Self {
             finished_at: disk::now_ns(),
-            oom_killed: oom_killed(record),
+            oom_killed: oom_killed(container),
         }
     }
 
     /// Writes it down, unless somebody has.
-    pub(crate) fn write(&self, bundle: &Path) {
+    pub(super) fn write(&self, bundle: &Path) {
         let path = bundle.join("ended.json");
         if !path.exists()
             && let Err(error) = record::ended::write(&path, self)
@@ -66,53 +64,47 @@ impl Ended {
     }
 
     /// As its container's state.
-    pub(crate) fn state(self, started_at: Option<i64>) -> ContainerState {
-        let message = match self.oom_killed {
+    pub(super) fn status(self, started_at: Option<i64>) -> Status {
+        let unseen = match self.oom_killed {
             true => "its supervisor or a process of it was killed for want of memory",
             false => "its supervisor was killed: how it ended is not known",
         };
-        ContainerState::Exited {
-            started_at: started_at.unwrap_or(0),
+        Status::Exited {
+            started_at,
             finished_at: self.finished_at,
             exit_code: KILLED,
-            reason: if self.oom_killed {
-                "OOMKilled"
-            } else {
-                "Error"
-            },
-            message: message.to_owned(),
+            oom_killed: self.oom_killed,
+            cause: Cause::Unseen(unseen.to_owned()),
         }
     }
 }
 
-impl Engine {
-    /// Ends a container that has no supervisor: its stop signal now, SIGKILL after `grace`.
-    pub(super) fn stop_lost(&self, container: &Container, grace: Duration) -> Result<()> {
-        let failed = |source| Error::Cgroup {
-            id: container.id.clone(),
-            source,
-        };
-        let cgroup = match Cgroup::open(&container.cgroup) {
-            Err(error) if error.is_not_found() => return Ok(()),
-            other => other.map_err(failed)?,
-        };
-        if !grace.is_zero() {
-            cgroup.signal_all(container.stop_signal).map_err(failed)?;
-            if ends(&container.cgroup, grace).map_err(failed)? {
-                return Ok(());
-            }
-        }
-        cgroup.kill_all().map_err(failed)?;
-        if ends(&container.cgroup, DIES).map_err(failed)? {
+/// Ends a container that has no supervisor: its stop signal now, SIGKILL after `grace`.
+pub(super) fn stop(id: &str, path: &str, signal: i32, grace: Duration) -> Result<()> {
+    let failed = |source| Error::Cgroup {
+        id: id.to_owned(),
+        source,
+    };
+    let cgroup = match Cgroup::open(path) {
+        Err(error) if error.is_not_found() => return Ok(()),
+        other => other.map_err(failed)?,
+    };
+    if !grace.is_zero() {
+        cgroup.signal_all(signal).map_err(failed)?;
+        if ends(path, grace).map_err(failed)? {
             return Ok(());
         }
-        Err(Error::State {
-            verb: "stop",
-            what: "container",
-            id: container.id.clone(),
-            state: "without a supervisor, and its processes do not die".into(),
-        })
     }
+    cgroup.kill_all().map_err(failed)?;
+    if ends(path, DIES).map_err(failed)? {
+        return Ok(());
+    }
+    Err(Error::State {
+        verb: "stop",
+        what: "container",
+        id: id.to_owned(),
+        state: "without a supervisor, and its processes do not die".into(),
+    })
 }
 
 /// Waits until nobody is in the cgroup; false if that takes longer.
@@ -136,13 +128,9 @@ fn is_empty(cgroup: &str) -> Result<bool, runtime::cgroup::Error> {
 }
 
 /// Did the kernel kill in the container's cgroup or its supervisor's for want of memory?
-fn oom_killed(record: &ContainerRecord) -> bool {
-    let above = record
-        .cgroup
-        .rsplit_once('/')
-        .map_or("", |(above, _)| above);
-    let supervisor = format!("{above}/crio-{}", record.pod_id);
-    [&record.cgroup, &supervisor].into_iter().any(|path| {
+fn oom_killed(container: ContainerRef<'_>) -> bool {
+    let supervisor = super::pod::cgroup(container.pod);
+    [container.cgroup, &supervisor].into_iter().any(|path| {
         let watch = Cgroup::open(path).and_then(|cgroup| cgroup.oom_events());
         watch.is_ok_and(|watch| watch.oom_killed())
     })

@@ -1,0 +1,91 @@
+//! What a handler is asked to make, and how it finds that again.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use runtime::spec::Spec;
+
+use crate::pod::PodSpec;
+
+/// A pod, as every verb names it.
+#[derive(Debug, Clone, Copy)]
+pub struct PodRef<'a> {
+    /// Its id.
+    pub id: &'a str,
+    /// Its directory, private to root and on tmpfs: gone at a reboot, like its processes.
+    pub dir: &'a Path,
+    /// Its cgroup below each hierarchy's root: what runs the pod on this node shall be below that.
+    pub cgroup: &'a str,
+}
+
+/// A container, as every verb names it.
+#[derive(Debug, Clone, Copy)]
+pub struct ContainerRef<'a> {
+    /// Its pod.
+    pub pod: PodRef<'a>,
+    /// Its id.
+    pub id: &'a str,
+    /// Its directory in the pod's, an OCI bundle but for the root file system.
+    pub dir: &'a Path,
+    /// The cgroup in which its processes on this node shall be.
+    pub cgroup: &'a str,
+}
+
+/// A pod to be made.
+#[derive(Debug)]
+pub struct PodPlan<'a> {
+    /// Which.
+    pub pod: PodRef<'a>,
+    /// What was asked for.
+    pub spec: &'a PodSpec,
+    /// Its host name; `None`: the node's.
+    pub hostname: Option<String>,
+    /// Kernel parameters of its own namespaces, the configuration's defaults included.
+    pub sysctls: BTreeMap<String, String>,
+    /// Size of its /dev/shm in bytes.
+    pub shm_size: u64,
+}
+
+/// A container to be made.
+#[derive(Debug)]
+pub struct ContainerPlan<'a> {
+    /// Which. Its directory holds `config.json`.
+    pub container: ContainerRef<'a>,
+    /// The same configuration, to be read.
+    pub spec: &'a Spec,
+    /// Where its root file system comes from, in a form of [`super::Abilities::roots`].
+    pub root: Root,
+    /// Where its output is logged; `None`: nowhere.
+    pub log: Option<Log>,
+    /// A terminal as its stdin, stdout and stderr.
+    pub terminal: bool,
+    /// Keep its stdin open for those who attach.
+    pub stdin: bool,
+    /// Close its stdin when the first who attached to it leaves.
+    pub stdin_once: bool,
+}
+
+/// Where a root file system comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Root {
+    /// Directories to be laid over each other, the topmost first, below a writable one.
+    Layers {
+        /// The image's.
+        lower: Vec<PathBuf>,
+        /// The writable one.
+        upper: PathBuf,
+        /// Overlayfs's own, beside that.
+        work: PathBuf,
+    },
+}
+
+/// A container's log file, in CRI's format.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// The file; its directory exists.
+    pub path: PathBuf,
+    /// The directory above it below which no symbolic link is followed.
+    pub beneath: PathBuf,
+    /// Begin anew before it would grow past so many bytes.
+    pub max_size: Option<u64>,
+}

@@ -1,0 +1,282 @@
+//! The built-in runtime: one supervisor per pod, which calls the runtime library. The only place in
+//! the engine that talks to supervisors.
+//!
+//! A pod's sandbox is its supervisor's process. How containers are is read from the records that the
+//! supervisor writes (`state.json`), without asking it; of one that was killed, from what the kernel
+//! knows of their cgroups ([`lost`]).
+
+mod ask;
+mod container;
+pub(crate) mod lost;
+mod pod;
+mod program;
+mod streams;
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use runtime::cgroup::Cgroup;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use tokio::net::unix::pipe::Receiver;
+
+use super::{
+    Abilities, Ability, Adopted, AttachOptions, Attachment, Command, ContainerPlan, ContainerRef,
+    ExecSession, ExecStdio, Handler, Overhead, Pending, PodPlan, PodRef, RootForm, Running,
+    Sandbox, State,
+};
+use crate::error::{Error, Result};
+
+pub(crate) use program::Program;
+
+/// What a supervisor takes: measured, with room to spare (docs/benchmarks.md has the figures).
+const MEMORY: u64 = 1 << 20;
+
+/// How long a process that has ended, as its pidfd says, may be seen by others.
+const ENDED_SOON: Duration = Duration::from_millis(1);
+
+/// The built-in runtime handler.
+#[derive(Debug)]
+pub(crate) struct Supervisor {
+    name: String,
+    program: Program,
+    abilities: Abilities,
+}
+
+impl Supervisor {
+    /// By that name, with `floe-runtime` found as configured.
+    pub(crate) fn new(name: &str, program: Program) -> Self {
+        let has = [
+            Ability::HostNetwork,
+            Ability::HostIpc,
+            Ability::HostPid,
+            Ability::TargetPid,
+            Ability::Devices,
+            Ability::Privileged,
+            Ability::Propagation,
+            Ability::RecursiveReadOnly,
+            Ability::Pause,
+        ];
+        Self {
+            name: name.to_owned(),
+            program,
+            abilities: Abilities::new(&[RootForm::Layers], &has),
+        }
+    }
+}
+
+impl Handler for Supervisor {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn abilities(&self) -> &Abilities {
+        &self.abilities
+    }
+
+    fn overhead(&self) -> Overhead {
+        Overhead {
+            memory: MEMORY,
+            cpu_millis: 0,
+        }
+    }
+
+    fn prepare(&self) -> Result<()> {
+        self.program.find().map(drop)
+    }
+
+    fn run_pod(&self, plan: &PodPlan<'_>, _limit: Duration) -> Result<Sandbox> {
+        pod::run(self.program.find()?, plan)
+    }
+
+    fn sandbox(&self, pod: PodRef<'_>) -> Result<Option<Sandbox>> {
+        Ok(pod::live(pod)?.as_ref().map(pod::sandbox))
+    }
+
+    fn is_intact(&self, pod: PodRef<'_>) -> Result<bool> {
+        pod::is_intact(pod)
+    }
+
+    fn adopt(&self, pod: PodRef<'_>, containers: &[ContainerRef<'_>]) -> Result<Adopted> {
+        let sandbox = self.sandbox(pod)?;
+        container::adopt(sandbox, containers)
+    }
+
+    fn gone(&self, pod: PodRef<'_>) -> Result<Pending<()>> {
+        let failed = |operation| Error::io(operation, PathBuf::from("the supervisor's process"));
+        let gone: Pending<()> = Box::pin(std::future::ready(Ok(())));
+        let Some(info) = pod::live(pod)? else {
+            return Ok(gone);
+        };
+        let Some(pid) = Pid::from_raw(info.pid) else {
+            return Ok(gone);
+        };
+        let process = match pidfd_open(pid, PidfdFlags::NONBLOCK) {
+            Ok(process) => process,
+            Err(rustix::io::Errno::SRCH) => return Ok(gone),
+            Err(error) => return Err(failed("open")(error.into())),
+        };
+        // Asked once the pidfd is held: from here on the pid cannot become another process's.
+        if !info.is_alive() {
+            return Ok(gone);
+        }
+        Ok(Box::pin(async move {
+            // Only watched, as the reading end of a pipe is; a pidfd has nothing to read.
+            let watched = Receiver::from_owned_fd_unchecked(process).map_err(failed("watch"))?;
+            while info.is_alive() {
+                watched.readable().await.map_err(failed("watch"))?;
+                // Readiness may be a false alarm, and then it stays.
+                tokio::time::sleep(ENDED_SOON).await;
+            }
+            Ok(())
+        }))
+    }
+
+    fn stop_pod(
+        &self,
+        pod: PodRef<'_>,
+        containers: &[ContainerRef<'_>],
+        limit: Duration,
+    ) -> Result<Option<Sandbox>> {
+        pod::stop(pod, containers, limit)
+    }
+
+    fn end_pod(
+        &self,
+        pod: PodRef<'_>,
+        containers: &[ContainerRef<'_>],
+        limit: Duration,
+    ) -> Result<()> {
+        pod::end(pod, containers, limit)
+    }
+
+    fn remove_pod(&self, pod: PodRef<'_>, _limit: Duration) -> Result<()> {
+        crate::pod::stop::remove_cgroup(pod.id, &pod::cgroup(pod))
+    }
+
+    fn create(&self, plan: &ContainerPlan<'_>, limit: Duration) -> Result<()> {
+        container::create(plan, limit)
+    }
+
+    fn state(
+        &self,
+        container: ContainerRef<'_>,
+        sandbox: Option<&Sandbox>,
+    ) -> Result<Option<State>> {
+        container::state(container, sandbox.is_some())
+    }
+
+    fn start(&self, container: ContainerRef<'_>) -> Result<Pending<Pending<()>>> {
+        Ok(container::start(container))
+    }
+
+    fn start_and_wait(&self, container: ContainerRef<'_>) -> Result<()> {
+        container::start_and_wait(container)
+    }
+
+    fn stop(
+        &self,
+        container: ContainerRef<'_>,
+        signal: i32,
+        grace: Duration,
+    ) -> Result<Pending<Pending<()>>> {
+        Ok(container::stop(container, signal, grace))
+    }
+
+    fn stop_and_wait(
+        &self,
+        container: ContainerRef<'_>,
+        signal: i32,
+        grace: Duration,
+    ) -> Result<()> {
+        container::stop_and_wait(container, signal, grace)
+    }
+
+    fn signal(
+        &self,
+        container: ContainerRef<'_>,
+        signal: i32,
+        all: bool,
+        limit: Duration,
+    ) -> Result<()> {
+        container::ask("signal container", container, limit, |client| {
+            client.signal(container.id, signal, all)
+        })
+    }
+
+    fn remove(&self, container: ContainerRef<'_>, limit: Duration) -> Result<()> {
+        container::remove(container, limit)
+    }
+
+    fn exec(
+        &self,
+        container: ContainerRef<'_>,
+        command: Command,
+        streams: [OwnedFd; 3],
+    ) -> Result<Pending<Running>> {
+        Ok(streams::exec(container, command, streams))
+    }
+
+    fn exec_session(
+        &self,
+        container: ContainerRef<'_>,
+        command: Command,
+        stdio: ExecStdio,
+        limit: Duration,
+    ) -> Result<ExecSession> {
+        streams::exec_session(container, command, stdio, limit)
+    }
+
+    fn attach(
+        &self,
+        container: ContainerRef<'_>,
+        options: AttachOptions,
+        limit: Duration,
+    ) -> Result<Attachment> {
+        streams::attach(container, options, limit)
+    }
+
+    fn reopen_log(&self, container: ContainerRef<'_>, limit: Duration) -> Result<()> {
+        container::ask("reopen the log of container", container, limit, |client| {
+            client.reopen_log(container.id)
+        })
+    }
+
+    fn update(
+        &self,
+        container: ContainerRef<'_>,
+        resources: &runtime::spec::Resources,
+        _limit: Duration,
+    ) -> Result<()> {
+        // Without asking: a supervisor that is held up does not hold up a limit.
+        let failed = cgroup_failed(container);
+        let cgroup = Cgroup::open(container.cgroup).map_err(&failed)?;
+        cgroup.update(resources).map_err(failed)
+    }
+
+    fn pause(&self, container: ContainerRef<'_>, limit: Duration) -> Result<()> {
+        container::ask("pause container", container, limit, |client| {
+            client.pause(container.id)
+        })
+    }
+
+    fn resume(&self, container: ContainerRef<'_>, limit: Duration) -> Result<()> {
+        container::ask("resume container", container, limit, |client| {
+            client.resume(container.id)
+        })
+    }
+
+    fn stats(&self, container: ContainerRef<'_>) -> Result<runtime::cgroup::Stats> {
+        let failed = cgroup_failed(container);
+        let cgroup = Cgroup::open(container.cgroup).map_err(&failed)?;
+        cgroup.stats().map_err(failed)
+    }
+}
+
+fn cgroup_failed(container: ContainerRef<'_>) -> impl Fn(runtime::cgroup::Error) -> Error {
+    let id = container.id.to_owned();
+    move |source| Error::Cgroup {
+        id: id.clone(),
+        source,
+    }
+}

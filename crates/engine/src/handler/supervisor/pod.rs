@@ -1,0 +1,221 @@
+//! A pod's supervisor: starting it, finding it whatever can be read of it, and ending it.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use supervisor::{Client, PodSetup, SupervisorInfo};
+
+use super::super::{ContainerRef, Namespaces, PodPlan, PodRef, Sandbox};
+use super::lost::Ended;
+use crate::disk;
+use crate::error::{Error, Result};
+use crate::pod::NamespaceMode;
+use crate::pod::stop::remove_cgroup;
+
+/// How long a supervisor may take to start before it is killed for it.
+const STARTS: Duration = Duration::from_secs(10);
+/// How long a process that is killed may take to end.
+const ENDS: Duration = Duration::from_secs(5);
+
+/// The cgroup of the pod's supervisor.
+pub(super) fn cgroup(pod: PodRef<'_>) -> String {
+    format!("{}/crio-{}", pod.cgroup, pod.id)
+}
+
+/// Starts the supervisor of a pod.
+pub(super) fn run(program: &Path, plan: &PodPlan<'_>) -> Result<Sandbox> {
+    let modes = &plan.spec.namespaces;
+    let node = NamespaceMode::Node;
+    let setup = PodSetup {
+        dir: plan.pod.dir.to_owned(),
+        id: plan.pod.id.to_owned(),
+        hostname: plan.hostname.clone(),
+        new_net: modes.network != node,
+        new_ipc: modes.ipc != node,
+        new_uts: modes.network != node,
+        shared_pid: modes.pid == NamespaceMode::Pod,
+        sysctls: plan.sysctls.clone(),
+        shm_size: plan.shm_size,
+        cgroup: Some(cgroup(plan.pod)),
+        open_files: None,
+    };
+    supervisor::launch(program, &setup)
+        .map(|(_client, info)| sandbox(&info))
+        .map_err(failed("start the supervisor of pod", plan.pod))
+}
+
+/// The pod's supervisor, if it lives and its record can be read.
+pub(super) fn live(pod: PodRef<'_>) -> Result<Option<SupervisorInfo>> {
+    let read = SupervisorInfo::read(pod.dir).map_err(failed("look for the supervisor of pod", pod));
+    match read {
+        Ok(info) => Ok(info.filter(SupervisorInfo::is_alive)),
+        Err(error) if error.is_damage() => {
+            disk::warn_once(&pod.dir.join("supervisor.json"), &error);
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The supervisor as the pod's sandbox: its namespaces are the containers'.
+pub(super) fn sandbox(info: &SupervisorInfo) -> Sandbox {
+    let namespace = |pid: i32, name: &str| PathBuf::from(format!("/proc/{pid}/ns/{name}"));
+    Sandbox {
+        pid: Some(info.pid),
+        namespaces: Namespaces {
+            network: Some(namespace(info.pid, "net")),
+            uts: Some(namespace(info.pid, "uts")),
+            ipc: Some(namespace(info.pid, "ipc")),
+            pid: info.pod_init.map(|init| namespace(init, "pid")),
+        },
+    }
+}
+
+/// Can the supervisor's records of all containers be read?
+pub(super) fn is_intact(pod: PodRef<'_>) -> Result<bool> {
+    for bundle in disk::bundles(pod.dir)? {
+        let read = || supervisor::ContainerState::read(&bundle).is_ok();
+        if !disk::is_whole(&bundle.join("state.json"), read) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Kills the containers. The supervisor, if one lives; else everything of it is cleared away.
+pub(super) fn stop(
+    pod: PodRef<'_>,
+    containers: &[ContainerRef<'_>],
+    limit: Duration,
+) -> Result<Option<Sandbox>> {
+    let Some(info) = find(pod, containers)? else {
+        clear(pod, containers)?;
+        return Ok(None);
+    };
+    match kill_containers(pod, containers, limit) {
+        // One whose socket was taken away lives, and cannot be asked: its end ends them.
+        Err(error) if is_gone(&error) => {}
+        other => other?,
+    }
+    Ok(Some(sandbox(&info)))
+}
+
+/// Ends the supervisor, by its socket or by its process id.
+pub(super) fn end(pod: PodRef<'_>, containers: &[ContainerRef<'_>], limit: Duration) -> Result<()> {
+    let Some(info) = find(pod, containers)? else {
+        return clear(pod, containers);
+    };
+    match shut_down(pod, limit) {
+        Err(error) if is_gone(&error) => {
+            kill(pod, &info)?;
+            clear(pod, containers)
+        }
+        other => other,
+    }
+}
+
+/// The pod's supervisor, whatever can be read of it. One that starts is waited for; one that
+/// does not come up is killed with its cgroup.
+fn find(pod: PodRef<'_>, containers: &[ContainerRef<'_>]) -> Result<Option<SupervisorInfo>> {
+    supervisor::find(pod.dir, STARTS).or_else(|error| {
+        tracing::warn!(pod = %pod.id, %error, "the supervisor is killed");
+        clear(pod, containers)?;
+        remove_cgroup(pod.id, &cgroup(pod))?;
+        supervisor::find(pod.dir, ENDS).map_err(failed("look for the supervisor of pod", pod))
+    })
+}
+
+/// A supervisor that does not listen any more is ended by its process id.
+fn kill(pod: PodRef<'_>, info: &SupervisorInfo) -> Result<()> {
+    info.kill()
+        .map_err(failed("kill the supervisor of pod", pod))?;
+    let until = Instant::now() + ENDS;
+    while info.is_alive() {
+        if Instant::now() > until {
+            return Err(Error::State {
+                verb: "stop",
+                what: "pod",
+                id: pod.id.to_owned(),
+                state: format!("held up: its supervisor {} does not die", info.pid),
+            });
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    Ok(())
+}
+
+fn kill_containers(
+    pod: PodRef<'_>,
+    containers: &[ContainerRef<'_>],
+    limit: Duration,
+) -> Result<()> {
+    for container in containers {
+        let mut client = connect(pod, limit)?;
+        match client.stop(container.id, libc::SIGKILL, Duration::ZERO) {
+            Ok(_) => {}
+            Err(error) if error.is_not_found() => {}
+            Err(source) => {
+                return Err(Error::Supervisor {
+                    verb: "stop container",
+                    id: container.id.to_owned(),
+                    source,
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn shut_down(pod: PodRef<'_>, limit: Duration) -> Result<()> {
+    connect(pod, limit)?
+        .shutdown()
+        .map_err(failed("end the supervisor of pod", pod))?;
+    clean(pod)
+}
+
+/// The supervisor was killed: its containers' processes are orphans of ours.
+fn clear(pod: PodRef<'_>, containers: &[ContainerRef<'_>]) -> Result<()> {
+    for container in containers {
+        // One that was never made whole has no end.
+        let end = container.dir.join("container.json").exists();
+        let end = end.then(|| Ended::now(*container));
+        remove_cgroup(container.id, container.cgroup)?;
+        if let Some(end) = end
+            && !has_ended(container.dir)
+        {
+            end.write(container.dir);
+        }
+    }
+    clean(pod)
+}
+
+fn clean(pod: PodRef<'_>) -> Result<()> {
+    supervisor::clean_after_death(pod.dir)
+        .map_err(failed("clean up after the supervisor of pod", pod))
+}
+
+/// Has the supervisor seen the container's end?
+fn has_ended(bundle: &Path) -> bool {
+    let state = supervisor::ContainerState::read(bundle);
+    matches!(state, Ok(Some(state)) if state.status.is_exited())
+}
+
+/// A connection to the pod's supervisor.
+pub(super) fn connect(pod: PodRef<'_>, limit: Duration) -> Result<Client> {
+    Client::connect_within(pod.dir, limit).map_err(failed("talk to the supervisor of pod", pod))
+}
+
+fn failed(verb: &'static str, pod: PodRef<'_>) -> impl FnOnce(supervisor::Error) -> Error {
+    let id = pod.id.to_owned();
+    move |source| Error::Supervisor { verb, id, source }
+}
+
+fn is_gone(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::Supervisor {
+            source: supervisor::Error::Gone { .. },
+            ..
+        }
+    )
+}
