@@ -360,6 +360,7 @@ fn supervisor_kind(error: &supervisor::Error) -> Kind {
         E::Silent { .. } | E::Gone { .. } => Kind::Unavailable,
         E::State { .. } => Kind::FailedPrecondition,
         E::Invalid { .. } | E::Sysctl { .. } => Kind::InvalidArgument,
+        E::Unsupported { .. } => Kind::Unimplemented,
         // The request names a place in a directory that its client has not made.
         E::Io {
             operation, source, ..

@@ -7,7 +7,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// The result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -126,6 +126,20 @@ pub enum Error {
         /// How long it was waited for.
         seconds: u64,
     },
+    /// The supervisor does not know what it was asked for.
+    #[error("the pod's supervisor is of floe {version} and cannot {ability}: a pod made anew can")]
+    Unsupported {
+        /// The request, or the part of it, by its name on the wire.
+        ability: String,
+        /// The supervisor's version.
+        version: String,
+    },
+    /// A failure that only a newer floe has a name for.
+    #[error("the pod's supervisor, which is of a newer floe, answers {answer}")]
+    Newer {
+        /// The answer as it came, cut short where it is long.
+        answer: String,
+    },
     /// The other side of the socket does not speak the protocol.
     #[error("supervisor protocol: {reason}")]
     Protocol {
@@ -182,12 +196,39 @@ impl Error {
         }
     }
 
+    /// As it is, but what says that a name is unknown is [`Error::Unsupported`] with that name:
+    /// supervisors of before that error was say it so.
+    pub(crate) fn or_unsupported(self, version: &str) -> Self {
+        let Self::Protocol { reason } = &self else {
+            return self;
+        };
+        let name = reason.strip_prefix("decode: unknown variant `");
+        match name.and_then(|rest| rest.split('`').next()) {
+            None => self,
+            Some(name) => Self::Unsupported {
+                ability: name.chars().take(80).collect(),
+                version: version.to_owned(),
+            },
+        }
+    }
+
     /// The other side broke the protocol.
     pub(crate) fn protocol(reason: impl Into<String>) -> Self {
         Self::Protocol {
             reason: reason.into(),
         }
     }
+}
+
+/// Reads the error of a supervisor of any floe: one that this program has no name for is
+/// [`Error::Newer`].
+pub(crate) fn of_any_floe<'de, D: Deserializer<'de>>(from: D) -> Result<Error, D::Error> {
+    let answer = serde_json::Value::deserialize(from)?;
+    Ok(
+        Error::deserialize(&answer).unwrap_or_else(|_| Error::Newer {
+            answer: answer.to_string().chars().take(1000).collect(),
+        }),
+    )
 }
 
 /// An [`io::Error`] as its errno, so that the far side has the same kind and the same words.
@@ -232,5 +273,34 @@ mod tests {
         assert!(
             matches!(after, Error::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
         );
+    }
+
+    #[test]
+    fn what_an_older_supervisor_does_not_know_is_named() {
+        let old = "decode: unknown variant `subscribe`, expected one of `set_up`, `create`";
+        let error = Error::protocol(old).or_unsupported("an older one");
+        let text = error.to_string();
+        assert!(text.contains("cannot subscribe"), "{text}");
+        let other = Error::protocol("decode: missing field `id`").or_unsupported("x");
+        assert!(matches!(other, Error::Protocol { .. }), "{other}");
+    }
+
+    #[test]
+    fn a_failure_of_a_newer_supervisor_keeps_its_words() {
+        use crate::protocol::Response;
+        let text = r#"{"failed":{"quota_exceeded":{"id":"c","limit":5}}}"#;
+        let Response::Failed(error) = serde_json::from_str(text).unwrap() else {
+            panic!("no failure");
+        };
+        let text = error.to_string();
+        assert!(
+            text.contains("newer floe") && text.contains("quota_exceeded"),
+            "{text}"
+        );
+        let known = r#"{"failed":{"not_found":{"id":"c","why":"gone"}}}"#;
+        let Response::Failed(error) = serde_json::from_str(known).unwrap() else {
+            panic!("no failure");
+        };
+        assert!(error.is_not_found());
     }
 }

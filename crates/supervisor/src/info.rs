@@ -6,6 +6,7 @@ use std::path::Path;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 
+use crate::abilities::{self, Abilities};
 use crate::error::{Error, Result};
 use crate::state::{read_json, write_json};
 
@@ -20,7 +21,10 @@ pub(crate) const LOG_FILE: &str = "supervisor.log";
 /// The directory that becomes the containers' /dev/shm, in the pod's directory.
 pub(crate) const SHM_DIR: &str = "shm";
 
-/// A pod's supervisor.
+/// The version of this program.
+pub(crate) const OWN: &str = env!("CARGO_PKG_VERSION");
+
+/// A pod's supervisor. How this record may change: `docs/records.md`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SupervisorInfo {
     /// Its process id.
@@ -31,6 +35,9 @@ pub struct SupervisorInfo {
     pub version: String,
     /// The first process of the pod's shared PID namespace, if the pod has one.
     pub pod_init: Option<i32>,
+    /// What it can be asked for.
+    #[serde(default)]
+    pub abilities: Abilities,
 }
 
 impl SupervisorInfo {
@@ -44,8 +51,9 @@ impl SupervisorInfo {
         Ok(Self {
             pid,
             start_time,
-            version: env!("CARGO_PKG_VERSION").to_owned(),
+            version: OWN.to_owned(),
             pod_init,
+            abilities: Abilities::own(),
         })
     }
 
@@ -56,6 +64,7 @@ impl SupervisorInfo {
             start_time: process_start(pid)?,
             version: String::new(),
             pod_init: None,
+            abilities: Abilities::default(),
         })
     }
 
@@ -65,7 +74,36 @@ impl SupervisorInfo {
     /// # Errors
     /// A file that cannot be read or is not such a record.
     pub fn read(pod_dir: &Path) -> Result<Option<Self>> {
-        read_json(&pod_dir.join(INFO_FILE))
+        let path = pod_dir.join(INFO_FILE);
+        let Some(info) = read_json::<Self>(&path)? else {
+            return Ok(None);
+        };
+        match info.abilities.version {
+            ..=abilities::VERSION => Ok(Some(info)),
+            newer => {
+                let known = abilities::VERSION;
+                let reason = format!(
+                    "the supervisor, of floe {}, speaks version {newer} of the protocol, which needs a \
+                     newer floe: this one speaks {known}",
+                    info.version
+                );
+                Err(Error::Record { path, reason })
+            }
+        }
+    }
+
+    /// Can it be asked for this? By the names of [`Abilities`].
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`], which says of which floe it is.
+    pub fn can(&self, ability: &str) -> Result<()> {
+        match self.abilities.has(ability) {
+            true => Ok(()),
+            false => Err(Error::Unsupported {
+                ability: ability.to_owned(),
+                version: self.version.clone(),
+            }),
+        }
     }
 
     pub(crate) fn write(&self, pod_dir: &Path) -> Result<()> {

@@ -31,11 +31,14 @@
     allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")
 )]
 
+mod abilities;
 mod address;
 mod client;
 mod error;
 mod event;
 mod frame;
+#[cfg(test)]
+mod golden;
 mod info;
 pub mod protocol;
 mod server;
@@ -45,6 +48,7 @@ mod state;
 mod stream;
 mod sys;
 
+pub use abilities::Abilities;
 pub use client::{
     ANSWER_LIMIT, AttachEvent, AttachInput, AttachOutput, Attachment, Call, Client, ExecSession,
     ExecStdio, News, Stream, Subscription, clean_after_death, find, launch, raise_open_files,

@@ -10,9 +10,16 @@
 //! - after `Subscribe` is answered by [`Response::Subscribed`], [`Response::Event`]s follow until the
 //!   connection closes, and another `Subscribed` where some are missing.
 //!
-//! Both sides are of one version (the supervisor is started by its first client), but a newer
-//! engine may meet an older supervisor: fields are only ever added, with a default. A request that a
-//! supervisor does not know is answered by [`Error::Protocol`], and ends the connection.
+//! The two sides may be of different floes: pods outlive upgrades of the engine, and rollbacks. So
+//! both follow the rules of `docs/records.md`, and these:
+//! - a supervisor says what it can ([`crate::Abilities`], in `supervisor.json` and in [`Response::Ready`]), and
+//!   whoever drives it asks for nothing else. What it does not know all the same it refuses by name
+//!   ([`Error::Unsupported`]), and ends the connection;
+//! - fields are only ever added, with a default, and one that is not known is passed over. So what
+//!   must not be passed over, as confinement must not, is an ability of its own, which is looked for
+//!   before it is asked for;
+//! - a new answer comes only to a new request; a failure or a state that is not known is one that
+//!   says so, and no broken answer.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -165,7 +172,7 @@ pub enum Response {
     /// To `Companion`.
     CompanionEnded(CompanionExit),
     /// It could not be done.
-    Failed(Error),
+    Failed(#[serde(deserialize_with = "crate::error::of_any_floe")] Error),
 }
 
 /// A container to be made.

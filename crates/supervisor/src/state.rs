@@ -2,12 +2,13 @@
 //! Written to a temporary file and renamed, without fsync: the directory is on a tmpfs and goes
 //! with the processes it describes. Only the supervisor writes it.
 
+use std::fmt;
 use std::io::{ErrorKind, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::de::{DeserializeOwned, Error as _, IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::error::{Error, Result};
 
@@ -17,10 +18,11 @@ pub(crate) const STATE_FILE: &str = "state.json";
 /// A record, or a container's configuration, of more bytes is not read.
 const MAX_RECORD: u64 = 16 << 20;
 
-/// The version of the record's form that this program writes and reads.
+/// The version of the record's form that this program writes; it refuses greater ones.
 const VERSION: u32 = 1;
 
-/// What the supervisor knows of a container.
+/// What the supervisor knows of a container. How this record may change: `docs/records.md`. Readers of
+/// before that page refuse every `version` but 1, and need all of the fields that are here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerState {
     /// The form of the record.
@@ -38,7 +40,7 @@ pub struct ContainerState {
 }
 
 /// Where a container stands, with what is known only there. Times are nanoseconds since 1970, UTC.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     /// Its first process waits for start.
@@ -66,17 +68,21 @@ pub enum Status {
         /// Why it was not started.
         message: Option<String>,
     },
+    /// A state that only a newer floe knows, by its name; never written.
+    #[serde(skip)]
+    Other(String),
 }
 
 impl Status {
     /// The state in a word, for messages.
     #[must_use]
-    pub fn word(&self) -> &'static str {
+    pub fn word(&self) -> &str {
         match self {
             Self::Created => "created, not started",
             Self::Running { .. } => "running",
             Self::Paused { .. } => "paused",
             Self::Exited { .. } => "exited",
+            Self::Other(name) => name,
         }
     }
 
@@ -84,7 +90,7 @@ impl Status {
     #[must_use]
     pub fn started_at(&self) -> Option<i64> {
         match self {
-            Self::Created => None,
+            Self::Created | Self::Other(_) => None,
             Self::Running { started_at } | Self::Paused { started_at } => Some(*started_at),
             Self::Exited { started_at, .. } => *started_at,
         }
@@ -94,6 +100,76 @@ impl Status {
     #[must_use]
     pub fn is_exited(&self) -> bool {
         matches!(self, Self::Exited { .. })
+    }
+}
+
+impl<'de> Deserialize<'de> for Status {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(StatusVisitor)
+    }
+}
+
+/// Takes any name for a state, where serde's own code knows only those that are listed.
+struct StatusVisitor;
+
+impl<'de> Visitor<'de> for StatusVisitor {
+    type Value = Status;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a state's name, alone or with what is known in it")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<Status, E> {
+        match name {
+            "created" => Ok(Status::Created),
+            "running" | "paused" | "exited" => Err(E::missing_field("started_at")),
+            other => Ok(Status::Other(other.to_owned())),
+        }
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Status, A::Error> {
+        #[derive(Deserialize)]
+        struct Since {
+            started_at: i64,
+        }
+        #[derive(Deserialize)]
+        struct End {
+            started_at: Option<i64>,
+            finished_at: i64,
+            exit_code: i32,
+            oom_killed: bool,
+            message: Option<String>,
+        }
+        let one = |what| A::Error::custom(format!("{what} state"));
+        let name: String = map.next_key()?.ok_or_else(|| one("no"))?;
+        let status = match name.as_str() {
+            "running" => {
+                let Since { started_at } = map.next_value()?;
+                Status::Running { started_at }
+            }
+            "paused" => {
+                let Since { started_at } = map.next_value()?;
+                Status::Paused { started_at }
+            }
+            "exited" => {
+                let end: End = map.next_value()?;
+                Status::Exited {
+                    started_at: end.started_at,
+                    finished_at: end.finished_at,
+                    exit_code: end.exit_code,
+                    oom_killed: end.oom_killed,
+                    message: end.message,
+                }
+            }
+            _ => {
+                map.next_value::<IgnoredAny>()?;
+                Status::Other(name)
+            }
+        };
+        match map.next_key::<IgnoredAny>()? {
+            None => Ok(status),
+            Some(_) => Err(one("more than one")),
+        }
     }
 }
 
@@ -128,9 +204,9 @@ impl ContainerState {
         let Some(state) = read_json::<Self>(&path)? else {
             return Ok(None);
         };
-        if state.version != VERSION {
+        if state.version > VERSION {
             let reason = format!(
-                "version {} is not {VERSION}, the one this program knows",
+                "version {} of the record needs a newer floe: this one reads up to {VERSION}",
                 state.version
             );
             return Err(Error::Record { path, reason });
@@ -248,6 +324,30 @@ mod tests {
         let error = ContainerState::read(&dir).unwrap_err();
         std::fs::remove_dir_all(&dir).unwrap();
         assert!(error.to_string().contains("version 99"), "{error}");
+    }
+
+    #[test]
+    fn a_state_that_only_a_newer_floe_knows_has_its_name() {
+        let read = |status: &str| serde_json::from_str::<Status>(status);
+        for text in [r#""checkpointed""#, r#"{"checkpointed":{"to":"x"}}"#] {
+            let status = read(text).unwrap();
+            assert_eq!(status, Status::Other("checkpointed".to_owned()));
+            assert_eq!((status.word(), status.is_exited()), ("checkpointed", false));
+            assert!(serde_json::to_string(&status).is_err());
+        }
+        // What is known and not whole is damage.
+        for text in [
+            r#""running""#,
+            r#"{"running":{}}"#,
+            r#"{"exited":{"finished_at":1}}"#,
+            r#"{"created":null,"running":{"started_at":1}}"#,
+            "{}",
+            "7",
+        ] {
+            assert!(read(text).is_err(), "{text}");
+        }
+        let added = r#"{"running":{"started_at":1,"since_boot":2}}"#;
+        assert_eq!(read(added).unwrap(), Status::Running { started_at: 1 });
     }
 
     #[test]

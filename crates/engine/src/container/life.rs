@@ -229,7 +229,9 @@ pub(super) fn state_error(verb: &'static str, container: &Container) -> Error {
         ContainerState::Created => "created, not started".to_owned(),
         ContainerState::Running { .. } => "running".to_owned(),
         ContainerState::Exited { exit_code, .. } => format!("exited with code {exit_code}"),
-        ContainerState::Unknown => "without a supervisor".to_owned(),
+        ContainerState::Unknown => {
+            "without a supervisor, or in a state that only a newer floe knows".to_owned()
+        }
     };
     Error::State {
         verb,

@@ -212,7 +212,8 @@ pub enum ContainerState {
         /// More, in words.
         message: String,
     },
-    /// Its supervisor is gone, and a process of it may live.
+    /// Its supervisor is gone, and a process of it may live; or its supervisor is of a newer floe, and
+    /// names a state that this one does not know.
     Unknown,
 }
 

@@ -197,7 +197,7 @@ fn state_of(status: Status) -> ContainerState {
         Status::Running { started_at } | Status::Paused { started_at } => {
             ContainerState::Running { started_at }
         }
-        Status::Lost => ContainerState::Unknown,
+        Status::Lost | Status::Other(_) => ContainerState::Unknown,
     }
 }
 

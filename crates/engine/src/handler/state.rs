@@ -64,6 +64,8 @@ pub enum Status {
     },
     /// The sandbox is gone, a process of it may live, and nobody learns how it ends.
     Lost,
+    /// The sandbox is of a newer floe, and has a name for this that is not known here.
+    Other(String),
 }
 
 /// How it came that a container has ended.
@@ -82,7 +84,7 @@ impl Status {
     #[must_use]
     pub fn started_at(&self) -> Option<i64> {
         match self {
-            Self::Created | Self::Lost => None,
+            Self::Created | Self::Lost | Self::Other(_) => None,
             Self::Running { started_at } | Self::Paused { started_at } => Some(*started_at),
             Self::Exited { started_at, .. } => *started_at,
         }

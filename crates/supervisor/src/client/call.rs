@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use super::lost;
+use super::{OLDER, lost};
 use crate::address;
 use crate::error::{Error, Result};
 use crate::frame::{Inbox, encode, send};
@@ -86,7 +86,7 @@ impl Call {
         let mut scratch = [0; 4096];
         loop {
             match self.inbox.message()? {
-                Some(Response::Failed(error)) => return Err(error),
+                Some(Response::Failed(error)) => return Err(error.or_unsupported(OLDER)),
                 Some(response) => return Ok(Some(response)),
                 None => {}
             }

@@ -43,6 +43,9 @@ pub use subscription::{News, Subscription};
 /// waits for nothing but work: kubelet gives up after two minutes.
 pub const ANSWER_LIMIT: Duration = Duration::from_secs(90);
 
+/// How a supervisor's version is given where only its answer tells of it.
+const OLDER: &str = "an older version";
+
 /// A connection to a pod's supervisor.
 #[derive(Debug)]
 pub struct Client {
@@ -287,7 +290,7 @@ impl Client {
 
     fn answer(&mut self, limit: Option<Duration>) -> Result<Response> {
         match receive(&self.socket, &mut self.inbox, &self.dir, limit)? {
-            Response::Failed(error) => Err(error),
+            Response::Failed(error) => Err(error.or_unsupported(OLDER)),
             response => Ok(response),
         }
     }

@@ -275,7 +275,9 @@ impl Supervisor {
 pub(super) fn running<'a>(container: &'a mut Container, verb: &str) -> Result<&'a mut Container> {
     match container.state.status {
         Status::Running { .. } | Status::Paused { .. } => Ok(container),
-        Status::Created | Status::Exited { .. } => Err(container.wrong_state(verb)),
+        Status::Created | Status::Exited { .. } | Status::Other(_) => {
+            Err(container.wrong_state(verb))
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use super::connection::Role;
 use super::container::Container;
 use super::poller::Key;
 use crate::error::{Error, Result};
+use crate::info::OWN;
 use crate::protocol::{ExecWire, Request, Response};
 
 /// What becomes of a request.
@@ -56,7 +57,7 @@ impl Supervisor {
                     self.answer(client, request, fds);
                 }
                 Ok(None) => return,
-                Err(error) => return connection.refuse(error),
+                Err(error) => return connection.refuse(error.or_unsupported(OWN)),
             }
         }
     }

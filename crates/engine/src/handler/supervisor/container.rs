@@ -209,6 +209,7 @@ pub(super) fn seen(recorded: ContainerState) -> State {
             oom_killed,
             cause: message.map_or(Cause::Program, Cause::NotExecuted),
         },
+        S::Other(name) => Status::Other(name),
     };
     State {
         status,

@@ -93,8 +93,9 @@ pub(super) fn stop(
         return Ok(None);
     };
     match kill_containers(pod, containers, limit) {
-        // One whose socket was taken away lives, and cannot be asked: its end ends them.
-        Err(error) if is_gone(&error) => {}
+        // One whose socket was taken away, or that speaks another protocol, lives and cannot be asked:
+        // its end ends them.
+        Err(error) if is_deaf(&error) => {}
         other => other?,
     }
     Ok(Some(sandbox(&info)))
@@ -106,7 +107,7 @@ pub(super) fn end(pod: PodRef<'_>, containers: &[ContainerRef<'_>], limit: Durat
         return clear(pod, containers);
     };
     match shut_down(pod, limit) {
-        Err(error) if is_gone(&error) => {
+        Err(error) if is_deaf(&error) => {
             kill(pod, &info)?;
             clear(pod, containers)
         }
@@ -210,12 +211,11 @@ fn failed(verb: &'static str, pod: PodRef<'_>) -> impl FnOnce(supervisor::Error)
     move |source| Error::Supervisor { verb, id, source }
 }
 
-fn is_gone(error: &Error) -> bool {
-    matches!(
-        error,
-        Error::Supervisor {
-            source: supervisor::Error::Gone { .. },
-            ..
-        }
-    )
+/// Can it not be talked to: is nobody there, or somebody of another floe who does not know what is asked?
+fn is_deaf(error: &Error) -> bool {
+    use supervisor::Error::{Gone, Protocol, Unsupported};
+    let Error::Supervisor { source, .. } = error else {
+        return false;
+    };
+    matches!(source, Gone { .. } | Protocol { .. } | Unsupported { .. })
 }
