@@ -438,7 +438,7 @@ fn conditions_of_a_filter_are_anded() {
             std::slice::from_ref(&running)
         );
         let by_pod = cri::ContainerFilter {
-            pod_sandbox_id: pods[0].clone(),
+            pod_sandbox_id: pods[0].id.clone(),
             ..Default::default()
         };
         assert_eq!(listed(world, by_pod).await, std::slice::from_ref(&created));
@@ -466,7 +466,7 @@ fn verbose_status_has_the_pid_and_the_runtime_spec() {
         let pod = world.pod("a").await;
         let id = world.run(&pod, world.config("c", &["sleep", "1000"])).await;
         let info = world.info(&id).await;
-        assert_eq!(info["sandboxID"], pod);
+        assert_eq!(info["sandboxID"], *pod);
         let pid = info["pid"].as_i64().unwrap();
         let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap();
         assert_eq!(command, b"sleep\x001000\x00");

@@ -128,7 +128,7 @@ fn a_pod_whose_supervisor_was_killed_is_not_ready_and_can_be_removed() {
         let pod = world.pod("a").await;
         let id = world.run(&pod, world.config("c", &["sleep", "1000"])).await;
         let request = cri::PodSandboxStatusRequest {
-            pod_sandbox_id: pod.clone(),
+            pod_sandbox_id: pod.id.clone(),
             verbose: true,
         };
         let answer = world

@@ -88,7 +88,7 @@ async fn one_damaged(world: &World, record: fn(&Path, &str) -> PathBuf) {
         let pod = world.pod(&format!("p{number}")).await;
         let id = world.run(&pod, world.config("c", &["sleep", "1000"])).await;
         let pid = world.info(&id).await["pid"].as_i64().unwrap();
-        spoil(&record(&pods_dir(world).join(&pod), &id));
+        spoil(&record(&pods_dir(world).join(&*pod), &id));
         let listed = pods(world).await;
         let state = |id: &str| listed.iter().find(|pod| pod.id == id).unwrap().state();
         let not_ready = cri::PodSandboxState::SandboxNotready;
@@ -109,11 +109,11 @@ async fn one_damaged(world: &World, record: fn(&Path, &str) -> PathBuf) {
         let alive = Path::new(&format!("/proc/{pid}")).exists();
         assert!(!alive, "{damage}: the container runs on");
         world.remove_pod(&pod).await.unwrap();
-        assert!(pods(world).await.iter().all(|listed| listed.id != pod));
-        assert!(!pods_dir(world).join(&pod).exists(), "{damage}");
+        assert!(pods(world).await.iter().all(|listed| listed.id != *pod));
+        assert!(!pods_dir(world).join(&*pod).exists(), "{damage}");
         assert_eq!(cgroups_of(&pod), Vec::<String>::new(), "{damage}");
         assert_eq!(cgroups_of(&id), Vec::<String>::new(), "{damage}");
-        assert_eq!(names(world), before - 2, "{damage}: names of {pod} stay");
+        assert_eq!(names(world), before - 2, "{damage}: names of {} stay", *pod);
     }
     assert!(world.node.log().contains("a record cannot be read"));
     assert_eq!(
@@ -160,7 +160,7 @@ fn a_damaged_pod_is_found_below_kubelets_cgroup_and_removed_after_a_restart() {
         config.linux.get_or_insert_default().cgroup_parent = parent;
         let pod = world.try_pod(&config).await.unwrap();
         let id = world.run(&pod, world.config("c", &["sleep", "1000"])).await;
-        let dir = pods_dir(world).join(&pod);
+        let dir = pods_dir(world).join(&*pod);
         for name in ["pod.json", "supervisor.json"] {
             std::fs::write(dir.join(name), "{").unwrap();
         }
@@ -189,7 +189,7 @@ fn strays_among_the_records_do_not_stop_the_start_or_a_list() {
         std::fs::write(dir.join("0".repeat(64)), "x").unwrap();
         std::fs::create_dir(dir.join("straydir")).unwrap();
         std::os::unix::fs::symlink("/", dir.join("1".repeat(64))).unwrap();
-        std::fs::write(dir.join(&pod).join("containers/stray"), "x").unwrap();
+        std::fs::write(dir.join(&*pod).join("containers/stray"), "x").unwrap();
         std::fs::create_dir(world.node.path("run/names/dir")).unwrap();
         // The rest of a pod whose removal was killed by an engine of before.
         std::fs::create_dir_all(dir.join("2".repeat(64)).join("containers")).unwrap();
@@ -415,7 +415,7 @@ fn a_supervisor_whose_socket_is_gone_is_ended_with_its_pod() {
                 let config = world.config(&format!("c{number}"), &["sleep", "1000"]);
                 world.run(&pod, config).await;
             }
-            let dir = pods_dir(world).join(&pod);
+            let dir = pods_dir(world).join(&*pod);
             std::fs::remove_file(dir.join("supervisor.sock")).unwrap();
             world.stop_pod(&pod).await.unwrap();
             world.remove_pod(&pod).await.unwrap();

@@ -225,7 +225,7 @@ fn streams_carry_what_lists_carry() {
             .into_inner();
         let pods: Vec<_> = pods.collect::<Result<_, _>>().await.unwrap();
         assert_eq!(pods.len(), 1);
-        assert_eq!(pods[0].pod_sandboxes[0].id, pod);
+        assert_eq!(pods[0].pod_sandboxes[0].id, *pod);
         let request = cri::StreamContainersRequest::default();
         let containers = runtime
             .stream_containers(request)

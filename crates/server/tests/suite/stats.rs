@@ -112,7 +112,7 @@ fn a_list_has_what_runs_and_fits() {
         both.sort();
         assert_eq!(listed(cri::ContainerStatsFilter::default()).await, both);
         let one = cri::ContainerStatsFilter {
-            pod_sandbox_id: pods[0].clone(),
+            pod_sandbox_id: pods[0].id.clone(),
             ..Default::default()
         };
         assert_eq!(listed(one).await, [running]);

@@ -222,7 +222,7 @@ fn a_supervisor_that_is_held_delays_its_own_pod_only_and_its_pod_stays_ready() {
                 let reopen = cri::ReopenContainerLogRequest { container_id: id };
                 let reopen = runtime.reopen_container_log(within(limit, reopen)).await;
                 let create = cri::CreateContainerRequest {
-                    pod_sandbox_id: pod,
+                    pod_sandbox_id: pod.id,
                     config: Some(config),
                     sandbox_config: None,
                 };

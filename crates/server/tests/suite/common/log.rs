@@ -55,6 +55,15 @@ fn parse(line: &str) -> Line {
 }
 
 impl Log {
+    /// The text of both streams in the order of the file.
+    pub(crate) fn text(&self) -> String {
+        let end = |line: &Line| if line.full { "\n" } else { "" };
+        self.0
+            .iter()
+            .map(|line| line.text.clone() + end(line))
+            .collect()
+    }
+
     /// The text of one stream as it was written.
     pub(crate) fn of(&self, stream: &str) -> String {
         let mut text = String::new();

@@ -5,10 +5,19 @@
 #![allow(dead_code, reason = "each test file uses its part of it")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+pub(crate) mod bad_registry;
+mod change;
 pub(crate) mod http2;
 pub(crate) mod log;
 pub(crate) mod trust;
 
+pub(crate) use change::{
+    image_spec, inside, labels, layer, pod_security, refused, secured, security, sorted, words,
+};
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
@@ -27,6 +36,29 @@ pub(crate) struct World {
     /// Its id.
     pub(crate) image_id: String,
     clients: Clients,
+    /// What pods were made from, by their ids: kubelet sends it again with each container.
+    sandboxes: RefCell<HashMap<String, cri::PodSandboxConfig>>,
+}
+
+/// A pod that was made, with what it was made from; it stands for its id.
+#[derive(Debug, Clone)]
+pub(crate) struct Pod {
+    pub(crate) id: String,
+    pub(crate) config: cri::PodSandboxConfig,
+}
+
+impl std::fmt::Display for Pod {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.id)
+    }
+}
+
+impl Deref for Pod {
+    type Target = String;
+
+    fn deref(&self) -> &String {
+        &self.id
+    }
 }
 
 /// Runs a test in a new world.
@@ -36,6 +68,18 @@ pub(crate) fn world(test: impl AsyncFnOnce(&mut World)) {
 
 /// As [`world`], with lines of TOML added to the engine's configuration.
 pub(crate) fn world_with(config: String, test: impl AsyncFnOnce(&mut World)) {
+    let options = |_: &Registry| NodeOptions {
+        config,
+        ..NodeOptions::default()
+    };
+    world_on(options, test);
+}
+
+/// As [`world`], on a node that differs from the usual one.
+pub(crate) fn world_on(
+    options: impl FnOnce(&Registry) -> NodeOptions,
+    test: impl AsyncFnOnce(&mut World),
+) {
     if !rustix::process::geteuid().is_root() {
         eprintln!("SKIP: pods need root");
         return;
@@ -43,11 +87,8 @@ pub(crate) fn world_with(config: String, test: impl AsyncFnOnce(&mut World)) {
     // Before any other thread exists, so that all of them are in the private network.
     net::isolate().unwrap();
     let registry = Registry::start().unwrap();
-    let options = NodeOptions {
-        insecure: vec![registry.host()],
-        config,
-        ..NodeOptions::default()
-    };
+    let mut options = options(&registry);
+    options.insecure.push(registry.host());
     let node = Node::start(&options).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -70,21 +111,18 @@ pub(crate) fn world_with(config: String, test: impl AsyncFnOnce(&mut World)) {
 
 impl World {
     async fn fill(node: Node, registry: Registry) -> Self {
-        let image = format!("{}/test/busybox:1", registry.host());
-        let client = images::client(&[&registry.host()]).unwrap();
-        let layers = [images::busybox().unwrap()];
-        let config = serde_json::json!({ "Env": ["PATH=/bin", "FROM_IMAGE=yes"], "Cmd": ["sh"] });
-        images::push(&client, &image, &layers, config)
-            .await
-            .unwrap();
         let clients = node.clients().await.unwrap();
         let mut world = Self {
             node,
             registry,
-            image,
+            image: String::new(),
             image_id: String::new(),
             clients,
+            sandboxes: RefCell::default(),
         };
+        let layers = [images::busybox().unwrap()];
+        let config = serde_json::json!({ "Env": ["PATH=/bin", "FROM_IMAGE=yes"], "Cmd": ["sh"] });
+        world.image = world.push("test/busybox:1", &layers, config).await;
         world.image_id = world.pull(&world.image).await.unwrap();
         world
     }
@@ -115,6 +153,49 @@ impl World {
     pub(crate) async fn serve_again(&mut self) {
         self.node.serve().unwrap();
         self.clients = self.node.clients().await.unwrap();
+    }
+
+    /// Makes an image and pushes it under a name of the world's registry; the full name.
+    pub(crate) async fn push(
+        &self,
+        name: &str,
+        layers: &[images::Layer],
+        config: serde_json::Value,
+    ) -> String {
+        let host = self.registry.host();
+        let name = format!("{host}/{name}");
+        let client = images::client(&[&host]).unwrap();
+        let pushed = images::push(&client, &name, layers, config).await;
+        pushed.unwrap();
+        name
+    }
+
+    /// The image by any of its names, if it is there.
+    pub(crate) async fn image_status(&self, name: &str) -> Result<Option<cri::Image>, Status> {
+        let request = cri::ImageStatusRequest {
+            image: Some(image_spec(name)),
+            verbose: false,
+        };
+        Ok(self
+            .images()
+            .image_status(request)
+            .await?
+            .into_inner()
+            .image)
+    }
+
+    /// All images.
+    pub(crate) async fn image_list(&self) -> Vec<cri::Image> {
+        let request = cri::ListImagesRequest::default();
+        let listed = self.images().list_images(request).await.unwrap();
+        listed.into_inner().images
+    }
+
+    pub(crate) async fn remove_image(&self, name: &str) -> Result<(), Status> {
+        let request = cri::RemoveImageRequest {
+            image: Some(image_spec(name)),
+        };
+        self.images().remove_image(request).await.map(drop)
     }
 
     /// Pulls an image; its id.
@@ -154,17 +235,31 @@ impl World {
             config: Some(config.clone()),
             runtime_handler: String::new(),
         };
-        Ok(self
-            .runtime()
-            .run_pod_sandbox(request)
-            .await?
-            .into_inner()
-            .pod_sandbox_id)
+        let answer = self.runtime().run_pod_sandbox(request).await?.into_inner();
+        let id = answer.pod_sandbox_id;
+        let mut sandboxes = self.sandboxes.borrow_mut();
+        sandboxes.insert(id.clone(), config.clone());
+        Ok(id)
     }
 
     /// Runs a pod with the usual configuration.
-    pub(crate) async fn pod(&self, name: &str) -> String {
-        self.try_pod(&self.pod_config(name)).await.unwrap()
+    pub(crate) async fn pod(&self, name: &str) -> Pod {
+        self.pod_of(self.pod_config(name)).await
+    }
+
+    /// Runs a pod as described.
+    pub(crate) async fn pod_of(&self, config: cri::PodSandboxConfig) -> Pod {
+        let id = self.try_pod(&config).await.unwrap();
+        Pod { id, config }
+    }
+
+    /// The ids of the pods that fit, sorted.
+    pub(crate) async fn pod_ids(&self, filter: cri::PodSandboxFilter) -> Vec<String> {
+        let request = cri::ListPodSandboxRequest {
+            filter: Some(filter),
+        };
+        let listed = self.runtime().list_pod_sandbox(request).await.unwrap();
+        sorted(listed.into_inner().items.into_iter().map(|pod| pod.id))
     }
 
     /// A pod in full.
@@ -210,6 +305,16 @@ impl World {
         }
     }
 
+    /// As [`World::config`], with a process namespace of its own, as kubelet asks for by default.
+    pub(crate) fn container(&self, name: &str, command: &[&str]) -> cri::ContainerConfig {
+        secured(self.config(name, command), |security| {
+            security.namespace_options = Some(cri::NamespaceOption {
+                pid: cri::NamespaceMode::Container.into(),
+                ..Default::default()
+            });
+        })
+    }
+
     /// A container that runs a script.
     pub(crate) fn script(&self, name: &str, script: &str) -> cri::ContainerConfig {
         self.config(name, &["sh", "-c", script])
@@ -224,7 +329,7 @@ impl World {
         let request = cri::CreateContainerRequest {
             pod_sandbox_id: pod.to_owned(),
             config: Some(config),
-            sandbox_config: None,
+            sandbox_config: self.sandboxes.borrow().get(pod).cloned(),
         };
         Ok(self
             .runtime()
@@ -246,6 +351,21 @@ impl World {
         let id = self.create(pod, config).await.unwrap();
         self.start(&id).await.unwrap();
         id
+    }
+
+    /// Creates and starts a container that does nothing for a long time; its id.
+    pub(crate) async fn sleeper(&self, pod: &str, name: &str) -> String {
+        self.run(pod, self.container(name, &["sleep", "1000"]))
+            .await
+    }
+
+    /// The ids of the containers that fit, sorted.
+    pub(crate) async fn container_ids(&self, filter: cri::ContainerFilter) -> Vec<String> {
+        let request = cri::ListContainersRequest {
+            filter: Some(filter),
+        };
+        let listed = self.runtime().list_containers(request).await.unwrap();
+        sorted(listed.into_inner().containers.into_iter().map(|one| one.id))
     }
 
     pub(crate) async fn stop(&self, id: &str, timeout: i64) -> Result<(), Status> {
@@ -313,6 +433,22 @@ impl World {
         (log::read(&status.log_path).of("stdout"), status)
     }
 
+    /// Runs a container to its end; its exit code, and what it wrote to both streams.
+    pub(crate) async fn ran(&self, pod: &str, config: cri::ContainerConfig) -> (i32, String) {
+        let id = self.run(pod, config).await;
+        let status = self.ended(&id).await;
+        let text = log::read(&status.log_path).text();
+        (status.exit_code, text.trim_end().to_owned())
+    }
+
+    /// What a command in a container writes to its stdout; it must succeed.
+    pub(crate) async fn said(&self, id: &str, command: &[&str]) -> String {
+        let answer = self.exec(id, command, 20).await.unwrap();
+        let stderr = String::from_utf8_lossy(&answer.stderr);
+        assert_eq!(answer.exit_code, 0, "{command:?}: {stderr}");
+        String::from_utf8(answer.stdout).unwrap().trim().to_owned()
+    }
+
     /// Runs a command in a container.
     pub(crate) async fn exec(
         &self,
@@ -339,27 +475,4 @@ impl World {
         }
         panic!("waited in vain until {what}");
     }
-}
-
-/// An image by its name.
-pub(crate) fn image_spec(name: &str) -> cri::ImageSpec {
-    cri::ImageSpec {
-        image: name.to_owned(),
-        ..Default::default()
-    }
-}
-
-/// The identity and confinement of a container.
-pub(crate) fn secured(
-    mut config: cri::ContainerConfig,
-    change: impl FnOnce(&mut cri::LinuxContainerSecurityContext),
-) -> cri::ContainerConfig {
-    change(
-        config
-            .linux
-            .get_or_insert_default()
-            .security_context
-            .get_or_insert_default(),
-    );
-    config
 }

@@ -1,11 +1,8 @@
 //! CRI: PullImage from registries that are down, refuse, break or lie, and of layers that reach out
 //! of their root: a clear error, and nothing left behind.
 
-#[path = "common/bad_registry.rs"]
-mod bad_registry;
-
-use crate::common::{image_spec, listed, refused, run, run_with};
-use bad_registry::{BadRegistry, Fault};
+use crate::common::bad_registry::{BadRegistry, Fault};
+use crate::common::{image_spec, refused, world, world_on};
 use cri::*;
 use serde_json::json;
 use testkit::{NodeOptions, Registry};
@@ -18,7 +15,7 @@ fn a_registry_that_is_down_is_said_with_the_word_that_kubelet_looks_for() {
         insecure: vec!["127.0.0.1:1".into()],
         ..NodeOptions::default()
     };
-    run_with(options, async |world| {
+    world_on(options, async |world| {
         // kubelet reads the word only from an error of code UNKNOWN.
         let status = world
             .pull("127.0.0.1:1/test/app:1")
@@ -35,7 +32,6 @@ fn a_registry_that_is_down_is_said_with_the_word_that_kubelet_looks_for() {
             "{}",
             status.message()
         );
-        Ok(())
     });
 }
 
@@ -49,15 +45,14 @@ fn pull_badly(fault: Fault, check: impl FnOnce(Status)) {
             ..NodeOptions::default()
         }
     };
-    run_with(options, async |world| {
-        let image = bad.get().ok_or("no registry")?.image();
+    world_on(options, async |world| {
+        let image = bad.get().expect("no registry").image();
         let status = world
             .pull(&image)
             .await
             .expect_err("this image cannot be had");
-        assert_eq!(listed(world, "").await?, []);
+        assert_eq!(world.image_list().await, []);
         check(status);
-        Ok(())
     });
 }
 
@@ -127,8 +122,8 @@ fn credentials_reach_the_registry_and_never_the_log() {
             ..NodeOptions::default()
         }
     };
-    run_with(options, async |world| {
-        let bad = bad.get().ok_or("no registry")?;
+    world_on(options, async |world| {
+        let bad = bad.get().expect("no registry");
         let auth = AuthConfig {
             username: "ann".into(),
             password: "s3cr3t-word".into(),
@@ -140,8 +135,7 @@ fn credentials_reach_the_registry_and_never_the_log() {
             ..Default::default()
         };
         let status = world
-            .cri
-            .images
+            .images()
             .pull_image(request)
             .await
             .expect_err("the login is wrong");
@@ -155,7 +149,6 @@ fn credentials_reach_the_registry_and_never_the_log() {
         for secret in ["s3cr3t-word", "YW5uOnMzY3IzdC13b3Jk"] {
             assert!(!world.node.log().contains(secret) && !status.message().contains(secret));
         }
-        Ok(())
     });
 }
 
@@ -183,9 +176,9 @@ type Hostile<'a> = &'a dyn Fn(&mut tar::Builder<Vec<u8>>);
 
 #[test]
 fn a_layer_that_reaches_out_of_its_root_is_refused_or_kept_inside() {
-    run(async |world| {
+    world(async |world| {
         let outside = world.node.path("outside");
-        std::fs::create_dir(&outside)?;
+        std::fs::create_dir(&outside).unwrap();
         let target = outside.display().to_string();
         let hostile: [(&str, Hostile<'_>); 4] = [
             ("dots", &|tar| {
@@ -224,13 +217,13 @@ fn a_layer_that_reaches_out_of_its_root_is_refused_or_kept_inside() {
             let image = world
                 .push(
                     &format!("hostile/{name}:1"),
-                    &[tar.into_inner()?],
+                    &[tar.into_inner().unwrap()],
                     json!({}),
                 )
-                .await?;
+                .await;
             let pulled = world.pull(&image).await;
             assert_eq!(
-                std::fs::read_dir(&outside)?.count(),
+                std::fs::read_dir(&outside).unwrap().count(),
                 0,
                 "{name} has written outside"
             );
@@ -241,36 +234,34 @@ fn a_layer_that_reaches_out_of_its_root_is_refused_or_kept_inside() {
                     "{}",
                     status.message()
                 );
-                assert_eq!(world.image_status(&image).await?, None);
+                assert_eq!(world.image_status(&image).await.unwrap(), None);
             }
         }
-        Ok(())
     });
 }
 
 #[test]
 fn a_device_node_of_the_host_in_a_layer_is_left_out_with_a_warning() {
-    run(async |world| {
+    world(async |world| {
         let mut tar = tar::Builder::new(Vec::new());
         raw_entry(&mut tar, "disk", tar::EntryType::Block, "", b"");
         let image = world
-            .push("hostile/device:1", &[tar.into_inner()?], json!({}))
-            .await?;
-        world.pull(&image).await?;
+            .push("hostile/device:1", &[tar.into_inner().unwrap()], json!({}))
+            .await;
+        world.pull(&image).await.unwrap();
         let log = world.node.log();
         let warned = log
             .lines()
             .find(|line| line.contains("left out \"disk\": it is a block device"));
-        let warned = warned.ok_or("no warning")?;
+        let warned = warned.expect("no warning");
         assert!(
             warned.contains("WARN") && warned.contains(&image) && warned.contains("layer sha256:"),
             "{warned}"
         );
-        let layers = std::fs::read_dir(world.node.path("root/layers"))?;
+        let layers = std::fs::read_dir(world.node.path("root/layers")).unwrap();
         for layer in layers {
-            assert!(!layer?.path().join("disk").exists());
+            assert!(!layer.unwrap().path().join("disk").exists());
         }
-        Ok(())
     });
 }
 

@@ -1,25 +1,27 @@
 //! CRI: ExecSync.
 
-use crate::common::{refused, run, security};
+use crate::common::{refused, security, world};
 use cri::*;
 use tonic::Code;
 
 #[test]
 fn a_command_ended_by_a_signal_gives_128_and_the_signal() {
-    run(async |world| {
-        let pod = world.pod("a").await?;
-        let id = world.sleeper(&pod, "sleeper").await?;
-        let answer = world.exec(&id, &["sh", "-c", "kill -TERM $$"], 20).await?;
+    world(async |world| {
+        let pod = world.pod("a").await;
+        let id = world.sleeper(&pod, "sleeper").await;
+        let answer = world
+            .exec(&id, &["sh", "-c", "kill -TERM $$"], 20)
+            .await
+            .unwrap();
         assert_eq!(answer.exit_code, 143);
-        Ok(())
     });
 }
 
 #[test]
 fn a_command_runs_as_the_container_does() {
-    run(async |world| {
-        let pod = world.pod("a").await?;
-        let mut config = world.container("sleeper", &["sleep", "1000"]).await?;
+    world(async |world| {
+        let pod = world.pod("a").await;
+        let mut config = world.container("sleeper", &["sleep", "1000"]);
         config.working_dir = "/home".into();
         config.envs = vec![KeyValue {
             key: "GREETING".into(),
@@ -27,21 +29,20 @@ fn a_command_runs_as_the_container_does() {
         }];
         security(&mut config).run_as_user = Some(Int64Value { value: 33 });
         security(&mut config).no_new_privs = true;
-        let id = world.run(&pod, &config).await?;
+        let id = world.run(&pod, config.clone()).await;
         let script = "id -u; pwd; echo $GREETING; grep NoNewPrivs /proc/self/status | tr -d '\\t'";
         assert_eq!(
-            world.said(&id, &["sh", "-c", script]).await?,
+            world.said(&id, &["sh", "-c", script]).await,
             "33\n/home\nmoin\nNoNewPrivs:1"
         );
-        Ok(())
     });
 }
 
 #[test]
 fn a_request_that_cannot_be_meant_names_its_field() {
-    run(async |world| {
-        let pod = world.pod("a").await?;
-        let id = world.sleeper(&pod, "sleeper").await?;
+    world(async |world| {
+        let pod = world.pod("a").await;
+        let id = world.sleeper(&pod, "sleeper").await;
         refused(
             world.exec(&id, &[], 0).await,
             Code::InvalidArgument,
@@ -57,18 +58,17 @@ fn a_request_that_cannot_be_meant_names_its_field() {
             Code::InvalidArgument,
             &["container_id"],
         );
-        Ok(())
     });
 }
 
 #[test]
 fn many_commands_run_at_once() {
-    run(async |world| {
-        let pod = world.pod("a").await?;
-        let id = world.sleeper(&pod, "sleeper").await?;
+    world(async |world| {
+        let pod = world.pod("a").await;
+        let id = world.sleeper(&pod, "sleeper").await;
         let mut tasks = tokio::task::JoinSet::new();
         for number in 0..16 {
-            let (mut runtime, container_id) = (world.cri.runtime.clone(), id.clone());
+            let (mut runtime, container_id) = (world.runtime(), id.clone());
             tasks.spawn(async move {
                 let cmd = crate::common::words(&["sh", "-c", &format!("sleep 0.1; echo {number}")]);
                 let answer = runtime
@@ -77,17 +77,20 @@ fn many_commands_run_at_once() {
                         cmd,
                         timeout: 60,
                     })
-                    .await?
+                    .await
+                    .unwrap()
                     .into_inner();
                 Ok::<_, tonic::Status>((number, answer))
             });
         }
         while let Some(done) = tasks.join_next().await {
-            let (number, answer) = done??;
-            assert_eq!(String::from_utf8(answer.stdout)?, format!("{number}\n"));
+            let (number, answer) = done.unwrap().unwrap();
+            assert_eq!(
+                String::from_utf8(answer.stdout).unwrap(),
+                format!("{number}\n")
+            );
         }
-        let processes = world.said(&id, &["ps"]).await?;
+        let processes = world.said(&id, &["ps"]).await;
         assert!(!processes.contains('Z'), "zombies are left: {processes}");
-        Ok(())
     });
 }

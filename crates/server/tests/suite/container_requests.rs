@@ -1,66 +1,61 @@
 //! CRI: the life of containers. Create, Start, Stop, Remove, Status, List and Stream; what a
 //! container may be asked to be is in `cri_container_config.rs`.
 
-use crate::common::{refused, run};
+use crate::common::{refused, world};
 use cri::*;
 use tonic::Code;
 
 #[test]
 fn a_file_that_cannot_be_executed_shows_as_126() {
-    run(async |world| {
-        let pod = world.pod("a").await?;
-        let config = world.container("main", &["/etc/passwd"]).await?;
-        let id = world.create(&pod, &config).await?;
+    world(async |world| {
+        let pod = world.pod("a").await;
+        let config = world.container("main", &["/etc/passwd"]);
+        let id = world.create(&pod, config.clone()).await.unwrap();
         assert!(world.start(&id).await.is_err());
-        assert_eq!(world.status(&id).await?.exit_code, 126);
-        Ok(())
+        assert_eq!(world.status(&id).await.unwrap().exit_code, 126);
     });
 }
 
 #[test]
 fn a_running_container_is_removed_with_its_processes_and_its_name_is_free() {
-    run(async |world| {
-        let pod = world.pod("a").await?;
-        let config = world
-            .container("main", &["sh", "-c", "sleep 1234567 & sleep 1234567"])
-            .await?;
-        let id = world.run(&pod, &config).await?;
-        world.remove(&id).await?;
+    world(async |world| {
+        let pod = world.pod("a").await;
+        let config = world.container("main", &["sh", "-c", "sleep 1234567 & sleep 1234567"]);
+        let id = world.run(&pod, config.clone()).await;
+        world.remove(&id).await.unwrap();
         assert_eq!(testkit::leftovers::processes("sleep 1234567"), []);
-        assert_ne!(world.create(&pod, &config).await?, id);
-        Ok(())
+        assert_ne!(world.create(&pod, config.clone()).await.unwrap(), id);
     });
 }
 
 #[test]
 fn a_container_that_was_never_started_can_be_stopped_and_removed() {
-    run(async |world| {
-        let pod = world.pod("a").await?;
-        let config = world.container("main", &["sleep", "1000"]).await?;
-        let id = world.create(&pod, &config).await?;
-        world.stop(&id, 1).await?;
-        world.remove(&id).await?;
+    world(async |world| {
+        let pod = world.pod("a").await;
+        let config = world.container("main", &["sleep", "1000"]);
+        let id = world.create(&pod, config.clone()).await.unwrap();
+        world.stop(&id, 1).await.unwrap();
+        world.remove(&id).await.unwrap();
         assert_eq!(
-            world.container_ids(ContainerFilter::default()).await?.len(),
+            world.container_ids(ContainerFilter::default()).await.len(),
             0
         );
-        Ok(())
     });
 }
 
 #[test]
 fn lists_and_streams_show_the_image_as_asked_for_and_by_the_id_that_pull_gave() {
-    run(async |world| {
-        let pod = world.pod("a").await?;
-        let image = world.busybox().await?;
-        let image_id = world.pull(&image).await?;
-        let id = world.sleeper(&pod, "main").await?;
+    world(async |world| {
+        let pod = world.pod("a").await;
+        let image = world.image.clone();
+        let image_id = world.pull(&image).await.unwrap();
+        let id = world.sleeper(&pod, "main").await;
         let request = ListContainersRequest { filter: None };
         let listed = world
-            .cri
-            .runtime
+            .runtime()
             .list_containers(request)
-            .await?
+            .await
+            .unwrap()
             .into_inner()
             .containers;
         assert_eq!(listed.len(), 1);
@@ -68,54 +63,52 @@ fn lists_and_streams_show_the_image_as_asked_for_and_by_the_id_that_pull_gave() 
         assert_eq!(listed[0].image_id, image_id);
         assert_eq!(listed[0].image.clone().unwrap_or_default().image, image);
         let mut stream = world
-            .cri
-            .runtime
+            .runtime()
             .stream_containers(StreamContainersRequest::default())
-            .await?
+            .await
+            .unwrap()
             .into_inner();
         let mut streamed = Vec::new();
-        while let Some(chunk) = stream.message().await? {
+        while let Some(chunk) = stream.message().await.unwrap() {
             streamed.extend(chunk.containers);
         }
         assert_eq!(streamed, listed);
-        let status = world.status(&id).await?;
+        let status = world.status(&id).await.unwrap();
         assert_eq!(status.image_id, image_id);
         assert!(
             status.image_ref.contains("@sha256:"),
             "{}",
             status.image_ref
         );
-        Ok(())
     });
 }
 
 #[test]
 fn a_container_may_be_made_from_an_image_by_id_tag_or_digest() {
-    run(async |world| {
-        let pod = world.pod("a").await?;
-        let tag = world.busybox().await?;
-        let record = world.image_status(&tag).await?.ok_or("no image")?;
+    world(async |world| {
+        let pod = world.pod("a").await;
+        let tag = world.image.clone();
+        let record = world.image_status(&tag).await.unwrap().expect("no image");
         let names = [record.id.clone(), tag, record.repo_digests[0].clone()];
         for (number, name) in names.iter().enumerate() {
-            let mut config = world.container(&format!("c{number}"), &["true"]).await?;
+            let mut config = world.container(&format!("c{number}"), &["true"]);
             config.image = Some(crate::common::image_spec(name));
-            let id = world.run(&pod, &config).await?;
-            let status = world.exited(&id).await?;
+            let id = world.run(&pod, config.clone()).await;
+            let status = world.ended(&id).await;
             assert_eq!(
                 (status.exit_code, status.image_id),
                 (0, record.id.clone()),
                 "{name}"
             );
         }
-        Ok(())
     });
 }
 
 #[test]
 fn a_request_that_cannot_be_meant_names_its_field_and_leaves_no_container() {
-    run(async |world| {
-        let pod = world.pod("a").await?;
-        let usual = world.container("main", &["true"]).await?;
+    world(async |world| {
+        let pod = world.pod("a").await;
+        let usual = world.container("main", &["true"]);
         let changed = |change: &dyn Fn(&mut ContainerConfig)| {
             let mut config = usual.clone();
             change(&mut config);
@@ -166,7 +159,7 @@ fn a_request_that_cannot_be_meant_names_its_field_and_leaves_no_container() {
         ];
         for (config, field) in cases {
             refused(
-                world.create(&pod, &config).await,
+                world.create(&pod, config.clone()).await,
                 Code::InvalidArgument,
                 &[field],
             );
@@ -176,23 +169,22 @@ fn a_request_that_cannot_be_meant_names_its_field_and_leaves_no_container() {
             ..Default::default()
         };
         refused(
-            world.cri.runtime.create_container(empty).await,
+            world.runtime().create_container(empty).await,
             Code::InvalidArgument,
             &["config"],
         );
         assert_eq!(
-            world.container_ids(ContainerFilter::default()).await?.len(),
+            world.container_ids(ContainerFilter::default()).await.len(),
             0
         );
-        Ok(())
     });
 }
 
 #[test]
 fn what_is_not_built_is_refused_and_never_ignored() {
-    run(async |world| {
-        let pod = world.pod("a").await?;
-        let usual = world.container("main", &["true"]).await?;
+    world(async |world| {
+        let pod = world.pod("a").await;
+        let usual = world.container("main", &["true"]);
         let mut volume = usual.clone();
         let image = Some(crate::common::image_spec("example/data:1"));
         volume.mounts = vec![Mount {
@@ -201,7 +193,7 @@ fn what_is_not_built_is_refused_and_never_ignored() {
             ..Default::default()
         }];
         refused(
-            world.create(&pod, &volume).await,
+            world.create(&pod, volume.clone()).await,
             Code::Unimplemented,
             &["image"],
         );
@@ -219,7 +211,7 @@ fn what_is_not_built_is_refused_and_never_ignored() {
             ..Default::default()
         }];
         refused(
-            world.create(&pod, &mapped).await,
+            world.create(&pod, mapped.clone()).await,
             Code::Unimplemented,
             &["uidMappings"],
         );
@@ -228,10 +220,9 @@ fn what_is_not_built_is_refused_and_never_ignored() {
             name: "vendor.example/gpu=0".into(),
         }];
         refused(
-            world.create(&pod, &cdi).await,
+            world.create(&pod, cdi.clone()).await,
             Code::Unimplemented,
             &["CDI"],
         );
-        Ok(())
     });
 }

@@ -1,18 +1,18 @@
 //! CRI: what a container may be asked to be. Command, environment, user, mounts, devices and stop
 //! signal, each seen from inside.
 
-use crate::common::{image_spec, inside, refused, run, security, words};
+use crate::common::{image_spec, inside, log, refused, security, words, world};
 use cri::*;
 use tonic::Code;
 
 #[test]
 fn command_and_args_replace_the_images_as_kubernetes_says() {
-    run(async |world| {
-        let layers = [testkit::images::busybox()?];
+    world(async |world| {
+        let layers = [testkit::images::busybox().unwrap()];
         let config = serde_json::json!({ "Entrypoint": ["echo", "entry"], "Cmd": ["cmd"], "Env": ["PATH=/bin"] });
-        let image = world.push("test/echo:1", &layers, config).await?;
-        world.pull(&image).await?;
-        let pod = world.pod("a").await?;
+        let image = world.push("test/echo:1", &layers, config).await;
+        world.pull(&image).await.unwrap();
+        let pod = world.pod("a").await;
         let cases: [(&str, &[&str], &[&str], &str); 4] = [
             ("neither", &[], &[], "entry cmd"),
             ("args", &[], &["mine"], "entry mine"),
@@ -20,23 +20,22 @@ fn command_and_args_replace_the_images_as_kubernetes_says() {
             ("both", &["echo", "my"], &["args"], "my args"),
         ];
         for (name, command, args, expected) in cases {
-            let mut config = world.container(name, command).await?;
+            let mut config = world.container(name, command);
             config.args = words(args);
             config.image = Some(image_spec(&image));
             assert_eq!(
-                world.output(&pod, &config).await?,
+                world.ran(&pod, config.clone()).await,
                 (0, expected.to_owned()),
                 "{name}"
             );
         }
-        Ok(())
     });
 }
 
 #[test]
 fn environment_and_working_directory_are_the_images_with_the_requests_on_top() {
-    run(async |world| {
-        let pod = world.pod("a").await?;
+    world(async |world| {
+        let pod = world.pod("a").await;
         let change = |config: &mut ContainerConfig| {
             config.working_dir = "/made/for/this".into();
             config.envs = vec![
@@ -55,22 +54,21 @@ fn environment_and_working_directory_are_the_images_with_the_requests_on_top() {
             ];
         };
         let script = "echo $FROM_IMAGE; echo $ONE; echo $TWICE; pwd; echo $HOME";
-        let said = inside(world, &pod, "main", script, change).await?;
+        let said = inside(world, &pod, "main", script, change).await;
         assert_eq!(said, "yes\n1 = eins\nsecond\n/made/for/this\n/root");
-        Ok(())
     });
 }
 
 #[test]
 fn a_numeric_user_takes_group_and_groups_from_the_image_unless_told_otherwise() {
-    run(async |world| {
-        let pod = world.pod("a").await?;
+    world(async |world| {
+        let pod = world.pod("a").await;
         let ids = "id -u; id -g; id -G";
         let merged = inside(world, &pod, "merged", ids, |config| {
             security(config).run_as_user = Some(Int64Value { value: 33 });
             security(config).supplemental_groups = vec![1234];
         });
-        let merged = merged.await?;
+        let merged = merged.await;
         let mut lines = merged.lines();
         assert_eq!((lines.next(), lines.next()), (Some("33"), Some("33")));
         let groups: Vec<&str> = lines.next().unwrap_or_default().split(' ').collect();
@@ -85,25 +83,25 @@ fn a_numeric_user_takes_group_and_groups_from_the_image_unless_told_otherwise() 
             security.supplemental_groups = vec![1234];
             security.supplemental_groups_policy = SupplementalGroupsPolicy::Strict.into();
         });
-        assert_eq!(strict.await?, "33\n55\n55 1234");
-        Ok(())
+        assert_eq!(strict.await, "33\n55\n55 1234");
     });
 }
 
 #[test]
 fn a_user_by_name_is_looked_up_in_the_image_and_shown_in_the_status() {
-    run(async |world| {
-        let pod = world.pod("a").await?;
-        let mut config = world.container("main", &["sleep", "1000"]).await?;
+    world(async |world| {
+        let pod = world.pod("a").await;
+        let mut config = world.container("main", &["sleep", "1000"]);
         security(&mut config).run_as_username = "www-data".into();
-        let id = world.run(&pod, &config).await?;
-        assert_eq!(world.said(&id, &["id", "-u"]).await?, "33");
+        let id = world.run(&pod, config.clone()).await;
+        assert_eq!(world.said(&id, &["id", "-u"]).await, "33");
         let user = world
             .status(&id)
-            .await?
+            .await
+            .unwrap()
             .user
             .and_then(|user| user.linux)
-            .ok_or("no user")?;
+            .expect("no user");
         assert_eq!((user.uid, user.gid), (33, 33));
         assert!(user.supplemental_groups.contains(&4242), "{user:?}");
         config.metadata = Some(ContainerMetadata {
@@ -112,44 +110,42 @@ fn a_user_by_name_is_looked_up_in_the_image_and_shown_in_the_status() {
         });
         security(&mut config).run_as_username = "ghost".into();
         refused(
-            world.create(&pod, &config).await,
+            world.create(&pod, config.clone()).await,
             Code::InvalidArgument,
             &["ghost"],
         );
-        Ok(())
     });
 }
 
 #[test]
 fn a_group_without_a_user_and_two_users_are_refused() {
-    run(async |world| {
-        let pod = world.pod("a").await?;
-        let mut config = world.container("main", &["true"]).await?;
+    world(async |world| {
+        let pod = world.pod("a").await;
+        let mut config = world.container("main", &["true"]);
         security(&mut config).run_as_group = Some(Int64Value { value: 5 });
         refused(
-            world.create(&pod, &config).await,
+            world.create(&pod, config.clone()).await,
             Code::InvalidArgument,
             &["run_as_group"],
         );
         security(&mut config).run_as_user = Some(Int64Value { value: 5 });
         security(&mut config).run_as_username = "www-data".into();
         refused(
-            world.create(&pod, &config).await,
+            world.create(&pod, config.clone()).await,
             Code::InvalidArgument,
             &["run_as_user"],
         );
-        Ok(())
     });
 }
 
 #[test]
 fn host_paths_are_mounted_as_asked_for_and_shown_in_the_status() {
-    run(async |world| {
-        let pod = world.pod("a").await?;
+    world(async |world| {
+        let pod = world.pod("a").await;
         let data = world.node.path("data");
-        std::fs::create_dir(&data)?;
-        std::fs::write(data.join("file"), "of the node")?;
-        std::os::unix::fs::symlink(&data, world.node.path("link"))?;
+        std::fs::create_dir(&data).unwrap();
+        std::fs::write(data.join("file"), "of the node").unwrap();
+        std::os::unix::fs::symlink(&data, world.node.path("link")).unwrap();
         let mount = |container_path: &str, host_path: std::path::PathBuf, readonly| Mount {
             container_path: container_path.into(),
             host_path: host_path.display().to_string(),
@@ -163,26 +159,28 @@ fn host_paths_are_mounted_as_asked_for_and_shown_in_the_status() {
             mount("/made", world.node.path("made"), false),
         ];
         let script = "cat /ro/file /one/file; echo; echo inside > /rw/new; touch /ro/x 2>&1; touch /made/x; true";
-        let mut config = world.container("main", &["sh", "-c", script]).await?;
+        let mut config = world.container("main", &["sh", "-c", script]);
         config.mounts = mounts.clone();
-        let id = world.run(&pod, &config).await?;
-        let status = world.exited(&id).await?;
-        let text = crate::common::log_text(&status.log_path)?;
+        let id = world.run(&pod, config.clone()).await;
+        let status = world.ended(&id).await;
+        let text = log::read(&status.log_path).text();
         assert!(
             text.starts_with("of the nodeof the node\n") && text.contains("Read-only file system"),
             "{text}"
         );
-        assert_eq!(std::fs::read_to_string(data.join("new"))?, "inside\n");
+        assert_eq!(
+            std::fs::read_to_string(data.join("new")).unwrap(),
+            "inside\n"
+        );
         assert!(world.node.path("made/x").exists());
         assert_eq!(status.mounts, mounts);
-        Ok(())
     });
 }
 
 #[test]
 fn recursive_read_only_reaches_what_is_mounted_below() {
-    run(async |world| {
-        let pod = world.pod("a").await?;
+    world(async |world| {
+        let pod = world.pod("a").await;
         let mount = Mount {
             container_path: "/host-dev".into(),
             host_path: "/dev".into(),
@@ -194,16 +192,15 @@ fn recursive_read_only_reaches_what_is_mounted_below() {
         let said = inside(world, &pod, "main", script, |config| {
             config.mounts = vec![mount]
         })
-        .await?;
+        .await;
         assert!(said.contains("Read-only file system"), "{said}");
-        Ok(())
     });
 }
 
 #[test]
 fn a_device_of_the_node_is_given_with_its_permissions() {
-    run(async |world| {
-        let pod = world.pod("a").await?;
+    world(async |world| {
+        let pod = world.pod("a").await;
         let device = Device {
             container_path: "/dev/my-full".into(),
             host_path: "/dev/full".into(),
@@ -213,18 +210,18 @@ fn a_device_of_the_node_is_given_with_its_permissions() {
         let said = inside(world, &pod, "main", script, |config| {
             config.devices = vec![device.clone()]
         })
-        .await?;
+        .await;
         assert!(
             said.contains("No space left on device") && said.ends_with('4'),
             "{said}"
         );
-        let mut config = world.container("bad", &["true"]).await?;
+        let mut config = world.container("bad", &["true"]);
         config.devices = vec![Device {
             permissions: "x".into(),
             ..device.clone()
         }];
         refused(
-            world.create(&pod, &config).await,
+            world.create(&pod, config.clone()).await,
             Code::InvalidArgument,
             &["permissions"],
         );
@@ -233,23 +230,22 @@ fn a_device_of_the_node_is_given_with_its_permissions() {
             ..device
         }];
         refused(
-            world.create(&pod, &config).await,
+            world.create(&pod, config.clone()).await,
             Code::InvalidArgument,
             &["/dev/no-such"],
         );
-        Ok(())
     });
 }
 
 #[test]
 fn the_stop_signal_is_the_requests_or_the_images_or_term() {
-    run(async |world| {
-        let layers = [testkit::images::busybox()?];
+    world(async |world| {
+        let layers = [testkit::images::busybox().unwrap()];
         let config =
             serde_json::json!({ "Cmd": ["sh"], "Env": ["PATH=/bin"], "StopSignal": "SIGUSR2" });
-        let image = world.push("test/signal:1", &layers, config).await?;
-        world.pull(&image).await?;
-        let pod = world.pod("a").await?;
+        let image = world.push("test/signal:1", &layers, config).await;
+        world.pull(&image).await.unwrap();
+        let pod = world.pod("a").await;
         let script = "for s in TERM USR1 USR2; do trap \"echo $s; exit 0\" $s; done; echo ready; \
                       while :; do sleep 0.05; done";
         let cases = [
@@ -276,24 +272,19 @@ fn the_stop_signal_is_the_requests_or_the_images_or_term() {
             ),
         ];
         for (name, image, asked, shown, received) in cases {
-            let mut config = world.container(name, &["sh", "-c", script]).await?;
+            let mut config = world.container(name, &["sh", "-c", script]);
             config.stop_signal = asked.into();
             if let Some(image) = image {
                 config.image = Some(image_spec(image));
             }
-            let id = world.run(&pod, &config).await?;
-            let status = world.status(&id).await?;
+            let id = world.run(&pod, config.clone()).await;
+            let status = world.status(&id).await.unwrap();
             assert_eq!(status.stop_signal(), shown, "{name}");
-            while crate::common::log_lines(&status.log_path)?.is_empty() {
+            while log::read(&status.log_path).0.is_empty() {
                 tokio::time::sleep(std::time::Duration::from_millis(10)).await;
             }
-            world.stop(&id, 60).await?;
-            assert_eq!(
-                crate::common::log_lines(&status.log_path)?[1].text,
-                received,
-                "{name}"
-            );
+            world.stop(&id, 60).await.unwrap();
+            assert_eq!(log::read(&status.log_path).0[1].text, received, "{name}");
         }
-        Ok(())
     });
 }
