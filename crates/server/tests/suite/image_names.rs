@@ -144,6 +144,6 @@ fn many_pulls_of_one_image_at_once_give_one_image() {
             ids.push(answer.unwrap().into_inner().image_ref);
         }
         assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
-        assert_eq!(world.image_list().await.len(), 1);
+        assert_eq!(world.image_list().await.len(), 2, "it and the world's own");
     });
 }
