@@ -51,7 +51,11 @@ fn pull_badly(fault: Fault, check: impl FnOnce(Status)) {
             .pull(&image)
             .await
             .expect_err("this image cannot be had");
-        assert_eq!(world.image_list().await.len(), 1, "more than the world's own");
+        assert_eq!(
+            world.image_list().await.len(),
+            1,
+            "more than the world's own"
+        );
         check(status);
     });
 }

@@ -11,8 +11,7 @@ async fn stats(world: &World, id: &str) -> Result<ContainerStats, tonic::Status>
     Ok(world
         .runtime()
         .container_stats(request)
-        .await
-        .unwrap()
+        .await?
         .into_inner()
         .stats
         .unwrap_or_default())
