@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use engine::config::CgroupManager;
+use engine::handler::{Ability, RuntimeHandler};
 use engine::{Config, Container, Engine, Error};
 use serde_json::{Value, json};
 
@@ -11,8 +12,6 @@ use serde_json::{Value, json};
 const KUBE_API_VERSION: &str = "0.1.0";
 /// Prefix of container ids in a pod's status.
 const NAME: &str = "floe";
-/// The names of the one handler that is built in; empty is the default.
-const HANDLERS: [&str; 2] = ["", NAME];
 
 /// The answer to Version.
 pub(crate) fn version() -> cri::VersionResponse {
@@ -39,7 +38,7 @@ pub(crate) fn status(engine: &Engine, verbose: bool) -> cri::StatusResponse {
     cri::StatusResponse {
         status: Some(cri::RuntimeStatus { conditions }),
         info,
-        runtime_handlers: HANDLERS.map(handler).into(),
+        runtime_handlers: engine.runtime_handlers().into_iter().map(handler).collect(),
         features: Some(cri::RuntimeFeatures {
             supplemental_groups_policy: true,
             user_namespaces_host_network: false,
@@ -57,13 +56,13 @@ fn condition(kind: &str, failed: Option<(&str, String)>) -> cri::RuntimeConditio
     }
 }
 
-fn handler(name: &str) -> cri::RuntimeHandler {
+fn handler(handler: RuntimeHandler) -> cri::RuntimeHandler {
     let features = cri::RuntimeHandlerFeatures {
-        recursive_read_only_mounts: true,
-        user_namespaces: false,
+        recursive_read_only_mounts: handler.abilities.has(Ability::RecursiveReadOnly),
+        user_namespaces: handler.abilities.has(Ability::UserNamespaces),
     };
     cri::RuntimeHandler {
-        name: name.to_owned(),
+        name: handler.name,
         features: Some(features),
     }
 }

@@ -3,6 +3,8 @@
 //! A key belongs here or in `tables`, so that nobody is warned of a file that says what floe does
 //! anyway. What stands in neither is a mistake, or newer than this list.
 
+use super::runtimes;
+
 /// Why floe does not act on a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Why {
@@ -21,7 +23,6 @@ const STORE: &str = "floe has a store of its own";
 const MONITOR: &str = "floe has no monitor beside its supervisors";
 const PAUSE: &str = "floe's pods have no pause container";
 const STATE: &str = "floe keeps its state elsewhere and clears it by itself";
-const RUNTIMES: &str = "floe-runtime is the only runtime";
 const STREAMS: &str =
     "exec, attach and port-forward are served on loopback, at a port of the kernel's choice";
 const NAMESPACES: &str = "namespaces live in the pods' supervisors";
@@ -80,7 +81,6 @@ const ENTRIES: &[Entry] = &[
     ("runtime.pinns_path", NAMESPACES, &[]),
     ("runtime.manage_ns_lifecycle", NAMESPACES, &[]),
     ("runtime.manage_network_ns_lifecycle", NAMESPACES, &[]),
-    ("runtime.default_runtime", RUNTIMES, &[]),
     (
         "runtime.hooks_dir",
         "hook files are not read",
@@ -234,15 +234,22 @@ const ENTRIES: &[Entry] = &[
 
 /// Whole tables: what their keys begin with, why, and whether that changes nothing.
 const TABLES: &[(&str, &str, bool)] = &[
-    ("runtime.runtimes.", RUNTIMES, true),
     ("runtime.workloads.", "workloads are not built", false),
     ("metrics.", METRICS, true),
     ("tracing.", TRACING, true),
     ("nri.", "NRI plugins are not asked", true),
 ];
 
-/// Why floe does not act on this key with this value.
-pub(super) fn why(key: &str, value: &toml::Value) -> Why {
+/// Why floe does not act on this key with this value; `None`: it does.
+pub(super) fn why(key: &str, value: &toml::Value) -> Option<Why> {
+    let entry = key.strip_prefix("runtime.runtimes.");
+    match entry.and_then(|entry| entry.split_once('.')) {
+        Some((_name, key)) => runtimes::why(key, value),
+        None => Some(of_table(key, value)),
+    }
+}
+
+fn of_table(key: &str, value: &toml::Value) -> Why {
     if let Some((_, reason, same)) = ENTRIES.iter().find(|(name, ..)| *name == key) {
         let is_same = |text: &&str| read(text).is_some_and(|same| same == *value);
         return match same.is_empty() || same.iter().any(is_same) {

@@ -6,6 +6,7 @@
 
 mod crio;
 mod files;
+mod runtimes;
 mod tables;
 
 use std::collections::BTreeSet;
@@ -13,6 +14,7 @@ use std::path::PathBuf;
 
 pub use crio::Why;
 pub use files::{DEFAULT_DIR, DEFAULT_FILE, Sources};
+pub use runtimes::{BUILT_IN, Meaning, RuntimeEntry};
 pub(crate) use tables::parse_ulimit;
 pub use tables::{Api, CgroupManager, Config, Image, Network, Root, Runtime};
 
@@ -86,11 +88,13 @@ impl Config {
         for layer in sources.read()? {
             let foreign = layer.keys.into_iter();
             let foreign = foreign.filter(|key| !known.contains(&key.name));
-            unused.extend(foreign.map(|key| UnusedKey {
-                file: layer.path.clone(),
-                line: key.line,
-                why: crio::why(&key.name, &key.value),
-                key: key.name,
+            unused.extend(foreign.filter_map(|key| {
+                Some(UnusedKey {
+                    file: layer.path.clone(),
+                    line: key.line,
+                    why: crio::why(&key.name, &key.value)?,
+                    key: key.name,
+                })
             }));
             files::merge(&mut merged, layer.table);
         }

@@ -1,9 +1,12 @@
 //! One struct per table of the configuration, with its defaults and its checks. The names are
 //! crio.conf's; a key that CRI-O does not have says so.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, Serialize};
+
+use super::runtimes::{self, RuntimeEntry};
 
 /// The whole configuration.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -125,6 +128,10 @@ pub struct Runtime {
     pub shm_size: u64,
     /// The program `floe-runtime`; empty: beside the running program, then on PATH (not a key of CRI-O).
     pub runtime_path: PathBuf,
+    /// The runtime handler of pods that choose none; empty: the built-in one.
+    pub default_runtime: String,
+    /// The runtime handlers by name, beside the built-in one.
+    pub runtimes: BTreeMap<String, RuntimeEntry>,
 }
 
 impl Default for Runtime {
@@ -156,6 +163,8 @@ impl Default for Runtime {
             disable_hostport_mapping: false,
             shm_size: 64 * 1024 * 1024,
             runtime_path: PathBuf::new(),
+            default_runtime: String::new(),
+            runtimes: BTreeMap::new(),
         }
     }
 }
@@ -306,6 +315,7 @@ impl Config {
         for ulimit in &self.runtime.default_ulimits {
             parse_ulimit(ulimit)?;
         }
+        runtimes::validate(&self.runtime)?;
         for subnet in &self.network.subnets {
             subnet
                 .parse::<ipnet::IpNet>()

@@ -57,7 +57,7 @@ fn a_value_of_the_wrong_type_or_range_stops_the_start_with_its_name() {
 fn a_key_that_stands_in_several_tables_is_named_with_its_own_line() {
     let (_, unused) = load(
         "[crio.metrics]\nenable = true\nenable_metrics = false\n[crio.tracing]\n  enable = 1\n\
-         [crio.runtime.runtimes.runc]\nruntime_path = \"/x\"\n[crio.runtime]\n\
+         [crio.runtime.runtimes.runc]\nmonitor_path = \"\"\n[crio.runtime]\n\
          runtime_path = \"\" # runtime_path\n\"selinux\" = true\n[crio]\nnew.key = 'runtime_path = 1'\n",
     )
     .unwrap();
@@ -68,7 +68,7 @@ fn a_key_that_stands_in_several_tables_is_named_with_its_own_line() {
             ("metrics.enable", 2),
             ("metrics.enable_metrics", 3),
             ("tracing.enable", 5),
-            ("runtime.runtimes.runc.runtime_path", 7),
+            ("runtime.runtimes.runc.monitor_path", 7),
             ("runtime.selinux", 10),
             ("new.key", 12),
         ]

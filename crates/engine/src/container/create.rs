@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use super::record::ContainerRecord;
 use super::{ContainerSpec, Propagation};
+use crate::config::RuntimeEntry;
 use crate::disk::{self, Lock, Reservation};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -32,6 +33,7 @@ impl Engine {
         if let Some(lacking) = handler.abilities().lacking(&Ability::of_container(&spec)) {
             return Err(handler.lacks(lacking));
         }
+        self.check_memory(&pod, spec.resources.memory_limit)?;
         let lock = self.layout().pod(&pod.id).join("lock");
         let _pod_stays = Lock::shared_if_there(&lock)?.ok_or_else(|| Error::NotFound {
             what: "pod",
@@ -73,6 +75,22 @@ impl Engine {
         let record = making.record(spec, &image, &config)?;
         making.build(&record, &image, &config)?;
         making.commit(&record)
+    }
+
+    /// Is the limit as high as the runtime handler of the pod needs it? 0: there is none.
+    pub(super) fn check_memory(&self, pod: &PodRecord, limit: i64) -> Result<()> {
+        let entry = self.runtime_entry(&pod.spec.runtime_handler);
+        // It was read when the configuration was.
+        let least = entry.map_or(0, |entry| entry.min_memory().unwrap_or(0));
+        if limit <= 0 || limit >= least {
+            return Ok(());
+        }
+        Err(Error::invalid(
+            "resources.memory_limit_in_bytes",
+            format!(
+                "{limit} is below the {least} that the runtime handler needs (container_min_memory)"
+            ),
+        ))
     }
 
     fn pod_for_container(&self, id: &str) -> Result<PodRecord> {
@@ -302,7 +320,10 @@ impl<'a> Making<'a> {
             stdin: record.spec.stdin,
             stdin_once: record.spec.stdin_once,
         };
-        self.handler.create(&plan, LIMIT)
+        let entry = self.engine.runtime_entry(&self.pod.spec.runtime_handler);
+        let limit = entry.and_then(RuntimeEntry::create_limit);
+        self.handler
+            .create(&plan, limit.unwrap_or(LIMIT).min(LIMIT))
     }
 
     fn commit(mut self, record: &ContainerRecord) -> Result<String> {

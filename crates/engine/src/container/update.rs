@@ -31,6 +31,9 @@ impl Engine {
             what: "container",
             name: container.id.clone(),
         })?;
+        if let Some(pod) = self.pod_record(&container.pod_id)? {
+            self.check_memory(&pod, change.memory_limit)?;
+        }
         let change = &record.spec.resources.completed(change);
         let merged = record.spec.resources.with(change);
         // What does not fit together is refused before the kernel is asked.

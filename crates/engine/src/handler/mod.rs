@@ -54,6 +54,7 @@ pub use pending::{Pending, wait};
 pub use plan::{ContainerPlan, ContainerRef, Log, PodPlan, PodRef, Root};
 pub use state::{Cause, Namespaces, Sandbox, State, Status};
 pub(crate) use table::Handlers;
+pub use table::RuntimeHandler;
 
 use crate::error::{Error, Result};
 

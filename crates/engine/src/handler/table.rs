@@ -1,31 +1,94 @@
-//! The handlers that there are, by name.
+//! The handlers that there are, by name: the built-in one, and what `[crio.runtime.runtimes]` names.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::Handler;
 use super::supervisor::{Program, Supervisor};
-use crate::config::Config;
+use super::{Abilities, Handler};
+use crate::config::{BUILT_IN, Config, Meaning, RuntimeEntry};
+use crate::engine::Engine;
 use crate::error::{Error, Result};
-
-/// The name of the built-in runtime.
-pub(crate) const BUILT_IN: &str = "floe";
 
 /// All handlers.
 #[derive(Debug)]
 pub(crate) struct Handlers {
     built_in: Arc<dyn Handler>,
-    by_name: BTreeMap<String, Arc<dyn Handler>>,
+    /// The handler of each name; the default's is the empty one. Or why there is none.
+    by_name: BTreeMap<String, Result<Arc<dyn Handler>, String>>,
+    /// The entries of the configuration, the default's also under the empty name.
+    entries: BTreeMap<String, RuntimeEntry>,
+}
+
+/// A runtime handler that a pod may choose (CRI RuntimeHandler).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuntimeHandler {
+    /// Its name; empty: the default.
+    pub name: String,
+    /// What it can do.
+    pub abilities: Abilities,
 }
 
 impl Handlers {
     /// Those that the configuration names, and the built-in one.
     pub(crate) fn new(config: &Config) -> Self {
-        let program = Program::new(&config.runtime.runtime_path);
+        let runtime = &config.runtime;
+        let program = Program::new(&runtime.runtime_path);
         let built_in: Arc<dyn Handler> = Arc::new(Supervisor::new(BUILT_IN, program));
-        Self {
-            by_name: [(BUILT_IN.to_owned(), Arc::clone(&built_in))].into(),
+        let default_name = match runtime.default_runtime.as_str() {
+            "" => BUILT_IN,
+            name => name,
+        };
+        let default = runtime.runtimes.get(default_name);
+        let mut all = Self {
+            by_name: BTreeMap::new(),
+            entries: BTreeMap::new(),
             built_in,
+        };
+        all.by_name
+            .insert(BUILT_IN.to_owned(), Ok(Arc::clone(&all.built_in)));
+        for (name, entry) in &runtime.runtimes {
+            let (entry, meaning) = match default {
+                Some(default) if entry.inherit_default_runtime && name != default_name => (
+                    entry.inheriting(default),
+                    default.meaning_as_default(default_name),
+                ),
+                _ => (entry.clone(), entry.meaning(name)),
+            };
+            let made = all.make(name, meaning);
+            all.by_name.insert(name.clone(), made);
+            all.entries.insert(name.clone(), entry);
+        }
+        all.put_default(default_name, default);
+        all
+    }
+
+    /// The default has the empty name, too; it is the very one that has a name, so that its pods are
+    /// found again by that.
+    fn put_default(&mut self, name: &str, entry: Option<&RuntimeEntry>) {
+        let meaning = entry.map_or(Meaning::BuiltIn, |entry| entry.meaning_as_default(name));
+        let named = match meaning {
+            Meaning::BuiltIn => None,
+            _ => self.by_name.get(name).cloned(),
+        };
+        let default = named.unwrap_or_else(|| Ok(Arc::clone(&self.built_in)));
+        self.by_name.insert(String::new(), default);
+        if let Some(entry) = self.entries.get(name).cloned() {
+            self.entries.insert(String::new(), entry);
+        }
+    }
+
+    /// The handler that an entry means, or what is not built.
+    fn make(&self, name: &str, meaning: Meaning) -> Result<Arc<dyn Handler>, String> {
+        match meaning {
+            Meaning::BuiltIn => Ok(Arc::clone(&self.built_in)),
+            Meaning::Program(path) => Err(format!(
+                "the program {} as the runtime handler {name:?} (crio.runtime.runtimes.{name})",
+                path.display()
+            )),
+            Meaning::Shim(path) => Err(format!(
+                "the shim {} as the runtime handler {name:?} (crio.runtime.runtimes.{name})",
+                path.display()
+            )),
         }
     }
 
@@ -37,22 +100,23 @@ impl Handlers {
     /// The handler of a new pod; empty: the default.
     ///
     /// # Errors
-    /// There is none of that name.
+    /// There is none of that name, or it cannot be had.
     pub(crate) fn chosen(&self, name: &str) -> Result<&dyn Handler> {
-        if name.is_empty() {
-            return Ok(self.built_in());
+        match self.by_name.get(name) {
+            Some(Ok(handler)) => Ok(&**handler),
+            Some(Err(reason)) => Err(Error::Unsupported(reason.clone())),
+            None => {
+                let known = self.by_name.keys().filter(|name| !name.is_empty());
+                let known: Vec<String> = known.map(|name| format!("{name:?}")).collect();
+                Err(Error::invalid(
+                    "runtime_handler",
+                    format!(
+                        "no runtime handler {name:?} is configured; known: {}",
+                        known.join(", ")
+                    ),
+                ))
+            }
         }
-        let found = self.by_name.get(name).map(|handler| &**handler);
-        found.ok_or_else(|| {
-            let known: Vec<String> = self.names().map(|name| format!("{name:?}")).collect();
-            Error::invalid(
-                "runtime_handler",
-                format!(
-                    "no runtime handler {name:?} is configured; known: {}",
-                    known.join(", ")
-                ),
-            )
-        })
     }
 
     /// The handler of a pod that is there. A record without a name is of a time with one handler.
@@ -60,11 +124,16 @@ impl Handlers {
     /// # Errors
     /// It is not configured any more.
     pub(crate) fn of(&self, name: &str) -> Result<&dyn Handler> {
-        let name = if name.is_empty() { BUILT_IN } else { name };
-        let found = self.by_name.get(name).map(|handler| &**handler);
-        found.ok_or_else(|| Error::HandlerGone {
-            handler: name.to_owned(),
-        })
+        if name.is_empty() || name == BUILT_IN {
+            return Ok(self.built_in());
+        }
+        match self.by_name.get(name) {
+            // An entry may come to mean another one.
+            Some(Ok(handler)) if handler.name() == name => Ok(&**handler),
+            _ => Err(Error::HandlerGone {
+                handler: name.to_owned(),
+            }),
+        }
     }
 
     /// As [`Handlers::of`], for what only ends a pod: one whose handler is not there any more is ended
@@ -75,9 +144,72 @@ impl Handlers {
             self.built_in()
         })
     }
+}
 
-    /// The names, the default's own included.
-    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
-        self.by_name.keys().map(String::as_str)
+impl Engine {
+    /// The runtime handlers that pods may choose, the default first.
+    #[must_use]
+    pub fn runtime_handlers(&self) -> Vec<RuntimeHandler> {
+        let all = self.handlers().by_name.iter();
+        let usable = all.filter_map(|(name, handler)| {
+            Some(RuntimeHandler {
+                name: name.clone(),
+                abilities: handler.as_ref().ok()?.abilities().clone(),
+            })
+        });
+        usable.collect()
+    }
+
+    /// What the configuration says of the runtime handler that a pod has chosen, if anything.
+    pub(crate) fn runtime_entry(&self, chosen: &str) -> Option<&RuntimeEntry> {
+        self.handlers().entries.get(chosen)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn handlers(default: &str, entries: &[(&str, &str)]) -> Handlers {
+        let mut config = Config::default();
+        config.runtime.default_runtime = default.into();
+        for (name, path) in entries {
+            let entry = RuntimeEntry {
+                runtime_path: path.into(),
+                ..RuntimeEntry::default()
+            };
+            config.runtime.runtimes.insert((*name).to_owned(), entry);
+        }
+        config.validate().unwrap();
+        Handlers::new(&config)
+    }
+
+    #[test]
+    fn a_cri_o_nodes_file_runs_pods_with_the_built_in_runtime() {
+        let all = handlers("crun", &[("crun", "/usr/libexec/crio/crun")]);
+        assert_eq!(all.chosen("").unwrap().name(), BUILT_IN);
+        assert_eq!(all.chosen("floe").unwrap().name(), BUILT_IN);
+        let all = handlers("runc", &[]);
+        assert_eq!(all.chosen("").unwrap().name(), BUILT_IN);
+    }
+
+    #[test]
+    fn a_pod_whose_handler_went_is_told_so_and_can_be_ended() {
+        let all = handlers("", &[("runc", "")]);
+        assert_eq!(all.of("").unwrap().name(), BUILT_IN);
+        let error = all.of("kata").unwrap_err();
+        assert_eq!(error.kind(), crate::Kind::FailedPrecondition);
+        assert!(error.to_string().contains("kata"), "{error}");
+        assert_eq!(all.to_end("kata").name(), BUILT_IN);
+        // It was a program's name once, and is the built-in runtime's now.
+        all.of("runc").unwrap_err();
+    }
+
+    #[test]
+    fn an_unknown_handler_is_refused_with_those_that_are_known() {
+        let error = handlers("", &[("runc", "")]).chosen("kata").unwrap_err();
+        assert_eq!(error.kind(), crate::Kind::InvalidArgument);
+        let words = error.to_string();
+        assert!(words.contains("\"floe\", \"runc\""), "{words}");
     }
 }

@@ -31,7 +31,10 @@ pub(super) struct Devices {
 }
 
 pub(super) fn build(inputs: &Inputs<'_>) -> Result<Devices> {
-    let privileged = inputs.privileged();
+    let own_only = inputs
+        .entry()
+        .is_some_and(|entry| entry.privileged_without_host_devices);
+    let privileged = inputs.privileged() && !own_only;
     let mut nodes = Nodes::default();
     let mut left = MAX_ENTRIES;
     if privileged {

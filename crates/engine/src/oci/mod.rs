@@ -17,6 +17,7 @@ use runtime::spec;
 pub(crate) use process::{arguments, exec_process, stop_signal};
 pub(crate) use security::all_capabilities;
 
+use crate::config::RuntimeEntry;
 use crate::container::record::ContainerRecord;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -33,6 +34,11 @@ pub(crate) struct Inputs<'a> {
 }
 
 impl Inputs<'_> {
+    /// What the configuration says of the pod's runtime handler, if anything.
+    fn entry(&self) -> Option<&RuntimeEntry> {
+        self.engine.runtime_entry(&self.pod.spec.runtime_handler)
+    }
+
     fn privileged(&self) -> bool {
         self.container.spec.security.privileged
     }
@@ -147,10 +153,23 @@ fn namespaces(inputs: &Inputs<'_>) -> Result<Vec<spec::Namespace>> {
     Ok(all)
 }
 
-/// What tools that look at a bundle expect to find, in CRI-O's words.
+/// The annotations that the handler's entry lets through, the container's own, and what tools that look
+/// at a bundle expect to find, in CRI-O's words.
 fn annotations(inputs: &Inputs<'_>) -> std::collections::BTreeMap<String, String> {
     let container = inputs.container;
-    let mut all = container.spec.annotations.clone();
+    let mut all = std::collections::BTreeMap::new();
+    if let Some(entry) = inputs.entry() {
+        let allowed = &entry.allowed_annotations;
+        let is_allowed = |key: &str| allowed.iter().any(|begin| key.starts_with(begin.as_str()));
+        let of_pod = inputs.pod.spec.annotations.iter();
+        all.clone_from(&entry.default_annotations);
+        all.extend(
+            of_pod
+                .filter(|(key, _)| is_allowed(key))
+                .map(|(key, value)| (key.clone(), value.clone())),
+        );
+    }
+    all.extend(container.spec.annotations.clone());
     for (key, value) in [
         ("io.kubernetes.cri-o.ContainerType", "container".to_owned()),
         ("io.kubernetes.cri-o.SandboxID", inputs.pod.id.clone()),

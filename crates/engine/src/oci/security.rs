@@ -109,7 +109,10 @@ fn seccomp(
         Profile::Unconfined => Ok(None),
         Profile::Localhost(path) => read_profile(path).map(Some),
         Profile::RuntimeDefault => {
-            let configured = &inputs.engine.config().runtime.seccomp_profile;
+            let own = inputs.entry().map(|entry| &entry.seccomp_profile);
+            let configured = own
+                .filter(|path| !path.is_empty())
+                .unwrap_or(&inputs.engine.config().runtime.seccomp_profile);
             if !configured.is_empty() {
                 return read_profile(configured).map(Some);
             }

@@ -3,6 +3,7 @@
 use super::{Pod, PodFilter};
 use crate::engine::{Engine, has_labels, resolve_prefix};
 use crate::error::{Error, Result};
+use crate::handler::Pending;
 
 impl Engine {
     /// One pod, by id or its unambiguous beginning.
@@ -49,6 +50,22 @@ impl Engine {
         }
         pods.sort_by_key(|pod| std::cmp::Reverse(pod.created_at));
         Ok(pods)
+    }
+
+    /// Completes once the pod's sandbox is gone, however it went; at once if it is. To be waited for in
+    /// a tokio runtime; dropping it harms nothing.
+    ///
+    /// # Errors
+    /// `NotFound`, an ambiguous beginning, or a sandbox that cannot be watched.
+    pub fn sandbox_gone(&self, id: &str) -> Result<Pending<()>> {
+        let missing = || Error::NotFound {
+            what: "pod",
+            name: id.to_owned(),
+        };
+        let full = self.find_pod_id(id)?.ok_or_else(missing)?;
+        let record = self.pod_record(&full)?.ok_or_else(missing)?;
+        let dir = self.layout().pod(&full);
+        self.handler_of(&record)?.gone(record.at(&dir))
     }
 
     /// The full id that `prefix` begins; `None` if there is none.

@@ -1,0 +1,95 @@
+//! The engine's death, and the sandbox's.
+
+use std::time::Duration;
+
+use engine::{ContainerState, PodState};
+
+use crate::world::World;
+
+pub(crate) fn a_pod_outlives_its_engine_and_is_taken_over(world: &mut World<'_>) {
+    let pod = world.pod("a");
+    let running = world.run(
+        &pod,
+        "running",
+        "trap 'exit 8' TERM; while :; do sleep 0.1; done",
+    );
+    let created = world.create(&pod, "created", "exit 6");
+    let found = world.reopen();
+    assert_eq!((found.running, found.dead, found.cleared), (1, 0, 0));
+    assert_eq!(world.engine.pod(&pod).unwrap().state, PodState::Ready);
+    assert!(matches!(
+        world.container(&running).state,
+        ContainerState::Running { .. }
+    ));
+    assert_eq!(world.container(&created).state, ContainerState::Created);
+    // Every verb goes on from there.
+    let said = world.exec(&running, &["echo", "here"], None).unwrap();
+    assert_eq!(said.stdout, b"here\n");
+    world.engine.start_container(&created).unwrap();
+    assert_eq!(world.ended(&created), (6, "Error"));
+    let later = world.run(&pod, "later", "exit 0");
+    assert_eq!(world.ended(&later), (0, "Completed"));
+    world.reopen();
+    let grace = Duration::from_secs(50);
+    world.engine.stop_container(&running, grace).unwrap();
+    assert_eq!(world.ended(&running), (8, "Error"));
+    world.reopen();
+    world.engine.remove_pod(&pod).unwrap();
+}
+
+pub(crate) fn what_ended_while_no_engine_was_there_is_known(world: &mut World<'_>) {
+    let pod = world.pod("a");
+    let mut spec = world.spec("c", "read line; echo \"$line\"; exit 11");
+    spec.stdin = true;
+    spec.stdin_once = true;
+    let id = world.engine.create_container(&pod, spec).unwrap();
+    world.engine.start_container(&id).unwrap();
+    let options = engine::AttachOptions {
+        stdin: true,
+        stdout: true,
+        stderr: false,
+    };
+    let (mut output, mut input) = world.engine.attach(&id, options).unwrap().split();
+    // From here on it is another engine's: what this one held of pods is gone.
+    world.reopen();
+    input.send(b"last words\n").unwrap();
+    while let Ok(event) = output.read() {
+        if matches!(event, engine::AttachEvent::Exit(_)) {
+            break;
+        }
+    }
+    let found = world.reopen();
+    assert_eq!(found.running, 1);
+    assert_eq!(world.ended(&id), (11, "Error"));
+    assert_eq!(world.log(&id), "last words\n");
+}
+
+pub(crate) fn a_sandbox_that_is_killed_is_seen_and_its_pod_can_be_removed(world: &mut World<'_>) {
+    let pod = world.pod("a");
+    let id = world.run(&pod, "c", "exec sleep 1000");
+    let never = world.create(&pod, "never", "true");
+    let gone = world.engine.sandbox_gone(&pod).unwrap();
+    let Some(pid) = world.engine.pod(&pod).unwrap().supervisor_pid else {
+        eprintln!("SKIP: the handler's sandbox is no process of this node");
+        return;
+    };
+    // The pod's own supervisor, which this test started.
+    let pid = rustix::process::Pid::from_raw(pid).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    world.wait(gone).unwrap();
+    assert_eq!(world.engine.pod(&pod).unwrap().state, PodState::NotReady);
+    let error = world
+        .engine
+        .create_container(&pod, world.spec("late", "true"))
+        .unwrap_err();
+    assert_eq!(error.kind(), engine::Kind::FailedPrecondition, "{error}");
+    world.reopen();
+    world.engine.stop_container(&id, Duration::ZERO).unwrap();
+    assert_eq!(world.ended(&id).0, 137);
+    world.engine.remove_container(&never).unwrap();
+    // Nothing is left to be gone: who asks late learns so at once.
+    let gone = world.engine.sandbox_gone(&pod).unwrap();
+    world.wait(gone).unwrap();
+    world.engine.stop_pod(&pod).unwrap();
+    world.engine.remove_pod(&pod).unwrap();
+}
