@@ -44,13 +44,13 @@ impl SupervisorInfo {
     /// The calling process as a supervisor.
     pub(crate) fn of_this_process(pod_init: Option<i32>) -> Result<Self> {
         let pid = rustix::process::getpid().as_raw_nonzero().get();
-        let (_, start_time) = stat(pid).ok_or_else(|| Error::Record {
+        let Stat { start, .. } = stat(pid).ok_or_else(|| Error::Record {
             path: format!("/proc/{pid}/stat").into(),
             reason: "no state and start time in it".into(),
         })?;
         Ok(Self {
             pid,
-            start_time,
+            start_time: start,
             version: OWN.to_owned(),
             pod_init,
             abilities: Abilities::own(),
@@ -143,7 +143,7 @@ impl SupervisorInfo {
 /// `None` if it has ended.
 #[must_use]
 pub fn process_start(pid: i32) -> Option<u64> {
-    let (state, start) = stat(pid)?;
+    let Stat { state, start, .. } = stat(pid)?;
     (!matches!(state, b'Z' | b'X')).then_some(start)
 }
 
@@ -153,7 +153,7 @@ pub fn process_start(pid: i32) -> Option<u64> {
 pub fn lives(pid: i32, start: u64) -> bool {
     match std::fs::read(format!("/proc/{pid}/stat")) {
         Ok(text) => parse_stat(&text)
-            .is_some_and(|(state, since)| since == start && !matches!(state, b'Z' | b'X')),
+            .is_some_and(|stat| stat.start == start && !matches!(stat.state, b'Z' | b'X')),
         Err(error) => {
             let gone = [Some(libc::ENOENT), Some(libc::ESRCH)];
             !gone.contains(&error.raw_os_error())
@@ -161,18 +161,32 @@ pub fn lives(pid: i32, start: u64) -> bool {
     }
 }
 
-/// State letter and start time of a process (proc(5), stat fields 3 and 22).
-fn stat(pid: i32) -> Option<(u8, u64)> {
+/// Of a process (proc(5), stat).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stat {
+    /// The letter of its state (field 3).
+    pub(crate) state: u8,
+    /// Its parent's process id (field 4).
+    pub(crate) parent: i32,
+    /// When it started, in clock ticks since boot (field 22).
+    pub(crate) start: u64,
+}
+
+/// What the kernel says of a process, be it a zombie; `None` if there is none.
+pub(crate) fn stat(pid: i32) -> Option<Stat> {
     parse_stat(&std::fs::read(format!("/proc/{pid}/stat")).ok()?)
 }
 
-fn parse_stat(text: &[u8]) -> Option<(u8, u64)> {
+fn parse_stat(text: &[u8]) -> Option<Stat> {
     // The name is in parentheses and may hold anything, spaces and parentheses included.
     let end = text.iter().rposition(|byte| *byte == b')')?;
-    let mut fields = text.get(end + 2..)?.split(|byte| *byte == b' ');
-    let state = *fields.next()?.first()?;
-    let start = std::str::from_utf8(fields.nth(18)?).ok()?.parse().ok()?;
-    Some((state, start))
+    let text = std::str::from_utf8(text.get(end + 2..)?).ok()?;
+    let mut fields = text.split(' ');
+    Some(Stat {
+        state: *fields.next()?.as_bytes().first()?,
+        parent: fields.next()?.parse().ok()?,
+        start: fields.nth(17)?.parse().ok()?,
+    })
 }
 
 #[cfg(test)]
@@ -182,7 +196,12 @@ mod tests {
     #[test]
     fn a_process_name_with_parentheses_does_not_move_the_fields() {
         let line = b"42 (a) Z 1) S 1 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 777 1 2";
-        assert_eq!(parse_stat(line), Some((b'S', 777)));
+        let stat = Stat {
+            state: b'S',
+            parent: 1,
+            start: 777,
+        };
+        assert_eq!(parse_stat(line), Some(stat));
     }
 
     #[test]

@@ -40,6 +40,7 @@ mod frame;
 #[cfg(test)]
 mod golden;
 mod info;
+mod oci_program;
 pub mod protocol;
 mod server;
 mod setup;
@@ -56,9 +57,10 @@ pub use client::{
 pub use error::{Error, Result};
 pub use event::{Event, Happening, Present};
 pub use info::{SupervisorInfo, lives, process_start};
+pub use oci_program::clean_container;
 pub use protocol::{
     AttachOptions, Became, Companion, CompanionExit, CreateContainer, CreatedInfo, ExecExit,
-    ExecRequest, LogTarget, RootfsSource, Watch,
+    ExecRequest, LogTarget, OciProgram, RootfsSource, Watch,
 };
 pub use server::supervise;
 pub use setup::PodSetup;

@@ -192,6 +192,25 @@ pub struct CreateContainer {
     pub stdin: bool,
     /// Close its stdin when the first client that was attached to it leaves.
     pub stdin_once: bool,
+    /// The program that makes it; `None`: the supervisor does, with the runtime library.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub program: Option<OciProgram>,
+}
+
+/// A program with the command line of an OCI runtime (runc's): it makes a container, and is asked for
+/// every verb of its life.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OciProgram {
+    /// The program's file, absolute.
+    pub path: PathBuf,
+    /// Where it keeps what it knows of its containers (`--root`), absolute.
+    pub root: PathBuf,
+    /// Further options before the verb.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub args: Vec<String>,
+    /// systemd makes the cgroup (`--systemd-cgroup`); `linux.cgroupsPath` is `slice:prefix:name` then.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub systemd_cgroup: bool,
 }
 
 /// A program to be run beside the containers.

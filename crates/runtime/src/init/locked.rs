@@ -109,7 +109,7 @@ fn below(path: &Path) -> Result<Vec<Flags>, String> {
 }
 
 /// Blanks and their like are octal numbers in mountinfo.
-fn unescape(text: &str) -> String {
+pub(crate) fn unescape(text: &str) -> String {
     let escapes = [
         ("\\040", " "),
         ("\\011", "\t"),

@@ -83,6 +83,12 @@ const ATIMES: &[(&str, u64, u64)] = &[
 const BASIC: u64 = 0x1 | 0x2 | 0x4 | 0x8 | 0x20_0000;
 pub(super) const NODIRATIME: u64 = 0x80;
 
+/// Does what is mounted in it later go back to its source?
+pub(crate) fn is_shared(asked: &Mount) -> bool {
+    let propagation = Options::parse(asked).propagation;
+    propagation.is_some_and(|kind| kind.contains(MountPropagationFlags::SHARED))
+}
+
 /// Is it a bind, whatever its type says?
 pub(crate) fn is_bind(mount: &Mount) -> bool {
     Options::parse(mount).bind

@@ -120,6 +120,7 @@ pub(super) fn prepare<'a>(
     let fd = match (&new.rootfs, opened.tree) {
         (Rootfs::Overlay { lower, upper, work }, _) => {
             let label = new.spec.linux.as_ref().and_then(labels::mount_label);
+            // Over the bundle directory: nothing of it is needed any more.
             overlay(new.bundle, lower, (upper, work), label)?
         }
         (Rootfs::Path(path), Some(tree)) => {
@@ -219,10 +220,10 @@ fn attach(tree: &OwnedFd, path: &Path) -> Result<(), InitFailure> {
     )))
 }
 
-/// Mounts the overlay over the bundle directory: nothing of it is needed any more.
+/// Mounts the overlay over a directory; may change the working directory.
 /// `volatile`: the writable layer dies with the container, so unmounting need not sync it.
-fn overlay(
-    bundle: &Path,
+pub(crate) fn overlay(
+    place: &Path,
     lower: &[PathBuf],
     (upper, work): (&Path, &Path),
     label: Option<&str>,
@@ -259,7 +260,7 @@ fn overlay(
         CString::new(data).map_err(|_| InitFailure::because("a layer's path holds a NUL byte"))?;
     mount(
         "overlay",
-        bundle,
+        place,
         "overlay",
         MountFlags::empty(),
         data.as_c_str(),
@@ -269,7 +270,7 @@ fn overlay(
         layers.len()
     )))?;
     rustix::fs::open(
-        bundle,
+        place,
         OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
         Mode::empty(),
     )

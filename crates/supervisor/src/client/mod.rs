@@ -370,7 +370,7 @@ fn unexpected(response: &Response) -> Error {
 }
 
 /// Was it readable before the limit was over?
-fn wait_readable(fd: BorrowedFd<'_>, limit: Duration) -> std::io::Result<bool> {
+pub(crate) fn wait_readable(fd: BorrowedFd<'_>, limit: Duration) -> std::io::Result<bool> {
     let until = Instant::now() + limit;
     loop {
         let left = Timespec::try_from(until.saturating_duration_since(Instant::now()))
@@ -386,13 +386,14 @@ fn wait_readable(fd: BorrowedFd<'_>, limit: Duration) -> std::io::Result<bool> {
     }
 }
 
-/// Takes away what a supervisor that was killed has left in the pod's directory: the mount on
-/// `shm`, the socket and `supervisor.json`. What is gone already is fine; to be called only when
+/// Takes away what a supervisor that was killed has left in the pod's directory: what OCI programs know
+/// of containers, the mount on `shm`, the socket and `supervisor.json`. What is gone already is fine; to be called only when
 /// [`crate::SupervisorInfo::is_alive`] says no.
 ///
 /// # Errors
 /// A mount or a file that cannot be removed.
 pub fn clean_after_death(dir: &Path) -> Result<()> {
+    crate::oci_program::clean_after_death(dir)?;
     crate::shm::unmount(&dir.join(SHM_DIR))?;
     remove_file(&dir.join(SOCKET_FILE))?;
     remove_file(&dir.join(INFO_FILE))

@@ -99,6 +99,7 @@ impl Supervisor {
         state.write(&request.bundle)?;
         let key = self.new_key();
         let container = Container {
+            program: None,
             state,
             dir: request.bundle,
             process: None,

@@ -12,6 +12,7 @@ use super::carried::Carried;
 use super::cri_log::CriLog;
 use super::diagnose;
 use super::poller::Key;
+use super::program::Driven;
 use super::stdin::Stdin;
 use super::streams::Output;
 use super::time::after;
@@ -35,6 +36,8 @@ pub(super) struct Container {
     pub(super) gate: Option<Gate>,
     /// What is known of it, if another program runs it.
     pub(super) carried: Option<Box<Carried>>,
+    /// The program that it is made by, if one is.
+    pub(super) program: Option<Box<Driven>>,
     /// It was let on at its gate, and its program is not executed yet.
     pub(super) starting: Option<Start>,
     /// Why start failed; its first process is ending.

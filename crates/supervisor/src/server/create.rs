@@ -6,8 +6,10 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
+use runtime::cgroup::Cgroup;
+use runtime::resctrl::Group;
 use runtime::spec::{NamespaceKind, Spec};
-use runtime::{CgroupManager, Created, Creating, GateKind, NewContainer, Rootfs, Stdio};
+use runtime::{CgroupManager, Created, Creating, Gate, GateKind, NewContainer, Rootfs, Stdio};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, WaitOptions, waitpid};
@@ -15,10 +17,11 @@ use rustix::process::{Pid, WaitOptions, waitpid};
 use super::container::{Container, runtime_failed};
 use super::cri_log::{CriLog, MadeLog};
 use super::poller::{Key, Token};
+use super::program::Driven;
 use super::requests::Reply;
 use super::stdin::Stdin;
 use super::streams::Output;
-use super::{Supervisor, diagnose, hooks};
+use super::{Supervisor, diagnose, hooks, program};
 use crate::error::{Error, Result};
 use crate::event::Happening;
 use crate::protocol::{CreateContainer, CreatedInfo, RootfsSource};
@@ -34,21 +37,26 @@ impl Supervisor {
         self.may_create(&request)?;
         self.tidy = true;
         let mut spec = read_spec(&request.bundle)?;
+        let by_program = program::create::check(&request, &spec)?;
         let process = spec.process.get_or_insert_default();
         process.terminal = request.terminal;
         // Without a value of its own it would have the supervisor's, and outlive everything.
         process.oom_score_adj = process.oom_score_adj.or(self.oom_score_adj);
         let log = NewLog::open(&request)?;
         let (ours, theirs) = streams(&request, &spec)?;
-        let creating = begin(&request, &spec, theirs)?;
-        let (own_pid_namespace, hooks) = (owns_pid_namespace(&spec), hooks::wanted(&spec));
+        // A program calls the hooks itself, and what it makes may not be what it seems.
+        let built_in = by_program.is_none();
         let plan = Planned {
+            own_pid_namespace: built_in && owns_pid_namespace(&spec),
+            hooks: built_in && hooks::wanted(&spec),
             request,
-            own_pid_namespace,
-            hooks,
             ours,
             log,
         };
+        if let Some(program) = by_program {
+            return self.create_by_program(plan, &spec, program, theirs, client);
+        }
+        let creating = begin(&plan, &spec, theirs)?;
         self.add_creation(creating, plan, client)?;
         Ok(Reply::Later)
     }
@@ -64,12 +72,17 @@ impl Supervisor {
             diagnose(format_args!("container {}: {warning}", plan.request.id));
         }
         let container = Made(Some(created)).into_container(key, plan)?;
+        Ok(self.add_container(key, container))
+    }
+
+    /// A container that stands is one of the pod's.
+    pub(super) fn add_container(&mut self, key: Key, container: Container) -> CreatedInfo {
         let pid = container.state.pid.unwrap_or_default();
         self.events.note(Happening::Created, &container.state);
         self.containers.insert(key, container);
         self.balance(key);
         self.watch_for_oom(key);
-        Ok(CreatedInfo { pid })
+        CreatedInfo { pid }
     }
 
     pub(super) fn may_create(&self, request: &CreateContainer) -> Result<()> {
@@ -212,20 +225,37 @@ pub(super) struct Planned {
     log: NewLog,
 }
 
-fn begin(request: &CreateContainer, spec: &Spec, stdio: Stdio) -> Result<Creating> {
-    let rootfs = match &request.rootfs {
-        RootfsSource::Path(path) => Rootfs::Path(path.clone()),
-        RootfsSource::Overlay { lower, upper, work } => Rootfs::Overlay {
-            lower: lower.clone(),
-            upper: upper.clone(),
-            work: work.clone(),
-        },
-    };
+impl Planned {
+    /// Its root file system.
+    pub(super) fn rootfs(&self) -> Rootfs {
+        match &self.request.rootfs {
+            RootfsSource::Path(path) => Rootfs::Path(path.clone()),
+            RootfsSource::Overlay { lower, upper, work } => Rootfs::Overlay {
+                lower: lower.clone(),
+                upper: upper.clone(),
+                work: work.clone(),
+            },
+        }
+    }
+
+    /// What was written to its stderr by now, to a limit, if anything was.
+    pub(super) fn last_errors(&self) -> Option<String> {
+        let mut bytes = [0; 2048];
+        let stderr = self.ours.stderr.as_ref()?;
+        let count = rustix::io::read(stderr, &mut bytes).ok()?;
+        let text = String::from_utf8_lossy(&bytes[..count]);
+        let text = text.trim().replace(char::is_control, " ");
+        (!text.is_empty()).then_some(text)
+    }
+}
+
+fn begin(plan: &Planned, spec: &Spec, stdio: Stdio) -> Result<Creating> {
+    let request = &plan.request;
     let container = NewContainer {
         id: &request.id,
         bundle: &request.bundle,
         spec,
-        rootfs,
+        rootfs: plan.rootfs(),
         cgroup_manager: CgroupManager::Fs,
         stdio,
         gate: GateKind::Held,
@@ -244,43 +274,89 @@ struct Made(Option<Created>);
 
 impl Made {
     fn into_container(mut self, key: Key, plan: Planned) -> Result<Container> {
+        let missing = || Error::protocol("the runtime made no process");
+        let created = self.0.as_mut().ok_or_else(missing)?;
+        let console = created.console.take();
+        let (pid, cgroup) = (created.pid, created.cgroup.path().to_owned());
+        let ready = Ready::of(plan, pid, &cgroup, console)?;
+        let created = self.0.take().ok_or_else(missing)?;
+        let standing = Standing {
+            process: Process::new(created.pid, created.pidfd),
+            cgroup: created.cgroup,
+            resctrl: created.resctrl,
+            gate: Some(created.gate),
+            program: None,
+        };
+        Ok(ready.into_container(key, standing))
+    }
+}
+
+/// A first process before its program, with what is its own.
+pub(super) struct Standing {
+    pub(super) process: Process,
+    pub(super) cgroup: Cgroup,
+    pub(super) resctrl: Option<Group>,
+    /// Holds it, if the runtime library made it.
+    pub(super) gate: Option<Gate>,
+    /// What holds it, if a program did.
+    pub(super) program: Option<Box<Driven>>,
+}
+
+/// A container whose record is written: nothing can fail any more.
+pub(super) struct Ready {
+    plan: Planned,
+    state: ContainerState,
+}
+
+impl Ready {
+    /// Takes the terminal, if it has one, and writes the record.
+    pub(super) fn of(
+        mut plan: Planned,
+        pid: i32,
+        cgroup: &str,
+        console: Option<OwnedFd>,
+    ) -> Result<Self> {
+        if let Some(console) = console {
+            never_wait(&console)?;
+            if plan.request.stdin {
+                // One descriptor for each direction: they are watched apart.
+                let twin = console.try_clone();
+                plan.ours.stdin =
+                    Some(twin.map_err(Error::io("duplicate", "a container's terminal"))?);
+            }
+            plan.ours.stdout = Some(console);
+        }
+        let state = ContainerState::created(&plan.request.id, pid, cgroup);
+        state.write(&plan.request.bundle)?;
+        Ok(Self { plan, state })
+    }
+
+    pub(super) fn into_container(self, key: Key, standing: Standing) -> Container {
+        let Self { plan, state } = self;
         let Planned {
             request,
             own_pid_namespace,
             hooks,
-            mut ours,
+            ours,
             log,
         } = plan;
-        let missing = || Error::protocol("the runtime made no process");
-        if let Some(console) = self.0.as_mut().ok_or_else(missing)?.console.take() {
-            never_wait(&console)?;
-            if request.stdin {
-                // One descriptor for each direction: they are watched apart.
-                let twin = console.try_clone();
-                ours.stdin = Some(twin.map_err(Error::io("duplicate", "a container's terminal"))?);
-            }
-            ours.stdout = Some(console);
-        }
-        let created = self.0.as_ref().ok_or_else(missing)?;
-        let state = ContainerState::created(&request.id, created.pid, created.cgroup.path());
-        state.write(&request.bundle)?;
-        let created = self.0.take().ok_or_else(missing)?;
-        let oom = created.cgroup.oom_events().map_err(|error| {
+        let oom = standing.cgroup.oom_events().map_err(|error| {
             diagnose(format_args!(
                 "container {}: no word of its OOM kills: {error}",
                 request.id
             ));
         });
-        Ok(Container {
+        Container {
             state,
             dir: request.bundle,
-            process: Some(Process::new(created.pid, created.pidfd)),
-            gate: Some(created.gate),
+            process: Some(standing.process),
+            gate: standing.gate,
+            program: standing.program,
             carried: None,
             starting: None,
             start_failure: None,
-            cgroup: created.cgroup,
-            resctrl: created.resctrl,
+            cgroup: standing.cgroup,
+            resctrl: standing.resctrl,
             oom: oom.ok(),
             oom_told: 0,
             oom_due: None,
@@ -299,7 +375,7 @@ impl Made {
             stop: None,
             removal: None,
             unsaved: None,
-        })
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use runtime::{Creating, Progress};
 use super::container::{backoff, runtime_failed};
 use super::create::Planned;
 use super::poller::{Interest, Key, Token};
+use super::program::create::{Made, Rest};
 use super::{LAST_WAIT, SET_UP, Supervisor, diagnose};
 use crate::error::{Error, Result};
 use crate::protocol::Response;
@@ -30,41 +31,123 @@ pub(super) struct Creation {
 enum Stage {
     /// It sets itself up, until it stands at its gate or the time is over. Empty only while it is asked.
     SettingUp(Option<Creating>, Instant),
+    /// A program makes it.
+    ByProgram(Box<Made>),
     /// It was given up.
     Ending(Ending),
 }
 
 /// What is left of a container that was given up.
 #[derive(Debug)]
-struct Ending {
-    /// Its process, until that is reaped.
-    pid: Option<i32>,
-    cgroup: Cgroup,
+pub(super) struct Ending {
+    /// Its process, or that of the program that was to make it, until that is reaped.
+    pub(super) pid: Option<i32>,
+    /// Its cgroup, if it has one.
+    pub(super) cgroup: Option<Cgroup>,
+    /// What the program that was to make it has to do with it still.
+    pub(super) program: Option<Box<Rest>>,
     /// Clients that wait for its end.
     waiting: Vec<Key>,
     /// Until when they wait.
     until: Instant,
     /// When to try next to remove the cgroup.
-    next: Instant,
+    pub(super) next: Instant,
     tries: u32,
 }
 
+impl Ending {
+    fn of(pid: Option<i32>, cgroup: Option<Cgroup>, program: Option<Box<Rest>>) -> Stage {
+        let now = Instant::now();
+        Stage::Ending(Self {
+            pid,
+            cgroup,
+            program,
+            waiting: Vec::new(),
+            until: now + LAST_WAIT,
+            next: now + backoff(0),
+            tries: 0,
+        })
+    }
+
+    fn is_waited_for(&self) -> bool {
+        !self.waiting.is_empty()
+            || self
+                .program
+                .as_ref()
+                .is_some_and(|rest| rest.is_waited_for())
+    }
+
+    /// Nobody is in its cgroup.
+    fn is_empty(&self) -> bool {
+        let processes = self.cgroup.as_ref().map(Cgroup::processes);
+        processes.is_none_or(|left| left.is_ok_and(|left| left.is_empty()))
+    }
+}
+
 impl Creation {
+    /// One that a program carries out.
+    pub(super) fn of_program(plan: Planned, client: Key, made: Made) -> Self {
+        Self {
+            id: plan.request.id.clone(),
+            plan: Some(plan),
+            client,
+            stage: Stage::ByProgram(Box::new(made)),
+        }
+    }
+
+    /// One that a program has failed in.
+    pub(super) fn ending(id: String, client: Key, rest: Box<Rest>) -> Self {
+        Self {
+            id,
+            plan: None,
+            client,
+            stage: Ending::of(None, rest.cgroup(), Some(rest)),
+        }
+    }
+
+    /// What is to become of it, if a program carries it out.
+    pub(super) fn made(self) -> Option<(String, Planned, Made, Key)> {
+        match self.stage {
+            Stage::ByProgram(made) => Some((self.id, self.plan?, *made, self.client)),
+            _ => None,
+        }
+    }
+
+    /// What a program has to do with it still, if it was given up.
+    pub(super) fn left(&self) -> Option<&Rest> {
+        match &self.stage {
+            Stage::Ending(ending) => ending.program.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// The container's id and what is left of it, if it was given up.
+    pub(super) fn rest(&mut self) -> Option<(&str, &mut Ending)> {
+        match &mut self.stage {
+            Stage::Ending(ending) => Some((&self.id, ending)),
+            _ => None,
+        }
+    }
+
     fn is_of(&self, process: i32) -> bool {
         match &self.stage {
             Stage::SettingUp(creating, _) => {
                 creating.as_ref().is_some_and(|one| one.pid() == process)
             }
+            // Runs have a table of their own.
+            Stage::ByProgram(_) => false,
             Stage::Ending(ending) => ending.pid == Some(process),
         }
     }
 
     /// The next moment at which something is due.
-    pub(super) fn deadline(&self) -> Instant {
+    pub(super) fn deadline(&self) -> Option<Instant> {
         match &self.stage {
-            Stage::SettingUp(_, limit) => *limit,
-            Stage::Ending(ending) if ending.waiting.is_empty() => ending.next,
-            Stage::Ending(ending) => ending.next.min(ending.until),
+            Stage::SettingUp(_, limit) => Some(*limit),
+            // The run has a limit.
+            Stage::ByProgram(_) => None,
+            Stage::Ending(ending) if ending.is_waited_for() => Some(ending.next.min(ending.until)),
+            Stage::Ending(ending) => Some(ending.next),
         }
     }
 }
@@ -195,24 +278,31 @@ impl Supervisor {
         let Some(creation) = self.creations.get_mut(&key) else {
             return;
         };
-        let Stage::SettingUp(creating, _) = &mut creation.stage else {
-            return;
+        let none = Stage::SettingUp(None, Instant::now());
+        creation.stage = match std::mem::replace(&mut creation.stage, none) {
+            Stage::SettingUp(Some(creating), _) => {
+                let _ = self.poller.remove(&creating, Token::Creation(key));
+                let (pid, cgroup) = creating.abandon();
+                Ending::of(pid, Some(cgroup), None)
+            }
+            Stage::ByProgram(made) => {
+                if let Some(run) = self.program_runs.get(&made.run) {
+                    run.kill();
+                }
+                let run = made.run;
+                let dir = creation
+                    .plan
+                    .as_ref()
+                    .map(|plan| plan.request.bundle.clone());
+                let rest = Rest::of(*made, dir.unwrap_or_default(), None);
+                Ending::of(Some(run), rest.cgroup(), Some(rest))
+            }
+            other => {
+                creation.stage = other;
+                return;
+            }
         };
-        let Some(creating) = creating.take() else {
-            return;
-        };
-        let _ = self.poller.remove(&creating, Token::Creation(key));
-        let (pid, cgroup) = creating.abandon();
         creation.plan = None;
-        let now = Instant::now();
-        creation.stage = Stage::Ending(Ending {
-            pid,
-            cgroup,
-            waiting: Vec::new(),
-            until: now + LAST_WAIT,
-            next: now + backoff(0),
-            tries: 0,
-        });
         let error = Error::Runtime {
             verb: "create".to_owned(),
             id: creation.id.clone(),
@@ -225,7 +315,8 @@ impl Supervisor {
 
     /// What is due with creations.
     pub(super) fn end_late_creations(&mut self, now: Instant) {
-        let due = |(key, one): (&Key, &Creation)| (one.deadline() <= now).then_some(*key);
+        let due =
+            |(key, one): (&Key, &Creation)| one.deadline().filter(|at| *at <= now).map(|_| *key);
         let keys: Vec<Key> = self.creations.iter().filter_map(due).collect();
         for key in keys {
             let reason = format!("it does not stand within {} s", SET_UP.as_secs());
@@ -235,31 +326,43 @@ impl Supervisor {
     }
 
     /// Forgets a creation that was given up, if nothing is left of it.
-    fn try_end(&mut self, key: Key) {
-        let Some(creation) = self.creations.get_mut(&key) else {
+    pub(super) fn try_end(&mut self, key: Key) {
+        let Some((_, ending)) = self.creations.get_mut(&key).and_then(Creation::rest) else {
             return;
         };
-        let Stage::Ending(ending) = &mut creation.stage else {
+        let dead = ending.pid.is_none() && ending.is_empty();
+        // What a program knows of it goes first, and its cgroup may with that.
+        let deleted = dead && self.delete_creation(key);
+        let Some((id, ending)) = self.creations.get_mut(&key).and_then(Creation::rest) else {
             return;
         };
         let now = Instant::now();
-        let empty = || ending.cgroup.processes().is_ok_and(|left| left.is_empty());
-        let gone = ending.pid.is_none() && empty() && ending.cgroup.delete().is_ok();
+        let removed = || {
+            let cgroup = ending.cgroup.as_ref();
+            cgroup.is_none_or(|cgroup| cgroup.delete().is_ok())
+        };
+        let gone = deleted && removed();
         if !gone && ending.next <= now {
             ending.tries += 1;
             ending.next = now + backoff(ending.tries);
-            let killed = ending.cgroup.kill_all_aside();
-            if let Err(error) = killed {
+            let killed = ending.cgroup.as_ref().map(Cgroup::kill_all_aside);
+            if let Some(Err(error)) = killed {
                 diagnose(format_args!("kill what was being made: {error}"));
             }
         }
         if !gone && ending.until > now {
             return;
         }
+        let failure = ending.program.as_mut().and_then(|rest| rest.take_failure());
         let waiting = std::mem::take(&mut ending.waiting);
-        let id = creation.id.clone();
+        let id = id.to_owned();
+        let client = self.creations.get(&key).map(|creation| creation.client);
         if gone {
             self.creations.remove(&key);
+        }
+        if let (Some(client), Some(failure)) = (client, failure) {
+            self.connections
+                .answer(client, &Response::Failed(failure), Vec::new());
         }
         for client in waiting {
             let id = id.clone();

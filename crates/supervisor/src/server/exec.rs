@@ -5,12 +5,14 @@
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
+use runtime::cgroup::OomWatch;
 use runtime::{NewExec, Progress, Started, Starting, Stdio};
 
 use super::connection::Role;
 use super::container::{Container, runtime_failed};
 use super::create::read_spec;
 use super::poller::{Interest, Key, Token};
+use super::program::exec::Place;
 use super::requests::Reply;
 use super::time::after;
 use super::{LAST_WAIT, SET_UP, Supervisor, diagnose};
@@ -50,15 +52,37 @@ impl Exec {
 #[derive(Debug)]
 pub(super) struct Beginning {
     container: Key,
-    client: Key,
-    /// Empty only while it is asked.
-    starting: Option<Starting>,
+    pub(super) client: Key,
+    starting: By,
     /// Its time, which runs from the request.
     timeout: Option<Instant>,
     /// When it is given up.
     limit: Instant,
     /// The client waits for a terminal.
     terminal: bool,
+}
+
+/// What starts a command.
+#[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the large one is the usual, and lives for a moment"
+)]
+enum By {
+    /// The runtime library. Empty only while it is asked.
+    Library(Option<Starting>),
+    /// A program, in that process.
+    Program(i32),
+}
+
+impl By {
+    /// The command's process, if it is known.
+    fn pid(&self) -> Option<i32> {
+        match self {
+            Self::Library(starting) => starting.as_ref().map(Starting::pid),
+            Self::Program(_) => None,
+        }
+    }
 }
 
 impl Beginning {
@@ -80,16 +104,14 @@ impl Supervisor {
     ) -> Result<Reply> {
         self.tidy = true;
         let container = self.find(id)?;
-        let starting = self.begin_exec(id, request.process, wire, fds)?;
         let key = self.new_key();
-        self.poller
-            .add(&starting, Token::Starting(key), Interest::READ)?;
+        let starting = self.begin_exec(id, request.process, (wire, fds), key)?;
         let timeout = request.timeout.and_then(after);
         let limit = Instant::now() + SET_UP;
         let beginning = Beginning {
             container,
             client,
-            starting: Some(starting),
+            starting,
             timeout,
             limit: timeout.map_or(limit, |timeout| timeout.min(limit)),
             terminal: matches!(wire, ExecWire::Terminal { .. }),
@@ -105,15 +127,25 @@ impl Supervisor {
         &mut self,
         id: &str,
         mut process: runtime::spec::Process,
-        wire: ExecWire,
-        fds: Vec<OwnedFd>,
-    ) -> Result<Starting> {
+        (wire, fds): (ExecWire, Vec<OwnedFd>),
+        key: Key,
+    ) -> Result<By> {
         let inherited = self.oom_score_adj;
         let container = self.container(id)?;
         container.own_process("exec in")?;
         let first = may_exec(container)?;
         process.terminal = matches!(wire, ExecWire::Terminal { .. });
         process.oom_score_adj = process.oom_score_adj.or(inherited);
+        if let Some(driven) = &container.program {
+            let (program, dir) = (driven.program.clone(), container.dir.clone());
+            let place = Place {
+                program: &program,
+                id,
+                dir: &dir,
+            };
+            let run = self.exec_by_program(key, &place, process, (wire, fds))?;
+            return Ok(By::Program(run));
+        }
         let spec = read_spec(&container.dir)?;
         let exec = NewExec {
             id,
@@ -127,7 +159,10 @@ impl Supervisor {
             stdio: stdio(wire, fds)?,
             preserve_fds: 0,
         };
-        exec.begin().map_err(not_started(id))
+        let starting = exec.begin().map_err(not_started(id))?;
+        self.poller
+            .add(&starting, Token::Starting(key), Interest::READ)?;
+        Ok(By::Library(Some(starting)))
     }
 
     /// The process of a command has said something.
@@ -135,9 +170,12 @@ impl Supervisor {
         let Some(beginning) = self.beginnings.get_mut(&key) else {
             return;
         };
-        let outcome = match beginning.starting.take().map(Starting::advance) {
+        let By::Library(starting) = &mut beginning.starting else {
+            return;
+        };
+        let outcome = match starting.take().map(Starting::advance) {
             Some(Ok(Progress::Pending(more))) => {
-                beginning.starting = Some(more);
+                *starting = Some(more);
                 return;
             }
             Some(Ok(Progress::Done(started))) => Ok(started),
@@ -159,7 +197,7 @@ impl Supervisor {
         }
     }
 
-    fn exec_started(&mut self, beginning: Beginning, started: Started) {
+    pub(super) fn exec_started(&mut self, beginning: Beginning, started: Started) {
         let id = self.containers.get(&beginning.container);
         let id = id.map(Container::id).unwrap_or_default();
         for warning in &started.warnings {
@@ -183,9 +221,38 @@ impl Supervisor {
         );
     }
 
+    /// A command has ended before it was known to be one.
+    pub(super) fn exec_was_short(
+        &mut self,
+        beginning: &Beginning,
+        (pid, console): (i32, Option<OwnedFd>),
+        code: i32,
+    ) {
+        let exit = ExecExit {
+            code,
+            timed_out: false,
+            oom: self.is_out_of_memory(beginning.container, code),
+        };
+        let client = beginning.client;
+        let started = Response::ExecStarted { pid };
+        let fds = console.into_iter().collect();
+        self.connections.answer(client, &started, fds);
+        self.connections
+            .answer(client, &Response::ExecExited(exit), Vec::new());
+    }
+
+    /// Was a process that ended so killed for want of memory, or another of its container?
+    fn is_out_of_memory(&self, container: Key, code: i32) -> bool {
+        let watch = self
+            .containers
+            .get(&container)
+            .and_then(|one| one.oom.as_ref());
+        code == 128 + libc::SIGKILL && watch.is_some_and(OomWatch::oom_killed)
+    }
+
     /// A child has ended: if it is the process of a beginning command, what it said last is heard first.
     pub(super) fn hear_starting(&mut self, pid: i32) {
-        let is_of = |one: &Beginning| one.starting.as_ref().is_some_and(|one| one.pid() == pid);
+        let is_of = |one: &Beginning| one.starting.pid() == Some(pid);
         let of = |(key, one): (&Key, &Beginning)| is_of(one).then_some(*key);
         let Some(key) = self.beginnings.iter().find_map(of) else {
             return;
@@ -198,13 +265,20 @@ impl Supervisor {
 
     /// The client of a command that is not there yet is gone.
     pub(super) fn abandon_starting(&mut self, key: Key) {
-        if let Some(Beginning {
-            starting: Some(starting),
-            ..
-        }) = self.beginnings.remove(&key)
-        {
-            // It is reaped like any other child.
-            let _ = starting.abandon();
+        if let Some(beginning) = self.beginnings.remove(&key) {
+            self.abandon(beginning.starting);
+        }
+    }
+
+    /// Ends what is to be a command. It is reaped like any other child.
+    fn abandon(&self, starting: By) {
+        match starting {
+            By::Library(starting) => drop(starting.and_then(Starting::abandon)),
+            By::Program(run) => {
+                if let Some(run) = self.program_runs.get(&run) {
+                    run.kill();
+                }
+            }
         }
     }
 
@@ -213,7 +287,7 @@ impl Supervisor {
         let Some(beginning) = self.beginnings.remove(&key) else {
             return;
         };
-        let _ = beginning.starting.and_then(Starting::abandon);
+        self.abandon(beginning.starting);
         let now = Instant::now();
         let late = beginning.timeout.is_some_and(|timeout| timeout <= now);
         let client = beginning.client;
@@ -243,13 +317,7 @@ impl Supervisor {
 
     /// A command is reaped: tells its client.
     pub(super) fn exec_ended(&mut self, exec: Exec, code: i32) {
-        let killed = code == 128 + libc::SIGKILL;
-        let oom = killed
-            && self
-                .containers
-                .get(&exec.container)
-                .and_then(|container| container.oom.as_ref())
-                .is_some_and(runtime::cgroup::OomWatch::oom_killed);
+        let oom = self.is_out_of_memory(exec.container, code);
         if let Some(client) = exec.client {
             let exit = ExecExit {
                 code,
@@ -338,7 +406,7 @@ fn may_exec(container: &Container) -> Result<&Process> {
     }
 }
 
-fn stdio(wire: ExecWire, fds: Vec<OwnedFd>) -> Result<Stdio> {
+pub(super) fn stdio(wire: ExecWire, fds: Vec<OwnedFd>) -> Result<Stdio> {
     match wire {
         ExecWire::Terminal { size } => Ok(Stdio::Terminal {
             size,

@@ -33,11 +33,14 @@ impl Supervisor {
             // What a process said last is heard before its number may be another's.
             self.hear_creation(pid);
             self.hear_starting(pid);
+            let orphan = self.may_be_orphan(pid);
             // This one and no other: one that has ended since is not heard yet. One that was given up upon
             // what it said is reaped with that.
             let reaped = waitpid(Pid::from_raw(pid), WaitOptions::NOHANG);
             if let Ok(Some((_, status))) = reaped {
-                self.on_end(pid, exit_code(status));
+                let code = exit_code(status);
+                self.orphans.extend(orphan.map(|orphan| orphan.with(code)));
+                self.on_end(pid, code);
             }
         }
     }
@@ -51,7 +54,8 @@ impl Supervisor {
         };
         if let Some(exec) = self.execs.remove(&pid) {
             self.exec_ended(exec, code);
-        } else if self.creation_ended(pid)
+        } else if self.program_ended(pid, code)
+            || self.creation_ended(pid)
             || self.hooks_ended(pid, code)
             || self.companion_ended(pid, code)
         {
@@ -72,7 +76,11 @@ impl Supervisor {
     }
 
     /// The first process of a container is reaped.
-    fn container_ended(&mut self, key: Key, code: i32) {
+    pub(super) fn container_ended(&mut self, key: Key, code: i32) {
+        let held_back = |one: &mut Container| one.hold_back(code);
+        if self.containers.get_mut(&key).is_some_and(held_back) {
+            return;
+        }
         self.on_gate(key);
         self.drain(key);
         self.kill_execs_of(key);

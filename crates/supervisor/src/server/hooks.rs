@@ -24,6 +24,7 @@ use super::{SET_UP, Supervisor, diagnose};
 use crate::error::{Error, Result};
 use crate::protocol::Response;
 use crate::sys::process::{Fork, close_inherited, exit_now, fork};
+use crate::sys::signal::unblock_all;
 
 /// How much a hook's failure may say.
 const WORDS: u64 = 4096;
@@ -175,6 +176,7 @@ fn in_child(container: &Container, kind: &'static str, spec: &Spec) -> Result<(i
     match fork(0, None).map_err(Error::io("fork", "for hooks"))? {
         Fork::Parent(pid) => Ok((pid.as_raw_nonzero().get(), read)),
         Fork::Child => {
+            unblock_all();
             // Nothing of the supervisor's stays open in hooks that outlive it, but where they say why.
             let kept = dup2_stdout(&write).is_ok() && close_inherited(3).is_ok();
             let outcome = match kept {

@@ -35,6 +35,12 @@ impl Supervisor {
         let container = self.container(id)?;
         container.own_process("start")?;
         let ready = matches!(container.state.status, Status::Created) && container.stop.is_none();
+        if let Some(driven) = &container.program {
+            return match ready && !driven.starting {
+                true => self.start_by_program(key, client),
+                false => Err(container.wrong_state("start")),
+            };
+        }
         let Some(gate) = container.gate.take().filter(|_| ready) else {
             return Err(container.wrong_state("start"));
         };
@@ -96,13 +102,23 @@ impl Supervisor {
     }
 
     /// Sends a signal to the first process, or to all.
-    pub(super) fn signal(&mut self, id: &str, signal: i32, all: bool) -> Result<Reply> {
+    pub(super) fn signal(
+        &mut self,
+        id: &str,
+        signal: i32,
+        all: bool,
+        client: Key,
+    ) -> Result<Reply> {
+        let key = self.find(id)?;
         let container = self.container(id)?;
         if container.is_exited() && !all {
             return Err(container.wrong_state("signal"));
         }
         check_signal(signal)?;
         container.own_process("signal")?;
+        if container.program.is_some() && signal != libc::SIGKILL {
+            return self.signal_by_program(key, signal, all, Some(client));
+        }
         if all {
             container
                 .cgroup
@@ -155,6 +171,9 @@ impl Supervisor {
             stop.kill_at = stop.kill_at.into_iter().chain(kill_at).min();
         } else {
             container.stop = Some(Stop { kill_at, kills: 0 });
+            if !at_once && container.program.is_some() {
+                return self.ask_to_end_by_program(key, signal);
+            }
             // What another program runs it has been asked to end; here is waited for that.
             if !at_once && container.carried.is_none() {
                 thaw(container, &mut self.events);
@@ -216,12 +235,17 @@ impl Supervisor {
         &mut self,
         id: &str,
         resources: &runtime::spec::Resources,
+        client: Key,
     ) -> Result<Reply> {
+        let key = self.find(id)?;
         let container = self.container(id)?;
         if container.is_exited() {
             return Err(container.wrong_state("update"));
         }
         container.own_process("update")?;
+        if container.program.is_some() {
+            return self.update_by_program(key, resources, client);
+        }
         container
             .cgroup
             .update(resources)
@@ -230,7 +254,8 @@ impl Supervisor {
     }
 
     /// Freezes a container.
-    pub(super) fn pause(&mut self, id: &str) -> Result<Reply> {
+    pub(super) fn pause(&mut self, id: &str, client: Key) -> Result<Reply> {
+        let key = self.find(id)?;
         let container = self.container(id)?;
         container.own_process("pause")?;
         let Status::Running { started_at } = container.state.status else {
@@ -243,6 +268,9 @@ impl Supervisor {
                 state: "being stopped".into(),
             });
         }
+        if container.program.is_some() {
+            return self.pause_by_program(key, client);
+        }
         container
             .cgroup
             .freeze()
@@ -254,12 +282,16 @@ impl Supervisor {
     }
 
     /// Thaws a container.
-    pub(super) fn resume(&mut self, id: &str) -> Result<Reply> {
+    pub(super) fn resume(&mut self, id: &str, client: Key) -> Result<Reply> {
+        let key = self.find(id)?;
         let container = self.container(id)?;
         container.own_process("resume")?;
         let Status::Paused { started_at } = container.state.status else {
             return Err(container.wrong_state("resume"));
         };
+        if container.program.is_some() {
+            return self.resume_by_program(key, client);
+        }
         container
             .cgroup
             .thaw()

@@ -5,7 +5,7 @@
 //!
 //! Nothing that a container can stop, trace, starve or fill is waited for: its first process and its
 //! commands set themselves up beside the loop ([`creation`], [`exec`]), as hooks run, and all are killed at
-//! a limit. The exception is the disk under a log file.
+//! a limit; so are the programs that make containers ([`program`]). The exception is the disk under a log file.
 //!
 //! One file per noun or verb: [`boot`] and [`pod`] begin, [`requests`] is the table of verbs,
 //! [`exit`] is where all lives end.
@@ -28,6 +28,7 @@ mod oom;
 mod pod;
 mod pod_init;
 mod poller;
+mod program;
 mod removal;
 mod requests;
 mod stdin;
@@ -63,6 +64,8 @@ use exec::{Beginning, Exec};
 use hooks::HookRun;
 use pod::Pod;
 use poller::{Interest, Key, Poller, Ready, Token};
+use program::Orphan;
+use program::run::Run;
 
 /// How much of a stream is read at once.
 const BUFFER: usize = 64 << 10;
@@ -146,6 +149,8 @@ struct Supervisor {
     hook_runs: BTreeMap<i32, HookRun>,
     events: Events,
     companions: BTreeMap<i32, Begun>,
+    program_runs: BTreeMap<i32, Run>,
+    orphans: Vec<Orphan>,
     last_key: Key,
     /// What containers have that ask for nothing else; see [`boot::leave_starter`].
     oom_score_adj: Option<i32>,
@@ -177,6 +182,8 @@ impl Supervisor {
             hook_runs: BTreeMap::new(),
             events: Events::default(),
             companions: BTreeMap::new(),
+            program_runs: BTreeMap::new(),
+            orphans: Vec::new(),
             last_key: 0,
             oom_score_adj,
             ending: None,
@@ -367,11 +374,12 @@ impl Supervisor {
     fn deadline(&self) -> Option<Instant> {
         let containers = self.containers.values().filter_map(Container::deadline);
         containers
-            .chain(self.creations.values().map(Creation::deadline))
+            .chain(self.creations.values().filter_map(Creation::deadline))
             .chain(self.execs.values().filter_map(Exec::deadline))
             .chain(self.beginnings.values().map(Beginning::deadline))
             .chain(self.hook_runs.values().map(HookRun::deadline))
             .chain(self.companions.values().map(Begun::deadline))
+            .chain(self.program_runs.values().map(Run::deadline))
             .chain(self.deaf_until)
             .min()
     }
@@ -385,6 +393,7 @@ impl Supervisor {
         self.end_late_hooks(now);
         self.end_late_companions(now);
         self.end_late_carried(now);
+        self.end_late_programs(now);
         if self.deaf_until.is_some_and(|until| until <= now) {
             self.listen_again();
         }
@@ -431,6 +440,8 @@ impl Supervisor {
     /// Takes the pod back and tells those who wait; the process ends after this.
     fn finish(mut self) -> Result<()> {
         self.settle();
+        // What is left has nothing to do any more.
+        self.program_runs.values().for_each(Run::kill);
         let clients = self.ending.take().unwrap_or_default();
         let sockets: Vec<Connection> = clients
             .into_iter()

@@ -8,9 +8,10 @@ use super::container::{Container, Removal, Want, backoff};
 use super::exit::kill_rest;
 use super::poller::Key;
 use super::requests::Reply;
-use super::{Supervisor, diagnose};
+use super::{LAST_WAIT, Supervisor, diagnose};
 use crate::error::Result;
 use crate::event::Happening;
+use crate::oci_program::DELETION;
 use crate::protocol::Response;
 use crate::state::ContainerState;
 
@@ -70,9 +71,25 @@ impl Supervisor {
     /// Removes a container that has ended, or sets the time to try again.
     pub(super) fn try_removal(&mut self, key: Key) {
         let execs = self.execs.values().any(|exec| exec.container == key);
+        let Some(container) = self.containers.get(&key) else {
+            return;
+        };
+        // What a program knows of it goes first, and its cgroup may with that.
+        let empty = !execs
+            && container
+                .cgroup
+                .processes()
+                .is_ok_and(|left| left.is_empty());
+        let deleted = container.program.is_none() || (empty && self.delete_by_program(key));
         let Some(container) = self.containers.get_mut(&key) else {
             return;
         };
+        if empty && !deleted {
+            if let Some(removal) = &mut container.removal {
+                removal.next = Instant::now() + DELETION + LAST_WAIT;
+            }
+            return;
+        }
         match remove_cgroup(container, execs) {
             Ok(true) => self.forget(key, Ok(())),
             Ok(false) => {

@@ -109,8 +109,8 @@ pub(crate) fn become_nobody(id: u32) -> io::Result<()> {
 /// process and never a later one with the same pid.
 #[derive(Debug)]
 pub(crate) struct Process {
-    pid: i32,
-    pidfd: OwnedFd,
+    pub(crate) pid: i32,
+    pub(crate) pidfd: OwnedFd,
 }
 
 impl Process {

@@ -1,6 +1,6 @@
 //! Signals as something to read (signalfd(2)), so that the supervisor has no handlers.
-//! The blocked mask is inherited by children: whoever executes a program must reset it (crate
-//! `runtime` does).
+//! The blocked mask is inherited by children: whoever executes a program must reset it
+//! (crate `runtime` does for what it makes).
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -32,6 +32,15 @@ pub(crate) fn block_all() -> io::Result<()> {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+/// Blocks no signal, before another program is executed, which would have the mask from this one.
+pub(crate) fn unblock_all() {
+    let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: sigemptyset writes the whole set that the pointer names.
+    unsafe { libc::sigemptyset(set.as_mut_ptr()) };
+    // SAFETY: the set is initialised, and null says that the old one is not wanted. It cannot fail.
+    unsafe { libc::sigprocmask(libc::SIG_SETMASK, set.as_ptr(), std::ptr::null_mut()) };
 }
 
 /// A descriptor from which blocked signals are read.

@@ -45,8 +45,11 @@ macro_rules! needs_host {
     };
 }
 
-/// The supervisor's program.
+/// The supervisor's program: this crate's example, or that of the crate whose tests these are.
 pub fn program() -> PathBuf {
+    if let Some(own) = option_env!("CARGO_BIN_EXE_floe-runtime") {
+        return own.into();
+    }
     let tests = std::env::current_exe().unwrap();
     tests
         .parent()
@@ -163,6 +166,7 @@ impl Pod {
                 terminal: false,
                 stdin: false,
                 stdin_once: false,
+                program: None,
             },
             dir: bundle,
         }

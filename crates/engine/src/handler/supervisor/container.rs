@@ -37,6 +37,7 @@ pub(super) fn create(plan: &ContainerPlan<'_>, limit: Duration) -> Result<()> {
         terminal: plan.terminal,
         stdin: plan.stdin,
         stdin_once: plan.stdin_once,
+        program: None,
     };
     ask("create container", plan.container, limit, |client| {
         client.create(&request).map(|_created| ())
