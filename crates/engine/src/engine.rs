@@ -1,5 +1,5 @@
 //! The handle: configuration, places, and the parts below the engine. It holds no state of pods
-//! and containers; that is on disk.
+//! and containers but what it has read; that is on disk.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -14,10 +14,12 @@ use crate::calls::Calls;
 use crate::config::Config;
 use crate::disk::Layout;
 use crate::error::{Error, Result};
+use crate::events::hub::Hub;
 use crate::handler::{Handler, Handlers};
 use crate::pod::record::PodRecord;
 use crate::pod::{NamespaceMode, PodSpec, PortMapping, files};
-use crate::stats::CpuHistory;
+use crate::stats::{CpuHistory, LayerUsage};
+use crate::view::Views;
 
 /// The engine. Cheap to clone; any number of processes may have one on the same roots.
 #[derive(Debug, Clone)]
@@ -34,8 +36,11 @@ struct Parts {
     images: crate::image::Fetcher,
     cpu_history: CpuHistory,
     handlers: Handlers,
+    layer_usage: LayerUsage,
     calls: Calls,
     output: Budget,
+    views: Views,
+    hub: Hub,
 }
 
 impl Engine {
@@ -64,8 +69,11 @@ impl Engine {
             network,
             images,
             cpu_history,
+            layer_usage: LayerUsage::default(),
             calls: Calls::default(),
             output: Budget::default(),
+            views: Views::default(),
+            hub: Hub::default(),
         };
         Ok(Self {
             parts: Arc::new(parts),
@@ -107,9 +115,23 @@ impl Engine {
         &self.parts.cpu_history
     }
 
+    pub(crate) fn layer_usage(&self) -> &LayerUsage {
+        &self.parts.layer_usage
+    }
+
     /// What is under way in pods.
     pub(crate) fn calls(&self) -> &Calls {
         &self.parts.calls
+    }
+
+    /// What this process keeps of the records.
+    pub(crate) fn views(&self) -> &Views {
+        &self.parts.views
+    }
+
+    /// Who is told what happens.
+    pub(crate) fn hub(&self) -> &Hub {
+        &self.parts.hub
     }
 
     /// The memory for what commands say.

@@ -12,6 +12,7 @@
 pub mod config;
 pub mod container;
 pub mod error;
+pub mod events;
 pub mod handler;
 pub mod image;
 pub mod pod;
@@ -27,6 +28,7 @@ mod oci;
 mod record;
 mod recover;
 mod user;
+mod view;
 
 pub use config::Config;
 pub use container::exit_code;

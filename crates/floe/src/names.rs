@@ -1,5 +1,7 @@
 //! Finding a container by what a person types, and names for those that were given none.
 
+use std::sync::Arc;
+
 use engine::{Container, ContainerFilter, Engine};
 use image::Reference;
 
@@ -7,7 +9,7 @@ use crate::Failure;
 
 /// A container by name, id, or the unambiguous beginning of its id.
 pub(crate) fn find(engine: &Engine, text: &str) -> Result<Container, Failure> {
-    let named: Vec<Container> = engine
+    let named: Vec<Arc<Container>> = engine
         .containers(&ContainerFilter::default())?
         .into_iter()
         .filter(|container| container.spec.name == text)
@@ -22,6 +24,7 @@ pub(crate) fn find(engine: &Engine, text: &str) -> Result<Container, Failure> {
         1 => Ok(named
             .into_iter()
             .next()
+            .map(Arc::unwrap_or_clone)
             .ok_or_else(|| Failure::new("no such container"))?),
         count => Err(Failure::new(format!(
             "{count} containers are named {text:?}: use an id"

@@ -127,6 +127,9 @@ pub async fn serve(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
     let (_socket, listener) = Socket::bind(&options.listen)?;
+    if let Err(error) = engine.watch() {
+        warn!(%error, "each list reads all records");
+    }
     let work = Work::new(engine);
     let runtime = RuntimeServiceServer::new(RuntimeServer::new(work.clone()))
         .max_decoding_message_size(options.max_request)

@@ -31,7 +31,7 @@ impl RuntimeServer {
         let filter = pod::filter(filter).map_err(status::of)?;
         let read = move |engine: &Engine| {
             let pods = engine.pods(&filter)?;
-            Ok(pods.into_iter().map(pod::item).collect())
+            Ok(pods.iter().map(|one| pod::item(one)).collect())
         };
         self.work.read("ListPodSandbox", read).await
     }
@@ -43,7 +43,7 @@ impl RuntimeServer {
         let filter = container::filter(filter).map_err(status::of)?;
         let read = move |engine: &Engine| {
             let containers = engine.containers(&filter)?;
-            Ok(containers.into_iter().map(container::item).collect())
+            Ok(containers.iter().map(|one| container::item(one)).collect())
         };
         self.work.read("ListContainers", read).await
     }

@@ -1,9 +1,15 @@
 //! ContainerStatus and ListContainers: reading, never changing.
 
+use std::sync::Arc;
+
+use super::record::ContainerRecord;
 use super::{Container, ContainerFilter};
 use crate::disk;
 use crate::engine::{Engine, has_labels, resolve_prefix};
 use crate::error::{Error, Result};
+use crate::handler::Sandbox;
+use crate::pod::record::PodRecord;
+use crate::view::{Cache, Listed, is_of};
 
 impl Engine {
     /// One container, by id or its unambiguous beginning.
@@ -31,6 +37,9 @@ impl Engine {
         if prefix.is_empty() {
             return Err(Error::invalid("container_id", "must not be empty"));
         }
+        if let Some(found) = self.cached(|cache| cache.find_container(prefix)) {
+            return found;
+        }
         let mut places = Vec::new();
         for pod in self.layout().pod_ids()? {
             for id in self.layout().container_ids(&pod)? {
@@ -47,79 +56,108 @@ impl Engine {
     }
 
     pub(crate) fn container_if_any(&self, prefix: &str) -> Result<Option<Container>> {
+        let cached = |cache: &Cache| {
+            let found = cache.find_container(prefix)?;
+            Ok(found.and_then(|(pod, id)| cache.pod(&pod)?.containers.get(&*id)?.view.clone()))
+        };
+        if !prefix.is_empty()
+            && let Some(found) = self.cached(cached)
+        {
+            return found.map(|view: Option<_>| view.map(Arc::unwrap_or_clone));
+        }
         let Some((pod, id)) = self.container_place(prefix)? else {
             return Ok(None);
         };
-        let bundle = self.layout().container(&pod, &id);
         let Some(record) = self.container_record(&pod, &id)? else {
             return Ok(None);
         };
-        let dir = self.layout().pod(&pod);
+        let Some(pod_record) = self.pod_record(&pod)? else {
+            return Ok(None);
+        };
+        let sandbox = self.sandbox(&pod_record)?;
+        self.view_container(&pod_record, record, sandbox.as_ref())
+            .map(Some)
+    }
+
+    /// A container as callers see it; `sandbox` is its pod's, if that lives.
+    pub(crate) fn view_container(
+        &self,
+        pod: &PodRecord,
+        record: ContainerRecord,
+        sandbox: Option<&Sandbox>,
+    ) -> Result<Container> {
+        let dir = self.layout().pod(&pod.id);
+        let bundle = self.layout().container(&pod.id, &record.id);
         let state = match self.handlers().of(&record.handler) {
-            Ok(handler) => {
-                let at = record.at(&dir, &bundle);
-                handler.state(at, handler.sandbox(at.pod)?.as_ref())?
-            }
+            Ok(handler) => handler.state(record.at(&dir, &bundle), sandbox)?,
             Err(error) => {
                 disk::warn_once(&bundle, &error);
                 None
             }
         };
-        Ok(Some(record.view(bundle, state)))
+        Ok(record.view(bundle, state))
     }
 
     /// The containers that fit, newest first. A filter that nothing fits gives an empty list.
     ///
     /// # Errors
     /// A directory that cannot be read. A container whose record cannot be read is listed by its id.
-    pub fn containers(&self, filter: &ContainerFilter) -> Result<Vec<Container>> {
+    pub fn containers(&self, filter: &ContainerFilter) -> Result<Vec<Arc<Container>>> {
+        let all = match self.cached(|cache| cache.containers().collect()) {
+            Some(all) => all,
+            None => self.read_containers(filter)?,
+        };
+        let begins = |id: &str, prefix: &Option<String>| {
+            id.starts_with(prefix.as_deref().unwrap_or_default())
+        };
+        let fits = |listed: &Listed| {
+            let container = &listed.container;
+            begins(&container.id, &filter.id)
+                && begins(&container.pod_id, &filter.pod_id)
+                && is_of(listed.origin, filter.origin)
+                && filter
+                    .state
+                    .is_none_or(|state| state == container.state.kind())
+                && has_labels(&container.spec.labels, &filter.labels)
+        };
+        let mut containers: Vec<Arc<Container>> = all
+            .into_iter()
+            .filter(fits)
+            .map(|listed| listed.container)
+            .collect();
+        containers.sort_by_key(|container| std::cmp::Reverse(container.created_at));
+        Ok(containers)
+    }
+
+    /// All containers of pods and with ids that fit, read from their files.
+    fn read_containers(&self, filter: &ContainerFilter) -> Result<Vec<Listed>> {
+        let begins = |id: &str, prefix: &Option<String>| {
+            id.starts_with(prefix.as_deref().unwrap_or_default())
+        };
         let mut containers = Vec::new();
         for pod in self.layout().pod_ids()? {
-            if !filter
-                .pod_id
-                .as_deref()
-                .is_none_or(|prefix| pod.starts_with(prefix))
-            {
+            if !begins(&pod, &filter.pod_id) {
                 continue;
             }
-            let dir = self.layout().pod(&pod);
             let Some(pod_record) = self.pod_record(&pod)? else {
                 continue;
             };
-            if !pod_record.is_of(filter.origin) {
-                continue;
-            }
+            let origin = (!pod_record.is_damaged()).then_some(pod_record.spec.origin);
             let sandbox = self.sandbox(&pod_record)?;
-            let handler = self.handler_of(&pod_record).ok();
             for id in self.layout().container_ids(&pod)? {
-                if !filter
-                    .id
-                    .as_deref()
-                    .is_none_or(|prefix| id.starts_with(prefix))
-                {
+                if !begins(&id, &filter.id) {
                     continue;
                 }
-                let bundle = self.layout().container(&pod, &id);
                 let Some(record) = self.container_record(&pod, &id)? else {
                     continue;
                 };
-                if !has_labels(&record.spec.labels, &filter.labels) {
-                    continue;
-                }
-                let state = match handler {
-                    Some(handler) => handler.state(record.at(&dir, &bundle), sandbox.as_ref())?,
-                    None => None,
-                };
-                let container = record.view(bundle, state);
-                if filter
-                    .state
-                    .is_none_or(|state| state == container.state.kind())
-                {
-                    containers.push(container);
-                }
+                let container = self.view_container(&pod_record, record, sandbox.as_ref())?;
+                containers.push(Listed {
+                    container: Arc::new(container),
+                    origin,
+                });
             }
         }
-        containers.sort_by_key(|container| std::cmp::Reverse(container.created_at));
         Ok(containers)
     }
 }

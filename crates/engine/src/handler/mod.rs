@@ -311,6 +311,14 @@ pub trait Handler: Send + Sync + Debug {
     /// What cannot be read now.
     fn stats(&self, container: ContainerRef<'_>) -> Result<runtime::cgroup::Stats>;
 
+    /// The part of [`Handler::stats`] that lists of many containers ask for.
+    ///
+    /// # Errors
+    /// As [`Handler::stats`].
+    fn basics(&self, container: ContainerRef<'_>) -> Result<runtime::cgroup::Basics> {
+        Ok(self.stats(container)?.basics())
+    }
+
     /// Writes a running container down, to be made again from that: see [`Ability::Checkpoint`].
     ///
     /// # Errors

@@ -89,12 +89,12 @@ impl Engine {
         };
         let used = self.containers(&ContainerFilter::default())?;
         if let Some(user) = used
-            .into_iter()
+            .iter()
             .find(|container| container.image_id == record.id)
         {
             return Err(Error::ImageInUse {
                 image: query.to_owned(),
-                container: user.id,
+                container: user.id.clone(),
             });
         }
         self.store().remove(&record.id)?;

@@ -1,9 +1,13 @@
 //! PodSandboxStatus and ListPodSandbox: reading, never changing.
 
+use std::sync::Arc;
+
 use super::{Pod, PodFilter};
+use crate::disk;
 use crate::engine::{Engine, has_labels, resolve_prefix};
 use crate::error::{Error, Result};
 use crate::handler::Pending;
+use crate::view::{is_of, origin};
 
 impl Engine {
     /// One pod, by id or its unambiguous beginning.
@@ -16,6 +20,9 @@ impl Engine {
             name: id.to_owned(),
         };
         let full = self.find_pod_id(id)?.ok_or_else(missing)?;
+        if let Some(pod) = self.cached(|cache| cache.pod(&full)?.view.clone()) {
+            return pod.map(Arc::unwrap_or_clone).ok_or_else(missing);
+        }
         let record = self.pod_record(&full)?.ok_or_else(missing)?;
         self.view_pod(&record)?.ok_or_else(missing)
     }
@@ -24,31 +31,38 @@ impl Engine {
     ///
     /// # Errors
     /// A directory that cannot be read. A pod whose record cannot be read is listed and not ready.
-    pub fn pods(&self, filter: &PodFilter) -> Result<Vec<Pod>> {
+    pub fn pods(&self, filter: &PodFilter) -> Result<Vec<Arc<Pod>>> {
+        let kept = self.cached(|cache| {
+            let made = |(_, pod): (_, &crate::view::CachedPod)| pod.view.clone();
+            cache.pods().filter_map(made).collect()
+        });
+        let mut pods: Vec<Arc<Pod>> = match kept {
+            Some(pods) => pods,
+            None => self.read_pods(filter.id.as_deref())?,
+        };
+        pods.retain(|pod| {
+            let prefix = filter.id.as_deref().unwrap_or_default();
+            pod.id.starts_with(prefix)
+                && filter.state.is_none_or(|state| state == pod.state)
+                && is_of(origin(pod), filter.origin)
+                && has_labels(&pod.spec.labels, &filter.labels)
+        });
+        pods.sort_by_key(|pod| std::cmp::Reverse(pod.created_at));
+        Ok(pods)
+    }
+
+    /// All pods whose ids begin so, read from their files.
+    fn read_pods(&self, prefix: Option<&str>) -> Result<Vec<Arc<Pod>>> {
         let mut pods = Vec::new();
         for id in self.layout().pod_ids()? {
-            if !filter
-                .id
-                .as_deref()
-                .is_none_or(|prefix| id.starts_with(prefix))
-            {
+            if !prefix.is_none_or(|prefix| id.starts_with(prefix)) {
                 continue;
             }
             let Some(record) = self.pod_record(&id)? else {
                 continue;
             };
-            let fits =
-                has_labels(&record.spec.labels, &filter.labels) && record.is_of(filter.origin);
-            if !fits {
-                continue;
-            }
-            if let Some(pod) = self.view_pod(&record)?
-                && filter.state.is_none_or(|state| state == pod.state)
-            {
-                pods.push(pod);
-            }
+            pods.extend(self.view_pod(&record)?.map(Arc::new));
         }
-        pods.sort_by_key(|pod| std::cmp::Reverse(pod.created_at));
         Ok(pods)
     }
 
@@ -70,6 +84,13 @@ impl Engine {
 
     /// The full id that `prefix` begins; `None` if there is none.
     pub(crate) fn find_pod_id(&self, prefix: &str) -> Result<Option<String>> {
-        resolve_prefix("pod", prefix, self.layout().pod_ids()?)
+        // A whole id needs no look at the others.
+        if disk::is_id(prefix) && self.layout().pod(prefix).is_dir() {
+            return Ok(Some(prefix.to_owned()));
+        }
+        match self.cached(|cache| cache.find_pod(prefix)) {
+            Some(found) => found,
+            None => resolve_prefix("pod", prefix, self.layout().pod_ids()?),
+        }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{NamespaceMode, Origin, Pod, PodSpec, PodState};
+use super::{NamespaceMode, Pod, PodSpec, PodState};
 use crate::container::record::ContainerRecord;
 use crate::disk;
 use crate::engine::Engine;
@@ -82,13 +82,36 @@ impl PodRecord {
         }
     }
 
-    /// Is it of that origin? Of a damaged one nobody knows.
-    pub(crate) fn is_of(&self, origin: Option<Origin>) -> bool {
-        self.is_damaged() || origin.is_none_or(|origin| origin == self.spec.origin)
-    }
-
     pub(crate) fn is_damaged(&self) -> bool {
         matches!(self.stage, Stage::Damaged)
+    }
+
+    /// The pod as callers see it, if its sandbox lives and the records of all containers can be read or
+    /// not; `None` while it is being made.
+    pub(crate) fn view(&self, sandbox: Option<Sandbox>, intact: bool) -> Option<Pod> {
+        let (alive, ips) = match &self.stage {
+            Stage::Creating => return None,
+            Stage::Made { ips } => (sandbox.filter(|_| intact), ips.clone()),
+            Stage::Stopped | Stage::Failed | Stage::Other | Stage::Damaged => (None, Vec::new()),
+        };
+        let own_network = self.spec.namespaces.network != NamespaceMode::Node;
+        Some(Pod {
+            id: self.id.clone(),
+            spec: self.spec.clone(),
+            state: if alive.is_some() {
+                PodState::Ready
+            } else {
+                PodState::NotReady
+            },
+            created_at: self.created_at,
+            ips,
+            supervisor_pid: alive.as_ref().and_then(|sandbox| sandbox.pid),
+            netns: alive
+                .filter(|_| own_network)
+                .and_then(|sandbox| sandbox.namespaces.network),
+            cgroup_parent: self.cgroup.clone(),
+            damaged: self.is_damaged(),
+        })
     }
 }
 
@@ -96,33 +119,12 @@ impl Engine {
     /// The pod as callers see it; `None` while it is being made.
     pub(crate) fn view_pod(&self, record: &PodRecord) -> Result<Option<Pod>> {
         let dir = self.layout().pod(&record.id);
-        let (alive, ips) = match &record.stage {
-            Stage::Creating => return Ok(None),
-            Stage::Made { ips } => (self.sandbox(record)?, ips.clone()),
-            Stage::Stopped | Stage::Failed | Stage::Other | Stage::Damaged => (None, Vec::new()),
-        };
-        let alive = match alive {
-            Some(alive) if self.is_intact(record, &dir)? => Some(alive),
+        let sandbox = match &record.stage {
+            Stage::Made { .. } => self.sandbox(record)?,
             _ => None,
         };
-        let own_network = record.spec.namespaces.network != NamespaceMode::Node;
-        Ok(Some(Pod {
-            id: record.id.clone(),
-            spec: record.spec.clone(),
-            state: if alive.is_some() {
-                PodState::Ready
-            } else {
-                PodState::NotReady
-            },
-            created_at: record.created_at,
-            ips,
-            supervisor_pid: alive.as_ref().and_then(|sandbox| sandbox.pid),
-            netns: alive
-                .filter(|_| own_network)
-                .and_then(|sandbox| sandbox.namespaces.network),
-            cgroup_parent: record.cgroup.clone(),
-            damaged: record.is_damaged(),
-        }))
+        let intact = sandbox.is_some() && self.is_intact(record, &dir)?;
+        Ok(record.view(sandbox, intact))
     }
 
     /// The pod's sandbox, if it lives. One whose handler is not there any more does not.
@@ -138,7 +140,7 @@ impl Engine {
     }
 
     /// Can the records of all containers of a pod be read?
-    fn is_intact(&self, record: &PodRecord, dir: &Path) -> Result<bool> {
+    pub(crate) fn is_intact(&self, record: &PodRecord, dir: &Path) -> Result<bool> {
         for bundle in disk::bundles(dir)? {
             let read = || ContainerRecord::read(&bundle).is_ok();
             if !disk::is_whole(&bundle.join("container.json"), read) {

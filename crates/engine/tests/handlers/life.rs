@@ -145,7 +145,7 @@ pub(crate) fn limits_change_and_figures_follow(world: &mut World<'_>) {
     world.engine.start_container(&id).unwrap();
     let limit = || {
         let stats = world.engine.container_stats(&id).unwrap();
-        assert!(stats.cgroup.cpu.is_some());
+        assert!(stats.cgroup.cpu_usage.is_some());
         stats.cgroup.memory.unwrap().limit
     };
     assert_eq!(limit(), Some(64 << 20));

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use engine::pod::{Origin, Protocol};
 use engine::{Container, ContainerFilter, ContainerState, Engine, Pod, PodFilter};
@@ -34,8 +35,8 @@ pub(crate) fn run(engine: &Engine, args: &Args) -> Result<ExitCode, Failure> {
         origin,
         ..PodFilter::default()
     })?;
-    let pods: HashMap<&str, &Pod> = pods.iter().map(|pod| (pod.id.as_str(), pod)).collect();
-    let containers: Vec<Container> = engine
+    let pods: HashMap<&str, &Pod> = pods.iter().map(|pod| (pod.id.as_str(), &**pod)).collect();
+    let containers: Vec<Arc<Container>> = engine
         .containers(&ContainerFilter {
             origin,
             ..ContainerFilter::default()
@@ -70,7 +71,7 @@ fn id(id: &str, args: &Args) -> String {
     }
 }
 
-fn table(containers: &[Container], pods: &HashMap<&str, &Pod>, args: &Args) -> String {
+fn table(containers: &[Arc<Container>], pods: &HashMap<&str, &Pod>, args: &Args) -> String {
     let mut header = vec![
         "CONTAINER ID",
         "IMAGE",

@@ -38,8 +38,8 @@ pub(crate) fn run(engine: &Engine, args: &Args) -> Result<ExitCode, Failure> {
         names.extend(
             engine
                 .containers(&filter)?
-                .into_iter()
-                .map(|container| container.id),
+                .iter()
+                .map(|container| container.id.clone()),
         );
     }
     if args.pods {

@@ -32,8 +32,8 @@ pub(crate) fn run(engine: &Engine, args: &Args) -> Result<ExitCode, Failure> {
         names.extend(
             engine
                 .containers(&filter)?
-                .into_iter()
-                .map(|container| container.id),
+                .iter()
+                .map(|container| container.id.clone()),
         );
     }
     super::for_each(&names, |name| {

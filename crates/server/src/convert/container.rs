@@ -329,18 +329,18 @@ fn asked_state(value: cri::ContainerStateValue) -> Result<StateKind, Error> {
 }
 
 /// A container in a list.
-pub(crate) fn item(container: Container) -> cri::Container {
+pub(crate) fn item(container: &Container) -> cri::Container {
     cri::Container {
         metadata: Some(metadata(&container.spec)),
         image: Some(image(&container.spec)),
         state: state(container.state.kind()).into(),
-        id: container.id,
-        pod_sandbox_id: container.pod_id,
-        image_ref: container.image_ref,
+        id: container.id.clone(),
+        pod_sandbox_id: container.pod_id.clone(),
+        image_ref: container.image_ref.clone(),
         created_at: container.created_at,
-        labels: container.spec.labels,
-        annotations: container.spec.annotations,
-        image_id: container.image_id,
+        labels: container.spec.labels.clone(),
+        annotations: container.spec.annotations.clone(),
+        image_id: container.image_id.clone(),
     }
 }
 

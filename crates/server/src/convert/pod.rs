@@ -182,16 +182,15 @@ pub(crate) fn label(spec: &PodSpec) -> String {
 }
 
 /// A pod in a list.
-pub(crate) fn item(pod: Pod) -> cri::PodSandbox {
-    let metadata = metadata(&pod.spec);
+pub(crate) fn item(pod: &Pod) -> cri::PodSandbox {
     cri::PodSandbox {
-        id: pod.id,
-        metadata: Some(metadata),
+        id: pod.id.clone(),
+        metadata: Some(metadata(&pod.spec)),
         state: state(pod.state).into(),
         created_at: pod.created_at,
-        labels: pod.spec.labels,
-        annotations: pod.spec.annotations,
-        runtime_handler: pod.spec.runtime_handler,
+        labels: pod.spec.labels.clone(),
+        annotations: pod.spec.annotations.clone(),
+        runtime_handler: pod.spec.runtime_handler.clone(),
     }
 }
 

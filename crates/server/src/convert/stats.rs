@@ -32,7 +32,7 @@ pub(crate) fn stats(figures: ContainerStats, layers: &Path) -> cri::ContainerSta
             psi: Some(psi),
         }),
         writable_layer: Some(cri::FilesystemUsage {
-            timestamp: figures.timestamp,
+            timestamp: figures.written_at,
             fs_id: Some(cri::FilesystemIdentifier {
                 mountpoint: layers.display().to_string(),
             }),
@@ -41,12 +41,12 @@ pub(crate) fn stats(figures: ContainerStats, layers: &Path) -> cri::ContainerSta
         }),
         attributes: Some(cri::ContainerAttributes {
             metadata: Some(cri::ContainerMetadata {
-                name: figures.container.spec.name,
+                name: figures.container.spec.name.clone(),
                 attempt: figures.container.spec.attempt,
             }),
-            id: figures.container.id,
-            labels: figures.container.spec.labels,
-            annotations: figures.container.spec.annotations,
+            id: figures.container.id.clone(),
+            labels: figures.container.spec.labels.clone(),
+            annotations: figures.container.spec.annotations.clone(),
         }),
     }
 }

@@ -2,14 +2,15 @@
 //! machine. Prints and writes a Markdown page of medians and ratios; asserts nothing.
 //! Everything runs in a private network and private directories.
 //!
-//! Usage: bench [PAGE.md] [SECTION…], where a section is runtimes, counts, verbs, memory, images, people
-//! or scale; all of them without one.
+//! Usage: bench [PAGE.md] [SECTION…], where a section is runtimes, counts, verbs, pods, memory, images,
+//! people or scale; all of them without one.
 
 mod counts;
 mod cri_verbs;
 mod images;
 mod memory;
 mod people;
+mod pods;
 mod runtimes;
 mod scale;
 mod table;
@@ -47,6 +48,9 @@ fn run() -> Result<(), Error> {
     }
     if wanted("verbs") {
         page.section(tokio.block_on(cri_verbs::compare(&registry, &image, &pause))?);
+    }
+    if wanted("pods") {
+        page.section(tokio.block_on(pods::compare(&registry, &image))?);
     }
     if wanted("memory") {
         page.section(tokio.block_on(memory::compare(&registry, &image, &pause))?);

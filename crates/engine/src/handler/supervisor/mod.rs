@@ -271,6 +271,10 @@ impl Handler for Supervisor {
         let cgroup = Cgroup::open(container.cgroup).map_err(&failed)?;
         cgroup.stats().map_err(failed)
     }
+
+    fn basics(&self, container: ContainerRef<'_>) -> Result<runtime::cgroup::Basics> {
+        Cgroup::basics_at(container.cgroup).map_err(cgroup_failed(container))
+    }
 }
 
 fn cgroup_failed(container: ContainerRef<'_>) -> impl Fn(runtime::cgroup::Error) -> Error {

@@ -22,6 +22,20 @@ pub struct CpuStats {
     pub throttled: u64,
 }
 
+/// The time in all; `None` if the cgroup is not there, or nobody counts.
+pub(super) fn read_usage(cgroup: &Cgroup) -> Result<Option<u64>, Error> {
+    let Some(dir) = cgroup.dir_of(Controller::Cpuacct) else {
+        return Ok(None);
+    };
+    match dir.version() {
+        Version::V1 => number(&dir, "cpuacct.usage"),
+        Version::V2 => {
+            let table = Table::read(&dir, "cpu.stat")?;
+            Ok(table.map(|table| table.get("usage_usec") * 1000))
+        }
+    }
+}
+
 pub(super) fn read(cgroup: &Cgroup) -> Result<Option<CpuStats>, Error> {
     let Some(dir) = cgroup.dir_of(Controller::Cpuacct) else {
         return Ok(None);

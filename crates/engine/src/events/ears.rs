@@ -1,0 +1,239 @@
+//! One thread that hears all supervisors, and the kernel's word that records have changed: it makes what
+//! is kept be read again, which tells the hub of each step, and tells it what no record says. Runs while
+//! anybody is subscribed. Waits for nothing but news: connections and sockets never block.
+
+use std::collections::{HashMap, HashSet};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::io::Errno;
+use supervisor::protocol::Request;
+use supervisor::{Call, Error as Failure, Happening as Pushed, News};
+
+use super::Happening;
+use super::change::Change;
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+
+/// How long until what could not be had is tried again, and what tells no changes is looked at.
+const RETRY: Duration = Duration::from_secs(1);
+/// How much memory the thread may use for its stack: reading a record needs the most.
+const STACK: usize = 512 << 10;
+/// How many descriptors are heard at once.
+const BATCH: usize = 64;
+/// Numbers below are not pods'.
+const FIRST: u64 = 3;
+
+/// Starts the thread.
+///
+/// # Errors
+/// No thread or descriptor to be had.
+pub(super) fn start(engine: Engine, wake: Arc<OwnedFd>) -> Result<()> {
+    let failed = |errno: Errno| Error::io("watch", "events")(errno.into());
+    let poll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(failed)?;
+    epoll::add(&poll, &wake, EventData::new_u64(0), EventFlags::IN).map_err(failed)?;
+    let ears = Ears {
+        engine,
+        poll,
+        wake,
+        generation: None,
+        heard: HashMap::new(),
+        by_pod: HashMap::new(),
+        deaf: HashSet::new(),
+        last: FIRST,
+    };
+    std::thread::Builder::new()
+        .name("events".to_owned())
+        .stack_size(STACK)
+        .spawn(move || ears.run())
+        .map(drop)
+        .map_err(Error::io("start", "the thread of events"))
+}
+
+/// A pod whose supervisor is heard.
+#[derive(Debug)]
+struct Heard {
+    pod: Arc<str>,
+    call: Call,
+    socket: UnixStream,
+}
+
+/// What the thread has.
+#[derive(Debug)]
+struct Ears {
+    engine: Engine,
+    poll: OwnedFd,
+    wake: Arc<OwnedFd>,
+    /// Of the watch whose descriptors are in the set.
+    generation: Option<u64>,
+    heard: HashMap<u64, Heard>,
+    by_pod: HashMap<Arc<str>, u64>,
+    /// Pods whose supervisors know no events.
+    deaf: HashSet<Arc<str>>,
+    last: u64,
+}
+
+impl Ears {
+    fn run(mut self) {
+        while self.engine.hub().goes_on() {
+            let again = self.follow();
+            let mut ready = Vec::with_capacity(BATCH);
+            let timeout = again.then(|| rustix::time::Timespec {
+                tv_sec: RETRY.as_secs() as i64,
+                tv_nsec: 0,
+            });
+            let spare = rustix::buffer::spare_capacity(&mut ready);
+            match epoll::wait(&self.poll, spare, timeout.as_ref()) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "events are looked for each second");
+                    std::thread::sleep(RETRY);
+                }
+            }
+            for event in ready {
+                match event.data.u64() {
+                    0 => drop(rustix::io::read(&self.wake, &mut [0_u8; 8])),
+                    number => self.hear(number),
+                }
+            }
+        }
+    }
+
+    /// Reads again what has changed, and hears each supervisor that lives. True: there is something to
+    /// be tried or looked at again without a word.
+    fn follow(&mut self) -> bool {
+        let (poll, generation) = (&self.poll, &mut self.generation);
+        let looked = self.engine.cached_mut(|cache| {
+            let (now, descriptors) = cache.descriptors();
+            if *generation != Some(now) {
+                // Those of the one before left the set when they were closed.
+                let numbered = descriptors.iter().zip(1..FIRST);
+                let added = numbered.map(|(fd, number)| {
+                    epoll::add(poll, fd, EventData::new_u64(number), EventFlags::IN)
+                });
+                *generation = added.collect::<Result<Vec<()>, _>>().is_ok().then_some(now);
+            }
+            let lives =
+                |(id, pod): (&Arc<str>, &crate::view::CachedPod)| pod.lives().then(|| id.clone());
+            let alive: HashSet<Arc<str>> = cache.pods().filter_map(lives).collect();
+            (alive, cache.is_restless())
+        });
+        let Ok((alive, restless)) = looked else {
+            return true;
+        };
+        self.deaf.retain(|pod| alive.contains(pod));
+        let gone = self.by_pod.keys().filter(|pod| !alive.contains(*pod));
+        for pod in gone.cloned().collect::<Vec<_>>() {
+            self.leave(&pod);
+        }
+        let mut again = restless || self.generation.is_none();
+        for pod in alive {
+            if !self.by_pod.contains_key(&pod) && !self.deaf.contains(&pod) {
+                again |= !self.begin(pod);
+            }
+        }
+        again
+    }
+
+    /// Subscribes to a pod's supervisor; false: to be tried again.
+    fn begin(&mut self, pod: Arc<str>) -> bool {
+        let dir = self.engine.layout().pod(&pod);
+        let connect = || -> Result<Option<(Call, UnixStream)>, Failure> {
+            let Some((mut call, socket)) = Call::connect(&dir)? else {
+                return Ok(None);
+            };
+            call.ask(&Request::Subscribe { after: None }, [])?;
+            // A new socket has room for so little.
+            Ok(call.send(&socket)?.then_some((call, socket)))
+        };
+        let (call, socket) = match connect() {
+            Ok(Some(connected)) => connected,
+            // Its sandbox lives, and nobody listens: something else runs it, and its records tell.
+            Err(Failure::Gone { .. }) => {
+                self.deaf.insert(pod);
+                return true;
+            }
+            _ => return false,
+        };
+        self.last += 1;
+        let number = EventData::new_u64(self.last);
+        if epoll::add(&self.poll, &socket, number, EventFlags::IN).is_err() {
+            return false;
+        }
+        self.by_pod.insert(pod.clone(), self.last);
+        self.heard.insert(self.last, Heard { pod, call, socket });
+        true
+    }
+
+    fn leave(&mut self, pod: &str) {
+        if let Some(number) = self.by_pod.remove(pod) {
+            self.heard.remove(&number);
+        }
+    }
+
+    /// Takes what a supervisor has said.
+    fn hear(&mut self, number: u64) {
+        let Some(heard) = self.heard.get_mut(&number) else {
+            return;
+        };
+        let pod = heard.pod.clone();
+        let error = loop {
+            match heard
+                .call
+                .receive(&heard.socket)
+                .map(|news| news.map(News::of))
+            {
+                Ok(None) => return,
+                Ok(Some(Ok(News::Present(present)))) => {
+                    if present.gap {
+                        tracing::debug!(%pod, "some events of its supervisor were missed");
+                    }
+                }
+                Ok(Some(Ok(News::Event(event)))) => tell(&self.engine, &pod, &event),
+                Ok(Some(Err(error))) | Err(error) => break error,
+            }
+        };
+        if matches!(error, Failure::Protocol { .. }) {
+            tracing::info!(%pod, %error, "its supervisor is of a floe that knew no events: its steps are told by its records, its OOM kills and pauses are not");
+            self.deaf.insert(pod.clone());
+        }
+        self.leave(&pod);
+    }
+}
+
+/// Tells what a supervisor has said and no record says. What is a step of a life is told by the record,
+/// which was written before: it is read again at the latest when the thread goes on.
+fn tell(engine: &Engine, pod: &Arc<str>, event: &supervisor::Event) {
+    let what = match event.what {
+        Pushed::Paused => Happening::Paused,
+        Pushed::Resumed => Happening::Resumed,
+        Pushed::OutOfMemory => Happening::OutOfMemory,
+        _ => return,
+    };
+    let told = engine.cached_mut(|cache| {
+        let views = cache
+            .pod(pod)
+            .map(crate::view::CachedPod::views)
+            .unwrap_or_default();
+        let id = event.container.as_ref().map(|state| state.id.as_str());
+        let known = views
+            .containers
+            .iter()
+            .find(|one| Some(one.id.as_str()) == id);
+        if let Some(container) = known {
+            let change = Change {
+                pod: pod.clone(),
+                container: Some(container.id.as_str().into()),
+                what,
+                at: event.at_ns,
+            };
+            engine.hub().tell(change, views.clone());
+        }
+    });
+    if let Err(error) = told {
+        tracing::debug!(%pod, %error, "an event is not told");
+    }
+}
