@@ -31,7 +31,12 @@ pub(crate) fn status(engine: &Engine, verbose: bool) -> cri::StatusResponse {
     };
     let conditions = vec![condition("RuntimeReady", None), network];
     let info = if verbose {
-        [("config".to_owned(), json!(engine.config()).to_string())].into()
+        let handlers: Vec<Value> = engine.runtime_handlers().iter().map(described).collect();
+        [
+            ("config".to_owned(), json!(engine.config()).to_string()),
+            ("handlers".to_owned(), json!(handlers).to_string()),
+        ]
+        .into()
     } else {
         Default::default()
     };
@@ -54,6 +59,19 @@ fn condition(kind: &str, failed: Option<(&str, String)>) -> cri::RuntimeConditio
         reason: reason.to_owned(),
         message,
     }
+}
+
+/// A handler as a person reads it.
+fn described(handler: &RuntimeHandler) -> Value {
+    let abilities: Vec<&str> = handler.abilities.all().map(Ability::words).collect();
+    json!({
+        "name": handler.name,
+        "abilities": abilities,
+        "overhead": {
+            "memory_bytes": handler.overhead.memory,
+            "cpu_millis": handler.overhead.cpu_millis,
+        },
+    })
 }
 
 fn handler(handler: RuntimeHandler) -> cri::RuntimeHandler {

@@ -48,9 +48,9 @@ impl Engine {
             return Ok(());
         };
         let signal = container.stop_signal;
-        self.with_handler(&container, |handler, at| {
-            handler.stop_and_wait(at, signal, grace)
-        })
+        let dir = self.layout().pod(&container.pod_id);
+        let handler = self.handlers().to_end(&container.handler);
+        handler.stop_and_wait(container.at(&dir), signal, grace)
     }
 
     /// As [`Engine::stop_container`], for a caller who does not wait on a thread. `None`: there is
@@ -64,8 +64,9 @@ impl Engine {
         };
         let place = self.calls().take(&container.pod_id, Purpose::Life)?;
         let signal = container.stop_signal;
-        let stop = |handler: &dyn Handler, at: ContainerRef<'_>| handler.stop(at, signal, grace);
-        let call = self.with_handler(&container, stop)?;
+        let dir = self.layout().pod(&container.pod_id);
+        let handler = self.handlers().to_end(&container.handler);
+        let call = handler.stop(container.at(&dir), signal, grace)?;
         Ok(Some(LifeCall { call, place }))
     }
 

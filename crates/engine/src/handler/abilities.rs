@@ -141,6 +141,11 @@ impl Abilities {
         self.has.contains(&ability)
     }
 
+    /// All that it can do.
+    pub fn all(&self) -> impl Iterator<Item = Ability> {
+        self.has.iter().copied()
+    }
+
     /// The first of what is needed that it lacks.
     #[must_use]
     pub fn lacking(&self, needed: &[Ability]) -> Option<Ability> {

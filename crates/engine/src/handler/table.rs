@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::supervisor::{Program, Supervisor};
-use super::{Abilities, Handler};
+use super::{Abilities, Handler, Overhead};
 use crate::config::{BUILT_IN, Config, Meaning, RuntimeEntry};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -26,6 +26,8 @@ pub struct RuntimeHandler {
     pub name: String,
     /// What it can do.
     pub abilities: Abilities,
+    /// What a pod of it takes beside its containers.
+    pub overhead: Overhead,
 }
 
 impl Handlers {
@@ -152,9 +154,11 @@ impl Engine {
     pub fn runtime_handlers(&self) -> Vec<RuntimeHandler> {
         let all = self.handlers().by_name.iter();
         let usable = all.filter_map(|(name, handler)| {
+            let handler = handler.as_ref().ok()?;
             Some(RuntimeHandler {
                 name: name.clone(),
-                abilities: handler.as_ref().ok()?.abilities().clone(),
+                abilities: handler.abilities().clone(),
+                overhead: handler.overhead(),
             })
         });
         usable.collect()

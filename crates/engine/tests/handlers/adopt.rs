@@ -93,3 +93,34 @@ pub(crate) fn a_sandbox_that_is_killed_is_seen_and_its_pod_can_be_removed(world:
     world.engine.stop_pod(&pod).unwrap();
     world.engine.remove_pod(&pod).unwrap();
 }
+
+pub(crate) fn a_pod_whose_handler_is_not_configured_any_more_says_so_and_can_be_removed(
+    world: &mut World<'_>,
+) {
+    let pod = world.pod("a");
+    let id = world.run(&pod, "c", "exec sleep 1000");
+    let stopped = world.run(&pod, "stopped", "exec sleep 1000");
+    let dir = world.node.path("run").join("pods").join(&pod);
+    let records = [&id, &stopped].map(|id| dir.join("containers").join(id).join("container.json"));
+    for path in records.into_iter().chain([dir.join("pod.json")]) {
+        let text = std::fs::read(&path).unwrap();
+        let mut record: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        record["handler"] = "no-such-handler".into();
+        std::fs::write(&path, record.to_string()).unwrap();
+    }
+    let found = world.reopen();
+    assert_eq!((found.running, found.dead), (0, 1));
+    assert_eq!(world.engine.pod(&pod).unwrap().state, PodState::NotReady);
+    assert_eq!(world.container(&id).state, ContainerState::Unknown);
+    let error = world.engine.attach(&id, engine::AttachOptions::default());
+    let error = error.unwrap_err();
+    assert_eq!(error.kind(), engine::Kind::FailedPrecondition, "{error}");
+    assert!(error.to_string().contains("no-such-handler"), "{error}");
+    world
+        .engine
+        .stop_container(&stopped, Duration::from_secs(1))
+        .unwrap();
+    world.engine.remove_container(&stopped).unwrap();
+    world.engine.stop_pod(&pod).unwrap();
+    world.engine.remove_pod(&pod).unwrap();
+}
