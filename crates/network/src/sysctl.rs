@@ -24,6 +24,11 @@ pub(crate) fn set(parts: &[&str], value: &str) -> Result<()> {
     fs::write(&path, value).map_err(Error::file("write", &path))
 }
 
+/// Is a setting there, with this value?
+pub(crate) fn is(parts: &[&str], value: &str) -> bool {
+    fs::read_to_string(path(parts)).is_ok_and(|now| now.trim() == value)
+}
+
 /// Sets a setting, unless the kernel does not have it.
 pub(crate) fn set_if_there(parts: &[&str], value: &str) -> Result<()> {
     match set(parts, value) {

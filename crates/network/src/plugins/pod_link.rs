@@ -11,7 +11,7 @@ use crate::cni::result::{CniResult, IpConfig, RouteConfig};
 use crate::rtnetlink::link;
 use crate::rtnetlink::link::{Link, Veth};
 use crate::rtnetlink::route::Route;
-use crate::{Error, Result};
+use crate::{Error, Result, sysctl};
 use netlink::Socket;
 
 /// The host's end, as it is wished.
@@ -54,6 +54,7 @@ pub(super) fn create(call: &Call<'_>, host: &mut Socket, end: HostEnd<'_>) -> Re
         }
         other => other?,
     }
+    keep_quiet(call, peer)?;
     link::by_name(&mut *pod.socket()?, peer)?.ok_or_else(|| {
         Error::answer(
             "create veth",
@@ -61,6 +62,25 @@ pub(super) fn create(call: &Call<'_>, host: &mut Socket, end: HostEnd<'_>) -> Re
             "it is not there",
         )
     })
+}
+
+/// Keeps the kernel from asking, as the pod's link comes up, what floe has told it: for routers, and
+/// whether somebody has the link-local address. Each such packet goes to every pod of the bridge. What
+/// the pod's own sysctls say stays.
+fn keep_quiet(call: &Call<'_>, name: &str) -> Result<()> {
+    let quiet = || {
+        ["accept_ra", "accept_dad"].into_iter().try_for_each(|key| {
+            match sysctl::is(&["ipv6", "conf", "default", key], "1") {
+                true => sysctl::set_if_there(&["ipv6", "conf", name, key], "0"),
+                false => Ok(()),
+            }
+        })
+    };
+    if let Err(error) = call.pod()?.netns().run(quiet)? {
+        // A read-only /proc/sys: more packets, and nothing else.
+        tracing::debug!(pod = call.attachment.id, %error, "its link asks more than it needs to");
+    }
+    Ok(())
 }
 
 /// Deletes what an earlier attempt has left on the host under the same name, and links that await

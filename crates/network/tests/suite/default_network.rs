@@ -48,6 +48,39 @@ fn two_pods_and_the_host_reach_each_other_over_both_families() {
 }
 
 #[test]
+fn a_new_pod_asks_the_others_nothing_unless_it_was_told_to() {
+    let Some(lab) = Lab::new() else { return };
+    let network = lab.network();
+    let (quiet, asking) = (Netns::new(), Netns::new());
+    asking.sh("echo 2 > /proc/sys/net/ipv6/conf/default/accept_ra");
+    for (id, pod) in [("quiet", &quiet), ("asking", &asking)] {
+        let path = pod.path();
+        lab.host
+            .run(|| network.setup(&attachment(id, Some(&path))).unwrap());
+    }
+    let setting = |pod: &Netns, link: &str, key: &str| {
+        let text = pod.sh(&format!("cat /proc/sys/net/ipv6/conf/{link}/{key}"));
+        text.trim().to_owned()
+    };
+    assert_eq!(setting(&quiet, "eth0", "accept_ra"), "0");
+    assert_eq!(setting(&quiet, "eth0", "accept_dad"), "0");
+    assert_eq!(
+        setting(&quiet, "default", "accept_ra"),
+        "1",
+        "of later links"
+    );
+    assert_eq!(setting(&asking, "eth0", "accept_ra"), "2");
+    let addresses = quiet.sh("ip -6 addr show dev eth0");
+    assert!(addresses.contains("fe80::"), "{addresses}");
+    assert!(!addresses.contains("tentative"), "{addresses}");
+    let sent = quiet.sh("cat /proc/net/snmp6");
+    let solicits = |line: &&str| line.starts_with("Icmp6Out") && line.contains("Solicits");
+    for line in sent.lines().filter(solicits) {
+        assert!(line.ends_with(" 0") || line.ends_with("\t0"), "{line}");
+    }
+}
+
+#[test]
 fn the_outside_sees_the_hosts_address() {
     let Some(lab) = Lab::new() else { return };
     let network = lab.network();
