@@ -14,10 +14,11 @@ use super::list::List;
 use super::result::CniResult;
 use crate::{Attached, Attachment, Error, PortMapping, Result};
 
-/// Version of the stored form.
+/// Version of the stored form: a greater one is not read. How it may change: `docs/records.md`. Readers
+/// of before that page take no other version than 1, and need all of the fields that are here.
 const VERSION: u32 = 1;
 
-/// One pod's memory.
+/// One pod's memory, as it is stored. The port mappings, the list and the result are in CNI's own forms.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Record {
     version: u32,
@@ -114,12 +115,12 @@ impl Records {
             other => other.map_err(Error::file("read", &path))?,
         };
         match serde_json::from_slice::<Record>(&bytes) {
-            Ok(record) if record.version == VERSION => Ok(Memory::Record(Box::new(record))),
+            Ok(record) if record.version <= VERSION => Ok(Memory::Record(Box::new(record))),
             Ok(record) => {
                 tracing::warn!(
                     pod = id,
                     version = record.version,
-                    "unknown version of a record"
+                    "a network's record needs a newer floe: the pod is taken off by its id alone"
                 );
                 Ok(Memory::Damaged)
             }
@@ -173,5 +174,57 @@ impl Records {
         }
         ids.sort();
         Ok(ids)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a former floe has written of a pod on its default network.
+    const GOLDEN: &str = include_str!("../../golden/result-1.0.json");
+
+    fn read(text: &str) -> Memory {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("p.json"), text).unwrap();
+        Records::new(dir.path().to_owned()).read("p").unwrap()
+    }
+
+    fn golden() -> Value {
+        serde_json::from_str(GOLDEN).unwrap()
+    }
+
+    #[test]
+    fn a_former_record_is_read_and_is_written_as_it_was() {
+        let Memory::Record(record) = read(GOLDEN) else {
+            panic!("not read");
+        };
+        let attached = record.attached().unwrap();
+        assert_eq!(attached.network, "floe");
+        let ips: Vec<String> = attached.ips.iter().map(ToString::to_string).collect();
+        assert_eq!(ips, ["10.85.0.2/16", "fd00:f10e::2/64"]);
+        assert_eq!(record.attachment(None).port_mappings[1].host_port, 15353);
+        let again = serde_json::to_value(&*record).unwrap();
+        assert_eq!(
+            again,
+            golden(),
+            "what is written has changed: docs/records.md"
+        );
+    }
+
+    #[test]
+    fn what_a_newer_floe_has_added_is_passed_over() {
+        let mut newer = golden();
+        newer["later"] = serde_json::json!({"a": 1});
+        newer["result"]["later"] = serde_json::json!([1]);
+        assert!(matches!(read(&newer.to_string()), Memory::Record(_)));
+    }
+
+    #[test]
+    fn a_version_that_needs_a_newer_reader_is_damage() {
+        let mut newer = golden();
+        newer["version"] = 2.into();
+        assert!(matches!(read(&newer.to_string()), Memory::Damaged));
+        assert!(matches!(read("{}"), Memory::Damaged));
     }
 }

@@ -29,4 +29,5 @@ mod stats;
 mod stats_lists;
 mod trust;
 mod update;
+mod upgrade;
 mod waits;

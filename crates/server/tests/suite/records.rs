@@ -9,7 +9,7 @@ use crate::common::{World, world};
 /// What may be in the place of a record: its name, and how it comes there.
 type Damage = (&'static str, fn(&Path));
 
-const DAMAGES: [Damage; 7] = [
+const DAMAGES: [Damage; 8] = [
     ("cut short", |path| {
         let bytes = std::fs::read(path).unwrap();
         std::fs::write(path, &bytes[..bytes.len() / 2]).unwrap();
@@ -22,6 +22,12 @@ const DAMAGES: [Damage; 7] = [
         let text = std::fs::read_to_string(path).unwrap();
         let text = text.replace("Made", "Flown").replace("running", "flying");
         std::fs::write(path, text.replace("\"pid\":", "\"pid\":\"x\",\"p\":")).unwrap();
+    }),
+    ("of a version that needs a newer floe", |path| {
+        let text = std::fs::read_to_string(path).unwrap();
+        let newer = text.replace("\"version\":1", "\"version\":2");
+        assert_ne!(newer, text);
+        std::fs::write(path, newer).unwrap();
     }),
     ("a directory", |path| {
         std::fs::remove_file(path).unwrap();
@@ -423,5 +429,114 @@ fn a_supervisor_whose_socket_is_gone_is_ended_with_its_pod() {
             let supervisors = testkit::leftovers::processes(&format!("supervise {pod}"));
             assert_eq!(supervisors, []);
         }
+    });
+}
+
+/// Changes a record as a newer floe would have written it.
+fn change(path: &Path, change: impl FnOnce(&mut serde_json::Value)) {
+    let mut record = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    change(&mut record);
+    let changed = path.with_extension("changed");
+    std::fs::write(&changed, record.to_string()).unwrap();
+    std::fs::rename(changed, path).unwrap();
+}
+
+#[test]
+fn after_a_rollback_the_pods_of_the_newer_floe_go_on() {
+    world(async |world| {
+        let pod = world.pod("a").await;
+        let id = world.run(&pod, world.config("c", &["sleep", "1000"])).await;
+        let dir = pods_dir(world).join(&*pod);
+        let bundle = dir.join("containers").join(&id);
+        let later = serde_json::json!({"of": [1, "2"]});
+        for record in [
+            dir.join("pod.json"),
+            dir.join("supervisor.json"),
+            bundle.join("container.json"),
+            bundle.join("state.json"),
+        ] {
+            change(&record, |record| {
+                record["later"] = later.clone();
+                record["revision"] = 99.into();
+            });
+        }
+        change(&dir.join("pod.json"), |record| {
+            record["spec"]["later"] = later.clone()
+        });
+        world.node.kill().unwrap();
+        world.serve_again().await;
+        let ready = cri::PodSandboxState::SandboxReady;
+        assert_eq!(world.pod_status(&pod).await.unwrap().state(), ready);
+        assert_eq!(
+            world.exec(&id, &["echo", "1"], 5).await.unwrap().stdout,
+            b"1\n"
+        );
+        let request = cri::UpdateContainerResourcesRequest {
+            container_id: id.clone(),
+            linux: Some(cri::LinuxContainerResources {
+                cpu_shares: 512,
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let updated = world.runtime().update_container_resources(request).await;
+        updated.unwrap();
+        world.stop_pod(&pod).await.unwrap();
+        let read = |path: &Path| -> serde_json::Value {
+            serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+        };
+        let written = read(&dir.join("pod.json"));
+        assert_eq!(written["stage"], "Stopped");
+        assert_eq!(
+            (&written["later"], &written["spec"]["later"]),
+            (&later, &later)
+        );
+        assert_eq!(written["revision"], 99);
+        let written = read(&bundle.join("container.json"));
+        assert_eq!(
+            (&written["later"], &written["revision"]),
+            (&later, &99.into())
+        );
+        assert_eq!(written["spec"]["resources"]["cpu_shares"], 512);
+        world.remove_pod(&pod).await.unwrap();
+    });
+}
+
+#[test]
+fn a_container_in_a_state_that_only_a_newer_floe_knows_can_be_stopped() {
+    world(async |world| {
+        let pod = world.pod("a").await;
+        let id = world.run(&pod, world.config("c", &["sleep", "1000"])).await;
+        let bundle = pods_dir(world).join(&*pod).join("containers").join(&id);
+        change(&bundle.join("state.json"), |record| {
+            record["status"] = serde_json::json!({"migrating": {"to": "x"}});
+        });
+        let ready = cri::PodSandboxState::SandboxReady;
+        assert_eq!(world.pod_status(&pod).await.unwrap().state(), ready);
+        let unknown = cri::ContainerState::ContainerUnknown;
+        assert_eq!(world.status(&id).await.unwrap().state(), unknown);
+        let refused = world.exec(&id, &["true"], 5).await.unwrap_err();
+        assert!(refused.message().contains("newer floe"), "{refused}");
+        world.stop(&id, 0).await.unwrap();
+        assert_eq!(world.ended(&id).await.exit_code, 137);
+        world.remove(&id).await.unwrap();
+    });
+}
+
+#[test]
+fn a_stage_that_only_a_newer_floe_knows_is_a_pod_that_is_not_ready_and_goes() {
+    world(async |world| {
+        let pod = world.pod("a").await;
+        let record = pods_dir(world).join(&*pod).join("pod.json");
+        change(&record, |record| record["stage"] = "Frozen".into());
+        let status = world.pod_status(&pod).await.unwrap();
+        assert_eq!(status.state(), cri::PodSandboxState::SandboxNotready);
+        // Unlike a damaged one it is known by its name.
+        assert_eq!(status.metadata.unwrap().name, "a");
+        let taken = world.try_pod(&world.pod_config("a")).await.unwrap_err();
+        assert_eq!(taken.code(), tonic::Code::AlreadyExists);
+        world.stop_pod(&pod).await.unwrap();
+        world.remove_pod(&pod).await.unwrap();
+        world.pod("a").await;
     });
 }
