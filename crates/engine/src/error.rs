@@ -194,6 +194,9 @@ pub enum Error {
         /// The cause.
         source: supervisor::Error,
     },
+    /// A shim or its program failed.
+    #[error(transparent)]
+    Shim(shim::Error),
     /// The cgroup of a container could not be read or changed.
     #[error("cgroup of {id}: {source}")]
     Cgroup {
@@ -239,6 +242,7 @@ impl Error {
             Self::Exec { .. } => Kind::InvalidArgument,
             Self::Busy { .. } => Kind::ResourceExhausted,
             Self::Supervisor { source, .. } => supervisor_kind(source),
+            Self::Shim(error) => shim_kind(error),
             Self::Cgroup { source, .. } => cgroup_kind(source),
             Self::Network { source, .. } => network_kind(source),
             Self::Pull { source, .. } => image_kind(source),
@@ -368,6 +372,26 @@ fn supervisor_kind(error: &supervisor::Error) -> Kind {
             Some(libc::ENOENT | libc::ENOTDIR | libc::EISDIR | libc::ENAMETOOLONG) => {
                 Kind::InvalidArgument
             }
+            _ => Kind::Internal,
+        },
+        _ => Kind::Internal,
+    }
+}
+
+/// A shim knows of states and bad requests what the engine's records cannot tell. Its silence is no
+/// deadline, as a supervisor's is none.
+fn shim_kind(error: &shim::Error) -> Kind {
+    use shim::{Code, Error as E};
+    match error {
+        E::Silent { .. } | E::Gone { .. } => Kind::Unavailable,
+        E::Refused { code, .. } => match code {
+            Code::InvalidArgument | Code::OutOfRange => Kind::InvalidArgument,
+            Code::NotFound | Code::AlreadyExists | Code::FailedPrecondition => {
+                Kind::FailedPrecondition
+            }
+            Code::ResourceExhausted => Kind::ResourceExhausted,
+            Code::Unavailable => Kind::Unavailable,
+            Code::Unimplemented => Kind::Unimplemented,
             _ => Kind::Internal,
         },
         _ => Kind::Internal,

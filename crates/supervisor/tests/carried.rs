@@ -246,6 +246,8 @@ fn what_a_companion_leaves_behind_is_the_supervisors_child() {
     let of = |pid: i32, what: &str| std::fs::read_to_string(format!("/proc/{pid}/{what}")).unwrap();
     let parent = format!("PPid:\t{}\n", pod.info.pid);
     assert!(of(left, "status").contains(&parent));
+    // The supervisor blocks all signals; what it executes does not.
+    assert!(of(left, "status").contains("SigBlk:\t0000000000000000"));
     assert_eq!(of(left, "cgroup"), of(pod.info.pid, "cgroup"));
     let namespace = |pid: i32| std::fs::read_link(format!("/proc/{pid}/ns/net")).unwrap();
     assert_eq!(namespace(left), namespace(pod.info.pid));

@@ -148,6 +148,19 @@ impl RuntimeEntry {
         }
     }
 
+    /// The annotations of a pod that reach the runtime, and those that it has by default.
+    #[must_use]
+    pub fn annotations(&self, of_pod: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+        let is_allowed = |key: &str| {
+            let mut allowed = self.allowed_annotations.iter();
+            allowed.any(|begin| key.starts_with(begin.as_str()))
+        };
+        let of_pod = of_pod.iter().filter(|(key, _)| is_allowed(key));
+        let mut all = self.default_annotations.clone();
+        all.extend(of_pod.map(|(key, value)| (key.clone(), value.clone())));
+        all
+    }
+
     /// The least memory limit in bytes; 0: any.
     ///
     /// # Errors

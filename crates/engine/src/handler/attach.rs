@@ -74,6 +74,18 @@ impl Attachment {
         }
     }
 
+    /// The same connection, with another half that sends.
+    #[must_use]
+    pub fn with_input(
+        self,
+        wrap: impl FnOnce(Box<dyn StreamInput>) -> Box<dyn StreamInput>,
+    ) -> Self {
+        Self {
+            output: self.output,
+            input: AttachInput(wrap(self.input.0)),
+        }
+    }
+
     /// The two halves, for two threads.
     #[must_use]
     pub fn split(self) -> (AttachOutput, AttachInput) {

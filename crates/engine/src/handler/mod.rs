@@ -36,6 +36,7 @@ mod event;
 mod exec;
 mod pending;
 mod plan;
+mod shim;
 mod state;
 pub(crate) mod supervisor;
 mod table;

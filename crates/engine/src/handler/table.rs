@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::shim::{ShimConfig, Shims};
 use super::supervisor::{Program, Supervisor};
 use super::{Abilities, Handler, Overhead};
 use crate::config::{BUILT_IN, Config, Meaning, RuntimeEntry};
@@ -56,7 +57,7 @@ impl Handlers {
                 ),
                 _ => (entry.clone(), entry.meaning(name)),
             };
-            let made = all.make(name, meaning);
+            let made = all.make(name, meaning, &entry, config);
             all.by_name.insert(name.clone(), made);
             all.entries.insert(name.clone(), entry);
         }
@@ -80,17 +81,28 @@ impl Handlers {
     }
 
     /// The handler that an entry means, or what is not built.
-    fn make(&self, name: &str, meaning: Meaning) -> Result<Arc<dyn Handler>, String> {
+    fn make(
+        &self,
+        name: &str,
+        meaning: Meaning,
+        entry: &RuntimeEntry,
+        config: &Config,
+    ) -> Result<Arc<dyn Handler>, String> {
         match meaning {
             Meaning::BuiltIn => Ok(Arc::clone(&self.built_in)),
             Meaning::Program(path) => Err(format!(
                 "the program {} as the runtime handler {name:?} (crio.runtime.runtimes.{name})",
                 path.display()
             )),
-            Meaning::Shim(path) => Err(format!(
-                "the shim {} as the runtime handler {name:?} (crio.runtime.runtimes.{name})",
-                path.display()
-            )),
+            Meaning::Shim(program) => {
+                let shim = ShimConfig {
+                    program,
+                    entry: entry.clone(),
+                    runroot: config.root_table.runroot.clone(),
+                };
+                let pods = Supervisor::new(name, Program::new(&config.runtime.runtime_path));
+                Ok(Arc::new(Shims::new(pods, shim)))
+            }
         }
     }
 

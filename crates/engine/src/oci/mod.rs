@@ -157,18 +157,11 @@ fn namespaces(inputs: &Inputs<'_>) -> Result<Vec<spec::Namespace>> {
 /// at a bundle expect to find, in CRI-O's words.
 fn annotations(inputs: &Inputs<'_>) -> std::collections::BTreeMap<String, String> {
     let container = inputs.container;
-    let mut all = std::collections::BTreeMap::new();
-    if let Some(entry) = inputs.entry() {
-        let allowed = &entry.allowed_annotations;
-        let is_allowed = |key: &str| allowed.iter().any(|begin| key.starts_with(begin.as_str()));
-        let of_pod = inputs.pod.spec.annotations.iter();
-        all.clone_from(&entry.default_annotations);
-        all.extend(
-            of_pod
-                .filter(|(key, _)| is_allowed(key))
-                .map(|(key, value)| (key.clone(), value.clone())),
-        );
-    }
+    let of_pod = &inputs.pod.spec.annotations;
+    let mut all = inputs
+        .entry()
+        .map(|entry| entry.annotations(of_pod))
+        .unwrap_or_default();
     all.extend(container.spec.annotations.clone());
     for (key, value) in [
         ("io.kubernetes.cri-o.ContainerType", "container".to_owned()),

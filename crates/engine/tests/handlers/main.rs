@@ -56,4 +56,4 @@ macro_rules! all_tests {
     };
 }
 
-all_tests!(built_in);
+all_tests!(built_in, shim);

@@ -24,6 +24,26 @@ pub(crate) fn built_in() -> Subject {
     }
 }
 
+/// Debian's containerd-shim-runc-v2, which is a shim as Kata's is one.
+pub(crate) fn shim() -> Subject {
+    const PROGRAM: &str = "/usr/bin/containerd-shim-runc-v2";
+    let there = std::path::Path::new(PROGRAM).exists();
+    let more = format!("runtime_type = \"vm\"\nruntime_path = \"{PROGRAM}\"");
+    Subject {
+        name: "shim",
+        config: entry("shim", &more),
+        missing: (!there).then(|| "needs containerd-shim-runc-v2 (Debian: containerd)".to_owned()),
+        lacks: vec![
+            Ability::HostNetwork,
+            Ability::HostIpc,
+            Ability::HostPid,
+            Ability::TargetPid,
+            Ability::Propagation,
+            Ability::RecursiveReadOnly,
+        ],
+    }
+}
+
 /// A handler's entry in the configuration, with what the suite asks of each.
 fn entry(name: &str, more: &str) -> String {
     format!(

@@ -25,6 +25,7 @@ mod pod;
 mod pod_requests;
 mod records;
 mod runtime;
+mod shim;
 mod stats;
 mod stats_lists;
 mod trust;

@@ -21,6 +21,7 @@ use super::{SET_UP, Supervisor, diagnose};
 use crate::error::{Error, Result};
 use crate::protocol::{Companion, CompanionExit, Response};
 use crate::sys::process::{Fork, Process, exit_now, fork};
+use crate::sys::signal::unblock_all;
 
 /// As many bytes as a companion may say on each stream, until it has ended or lives apart.
 const SAID: usize = 64 << 10;
@@ -141,6 +142,7 @@ fn read(mut paper: File) -> Vec<u8> {
 fn become_it(request: &Companion, [out, err]: &[File; 2]) -> String {
     // It leads no group yet, so this cannot fail.
     let _ = setsid();
+    unblock_all();
     let stdin = || -> std::io::Result<Stdio> {
         let mut stdin = File::from(memfd_create("stdin", MemfdFlags::CLOEXEC)?);
         stdin.write_all(&request.stdin)?;

@@ -75,7 +75,7 @@ pub(super) fn start_and_wait(container: ContainerRef<'_>) -> Result<()> {
         .map_err(|source| failed(START, container.id, source))
 }
 
-pub(super) fn stop(
+pub(in crate::handler) fn stop(
     container: ContainerRef<'_>,
     signal: i32,
     grace: Duration,

@@ -6,7 +6,7 @@
 //! knows of their cgroups ([`lost`]).
 
 mod ask;
-mod container;
+pub(super) mod container;
 pub(crate) mod lost;
 mod pod;
 mod program;
@@ -62,6 +62,14 @@ impl Supervisor {
             program,
             abilities: Abilities::new(&[RootForm::Layers], &has),
         }
+    }
+
+    /// The program `floe-runtime`.
+    ///
+    /// # Errors
+    /// It is not where it should be.
+    pub(super) fn program(&self) -> Result<&std::path::Path> {
+        self.program.find()
     }
 }
 
