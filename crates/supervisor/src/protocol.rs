@@ -146,6 +146,33 @@ pub enum Request {
     },
 }
 
+impl Request {
+    /// What a supervisor must be able to for this, where the first ones were not.
+    pub(crate) fn needs(&self) -> Option<&'static str> {
+        match self {
+            Self::Create(container) => container.program.as_ref().map(|_| "create.program"),
+            Self::Subscribe { .. } => Some("subscribe"),
+            Self::Companion(_) => Some("companion"),
+            Self::Carry(_) => Some("carry"),
+            Self::Tell { .. } => Some("tell"),
+            Self::SetUp(_)
+            | Self::Start { .. }
+            | Self::Signal { .. }
+            | Self::Stop { .. }
+            | Self::Delete { .. }
+            | Self::Exec { .. }
+            | Self::Attach { .. }
+            | Self::Wait { .. }
+            | Self::ReopenLog { .. }
+            | Self::Resize { .. }
+            | Self::Update { .. }
+            | Self::Pause { .. }
+            | Self::Resume { .. }
+            | Self::Shutdown => None,
+        }
+    }
+}
+
 /// What the supervisor answers.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

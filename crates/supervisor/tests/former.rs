@@ -17,7 +17,7 @@ use rustix::net::{
     sendmsg,
 };
 use serde_json::{Value, json};
-use supervisor::SupervisorInfo;
+use supervisor::{Client, Error, SupervisorInfo};
 use support::Pod;
 
 mod support;
@@ -195,4 +195,27 @@ fn what_a_newer_engine_adds_is_passed_over_and_what_is_unknown_is_refused_by_nam
         assert_eq!(answer(&socket).0, refused);
     }
     assert!(pod.client().wait("nobody").unwrap_err().is_not_found());
+}
+
+#[test]
+fn a_supervisor_is_not_asked_for_what_it_is_too_old_for() {
+    needs_host!();
+    let pod = Pod::new();
+    let info = pod.dir().join("supervisor.json");
+    let mut former: Value = serde_json::from_slice(&std::fs::read(&info).unwrap()).unwrap();
+    former.as_object_mut().unwrap().remove("abilities");
+    std::fs::write(&info, former.to_string()).unwrap();
+    let error = pod.client().subscribe(None).unwrap_err();
+    assert!(matches!(error, Error::Unsupported { .. }), "{error}");
+    let mut container = pod.container("c", "true").request;
+    let program = json!({"path": "/bin/true", "root": "/tmp"});
+    container.program = Some(serde_json::from_value(program).unwrap());
+    let error = pod.client().create(&container).unwrap_err().to_string();
+    assert!(error.contains("cannot create.program"), "{error}");
+    // It was not even told: what it does not know in a request it passes over.
+    assert!(!pod.dir().join("containers/c/state.json").exists());
+    container.program = None;
+    pod.container("c", "true").write_config();
+    let mut client = Client::connect(pod.dir()).unwrap();
+    client.create(&container).unwrap();
 }

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use super::{OLDER, lost};
+use super::{OLDER, can_be_asked, lost};
 use crate::address;
 use crate::error::{Error, Result};
 use crate::frame::{Inbox, encode, send};
@@ -48,8 +48,9 @@ impl Call {
     /// Sets what is to be sent, with at most three descriptors. One request a call.
     ///
     /// # Errors
-    /// A request that is too long for the protocol.
+    /// A request that is too long for the protocol, or one that the supervisor is too old for.
     pub fn ask(&mut self, request: &Request, fds: impl IntoIterator<Item = OwnedFd>) -> Result<()> {
+        can_be_asked(request, &self.dir)?;
         self.request = encode(request)?;
         self.sent = 0;
         self.fds = fds.into_iter().collect();

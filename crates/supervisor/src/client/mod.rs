@@ -25,7 +25,7 @@ use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use crate::address;
 use crate::error::{Error, Result};
 use crate::frame::{Inbox, encode, send_all};
-use crate::info::{INFO_FILE, SHM_DIR, SOCKET_FILE};
+use crate::info::{INFO_FILE, SHM_DIR, SOCKET_FILE, SupervisorInfo};
 use crate::protocol::{
     Became, Companion, CompanionExit, CreateContainer, CreatedInfo, Request, Response,
 };
@@ -282,6 +282,7 @@ impl Client {
     }
 
     fn send(&mut self, request: &Request, fds: &[BorrowedFd<'_>]) -> Result<()> {
+        can_be_asked(request, &self.dir)?;
         let bytes = encode(request)?;
         set_limit(&self.socket, Timeout::Send, Some(self.limit), &self.dir)?;
         send_all(&self.socket, &bytes, fds)
@@ -298,6 +299,16 @@ impl Client {
     fn take_fd(&mut self) -> Option<OwnedFd> {
         self.inbox.take_fds().pop_front()
     }
+}
+
+/// Refuses what the supervisor of the pod in `dir` is too old for, which it might take for something
+/// else: fields that it does not know it passes over. What all supervisors can costs nothing here.
+fn can_be_asked(request: &Request, dir: &Path) -> Result<()> {
+    let Some(ability) = request.needs() else {
+        return Ok(());
+    };
+    // One that has no record any more is ending, and says so itself.
+    SupervisorInfo::read(dir)?.map_or(Ok(()), |info| info.can(ability))
 }
 
 /// The next answer on a connection, and not a byte more: what comes after it is still to be seen
