@@ -20,7 +20,7 @@ use crate::seccomp::Filter;
 use crate::spec::{DeviceCgroup, Linux, Resources, Spec};
 
 /// Where the root file system comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Rootfs {
     /// A directory that is there.
     Path(PathBuf),
@@ -33,6 +33,8 @@ pub enum Rootfs {
         /// Overlayfs's own directory, on the file system of `upper`.
         work: PathBuf,
     },
+    /// A mount that is in no mount namespace yet (fsmount(2)): it is moved into the container's own.
+    Mount(OwnedFd),
 }
 
 /// The streams of a process.

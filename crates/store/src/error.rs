@@ -201,6 +201,32 @@ pub enum Error {
         /// The container.
         id: String,
     },
+    /// The archive of a layer was asked for, and no blob of it is kept.
+    #[error(
+        "layer {diff_id}: its compressed blob is not kept any more, so that its archive cannot be had: pull the image again"
+    )]
+    LayerBlobGone {
+        /// The layer.
+        diff_id: Digest,
+    },
+    /// A container stands on a layer that is nowhere to be found.
+    #[error(
+        "container {container}: layer {diff_id} that it stands on is neither in the store nor in an additional one"
+    )]
+    LayerLost {
+        /// The container.
+        container: String,
+        /// The layer.
+        diff_id: String,
+    },
+    /// A layer or root file system cannot be had in this form, or not on this kernel.
+    #[error("{what}: {why}")]
+    Unsupported {
+        /// What was asked for.
+        what: String,
+        /// Why there is none.
+        why: String,
+    },
     /// A path inside an image runs through too many symbolic links.
     #[error("{path} in image {image}: too many symbolic links")]
     Loop {

@@ -146,6 +146,7 @@ impl<'a> Extractor<'a> {
                 // A directory that no entry is about has no time but this one, whenever it is made.
                 Ok(()) => {
                     for path in self.directories.take_implied() {
+                        self.count(BLOCK);
                         self.set_time_later(&path, (0, 0));
                         if self.implied.len() < MOST {
                             self.implied.insert(path);

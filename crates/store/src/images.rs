@@ -90,13 +90,18 @@ impl Store {
 
     /// The additional store that has the image `id` (a full ID) when this one does not.
     pub(crate) fn elsewhere(&self, id: &str) -> Result<Option<&Additional>> {
+        Ok(self.place_of(id)?.map(|place| &self.additional()[place]))
+    }
+
+    /// The same, by its place among the additional stores.
+    pub(crate) fn place_of(&self, id: &str) -> Result<Option<usize>> {
         let here = |db: &Connection| Ok(full_id(db, id)?.is_some());
         if self.additional().is_empty() || self.db().read(here)? {
             return Ok(None);
         }
-        for store in self.additional() {
+        for (place, store) in self.additional().iter().enumerate() {
             if store.has_image(id)? {
-                return Ok(Some(store));
+                return Ok(Some(place));
             }
         }
         Ok(None)

@@ -6,7 +6,6 @@
 
 use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
 
 use rusqlite::{Connection, params};
 use rustix::fs::{
@@ -79,11 +78,11 @@ pub(crate) fn of(db: &Connection, layers: &[i64]) -> Result<HashMap<i64, HashSet
 }
 
 /// Makes in `upper` the directories that are implied in the topmost layer that has them, as the next layer
-/// below has them that has an entry for them. `layers` and `dirs` are the same, top first.
+/// below has them that has an entry for them. `layers` and their roots, `dirs`, are the same, top first.
 pub(crate) fn make(
     upper: BorrowedFd<'_>,
     layers: &[i64],
-    dirs: &[PathBuf],
+    dirs: &[OwnedFd],
     implied: &HashMap<i64, HashSet<Vec<u8>>>,
 ) -> SysResult<()> {
     let none = HashSet::new();
@@ -118,8 +117,11 @@ type Merged = Vec<(usize, OwnedFd)>;
 
 /// The directories on the way to a path, the last one included; empty when a container would not see a
 /// directory there.
-fn chain(dirs: &[PathBuf], path: &[u8]) -> SysResult<Vec<Merged>> {
-    let mut merged: Merged = rootfs::roots(dirs)?.into_iter().enumerate().collect();
+fn chain(dirs: &[OwnedFd], path: &[u8]) -> SysResult<Vec<Merged>> {
+    let roots = dirs.iter().map(rustix::io::dup).enumerate();
+    let mut merged = roots
+        .map(|(place, dir)| Ok((place, dir?)))
+        .collect::<SysResult<Merged>>()?;
     let mut chain = Vec::new();
     for name in path.split(|byte| *byte == b'/') {
         merged = rootfs::directories(&merged, name)?;

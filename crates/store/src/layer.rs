@@ -1,225 +1,359 @@
-//! Layers: one pass over the compressed stream makes the blob and the unpacked directory.
+//! Layers, whatever form they have on disk: what each is, and what can be asked of it.
 //!
-//! A layer is found by its diff_id and lies under a short number. Must never give it that number's
-//! name, or the blob its digest's, before both digests were verified.
+//! ```text
+//! add_layer ─▶ Layer ─▶ open: for reading names, or as a mount, id-mapped where asked
+//!                 │ ──▶ tar: the archive that its diff_id is the digest of
+//!                 └───▶ verify, usage, hold
+//! ```
+//! A layer is known by its diff_id. Its [`Form`] is how it lies on disk and its [`LayerState`] how much
+//! of it is there; neither changes what it is, so whoever stands on a layer records the identity and
+//! looks the rest up. What a form that is fetched or mounted as a file adds to this interface, and why
+//! it is cut so: docs/decisions/005. Must never tell anyone above the store where a layer lies.
 
-use std::io::Read;
-use std::os::fd::BorrowedFd;
+use std::fmt;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 
-use image::{Descriptor, Digest};
-use rusqlite::{Connection, OptionalExtension, params};
+use image::Digest;
+use rusqlite::{Connection, OptionalExtension};
 
-use crate::db::{Durability, signed, unsigned};
+use crate::check::Flaw;
+use crate::db::unsigned;
 use crate::error::{Error, Result};
-use crate::extract::Unpacked;
-use crate::layout::{TempDir, TempFile};
-use crate::lease::{Lease, hold_layer};
-use crate::records::{self, LayerFacts};
-use crate::{Store, implied, tree};
+use crate::lease::Lease;
+use crate::{ImageRecord, Store, Usage, records};
 
+mod add;
 mod decompress;
+mod directory;
 mod pipeline;
+mod tar;
+
+pub(crate) use add::{ready_layer, unpack};
+pub use tar::LayerTar;
+
+/// How a layer lies on disk. A form is added here and in one file beside `directory.rs`; every match on
+/// it names all forms, so that the compiler lists what a new one has to answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Form {
+    /// Unpacked, as a lower directory of overlayfs.
+    Directory,
+}
+
+impl fmt::Display for Form {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Form::Directory => "directory",
+        })
+    }
+}
+
+/// How much of a layer is here, and what is known of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LayerState {
+    /// Some of its content is still elsewhere.
+    Partial,
+    /// All of it is here; each part was checked when it came, the whole was not.
+    Complete,
+    /// All of it had the digest that is its identity.
+    Verified,
+}
+
+/// What a layer is opened for.
+#[derive(Debug, Clone, Copy)]
+pub enum Purpose<'a> {
+    /// Its root as a directory, to read names and files by; whiteouts and opaque marks are overlayfs's.
+    Directory,
+    /// A detached mount of it, read-only and private: it appears in no mount namespace and is gone with
+    /// its last descriptor. With `ids`, a user namespace, its owners are mapped by it.
+    Mount {
+        /// Whose id maps hold.
+        ids: Option<BorrowedFd<'a>>,
+    },
+    /// One file that a virtual machine can be given as a disk.
+    Image,
+}
+
+/// A layer that is in a store, or in one of its additional stores.
+///
+/// It is there for as long as an image, a writable layer or a lease holds it: see [`Layer::hold`].
+#[derive(Clone)]
+pub struct Layer {
+    store: Store,
+    home: Home,
+    id: i64,
+    diff_id: Digest,
+    usage: Usage,
+}
+
+/// Which store a layer is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Home {
+    /// This one.
+    Here,
+    /// One of its additional stores, by its place among them.
+    Additional(usize),
+}
+
+/// What the database says of a layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LayerRow {
+    pub id: i64,
+    pub diff_id: String,
+    pub usage: Usage,
+}
 
 impl Store {
-    /// Whether a layer is unpacked. It may be gone at the next moment: see [`Store::hold_layer`].
-    pub fn has_layer(&self, diff_id: &Digest) -> Result<bool> {
-        self.db().read(|db| Ok(ready_layer(db, diff_id)?.is_some()))
-    }
-
-    /// Whether a layer is unpacked; if so it stays at least as long as the lease.
-    pub fn hold_layer(&self, lease: &Lease, diff_id: &Digest) -> Result<bool> {
-        self.db().write(Durability::Ordered, |tx| {
-            let layer = ready_layer(tx, diff_id)?;
-            if let Some((id, _)) = layer {
-                hold_layer(tx, lease.id(), id)?;
+    /// The layer whose uncompressed archive has this digest, if it is here or in an additional store.
+    pub fn layer(&self, diff_id: &Digest) -> Result<Option<Layer>> {
+        if let Some(row) = self.db().read(|db| row_of(db, diff_id))? {
+            return Ok(Some(self.layer_of(Home::Here, row)?));
+        }
+        for (place, store) in self.additional().iter().enumerate() {
+            if let Some(row) = store.read(|db| row_of(db, diff_id))? {
+                return Ok(Some(self.layer_of(Home::Additional(place), row)?));
             }
-            Ok(layer.is_some())
-        })
+        }
+        Ok(None)
     }
 
-    /// Adds a layer: keeps the compressed blob and unpacks it, from one pass over `reader`.
+    /// The layers of an image that count, top first: each once, and none below one that hides all others.
     ///
-    /// What is there already is not made again; if the blob is, `reader` is not read. Nothing is kept
-    /// unless the blob's size and digest and the unpacked content's `diff_id` are right. The same
-    /// layer may be added by several threads and processes at once. Memory does not depend on the
-    /// layer's size.
-    ///
-    /// Errors with [`Error::BlobRead`] (the source failed), [`Error::SizeMismatch`],
-    /// [`Error::DigestMismatch`], and [`Error::Layer`] for all else that is wrong with the layer or
-    /// with writing it (see [`Error::is_no_space`]).
-    pub fn add_layer(
-        &self,
-        lease: &Lease,
-        descriptor: &Descriptor,
-        diff_id: &Digest,
-        reader: impl Read,
-    ) -> Result<()> {
-        let has_blob = self.hold_blob(lease, &descriptor.digest)?;
-        let unpack = !self.hold_layer(lease, diff_id)?;
-        if has_blob && !unpack {
-            return Ok(());
-        }
-        // A recorded blob whose file somebody deleted is fetched like a missing one.
-        if has_blob && let Some((file, _)) = self.open_blob(&descriptor.digest)? {
-            let plan = pipeline::Plan {
-                keep: false,
-                unpack,
-            };
-            return self.take_in(lease, descriptor, diff_id, file, plan);
-        }
-        let plan = pipeline::Plan { keep: true, unpack };
-        self.take_in(lease, descriptor, diff_id, reader, plan)
-    }
-
-    fn take_in(
-        &self,
-        lease: &Lease,
-        descriptor: &Descriptor,
-        diff_id: &Digest,
-        reader: impl Read,
-        plan: pipeline::Plan,
-    ) -> Result<()> {
-        let target = plan
-            .unpack
-            .then(|| TempDir::create(self.layout()))
-            .transpose()?;
-        let root = target.as_ref().map(TempDir::fd);
-        let (blob, unpacked) = pipeline::run(self, descriptor, diff_id, reader, plan.keep, root)?;
-        if let Some(blob) = blob {
-            self.publish_blob(descriptor, blob)?;
-        }
-        if let (Some(target), Some(unpacked)) = (target, unpacked) {
-            self.publish_layer(lease, &descriptor.digest, diff_id, target, unpacked)?;
-        }
-        Ok(())
-    }
-
-    fn publish_blob(&self, descriptor: &Descriptor, blob: TempFile<'_>) -> Result<()> {
-        let digest = &descriptor.digest;
-        let (dir, path) = (
-            self.layout().blobs(digest.algorithm()),
-            self.blob_path(digest),
-        );
-        blob.commit(dir, digest.hex(), &path)?;
-        self.db()
-            .write(Durability::Ordered, |tx| self.insert_blob(tx, descriptor))
-    }
-
-    /// Reserves a number, gives the directory its name, then declares it ready. Whoever adds the
-    /// same layer meanwhile and is ready first wins; this one's directory is dropped then.
-    fn publish_layer(
-        &self,
-        lease: &Lease,
-        layer: &Digest,
-        diff_id: &Digest,
-        target: TempDir<'_>,
-        unpacked: Unpacked,
-    ) -> Result<()> {
-        let id = self
-            .db()
-            .write(Durability::Ordered, |tx| reserve(tx, lease.id(), diff_id))?;
-        let mut reserved = Reserved {
-            store: self,
-            id,
-            kept: false,
-        };
-        let path = self.root().join("layers").join(id.to_string());
-        // A power cut may have given the number back, but not removed what had it.
-        let name = std::ffi::CString::new(id.to_string()).unwrap_or_default();
-        tree::remove(self.layout(), self.layout().layers(), &name)
-            .map_err(Error::sys("remove", &path))?;
-        let mut facts = LayerFacts::new(diff_id.to_string(), unpacked.usage, unpacked.opaque);
-        let implied = unpacked.implied.iter().cloned();
-        facts.implied = implied
-            .filter_map(|path| String::from_utf8(path).ok())
-            .collect();
-        records::keep_layer(self.layout(), id, &facts)?;
-        target.commit(self.layout().layers(), &id.to_string(), &path)?;
-        lease.note(layer, unpacked.omissions.clone());
-        reserved.kept = self.db().write(Durability::Ordered, |tx| {
-            let first = ready_layer(tx, diff_id)?;
-            hold_layer(tx, lease.id(), first.map_or(id, |(first, _)| first))?;
-            if first.is_none() {
-                declare_ready(tx, id, &unpacked, &self.layout().temp_name())?;
-                implied::keep(tx, id, &unpacked.implied)?;
+    /// Errors with [`Error::ImageNotFound`].
+    pub fn layers_of(&self, record: &ImageRecord) -> Result<Vec<Layer>> {
+        match self.place_of(&record.id)? {
+            Some(place) => self.foreign_layers(place, &record.id),
+            None => {
+                let rows = self.db().read(|db| image_layers(db, &record.id))?;
+                self.layers_at(Home::Here, rows)
             }
-            Ok(first.is_none())
+        }
+    }
+
+    /// The same of an image of an additional store.
+    pub(crate) fn foreign_layers(&self, place: usize, image: &str) -> Result<Vec<Layer>> {
+        let rows = self.additional()[place].read(|db| image_layers(db, image))?;
+        self.layers_at(Home::Additional(place), rows)
+    }
+
+    pub(crate) fn layers_at(&self, home: Home, rows: Vec<LayerRow>) -> Result<Vec<Layer>> {
+        let layers = rows.into_iter().map(|row| self.layer_of(home, row));
+        layers.collect()
+    }
+
+    pub(crate) fn layer_of(&self, home: Home, row: LayerRow) -> Result<Layer> {
+        let diff_id = Digest::parse(&row.diff_id).map_err(|source| Error::Damaged {
+            id: row.diff_id,
+            field: "diff_id of a layer",
+            source: Box::new(source),
         })?;
-        Ok(())
-    }
-}
-
-/// Unpacks a layer from its blob into an empty directory in `tmp/`, checked as when it was added.
-pub(crate) fn unpack(
-    store: &Store,
-    descriptor: &Descriptor,
-    diff_id: &Digest,
-    blob: impl Read,
-    root: BorrowedFd<'_>,
-) -> Result<()> {
-    pipeline::run(store, descriptor, diff_id, blob, false, Some(root)).map(drop)
-}
-
-/// A number for a layer; the row and the directory go unless the layer was declared ready.
-struct Reserved<'a> {
-    store: &'a Store,
-    id: i64,
-    kept: bool,
-}
-
-impl Drop for Reserved<'_> {
-    fn drop(&mut self) {
-        if self.kept {
-            return;
-        }
-        let layout = self.store.layout();
-        records::drop_layer(layout, &self.id.to_string());
-        let doomed = layout.temp_name();
-        let moved =
-            rustix::fs::renameat(layout.layers(), self.id.to_string(), layout.tmp(), &doomed);
-        let removed = match (moved, std::ffi::CString::new(doomed)) {
-            (Ok(()), Ok(name)) => tree::remove(layout, layout.tmp(), &name),
-            // Not renamed into place yet, or left to gc.
-            _ => Ok(()),
-        };
-        let forgotten = self.store.db().remove(Durability::Ordered, |tx| {
-            tx.execute("DELETE FROM layers WHERE id = ?1 AND ready = 0", [self.id])
-                .map_err(Error::db("forget a layer"))
-        });
-        if removed.is_err() || forgotten.is_err() {
-            tracing::warn!(layer = self.id, "half-made layer left for the next gc");
-        }
-    }
-}
-
-fn reserve(tx: &Connection, lease: i64, diff_id: &Digest) -> Result<i64> {
-    tx.execute(
-        "INSERT INTO layers(diff_id, ready, lease, bytes, inodes) VALUES(?1, 0, ?2, 0, 0)",
-        params![diff_id.to_string(), lease],
-    )
-    .map_err(Error::db("reserve a layer"))?;
-    Ok(tx.last_insert_rowid())
-}
-
-fn declare_ready(tx: &Connection, id: i64, unpacked: &Unpacked, mark: &str) -> Result<()> {
-    let Unpacked { usage, opaque, .. } = unpacked;
-    tx.execute(
-        "UPDATE layers SET ready = 1, lease = NULL, bytes = ?2, inodes = ?3, opaque = ?4, unsettled = ?5
-         WHERE id = ?1",
-        params![id, signed(usage.bytes), signed(usage.inodes), opaque, mark],
-    )
-    .map_err(Error::db("record a layer"))?;
-    Ok(())
-}
-
-/// The id and the unpacked bytes of a layer that is ready.
-pub(crate) fn ready_layer(db: &Connection, diff_id: &Digest) -> Result<Option<(i64, u64)>> {
-    db.prepare_cached("SELECT id, bytes FROM layers WHERE diff_id = ?1 AND ready = 1")
-        .and_then(|mut statement| {
-            let row = statement.query_row([diff_id.to_string()], |row| {
-                Ok((row.get(0)?, unsigned(row.get(1)?)))
-            });
-            row.optional()
+        Ok(Layer {
+            store: self.clone(),
+            home,
+            id: row.id,
+            diff_id,
+            usage: row.usage,
         })
-        .map_err(Error::db("look up a layer"))
+    }
+}
+
+impl Layer {
+    /// Its identity: the digest of its uncompressed archive (image-spec config.md, "Layer DiffID").
+    pub fn diff_id(&self) -> &Digest {
+        &self.diff_id
+    }
+
+    /// How it lies on disk.
+    pub fn form(&self) -> Form {
+        Form::Directory
+    }
+
+    /// How much of it is here. A directory appears under its name only once the archive that it was
+    /// unpacked from had the right digest.
+    pub fn state(&self) -> LayerState {
+        match self.form() {
+            Form::Directory => LayerState::Verified,
+        }
+    }
+
+    /// What it takes on disk, as it was counted when it was added.
+    pub fn usage(&self) -> Usage {
+        self.usage
+    }
+
+    /// What it takes on disk now, by a walk over all of it.
+    pub fn usage_on_disk(&self) -> Result<Usage> {
+        match self.form() {
+            Form::Directory => directory::usage(self),
+        }
+    }
+
+    /// The integrity root that came with it, such as the root of a dm-verity tree, unchecked; `None` when
+    /// its image named none, or when it is of an additional store.
+    pub fn integrity(&self) -> Result<Option<String>> {
+        if self.home != Home::Here {
+            return Ok(None);
+        }
+        let facts = records::layer(self.store.layout(), self.id);
+        Ok(facts.and_then(|facts| facts.integrity))
+    }
+
+    /// Opens it. What is returned stays usable when the layer is removed meanwhile.
+    ///
+    /// Errors with [`Error::Unsupported`] when its form, or the kernel, cannot be had so.
+    pub fn open(&self, purpose: Purpose<'_>) -> Result<OwnedFd> {
+        match self.form() {
+            Form::Directory => directory::open(self, purpose),
+        }
+    }
+
+    /// Keeps it at least as long as the lease; `false` when it is gone already. Layers of additional stores
+    /// are never collected.
+    pub fn hold(&self, lease: &Lease) -> Result<bool> {
+        match self.home {
+            Home::Here => self.store.hold_layer(lease, &self.diff_id),
+            Home::Additional(_) => Ok(true),
+        }
+    }
+
+    /// Whether it still is what its archive makes, and the first difference if not.
+    ///
+    /// Errors with [`Error::LayerBlobGone`] when the archive is not kept any more, so that nothing can be
+    /// said.
+    pub fn verify(&self) -> Result<Option<Flaw>> {
+        let blob = self.blob()?;
+        match self.form() {
+            Form::Directory => self.store.content_flaw(self, &blob),
+        }
+    }
+
+    /// Its archive from byte `from` on, exactly as its diff_id says. Whoever needs to be sure hashes it.
+    ///
+    /// Errors with [`Error::LayerBlobGone`] when no blob of it is kept any more.
+    pub fn tar(&self, from: u64) -> Result<LayerTar> {
+        tar::open(self, from)
+    }
+
+    /// The blob that it was unpacked from, of which there may be several.
+    pub(crate) fn blob(&self) -> Result<image::Descriptor> {
+        let found = match self.home {
+            Home::Here => self.store.db().read(|db| tar::blobs(db, &self.diff_id))?,
+            Home::Additional(place) => {
+                self.store.additional()[place].read(|db| tar::blobs(db, &self.diff_id))?
+            }
+        };
+        self.store.layer_blob(&found, &self.diff_id)
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    pub(crate) fn id(&self) -> i64 {
+        self.id
+    }
+
+    pub(crate) fn home(&self) -> Home {
+        self.home
+    }
+
+    /// The directory of the store that it is in: for messages, and for kernels that take no descriptors.
+    pub(crate) fn path(&self) -> PathBuf {
+        let root = match self.home {
+            Home::Here => self.store.root(),
+            Home::Additional(place) => self.store.additional()[place].path(),
+        };
+        root.join("layers").join(self.id.to_string())
+    }
+
+    /// Mode, owner and group of its root.
+    pub(crate) fn owner(&self) -> Result<(u32, u32, u32)> {
+        match self.form() {
+            Form::Directory => directory::owner(self),
+        }
+    }
+
+    /// Its root as a directory.
+    pub(crate) fn directory(&self) -> Result<OwnedFd> {
+        self.open(Purpose::Directory)
+    }
+}
+
+impl fmt::Debug for Layer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Layer({} as {})", self.diff_id, self.path().display())
+    }
+}
+
+/// The same place on disk.
+impl PartialEq for Layer {
+    fn eq(&self, other: &Layer) -> bool {
+        self.diff_id == other.diff_id && self.path() == other.path()
+    }
+}
+
+impl Eq for Layer {}
+
+fn row_of(db: &Connection, diff_id: &Digest) -> Result<Option<LayerRow>> {
+    db.prepare_cached(
+        "SELECT id, diff_id, bytes, inodes FROM layers WHERE diff_id = ?1 AND ready = 1",
+    )
+    .and_then(|mut statement| statement.query_row([diff_id.to_string()], read_row).optional())
+    .map_err(Error::db("look up a layer"))
+}
+
+/// From the columns id, diff_id, bytes and inodes.
+pub(crate) fn read_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<LayerRow> {
+    Ok(LayerRow {
+        id: row.get(0)?,
+        diff_id: row.get(1)?,
+        usage: Usage {
+            bytes: unsigned(row.get(2)?),
+            inodes: unsigned(row.get(3)?),
+        },
+    })
+}
+
+/// An image's layers, top first, each once.
+///
+/// overlayfs refuses a directory that is there twice. Only the topmost counts: all that the lower
+/// one shows or hides, the upper one shows or hides too. Below a layer with an opaque root nothing
+/// counts.
+pub(crate) fn image_layers(db: &Connection, image: &str) -> Result<Vec<LayerRow>> {
+    const LAYERS: &str = "
+        SELECT id, diff_id, bytes, inodes, opaque FROM image_layers JOIN layers ON layers.id = layer
+        WHERE image = ?1 ORDER BY position DESC";
+    let read = || {
+        let mut statement = db.prepare_cached(LAYERS)?;
+        let rows = statement.query_map([image], |row| Ok((read_row(row)?, row.get(4)?)))?;
+        rows.collect::<rusqlite::Result<Vec<(LayerRow, bool)>>>()
+    };
+    let mut layers: Vec<LayerRow> = Vec::new();
+    for (layer, opaque) in read().map_err(Error::db("read the layers"))? {
+        if !layers.iter().any(|above| above.id == layer.id) {
+            layers.push(layer);
+        }
+        if opaque {
+            break;
+        }
+    }
+    if layers.is_empty() {
+        let known = db
+            .prepare_cached("SELECT 1 FROM images WHERE id = ?1")
+            .and_then(|mut statement| statement.exists([image]))
+            .map_err(Error::db("look up an image"))?;
+        if !known {
+            return Err(Error::ImageNotFound {
+                id: image.to_owned(),
+            });
+        }
+    }
+    Ok(layers)
+}
+
+/// What the kernel said about a directory or a mount of a layer.
+pub(crate) fn failed(op: &'static str, layer: &Layer) -> impl FnOnce(rustix::io::Errno) -> Error {
+    Error::sys(op, layer.path())
 }

@@ -37,9 +37,11 @@ mod records;
 mod repositories;
 mod reserve;
 mod restore;
+mod root;
 mod rootfs;
 mod rw;
 mod settle;
+mod sys;
 mod tree;
 mod usage;
 
@@ -48,9 +50,10 @@ pub use check::{Check, Finding, Flaw, Outcome, Report, Subject};
 pub use error::{Error, ImageFlaw, LayerError, NameFlaw, Result};
 pub use extract::EntryFlaw;
 pub use images::{Document, ImageRecord, MOST_LAYERS, NewImage, SignedManifest};
+pub use layer::{Form, Layer, LayerState, LayerTar, Purpose};
 pub use lease::Lease;
 pub use limits::Limits;
-pub use rw::RwLayer;
+pub use root::{Access, LayerRecord, MountOptions, OverlayPaths, RootFilesystem, RootRecord};
 pub use usage::Usage;
 
 /// A store: cheap to clone, usable from several threads and, through the disk, several processes.

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::db::{Database, Durability, exists, unsigned};
 use crate::error::{Error, Result};
 use crate::layout::{DIRECTORY, Layout};
-use crate::{Usage, tree};
+use crate::{Form, LayerRecord, Usage, tree};
 
 /// A record is larger only when it is none.
 const LARGEST: u64 = 4 << 20;
@@ -33,6 +33,17 @@ pub(crate) struct LayerFacts {
     /// Directories that no entry is about, as far as their names are text.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub implied: Vec<String>,
+    /// The form that it has.
+    #[serde(default = "first_form")]
+    pub form: Form,
+    /// The integrity root that came with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub integrity: Option<String>,
+}
+
+/// What layers were before there was a choice.
+fn first_form() -> Form {
+    Form::Directory
 }
 
 impl LayerFacts {
@@ -45,6 +56,8 @@ impl LayerFacts {
             bytes,
             inodes,
             opaque,
+            form: first_form(),
+            integrity: None,
         }
     }
 }
@@ -55,6 +68,9 @@ pub(crate) struct ContainerFacts {
     pub image: String,
     /// Layers of this store, top first; those of an additional store are never removed.
     pub layers: Vec<i64>,
+    /// What all its layers are, top first, wherever they lie. An earlier version kept none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub roots: Vec<LayerRecord>,
 }
 
 /// Writes down what the layer `id` is.
@@ -77,6 +93,11 @@ pub(crate) fn drop_layer(layout: &Layout, id: &str) {
         // One that is left says nothing without the layer's directory.
         let _ = unlinkat(dir, id, AtFlags::empty());
     }
+}
+
+/// What the layer `id` is, if it is written down.
+pub(crate) fn layer(layout: &Layout, id: i64) -> Option<LayerFacts> {
+    parsed(layout.records()?, &id.to_string())
 }
 
 /// The layers that are written down, by their names.
@@ -167,7 +188,13 @@ fn containers(db: &Connection) -> Result<Vec<(String, ContainerFacts)>> {
     let mut found = Vec::new();
     for (id, image) in read().map_err(Error::db("read the containers"))? {
         let layers = crate::rw::container_layers(db, &id)?;
-        found.push((id, ContainerFacts { image, layers }));
+        let roots = Vec::new();
+        let facts = ContainerFacts {
+            image,
+            layers,
+            roots,
+        };
+        found.push((id, facts));
     }
     Ok(found)
 }

@@ -194,6 +194,7 @@ fn layers(tx: &Connection, layout: &Layout) -> Result<()> {
             inodes,
             opaque,
             implied,
+            ..
         } = facts;
         if !is_layer(layout, id) || Digest::parse(&diff_id).is_err() {
             continue;

@@ -14,7 +14,7 @@ use rustix::io::{Errno, Result as SysResult};
 use crate::error::{Error, Result};
 use crate::extract::{is_opaque, is_whiteout};
 use crate::layout::DIRECTORY;
-use crate::{ImageRecord, Store};
+use crate::{ImageRecord, Layer, Store};
 
 /// Symbolic links followed, as many as the kernel follows.
 const LINKS: usize = 40;
@@ -40,16 +40,18 @@ impl Store {
     /// [`Error::ImageNotFound`].
     pub fn read_file(&self, record: &ImageRecord, path: &str, max: u64) -> Result<Option<Vec<u8>>> {
         let layers = self.layers_of(record)?;
+        let tops = layers.iter().map(Layer::directory);
+        let tops = tops.collect::<Result<Merged>>()?;
         let failed = |errno| Error::sys("read in the layers", self.root().join("layers"))(errno);
         let mut parts: VecDeque<Vec<u8>> = split(path.as_bytes()).collect();
         // Names of the directory reached, without links.
         let mut reached: Vec<Vec<u8>> = Vec::new();
         let mut links = 0;
-        let mut merged = roots(&layers).map_err(failed)?;
+        let mut merged = again(&tops).map_err(failed)?;
         while let Some(part) = parts.pop_front() {
             if part == b".." {
                 reached.pop();
-                merged = walk(&layers, &reached).map_err(failed)?;
+                merged = walk(&tops, &reached).map_err(failed)?;
                 continue;
             }
             match look_up(&merged, &part).map_err(failed)? {
@@ -68,7 +70,7 @@ impl Store {
                     }
                     if target.starts_with(b"/") {
                         reached.clear();
-                        merged = roots(&layers).map_err(failed)?;
+                        merged = again(&tops).map_err(failed)?;
                     }
                     for part in split(&target).rev() {
                         parts.push_front(part);
@@ -93,16 +95,13 @@ fn split(path: &[u8]) -> impl DoubleEndedIterator<Item = Vec<u8>> {
     parts.map(<[u8]>::to_vec).collect::<Vec<_>>().into_iter()
 }
 
-pub(crate) fn roots(layers: &[std::path::PathBuf]) -> SysResult<Merged> {
-    layers
-        .iter()
-        .map(|layer| openat(rustix::fs::CWD, layer, DIRECTORY, Mode::empty()))
-        .collect()
+fn again(tops: &Merged) -> SysResult<Merged> {
+    tops.iter().map(rustix::io::dup).collect()
 }
 
 /// Opens a directory again by names that were directories before.
-fn walk(layers: &[std::path::PathBuf], names: &[Vec<u8>]) -> SysResult<Merged> {
-    let mut merged = roots(layers)?;
+fn walk(tops: &Merged, names: &[Vec<u8>]) -> SysResult<Merged> {
+    let mut merged = again(tops)?;
     for name in names {
         merged = match look_up(&merged, name)? {
             Found::Directory(next) => next,

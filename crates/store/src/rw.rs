@@ -4,126 +4,152 @@
 
 use std::ffi::{CString, OsString};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
 
-use rusqlite::{Connection, params};
-use rustix::fs::{AtFlags, CWD, Gid, Mode, Uid, fchmod, fchown, mkdirat, openat, renameat, statat};
+use image::Digest;
+use rusqlite::{Connection, OptionalExtension, params};
+use rustix::fs::{Gid, Mode, Uid, fchmod, fchown, mkdirat, openat, renameat};
 use rustix::io::Errno;
 
-use crate::additional::Additional;
 use crate::db::Durability;
 use crate::error::{Error, Result};
 use crate::gc::REMOVAL;
-use crate::layout::{DIRECTORY, EMPTY_LAYER};
+use crate::layer::{Home, LayerRow, image_layers, read_row};
+use crate::layout::DIRECTORY;
 use crate::records::{self, ContainerFacts};
-use crate::{ImageRecord, Store, Usage, implied, reserve, tree};
-
-/// The directories of a container's overlay mount.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RwLayer {
-    /// The image's layers, top first.
-    pub lower: Vec<PathBuf>,
-    /// The writable directory.
-    pub upper: PathBuf,
-    /// overlayfs's own directory, on the same file system.
-    pub work: PathBuf,
-}
+use crate::{ImageRecord, Layer, LayerRecord, RootFilesystem, Store, Usage, implied, reserve, tree};
 
 const LONGEST_ID: usize = 200;
 
 impl Store {
-    /// The unpacked layers of an image, top first. Errors with [`Error::ImageNotFound`].
-    pub fn layers_of(&self, record: &ImageRecord) -> Result<Vec<PathBuf>> {
-        match self.elsewhere(&record.id)? {
-            Some(store) => foreign_layers(store, &record.id),
-            None => {
-                let layers = self.db().read(|db| layer_ids(db, &record.id))?;
-                Ok(self.layer_paths(&layers))
-            }
-        }
-    }
-
     /// Makes the writable layer of a container; the image's layers stay as long as it does.
     ///
     /// Its root has the owner and mode of the image's. Errors with [`Error::ContainerId`],
     /// [`Error::ContainerExists`] or [`Error::ImageNotFound`].
-    pub fn create_rw(&self, container: &str, record: &ImageRecord) -> Result<RwLayer> {
+    pub fn create_rw(&self, container: &str, record: &ImageRecord) -> Result<RootFilesystem> {
         check_id(container)?;
-        if let Some(store) = self.elsewhere(&record.id)? {
-            let lower = foreign_layers(store, &record.id)?;
-            return self.create_foreign_rw(container, record, lower);
-        }
+        let foreign = self.place_of(&record.id)?;
+        // Nobody collects the layers of additional stores.
+        let foreign = foreign.map(|place| self.foreign_layers(place, &record.id));
+        let foreign = foreign.transpose()?;
         let mut made = MadeDirectories::new(self, container);
-        let layers = self.db().write(Durability::Ordered, |tx| {
-            let layers = layer_ids(tx, &record.id)?;
-            record_container(tx, container, &record.id, &layers)?;
+        let root = self.db().write(Durability::Ordered, |tx| {
+            let (layers, ids) = match &foreign {
+                Some(layers) => (layers.clone(), Vec::new()),
+                None => {
+                    let layers = self.layers_at(Home::Here, image_layers(tx, &record.id)?)?;
+                    let ids = layers.iter().map(Layer::id).collect();
+                    (layers, ids)
+                }
+            };
+            record_container(tx, container, &record.id, &ids)?;
+            let root = RootFilesystem::of_container(self, container, layers);
             let facts = ContainerFacts {
                 image: record.id.clone(),
-                layers: layers.clone(),
+                roots: root.record().layers,
+                layers: ids,
             };
-            let paths = self.layer_paths(&layers);
-            let upper = self.make_directories(&mut made, &paths, &facts)?;
-            let implied = implied::of(tx, &layers)?;
-            if !implied.is_empty() {
-                let made = implied::make(upper.as_fd(), &layers, &paths, &implied);
-                made.map_err(Error::sys(
-                    "fill",
-                    self.rw_layer(container, Vec::new()).upper,
-                ))?;
-            }
-            Ok(layers)
+            let upper = self.make_directories(&mut made, root.layers().first(), &facts)?;
+            self.make_implied(tx, container, root.layers(), &facts.layers, upper)?;
+            Ok(root)
         })?;
         made.armed = false;
-        Ok(self.rw_layer(container, self.layer_paths(&layers)))
+        Ok(root)
     }
 
-    /// The same on layers of an additional store, which nobody collects.
-    fn create_foreign_rw(
+    /// Makes the directories that some layer has without an entry of their own.
+    fn make_implied(
         &self,
+        tx: &Connection,
         container: &str,
-        record: &ImageRecord,
-        lower: Vec<PathBuf>,
-    ) -> Result<RwLayer> {
-        let mut made = MadeDirectories::new(self, container);
-        self.db().write(Durability::Ordered, |tx| {
-            record_container(tx, container, &record.id, &[])?;
-            for (position, path) in (0i64..).zip(&lower) {
-                tx.execute(
-                    "INSERT INTO container_lowers(container, position, path) VALUES(?1, ?2, ?3)",
-                    params![container, position, path.as_os_str().as_bytes()],
-                )
-                .map_err(Error::db("record the layers of a container"))?;
-            }
-            let facts = ContainerFacts {
-                image: record.id.clone(),
-                layers: Vec::new(),
-            };
-            self.make_directories(&mut made, &lower, &facts).map(drop)
-        })?;
-        made.armed = false;
-        Ok(self.rw_layer(container, lower))
+        layers: &[Layer],
+        ids: &[i64],
+        upper: OwnedFd,
+    ) -> Result<()> {
+        let implied = implied::of(tx, ids)?;
+        if implied.is_empty() {
+            return Ok(());
+        }
+        let roots = layers.iter().map(Layer::directory);
+        let roots = roots.collect::<Result<Vec<_>>>()?;
+        let made = implied::make(upper.as_fd(), ids, &roots, &implied);
+        made.map_err(Error::sys(
+            "fill",
+            self.root().join("containers").join(container).join("upper"),
+        ))
     }
 
-    /// The writable layer that [`create_rw`](Store::create_rw) made; `None` when there is none.
-    pub fn rw(&self, container: &str) -> Result<Option<RwLayer>> {
+    /// The root file system whose writable layer [`create_rw`](Store::create_rw) made; `None` when there is
+    /// none. Errors with [`Error::LayerLost`] when a layer of it is nowhere.
+    pub fn rw(&self, container: &str) -> Result<Option<RootFilesystem>> {
         check_id(container)?;
-        self.db().read(|db| {
+        let found = self.db().read(|db| {
             let known = db
                 .prepare_cached("SELECT 1 FROM containers WHERE id = ?1")
                 .and_then(|mut statement| statement.exists([container]))
                 .map_err(Error::db("look up a container"))?;
-            Ok(match known {
-                true => {
-                    let mut lower = foreign_lowers(db, container)?;
-                    if lower.is_empty() {
-                        lower = self.layer_paths(&container_layers(db, container)?);
-                    }
-                    Some(self.rw_layer(container, lower))
-                }
-                false => None,
+            match known {
+                true => Ok(Some((container_rows(db, container)?, foreign_lowers(db, container)?))),
+                false => Ok(None),
+            }
+        })?;
+        let Some((rows, paths)) = found else {
+            return Ok(None);
+        };
+        let layers = match (rows.is_empty(), paths.is_empty()) {
+            (false, _) => self.own_layers(container, rows)?,
+            (true, true) => self.recorded_layers(container)?,
+            (true, false) => self.layers_by_paths(container, &paths)?,
+        };
+        Ok(Some(RootFilesystem::of_container(self, container, layers)))
+    }
+
+    /// Of a layer that was adopted without knowing what it is, its record may tell.
+    fn own_layers(&self, container: &str, mut rows: Vec<LayerRow>) -> Result<Vec<Layer>> {
+        for row in rows.iter_mut().filter(|row| row.diff_id.is_empty()) {
+            let facts = records::layer(self.layout(), row.id).ok_or_else(|| Error::LayerLost {
+                container: container.to_owned(),
+                diff_id: format!("number {}", row.id),
+            })?;
+            row.diff_id = facts.diff_id;
+        }
+        self.layers_at(Home::Here, rows)
+    }
+
+    /// The layers of additional stores that a container's own record names.
+    fn recorded_layers(&self, container: &str) -> Result<Vec<Layer>> {
+        let facts = records::container(self.layout(), container);
+        let roots = facts.map_or_else(Vec::new, |facts| facts.roots);
+        let find = |root: LayerRecord| {
+            let diff_id = Digest::parse(&root.diff_id).ok();
+            let layer = diff_id.map(|diff_id| self.layer(&diff_id)).transpose()?;
+            layer.flatten().ok_or_else(|| Error::LayerLost {
+                container: container.to_owned(),
+                diff_id: root.diff_id,
             })
-        })
+        };
+        roots.into_iter().map(find).collect()
+    }
+
+    /// The same of a container that an earlier version made: it kept the paths.
+    fn layers_by_paths(&self, container: &str, paths: &[PathBuf]) -> Result<Vec<Layer>> {
+        let find = |path: &PathBuf| {
+            let id = path.file_name().and_then(|name| name.to_str()?.parse().ok());
+            for (place, store) in self.additional().iter().enumerate() {
+                if let Some(id) = id
+                    && path.parent() == Some(&store.path().join("layers"))
+                    && let Some(row) = store.read(|db| row_of_id(db, id))?
+                {
+                    return self.layer_of(Home::Additional(place), row);
+                }
+            }
+            Err(Error::LayerLost {
+                container: container.to_owned(),
+                diff_id: path.display().to_string(),
+            })
+        };
+        paths.iter().map(find).collect()
     }
 
     /// Removes a container's writable layer; that it is gone already is no error.
@@ -205,24 +231,10 @@ impl Store {
         }
     }
 
-    /// overlayfs needs a lower directory: an image without layers has the empty one.
-    fn layer_paths(&self, layers: &[i64]) -> Vec<PathBuf> {
-        layer_paths(self.root(), layers)
-    }
-
-    fn rw_layer(&self, container: &str, lower: Vec<PathBuf>) -> RwLayer {
-        let dir = self.root().join("containers").join(container);
-        RwLayer {
-            lower,
-            upper: dir.join("upper"),
-            work: dir.join("work"),
-        }
-    }
-
     fn make_directories(
         &self,
         made: &mut MadeDirectories<'_>,
-        lower: &[PathBuf],
+        top: Option<&Layer>,
         facts: &ContainerFacts,
     ) -> Result<OwnedFd> {
         let container = made.container;
@@ -248,19 +260,16 @@ impl Store {
         )
         .map_err(Error::sys("open", &path))?;
         records::keep_container(self.layout(), dir.as_fd(), container, facts)?;
+        let (mode, uid, gid) = match top {
+            Some(top) => top.owner()?,
+            None => (0o755, 0, 0),
+        };
         let fill = || {
             mkdirat(&dir, "work", Mode::from_raw_mode(0o700))?;
             mkdirat(&dir, "upper", Mode::from_raw_mode(0o755))?;
             let upper: OwnedFd = openat(&dir, "upper", DIRECTORY, Mode::empty())?;
-            let (mode, uid, gid) = match lower.first() {
-                Some(top) => {
-                    let stat = statat(CWD, top, AtFlags::SYMLINK_NOFOLLOW)?;
-                    (Mode::from_raw_mode(stat.st_mode), stat.st_uid, stat.st_gid)
-                }
-                None => (Mode::from_raw_mode(0o755), 0, 0),
-            };
             fchown(&upper, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
-            fchmod(&upper, mode)?;
+            fchmod(&upper, Mode::from_raw_mode(mode))?;
             Ok(upper)
         };
         fill().map_err(Error::sys("fill", &path))
@@ -299,23 +308,7 @@ impl Drop for MadeDirectories<'_> {
     }
 }
 
-/// Where an image's layers lie in a store at `root`.
-fn layer_paths(root: &Path, layers: &[i64]) -> Vec<PathBuf> {
-    let dir = root.join("layers");
-    if layers.is_empty() {
-        return vec![dir.join(EMPTY_LAYER)];
-    }
-    layers
-        .iter()
-        .map(|layer| dir.join(layer.to_string()))
-        .collect()
-}
-
-fn foreign_layers(store: &Additional, image: &str) -> Result<Vec<PathBuf>> {
-    let layers = store.read(|db| layer_ids(db, image))?;
-    Ok(layer_paths(store.path(), &layers))
-}
-
+/// Where the layers of a container lie that an earlier version made on an additional store.
 fn foreign_lowers(db: &Connection, container: &str) -> Result<Vec<PathBuf>> {
     const PATHS: &str = "SELECT path FROM container_lowers WHERE container = ?1 ORDER BY position";
     let read = || {
@@ -351,41 +344,22 @@ fn record_container(tx: &Connection, container: &str, image: &str, layers: &[i64
     insert().map_err(Error::db("record the layers of a container"))
 }
 
-/// The ids of an image's layers, top first, each once.
-///
-/// overlayfs refuses a directory that is there twice. Only the topmost counts: all that the lower
-/// one shows or hides, the upper one shows or hides too. Below a layer with an opaque root nothing
-/// counts.
-pub(crate) fn layer_ids(db: &Connection, image: &str) -> Result<Vec<i64>> {
+fn container_rows(db: &Connection, container: &str) -> Result<Vec<LayerRow>> {
     const LAYERS: &str = "
-        SELECT layer, opaque FROM image_layers JOIN layers ON layers.id = layer
-        WHERE image = ?1 ORDER BY position DESC";
+        SELECT id, diff_id, bytes, inodes FROM container_layers JOIN layers ON layers.id = layer
+        WHERE container = ?1 ORDER BY position DESC";
     let read = || {
         let mut statement = db.prepare_cached(LAYERS)?;
-        let rows = statement.query_map([image], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        rows.collect::<rusqlite::Result<Vec<(i64, bool)>>>()
+        let rows = statement.query_map([container], read_row)?;
+        rows.collect::<rusqlite::Result<_>>()
     };
-    let mut layers = Vec::new();
-    for (layer, opaque) in read().map_err(Error::db("read the layers"))? {
-        if !layers.contains(&layer) {
-            layers.push(layer);
-        }
-        if opaque {
-            break;
-        }
-    }
-    if layers.is_empty() {
-        let known = db
-            .prepare_cached("SELECT 1 FROM images WHERE id = ?1")
-            .and_then(|mut statement| statement.exists([image]))
-            .map_err(Error::db("look up an image"))?;
-        if !known {
-            return Err(Error::ImageNotFound {
-                id: image.to_owned(),
-            });
-        }
-    }
-    Ok(layers)
+    read().map_err(Error::db("read the layers of a container"))
+}
+
+fn row_of_id(db: &Connection, id: i64) -> Result<Option<LayerRow>> {
+    db.prepare_cached("SELECT id, diff_id, bytes, inodes FROM layers WHERE id = ?1 AND ready = 1")
+        .and_then(|mut statement| statement.query_row([id], read_row).optional())
+        .map_err(Error::db("look up a layer"))
 }
 
 /// The layers that a container stands on, top first.

@@ -31,7 +31,14 @@ const FIRST: &[&str] = &[
 
 /// What came later. Whoever adds a request, a form of one, or a field that must not be passed over,
 /// gives it a name here; a request's is the one that it has on the wire.
-const LATER: &[&str] = &["subscribe", "companion", "carry", "tell", "create.program"];
+const LATER: &[&str] = &[
+    "subscribe",
+    "companion",
+    "carry",
+    "tell",
+    "create.program",
+    "rootfs.mount",
+];
 
 /// What a supervisor can be asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -326,6 +326,9 @@ pub enum RootfsSource {
         /// Overlayfs's own directory beside it.
         work: PathBuf,
     },
+    /// A mount that is in no mount namespace yet, whose descriptor comes with the frame. The ability
+    /// `rootfs.mount`.
+    Mount,
 }
 
 /// A container's log file.

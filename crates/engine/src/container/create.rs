@@ -10,7 +10,7 @@ use crate::config::RuntimeEntry;
 use crate::disk::{self, Lock, Reservation};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::handler::{Ability, ContainerPlan, ContainerRef, Handler, LIMIT, Log, Root};
+use crate::handler::{Ability, ContainerPlan, ContainerRef, Handler, LIMIT, Log, Sandbox};
 use crate::image::ImageRecord;
 use crate::oci;
 use crate::pod::record::{PodRecord, Stage};
@@ -28,7 +28,7 @@ impl Engine {
     /// cannot be accepted, or a step that failed; nothing is left behind then.
     pub fn create_container(&self, pod: &str, spec: ContainerSpec) -> Result<String> {
         validate(&spec)?;
-        let pod = self.pod_for_container(pod)?;
+        let (pod, sandbox) = self.pod_for_container(pod)?;
         let handler = self.handler_of(&pod)?;
         if let Some(lacking) = handler.abilities().lacking(&Ability::of_container(&spec)) {
             return Err(handler.lacks(lacking));
@@ -70,7 +70,7 @@ impl Engine {
         }
         let id = disk::new_id()?;
         name.hold(&id)?;
-        let making = Making::begin(self, handler, name, &pod, id)?;
+        let making = Making::begin(self, handler, name, &pod, sandbox, id)?;
         let config = self.image_config(&image)?.config;
         let record = making.record(spec, &image, &config)?;
         making.build(&record, &image, &config)?;
@@ -93,7 +93,7 @@ impl Engine {
         ))
     }
 
-    fn pod_for_container(&self, id: &str) -> Result<PodRecord> {
+    fn pod_for_container(&self, id: &str) -> Result<(PodRecord, Sandbox)> {
         let missing = || Error::NotFound {
             what: "pod",
             name: id.to_owned(),
@@ -101,8 +101,8 @@ impl Engine {
         let full = self.find_pod_id(id)?.ok_or_else(missing)?;
         let record = self.pod_record(&full)?.ok_or_else(missing)?;
         let made = matches!(record.stage, Stage::Made { .. });
-        if made && self.sandbox(&record)?.is_some() {
-            return Ok(record);
+        if made && let Some(sandbox) = self.sandbox(&record)? {
+            return Ok((record, sandbox));
         }
         let state = if made {
             "not ready: its supervisor has ended"
@@ -216,6 +216,7 @@ struct Making<'a> {
     engine: &'a Engine,
     handler: &'a dyn Handler,
     pod: &'a PodRecord,
+    sandbox: Sandbox,
     id: String,
     bundle: PathBuf,
     name: Option<Reservation>,
@@ -227,6 +228,7 @@ impl<'a> Making<'a> {
         handler: &'a dyn Handler,
         name: Reservation,
         pod: &'a PodRecord,
+        sandbox: Sandbox,
         id: String,
     ) -> Result<Self> {
         let bundle = engine.layout().container(&pod.id, &id);
@@ -234,6 +236,7 @@ impl<'a> Making<'a> {
             engine,
             handler,
             pod,
+            sandbox,
             id,
             bundle,
             name: Some(name),
@@ -293,7 +296,7 @@ impl<'a> Making<'a> {
         image: &ImageRecord,
         config: &ContainerConfig,
     ) -> Result<()> {
-        let layer = self.engine.store().create_rw(&self.id, image)?;
+        let root = self.engine.store().create_rw(&self.id, image)?;
         let config = oci::build(&oci::Inputs {
             engine: self.engine,
             pod: self.pod,
@@ -305,12 +308,9 @@ impl<'a> Making<'a> {
         let pod_dir = self.engine.layout().pod(&self.pod.id);
         let plan = ContainerPlan {
             container: record.at(&pod_dir, &self.bundle),
+            sandbox: &self.sandbox,
             spec: &config,
-            root: Root::Layers {
-                lower: layer.lower,
-                upper: layer.upper,
-                work: layer.work,
-            },
+            root: &root,
             log: record.log_path.clone().map(|path| Log {
                 path,
                 beneath: self.log_directory(),

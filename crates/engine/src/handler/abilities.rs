@@ -107,11 +107,12 @@ fn needed(needs: &[(bool, Ability)]) -> Vec<Ability> {
 /// A form in which a root file system can be handed over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RootForm {
-    /// Layers as directories, for the handler to lay over each other: [`super::Root::Layers`].
+    /// Layers as directories, for the handler to lay over each other
+    /// ([`store::RootFilesystem::overlay_paths`]).
     Layers,
     /// One directory.
     Directory,
-    /// A mount descriptor (fsmount(2)).
+    /// A mount descriptor (fsmount(2), [`store::RootFilesystem::open`]).
     Mount,
     /// An image of a file system in a file.
     Image,

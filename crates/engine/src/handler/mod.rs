@@ -52,7 +52,7 @@ pub use attach::{StreamInput, StreamOutput};
 pub use event::{Adopted, Event, Happened};
 pub use exec::{Command, ExecExit, ExecSession, ExecStdio, Running, Session};
 pub use pending::{Pending, wait};
-pub use plan::{ContainerPlan, ContainerRef, Log, PodPlan, PodRef, Root};
+pub use plan::{ContainerPlan, ContainerRef, Log, PodPlan, PodRef};
 pub use state::{Cause, Namespaces, Sandbox, State, Status};
 pub(crate) use table::Handlers;
 pub use table::RuntimeHandler;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use runtime::spec::Spec;
 
+use super::Sandbox;
 use crate::pod::PodSpec;
 
 /// A pod, as every verb names it.
@@ -51,10 +52,13 @@ pub struct PodPlan<'a> {
 pub struct ContainerPlan<'a> {
     /// Which. Its directory holds `config.json`.
     pub container: ContainerRef<'a>,
+    /// Its pod's sandbox as it is now.
+    pub sandbox: &'a Sandbox,
     /// The same configuration, to be read.
     pub spec: &'a Spec,
-    /// Where its root file system comes from, in a form of [`super::Abilities::roots`].
-    pub root: Root,
+    /// Its root file system, a value that the handler opens in one of the forms of
+    /// [`super::Abilities::roots`].
+    pub root: &'a store::RootFilesystem,
     /// Where its output is logged; `None`: nowhere.
     pub log: Option<Log>,
     /// A terminal as its stdin, stdout and stderr.
@@ -63,20 +67,6 @@ pub struct ContainerPlan<'a> {
     pub stdin: bool,
     /// Close its stdin when the first who attached to it leaves.
     pub stdin_once: bool,
-}
-
-/// Where a root file system comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Root {
-    /// Directories to be laid over each other, the topmost first, below a writable one.
-    Layers {
-        /// The image's.
-        lower: Vec<PathBuf>,
-        /// The writable one.
-        upper: PathBuf,
-        /// Overlayfs's own, beside that.
-        work: PathBuf,
-    },
 }
 
 /// A container's log file, in CRI's format.

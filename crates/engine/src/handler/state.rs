@@ -9,6 +9,8 @@ pub struct Sandbox {
     pub pid: Option<i32>,
     /// Namespaces of this node that are the pod's own.
     pub namespaces: Namespaces,
+    /// A container's root file system is taken as a mount descriptor.
+    pub takes_mounts: bool,
 }
 
 /// Paths of the namespaces of this node in which a pod's containers are, such as `/proc/7/ns/net`;

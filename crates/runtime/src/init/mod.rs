@@ -29,7 +29,7 @@ use rustix::thread::UnshareFlags;
 use crate::between;
 use crate::birthplace::Birthplace;
 use crate::cgroup::Cgroup;
-use crate::container::{GateKind, NewContainer, Stdio, stdio_fds};
+use crate::container::{GateKind, NewContainer, Rootfs, Stdio, stdio_fds};
 use crate::error::InitFailure;
 use crate::hooks::{self, Environment, HookState};
 use crate::labels::Labels;
@@ -176,6 +176,9 @@ impl<'a> Init<'a> {
         let mut keep = stdio_fds(&self.new.stdio);
         keep.push(channel.as_fd().as_raw_fd());
         keep.extend(self.namespaces.fds());
+        if let Rootfs::Mount(tree) = &self.new.rootfs {
+            keep.push(tree.as_raw_fd());
+        }
         keep.extend(self.idmaps.iter().flatten().map(AsRawFd::as_raw_fd));
         if let GateKind::Listening(listener) = &self.new.gate {
             keep.push(listener.as_raw_fd());

@@ -100,7 +100,7 @@ pub(super) fn open<'a>(
             )))?;
             Some(tree)
         }
-        Rootfs::Overlay { .. } => None,
+        Rootfs::Overlay { .. } | Rootfs::Mount(_) => None,
     };
     Ok(Opened { sources, tree })
 }
@@ -122,6 +122,11 @@ pub(super) fn prepare<'a>(
             let label = new.spec.linux.as_ref().and_then(labels::mount_label);
             // Over the bundle directory: nothing of it is needed any more.
             overlay(new.bundle, lower, (upper, work), label)?
+        }
+        (Rootfs::Mount(tree), _) => {
+            // Over the bundle directory, as nothing of it is needed any more: hooks find it there.
+            attach(tree, new.bundle)?;
+            rustix::io::fcntl_dupfd_cloexec(tree, 3).map_err(InitFailure::at("keep the root"))?
         }
         (Rootfs::Path(path), Some(tree)) => {
             // The clone is of the host's peer group still: what is mounted in it must not get out.

@@ -4,19 +4,16 @@
 
 use std::collections::HashMap;
 
-use image::{AnyManifest, Descriptor, Digest, ImageConfig};
+use image::{Descriptor, Digest};
 use rusqlite::Connection;
-use rustix::fs::{AtFlags, FileType, Mode, openat, statat};
+use rustix::fs::{AtFlags, FileType, statat};
 use rustix::io::Errno;
 
 use super::{Check, Flaw, Report, Subject, compare};
 use crate::error::{Error, Result};
-use crate::layer::unpack;
-use crate::layout::{DIRECTORY, TempDir};
+use crate::layer::{Home, Layer, LayerRow, read_row, unpack};
+use crate::layout::TempDir;
 use crate::{Store, db};
-
-/// Larger documents are none of an image's.
-const MAX_DOCUMENT: u64 = 16 << 20;
 
 impl Store {
     pub(super) fn check_layers(&self, check: Check, report: &mut Report) -> Result<()> {
@@ -26,14 +23,16 @@ impl Store {
             true => HashMap::new(),
             false => self.layer_blobs()?,
         };
-        for (id, text) in layers {
-            let Ok(diff_id) = Digest::parse(&text) else {
+        for row in layers {
+            let (id, text) = (row.id, row.diff_id.clone());
+            let Ok(layer) = self.layer_of(Home::Here, row) else {
                 let flaw = Flaw::Database(format!("{text:?} is no digest of a layer"));
                 report.found(Subject::Database, flaw);
                 continue;
             };
+            let diff_id = layer.diff_id().clone();
             let flaw = match (self.directory_flaw(id), blobs.get(&diff_id)) {
-                (None, Some(blob)) => self.content_flaw(id, &diff_id, blob)?,
+                (None, Some(blob)) => self.content_flaw(&layer, blob)?,
                 (flaw, _) => flaw,
             };
             if let Some(flaw) = flaw
@@ -69,19 +68,7 @@ impl Store {
         })?;
         let mut blobs = HashMap::new();
         for (manifest, config) in documents {
-            // What cannot be read is a finding of its own, of the blob or the image.
-            let manifest = Digest::parse(&manifest).ok();
-            let bytes = manifest.and_then(|digest| self.read_blob(&digest, MAX_DOCUMENT).ok());
-            let Some(bytes) = bytes.flatten() else {
-                continue;
-            };
-            let (Ok(AnyManifest::Manifest(manifest)), Ok(config)) = (
-                AnyManifest::parse(None, &bytes),
-                ImageConfig::parse(&config),
-            ) else {
-                continue;
-            };
-            for (layer, diff_id) in manifest.layers.into_iter().zip(config.rootfs.diff_ids) {
+            for (layer, diff_id) in self.layers_in(&manifest, &config) {
                 if !blobs.contains_key(&diff_id)
                     && self.blob_flaw(&layer.digest, layer.size, true).is_none()
                 {
@@ -92,18 +79,20 @@ impl Store {
         Ok(blobs)
     }
 
-    fn content_flaw(&self, id: i64, diff_id: &Digest, blob: &Descriptor) -> Result<Option<Flaw>> {
-        let fresh = match self.unpacked_again(diff_id, blob) {
+    /// The first difference between a layer and what its blob unpacks to.
+    pub(crate) fn content_flaw(&self, layer: &Layer, blob: &Descriptor) -> Result<Option<Flaw>> {
+        let fresh = match self.unpacked_again(layer.diff_id(), blob) {
             Ok(Some(fresh)) => fresh,
             // Of a blob that is damaged the check of the blobs tells.
             Ok(None) | Err(Error::Layer { .. } | Error::DigestMismatch { .. }) => return Ok(None),
             Err(error) => return Err(error),
         };
-        let name = id.to_string();
-        let old = match openat(self.layout().layers(), &name, DIRECTORY, Mode::empty()) {
+        let old = match layer.directory() {
             Ok(old) => old,
-            Err(Errno::NOENT) => return Ok(Some(Flaw::Missing)),
-            Err(errno) => return Ok(Some(Flaw::Read(errno.to_string()))),
+            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(Some(Flaw::Missing));
+            }
+            Err(error) => return Ok(Some(Flaw::Read(error.to_string()))),
         };
         let difference = compare::difference(&old, fresh.fd());
         Ok(match difference {
@@ -127,10 +116,11 @@ impl Store {
     }
 }
 
-fn ready_layers(db: &Connection) -> Result<Vec<(i64, String)>> {
+fn ready_layers(db: &Connection) -> Result<Vec<LayerRow>> {
+    const LAYERS: &str = "SELECT id, diff_id, bytes, inodes FROM layers WHERE ready = 1";
     let read = || {
-        let mut statement = db.prepare("SELECT id, diff_id FROM layers WHERE ready = 1")?;
-        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let mut statement = db.prepare(LAYERS)?;
+        let rows = statement.query_map([], read_row)?;
         rows.collect::<rusqlite::Result<_>>()
     };
     read().map_err(Error::db("read the layers"))

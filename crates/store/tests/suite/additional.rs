@@ -55,7 +55,7 @@ fn used(store: &Store, id: &str) {
     let made = store.create_rw("guest", &found).unwrap();
     assert_eq!(store.rw("guest").unwrap(), Some(made.clone()));
     assert_eq!(
-        std::fs::read(made.lower[0].join("etc/file")).unwrap(),
+        std::fs::read(made.overlay_paths().unwrap().lower[0].join("etc/file")).unwrap(),
         b"far"
     );
     store.gc().unwrap();

@@ -137,9 +137,10 @@ fn sound(store: &Store, images: &[store::ImageRecord], form: &str) {
     for _ in 0..2 {
         assert_eq!(store.images().unwrap(), images, "{form}");
         let rw = store.rw("busy").unwrap().unwrap();
+        let lower = rw.overlay_paths().unwrap().lower;
         let names = ["etc/gone", "etc/base"];
-        assert_eq!(rw.lower.len(), 2, "{form}");
-        for (dir, name) in rw.lower.iter().zip(names) {
+        assert_eq!(lower.len(), 2, "{form}");
+        for (dir, name) in lower.iter().zip(names) {
             assert!(dir.join(name).exists(), "{form}: {name} is gone");
         }
         for image in images {
@@ -149,7 +150,7 @@ fn sound(store: &Store, images: &[store::ImageRecord], form: &str) {
                     .layers_of(image)
                     .unwrap()
                     .iter()
-                    .all(|dir| dir.exists())
+                    .all(|layer| common::place(layer).exists())
             );
         }
         store.gc().unwrap();
@@ -161,8 +162,9 @@ fn sound(store: &Store, images: &[store::ImageRecord], form: &str) {
     let record = put(store, &[layer("new")], &["example.com/new:1"], "new");
     assert!(store.read_file(&record, "etc/new", 9).unwrap().is_some());
     let busy = store.rw("busy").unwrap().unwrap();
+    let lower = busy.overlay_paths().unwrap().lower;
     assert!(
-        !busy.lower.contains(&store.layers_of(&record).unwrap()[0]),
+        !busy.layers().contains(&store.layers_of(&record).unwrap()[0]),
         "{form}"
     );
     store.remove(&record.id).unwrap();
@@ -170,7 +172,7 @@ fn sound(store: &Store, images: &[store::ImageRecord], form: &str) {
     // A removed container gives its layer free.
     store.remove_rw("busy").unwrap();
     store.gc().unwrap();
-    assert!(!busy.lower[0].exists() && busy.lower[1].exists(), "{form}");
+    assert!(!lower[0].exists() && lower[1].exists(), "{form}");
 }
 
 #[test]
@@ -223,13 +225,14 @@ fn without_index_and_database_images_are_found_by_their_blobs() {
     };
     assert_eq!(ids(&store.images().unwrap()), ids(&images));
     store.gc().unwrap();
-    assert_eq!(store.rw("busy").unwrap().unwrap().lower.len(), 2);
+    assert_eq!(store.rw("busy").unwrap().unwrap().layers().len(), 2);
 }
 
 #[test]
 fn a_container_of_which_nothing_is_written_down_keeps_every_layer_until_it_is_removed() {
     let Used { sandbox, .. } = used();
     let before = sandbox.store.rw("busy").unwrap().unwrap();
+    let before = before.overlay_paths().unwrap();
     let dir = sandbox.stop();
     let root = dir.path().join("store");
     fs::remove_file(root.join("containers/busy/layers")).unwrap();
@@ -258,7 +261,7 @@ fn a_damaged_database_is_kept_beside_the_new_one() {
 fn an_image_that_lost_a_part_besides_is_not_listed() {
     let Used { sandbox, images } = used();
     let named = images.iter().find(|image| !image.names.is_empty()).unwrap();
-    let top = sandbox.store.layers_of(named).unwrap().remove(0);
+    let top = common::top_of(&sandbox.store, named);
     let dir = sandbox.stop();
     let root = dir.path().join("store");
     damage("all lost", &root);

@@ -161,7 +161,7 @@ fn a_container_keeps_its_layers_when_the_image_is_removed() {
     let rw = store.create_rw("c1", &record).unwrap();
     store.remove(&record.id).unwrap();
     store.gc().unwrap();
-    assert!(rw.lower[0].join("x").exists());
+    assert!(rw.overlay_paths().unwrap().lower[0].join("x").exists());
     assert_eq!(counts(store), (1, 0), "the blobs are no container's");
     assert_eq!(store.rw("c1").unwrap().unwrap(), rw);
     store.remove_rw("c1").unwrap();
@@ -198,7 +198,7 @@ fn trees_of_any_depth_and_width_are_removed_and_counted() {
     let rw = store.create_rw("c1", &record).unwrap();
     // Deeper than any path that the kernel takes, as a process can make it step by step.
     let mut dir = rustix::fs::open(
-        &rw.upper,
+        common::upper(&rw),
         rustix::fs::OFlags::PATH,
         rustix::fs::Mode::empty(),
     )
@@ -214,7 +214,7 @@ fn trees_of_any_depth_and_width_are_removed_and_counted() {
         .unwrap();
     }
     for n in 0..9000 {
-        std::fs::write(rw.upper.join(format!("f{n}")), "").unwrap();
+        std::fs::write(common::upper(&rw).join(format!("f{n}")), "").unwrap();
     }
     let usage = store.rw_usage("c1").unwrap();
     assert!(usage.inodes > 9000 + 1000, "{usage:?}");

@@ -11,25 +11,19 @@ use std::path::Path;
 use crate::common::tar::Entry;
 use crate::common::{Layer, Sandbox, Tar, put, role};
 use rustix::fs::CWD;
-use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags, fsconfig_create,
-    fsconfig_set_string, fsmount, fsopen, move_mount, unmount,
-};
-use store::{Error, ImageRecord, RwLayer, Store};
+use rustix::mount::{MoveMountFlags, UnmountFlags, move_mount, unmount};
+use store::{Access, Error, ImageRecord, MountOptions, RootFilesystem, Store};
 
-/// Mounts as the runtime does: by the calls that set no limit to the number of layers.
-fn overlay(rw: &RwLayer, target: &Path) {
+/// By descriptor, and as kernels need it that take none.
+const WAYS: [bool; 2] = [true, false];
+
+fn overlay(root: &RootFilesystem, target: &Path, by_descriptor: bool) {
     fs::create_dir_all(target).unwrap();
-    let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).unwrap();
-    let set = |key: &str, path: &Path| fsconfig_set_string(context.as_fd(), key, path).unwrap();
-    for layer in &rw.lower {
-        set("lowerdir+", layer);
+    let options = MountOptions::new(Access::Volatile);
+    if !by_descriptor {
+        return root.mount_by_paths(target, &options).unwrap();
     }
-    set("upperdir", &rw.upper);
-    set("workdir", &rw.work);
-    fsconfig_create(context.as_fd()).unwrap();
-    let attributes = MountAttrFlags::empty();
-    let mounted = fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes).unwrap();
+    let mounted = root.open(&options).unwrap();
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
     move_mount(mounted.as_fd(), "", CWD, target, flags).unwrap();
 }
@@ -121,31 +115,113 @@ fn the_kernel_sees_whiteouts_and_opaque_directories() {
     let (_, dir) = role().unwrap();
     let store = Store::open(&dir.join("store")).unwrap();
     let record = layered(&store);
-    let rw = store.create_rw("c1", &record).unwrap();
-    assert_eq!(rw.lower, store.layers_of(&record).unwrap());
-    let root = dir.join("root");
-    overlay(&rw, &root);
-    let seen = files(&root);
-    let expected = VISIBLE
-        .iter()
-        .map(|(path, content)| ((*path).to_owned(), (*content).to_owned()));
-    assert_eq!(seen, expected.collect());
-    let top = root.metadata().unwrap();
-    assert_eq!((top.mode() & 0o7777, top.uid(), top.gid()), (0o751, 11, 22));
+    for way in WAYS {
+        let rw = store.create_rw("c1", &record).unwrap();
+        assert_eq!(rw.layers(), store.layers_of(&record).unwrap());
+        let root = dir.join("root");
+        overlay(&rw, &root, way);
+        let seen = files(&root);
+        let expected = VISIBLE
+            .iter()
+            .map(|(path, content)| ((*path).to_owned(), (*content).to_owned()));
+        assert_eq!(seen, expected.collect());
+        let top = root.metadata().unwrap();
+        assert_eq!((top.mode() & 0o7777, top.uid(), top.gid()), (0o751, 11, 22));
+        fs::write(root.join("etc/new"), "written").unwrap();
+        fs::remove_file(root.join("etc/passwd")).unwrap();
+        assert_eq!(
+            store.rw_usage("c1").unwrap().inodes,
+            4,
+            "root, etc, new, and a whiteout"
+        );
+        unmount(&root, UnmountFlags::empty()).unwrap();
+        store.remove_rw("c1").unwrap();
+    }
     // Reading without the mount tells the same.
     for (path, content) in VISIBLE {
         let read = store.read_file(&record, path, 100).unwrap();
         assert_eq!(read.as_deref(), Some(content.as_bytes()), "{path}");
     }
-    fs::write(root.join("etc/new"), "written").unwrap();
-    fs::remove_file(root.join("etc/passwd")).unwrap();
-    assert_eq!(
-        store.rw_usage("c1").unwrap().inodes,
-        4,
-        "root, etc, new, and a whiteout"
-    );
-    unmount(&root, UnmountFlags::empty()).unwrap();
-    store.remove_rw("c1").unwrap();
+}
+
+/// The mounts of this mount namespace.
+fn mounts() -> String {
+    fs::read_to_string("/proc/self/mountinfo").unwrap()
+}
+
+#[test]
+fn an_open_root_is_seen_by_nobody_and_an_image_cannot_be_written() {
+    let sandbox = Sandbox::new();
+    let record = layered(&sandbox.store);
+    let root = sandbox.store.image_root(&record).unwrap();
+    let before = mounts();
+    let open = root.open(&MountOptions::new(Access::ReadOnly)).unwrap();
+    assert_eq!(mounts(), before);
+    let seen = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&open));
+    let seen = Path::new(&seen);
+    assert_eq!(fs::read_to_string(seen.join("etc/passwd")).unwrap(), "top");
+    let written = fs::write(seen.join("x"), "").unwrap_err();
+    assert_eq!(written.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
+    for access in [Access::Volatile, Access::Durable] {
+        let refused = root.open(&MountOptions::new(access)).unwrap_err();
+        assert!(matches!(refused, Error::Unsupported { .. }), "{refused}");
+    }
+}
+
+#[test]
+fn what_a_container_wrote_is_read_and_written_on_once_it_has_ended() {
+    if !common::in_private_mounts("what_a_container_wrote_is_read_and_written_on_once_it_has_ended")
+    {
+        return;
+    }
+    let (_, dir) = role().unwrap();
+    let store = Store::open(&dir.join("store")).unwrap();
+    let record = layered(&store);
+    let target = dir.join("root");
+    for way in WAYS {
+        let rw = store.create_rw("c1", &record).unwrap();
+        overlay(&rw, &target, way);
+        fs::write(target.join("written"), "1").unwrap();
+        unmount(&target, UnmountFlags::empty()).unwrap();
+        // The kernel refuses what a volatile mount has had, unless somebody says that it may be used.
+        for access in [Access::ReadOnly, Access::Durable, Access::Durable] {
+            match way {
+                true => rw.mount_at(&target, &MountOptions::new(access)).unwrap(),
+                false => {
+                    let options = MountOptions::new(access);
+                    rw.mount_by_paths(&target, &options).unwrap();
+                }
+            }
+            assert_eq!(fs::read_to_string(target.join("written")).unwrap(), "1");
+            let wrote = fs::write(target.join("more"), "2").is_ok();
+            assert_eq!(wrote, access == Access::Durable);
+            unmount(&target, UnmountFlags::empty()).unwrap();
+        }
+        assert!(common::upper(&rw).join("more").exists());
+        store.remove_rw("c1").unwrap();
+    }
+}
+
+#[test]
+fn a_root_is_recorded_by_identities_and_forms_and_no_paths() {
+    let sandbox = Sandbox::new();
+    let record = layered(&sandbox.store);
+    let rw = sandbox.store.create_rw("c1", &record).unwrap();
+    let text = serde_json::to_string(&rw.record()).unwrap();
+    let diff_ids: Vec<_> = rw
+        .layers()
+        .iter()
+        .map(|layer| layer.diff_id().to_string())
+        .collect();
+    let layers: Vec<_> = diff_ids
+        .iter()
+        .map(|id| serde_json::json!({"diff_id": id, "form": "directory"}))
+        .collect();
+    let expected = serde_json::json!({"layers": layers, "container": "c1"});
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), expected);
+    let kept = fs::read_to_string(sandbox.root().join("containers/c1/layers")).unwrap();
+    assert!(kept.contains(&diff_ids[0]), "{kept}");
+    assert!(!kept.contains(sandbox.root().to_str().unwrap()), "{kept}");
 }
 
 #[test]
@@ -160,10 +236,14 @@ fn an_opaque_root_hides_all_layers_below() {
     let top = Layer::gzip(&Tar::new().file("newer", "").finish());
     let record = put(&store, &[bottom, opaque, top], &["example.com/x:1"], "x");
     let root = dir.join("root");
-    overlay(&store.create_rw("c1", &record).unwrap(), &root);
-    assert_eq!(files(&root).keys().collect::<Vec<_>>(), ["new", "newer"]);
-    assert_eq!(store.read_file(&record, "old", 10).unwrap(), None);
-    unmount(&root, UnmountFlags::empty()).unwrap();
+    for way in WAYS {
+        let rw = store.create_rw("c1", &record).unwrap();
+        overlay(&rw, &root, way);
+        assert_eq!(files(&root).keys().collect::<Vec<_>>(), ["new", "newer"]);
+        assert_eq!(store.read_file(&record, "old", 10).unwrap(), None);
+        unmount(&root, UnmountFlags::empty()).unwrap();
+        store.remove_rw("c1").unwrap();
+    }
 }
 
 #[test]
@@ -187,11 +267,14 @@ fn odd_stacks_can_be_mounted() {
     for (number, (layers, expected)) in stacks.into_iter().enumerate() {
         let record = put(&store, &layers, &[], &number.to_string());
         let root = dir.join(format!("root{number}"));
-        let rw = store.create_rw(&format!("c{number}"), &record).unwrap();
-        overlay(&rw, &root);
-        assert_eq!(files(&root).len(), expected);
-        fs::write(root.join("written"), "").unwrap();
-        unmount(&root, UnmountFlags::empty()).unwrap();
+        for way in WAYS {
+            let id = format!("c{number}-{way}");
+            let rw = store.create_rw(&id, &record).unwrap();
+            overlay(&rw, &root, way);
+            assert_eq!(files(&root).len(), expected);
+            fs::write(root.join("written"), "").unwrap();
+            unmount(&root, UnmountFlags::empty()).unwrap();
+        }
     }
 }
 
@@ -254,7 +337,7 @@ fn writable_layers_come_and_go() {
     let mut ids = store.rw_ids().unwrap();
     ids.sort();
     assert_eq!(ids, ["c1", "c2"]);
-    let upper = rw.upper.metadata().unwrap();
+    let upper = common::upper(&rw).metadata().unwrap();
     assert_eq!(
         (
             upper.permissions().mode() & 0o7777,
@@ -265,7 +348,7 @@ fn writable_layers_come_and_go() {
     );
     store.remove_rw("c1").unwrap();
     store.remove_rw("c1").unwrap();
-    assert!(!rw.upper.exists());
+    assert!(!common::upper(&rw).exists());
     store.create_rw("c1", &record).unwrap();
     for id in ["", ".", "..", "a/b", "-x", ".x", "x y", &"x".repeat(201)] {
         assert!(
@@ -294,9 +377,9 @@ fn dropping_the_last_handle_waits_until_all_is_removed() {
     let record = layered(&sandbox.store);
     for n in 0..20 {
         let rw = sandbox.store.create_rw(&format!("c{n}"), &record).unwrap();
-        fs::write(rw.upper.join("x"), "").unwrap();
+        fs::write(common::upper(&rw).join("x"), "").unwrap();
         sandbox.store.remove_rw(&format!("c{n}")).unwrap();
-        assert!(!rw.upper.exists(), "at once out of the way");
+        assert!(!common::upper(&rw).exists(), "at once out of the way");
     }
     let dir = sandbox.stop();
     assert_eq!(

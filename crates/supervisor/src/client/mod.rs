@@ -89,7 +89,21 @@ impl Client {
     /// A request, a `config.json` or a log that cannot be accepted, an id that is taken, or the
     /// runtime's failure; nothing is left behind then.
     pub fn create(&mut self, container: &CreateContainer) -> Result<CreatedInfo> {
-        match self.call(&Request::Create(Box::new(container.clone())))? {
+        self.create_on(container, None)
+    }
+
+    /// [`create`](Self::create) with the mount that [`crate::RootfsSource::Mount`] stands for. The caller's
+    /// descriptor is of no more use afterwards, and should be dropped.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create), and a supervisor that takes no mount.
+    pub fn create_on(
+        &mut self,
+        container: &CreateContainer,
+        root: Option<BorrowedFd<'_>>,
+    ) -> Result<CreatedInfo> {
+        let request = Request::Create(Box::new(container.clone()));
+        match self.call_with(&request, root.as_slice())? {
             Response::Created(info) => Ok(info),
             other => Err(unexpected(&other)),
         }

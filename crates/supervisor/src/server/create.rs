@@ -33,7 +33,12 @@ const CONFIG_FILE: &str = "config.json";
 
 impl Supervisor {
     /// Begins to make a container; answered when it stands at the gate before its program.
-    pub(super) fn create(&mut self, request: CreateContainer, client: Key) -> Result<Reply> {
+    pub(super) fn create(
+        &mut self,
+        request: CreateContainer,
+        fds: Vec<OwnedFd>,
+        client: Key,
+    ) -> Result<Reply> {
         self.may_create(&request)?;
         self.tidy = true;
         let mut spec = read_spec(&request.bundle)?;
@@ -44,6 +49,7 @@ impl Supervisor {
         process.oom_score_adj = process.oom_score_adj.or(self.oom_score_adj);
         let log = NewLog::open(&request)?;
         let (ours, theirs) = streams(&request, &spec)?;
+        let rootfs = rootfs(&request, fds)?;
         // A program calls the hooks itself, and what it makes may not be what it seems.
         let built_in = by_program.is_none();
         let plan = Planned {
@@ -54,9 +60,9 @@ impl Supervisor {
             log,
         };
         if let Some(program) = by_program {
-            return self.create_by_program(plan, &spec, program, theirs, client);
+            return self.create_by_program(plan, (&spec, rootfs), program, theirs, client);
         }
-        let creating = begin(&plan, &spec, theirs)?;
+        let creating = begin(&plan, &spec, rootfs, theirs)?;
         self.add_creation(creating, plan, client)?;
         Ok(Reply::Later)
     }
@@ -225,19 +231,30 @@ pub(super) struct Planned {
     log: NewLog,
 }
 
-impl Planned {
-    /// Its root file system.
-    pub(super) fn rootfs(&self) -> Rootfs {
-        match &self.request.rootfs {
-            RootfsSource::Path(path) => Rootfs::Path(path.clone()),
-            RootfsSource::Overlay { lower, upper, work } => Rootfs::Overlay {
-                lower: lower.clone(),
-                upper: upper.clone(),
-                work: work.clone(),
-            },
-        }
+/// The root file system, which for a mount is the one descriptor that came.
+fn rootfs(request: &CreateContainer, fds: Vec<OwnedFd>) -> Result<Rootfs> {
+    let given = fds.len();
+    let mut fds = fds.into_iter();
+    match (&request.rootfs, fds.next(), given) {
+        (RootfsSource::Mount, Some(mount), 1) => Ok(Rootfs::Mount(mount)),
+        (RootfsSource::Path(path), None, _) => Ok(Rootfs::Path(path.clone())),
+        (RootfsSource::Overlay { lower, upper, work }, None, _) => Ok(Rootfs::Overlay {
+            lower: lower.clone(),
+            upper: upper.clone(),
+            work: work.clone(),
+        }),
+        (RootfsSource::Mount, _, given) => Err(Error::protocol(format!(
+            "{given} descriptors came with the creation of {} and not the one of its root",
+            request.id
+        ))),
+        (_, Some(_), _) => Err(Error::protocol(format!(
+            "a descriptor came with the creation of {}, whose root is a path",
+            request.id
+        ))),
     }
+}
 
+impl Planned {
     /// What was written to its stderr by now, to a limit, if anything was.
     pub(super) fn last_errors(&self) -> Option<String> {
         let mut bytes = [0; 2048];
@@ -249,13 +266,13 @@ impl Planned {
     }
 }
 
-fn begin(plan: &Planned, spec: &Spec, stdio: Stdio) -> Result<Creating> {
+fn begin(plan: &Planned, spec: &Spec, rootfs: Rootfs, stdio: Stdio) -> Result<Creating> {
     let request = &plan.request;
     let container = NewContainer {
         id: &request.id,
         bundle: &request.bundle,
         spec,
-        rootfs: plan.rootfs(),
+        rootfs,
         cgroup_manager: CgroupManager::Fs,
         stdio,
         gate: GateKind::Held,

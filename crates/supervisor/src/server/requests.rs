@@ -82,7 +82,7 @@ impl Supervisor {
         }
         match request {
             Request::SetUp(_) => Err(Error::protocol("the pod stands already")),
-            Request::Create(request) => self.create(*request, client),
+            Request::Create(request) => self.create(*request, fds, client),
             Request::Start { id } => self.start(&id, client),
             Request::Signal { id, signal, all } => self.signal(&id, signal, all, client),
             Request::Stop {

@@ -5,16 +5,16 @@ use std::time::Duration;
 use supervisor::protocol::{Request, Response};
 use supervisor::{
     ANSWER_LIMIT, Call, Client, ContainerState, CreateContainer, Error as Failure, LogTarget,
-    RootfsSource,
 };
 
 use super::super::{
-    Adopted, Cause, ContainerPlan, ContainerRef, Event, Happened, Pending, Root, Sandbox, State,
+    Adopted, Cause, ContainerPlan, ContainerRef, Event, Happened, Pending, Sandbox, State,
     Status,
 };
 use super::ask::{Asked, ask as begin};
 use super::lost::{self, Ended};
 use super::pod::connect;
+use super::root::Root;
 use crate::disk;
 use crate::error::{Error, Result};
 use crate::pod::stop::remove_cgroup;
@@ -24,11 +24,16 @@ const STOP: &str = "stop container";
 
 /// Has the process at its gate made.
 pub(super) fn create(plan: &ContainerPlan<'_>, limit: Duration) -> Result<()> {
-    let Root::Layers { lower, upper, work } = plan.root.clone();
+    let label = plan
+        .spec
+        .linux
+        .as_ref()
+        .and_then(|linux| linux.mount_label.as_deref());
+    let root = Root::hand_over(plan.root, plan.sandbox.takes_mounts, label)?;
     let request = CreateContainer {
         id: plan.container.id.to_owned(),
         bundle: plan.container.dir.to_owned(),
-        rootfs: RootfsSource::Overlay { lower, upper, work },
+        rootfs: root.source.clone(),
         log: plan.log.clone().map(|log| LogTarget {
             path: log.path,
             beneath: Some(log.beneath),
@@ -40,7 +45,7 @@ pub(super) fn create(plan: &ContainerPlan<'_>, limit: Duration) -> Result<()> {
         program: None,
     };
     ask("create container", plan.container, limit, |client| {
-        client.create(&request).map(|_created| ())
+        client.create_on(&request, root.mount()).map(|_created| ())
     })
 }
 

@@ -10,6 +10,7 @@ pub(super) mod container;
 pub(crate) mod lost;
 mod pod;
 mod program;
+mod root;
 mod streams;
 
 use std::os::fd::OwnedFd;
@@ -60,7 +61,7 @@ impl Supervisor {
         Self {
             name: name.to_owned(),
             program,
-            abilities: Abilities::new(&[RootForm::Layers], &has),
+            abilities: Abilities::new(&[RootForm::Mount, RootForm::Layers], &has),
         }
     }
 

@@ -68,6 +68,7 @@ pub(super) fn sandbox(info: &SupervisorInfo) -> Sandbox {
             ipc: Some(namespace(info.pid, "ipc")),
             pid: info.pod_init.map(|init| namespace(init, "pid")),
         },
+        takes_mounts: info.abilities.has("rootfs.mount"),
     }
 }
 

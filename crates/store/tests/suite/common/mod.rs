@@ -15,6 +15,7 @@ pub mod tar;
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -183,7 +184,23 @@ pub fn unpack(store: &Store, archive: &[u8]) -> PathBuf {
         &["example.com/one:latest"],
         "one",
     );
-    store.layers_of(&record).unwrap().remove(0)
+    top_of(store, &record)
+}
+
+/// Where a layer lies: nobody but a test asks.
+pub fn place(layer: &store::Layer) -> PathBuf {
+    let open = layer.open(store::Purpose::Directory).unwrap();
+    std::fs::read_link(format!("/proc/self/fd/{}", open.as_raw_fd())).unwrap()
+}
+
+/// Where a container writes.
+pub fn upper(root: &store::RootFilesystem) -> PathBuf {
+    root.overlay_paths().unwrap().upper
+}
+
+/// Where an image's topmost layer lies.
+pub fn top_of(store: &Store, record: &ImageRecord) -> PathBuf {
+    place(&store.layers_of(record).unwrap()[0])
 }
 
 /// Runs a test of this very program again in a child, where `FLOE_TEST_CHILD` is `role`.

@@ -51,7 +51,7 @@ impl Supervisor {
     pub(in crate::server) fn create_by_program(
         &mut self,
         plan: Planned,
-        spec: &Spec,
+        (spec, rootfs): (&Spec, Rootfs),
         (program, cgroup): (OciProgram, String),
         stdio: Stdio,
         client: Key,
@@ -68,8 +68,7 @@ impl Supervisor {
             }
             false => None,
         };
-        let rootfs = plan.rootfs();
-        if let Rootfs::Overlay { .. } = &rootfs {
+        if let Rootfs::Overlay { .. } | Rootfs::Mount(_) = &rootfs {
             let named = spec.root.as_ref().map(|root| root.path.as_path());
             let place = bundle.join(named.unwrap_or("rootfs".as_ref()));
             match mkdir(&place, Mode::RWXU) {

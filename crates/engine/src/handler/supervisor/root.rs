@@ -1,0 +1,54 @@
+//! A container's root file system on its way to the supervisor: a mount that only the container will see, or
+//! paths where the kernel or the supervisor is too old for one (docs/decisions/005).
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use store::{Access, MountOptions, RootFilesystem};
+use supervisor::RootfsSource;
+
+use crate::error::Result;
+
+/// What the supervisor is told of a root file system, and what goes with that.
+#[derive(Debug)]
+pub(super) struct Root {
+    pub(super) source: RootfsSource,
+    mount: Option<OwnedFd>,
+}
+
+impl Root {
+    /// Of a container that dies with its mount. `label` is the SELinux context of its files.
+    pub(super) fn hand_over(
+        root: &RootFilesystem,
+        takes_mounts: bool,
+        label: Option<&str>,
+    ) -> Result<Root> {
+        let options = MountOptions {
+            access: Access::Volatile,
+            label: label.filter(|label| !label.is_empty()),
+        };
+        if takes_mounts {
+            match root.open(&options) {
+                Err(store::Error::Unsupported { .. }) => {}
+                opened => {
+                    return Ok(Root {
+                        source: RootfsSource::Mount,
+                        mount: Some(opened?),
+                    });
+                }
+            }
+        }
+        let paths = root.overlay_paths()?;
+        Ok(Root {
+            source: RootfsSource::Overlay {
+                lower: paths.lower,
+                upper: paths.upper,
+                work: paths.work,
+            },
+            mount: None,
+        })
+    }
+
+    pub(super) fn mount(&self) -> Option<BorrowedFd<'_>> {
+        self.mount.as_ref().map(AsFd::as_fd)
+    }
+}

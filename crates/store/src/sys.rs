@@ -1,0 +1,58 @@
+//! mount_setattr(2), which rustix lacks. Nothing else of this crate is unsafe.
+
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use rustix::io::{Errno, Result};
+use rustix::mount::MountPropagationFlags;
+
+const MOUNT_ATTR_RDONLY: u64 = 0x1;
+const MOUNT_ATTR_IDMAP: u64 = 0x0010_0000;
+
+/// struct mount_attr of mount_setattr(2).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[repr(C)]
+pub(crate) struct MountAttr {
+    set: u64,
+    clear: u64,
+    propagation: u64,
+    userns_fd: u64,
+}
+
+impl MountAttr {
+    /// A mount that cannot be written, and private; with `ids`, owners are mapped by this user namespace.
+    pub(crate) fn private_read_only(ids: Option<BorrowedFd<'_>>) -> MountAttr {
+        let users = ids.map(|ids| u64::from(ids.as_raw_fd().unsigned_abs()));
+        MountAttr {
+            set: MOUNT_ATTR_RDONLY | users.map_or(0, |_| MOUNT_ATTR_IDMAP),
+            clear: 0,
+            propagation: u64::from(MountPropagationFlags::PRIVATE.bits()),
+            userns_fd: users.unwrap_or(0),
+        }
+    }
+}
+
+/// mount_setattr(2) on the mount that `mount` stands for.
+pub(crate) fn mount_setattr(mount: BorrowedFd<'_>, attr: &MountAttr) -> Result<()> {
+    // SAFETY: the fd is open, the path NUL-terminated, and `attr` has the kernel's layout and size.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            std::ptr::from_ref(attr),
+            size_of::<MountAttr>(),
+        )
+    };
+    match done {
+        0.. => Ok(()),
+        _ => Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)),
+    }
+}
+
+/// Gives the calling thread a working directory that no other thread shares.
+pub(crate) fn own_working_directory() -> Result<()> {
+    // SAFETY: CLONE_FS takes nothing from other threads but that they share a working directory, a root and
+    // a umask with this one.
+    unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::FS) }
+}
