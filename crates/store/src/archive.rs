@@ -11,10 +11,12 @@ mod pax;
 mod sparse;
 #[cfg(test)]
 mod tests;
+mod write;
 
 use header::{BLOCK, Header};
 use pax::Pax;
 pub(crate) use sparse::Extent;
+pub(crate) use write::{Unwritable, Writer};
 
 /// The most bytes of a PAX header or a GNU long name.
 const EXTENSION: u64 = 1 << 20;

@@ -219,6 +219,25 @@ pub enum Error {
         /// The layer.
         diff_id: String,
     },
+    /// What a container has written cannot be an archive.
+    #[error("container {container}: {path:?}: {flaw}")]
+    Diff {
+        /// The container.
+        container: String,
+        /// The file, clipped.
+        path: String,
+        /// Why not.
+        #[source]
+        flaw: crate::diff::DiffFlaw,
+    },
+    /// Whoever was to take the archive of what a container has written does not.
+    #[error("container {container}: write the archive of what it has written: {source}")]
+    DiffSink {
+        /// The container.
+        container: String,
+        /// What the other end said.
+        source: io::Error,
+    },
     /// A layer or root file system cannot be had in this form, or not on this kernel.
     #[error("{what}: {why}")]
     Unsupported {

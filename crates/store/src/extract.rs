@@ -40,6 +40,7 @@ use data::write_data;
 use directories::Directories;
 pub use flaw::EntryFlaw;
 use name::Name;
+pub(crate) use name::{shown, split};
 pub(crate) use omissions::Omissions;
 
 const OPAQUE: &str = "trusted.overlay.opaque";

@@ -21,6 +21,7 @@ mod background;
 mod blob;
 mod check;
 mod db;
+mod diff;
 mod error;
 mod extract;
 mod gc;
@@ -47,6 +48,7 @@ mod usage;
 
 pub use archive::TarFlaw;
 pub use check::{Check, Finding, Flaw, Outcome, Report, Subject};
+pub use diff::{DiffFlaw, Difference};
 pub use error::{Error, ImageFlaw, LayerError, NameFlaw, Result};
 pub use extract::EntryFlaw;
 pub use images::{Document, ImageRecord, MOST_LAYERS, NewImage, SignedManifest};

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::layer::{Form, Layer};
 use crate::layout::{DIRECTORY, EMPTY_LAYER};
-use crate::{ImageRecord, Store};
+use crate::{ImageRecord, Limits, Store};
 
 mod overlay;
 
@@ -237,6 +237,18 @@ impl RootFilesystem {
         open()
             .map(Some)
             .map_err(Error::sys("open", self.container_path(&own.container)))
+    }
+
+    /// The container, and the directory that it writes to.
+    pub(crate) fn upper(&self) -> Result<(String, OwnedFd)> {
+        let own = self.writable.as_ref().ok_or_else(|| self.unwritable())?;
+        let opened = self.directories(Access::ReadOnly)?;
+        let (upper, _) = opened.ok_or_else(|| self.unwritable())?;
+        Ok((own.container.clone(), upper))
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        self.store.0.limits()
     }
 
     fn relative_names(&self, access: Access) -> Result<overlay::Names> {

@@ -152,7 +152,7 @@ pub(crate) fn usage(top: BorrowedFd<'_>) -> Result<Usage> {
     Ok(total)
 }
 
-fn open_below(top: BorrowedFd<'_>, path: &[u8]) -> Result<std::os::fd::OwnedFd> {
+pub(crate) fn open_below(top: BorrowedFd<'_>, path: &[u8]) -> Result<std::os::fd::OwnedFd> {
     let path = if path.is_empty() { b"." } else { path };
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
     openat2(

@@ -53,7 +53,7 @@ impl Name {
 }
 
 /// The parent's path (empty for the root) and the last name of a clean path.
-pub(super) fn split(path: &[u8]) -> (&[u8], &[u8]) {
+pub(crate) fn split(path: &[u8]) -> (&[u8], &[u8]) {
     match path.iter().rposition(|byte| *byte == b'/') {
         Some(slash) => (&path[..slash], &path[slash + 1..]),
         None => (b"", path),
@@ -61,7 +61,7 @@ pub(super) fn split(path: &[u8]) -> (&[u8], &[u8]) {
 }
 
 /// A name from the archive for a message: readable, and not longer than a log line bears.
-pub(super) fn shown(name: &[u8]) -> String {
+pub(crate) fn shown(name: &[u8]) -> String {
     const LONGEST: usize = 200;
     let text = String::from_utf8_lossy(&name[..name.len().min(LONGEST)]).into_owned();
     if name.len() > LONGEST {
