@@ -13,9 +13,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, Stat, major, minor, openat, readlinkat, statat,
-};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, major, minor, openat, readlinkat, statat};
 use rustix::io::Errno;
 
 use crate::archive::{Entry, Kind, Unwritable, Writer};
@@ -41,7 +39,9 @@ const OPAQUE: &[u8] = b".wh..wh..opq";
 #[derive(Debug, thiserror::Error)]
 pub enum DiffFlaw {
     /// It would hide another file when it is unpacked.
-    #[error("a name that begins with .wh. has a meaning in layers, and cannot be the name of a file of one")]
+    #[error(
+        "a name that begins with .wh. has a meaning in layers, and cannot be the name of a file of one"
+    )]
     Name,
     /// The path is longer or deeper than layers may have.
     #[error("its path is longer than 4095 bytes, or deeper than 512 directories")]

@@ -300,7 +300,11 @@ fn row_of(db: &Connection, diff_id: &Digest) -> Result<Option<LayerRow>> {
     db.prepare_cached(
         "SELECT id, diff_id, bytes, inodes FROM layers WHERE diff_id = ?1 AND ready = 1",
     )
-    .and_then(|mut statement| statement.query_row([diff_id.to_string()], read_row).optional())
+    .and_then(|mut statement| {
+        statement
+            .query_row([diff_id.to_string()], read_row)
+            .optional()
+    })
     .map_err(Error::db("look up a layer"))
 }
 

@@ -18,7 +18,9 @@ use crate::gc::REMOVAL;
 use crate::layer::{Home, LayerRow, image_layers, read_row};
 use crate::layout::DIRECTORY;
 use crate::records::{self, ContainerFacts};
-use crate::{ImageRecord, Layer, LayerRecord, RootFilesystem, Store, Usage, implied, reserve, tree};
+use crate::{
+    ImageRecord, Layer, LayerRecord, RootFilesystem, Store, Usage, implied, reserve, tree,
+};
 
 const LONGEST_ID: usize = 200;
 
@@ -90,7 +92,10 @@ impl Store {
                 .and_then(|mut statement| statement.exists([container]))
                 .map_err(Error::db("look up a container"))?;
             match known {
-                true => Ok(Some((container_rows(db, container)?, foreign_lowers(db, container)?))),
+                true => Ok(Some((
+                    container_rows(db, container)?,
+                    foreign_lowers(db, container)?,
+                ))),
                 false => Ok(None),
             }
         })?;
@@ -135,7 +140,9 @@ impl Store {
     /// The same of a container that an earlier version made: it kept the paths.
     fn layers_by_paths(&self, container: &str, paths: &[PathBuf]) -> Result<Vec<Layer>> {
         let find = |path: &PathBuf| {
-            let id = path.file_name().and_then(|name| name.to_str()?.parse().ok());
+            let id = path
+                .file_name()
+                .and_then(|name| name.to_str()?.parse().ok());
             for (place, store) in self.additional().iter().enumerate() {
                 if let Some(id) = id
                     && path.parent() == Some(&store.path().join("layers"))

@@ -21,7 +21,11 @@ fn overlay(pod: &Pod) -> (OwnedFd, std::path::PathBuf) {
     let set = |key: &str, value: &std::path::Path| {
         fsconfig_set_string(context.as_fd(), key, value).unwrap();
     };
-    for (key, name) in [("lowerdir", "rootfs"), ("upperdir", "upper"), ("workdir", "work")] {
+    for (key, name) in [
+        ("lowerdir", "rootfs"),
+        ("upperdir", "upper"),
+        ("workdir", "work"),
+    ] {
         let dir = pod.dir().join(name);
         fs::create_dir_all(&dir).unwrap();
         set(key, &dir);
@@ -49,10 +53,15 @@ fn a_root_that_comes_as_a_mount_is_seen_by_the_container_alone_and_gone_with_it(
     let (mount, upper) = overlay(&pod);
     let (own, supervisors) = (mounts_of("self"), mounts_of(pod.info.pid));
     let mut client = pod.client();
-    client.create_on(&container.request, Some(mount.as_fd())).unwrap();
+    client
+        .create_on(&container.request, Some(mount.as_fd()))
+        .unwrap();
     drop(mount);
     // Made and not started: neither here nor with the supervisor is anything to be seen, or held.
-    assert_eq!((own, supervisors), (mounts_of("self"), mounts_of(pod.info.pid)));
+    assert_eq!(
+        (own, supervisors),
+        (mounts_of("self"), mounts_of(pod.info.pid))
+    );
     let place = format!("upperdir={}", upper.display());
     let holders = |process: i32| {
         let fds = fs::read_dir(format!("/proc/{process}/fdinfo")).unwrap();
@@ -67,7 +76,10 @@ fn a_root_that_comes_as_a_mount_is_seen_by_the_container_alone_and_gone_with_it(
     let inside = mounts_of(pid);
     let line = inside.lines().find(|line| line.contains(&place)).unwrap();
     let id = line.split(' ').next().unwrap();
-    assert!(!holders(pod.info.pid).iter().any(|held| held == id), "{line}");
+    assert!(
+        !holders(pod.info.pid).iter().any(|held| held == id),
+        "{line}"
+    );
     client.start("c").unwrap();
     assert_eq!(code(&client.wait("c").unwrap()), 5);
     assert_eq!(fs::read_to_string(upper.join("written")).unwrap(), "seen\n");
@@ -89,7 +101,12 @@ fn a_root_that_is_no_mount_or_does_not_come_is_refused_and_the_pod_goes_on() {
     let mut client = pod.client();
     let file: OwnedFd = fs::File::open("/dev/null").unwrap().into();
     let surplus = client.create_on(&container.request, Some(file.as_fd()));
-    assert!(surplus.unwrap_err().to_string().contains("whose root is a path"));
+    assert!(
+        surplus
+            .unwrap_err()
+            .to_string()
+            .contains("whose root is a path")
+    );
     container.request.rootfs = RootfsSource::Mount;
     let missing = client.create(&container.request).unwrap_err();
     assert!(missing.to_string().contains("0 descriptors"), "{missing}");

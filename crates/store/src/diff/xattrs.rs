@@ -45,7 +45,10 @@ fn belongs(name: &[u8]) -> bool {
 
 /// Whether overlayfs has only the metadata of a file here, or a directory's content elsewhere.
 pub(super) fn is_elsewhere(file: BorrowedFd<'_>) -> Result<bool, DiffFlaw> {
-    for name in [&b"trusted.overlay.metacopy"[..], b"trusted.overlay.redirect"] {
+    for name in [
+        &b"trusted.overlay.metacopy"[..],
+        b"trusted.overlay.redirect",
+    ] {
         match fgetxattr(file, name, &mut [0_u8; 0][..]) {
             Ok(_) => return Ok(true),
             Err(Errno::NODATA | Errno::NOTSUP) => {}

@@ -33,7 +33,11 @@ pub(super) fn usage(layer: &Layer) -> Result<Usage> {
 pub(super) fn owner(layer: &Layer) -> Result<(u32, u32, u32)> {
     let flags = AtFlags::SYMLINK_NOFOLLOW;
     let stat = match layer.home() {
-        Home::Here => statat(layer.store().layout().layers(), layer.id().to_string(), flags),
+        Home::Here => statat(
+            layer.store().layout().layers(),
+            layer.id().to_string(),
+            flags,
+        ),
         Home::Additional(_) => statat(CWD, layer.path(), flags),
     };
     let stat = stat.map_err(failed("stat", layer))?;

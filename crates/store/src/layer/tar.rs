@@ -8,8 +8,8 @@ use rusqlite::Connection;
 
 use super::Layer;
 use super::decompress::{Decoder, detect};
-use crate::error::{Error, Result};
 use crate::Store;
+use crate::error::{Error, Result};
 
 /// Larger documents are none of an image's.
 const MAX_DOCUMENT: u64 = 16 << 20;
@@ -63,9 +63,8 @@ pub(super) fn blobs(db: &Connection, diff_id: &Digest) -> Result<Vec<(String, Ve
           WHERE layers.diff_id = ?1)";
     let read = || {
         let mut statement = db.prepare(MANIFESTS)?;
-        let rows = statement.query_map([diff_id.to_string()], |row| {
-            Ok((row.get(0)?, row.get(1)?))
-        })?;
+        let rows =
+            statement.query_map([diff_id.to_string()], |row| Ok((row.get(0)?, row.get(1)?)))?;
         rows.collect::<rusqlite::Result<_>>()
     };
     read().map_err(Error::db("read the manifests"))

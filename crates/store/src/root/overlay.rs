@@ -46,7 +46,8 @@ impl Context {
         if BY_PATH_ONLY.load(Ordering::Relaxed) {
             return Err(Failure::NoDescriptors);
         }
-        let fd = fsopen(c"overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(at("begin an overlay of"))?;
+        let fd =
+            fsopen(c"overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(at("begin an overlay of"))?;
         let configured = || {
             // What mountinfo shows.
             fsconfig_set_string(fd.as_fd(), c"source", c"overlay")?;

@@ -127,7 +127,7 @@ fn a_config_is_written_again_and_a_layer_unpacked_again() {
     let (sandbox, record, layers) = sandbox();
     fs::remove_file(sandbox.root().join("blobs/sha256").join(&record.id)).unwrap();
     repaired(&sandbox);
-    let top = common::top_of(&sandbox.store, &record);
+    let top = crate::common::top_of(&sandbox.store, &record);
     let damages: [(&str, &dyn Fn()); 5] = [
         ("etc/file", &|| {
             fs::write(top.join("etc/file"), "UPPER").unwrap()
@@ -180,7 +180,7 @@ fn a_config_is_written_again_and_a_layer_unpacked_again() {
 fn what_a_container_stands_on_is_kept_and_said() {
     let (sandbox, record, layers) = sandbox();
     sandbox.store.create_rw("busy", &record).unwrap();
-    let top = common::top_of(&sandbox.store, &record);
+    let top = crate::common::top_of(&sandbox.store, &record);
     fs::write(top.join("etc/file"), "UPPER").unwrap();
     fs::remove_file(blob(&sandbox, &layers[0].descriptor.digest)).unwrap();
     let report = sandbox.store.check(REPAIR).unwrap();

@@ -150,7 +150,7 @@ fn sound(store: &Store, images: &[store::ImageRecord], form: &str) {
                     .layers_of(image)
                     .unwrap()
                     .iter()
-                    .all(|layer| common::place(layer).exists())
+                    .all(|layer| crate::common::place(layer).exists())
             );
         }
         store.gc().unwrap();
@@ -164,7 +164,9 @@ fn sound(store: &Store, images: &[store::ImageRecord], form: &str) {
     let busy = store.rw("busy").unwrap().unwrap();
     let lower = busy.overlay_paths().unwrap().lower;
     assert!(
-        !busy.layers().contains(&store.layers_of(&record).unwrap()[0]),
+        !busy
+            .layers()
+            .contains(&store.layers_of(&record).unwrap()[0]),
         "{form}"
     );
     store.remove(&record.id).unwrap();
@@ -261,7 +263,7 @@ fn a_damaged_database_is_kept_beside_the_new_one() {
 fn an_image_that_lost_a_part_besides_is_not_listed() {
     let Used { sandbox, images } = used();
     let named = images.iter().find(|image| !image.names.is_empty()).unwrap();
-    let top = common::top_of(&sandbox.store, named);
+    let top = crate::common::top_of(&sandbox.store, named);
     let dir = sandbox.stop();
     let root = dir.path().join("store");
     damage("all lost", &root);

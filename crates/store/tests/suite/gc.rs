@@ -198,7 +198,7 @@ fn trees_of_any_depth_and_width_are_removed_and_counted() {
     let rw = store.create_rw("c1", &record).unwrap();
     // Deeper than any path that the kernel takes, as a process can make it step by step.
     let mut dir = rustix::fs::open(
-        common::upper(&rw),
+        crate::common::upper(&rw),
         rustix::fs::OFlags::PATH,
         rustix::fs::Mode::empty(),
     )
@@ -214,7 +214,7 @@ fn trees_of_any_depth_and_width_are_removed_and_counted() {
         .unwrap();
     }
     for n in 0..9000 {
-        std::fs::write(common::upper(&rw).join(format!("f{n}")), "").unwrap();
+        std::fs::write(crate::common::upper(&rw).join(format!("f{n}")), "").unwrap();
     }
     let usage = store.rw_usage("c1").unwrap();
     assert!(usage.inodes > 9000 + 1000, "{usage:?}");

@@ -57,7 +57,7 @@ fn device_nodes_of_the_host_are_left_out_with_a_warning_and_hide_nothing() {
             let read = |path| sandbox.store.read_file(&record, path, 100).unwrap();
             assert_eq!(read("dev/sda").unwrap(), b"a file");
             assert_eq!(read("other").unwrap(), b"made");
-            let top = common::top_of(&sandbox.store, &record);
+            let top = crate::common::top_of(&sandbox.store, &record);
             assert_eq!(std::fs::read_dir(top.join("dev")).unwrap().count(), 0);
             let report = sandbox.store.check(store::Check::default()).unwrap();
             assert!(report.findings.is_empty(), "{:?}", report.findings);
@@ -102,7 +102,7 @@ fn overlayfs_attributes_are_left_out_with_a_warning_and_never_obeyed() {
         assert_eq!(read("d/below").unwrap(), b"seen");
         assert_eq!(read("d/above").unwrap(), b"too");
         assert_eq!(read("secret").unwrap(), b"s");
-        let top = common::top_of(&sandbox.store, &image);
+        let top = crate::common::top_of(&sandbox.store, &image);
         for path in [top.clone(), top.join("d"), top.join("d/above")] {
             let mut names = [0_u8; 4096];
             let length = rustix::fs::listxattr(&path, &mut names).unwrap();

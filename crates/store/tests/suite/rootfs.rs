@@ -170,8 +170,9 @@ fn an_open_root_is_seen_by_nobody_and_an_image_cannot_be_written() {
 
 #[test]
 fn what_a_container_wrote_is_read_and_written_on_once_it_has_ended() {
-    if !common::in_private_mounts("what_a_container_wrote_is_read_and_written_on_once_it_has_ended")
-    {
+    if !crate::common::in_private_mounts(
+        "what_a_container_wrote_is_read_and_written_on_once_it_has_ended",
+    ) {
         return;
     }
     let (_, dir) = role().unwrap();
@@ -197,7 +198,7 @@ fn what_a_container_wrote_is_read_and_written_on_once_it_has_ended() {
             assert_eq!(wrote, access == Access::Durable);
             unmount(&target, UnmountFlags::empty()).unwrap();
         }
-        assert!(common::upper(&rw).join("more").exists());
+        assert!(crate::common::upper(&rw).join("more").exists());
         store.remove_rw("c1").unwrap();
     }
 }
@@ -218,7 +219,10 @@ fn a_root_is_recorded_by_identities_and_forms_and_no_paths() {
         .map(|id| serde_json::json!({"diff_id": id, "form": "directory"}))
         .collect();
     let expected = serde_json::json!({"layers": layers, "container": "c1"});
-    assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), expected);
+    assert_eq!(
+        serde_json::from_str::<serde_json::Value>(&text).unwrap(),
+        expected
+    );
     let kept = fs::read_to_string(sandbox.root().join("containers/c1/layers")).unwrap();
     assert!(kept.contains(&diff_ids[0]), "{kept}");
     assert!(!kept.contains(sandbox.root().to_str().unwrap()), "{kept}");
@@ -337,7 +341,7 @@ fn writable_layers_come_and_go() {
     let mut ids = store.rw_ids().unwrap();
     ids.sort();
     assert_eq!(ids, ["c1", "c2"]);
-    let upper = common::upper(&rw).metadata().unwrap();
+    let upper = crate::common::upper(&rw).metadata().unwrap();
     assert_eq!(
         (
             upper.permissions().mode() & 0o7777,
@@ -348,7 +352,7 @@ fn writable_layers_come_and_go() {
     );
     store.remove_rw("c1").unwrap();
     store.remove_rw("c1").unwrap();
-    assert!(!common::upper(&rw).exists());
+    assert!(!crate::common::upper(&rw).exists());
     store.create_rw("c1", &record).unwrap();
     for id in ["", ".", "..", "a/b", "-x", ".x", "x y", &"x".repeat(201)] {
         assert!(
@@ -377,9 +381,12 @@ fn dropping_the_last_handle_waits_until_all_is_removed() {
     let record = layered(&sandbox.store);
     for n in 0..20 {
         let rw = sandbox.store.create_rw(&format!("c{n}"), &record).unwrap();
-        fs::write(common::upper(&rw).join("x"), "").unwrap();
+        fs::write(crate::common::upper(&rw).join("x"), "").unwrap();
         sandbox.store.remove_rw(&format!("c{n}")).unwrap();
-        assert!(!common::upper(&rw).exists(), "at once out of the way");
+        assert!(
+            !crate::common::upper(&rw).exists(),
+            "at once out of the way"
+        );
     }
     let dir = sandbox.stop();
     assert_eq!(

@@ -206,11 +206,24 @@ pub fn top_of(store: &Store, record: &ImageRecord) -> PathBuf {
 /// Runs a test of this very program again in a child, where `FLOE_TEST_CHILD` is `role`.
 pub fn child(test: &str, role: &str, root: &Path) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", test, "--nocapture", "--test-threads=1"]);
+    let test = in_its_module(test);
+    command.args(["--exact", &test, "--nocapture", "--test-threads=1"]);
     command
         .env("FLOE_TEST_CHILD", role)
         .env("FLOE_TEST_ROOT", root);
     command
+}
+
+/// A test's name with its module: a name that fits none would run nothing, and be no failure.
+fn in_its_module(test: &str) -> String {
+    let listed = Command::new(std::env::current_exe().unwrap())
+        .arg("--list")
+        .output()
+        .unwrap();
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    let mut names = listed.lines().filter_map(|line| line.strip_suffix(": test"));
+    let found = names.find(|name| name.rsplit("::").next() == Some(test));
+    found.unwrap_or_else(|| panic!("no test {test}")).to_owned()
 }
 
 /// In a child made by [`child`]: its role and root.
@@ -239,7 +252,9 @@ pub fn in_private_mounts(test: &str) -> bool {
             .get_envs()
             .filter_map(|(name, value)| Some((name, value?))),
     );
-    expect_success(&mut command);
+    let output = expect_success(&mut command);
+    let output = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.contains("1 passed"), "{output}");
     false
 }
 

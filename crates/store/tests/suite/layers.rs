@@ -1,16 +1,14 @@
 //! The interface of a layer, form by form: each form that the store has runs the same suite.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod common;
-
 use std::fs;
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
-use common::tar::Entry;
-use common::{Layer as Packed, Sandbox, Tar, put};
+use crate::common::tar::Entry;
+use crate::common::{Layer as Packed, Sandbox, Tar, put};
 use store::{Error, Flaw, Form, Layer, LayerState, Purpose, Store};
 
 /// A layer with something of each kind.
@@ -165,7 +163,7 @@ fn a_change_on_disk_is_found_by_a_check_of_it_alone() {
     for form in FORMS {
         let (_sandbox, layer) = of_form(form);
         assert!(layer.verify().unwrap().is_none());
-        fs::write(common::place(&layer).join("etc/file"), "Content").unwrap();
+        fs::write(crate::common::place(&layer).join("etc/file"), "Content").unwrap();
         let found = layer.verify().unwrap();
         assert!(
             matches!(&found, Some(Flaw::Differs(path)) if path == "etc/file"),

@@ -1,8 +1,6 @@
 //! What a container has written, as an archive: applied again it gives the same tree, whatever the container did.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -10,12 +8,14 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::tar::Entry;
-use common::{Layer, Sandbox, Tar, describe, installed, put, role};
+use crate::common::tar::Entry;
+use crate::common::{Layer, Sandbox, Tar, describe, installed, put, role};
 use image::MediaType;
 use rustix::fs::{FileType, Mode, Timespec, Timestamps, XattrFlags, mknodat, setxattr, utimensat};
 use rustix::mount::{UnmountFlags, unmount};
-use store::{Access, DiffFlaw, Difference, Error, ImageRecord, MountOptions, RootFilesystem, Store};
+use store::{
+    Access, DiffFlaw, Difference, Error, ImageRecord, MountOptions, RootFilesystem, Store,
+};
 
 fn base() -> Layer {
     let archive = Tar::new()
@@ -76,20 +76,37 @@ fn work(root: &Path) {
     symlink("x".repeat(300), dir.join("long link")).unwrap();
     fs::write(dir.join("n".repeat(255)), "long name").unwrap();
     fs::write(dir.join("ü ∂ \n\t"), "odd name").unwrap();
-    fs::write(dir.join(std::ffi::OsStr::from_bytes(b"\xff\xfe")), "no text").unwrap();
+    fs::write(
+        dir.join(std::ffi::OsStr::from_bytes(b"\xff\xfe")),
+        "no text",
+    )
+    .unwrap();
     let large = fs::File::create(dir.join("sparse")).unwrap();
     large.set_len(40 << 20).unwrap();
     std::os::unix::fs::FileExt::write_at(&large, b"end", (40 << 20) - 3).unwrap();
-    for (name, kind) in [("fifo", FileType::Fifo), ("null", FileType::CharacterDevice)] {
+    for (name, kind) in [
+        ("fifo", FileType::Fifo),
+        ("null", FileType::CharacterDevice),
+    ] {
         let number = rustix::fs::makedev(1, 3);
-        mknodat(rustix::fs::CWD, dir.join(name), kind, Mode::from_raw_mode(0o620), number).unwrap();
+        mknodat(
+            rustix::fs::CWD,
+            dir.join(name),
+            kind,
+            Mode::from_raw_mode(0o620),
+            number,
+        )
+        .unwrap();
     }
     std::os::unix::fs::chown(dir.join("fifo"), Some(3_000_000), Some(4_000_000_000)).unwrap();
     let set = |name: &str, value: &[u8]| {
         setxattr(root.join("attributes"), name, value, XattrFlags::empty()).unwrap();
     };
     // A capability set: version 2, effective, CAP_NET_RAW permitted.
-    set("security.capability", b"\x01\0\0\x02\0\x20\0\0\0\0\0\0\0\0\0\0\0\0\0\0");
+    set(
+        "security.capability",
+        b"\x01\0\0\x02\0\x20\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
+    );
     set("user.note", b"a\nb=c\0d");
     fs::set_permissions(root.join("attributes"), PermissionsExt::from_mode(0o4711)).unwrap();
     set_time(&dir.join("one"), -5, 250_000_000);
@@ -140,10 +157,17 @@ fn attributes(path: &Path) -> String {
     let mut names = [0_u8; 4096];
     let length = rustix::fs::llistxattr(path, &mut names).unwrap();
     let mut told = String::new();
-    for name in names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+    for name in names[..length]
+        .split(|byte| *byte == 0)
+        .filter(|name| !name.is_empty())
+    {
         let mut value = [0_u8; 4096];
         let length = rustix::fs::lgetxattr(path, name, &mut value).unwrap();
-        told += &format!("{:?}={:?} ", String::from_utf8_lossy(name), &value[..length]);
+        told += &format!(
+            "{:?}={:?} ",
+            String::from_utf8_lossy(name),
+            &value[..length]
+        );
     }
     told
 }
@@ -155,7 +179,8 @@ fn worked(dir: &Path) -> (Store, RootFilesystem, PathBuf) {
     let root = store.create_rw("c1", &record).unwrap();
     let target = dir.join("c1");
     fs::create_dir(&target).unwrap();
-    root.mount_at(&target, &MountOptions::new(Access::Volatile)).unwrap();
+    root.mount_at(&target, &MountOptions::new(Access::Volatile))
+        .unwrap();
     work(&target);
     (store, root, target)
 }
@@ -171,7 +196,7 @@ fn image_with(store: &Store, archive: &[u8]) -> ImageRecord {
 
 #[test]
 fn the_difference_on_the_same_image_gives_the_same_tree() {
-    if !common::in_private_mounts("the_difference_on_the_same_image_gives_the_same_tree") {
+    if !crate::common::in_private_mounts("the_difference_on_the_same_image_gives_the_same_tree") {
         return;
     }
     let (_, dir) = role().unwrap();
@@ -185,10 +210,15 @@ fn the_difference_on_the_same_image_gives_the_same_tree() {
     unmount(&target, UnmountFlags::empty()).unwrap();
     let image = image_with(&store, &archive);
     let applied = store.create_rw("c2", &image).unwrap();
-    applied.mount_at(&target, &MountOptions::new(Access::Volatile)).unwrap();
+    applied
+        .mount_at(&target, &MountOptions::new(Access::Volatile))
+        .unwrap();
     let found = seen(&target);
     unmount(&target, UnmountFlags::empty()).unwrap();
-    assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
+    assert_eq!(
+        found.keys().collect::<Vec<_>>(),
+        expected.keys().collect::<Vec<_>>()
+    );
     for (path, told) in &expected {
         assert_eq!(&found[path], told, "{}", path.display());
     }
@@ -201,18 +231,26 @@ fn the_difference_on_the_same_image_gives_the_same_tree() {
 
 #[test]
 fn tar_and_umoci_read_it_as_it_is_meant() {
-    if !common::in_private_mounts("tar_and_umoci_read_it_as_it_is_meant") {
+    if !crate::common::in_private_mounts("tar_and_umoci_read_it_as_it_is_meant") {
         return;
     }
     let (_, dir) = role().unwrap();
     let (_store, root, target) = worked(&dir);
     let file = dir.join("difference.tar");
-    root.write_difference(fs::File::create(&file).unwrap()).unwrap();
+    root.write_difference(fs::File::create(&file).unwrap())
+        .unwrap();
     let unpacked = dir.join("unpacked");
     fs::create_dir(&unpacked).unwrap();
     let mut tar = Command::new("tar");
-    tar.args(["--numeric-owner", "--same-owner", "-p", "--xattrs", "--xattrs-include=*", "-xf"]);
-    common::expect_success(tar.arg(&file).arg("-C").arg(&unpacked));
+    tar.args([
+        "--numeric-owner",
+        "--same-owner",
+        "-p",
+        "--xattrs",
+        "--xattrs-include=*",
+        "-xf",
+    ]);
+    crate::common::expect_success(tar.arg(&file).arg("-C").arg(&unpacked));
     let (mut expected, mut found) = (seen(&target), seen(&unpacked));
     unmount(&target, UnmountFlags::empty()).unwrap();
     for name in ["etc/.wh.gone", "replaced/.wh..wh..opq"] {
@@ -228,15 +266,24 @@ fn tar_and_umoci_read_it_as_it_is_meant() {
     }
     let layout = dir.join("layout");
     let image = format!("{}:x", layout.display());
-    let umoci = |args: &[&str]| common::expect_success(Command::new("umoci").args(args));
+    let umoci = |args: &[&str]| crate::common::expect_success(Command::new("umoci").args(args));
     umoci(&["init", "--layout", layout.to_str().unwrap()]);
     umoci(&["new", "--image", &image]);
-    umoci(&["raw", "add-layer", "--image", &image, file.to_str().unwrap()]);
+    umoci(&[
+        "raw",
+        "add-layer",
+        "--image",
+        &image,
+        file.to_str().unwrap(),
+    ]);
     let bundle = dir.join("bundle");
     umoci(&["unpack", "--image", &image, bundle.to_str().unwrap()]);
     let mut found = seen(&bundle.join("rootfs"));
     for path in ["etc/.wh.gone", "replaced/.wh..wh..opq"] {
-        assert!(!found.contains_key(Path::new(path)), "{path} was understood");
+        assert!(
+            !found.contains_key(Path::new(path)),
+            "{path} was understood"
+        );
     }
     // It leaves the root's mode, and devices, to itself.
     found.remove(Path::new(""));
@@ -249,7 +296,7 @@ fn unmounted() -> (Sandbox, RootFilesystem, PathBuf) {
     let sandbox = Sandbox::new();
     let record = put(&sandbox.store, &[base()], &[], "x");
     let root = sandbox.store.create_rw("c1", &record).unwrap();
-    let upper = common::upper(&root);
+    let upper = crate::common::upper(&root);
     (sandbox, root, upper)
 }
 
@@ -365,7 +412,10 @@ fn an_end_that_takes_no_more_is_told_so_and_files_beyond_the_limit_are_not_writt
     }
     let (_sandbox, root, upper) = unmounted();
     let full = root.write_difference(Full).unwrap_err();
-    assert!(matches!(full, Error::DiffSink { .. }) && full.is_no_space(), "{full}");
+    assert!(
+        matches!(full, Error::DiffSink { .. }) && full.is_no_space(),
+        "{full}"
+    );
     let file = fs::File::create(upper.join("huge")).unwrap();
     // A hole costs the container nothing.
     if file.set_len(300 << 30).is_ok() {
