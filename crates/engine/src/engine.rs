@@ -49,15 +49,18 @@ impl Engine {
     /// # Errors
     /// A root that cannot be made or read, a bad registries.conf.
     pub fn open(config: Config) -> Result<Self> {
-        config.validate().map_err(|reason| Error::Config {
+        let unfit = |reason| Error::Config {
             origin: "configuration".into(),
             reason,
-        })?;
+        };
+        config.validate().map_err(unfit)?;
+        let keep_blobs = config.image.keep_blobs().map_err(unfit)?;
         let layout = Layout::create(&config.root_table.runroot)?;
         let store = Store::open_beside(
             &config.root_table.root,
             &config.root_table.additionalimagestores,
         )?;
+        store.set_keep_blobs(keep_blobs);
         let network = Network::new(network_config(&config, &layout)?);
         let images = crate::image::Fetcher::new(&config)?;
         let cpu_history = CpuHistory::default();

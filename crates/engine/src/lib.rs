@@ -24,6 +24,7 @@ mod calls;
 mod disk;
 mod engine;
 mod lock;
+mod mount;
 mod oci;
 mod record;
 mod recover;

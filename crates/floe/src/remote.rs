@@ -319,10 +319,14 @@ impl Remote {
     /// The node's image store.
     pub(crate) fn store(&self) -> Result<Store, Failure> {
         let table = &self.config.root_table;
-        Ok(Store::open_beside(
-            &table.root,
-            &table.additionalimagestores,
-        )?)
+        let keep = self.config.image.keep_blobs();
+        let keep = keep.map_err(|reason| engine::Error::Config {
+            origin: "configuration".into(),
+            reason,
+        })?;
+        let store = Store::open_beside(&table.root, &table.additionalimagestores)?;
+        store.set_keep_blobs(keep);
+        Ok(store)
     }
 
     /// What images must meet: the policy of the command line or of the node.

@@ -15,7 +15,7 @@ use crate::db::{Durability, signed};
 use crate::error::{Error, Result};
 use crate::layout::{Layout, TempFile};
 use crate::lease::{Lease, hold_blob};
-use crate::{Store, db};
+use crate::{KeepBlobs, Store, db, keep};
 
 const CHUNK: usize = 128 << 10;
 
@@ -26,13 +26,16 @@ impl Store {
             .read(|db| Ok(blob_size(db, &digest.to_string())?.is_some()))
     }
 
-    /// Whether a blob is in the store; if so it stays at least as long as the lease.
+    /// Whether a blob is in the store; if so it stays at least as long as the lease. One that was
+    /// [not kept](Store::set_keep_blobs) is, unless all are to be.
     pub fn hold_blob(&self, lease: &Lease, digest: &Digest) -> Result<bool> {
-        let digest = digest.to_string();
-        self.db().write(Durability::Ordered, |tx| {
-            hold_blob(tx, lease.id(), &digest)?;
-            Ok(blob_size(tx, &digest)?.is_some())
-        })
+        let text = digest.to_string();
+        let known = self.db().write(Durability::Ordered, |tx| {
+            hold_blob(tx, lease.id(), &text)?;
+            Ok(blob_size(tx, &text)?.is_some())
+        })?;
+        let enough = self.keep_blobs() != KeepBlobs::Always;
+        Ok(known && (enough || self.layout().blob_length(digest).is_some()))
     }
 
     /// The content of a blob, checked against its digest; `None` when it is not in the store.
@@ -140,7 +143,7 @@ impl Store {
             statement.execute(params![blob.digest.to_string(), signed(blob.size), mark])
         })
         .map_err(Error::db("record a blob"))?;
-        Ok(())
+        keep::kept_again(tx, blob, &mark)
     }
 
     /// Where a blob lies, for messages.

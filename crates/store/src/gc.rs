@@ -37,9 +37,11 @@ pub(crate) const REMOVAL: &str = "tmp";
 impl Store {
     /// Removes what is unreachable and returns what that freed, when the space is free.
     ///
-    /// Safe at any time, also while other processes pull or start containers, and on a full disk.
+    /// Blobs that are [not to be kept](Store::set_keep_blobs) any longer go too. Safe at any time, also while other processes pull or start containers, and on a full disk.
     pub fn gc(&self) -> Result<Usage> {
-        let freed = self.core().gc()?;
+        self.clear_mounts()?;
+        let mut freed = self.core().gc()?;
+        freed += self.release_blobs()?;
         self.tidy();
         Ok(freed)
     }

@@ -7,6 +7,7 @@
 //! layers/N/                  an unpacked layer, an overlay lower directory (short: option strings are)
 //! containers/ID/{upper,work} writable layers, and in `layers` what each stands on
 //! records/N                  what the layer N is, should the database be lost
+//! mounts/NAME/               root file systems that are mounted for a person or a builder
 //! reserve                    space for removing on a full disk
 //! meta.sqlite                what is ready, named and used
 //! tmp/OWNER-N                half-made or half-removed, by a process that still runs or is dead

@@ -28,11 +28,13 @@ mod gc;
 mod images;
 mod implied;
 mod index;
+mod keep;
 mod layer;
 mod layout;
 mod lease;
 mod limits;
 mod lists;
+mod mounts;
 mod owner;
 mod records;
 mod repositories;
@@ -52,6 +54,7 @@ pub use diff::{DiffFlaw, Difference};
 pub use error::{Error, ImageFlaw, LayerError, NameFlaw, Result};
 pub use extract::EntryFlaw;
 pub use images::{Document, ImageRecord, MOST_LAYERS, NewImage, SignedManifest};
+pub use keep::KeepBlobs;
 pub use layer::{Form, Layer, LayerState, LayerTar, Purpose};
 pub use lease::Lease;
 pub use limits::Limits;
@@ -73,6 +76,7 @@ struct Inner {
     core: Arc<Core>,
     limits: Limits,
     additional: Vec<additional::Additional>,
+    keep: keep::Choice,
     background: background::Background,
 }
 
@@ -121,6 +125,7 @@ impl Store {
             core,
             limits,
             additional,
+            keep: keep::Choice::new(),
         }));
         match read_only {
             true => tracing::warn!(
@@ -140,7 +145,8 @@ impl Store {
             self.0.background.remove(name);
         }
         // A node whose disk is full must start, and be able to remove.
-        match implied::prepare(&core.db).and_then(|()| records::complete(&core.db)) {
+        let prepared = implied::prepare(&core.db).and_then(|()| keep::prepare(&core.db));
+        match prepared.and_then(|()| records::complete(&core.db)) {
             Err(error) if error.is_no_space() => tracing::warn!("store: {error}"),
             other => other?,
         }
@@ -179,6 +185,10 @@ impl Store {
 
     fn additional(&self) -> &[additional::Additional] {
         &self.0.additional
+    }
+
+    fn choice(&self) -> &keep::Choice {
+        &self.0.keep
     }
 
     fn limits(&self) -> &Limits {

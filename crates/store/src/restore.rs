@@ -18,6 +18,8 @@ use crate::error::{Error, Result};
 use crate::gc::strings;
 use crate::images::{Checked, Document, NewImage};
 use crate::index;
+use crate::keep;
+use crate::layer::ready_layer;
 use crate::layout::{EMPTY_LAYER, Layout};
 use crate::records::{self, LayerFacts};
 use crate::tree;
@@ -273,13 +275,17 @@ fn image(
     };
     let checked = Checked::new(&new)?;
     let index = new.index.iter().map(|index| &index.descriptor);
-    for blob in parsed
-        .layers
-        .iter()
-        .chain([entry, &parsed.config])
-        .chain(index)
-    {
+    for blob in [entry, &parsed.config].into_iter().chain(index) {
         add_blob(tx, layout, &entry.digest, blob)?;
+    }
+    for (blob, diff_id) in parsed.layers.iter().zip(checked.diff_ids()) {
+        match layout.blob_length(&blob.digest) {
+            // Not kept: what it was unpacked to is what counts.
+            None if ready_layer(tx, diff_id)?.is_some() => {
+                keep::record_dropped(tx, &blob.digest.to_string(), blob.size)?;
+            }
+            _ => add_blob(tx, layout, &entry.digest, blob)?,
+        }
     }
     checked.record(tx)
 }
@@ -405,9 +411,10 @@ fn forget_missing(tx: &Connection, layout: &Layout) -> Result<()> {
             tx.execute(sql, [&id]).map_err(failed())?;
         }
     }
+    let dropped = keep::dropped(tx)?;
     for digest in strings(tx, "SELECT digest FROM blobs")? {
-        let there =
-            Digest::parse(&digest).is_ok_and(|digest| layout.blob_length(&digest).is_some());
+        let there = dropped.contains(&digest)
+            || Digest::parse(&digest).is_ok_and(|digest| layout.blob_length(&digest).is_some());
         if !there {
             crate::check::forget_blob(tx, &digest)?;
         }

@@ -165,6 +165,7 @@ impl Store {
     pub fn remove_rw(&self, container: &str) -> Result<()> {
         check_id(container)?;
         let layout = self.layout();
+        self.detach_mount(container);
         let _removing = layout.lock_shared(REMOVAL);
         let doomed = layout.temp_name();
         let rename = || renameat(layout.containers(), container, layout.tmp(), &doomed);
@@ -217,7 +218,9 @@ impl Store {
 
     /// The containers that have a writable layer, those that a crash left half-made included.
     pub fn rw_ids(&self) -> Result<Vec<String>> {
-        self.layout().container_ids()
+        let mut ids = self.layout().container_ids()?;
+        ids.retain(|id| !Store::is_mount_of_image(id));
+        Ok(ids)
     }
 
     /// What a container has written, by a walk over its upper directory; nothing when it is gone.

@@ -79,10 +79,14 @@ impl StoredSource {
     }
 
     fn lost(&self, digest: &Digest) -> Error {
-        Error::place(
-            format!("floe:{}", self.record.id),
-            format!("blob {digest} is not in the store"),
-        )
+        let why = match self.store.is_blob_dropped(digest) {
+            Ok(true) => format!(
+                "the compressed blob {digest} of a layer was not kept (keep_blobs): set crio.image.keep_blobs to \"always\" and pull the image again"
+            ),
+            Ok(false) => format!("blob {digest} is not in the store"),
+            Err(error) => return error.into(),
+        };
+        Error::place(format!("floe:{}", self.record.id), why)
     }
 }
 

@@ -188,6 +188,9 @@ pub struct Image {
     pub registries_d_dir: PathBuf,
     /// certs.d (not a key of CRI-O).
     pub certs_dir: PathBuf,
+    /// How long the compressed blobs of layers are kept: `always`, `until-unpacked`, or a number of days such
+    /// as `7d` (not a key of CRI-O).
+    pub keep_blobs: String,
 }
 
 impl Default for Image {
@@ -200,7 +203,19 @@ impl Default for Image {
             registries_conf_dir: PathBuf::new(),
             registries_d_dir: PathBuf::new(),
             certs_dir: "/etc/containers/certs.d".into(),
+            keep_blobs: "always".into(),
         }
+    }
+}
+
+impl Image {
+    /// How long the compressed blobs of layers are kept.
+    ///
+    /// # Errors
+    /// What is wrong with the value.
+    pub fn keep_blobs(&self) -> Result<store::KeepBlobs, String> {
+        let parsed = self.keep_blobs.parse();
+        parsed.map_err(|reason| format!("crio.image.keep_blobs: {reason}"))
     }
 }
 
@@ -286,6 +301,7 @@ impl Config {
                     .into(),
             );
         }
+        self.image.keep_blobs()?;
         if self.runtime.log_filter_of_level().is_none() {
             let level = &self.runtime.log_level;
             return Err(format!("crio.runtime.log_level: {level:?} is no level"));

@@ -8,10 +8,10 @@ use rustix::fs::{FileType, Mode, OFlags, openat};
 use rustix::io::Errno;
 
 use super::{Check, Flaw, Report, Subject};
-use crate::Store;
 use crate::blob::blob_size;
 use crate::db::unsigned;
 use crate::error::{Error, Result};
+use crate::{Store, keep};
 
 const CHUNK: usize = 256 << 10;
 
@@ -26,8 +26,12 @@ impl Store {
             };
             read().map_err(Error::db("read the blobs"))
         })?;
-        report.blobs = blobs.len();
+        let dropped = self.db().read(keep::dropped)?;
+        report.blobs = blobs.len() - dropped.len();
         for (text, size) in blobs {
+            if dropped.contains(&text) {
+                continue;
+            }
             let Ok(digest) = Digest::parse(&text) else {
                 let flaw = Flaw::Database(format!("{text:?} is no digest of a blob"));
                 report.found(Subject::Database, flaw);

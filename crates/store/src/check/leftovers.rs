@@ -49,7 +49,7 @@ impl Store {
         let known: HashSet<String> = strings(tx, "SELECT id FROM containers")?
             .into_iter()
             .collect();
-        let present: HashSet<String> = self.rw_ids()?.into_iter().collect();
+        let present: HashSet<String> = self.layout().container_ids()?.into_iter().collect();
         for id in present.difference(&known) {
             report.found(Subject::Container(id.clone()), Flaw::Orphan);
         }

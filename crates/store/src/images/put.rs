@@ -140,6 +140,11 @@ pub(crate) struct Checked<'a> {
 }
 
 impl<'a> Checked<'a> {
+    /// The digests of the layers' content, lowest first.
+    pub(crate) fn diff_ids(&self) -> &[Digest] {
+        &self.config.rootfs.diff_ids
+    }
+
     pub(crate) fn new(new: &'a NewImage) -> Result<Checked<'a>> {
         let digest = &new.manifest.descriptor.digest;
         let mismatch = |flaw| {

@@ -12,10 +12,11 @@ use rusqlite::{Connection, OptionalExtension, params};
 use crate::db::{Durability, signed, unsigned};
 use crate::error::{Error, Result};
 use crate::extract::Unpacked;
+use crate::keep::record_dropped;
 use crate::layout::{TempDir, TempFile};
 use crate::lease::{Lease, hold_layer};
 use crate::records::{self, LayerFacts};
-use crate::{Store, implied, tree};
+use crate::{KeepBlobs, Store, implied, tree};
 
 use super::pipeline;
 
@@ -38,7 +39,8 @@ impl Store {
 
     /// Adds a layer: keeps the compressed blob and unpacks it, from one pass over `reader`.
     ///
-    /// What is there already is not made again; if the blob is, `reader` is not read. Nothing is kept
+    /// What is there already is not made again; if the blob is, `reader` is not read. The blob is not kept
+    /// where that is [not wanted](Store::set_keep_blobs). Nothing is kept
     /// unless the blob's size and digest and the unpacked content's `diff_id` are right. The same
     /// layer may be added by several threads and processes at once. Memory does not depend on the
     /// layer's size.
@@ -66,8 +68,15 @@ impl Store {
             };
             return self.take_in(lease, descriptor, diff_id, file, plan);
         }
-        let plan = pipeline::Plan { keep: true, unpack };
-        self.take_in(lease, descriptor, diff_id, reader, plan)
+        let keep = self.keep_blobs() != KeepBlobs::UntilUnpacked;
+        let plan = pipeline::Plan { keep, unpack };
+        self.take_in(lease, descriptor, diff_id, reader, plan)?;
+        match keep {
+            true => Ok(()),
+            false => self.db().write(Durability::Ordered, |tx| {
+                record_dropped(tx, &descriptor.digest.to_string(), descriptor.size)
+            }),
+        }
     }
 
     fn take_in(

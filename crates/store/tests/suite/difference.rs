@@ -156,20 +156,21 @@ fn seen(root: &Path) -> BTreeMap<PathBuf, String> {
 fn attributes(path: &Path) -> String {
     let mut names = [0_u8; 4096];
     let length = rustix::fs::llistxattr(path, &mut names).unwrap();
-    let mut told = String::new();
+    let mut told = Vec::new();
     for name in names[..length]
         .split(|byte| *byte == 0)
         .filter(|name| !name.is_empty())
     {
         let mut value = [0_u8; 4096];
         let length = rustix::fs::lgetxattr(path, name, &mut value).unwrap();
-        told += &format!(
-            "{:?}={:?} ",
+        told.push(format!(
+            "{}={:?}",
             String::from_utf8_lossy(name),
             &value[..length]
-        );
+        ));
     }
-    told
+    told.sort();
+    told.join(" ")
 }
 
 /// A mounted container that has done its work; what it is made of.

@@ -221,7 +221,9 @@ fn in_its_module(test: &str) -> String {
         .output()
         .unwrap();
     let listed = String::from_utf8(listed.stdout).unwrap();
-    let mut names = listed.lines().filter_map(|line| line.strip_suffix(": test"));
+    let mut names = listed
+        .lines()
+        .filter_map(|line| line.strip_suffix(": test"));
     let found = names.find(|name| name.rsplit("::").next() == Some(test));
     found.unwrap_or_else(|| panic!("no test {test}")).to_owned()
 }
