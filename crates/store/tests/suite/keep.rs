@@ -23,9 +23,12 @@ fn counted(store: &Store) {
         .map(|blob| blob.unwrap().metadata().unwrap().len())
         .collect();
     let mut layers = store::Usage::default();
+    let mut seen = std::collections::HashSet::new();
     for image in store.images().unwrap() {
         for layer in store.layers_of(&image).unwrap() {
-            layers += layer.usage();
+            if seen.insert(layer.diff_id().clone()) {
+                layers += layer.usage();
+            }
         }
     }
     let all = store.usage().unwrap();
