@@ -152,7 +152,9 @@ pub struct Index {
 }
 
 impl Index {
-    /// The entry for `wanted`, by the rules of [`Platform::candidates`]; among equals the first.
+    /// The entry for `wanted`, by the rules of [`Platform::candidates`]. Among equals, of those that need no
+    /// feature of the operating system (`os.features`) but what is wanted the one that uses most of them, and
+    /// the first of several.
     ///
     /// An entry that states no platform is taken only when it is the only entry.
     /// Errors with [`Error::PlatformMissing`], which lists what there is.
@@ -163,7 +165,17 @@ impl Index {
                 .filter_map(|entry| Some((entry, entry.platform.as_ref()?)))
         };
         for candidate in wanted.candidates() {
-            if let Some((entry, _)) = stated().find(|(_, platform)| candidate.accepts(platform)) {
+            let fit = || stated().filter(|(_, platform)| candidate.accepts(platform));
+            let able = fit().filter(|(_, platform)| wanted.has_features_of(platform));
+            // The last of several that are greatest is what `max_by_key` gives.
+            let best = able
+                .enumerate()
+                .max_by_key(|(place, (_, platform))| {
+                    (platform.os_features.len(), std::cmp::Reverse(*place))
+                })
+                .map(|(_, (entry, _))| entry);
+            // Tools have written features there that nobody has to have.
+            if let Some(entry) = best.or_else(|| fit().next().map(|(entry, _)| entry)) {
                 return Ok(entry);
             }
         }

@@ -114,6 +114,12 @@ impl Platform {
         }
     }
 
+    /// Whether everything that `entry` needs of the operating system is here.
+    pub(crate) fn has_features_of(&self, entry: &Platform) -> bool {
+        let mut needed = entry.os_features.iter();
+        needed.all(|feature| self.os_features.contains(feature))
+    }
+
     /// Whether `entry` is exactly this operating system, architecture and variant.
     pub(crate) fn accepts(&self, entry: &Platform) -> bool {
         let variant = |platform: &Platform| platform.variant.clone().unwrap_or_default();

@@ -14,6 +14,7 @@ use image::Descriptor;
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 use tokio::runtime::Handle;
+use tokio::sync::mpsc;
 
 use crate::error::{Error, Result};
 
@@ -24,6 +25,8 @@ pub(crate) type Chunks = BoxStream<'static, io::Result<Bytes>>;
 pub(crate) type Open<'a> = dyn Fn() -> BoxFuture<'a, Result<Chunks>> + Send + Sync + 'a;
 
 const CHUNK: usize = 128 << 10;
+/// Chunks that may wait between whoever fetches them and whoever unpacks them.
+const IN_FLIGHT: usize = 32;
 
 /// All of `bytes` at once.
 pub(crate) fn from_bytes(bytes: Bytes) -> Chunks {
@@ -107,6 +110,33 @@ pub(crate) async fn to_file(mut chunks: Chunks, file: std::fs::File) -> Result<(
 pub(crate) enum ToFile {
     Read(io::Error),
     Write(io::Error),
+}
+
+/// A blocking reader for a thread of `spawn_blocking`, and the end that feeds it. Few chunks wait between them; the
+/// stream ends where that end is dropped.
+pub(crate) fn pipe() -> (mpsc::Sender<io::Result<Bytes>>, impl Read + Send) {
+    let (sender, receiver) = mpsc::channel(IN_FLIGHT);
+    let chunk = Bytes::new();
+    (sender, Fed { receiver, chunk })
+}
+
+struct Fed {
+    receiver: mpsc::Receiver<io::Result<Bytes>>,
+    chunk: Bytes,
+}
+
+impl Read for Fed {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while !self.chunk.has_remaining() {
+            match self.receiver.blocking_recv() {
+                Some(chunk) => self.chunk = chunk?,
+                None => return Ok(0),
+            }
+        }
+        let length = buffer.len().min(self.chunk.len());
+        self.chunk.copy_to_slice(&mut buffer[..length]);
+        Ok(length)
+    }
 }
 
 /// A blocking reader of the stream, for a thread of `spawn_blocking`.

@@ -7,7 +7,9 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::Bytes;
 use distribution::BlobStep;
+use futures_util::future::BoxFuture;
 use futures_util::stream;
 use futures_util::{FutureExt, StreamExt};
 use image::{
@@ -15,6 +17,7 @@ use image::{
 };
 use trust::Policy;
 
+use crate::artifact;
 use crate::chunks::{self, Chunks};
 use crate::convert::{self, Format};
 use crate::document::Document;
@@ -149,6 +152,16 @@ async fn choose(
     let mut indexes = vec![top];
     for _ in 0..=MAX_NESTING {
         let document = source.manifest(Some(&chosen.digest)).await?;
+        let actual = document.bytes.len() as u64;
+        if actual != chosen.size {
+            let (digest, expected) = (chosen.digest, chosen.size);
+            let reason = image::ManifestFlaw::Size {
+                digest,
+                expected,
+                actual,
+            };
+            return Err(image::Error::Manifest { reason }.into());
+        }
         match document.parse()? {
             AnyManifest::Manifest(manifest) => return Ok((document, manifest, indexes)),
             AnyManifest::Index(index) => {
@@ -327,7 +340,12 @@ impl Copy<'_> {
         if plain {
             self.may_change("the source has its layers without compression only", signed)?;
         }
-        let diff_ids = self.diff_ids(&manifest).await?;
+        let config = self.config(&manifest).await?;
+        let diff_ids = match &config {
+            Some(config) => ImageConfig::parse(config)?.rootfs.diff_ids,
+            None => Vec::new(),
+        };
+        self.target.check(&manifest, &diff_ids)?;
         let diff_ids = Some(diff_ids).filter(|ids| ids.len() == manifest.layers.len());
         let plans: Vec<Plan> = manifest
             .layers
@@ -341,17 +359,23 @@ impl Copy<'_> {
         } else if !same {
             self.may_change("its manifest must be converted", signed)?;
         }
-        self.blob(&manifest.config, Use::Config, &Plan::Keep)
-            .await?;
-        let diff_id = |number: usize| diff_ids.as_ref().and_then(|ids| ids.get(number));
-        let jobs = manifest.layers.iter().zip(&plans).enumerate();
-        let jobs = jobs.map(|(number, (layer, plan))| {
-            let layer_use = Use::Layer(diff_id(number));
-            async move {
-                let recoded = self.blob(layer, layer_use, plan).await?;
-                Ok::<_, Error>((number, recoded))
+        match config {
+            Some(config) => self.put_config(&manifest.config, config).await?,
+            None => {
+                let kept = self.blob(&manifest.config, Use::Config, &Plan::Keep);
+                kept.await.map(drop)?;
             }
-        });
+        }
+        let diff_id = |number: usize| diff_ids.as_ref().and_then(|ids| ids.get(number));
+        let mut jobs: Vec<BoxFuture<'_, Result<(usize, Option<Descriptor>)>>> = Vec::new();
+        for (number, (layer, plan)) in manifest.layers.iter().zip(&plans).enumerate() {
+            let layer_use = Use::Layer(diff_id(number));
+            let job = async move {
+                let recoded = self.blob(layer, layer_use, plan).await?;
+                Ok((number, recoded))
+            };
+            jobs.push(job.boxed());
+        }
         let mut moved = stream::iter(jobs).buffer_unordered(PARALLEL);
         let mut edited = manifest.clone();
         while let Some(done) = moved.next().await {
@@ -370,15 +394,34 @@ impl Copy<'_> {
         Ok((document, edited))
     }
 
-    /// The digests of the layers' content, where there is an image's config that says them.
-    async fn diff_ids(&self, manifest: &Manifest) -> Result<Vec<Digest>> {
-        match manifest.config.media_type {
-            MediaType::OciConfig | MediaType::DockerConfig => {
-                let config = self.source.config(&manifest.config).await?;
-                Ok(ImageConfig::parse(&config)?.rootfs.diff_ids)
-            }
-            _ => Ok(Vec::new()),
+    /// The config, checked, of what is an image; it says the digests of the layers' content.
+    async fn config(&self, manifest: &Manifest) -> Result<Option<Bytes>> {
+        let is_image = match manifest.config.media_type {
+            MediaType::OciConfig | MediaType::DockerConfig => true,
+            _ => self.target.unpacks() && artifact::kind(manifest).is_none(),
+        };
+        match is_image {
+            true => Ok(Some(self.source.config(&manifest.config).await?.into())),
+            false => Ok(None),
         }
+    }
+
+    /// Puts a config that was read already.
+    async fn put_config(&self, descriptor: &Descriptor, config: Bytes) -> Result<()> {
+        let tell = |step| (self.watch)(Event::Blob(descriptor, step));
+        let from = self.source.repository();
+        if self.target.has_blob(descriptor, Use::Config, from).await? {
+            tell(BlobStep::There);
+            return Ok(());
+        }
+        tell(BlobStep::Begun);
+        let open = || {
+            let chunks = chunks::from_bytes(config.clone());
+            async move { Ok(chunks) }.boxed()
+        };
+        self.target.put_blob(descriptor, Use::Config, &open).await?;
+        tell(BlobStep::Done);
+        Ok(())
     }
 
     fn plan(&self, layer: &Descriptor, format: Format, signed: bool) -> Plan {
@@ -387,7 +430,9 @@ impl Copy<'_> {
         };
         let compressible = match format {
             // Docker's family knows no zstd: such a layer becomes what it knows.
-            Format::Docker if now == Compression::Zstd => Some(Compression::Gzip),
+            Format::Docker if now == Compression::Zstd && !self.options.preserve_digests => {
+                Some(Compression::Gzip)
+            }
             // Nobody asked for this, so that it must not cost the signatures.
             _ if signed => None,
             _ if now == Compression::None && self.target.compresses() => Some(Compression::Gzip),
@@ -428,7 +473,11 @@ impl Copy<'_> {
                 let open = || {
                     let open = async {
                         let chunks = self.watched(descriptor).await?;
-                        Ok(chunks::verified(chunks, descriptor))
+                        // What hashes by itself is not made to wait for it twice.
+                        Ok(match self.target.verifies(for_what) {
+                            true => chunks,
+                            false => chunks::verified(chunks, descriptor),
+                        })
                     };
                     open.boxed()
                 };

@@ -107,6 +107,29 @@ impl Error {
         move |source| Error::Io { op, path, source }
     }
 
+    /// What a source said while a blob was read: a registry, or a digest, in its own words.
+    pub(crate) fn of_blob(digest: &Digest, source: io::Error) -> Error {
+        let digest = digest.clone();
+        let kind = source.kind();
+        let known = source
+            .get_ref()
+            .is_some_and(|inner| inner.is::<distribution::Error>() || inner.is::<image::Error>());
+        if !known {
+            return Error::Blob { digest, source };
+        }
+        let inner = source.into_inner().map(|inner| {
+            let inner = inner.downcast().map(|error| Error::Registry(*error));
+            inner.or_else(|inner| inner.downcast().map(|error| Error::Image(*error)))
+        });
+        match inner {
+            Some(Ok(error)) => error,
+            _ => Error::Blob {
+                digest,
+                source: kind.into(),
+            },
+        }
+    }
+
     pub(crate) fn place(place: impl ToString, why: impl Into<String>) -> Error {
         Error::Place {
             place: place.to_string(),

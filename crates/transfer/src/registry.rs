@@ -22,8 +22,10 @@ pub(crate) struct RegistrySource {
     client: Client,
     reference: Reference,
     credentials: Credentials,
-    /// The manifest, and who had it: blobs are asked for there.
+    /// The manifest, and who had it.
     top: OnceCell<(Document, Source)>,
+    /// Who had the last manifest: blobs are asked for there, as whoever lacks one of an index lacks its blobs too.
+    serving: Mutex<Option<Source>>,
 }
 
 impl RegistrySource {
@@ -33,6 +35,7 @@ impl RegistrySource {
             reference,
             credentials,
             top: OnceCell::new(),
+            serving: Mutex::default(),
         }
     }
 
@@ -55,16 +58,23 @@ impl RegistrySource {
                 let (_, source) = self.top().await?;
                 let (client, credentials) = (&self.client, &self.credentials);
                 let asked = client.manifest_beside(source, &self.reference, digest, credentials);
-                Ok(document(asked.await?))
+                let fetched = asked.await?;
+                *self.serving.lock().unwrap_or_else(PoisonError::into_inner) =
+                    Some(fetched.source.clone());
+                Ok(document(fetched))
             }
         }
     }
 
     pub(crate) async fn blob(&self, descriptor: &Descriptor) -> Result<Chunks> {
-        let (_, source) = self.top().await?;
+        let (_, top) = self.top().await?;
+        let source = {
+            let serving = self.serving.lock().unwrap_or_else(PoisonError::into_inner);
+            serving.as_ref().unwrap_or(top).clone()
+        };
         let blob = self
             .client
-            .blob_unverified(source, descriptor, &self.credentials)
+            .blob_unverified(&source, descriptor, &self.credentials)
             .await?;
         Ok(blob.map(|chunk| chunk.map_err(io::Error::other)).boxed())
     }

@@ -17,6 +17,8 @@ use crate::target::{NO_SIGNATURES, Target};
 pub struct Signing {
     /// Leave behind those that there are.
     pub remove: bool,
+    /// Take along only what a policy wants to see: others are not asked for.
+    pub only_wanted: bool,
     /// Who signs what is written.
     pub signers: Vec<Signer>,
     /// The name that is signed, instead of the target's.
@@ -77,7 +79,7 @@ impl<'a> Signatures<'a> {
         let demands = demands.transpose()?.flatten();
         let wanted = demands.as_ref().is_some_and(Demands::want_signatures);
         let mut found = Vec::new();
-        if wanted || !self.signing.remove {
+        if wanted || !(self.signing.remove || self.signing.only_wanted) {
             found = source.signatures(document, top).await?;
         }
         if let Some(demands) = &demands {

@@ -199,12 +199,16 @@ impl Source {
 
     /// A config, checked. Errors above 8 MiB.
     pub async fn config(&self, descriptor: &Descriptor) -> Result<Vec<u8>> {
+        if descriptor.size > MAX_CONFIG {
+            let why = format!(
+                "its configuration has {} bytes, more than {MAX_CONFIG}",
+                descriptor.size
+            );
+            return Err(Error::place(&self.location, why));
+        }
         let chunks = chunks::verified(self.blob(descriptor).await?, descriptor);
         let bytes = chunks::collect(chunks, MAX_CONFIG).await;
-        bytes.map_err(|source| Error::Blob {
-            digest: descriptor.digest.clone(),
-            source,
-        })
+        bytes.map_err(|source| Error::of_blob(&descriptor.digest, source))
     }
 
     /// The repository that the image was called by, if the place has such names.

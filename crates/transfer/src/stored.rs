@@ -2,19 +2,22 @@
 //!
 //! The store holds images for one platform; what it is made of is held by a lease while it moves.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::BytesMut;
 use futures_util::StreamExt;
 use futures_util::stream::try_unfold;
 use image::{AnyManifest, Descriptor, Digest, Manifest, Reference};
-use store::{ImageRecord, Lease, NewImage, Store};
+use store::{ImageRecord, Lease, MOST_LAYERS, NewImage, Store};
 use tokio::io::AsyncReadExt;
 use trust::Signature;
 
+use crate::artifact;
 use crate::chunks::{self, Chunks};
 use crate::document::{Document, MAX_CONFIG, MAX_MANIFEST};
 use crate::error::{Error, Result};
+use crate::name::Location;
 
 /// An image in the store.
 #[derive(Debug)]
@@ -96,6 +99,8 @@ pub(crate) struct StoredTarget {
     store: Store,
     lease: Arc<Lease>,
     name: Option<Reference>,
+    /// It is named by the digest that the name meant as well, as by a pull.
+    by_digest: bool,
     config: Mutex<Vec<u8>>,
     /// In the form of files.
     signatures: Mutex<Vec<Vec<u8>>>,
@@ -108,12 +113,26 @@ impl StoredTarget {
             "" => None,
             name => Some(Reference::parse(name)?.or_latest()),
         };
+        StoredTarget::named(store, name, false).await
+    }
+
+    /// As a pull of `reference` names it.
+    pub(crate) async fn of_pull(store: &Store, reference: &Reference) -> Result<StoredTarget> {
+        StoredTarget::named(store, Some(reference.clone()), true).await
+    }
+
+    async fn named(
+        store: &Store,
+        name: Option<Reference>,
+        by_digest: bool,
+    ) -> Result<StoredTarget> {
         let store = store.clone();
         blocking(move || {
             Ok(StoredTarget {
                 lease: Arc::new(store.lease()?),
                 store,
                 name,
+                by_digest,
                 config: Mutex::default(),
                 signatures: Mutex::default(),
             })
@@ -153,17 +172,53 @@ impl StoredTarget {
         Ok(())
     }
 
-    /// The store checks size, digest and content itself.
+    /// The store checks size, digest and content itself, on a thread that reads the layer as it arrives: no
+    /// layer is ever whole in memory. Nothing more is fetched once this is dropped.
     pub(crate) async fn put_layer(
         &self,
         layer: &Descriptor,
         diff_id: &Digest,
-        chunks: Chunks,
+        mut chunks: Chunks,
     ) -> Result<()> {
         let (store, lease) = (self.store.clone(), Arc::clone(&self.lease));
-        let (layer, diff_id) = (layer.clone(), diff_id.clone());
-        let reader = chunks::reader(chunks);
-        blocking(move || Ok(store.add_layer(&lease, &layer, &diff_id, reader)?)).await
+        let (adding, diff_id) = (layer.clone(), diff_id.clone());
+        let (sender, reader) = chunks::pipe();
+        let added =
+            tokio::task::spawn_blocking(move || store.add_layer(&lease, &adding, &diff_id, reader));
+        let mut failure = None;
+        while let Some(chunk) = chunks.next().await {
+            let chunk = chunk.map_err(|error| {
+                let told = std::io::Error::other(error.to_string());
+                failure = Some(error);
+                told
+            });
+            // The store has all that it wants, or has given up: its own error says why.
+            if sender.send(chunk).await.is_err() || failure.is_some() {
+                break;
+            }
+        }
+        drop(sender);
+        let added = added.await?;
+        match failure {
+            Some(error) => Err(Error::of_blob(&layer.digest, error)),
+            None => Ok(added?),
+        }
+    }
+
+    /// The names that the image gets, where `meant` is the digest that its name stood for.
+    fn names(&self, meant: &Digest) -> Vec<String> {
+        let Some(name) = &self.name else {
+            return Vec::new();
+        };
+        let mut names = Vec::new();
+        if !self.by_digest || name.tag().is_some() && name.digest().is_none() {
+            names.push(name.to_string());
+        }
+        if self.by_digest {
+            let by_digest = name.without_tag().with_digest(meant.clone());
+            names.push(by_digest.to_string());
+        }
+        names
     }
 
     /// Keeps the indexes that the manifest was chosen from as well, as a pull does: containers may be
@@ -178,6 +233,8 @@ impl StoredTarget {
             Some(last) if lists(last, &top.digest)? => chosen_from,
             _ => &[],
         };
+        let meant = indexes.first().map_or(&top.digest, |index| &index.digest);
+        let names = self.names(meant);
         let stored = |document: &Document| store::Document {
             descriptor: document.descriptor(),
             bytes: document.bytes.to_vec(),
@@ -193,12 +250,33 @@ impl StoredTarget {
             },
             index: indexes.first().map(stored),
             inner: indexes.iter().skip(1).map(stored).collect(),
-            names: self.name.iter().map(Reference::to_string).collect(),
+            names,
             signatures: std::mem::take(&mut *lock(&self.signatures)),
         };
         let (store, lease) = (self.store, self.lease);
         blocking(move || Ok(store.put_image(&lease, new).map(drop)?)).await
     }
+}
+
+/// Errors when the store cannot hold such an image.
+pub(crate) fn check(location: &Location, manifest: &Manifest, diff_ids: &[Digest]) -> Result<()> {
+    let refuse = |why: String| Err(Error::place(location, why));
+    if let Some(kind) = artifact::kind(manifest) {
+        return refuse(format!(
+            "it is no container image but an artifact of type {kind:?}: floe copy can move it, nothing can run it"
+        ));
+    }
+    let layers = manifest.layers.len();
+    if layers != diff_ids.len() {
+        return refuse(format!("{layers} layers but {} diff_ids", diff_ids.len()));
+    }
+    let distinct = diff_ids.iter().collect::<HashSet<_>>().len();
+    if distinct > MOST_LAYERS {
+        return refuse(format!(
+            "{distinct} layers, and overlayfs takes {MOST_LAYERS} at most"
+        ));
+    }
+    Ok(())
 }
 
 /// Whether an index points at a manifest: not where that was changed on its way.

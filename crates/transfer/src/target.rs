@@ -3,6 +3,7 @@
 //! Nothing at the place names the image before [`Target::commit`].
 
 use image::{Compression, Descriptor, Digest, Manifest, Reference};
+use store::Store;
 use trust::Signature;
 
 use crate::chunks::Open;
@@ -15,7 +16,7 @@ use crate::layout::LayoutTarget;
 use crate::name::{ArchiveEntry, Location};
 use crate::registry::RegistryTarget;
 use crate::source::Access;
-use crate::stored::StoredTarget;
+use crate::stored::{self, StoredTarget};
 
 /// A place that gets an image.
 #[derive(Debug)]
@@ -96,6 +97,17 @@ impl Target {
         }
     }
 
+    /// The store, as whoever pulls `reference` wants it: named by what was asked for, and by the digest of what
+    /// that name meant.
+    ///
+    /// Errors when the store cannot be written.
+    pub async fn of_pull(store: &Store, reference: &Reference) -> Result<Target> {
+        Ok(Target {
+            location: Location::Store(reference.to_string()),
+            kind: Kind::Store(StoredTarget::of_pull(store, reference).await?),
+        })
+    }
+
     /// The place.
     pub fn location(&self) -> &Location {
         &self.location
@@ -118,6 +130,24 @@ impl Target {
     /// Whether plain layers are compressed on the way, as they will be kept or sent on.
     pub(crate) fn compresses(&self) -> bool {
         matches!(self.kind, Kind::Registry(_) | Kind::Layout(_))
+    }
+
+    /// Whether layers are unpacked there: it holds images of containers and nothing else.
+    pub(crate) fn unpacks(&self) -> bool {
+        matches!(self.kind, Kind::Store(_))
+    }
+
+    /// Whether the place itself checks size and digest of such a blob.
+    pub(crate) fn verifies(&self, for_what: Use<'_>) -> bool {
+        self.unpacks() && matches!(for_what, Use::Layer(Some(_)))
+    }
+
+    /// Errors when the place cannot hold such an image: before the first byte of a layer is fetched.
+    pub(crate) fn check(&self, manifest: &Manifest, diff_ids: &[Digest]) -> Result<()> {
+        match self.kind {
+            Kind::Store(_) => stored::check(&self.location, manifest, diff_ids),
+            _ => Ok(()),
+        }
     }
 
     /// Whether it can hold an index with several images.

@@ -1,36 +1,22 @@
-//! PullImage: reference to stored image. Downloads are async; unpacking runs on blocking
-//! threads that read each layer as it arrives, through a channel of a few chunks, so that no
-//! layer is ever whole in memory. Everything lands under a lease and becomes an image in one
-//! transaction at the end; a pull that fails leaves nothing that collection would keep.
+//! PullImage: reference to stored image, as a transfer whose target is the store (crate `transfer`): there are the
+//! walk through indexes, the limits, and the unpacking of layers as they arrive. Here is what a node adds: which
+//! registries a short name may mean, whose policy holds, and that an image is pulled once at a time.
 
 use std::collections::HashMap;
-use std::io::Read;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ::trust::{Demands, RegistriesD};
-use bytes::Bytes;
-use distribution::{
-    AuthFiles, BlobStep, BlobWatch, Client, ClientConfig, Credentials, Fetched, ImageManifest,
-    Registries, RegistriesPaths, Source,
-};
-use futures_util::StreamExt;
-use image::{Descriptor, Digest, ImageConfig, Manifest, MediaType, Platform, Reference};
-use store::{Document, Lease, MOST_LAYERS, NewImage, Store};
-use tokio::sync::{Mutex as AsyncMutex, Semaphore, mpsc};
+use ::trust::RegistriesD;
+use distribution::{AuthFiles, Client, ClientConfig, Credentials, Registries, RegistriesPaths};
+use image::{AnyManifest, Platform, Reference};
+use tokio::sync::Mutex as AsyncMutex;
+use transfer::{Access, Event, Instances, Location, Options, Signing, Source, Target, Watch};
 
 use super::PullRequest;
 use super::trust::{self, Policies};
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-
-/// Layers of one pull that are fetched at the same time.
-const PARALLEL_LAYERS: usize = 6;
-/// Chunks that may wait between download and unpacking of one layer.
-const CHUNKS_IN_FLIGHT: usize = 32;
-/// Largest image configuration that is accepted, in bytes.
-const MAX_CONFIG: u64 = 8 * 1024 * 1024;
 
 /// What pulling needs besides the store: made once, shared by all pulls of a process.
 #[derive(Debug)]
@@ -176,21 +162,68 @@ impl Engine {
         })
     }
 
+    /// One copy from the registry to the store: the policy decides before anything is fetched, and again on
+    /// the manifest before anything that it names.
     async fn pull_reference(&self, reference: &Reference, request: &PullRequest) -> Result<String> {
         let fetcher = self.images_fetcher();
-        let demands = fetcher.policies.demands(&request.namespace, reference)?;
+        let policy = fetcher.policies.policy(&request.namespace, reference)?;
+        policy
+            .demands(reference)
+            .map(drop)
+            .map_err(|source| trust::refused(reference, source))?;
         let turn = fetcher.turn(&reference.to_string());
         let _turn = turn.lock().await;
         let credentials = request.credentials.clone();
-        Pull {
-            engine: self.clone(),
-            reference: reference.clone(),
+        let access = Access {
+            client: fetcher.client.clone(),
             credentials: credentials.unwrap_or(Credentials::Stored),
-            demands,
-            watch: request.watch.clone(),
+            store: None,
+        };
+        let options = Options {
+            instances: Instances::One(Platform::host()),
+            preserve_digests: true,
+            policy: Some(policy),
+            signing: Signing {
+                only_wanted: true,
+                ..Signing::default()
+            },
+            ..Options::default()
+        };
+        let watch = request.watch.clone();
+        let watch: Watch = Arc::new(move |event| {
+            if let Event::Blob(blob, step) = event {
+                watch.tell(blob, step);
+            }
+        });
+        let pulled = async {
+            let location = Location::Registry(reference.clone());
+            let source = Source::open(&location, &access).await?;
+            let target = Target::of_pull(self.store(), reference).await?;
+            let manifest = transfer::copy(&source, target, &options, &watch).await?;
+            manifest.parse()
+        };
+        match pulled.await.map_err(|error| moved(reference, error))? {
+            AnyManifest::Manifest(manifest) => Ok(manifest.config.digest.hex().to_owned()),
+            AnyManifest::Index(_) => Err(Error::invalid(
+                "image",
+                format!("{reference}: it is an index of nothing that runs here"),
+            )),
         }
-        .run()
-        .await
+    }
+}
+
+/// Why an image did not come, by what it was asked for as.
+fn moved(reference: &Reference, error: transfer::Error) -> Error {
+    match error {
+        transfer::Error::Registry(source) => trust::refused(reference, source),
+        transfer::Error::Image(source) => trust::refused(reference, source),
+        transfer::Error::Trust(source) => trust::refused(reference, source),
+        transfer::Error::Store(source) => Error::Store(source),
+        transfer::Error::Task(why) => Error::io("join", "pull")(std::io::Error::other(why)),
+        transfer::Error::Place { why, .. } | transfer::Error::Missing { why, .. } => {
+            Error::invalid("image", format!("{reference}: {why}"))
+        }
+        other => Error::invalid("image", format!("{reference}: {other}")),
     }
 }
 
@@ -199,281 +232,6 @@ fn is_last_word(error: &Error) -> bool {
     let of_a_registry = matches!(error, Error::Pull { .. } | Error::Invalid { .. });
     let of_a_layer = matches!(error, Error::Store(error) if !error.is_no_space());
     error.is_policy() || !(of_a_registry || of_a_layer)
-}
-
-struct Pull {
-    engine: Engine,
-    reference: Reference,
-    credentials: Credentials,
-    demands: Demands,
-    watch: BlobWatch,
-}
-
-impl Pull {
-    async fn run(self) -> Result<String> {
-        let pull = Arc::new(self);
-        let chosen = pull
-            .client()
-            .image(&pull.reference, &Platform::host(), &pull.credentials)
-            .await
-            .map_err(|e| pull.error(e))?;
-        if let Some(kind) = artifact(&chosen.manifest) {
-            let reason = format!(
-                "{}: it is no container image but an artifact of type {kind:?}: floe copy can move it, nothing can run it",
-                pull.reference
-            );
-            return Err(Error::invalid("image", reason));
-        }
-        // Before anything of the image is used: the manifest leads to all the rest by digest.
-        let signatures = pull
-            .client()
-            .admit(&pull.demands, &chosen, &pull.credentials)
-            .await
-            .map_err(|e| pull.error(e))?;
-        let signatures =
-            trust::to_files(&pull.reference, &signatures).map_err(|e| pull.error(e))?;
-        let lease = Arc::new(blocking(pull.engine.store().clone(), Store::lease).await?);
-        let config = pull.config(&chosen).await?;
-        pull.layers(&chosen, &config, &lease).await?;
-        let document = |fetched: &Fetched| Document {
-            descriptor: fetched.descriptor(),
-            bytes: fetched.bytes.to_vec(),
-        };
-        let new = NewImage {
-            manifest: document(&chosen.fetched),
-            config: Document {
-                descriptor: chosen.manifest.config.clone(),
-                bytes: config.to_vec(),
-            },
-            index: chosen.index.as_ref().map(document),
-            inner: chosen.inner.iter().map(document).collect(),
-            names: pull.names(&chosen),
-            signatures,
-        };
-        let record = blocking(pull.engine.store().clone(), move |store| {
-            store.put_image(&lease, new)
-        })
-        .await?;
-        Ok(record.id)
-    }
-
-    fn error(&self, source: impl Into<distribution::Error>) -> Error {
-        trust::refused(&self.reference, source)
-    }
-
-    fn client(&self) -> &Client {
-        &self.engine.images_fetcher().client
-    }
-
-    async fn config(&self, chosen: &ImageManifest) -> Result<Bytes> {
-        let descriptor = &chosen.manifest.config;
-        if descriptor.size > MAX_CONFIG {
-            return Err(Error::invalid(
-                "image",
-                format!(
-                    "{}: its configuration has {} bytes, more than {MAX_CONFIG}",
-                    self.reference, descriptor.size
-                ),
-            ));
-        }
-        self.watch.tell(descriptor, BlobStep::Begun);
-        let mut stream = self
-            .client()
-            .blob(&chosen.fetched.source, descriptor, &self.credentials)
-            .await
-            .map_err(|e| self.error(e))?;
-        let mut bytes = Vec::new();
-        while let Some(chunk) = stream.next().await {
-            bytes.extend_from_slice(&chunk.map_err(|e| self.error(e))?);
-        }
-        self.watch.tell(descriptor, BlobStep::Done);
-        Ok(bytes.into())
-    }
-
-    /// All layers that the store lacks, some at a time.
-    async fn layers(
-        self: &Arc<Self>,
-        chosen: &ImageManifest,
-        config: &[u8],
-        lease: &Arc<Lease>,
-    ) -> Result<()> {
-        let parsed = ImageConfig::parse(config).map_err(|e| self.error(e))?;
-        let diff_ids = parsed.rootfs.diff_ids;
-        if diff_ids.len() != chosen.manifest.layers.len() {
-            return Err(Error::invalid(
-                "image",
-                format!(
-                    "{}: {} layers but {} diff_ids",
-                    self.reference,
-                    chosen.manifest.layers.len(),
-                    diff_ids.len()
-                ),
-            ));
-        }
-        let distinct = diff_ids
-            .iter()
-            .collect::<std::collections::HashSet<_>>()
-            .len();
-        if distinct > MOST_LAYERS {
-            let reason = format!(
-                "{}: {distinct} layers, and overlayfs takes {MOST_LAYERS} at most",
-                self.reference
-            );
-            return Err(Error::invalid("image", reason));
-        }
-        let slots = Arc::new(Semaphore::new(PARALLEL_LAYERS));
-        let mut tasks = tokio::task::JoinSet::new();
-        for (layer, diff_id) in chosen.manifest.layers.iter().cloned().zip(diff_ids) {
-            let (pull, lease, slots) = (Arc::clone(self), Arc::clone(lease), Arc::clone(&slots));
-            let source = chosen.fetched.source.clone();
-            tasks.spawn(async move {
-                let _slot = slots.acquire_owned().await;
-                pull.layer(&source, layer, diff_id, lease).await
-            });
-        }
-        while let Some(done) = tasks.join_next().await {
-            done.map_err(|e| Error::io("join", "layer task")(std::io::Error::other(e)))??;
-        }
-        Ok(())
-    }
-
-    async fn layer(
-        &self,
-        source: &Source,
-        descriptor: Descriptor,
-        diff_id: Digest,
-        lease: Arc<Lease>,
-    ) -> Result<()> {
-        let (held, wanted, blob) = (
-            Arc::clone(&lease),
-            diff_id.clone(),
-            descriptor.digest.clone(),
-        );
-        let there = move |store: &Store| {
-            Ok(store.hold_layer(&held, &wanted)? && store.hold_blob(&held, &blob)?)
-        };
-        if blocking(self.engine.store().clone(), there).await? {
-            self.watch.tell(&descriptor, BlobStep::There);
-            return Ok(());
-        }
-        self.watch.tell(&descriptor, BlobStep::Begun);
-        let watched = descriptor.clone();
-        let mut stream = self
-            .client()
-            .blob_unverified(source, &descriptor, &self.credentials)
-            .await
-            .map_err(|e| self.error(e))?;
-        let (sender, receiver) = mpsc::channel(CHUNKS_IN_FLIGHT);
-        let store = self.engine.store().clone();
-        let unpack = tokio::task::spawn_blocking(move || {
-            store.add_layer(
-                &lease,
-                &descriptor,
-                &diff_id,
-                ChunkReader {
-                    receiver,
-                    chunk: Bytes::new(),
-                },
-            )
-        });
-        let mut download = None;
-        let mut received = 0;
-        while let Some(chunk) = stream.next().await {
-            received += chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
-            self.watch.tell(&watched, BlobStep::At(received));
-            let message = chunk.map_err(|e| {
-                let text = e.to_string();
-                download = Some(e);
-                text
-            });
-            let stop = message.is_err();
-            if sender.send(message).await.is_err() || stop {
-                break;
-            }
-        }
-        drop(sender);
-        let unpacked = unpack
-            .await
-            .map_err(|e| Error::io("join", "unpack task")(std::io::Error::other(e)))?;
-        match download {
-            Some(error) => Err(self.error(error)),
-            None => {
-                unpacked?;
-                self.watch.tell(&watched, BlobStep::Done);
-                Ok(())
-            }
-        }
-    }
-
-    /// The names that the image gets: the reference as asked for, and by digest.
-    fn names(&self, chosen: &ImageManifest) -> Vec<String> {
-        let top = chosen.index.as_ref().unwrap_or(&chosen.fetched);
-        let by_digest = self.reference.without_tag().with_digest(top.digest.clone());
-        let mut names = vec![by_digest.to_string()];
-        if self.reference.tag().is_some() && self.reference.digest().is_none() {
-            names.insert(0, self.reference.to_string());
-        }
-        names
-    }
-}
-
-/// The type of what is an image by its form only (OCI image-spec manifest.md, "Guidelines for Artifact
-/// Usage"); `None` for images of containers.
-fn artifact(manifest: &Manifest) -> Option<String> {
-    const LONGEST: usize = 100;
-    // What registries and old tools say when they know nothing better.
-    let generic = |kind: &MediaType| {
-        matches!(
-            kind.as_str(),
-            "" | "application/octet-stream" | "application/json" | "text/plain"
-        )
-    };
-    let config = &manifest.config.media_type;
-    let is_config = match config {
-        MediaType::OciConfig | MediaType::DockerConfig => true,
-        other => manifest.media_type == Some(MediaType::DockerManifest) && generic(other),
-    };
-    // Types of layers are often wrong, but never without a word of tar.
-    let is_layer = |kind: &MediaType| {
-        kind.compression().is_some() || generic(kind) || kind.as_str().contains("tar")
-    };
-    let mut layers = manifest.layers.iter().map(|layer| &layer.media_type);
-    let kind = match (is_config, layers.find(|kind| !is_layer(kind))) {
-        (true, None) => return None,
-        (true, Some(layer)) => layer.as_str(),
-        (false, _) => manifest.artifact_type.as_deref().unwrap_or(config.as_str()),
-    };
-    Some(kind.chars().take(LONGEST).collect())
-}
-
-/// Runs a store call where it may block.
-async fn blocking<T: Send + 'static>(
-    store: Store,
-    call: impl FnOnce(&Store) -> Result<T, store::Error> + Send + 'static,
-) -> Result<T> {
-    let done = tokio::task::spawn_blocking(move || call(&store)).await;
-    Ok(done.map_err(|e| Error::io("join", "store task")(std::io::Error::other(e)))??)
-}
-
-/// The blocking end of a download.
-struct ChunkReader {
-    receiver: mpsc::Receiver<Result<Bytes, String>>,
-    chunk: Bytes,
-}
-
-impl Read for ChunkReader {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        while self.chunk.is_empty() {
-            match self.receiver.blocking_recv() {
-                Some(Ok(chunk)) => self.chunk = chunk,
-                Some(Err(reason)) => return Err(std::io::Error::other(reason)),
-                None => return Ok(0),
-            }
-        }
-        let count = buffer.len().min(self.chunk.len());
-        buffer[..count].copy_from_slice(&self.chunk.split_to(count));
-        Ok(count)
-    }
 }
 
 #[cfg(test)]

@@ -43,11 +43,16 @@ impl Policies {
 
     /// What is demanded of an image for a pod of this namespace.
     pub(super) fn demands(&self, namespace: &str, reference: &Reference) -> Result<Demands> {
-        let demands = match self.own(namespace)? {
-            Some(path) => Policy::open(&path).and_then(|policy| policy.demands(reference)),
-            None => self.node.demands(reference),
-        };
+        let demands = self.policy(namespace, reference)?.demands(reference);
         demands.map_err(|source| refused(reference, source))
+    }
+
+    /// The policy that holds for a pod of this namespace; `reference` is for messages.
+    pub(super) fn policy(&self, namespace: &str, reference: &Reference) -> Result<Policy> {
+        match self.own(namespace)? {
+            Some(path) => Policy::open(&path).map_err(|source| refused(reference, source)),
+            None => Ok(self.node.clone()),
+        }
     }
 
     /// The policy of a namespace, if it has one. Read anew each time: it is there before its pods.
@@ -130,15 +135,6 @@ pub(super) fn refused(reference: &Reference, source: impl Into<distribution::Err
         image: reference.to_string(),
         source: Box::new(source.into()),
     }
-}
-
-/// As the store keeps them.
-pub(super) fn to_files(
-    reference: &Reference,
-    signatures: &[Signature],
-) -> trust::Result<Vec<Vec<u8>>> {
-    let files = signatures.iter().map(Signature::to_file);
-    files.collect::<Result<_, _>>().map_err(flawed(reference))
 }
 
 fn from_files(reference: &Reference, files: &[Vec<u8>]) -> trust::Result<Vec<Signature>> {

@@ -76,6 +76,7 @@ impl SignFlags {
         let identity = identity.map(full_name).transpose()?;
         Ok(Signing {
             remove: self.remove_signatures,
+            only_wanted: false,
             signers,
             identity,
         })

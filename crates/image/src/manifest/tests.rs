@@ -42,6 +42,41 @@ fn chosen(index: &Index, wanted: &str) -> Option<char> {
         .next()
 }
 
+#[test]
+fn an_entry_is_chosen_by_the_features_of_the_operating_system_that_are_there() {
+    let entry = |first: char, features: &str| {
+        let digest = format!("{first}{}", "0".repeat(63));
+        format!(
+            r#"{{"mediaType":"{}","size":1,"digest":"sha256:{digest}","platform":
+                {{"os":"linux","architecture":"amd64","os.features":{features}}}}}"#,
+            MediaType::OciManifest
+        )
+    };
+    let both = [
+        entry('a', r#"["lazy"]"#),
+        entry('b', "[]"),
+        entry('c', "null"),
+    ];
+    let choose = |entries: &[String], features: &[&str]| {
+        let mut wanted = Platform::new("linux", "amd64");
+        wanted.os_features = features.iter().map(|f| (*f).to_owned()).collect();
+        let index = index(entries);
+        index.choose(&wanted).unwrap().digest.hex().chars().next()
+    };
+    assert_eq!(choose(&both, &[]), Some('b'));
+    assert_eq!(choose(&both, &["other"]), Some('b'));
+    assert_eq!(choose(&both, &["other", "lazy"]), Some('a'));
+    let more = [
+        both[1].clone(),
+        both[0].clone(),
+        entry('d', r#"["lazy","x"]"#),
+    ];
+    assert_eq!(choose(&more, &["lazy", "x"]), Some('d'));
+    assert_eq!(choose(&more, &["lazy"]), Some('a'));
+    // What nobody has to have is no reason to find nothing.
+    assert_eq!(choose(&both[..1], &[]), Some('a'));
+}
+
 fn flaw(content_type: Option<&str>, text: &str) -> ManifestFlaw {
     match AnyManifest::parse(content_type, text.as_bytes()) {
         Err(Error::Manifest { reason }) => reason,

@@ -97,7 +97,7 @@ impl Store {
             self.publish_blob(descriptor, blob)?;
         }
         if let (Some(target), Some(unpacked)) = (target, unpacked) {
-            self.publish_layer(lease, &descriptor.digest, diff_id, target, unpacked)?;
+            self.publish_layer(lease, descriptor, diff_id, target, unpacked)?;
         }
         Ok(())
     }
@@ -118,7 +118,7 @@ impl Store {
     fn publish_layer(
         &self,
         lease: &Lease,
-        layer: &Digest,
+        blob: &Descriptor,
         diff_id: &Digest,
         target: TempDir<'_>,
         unpacked: Unpacked,
@@ -141,9 +141,10 @@ impl Store {
         facts.implied = implied
             .filter_map(|path| String::from_utf8(path).ok())
             .collect();
+        facts.integrity = integrity(blob);
         records::keep_layer(self.layout(), id, &facts)?;
         target.commit(self.layout().layers(), &id.to_string(), &path)?;
-        lease.note(layer, unpacked.omissions.clone());
+        lease.note(&blob.digest, unpacked.omissions.clone());
         reserved.kept = self.db().write(Durability::Ordered, |tx| {
             let first = ready_layer(tx, diff_id)?;
             hold_layer(tx, lease.id(), first.map_or(id, |(first, _)| first))?;
@@ -155,6 +156,16 @@ impl Store {
         })?;
         Ok(())
     }
+}
+
+/// The root of a dm-verity tree that the manifest names for a layer, as Kata's tools write it. It says nothing
+/// of the unpacked form, and is for whoever makes or gets a verified one.
+fn integrity(blob: &Descriptor) -> Option<String> {
+    const ROOT_HASH: &str = "io.katacontainers.dm-verity.root-hash";
+    let root = blob.annotations.get(ROOT_HASH)?;
+    // Up to SHA-512.
+    let good = (1..=128).contains(&root.len()) && root.bytes().all(|b| b.is_ascii_hexdigit());
+    good.then(|| root.to_ascii_lowercase())
 }
 
 /// Unpacks a layer from its blob into an empty directory in `tmp/`, checked as when it was added.

@@ -58,6 +58,30 @@ fn a_layer_is_found_by_its_identity_and_says_what_it_is() {
 }
 
 #[test]
+fn the_integrity_root_that_its_manifest_names_stays_with_it() {
+    const KEY: &str = "io.katacontainers.dm-verity.root-hash";
+    let root = "AB".repeat(32);
+    let long = "0".repeat(129);
+    for (number, (given, kept)) in [
+        (root.as_str(), Some(root.to_lowercase())),
+        (&long, None),
+        ("not hexadecimal", None),
+        ("", None),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let sandbox = Sandbox::new();
+        let mut packed = Packed::gzip(&Tar::new().file(format!("f{number}"), "").finish());
+        let annotations = &mut packed.descriptor.annotations;
+        annotations.insert(KEY.to_owned(), given.to_owned());
+        let record = put(&sandbox.store, &[packed], &[], "x");
+        let layer = sandbox.store.layers_of(&record).unwrap().remove(0);
+        assert_eq!(layer.integrity().unwrap(), kept, "{given}");
+    }
+}
+
+#[test]
 fn its_names_are_read_by_a_directory_and_by_a_mount_that_cannot_be_written() {
     for form in FORMS {
         let (_sandbox, layer) = of_form(form);

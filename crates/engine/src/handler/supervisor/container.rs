@@ -8,8 +8,7 @@ use supervisor::{
 };
 
 use super::super::{
-    Adopted, Cause, ContainerPlan, ContainerRef, Event, Happened, Pending, Sandbox, State,
-    Status,
+    Adopted, Cause, ContainerPlan, ContainerRef, Event, Happened, Pending, Sandbox, State, Status,
 };
 use super::ask::{Asked, ask as begin};
 use super::lost::{self, Ended};
