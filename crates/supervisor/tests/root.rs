@@ -44,7 +44,7 @@ fn mounts_of(process: impl std::fmt::Display) -> String {
 fn a_root_that_comes_as_a_mount_is_seen_by_the_container_alone_and_gone_with_it() {
     needs_host!();
     let pod = Pod::new();
-    assert!(pod.info.takes_mounts);
+    pod.info.can("rootfs.mount").unwrap();
     let mut container = pod.container("c", "echo seen > /written; cat /proc/mounts; exit 5");
     container.request.rootfs = RootfsSource::Mount;
     container.config["mounts"] =
