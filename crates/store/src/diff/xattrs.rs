@@ -12,9 +12,12 @@ use super::DiffFlaw;
 const MAX: usize = 64 << 10;
 const CAPABILITY: &[u8] = b"security.capability";
 
+/// Names and values, sorted.
+pub(super) type Attributes = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// The attributes that an archive of a layer has: rights of programs, ACLs, and the user's own. Labels of the
 /// host and what overlayfs keeps there are not the file's.
-pub(super) fn of(file: BorrowedFd<'_>) -> Result<Vec<(Vec<u8>, Vec<u8>)>, DiffFlaw> {
+pub(super) fn of(file: BorrowedFd<'_>) -> Result<Attributes, DiffFlaw> {
     let mut names = vec![0; MAX];
     let length = match flistxattr(file, names.as_mut_slice()) {
         Err(Errno::NOTSUP) => 0,
