@@ -9,7 +9,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use distribution::BlobStep;
-use futures_util::future::BoxFuture;
 use futures_util::stream;
 use futures_util::{FutureExt, StreamExt};
 use image::{
@@ -367,12 +366,12 @@ impl Copy<'_> {
             }
         }
         let diff_id = |number: usize| diff_ids.as_ref().and_then(|ids| ids.get(number));
-        let mut jobs: Vec<BoxFuture<'_, Result<(usize, Option<Descriptor>)>>> = Vec::new();
+        let mut jobs = Vec::new();
         for (number, (layer, plan)) in manifest.layers.iter().zip(&plans).enumerate() {
             let layer_use = Use::Layer(diff_id(number));
             let job = async move {
                 let recoded = self.blob(layer, layer_use, plan).await?;
-                Ok((number, recoded))
+                Ok::<_, Error>((number, recoded))
             };
             jobs.push(job.boxed());
         }
