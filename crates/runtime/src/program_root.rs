@@ -47,10 +47,14 @@ pub fn mount_for_program(bundle: &Path, spec: &Spec, rootfs: &Rootfs) -> Result<
             let label = spec.linux.as_ref().and_then(labels::mount_label);
             mount_overlay(&place, lower, (upper, work), label).map(drop)
         }
-        Rootfs::Mount(tree) => {
-            move_mount(tree, c"", CWD, &place, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
-                .map_err(InitFailure::at("mount the rootfs"))
-        }
+        Rootfs::Mount(tree) => move_mount(
+            tree,
+            c"",
+            CWD,
+            &place,
+            MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
+        )
+        .map_err(InitFailure::at("mount the rootfs")),
     }
     .map_err(Error::Init)?;
     match holder {

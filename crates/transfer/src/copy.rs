@@ -395,9 +395,11 @@ impl Copy<'_> {
 
     /// The config, checked, of what is an image; it says the digests of the layers' content.
     async fn config(&self, manifest: &Manifest) -> Result<Option<Bytes>> {
-        let is_image = match manifest.config.media_type {
-            MediaType::OciConfig | MediaType::DockerConfig => true,
-            _ => self.target.unpacks() && artifact::kind(manifest).is_none(),
+        let is_image = match (self.target.unpacks(), &manifest.config.media_type) {
+            // Of what is refused by its manifest nothing is fetched.
+            (true, _) => artifact::kind(manifest).is_none(),
+            (false, MediaType::OciConfig | MediaType::DockerConfig) => true,
+            (false, _) => false,
         };
         match is_image {
             true => Ok(Some(self.source.config(&manifest.config).await?.into())),
