@@ -11,7 +11,7 @@ use shim::{Mount, Shim};
 use supervisor::{Became, ContainerState, CreateContainer, LogTarget, RootfsSource, Watch};
 
 use super::super::supervisor::container as supervised;
-use super::super::{ContainerPlan, ContainerRef, Pending, PodRef, Root};
+use super::super::{ContainerPlan, ContainerRef, Pending, PodRef};
 use super::pod::{supervisor, told};
 use super::{Shims, failed, sandbox};
 use crate::disk;
@@ -31,8 +31,9 @@ impl Shims {
     pub(super) fn make(&self, plan: &ContainerPlan<'_>, limit: Duration) -> Result<()> {
         let at = plan.container;
         let shim = self.shim(at.pod)?;
-        let Root::Layers { lower, upper, work } = &plan.root;
-        let root = Mount::overlay(lower, upper.clone(), work.clone());
+        // A shim mounts by itself, and takes paths only.
+        let paths = plan.root.overlay_paths()?;
+        let root = Mount::overlay(&paths.lower, paths.upper, paths.work);
         let root = root.map_err(|reason| Error::invalid("root", reason))?;
         disk::write_json(&at.dir.join("config.json"), &adapted(plan))?;
         let carried = supervisor(at.pod)?.carry(&carry(plan));
