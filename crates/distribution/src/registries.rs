@@ -10,6 +10,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use base::file::read_text;
 use image::Reference;
 
 use crate::error::{Error, Result};
@@ -20,6 +21,9 @@ mod short_names;
 
 pub use resolve::Source;
 pub use short_names::ShortNameFlaw;
+
+/// The most that a file may be, in bytes.
+const MAX_FILE: u64 = 4 << 20;
 
 /// Which files to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -333,21 +337,10 @@ impl Registries {
 
 /// The text of a file, or nothing when it does not exist.
 fn read(path: &Path) -> Result<Option<String>> {
-    match fs::read_to_string(path) {
-        Ok(text) => Ok(Some(text)),
-        Err(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-            ) =>
-        {
-            Ok(None)
-        }
-        Err(source) => Err(Error::Read {
-            path: path.to_owned(),
-            source,
-        }),
-    }
+    read_text(path, MAX_FILE).map_err(|source| Error::Read {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 fn dropins(dir: &Path) -> Result<Vec<PathBuf>> {

@@ -13,13 +13,11 @@
 //! ```
 
 use std::collections::HashSet;
-use std::fs::File;
-use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{LazyLock, Mutex, PoisonError};
 
+use base::file::{Lasts, replace};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::error::{Error, Result};
@@ -189,32 +187,12 @@ pub(crate) fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
 
 /// Writes a file as [`write_json`] does.
 pub(crate) fn write_file(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
-    static SEQUENCE: AtomicU64 = AtomicU64::new(0);
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(format!(
-        ".{}.{}.tmp",
-        std::process::id(),
-        SEQUENCE.fetch_add(1, Ordering::Relaxed)
-    ));
-    let temporary = PathBuf::from(temporary);
-    let write = || {
-        let mut file = File::options()
-            .write(true)
-            .create_new(true)
-            .mode(mode)
-            .open(&temporary)?;
-        file.write_all(bytes)?;
-        std::fs::rename(&temporary, path)
-    };
-    write().map_err(|e| {
-        let _ = std::fs::remove_file(&temporary);
-        Error::io("write", path)(e)
-    })
+    replace(path, bytes, mode, Lasts::UntilBoot).map_err(Error::io("write", path))
 }
 
 /// The bytes of a record; `None` if there is none.
 pub(crate) fn read_record(path: &Path) -> Result<Option<Vec<u8>>> {
-    match supervisor::read_bounded(path, MAX_RECORD) {
+    match base::file::read_bounded(path, MAX_RECORD) {
         Err(e) if e.kind() == std::io::ErrorKind::InvalidData => Err(Error::Record {
             path: path.to_owned(),
             reason: e.to_string(),
@@ -295,6 +273,8 @@ pub(crate) fn now_ns() -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
     use super::*;
 
     #[test]

@@ -16,7 +16,6 @@ pub mod events;
 pub mod handler;
 pub mod image;
 pub mod pod;
-pub mod signal;
 pub mod stats;
 
 mod budget;

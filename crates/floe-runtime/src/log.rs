@@ -44,7 +44,8 @@ pub(crate) fn warn(global: &Global, message: &str) {
 }
 
 fn line(global: &Global, level: &str, message: &str) {
-    let time = rfc3339(rustix::time::clock_gettime(rustix::time::ClockId::Realtime).tv_sec);
+    let time =
+        base::time::rfc3339(rustix::time::clock_gettime(rustix::time::ClockId::Realtime).tv_sec);
     let text = match global.log_format.as_str() {
         "json" => serde_json::json!({ "level": level, "msg": message, "time": time }).to_string(),
         _ => format!("time={time:?} level={level} msg={message:?}"),
@@ -60,47 +61,10 @@ fn line(global: &Global, level: &str, message: &str) {
 
 /// The same with a fraction of a second, without zeros at its end.
 pub(crate) fn rfc3339_nanos(time: rustix::time::Timespec) -> String {
-    let whole = rfc3339(time.tv_sec);
+    let whole = base::time::rfc3339(time.tv_sec);
     let fraction = format!("{:09}", time.tv_nsec);
     match fraction.trim_end_matches('0') {
         "" => whole,
         digits => format!("{}.{digits}Z", whole.trim_end_matches('Z')),
-    }
-}
-
-/// `2026-01-02T03:04:05Z` of seconds since 1970 (days to civil date after Howard Hinnant's algorithm).
-pub(crate) fn rfc3339(seconds: i64) -> String {
-    let (days, rest) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-    let shifted = days + 719_468;
-    let (era, day_of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_shifted = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_shifted + 2) / 5 + 1;
-    let month = if month_shifted < 10 {
-        month_shifted + 3
-    } else {
-        month_shifted - 9
-    };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    format!(
-        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z",
-        rest / 3600,
-        rest / 60 % 60,
-        rest % 60
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::rfc3339;
-
-    #[test]
-    fn dates_are_right_around_leap_days() {
-        assert_eq!(rfc3339(0), "1970-01-01T00:00:00Z");
-        assert_eq!(rfc3339(951_782_400), "2000-02-29T00:00:00Z");
-        assert_eq!(rfc3339(1_709_251_199), "2024-02-29T23:59:59Z");
-        assert_eq!(rfc3339(1_735_689_600), "2025-01-01T00:00:00Z");
     }
 }

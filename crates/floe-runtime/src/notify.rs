@@ -17,7 +17,6 @@ use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg}
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::cmd::Failure;
-use crate::state::start_time;
 
 /// Where the container finds the directory of its socket.
 const INSIDE: &str = "/run/notify";
@@ -104,7 +103,7 @@ impl AsFd for Listener {
 impl Listener {
     /// Waits until the container is ready, and says so, or until it has ended.
     pub(crate) fn wait(&self, pid: i32) -> Result<(), Failure> {
-        while !self.pass_on(pid)? && start_time(pid).is_some() {
+        while !self.pass_on(pid)? && base::process::start(pid).is_some() {
             let mut fds = [PollFd::from_borrowed_fd(self.as_fd(), PollFlags::IN)];
             // Interrupted: it is only looked at once more.
             let _ = poll(&mut fds, Some(&LOOK));

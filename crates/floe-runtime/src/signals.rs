@@ -69,34 +69,11 @@ fn check(result: libc::c_long) -> Result<(), Errno> {
     Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO))
 }
 
-const NAMES: [&str; 31] = [
-    "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2",
-    "PIPE", "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG",
-    "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
-];
-
-/// `TERM`, `SIGTERM`, `15`.
+/// `TERM`, `SIGTERM`, `15`; 0 asks whether the process is there.
 pub(crate) fn parse(text: &str) -> Option<i32> {
-    if let Ok(number) = text.parse::<i32>() {
-        return (0..=64).contains(&number).then_some(number);
-    }
-    let upper = text.to_ascii_uppercase();
-    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
-    let real_time = |base: i32, rest: &str| rest.parse::<i32>().ok().map(|offset| base + offset);
-    if let Some(index) = NAMES.iter().position(|known| *known == name) {
-        return i32::try_from(index + 1).ok();
-    }
-    match name {
-        "RTMIN" => Some(34),
-        "RTMAX" => Some(64),
-        _ => name
-            .strip_prefix("RTMIN")
-            .and_then(|rest| real_time(34, rest))
-            .or_else(|| {
-                name.strip_prefix("RTMAX")
-                    .and_then(|rest| real_time(64, rest))
-            })
-            .filter(|number| (34..=64).contains(number)),
+    match text {
+        "0" => Some(0),
+        _ => base::signal::parse(text),
     }
 }
 

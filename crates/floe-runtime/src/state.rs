@@ -6,6 +6,8 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use base::file::{Lasts, replace};
+use base::process;
 use runtime::CgroupManager;
 use runtime::cgroup::{Cgroup, Unit};
 use runtime::resctrl::Group;
@@ -194,7 +196,7 @@ impl State {
     }
 
     pub(crate) fn status(&self, global: &Global) -> Status {
-        let lives = |(pid, start): (i32, u64)| start_time(pid) == Some(start);
+        let lives = |(pid, start): (i32, u64)| process::start(pid) == Some(start);
         if self.init_process_pid == 0 && lives(self.creator) {
             return Status::Creating;
         }
@@ -216,7 +218,7 @@ impl State {
         let pid = rustix::process::Pid::from_raw(self.init_process_pid)?;
         let init = rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok()?;
         // After it was opened: what it stands for is what was looked at.
-        let lives = start_time(self.init_process_pid) == Some(self.init_process_start);
+        let lives = process::start(self.init_process_pid) == Some(self.init_process_start);
         lives.then_some(init)
     }
 
@@ -336,23 +338,11 @@ pub(crate) fn dir(global: &Global, id: &str) -> Result<PathBuf, Failure> {
     Ok(global.root.join(id))
 }
 
-/// Start time of a process that is not a zombie (proc(5), stat field 22).
-pub(crate) fn start_time(pid: i32) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
-    let state = fields.next()?;
-    (!matches!(state, "Z" | "X"))
-        .then(|| fields.nth(18)?.parse().ok())
-        .flatten()
-}
-
 fn write(dir: &Path, state: &State) -> Result<(), Failure> {
     let failed = || Failure::at(format!("write {STATE}"));
-    let temporary = dir.join("state.json.tmp");
     let bytes =
         serde_json::to_vec(state).map_err(|e| Failure::new(format!("write {STATE}: {e}")))?;
-    std::fs::write(&temporary, bytes).map_err(failed())?;
-    std::fs::rename(&temporary, dir.join(STATE)).map_err(failed())
+    replace(&dir.join(STATE), &bytes, 0o600, Lasts::UntilBoot).map_err(failed())
 }
 
 fn seqpacket() -> rustix::io::Result<OwnedFd> {

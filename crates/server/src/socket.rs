@@ -135,14 +135,8 @@ fn listener_lives(socket: &std::os::unix::net::UnixStream) -> bool {
     let Ok(peer) = rustix::net::sockopt::socket_peercred(socket) else {
         return true;
     };
-    let pid = peer.pid.as_raw_nonzero();
-    match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
-        // The name before the state may hold anything, parentheses included.
-        Ok(stat) => !matches!(
-            stat.rsplit_once(") ")
-                .and_then(|(_, rest)| rest.bytes().next()),
-            Some(b'Z' | b'X')
-        ),
+    match base::process::stat(peer.pid.as_raw_nonzero().get()) {
+        Ok(stat) => stat.is_some_and(base::process::Stat::runs),
         Err(_) => rustix::process::test_kill_process(peer.pid) != Err(rustix::io::Errno::SRCH),
     }
 }

@@ -21,12 +21,13 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use base::lock;
 use image::{Algorithm, Digest};
 use rustix::fs::{
-    Access, AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, accessat, flock, mkdirat, openat,
-    renameat, statat, unlinkat,
+    Access, AtFlags, CWD, FileType, Mode, OFlags, accessat, mkdirat, openat, renameat, statat,
+    unlinkat,
 };
 use rustix::io::Errno;
 
@@ -173,22 +174,12 @@ impl Layout {
     pub(crate) fn lock(&self, name: &'static str, wait: Duration) -> Result<OwnedFd> {
         let path = self.path.join(name);
         let file = self.lockable(name).map_err(Error::sys("open", &path))?;
-        let begin = Instant::now();
-        loop {
-            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => return Ok(file),
-                Err(Errno::INTR) => {}
-                Err(Errno::WOULDBLOCK) if begin.elapsed() < wait => {
-                    std::thread::sleep(Duration::from_millis(5));
-                }
-                Err(Errno::WOULDBLOCK) => {
-                    return Err(Error::Busy {
-                        path,
-                        seconds: wait.as_secs(),
-                    });
-                }
-                Err(e) => return Err(Error::sys("lock", &path)(e)),
-            }
+        match lock::within(&file, lock::Kind::Exclusive, wait).map_err(Error::io("lock", &path))? {
+            true => Ok(file),
+            false => Err(Error::Busy {
+                path,
+                seconds: wait.as_secs(),
+            }),
         }
     }
 
@@ -207,16 +198,8 @@ impl Layout {
         // Who has it alone only looks, and not for long.
         const PATIENCE: Duration = Duration::from_secs(2);
         let file = self.lockable(name).ok()?;
-        let begin = Instant::now();
-        loop {
-            match flock(&file, FlockOperation::NonBlockingLockShared) {
-                Ok(()) => return Some(file),
-                Err(Errno::WOULDBLOCK | Errno::INTR) if begin.elapsed() < PATIENCE => {
-                    std::thread::sleep(Duration::from_millis(1));
-                }
-                Err(_) => return None,
-            }
-        }
+        let got = lock::within(&file, lock::Kind::Shared, PATIENCE).unwrap_or(false);
+        got.then_some(file)
     }
 
     /// The containers that have a directory.

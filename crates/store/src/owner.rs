@@ -6,6 +6,8 @@ use std::fmt;
 use std::fs;
 use std::io;
 
+use base::process;
+
 use crate::error::{Error, Result};
 
 /// A process: pid, start time in clock ticks since boot, and the boot it ran in.
@@ -62,23 +64,10 @@ impl fmt::Display for Owner {
     }
 }
 
-/// Field 22 of `/proc/PID/stat`; `None` when there is no such process (a zombie is none).
+/// `None` when there is no such process (a zombie is none).
 fn start_time(pid: u32) -> io::Result<Option<u64>> {
-    let stat = match fs::read_to_string(format!("/proc/{pid}/stat")) {
-        Ok(stat) => stat,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(e) if e.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => {
-            return Ok(None);
-        }
-        Err(e) => return Err(e),
-    };
-    // The command name may hold spaces and parentheses: the fields begin after the last one.
-    let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-    let mut fields = fields.split_ascii_whitespace();
-    if matches!(fields.next(), Some("Z" | "X")) {
-        return Ok(None);
-    }
-    Ok(fields.nth(18).and_then(|field| field.parse().ok()))
+    let stat = process::stat(i32::try_from(pid).map_err(io::Error::other)?)?;
+    Ok(stat.filter(|stat| stat.runs()).map(|stat| stat.start))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use base::process;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 
@@ -44,13 +45,13 @@ impl SupervisorInfo {
     /// The calling process as a supervisor.
     pub(crate) fn of_this_process(pod_init: Option<i32>) -> Result<Self> {
         let pid = rustix::process::getpid().as_raw_nonzero().get();
-        let Stat { start, .. } = stat(pid).ok_or_else(|| Error::Record {
+        let start_time = process::start(pid).ok_or_else(|| Error::Record {
             path: format!("/proc/{pid}/stat").into(),
             reason: "no state and start time in it".into(),
         })?;
         Ok(Self {
             pid,
-            start_time: start,
+            start_time,
             version: OWN.to_owned(),
             pod_init,
             abilities: Abilities::own(),
@@ -61,7 +62,7 @@ impl SupervisorInfo {
     pub(crate) fn of_process(pid: i32) -> Option<Self> {
         Some(Self {
             pid,
-            start_time: process_start(pid)?,
+            start_time: process::start(pid)?,
             version: String::new(),
             pod_init: None,
             abilities: Abilities::default(),
@@ -113,7 +114,7 @@ impl SupervisorInfo {
     /// Does that very process live? A zombie does not, nor does another process with its pid.
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        lives(self.pid, self.start_time)
+        process::lives(self.pid, self.start_time)
     }
 
     /// Kills the supervisor (SIGKILL), and never another process; one that is gone is fine.
@@ -139,70 +140,9 @@ impl SupervisorInfo {
     }
 }
 
-/// When a process started, in clock ticks since boot: together with its pid this names it for ever.
-/// `None` if it has ended.
-#[must_use]
-pub fn process_start(pid: i32) -> Option<u64> {
-    let Stat { state, start, .. } = stat(pid)?;
-    (!matches!(state, b'Z' | b'X')).then_some(start)
-}
-
-/// Does the process live that has this pid and started then? Who cannot look, for want of files or
-/// memory, takes it to live: nothing is cleared away on a guess.
-#[must_use]
-pub fn lives(pid: i32, start: u64) -> bool {
-    match std::fs::read(format!("/proc/{pid}/stat")) {
-        Ok(text) => parse_stat(&text)
-            .is_some_and(|stat| stat.start == start && !matches!(stat.state, b'Z' | b'X')),
-        Err(error) => {
-            let gone = [Some(libc::ENOENT), Some(libc::ESRCH)];
-            !gone.contains(&error.raw_os_error())
-        }
-    }
-}
-
-/// Of a process (proc(5), stat).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Stat {
-    /// The letter of its state (field 3).
-    pub(crate) state: u8,
-    /// Its parent's process id (field 4).
-    pub(crate) parent: i32,
-    /// When it started, in clock ticks since boot (field 22).
-    pub(crate) start: u64,
-}
-
-/// What the kernel says of a process, be it a zombie; `None` if there is none.
-pub(crate) fn stat(pid: i32) -> Option<Stat> {
-    parse_stat(&std::fs::read(format!("/proc/{pid}/stat")).ok()?)
-}
-
-fn parse_stat(text: &[u8]) -> Option<Stat> {
-    // The name is in parentheses and may hold anything, spaces and parentheses included.
-    let end = text.iter().rposition(|byte| *byte == b')')?;
-    let text = std::str::from_utf8(text.get(end + 2..)?).ok()?;
-    let mut fields = text.split(' ');
-    Some(Stat {
-        state: *fields.next()?.as_bytes().first()?,
-        parent: fields.next()?.parse().ok()?,
-        start: fields.nth(17)?.parse().ok()?,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_process_name_with_parentheses_does_not_move_the_fields() {
-        let line = b"42 (a) Z 1) S 1 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 777 1 2";
-        let stat = Stat {
-            state: b'S',
-            parent: 1,
-            start: 777,
-        };
-        assert_eq!(parse_stat(line), Some(stat));
-    }
 
     #[test]
     fn this_process_is_alive_and_one_with_another_start_time_is_not() {

@@ -56,7 +56,7 @@ pub use client::{
 };
 pub use error::{Error, Result};
 pub use event::{Event, Happening, Present};
-pub use info::{SupervisorInfo, lives, process_start};
+pub use info::SupervisorInfo;
 pub use oci_program::clean_container;
 pub use protocol::{
     AttachOptions, Became, Companion, CompanionExit, CreateContainer, CreatedInfo, ExecExit,
@@ -64,5 +64,5 @@ pub use protocol::{
 };
 pub use server::supervise;
 pub use setup::PodSetup;
-pub use state::{ContainerState, Status, read_bounded};
+pub use state::{ContainerState, Status};
 pub use sys::process::{keep_little_memory, trim_memory};

@@ -3,10 +3,10 @@
 //! with the processes it describes. Only the supervisor writes it.
 
 use std::fmt;
-use std::io::{ErrorKind, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::ErrorKind;
 use std::path::Path;
 
+use base::file::{Lasts, read_bounded, replace};
 use serde::de::{DeserializeOwned, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -250,46 +250,13 @@ fn is_lack(error: &std::io::Error) -> bool {
     )
 }
 
-/// The bytes of a plain file of at most `max` bytes; `None` if there is none. No link is followed,
-/// and nothing that is in its place can hold the reader up.
-///
-/// # Errors
-/// `InvalidData` for what is no plain file or is longer; else as open(2) and read(2).
-pub fn read_bounded(path: &Path, max: u64) -> std::io::Result<Option<Vec<u8>>> {
-    let wrong = |reason: String| Err(std::io::Error::new(ErrorKind::InvalidData, reason));
-    let opened = std::fs::File::options()
-        .read(true)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC)
-        .open(path);
-    let file = match opened {
-        Ok(file) => file,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) if error.raw_os_error() == Some(libc::ELOOP) => {
-            return wrong("is a symbolic link".to_owned());
-        }
-        Err(error) => return Err(error),
-    };
-    let found = file.metadata()?;
-    if !found.is_file() {
-        return wrong("is not a plain file".to_owned());
-    }
-    let mut bytes = Vec::with_capacity(usize::try_from(found.len().min(max)).unwrap_or(0) + 1);
-    file.take(max + 1).read_to_end(&mut bytes)?;
-    match bytes.len() as u64 > max {
-        true => wrong(format!("is longer than {max} bytes")),
-        false => Ok(Some(bytes)),
-    }
-}
-
 /// Writes a JSON record so that a reader sees the old or the new, never a part.
 pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
     let bytes = serde_json::to_vec(value).map_err(|error| Error::Record {
         path: path.to_owned(),
         reason: error.to_string(),
     })?;
-    let temporary = path.with_extension("json.tmp");
-    std::fs::write(&temporary, bytes).map_err(Error::io("write", &temporary))?;
-    std::fs::rename(&temporary, path).map_err(Error::io("rename", path))
+    replace(path, &bytes, 0o600, Lasts::UntilBoot).map_err(Error::io("write", path))
 }
 
 /// Removes a file, or whatever is in its place; what is not there is fine.

@@ -7,11 +7,10 @@
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use base::lock::{Kind, or_timeout};
 use image::{Descriptor, Digest, Index, MediaType};
-use rustix::fs::{FlockOperation, flock};
-use rustix::io::Errno;
 
 use crate::chunks::{self, Chunks, ToFile};
 use crate::compression;
@@ -128,7 +127,7 @@ impl LayoutTarget {
         let lock = fs::File::open(&self.dir).map_err(Error::io("open", &self.dir))?;
         // One that becomes an archive is private, and locked by this process.
         if self.archive.is_none() {
-            lock_within(&lock, LOCK_WAIT).map_err(Error::io("lock", &self.dir))?;
+            or_timeout(&lock, Kind::Exclusive, LOCK_WAIT).map_err(Error::io("lock", &self.dir))?;
         }
         let mut index = match read_index(&self.dir) {
             Ok(index) => index,
@@ -298,22 +297,3 @@ fn pack(dir: &Path, file: &Path) -> Result<()> {
 
 /// How long another process that changes the index is waited for: it may be stopped.
 const LOCK_WAIT: Duration = Duration::from_secs(60);
-
-/// Takes a lock, or errors with `TimedOut`.
-fn lock_within(file: &fs::File, limit: Duration) -> io::Result<()> {
-    let begin = Instant::now();
-    loop {
-        match flock(file, FlockOperation::NonBlockingLockExclusive) {
-            Err(Errno::WOULDBLOCK) if begin.elapsed() < limit => {
-                std::thread::sleep(Duration::from_millis(5));
-            }
-            Err(Errno::WOULDBLOCK) => {
-                let seconds = limit.as_secs();
-                let why = format!("another process has had it locked for more than {seconds} s");
-                return Err(io::Error::new(io::ErrorKind::TimedOut, why));
-            }
-            Err(Errno::INTR) => {}
-            other => return other.map_err(Into::into),
-        }
-    }
-}

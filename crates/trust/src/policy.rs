@@ -5,10 +5,9 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
+use base::file::read_text;
 use image::Reference;
 use image::reference::with_small_host;
 use serde::Deserialize;
@@ -24,6 +23,9 @@ mod requirement;
 pub use demands::Demands;
 pub use identity::SignedIdentity;
 pub use requirement::{KeySource, Requirement, SignedBy, Signers, SigstoreSigned};
+
+/// The most that a policy may be, in bytes: keys may lie in it.
+const MAX_FILE: u64 = 4 << 20;
 
 /// What is wrong with a policy.json.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -279,21 +281,10 @@ pub(crate) fn docker_scopes(reference: &Reference) -> Vec<String> {
 
 /// The text of a file; `None` when it is not there.
 fn read(path: &Path) -> Result<Option<String>> {
-    match fs::read_to_string(path) {
-        Ok(text) => Ok(Some(text)),
-        Err(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-            ) =>
-        {
-            Ok(None)
-        }
-        Err(source) => Err(Error::Read {
-            path: path.to_owned(),
-            source,
-        }),
-    }
+    read_text(path, MAX_FILE).map_err(|source| Error::Read {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 fn requirements(

@@ -9,6 +9,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use base::file::read_text;
 use image::Reference;
 use image::reference::with_small_host;
 use serde::Deserialize;
@@ -101,7 +102,12 @@ impl RegistriesD {
             path: path.to_owned(),
             why,
         };
-        let text = read_limited(path)?;
+        let read = read_text(path, MAX_FILE).map_err(|source| Error::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        // One that has gone since it was listed is none.
+        let Some(text) = read else { return Ok(()) };
         if text.trim().is_empty() {
             return Ok(());
         }
@@ -193,26 +199,6 @@ fn first_line(error: &serde_saphyr::Error) -> String {
     let text = error.to_string();
     let line = text.lines().next().unwrap_or_default();
     line.strip_prefix("error: ").unwrap_or(line).to_owned()
-}
-
-fn read_limited(path: &Path) -> Result<String> {
-    use io::Read;
-    let failed = |source| Error::Read {
-        path: path.to_owned(),
-        source,
-    };
-    let mut text = String::new();
-    let file = fs::File::open(path).map_err(failed)?;
-    file.take(MAX_FILE + 1)
-        .read_to_string(&mut text)
-        .map_err(failed)?;
-    match text.len() as u64 > MAX_FILE {
-        false => Ok(text),
-        true => Err(Error::RegistriesD {
-            path: path.to_owned(),
-            why: format!("it has more than {MAX_FILE} bytes"),
-        }),
-    }
 }
 
 #[cfg(test)]

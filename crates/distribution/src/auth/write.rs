@@ -3,17 +3,16 @@
 //! What else the file holds stays as it is; the file is replaced at once or not at all, and only
 //! its owner can read it. Where it names a credential helper, the login goes there and not into it.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
+use std::io;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use base::file::{Lasts, replace};
+use base::lock;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use image::reference::with_small_host;
-use rustix::fs::{FlockOperation, flock};
-use rustix::io::Errno;
 use serde_json::{Map, Value, json};
 
 use super::helper::Helper;
@@ -214,7 +213,7 @@ fn change(file: &Path, change: impl FnOnce(&mut Map<String, Value>) -> bool) -> 
                 false => dir,
             };
             fs::create_dir_all(dir).map_err(unwritten)?;
-            Some(lock(dir).map_err(unwritten)?)
+            Some(locked(dir).map_err(unwritten)?)
         }
         None => None,
     };
@@ -234,54 +233,17 @@ fn change(file: &Path, change: impl FnOnce(&mut Map<String, Value>) -> bool) -> 
     let changed = change(auths);
     if changed {
         let text = serde_json::to_vec_pretty(&whole).map_err(|e| unwritten(e.into()))?;
-        replace(file, &text).map_err(unwritten)?;
+        replace(file, &text, 0o600, Lasts::Always).map_err(unwritten)?;
     }
     Ok(changed)
 }
 
 /// Waits until nobody else changes a file of the directory, which the lock is on so that no file is left
 /// behind.
-fn lock(dir: &Path) -> io::Result<fs::File> {
+fn locked(dir: &Path) -> io::Result<fs::File> {
     let opened = fs::File::open(dir)?;
-    let deadline = Instant::now() + LOCK_TIMEOUT;
-    loop {
-        match flock(&opened, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(opened),
-            Err(Errno::WOULDBLOCK) if Instant::now() < deadline => {
-                std::thread::sleep(Duration::from_millis(20));
-            }
-            Err(Errno::WOULDBLOCK) => {
-                let why = format!("others have been changing it for {LOCK_TIMEOUT:?}");
-                return Err(io::Error::new(io::ErrorKind::TimedOut, why));
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
-}
-
-fn replace(file: &Path, text: &[u8]) -> io::Result<()> {
-    let mut name = std::ffi::OsString::from(".");
-    name.push(file.file_name().unwrap_or_default());
-    // Whoever has the lock is alone: what is there was left behind by a kill.
-    name.push(".tmp");
-    let temp = file.with_file_name(name);
-    match fs::remove_file(&temp) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut options = OpenOptions::new();
-    let written = options
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&temp)
-        .and_then(|mut out| out.write_all(text).and_then(|()| out.sync_data()))
-        .and_then(|()| fs::rename(&temp, file));
-    if written.is_err() {
-        // The error tells more than a file that may be left.
-        let _ = fs::remove_file(&temp);
-    }
-    written
+    lock::or_timeout(&opened, lock::Kind::Exclusive, LOCK_TIMEOUT)?;
+    Ok(opened)
 }
 
 #[cfg(test)]

@@ -5,12 +5,13 @@
 //! without bound, and never make anything fail.
 
 use std::collections::HashMap;
-use std::fs::{self, DirBuilder, OpenOptions};
+use std::fs::{DirBuilder, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use base::file::{Lasts, replace};
 use image::{Digest, Reference};
 
 /// The most that the file of a registry may be, in bytes: some thousand blobs.
@@ -118,13 +119,13 @@ fn append(dir: &Path, domain: &str, line: &str) -> io::Result<()> {
     let half = text.len() / 2;
     let start = text.bytes().skip(half).position(|byte| byte == b'\n');
     let kept = start.map_or("", |start| text.get(half + start + 1..).unwrap_or_default());
-    let temporary = dir.join(format!(".{domain}.{}", std::process::id()));
-    fs::write(&temporary, kept)?;
-    fs::rename(&temporary, &path)
+    replace(&path, kept.as_bytes(), 0o600, Lasts::UntilBoot)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn reference(text: &str) -> Reference {

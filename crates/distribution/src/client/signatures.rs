@@ -4,9 +4,10 @@
 //! What is fetched here is unverified. Must never fetch without bound.
 
 use std::fs;
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
 
+use base::file::{Lasts, read_linked, replace};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use image::{AnyManifest, Descriptor, Digest, Manifest, MediaType, Reference};
@@ -289,45 +290,19 @@ fn numbered(base: &Url, digest: &Digest, number: usize) -> Url {
 }
 
 fn read_file(path: &Path) -> Result<Option<Bytes>> {
-    let failed = |source| Error::Read {
-        path: path.to_owned(),
-        source,
-    };
-    let file = match fs::File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(failed(error)),
-    };
-    let mut bytes = Vec::new();
-    file.take(MAX_SIGNATURE + 1)
-        .read_to_end(&mut bytes)
-        .map_err(failed)?;
-    match bytes.len() as u64 > MAX_SIGNATURE {
-        false => Ok(Some(bytes.into())),
-        true => {
-            let subject = path.display().to_string();
-            Err(flawed(subject, SignatureFlaw::TooLarge(MAX_SIGNATURE)))
-        }
+    match read_linked(path, MAX_SIGNATURE) {
+        Ok(bytes) => Ok(bytes.map(Bytes::from)),
+        Err(source) => Err(Error::Read {
+            path: path.to_owned(),
+            source,
+        }),
     }
 }
 
 /// The whole file or none of it.
 fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let dir = path.parent().unwrap_or(Path::new("/"));
-    fs::create_dir_all(dir)?;
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.new", std::process::id()));
-    let new: PathBuf = dir.join(name);
-    let write = || {
-        let mut file = fs::File::create(&new)?;
-        io::Write::write_all(&mut file, bytes)?;
-        file.sync_all()?;
-        fs::rename(&new, path)
-    };
-    write().inspect_err(|_| {
-        // The first error is the one to tell; the half file may not even be there.
-        let _ = fs::remove_file(&new);
-    })
+    fs::create_dir_all(path.parent().unwrap_or(Path::new("/")))?;
+    replace(path, bytes, 0o644, Lasts::Always)
 }
 
 fn flawed(subject: String, flaw: SignatureFlaw) -> Error {

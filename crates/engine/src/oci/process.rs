@@ -153,7 +153,7 @@ pub(crate) fn stop_signal(container: &ContainerSpec, image: &ContainerConfig) ->
     }
     match image.stop_signal.as_deref().unwrap_or_default() {
         "" => Ok(libc::SIGTERM),
-        text => crate::signal::parse(text).ok_or_else(|| {
+        text => base::signal::parse(text).ok_or_else(|| {
             Error::invalid(
                 "image config StopSignal",
                 format!("{text:?} is not a signal"),

@@ -191,7 +191,7 @@ impl Engine {
         let Some((pid, start)) = record.maker.filter(|_| made) else {
             return Ok(false);
         };
-        if supervisor::lives(pid, start) {
+        if base::process::lives(pid, start) {
             return Ok(false);
         }
         let bundles = disk::bundles(&self.layout().pod(&record.id))?;

@@ -195,7 +195,7 @@ impl<'a> Making<'a> {
         let own = i32::try_from(std::process::id()).ok();
         let maker = own
             .filter(|_| spec.origin == Origin::Cli)
-            .and_then(|pid| Some((pid, supervisor::process_start(pid)?)));
+            .and_then(|pid| Some((pid, base::process::start(pid)?)));
         let record = PodRecord {
             maker,
             cgroup: parent.unwrap_or_else(|| engine.own_pod_cgroup(&id)),

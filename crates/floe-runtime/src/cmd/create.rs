@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use base::file::{Lasts, replace};
+use base::process;
 use runtime::cgroup::{Cgroup, Unit, default_path};
 use runtime::resctrl::Group;
 use runtime::spec::Spec;
@@ -14,7 +16,7 @@ use super::{Failure, Outcome};
 use crate::activation::Activation;
 use crate::cli::Global;
 use crate::notify::Notify;
-use crate::state::{NewDir, State, namespace_paths, start_time};
+use crate::state::{NewDir, State, namespace_paths};
 use crate::{log, terminal};
 
 /// Options of `create`.
@@ -285,7 +287,7 @@ fn planned(id: &str, bundle: &Path, spec: Spec, unit: Option<Unit>) -> Result<St
         unit,
         spec,
         external_descriptors: Vec::new(),
-        creator: (creator, start_time(creator).unwrap_or(0)),
+        creator: (creator, process::start(creator).unwrap_or(0)),
     };
     let found = match state.cgroup() {
         Ok(Some(old)) => old.processes()?.len(),
@@ -320,7 +322,7 @@ fn complete(state: &mut State, pid: i32, cgroup: &Cgroup) {
             .unwrap_or_default()
     };
     state.init_process_pid = pid;
-    state.init_process_start = start_time(pid).unwrap_or(0);
+    state.init_process_start = process::start(pid).unwrap_or(0);
     cgroup.path().clone_into(&mut state.cgroup);
     state.namespace_paths = namespace_paths(pid);
     state.cgroup_paths = cgroup
@@ -351,8 +353,6 @@ fn load_spec(bundle: &Path) -> Result<Spec, Failure> {
 /// Written beside and renamed, so that a reader never sees a part.
 pub(crate) fn write_pid(path: &Path, pid: i32) -> Result<(), Failure> {
     let failed = || Failure::at(format!("write pid file {}", path.display()));
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(".tmp");
-    std::fs::write(&temporary, pid.to_string()).map_err(failed())?;
-    std::fs::rename(&temporary, path).map_err(failed())
+    let text = pid.to_string();
+    replace(path, text.as_bytes(), 0o644, Lasts::UntilBoot).map_err(failed())
 }

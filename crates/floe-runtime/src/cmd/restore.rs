@@ -11,7 +11,6 @@ use super::create::{Made, Options, Planned};
 use super::{Failure, Outcome, run};
 use crate::cli::Global;
 use crate::signals::Signals;
-use crate::state::start_time;
 use crate::terminal;
 
 /// Options of `restore`.
@@ -90,7 +89,7 @@ fn restore(global: &Global, args: &Args, options: &Options) -> Result<Made, Fail
     }
     .run(&mut |pid| {
         running.init_process_pid = pid;
-        running.init_process_start = start_time(pid).unwrap_or(0);
+        running.init_process_start = base::process::start(pid).unwrap_or(0);
         noted = dir.note(&running);
         noted.is_ok()
     });

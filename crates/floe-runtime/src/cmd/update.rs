@@ -202,30 +202,12 @@ fn from_options(args: &Args) -> Result<Value, Failure> {
     Ok(fields)
 }
 
-/// `-1`, `1048576`, `64m`, `1.5GiB`: bytes, units by 1024.
+/// `-1`, or bytes.
 fn size(text: &str) -> Option<i64> {
     if text == "-1" {
         return Some(-1);
     }
-    let lower = text.trim().to_ascii_lowercase();
-    let digits = lower.find(|c: char| !c.is_ascii_digit() && c != '.');
-    let (number, unit) = lower.split_at(digits.unwrap_or(lower.len()));
-    let unit = unit.trim_start();
-    let unit = unit
-        .strip_suffix("ib")
-        .or(unit.strip_suffix('b'))
-        .unwrap_or(unit);
-    let power = match unit {
-        "" => 0,
-        "k" => 1,
-        "m" => 2,
-        "g" => 3,
-        "t" => 4,
-        "p" => 5,
-        _ => return None,
-    };
-    let bytes = number.parse::<f64>().ok()? * 1024f64.powi(power);
-    (bytes < i64::MAX as f64).then_some(bytes as i64)
+    base::size::parse(text)
 }
 
 /// Sets the limits that were wanted back to what they were. What was never configured goes to the

@@ -7,6 +7,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use base::file::{Lasts, replace};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -135,18 +136,17 @@ impl Records {
     /// describes the running kernel only.
     pub(crate) fn write(&self, record: &Record) -> Result<()> {
         let path = self.path(&record.id);
-        let temporary = self.dir.join(format!(".{}.new", record.id));
         let bytes = serde_json::to_vec(record)
             .map_err(|error| Error::file("write", &path)(error.into()))?;
-        let written = match fs::write(&temporary, &bytes) {
+        let write = || replace(&path, &bytes, 0o600, Lasts::UntilBoot);
+        let written = match write() {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 fs::create_dir_all(&self.dir).map_err(Error::file("create", &self.dir))?;
-                fs::write(&temporary, &bytes)
+                write()
             }
             other => other,
         };
-        written.map_err(Error::file("write", &temporary))?;
-        fs::rename(&temporary, &path).map_err(Error::file("write", &path))
+        written.map_err(Error::file("write", &path))
     }
 
     /// Forgets the pod.

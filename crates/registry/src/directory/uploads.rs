@@ -8,11 +8,10 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use image::{Algorithm, Digest, Hasher};
 use rustix::fs::{FlockOperation, flock};
-use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::{Directory, write};
@@ -199,16 +198,9 @@ impl Directory {
         let (id, algorithm) = self.session(name, id)?;
         let dir = self.uploads().join(id.to_string());
         let lock = File::open(dir.join("session")).map_err(|e| absent(name, id, e))?;
-        let begun = Instant::now();
-        loop {
-            match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => break,
-                Err(Errno::WOULDBLOCK) if begun.elapsed() < PATIENCE => {
-                    std::thread::sleep(Duration::from_millis(20));
-                }
-                Err(Errno::WOULDBLOCK) => return Err(Error::UploadBusy),
-                Err(e) => return Err(Error::sys("lock", &dir)(e)),
-            }
+        let got = base::lock::within(&lock, base::lock::Kind::Exclusive, PATIENCE);
+        if !got.map_err(Error::io("lock", &dir))? {
+            return Err(Error::UploadBusy);
         }
         // Whoever held the lock may have ended the upload.
         let mut options = File::options();

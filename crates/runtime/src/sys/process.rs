@@ -4,10 +4,8 @@ use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+use base::clone::{Child, clone3};
 use rustix::io::Errno;
-
-/// CLONE_INTO_CGROUP, which libc has with a sign.
-const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
 /// Which side of a clone this is.
 pub(crate) enum Forked {
@@ -48,31 +46,15 @@ fn old_clone(flags: u64) -> Result<Forked, Errno> {
 }
 
 fn clone(flags: u64, signal: i32, cgroup: Option<BorrowedFd<'_>>) -> Result<Forked, Errno> {
-    let mut pidfd: i32 = -1;
-    let arguments = libc::clone_args {
-        flags: flags | libc::CLONE_PIDFD as u64 | cgroup.map_or(0, |_| CLONE_INTO_CGROUP),
-        pidfd: (&raw mut pidfd).addr() as u64,
-        child_tid: 0,
-        parent_tid: 0,
-        exit_signal: u64::try_from(signal).unwrap_or(0),
-        stack: 0,
-        stack_size: 0,
-        tls: 0,
-        set_tid: 0,
-        set_tid_size: 0,
-        cgroup: cgroup.map_or(0, |fd| u64::try_from(fd.as_raw_fd()).unwrap_or(0)),
-    };
-    let _exposed = (&raw mut pidfd).expose_provenance();
-    // SAFETY: without CLONE_VM the child has its own copy of memory and continues here on a copy of
-    // this stack; `arguments` and `pidfd` outlive the call.
-    let pid = unsafe {
-        libc::syscall(
-            libc::SYS_clone3,
-            &raw const arguments,
-            size_of::<libc::clone_args>(),
-        )
-    };
-    forked(pid, pidfd)
+    // SAFETY: every caller of this module has one thread; its flags share no memory.
+    let child = unsafe { clone3(flags | libc::CLONE_PIDFD as u64, signal, cgroup) }?;
+    match child {
+        None => Ok(Forked::Child),
+        Some(Child { pid, pidfd }) => {
+            let pidfd = pidfd.ok_or(Errno::BADF)?;
+            Ok(Forked::Parent { pid, pidfd })
+        }
+    }
 }
 
 /// The answer of clone(2) and its like; `pidfd` is what the kernel stored.

@@ -11,12 +11,12 @@ pub(crate) fn to_kernel(field: &str, number: i32) -> Result<Option<i32>, Error> 
         .as_str_name()
         .replace("PLUS", "+")
         .replace("MINUS", "-");
-    Ok(engine::signal::parse(&name))
+    Ok(base::signal::parse(&name))
 }
 
 /// CRI's number of the kernel's signal; `RUNTIME_DEFAULT` for one that CRI has no name for.
 pub(crate) fn to_cri(number: i32) -> cri::Signal {
-    let name = engine::signal::name(number)
+    let name = base::signal::name(number)
         .replace('+', "PLUS")
         .replace('-', "MINUS");
     cri::Signal::from_str_name(&name).unwrap_or(cri::Signal::RuntimeDefault)

@@ -13,13 +13,13 @@ use std::io::{self, BufRead, IoSlice, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path};
 
+use base::time::rfc3339_nanos;
 use rustix::fs::{AtFlags, Mode, OFlags, open, openat, unlinkat};
 use rustix::io::Errno;
 
 use crate::client::Stream;
 use crate::error::{Error, Result};
 use crate::protocol::LogTarget;
-use crate::server::time::rfc3339;
 
 /// The longest text of one log line, in bytes.
 const LONGEST: usize = 8192;
@@ -75,7 +75,7 @@ impl CriLog {
 
     /// Writes the lines that one read has brought or completed.
     pub(crate) fn append(&mut self, stream: Stream, mut data: &[u8]) {
-        let time = rfc3339(crate::state::now_ns());
+        let time = rfc3339_nanos(crate::state::now_ns());
         let full = prefix(&time, stream, b'F');
         let part = prefix(&time, stream, b'P');
         let mut held = std::mem::take(&mut self.held[stream as usize]);
@@ -120,7 +120,7 @@ impl CriLog {
     pub(crate) fn end(&mut self, stream: Stream) {
         let held = std::mem::take(&mut self.held[stream as usize]);
         if !held.is_empty() {
-            let full = prefix(&rfc3339(crate::state::now_ns()), stream, b'F');
+            let full = prefix(&rfc3339_nanos(crate::state::now_ns()), stream, b'F');
             let mut line = [&full, held.as_slice(), b"\n"].map(IoSlice::new);
             self.write(&mut line, 1);
         }
@@ -144,7 +144,7 @@ impl CriLog {
     /// that took.
     fn note_lost(&mut self) -> io::Result<u64> {
         let Some(lost) = &self.lost else { return Ok(0) };
-        let head = prefix(&rfc3339(crate::state::now_ns()), Stream::Stderr, b'F');
+        let head = prefix(&rfc3339_nanos(crate::state::now_ns()), Stream::Stderr, b'F');
         let text = format!(
             "floe: {} lines of this log were lost here: {}\n",
             lost.lines, lost.cause

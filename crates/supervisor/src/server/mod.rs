@@ -99,7 +99,7 @@ pub fn supervise(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 /// Says something to the operator, in `supervisor.log`. Nothing can be done if that fails.
 pub(crate) fn diagnose(text: Arguments<'_>) {
-    let now = time::rfc3339(crate::state::now_ns());
+    let now = base::time::rfc3339_nanos(crate::state::now_ns());
     let now = std::str::from_utf8(&now).unwrap_or_default();
     let _ = writeln!(std::io::stderr(), "{now} {text}");
 }

@@ -1,72 +1,8 @@
-//! Times of log lines and deadlines of waits. Log lines carry wall-clock time; deadlines use the
-//! monotonic clock, which no change of the wall clock moves.
+//! Deadlines of waits, by the monotonic clock, which no change of the wall clock moves.
 
 use std::time::{Duration, Instant};
-
-/// `2016-10-06T00:17:09.669794202Z`, from nanoseconds since 1970.
-pub(crate) fn rfc3339(ns: i64) -> [u8; 30] {
-    let seconds = ns.div_euclid(1_000_000_000);
-    let (year, month, day) = civil(seconds.div_euclid(86_400));
-    let of_day = seconds.rem_euclid(86_400);
-    let mut text = *b"0000-00-00T00:00:00.000000000Z";
-    put(&mut text[0..4], year);
-    put(&mut text[5..7], month);
-    put(&mut text[8..10], day);
-    put(&mut text[11..13], of_day / 3600);
-    put(&mut text[14..16], of_day / 60 % 60);
-    put(&mut text[17..19], of_day % 60);
-    put(&mut text[20..29], ns.rem_euclid(1_000_000_000));
-    text
-}
 
 /// A deadline that far away; one too far for the clock is none.
 pub(crate) fn after(wait: Duration) -> Option<Instant> {
     Instant::now().checked_add(wait)
-}
-
-fn put(place: &mut [u8], mut number: i64) {
-    for digit in place.iter_mut().rev() {
-        // The remainder is 0 to 9, so the cast keeps its value.
-        *digit = b'0' + (number % 10) as u8;
-        number /= 10;
-    }
-}
-
-/// Year, month and day of a day counted from 1970-01-01, by the Gregorian calendar. Years are
-/// counted from March, so that the leap day is a year's last.
-fn civil(days: i64) -> (i64, i64, i64) {
-    const DAYS_OF_400_YEARS: i64 = 146_097;
-    let days = days + 719_468; // from 0000-03-01
-    let era = days.div_euclid(DAYS_OF_400_YEARS);
-    let day_of_era = days.rem_euclid(DAYS_OF_400_YEARS);
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 {
-        month_from_march + 3
-    } else {
-        month_from_march - 9
-    };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    (year, month, day)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_written_as_kubelet_reads_them() {
-        for (ns, text) in [
-            (0, "1970-01-01T00:00:00.000000000Z"),
-            (1_475_713_029_669_794_202, "2016-10-06T00:17:09.669794202Z"),
-            (951_782_400_000_000_001, "2000-02-29T00:00:00.000000001Z"),
-            (4_107_542_399_999_999_999, "2100-02-28T23:59:59.999999999Z"),
-            (4_107_542_400_000_000_000, "2100-03-01T00:00:00.000000000Z"),
-        ] {
-            assert_eq!(std::str::from_utf8(&rfc3339(ns)), Ok(text));
-        }
-    }
 }

@@ -5,11 +5,9 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use base::clone::clone3;
 use rustix::process::Pid;
 use rustix::thread::UnshareFlags;
-
-/// clone3(2); libc's constant is too narrow for it.
-const CLONE_INTO_CGROUP: u64 = 1 << 33;
 
 /// Which side of a fork this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,35 +24,13 @@ pub(crate) enum Fork {
 /// # Errors
 /// As clone3(2).
 pub(crate) fn fork(namespaces: i32, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Fork> {
-    let into = if cgroup.is_some() {
-        CLONE_INTO_CGROUP
-    } else {
-        0
-    };
-    let arguments = libc::clone_args {
-        flags: u64::from(namespaces.cast_unsigned()) | into,
-        pidfd: 0,
-        child_tid: 0,
-        parent_tid: 0,
-        exit_signal: libc::SIGCHLD as u64,
-        stack: 0,
-        stack_size: 0,
-        tls: 0,
-        set_tid: 0,
-        set_tid_size: 0,
-        cgroup: cgroup.map_or(0, |fd| fd.as_raw_fd() as u64),
-    };
-    let size = size_of::<libc::clone_args>();
-    // SAFETY: without CLONE_VM this is fork(2): the child runs on a copy of the caller's memory
-    // and stack. The process has one thread (see the module). The arguments outlive the call.
-    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const arguments, size) };
-    match i32::try_from(pid) {
-        Ok(0) => Ok(Fork::Child),
-        Ok(pid) => Pid::from_raw(pid)
-            .filter(|_| pid > 0)
+    let flags = u64::from(namespaces.cast_unsigned());
+    // SAFETY: the process has one thread (see the module), and the flags make namespaces alone.
+    match unsafe { clone3(flags, libc::SIGCHLD, cgroup) }? {
+        None => Ok(Fork::Child),
+        Some(child) => Pid::from_raw(child.pid)
             .map(Fork::Parent)
-            .ok_or_else(io::Error::last_os_error),
-        Err(_) => Err(io::Error::from(io::ErrorKind::InvalidData)),
+            .ok_or_else(|| io::ErrorKind::InvalidData.into()),
     }
 }
 

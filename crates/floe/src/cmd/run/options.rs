@@ -192,7 +192,7 @@ impl Options {
 
     fn stop_signal(&self) -> Result<Option<i32>, Failure> {
         let parse = |text: &String| {
-            engine::signal::parse(text)
+            base::signal::parse(text)
                 .ok_or_else(|| Failure::new(format!("--stop-signal {text:?} is not a signal")))
         };
         self.stop_signal.as_ref().map(parse).transpose()
@@ -369,19 +369,8 @@ fn free_port(protocol: Protocol) -> Result<u16, Failure> {
 
 /// `512m`, `1g`, `1048576`.
 fn bytes(text: &str) -> Result<i64, Failure> {
-    let lower = text.to_ascii_lowercase();
-    let lower = lower.strip_suffix('b').unwrap_or(&lower);
-    let (digits, shift) = match lower.as_bytes().last() {
-        Some(b'k') => (&lower[..lower.len() - 1], 10),
-        Some(b'm') => (&lower[..lower.len() - 1], 20),
-        Some(b'g') => (&lower[..lower.len() - 1], 30),
-        _ => (lower, 0),
-    };
-    digits
-        .parse::<i64>()
-        .ok()
+    base::size::parse(text)
         .filter(|number| *number > 0)
-        .and_then(|number| number.checked_mul(1 << shift))
         .ok_or_else(|| Failure::new(format!("{text:?} is not a size such as 512m")))
 }
 
@@ -423,7 +412,7 @@ mod tests {
         assert_eq!(bytes("64m").unwrap(), 64 << 20);
         assert_eq!(bytes("1gb").unwrap(), 1 << 30);
         assert_eq!(bytes("10").unwrap(), 10);
-        for bad in ["", "m", "-1", "1t", "99999999999g"] {
+        for bad in ["", "m", "-1", "1x", "99999999999g"] {
             assert!(bytes(bad).is_err(), "{bad}");
         }
     }

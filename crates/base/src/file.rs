@@ -1,0 +1,171 @@
+//! Files that are read within bounds and replaced at once.
+//!
+//! Must never follow a link that somebody put in a file's place, and never be held up by what is no file.
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The bytes of a plain file of at most `max` bytes; `None` if there is none. No link is followed,
+/// and nothing that is in its place can hold the reader up.
+///
+/// # Errors
+/// `InvalidData` for what is no plain file or is longer; else as open(2) and read(2).
+pub fn read_bounded(path: &Path, max: u64) -> io::Result<Option<Vec<u8>>> {
+    let opened = File::options()
+        .read(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC)
+        .open(path);
+    match opened {
+        Ok(file) => read_plain(file, max).map(Some),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) if error.raw_os_error() == Some(libc::ELOOP) => wrong("is a symbolic link"),
+        Err(error) => Err(error),
+    }
+}
+
+/// The same of a file that an administrator may have put elsewhere by a symbolic link.
+///
+/// # Errors
+/// As [`read_bounded`].
+pub fn read_linked(path: &Path, max: u64) -> io::Result<Option<Vec<u8>>> {
+    let opened = File::options()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
+        .open(path);
+    match opened {
+        Ok(file) => read_plain(file, max).map(Some),
+        Err(error) if is_absent(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The same, of a text.
+///
+/// # Errors
+/// As [`read_bounded`], and `InvalidData` for what is no UTF-8.
+pub fn read_text(path: &Path, max: u64) -> io::Result<Option<String>> {
+    let text = read_linked(path, max)?.map(String::from_utf8).transpose();
+    text.map_err(|error| io::Error::new(ErrorKind::InvalidData, error))
+}
+
+/// Is there nothing at the path, whatever part of it is missing?
+#[must_use]
+pub fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
+}
+
+fn read_plain(file: File, max: u64) -> io::Result<Vec<u8>> {
+    let found = file.metadata()?;
+    if !found.is_file() {
+        return wrong("is not a plain file");
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(found.len().min(max)).unwrap_or(0) + 1);
+    file.take(max + 1).read_to_end(&mut bytes)?;
+    match bytes.len() as u64 > max {
+        true => wrong(&format!("is longer than {max} bytes")),
+        false => Ok(bytes),
+    }
+}
+
+fn wrong<T>(reason: &str) -> io::Result<T> {
+    Err(io::Error::new(ErrorKind::InvalidData, reason))
+}
+
+/// How long a file that is replaced must last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lasts {
+    /// As long as the machine runs: what it says is not true after a boot.
+    UntilBoot,
+    /// For ever: it is on the disk before it has its name.
+    Always,
+}
+
+/// Replaces a file: a reader sees the old or the new, never a part. `mode` is that of the new file, less
+/// the umask. What a killed process leaves beside it is `NAME.PID.N.tmp`.
+///
+/// # Errors
+/// As open(2), write(2), fsync(2) and rename(2); the old file is as it was then.
+pub fn replace(path: &Path, bytes: &[u8], mode: u32, lasts: Lasts) -> io::Result<()> {
+    static SEQUENCE: AtomicU64 = AtomicU64::new(0);
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(format!(
+        ".{}.{}.tmp",
+        std::process::id(),
+        SEQUENCE.fetch_add(1, Ordering::Relaxed)
+    ));
+    let temporary = PathBuf::from(temporary);
+    write(&temporary, bytes, mode, lasts)
+        .and_then(|()| fs::rename(&temporary, path))
+        .inspect_err(|_| {
+            // The first error is the one to tell; the half file may not even be there.
+            let _ = fs::remove_file(&temporary);
+        })
+}
+
+fn write(path: &Path, bytes: &[u8], mode: u32, lasts: Lasts) -> io::Result<()> {
+    let mut options = File::options();
+    options.write(true).create_new(true).mode(mode);
+    let mut file = match options.open(path) {
+        // Of a process with this number that was killed: another can have it only after its end.
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            fs::remove_file(path)?;
+            options.open(path)?
+        }
+        other => other?,
+    };
+    file.write_all(bytes)?;
+    match lasts {
+        Lasts::UntilBoot => Ok(()),
+        Lasts::Always => file.sync_all(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_whole_and_nothing_is_left_beside_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("record");
+        for (text, lasts) in [("old", Lasts::UntilBoot), ("new", Lasts::Always)] {
+            replace(&path, text.as_bytes(), 0o600, lasts).unwrap();
+            assert_eq!(read_bounded(&path, 3).unwrap().unwrap(), text.as_bytes());
+        }
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o600);
+        fs::create_dir(dir.path().join("taken")).unwrap();
+        replace(&dir.path().join("taken"), b"x", 0o600, Lasts::UntilBoot).unwrap_err();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn only_plain_files_within_the_bound_are_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        fs::write(&file, "1234").unwrap();
+        assert_eq!(read_bounded(&file, 4).unwrap().unwrap(), b"1234");
+        let link = dir.path().join("link");
+        symlink(&file, &link).unwrap();
+        assert_eq!(read_linked(&link, 4).unwrap().unwrap(), b"1234");
+        let fifo = dir.path().join("fifo");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::RWXU).unwrap();
+        for (path, max, why) in [
+            (&file, 3, "is longer than 3 bytes"),
+            (&link, 4, "is a symbolic link"),
+            (&fifo, 4, "is not a plain file"),
+            (&dir.path().to_owned(), 4, "is not a plain file"),
+        ] {
+            let error = read_bounded(path, max).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidData, "{path:?}");
+            assert_eq!(error.to_string(), why);
+        }
+        assert!(read_bounded(&dir.path().join("none"), 4).unwrap().is_none());
+        assert!(read_linked(&file.join("below"), 4).unwrap().is_none());
+    }
+}
