@@ -297,12 +297,14 @@ impl<'a> Making<'a> {
         config: &ContainerConfig,
     ) -> Result<()> {
         let root = self.engine.store().create_rw(&self.id, image)?;
-        let config = oci::build(&oci::Inputs {
-            engine: self.engine,
+        let inputs = oci::Inputs {
+            runtime: &self.engine.config().runtime,
+            entry: self.engine.runtime_entry(&self.pod.spec.runtime_handler),
             pod: self.pod,
             container: record,
             image: config,
-        })?;
+        };
+        let config = oci::build(self.engine, &inputs)?;
         disk::write_json(&self.bundle.join("config.json"), &config)?;
         let max = self.engine.config().runtime.log_size_max;
         let pod_dir = self.engine.layout().pod(&self.pod.id);

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use runtime::spec;
 
 use super::Inputs;
+use super::host::Host;
 use crate::container::Device;
 use crate::error::{Error, Result};
 
@@ -30,39 +31,63 @@ pub(super) struct Devices {
     pub(super) rules: Vec<spec::DeviceCgroup>,
 }
 
-pub(super) fn build(inputs: &Inputs<'_>) -> Result<Devices> {
-    let own_only = inputs
-        .entry()
-        .is_some_and(|entry| entry.privileged_without_host_devices);
-    let privileged = inputs.privileged() && !own_only;
-    let mut nodes = Nodes::default();
+/// The device nodes of the node that a request means.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// All that the node has, for a privileged container.
+    pub(super) all: Vec<spec::Device>,
+    /// What each device of the request stands for, in order.
+    pub(super) asked: Vec<Vec<spec::Device>>,
+}
+
+/// Looks for the devices that a request names.
+pub(super) fn look(asked: &[Device], all: bool) -> Result<Found> {
+    let mut found = Found::default();
     let mut left = MAX_ENTRIES;
-    if privileged {
+    if all {
         for path in devices_below(Path::new("/dev"), &mut left)? {
             // A console is a terminal of the container's own.
             if path.file_name().is_some_and(|name| name != "console") {
-                node(&path, &path).into_iter().for_each(|n| nodes.put(n));
+                found.all.extend(node(&path, &path));
             }
         }
     }
-    let mut rules = vec![spec::DeviceCgroup {
-        allow: privileged,
-        access: Some("rwm".into()),
-        ..spec::DeviceCgroup::default()
-    }];
     let mut count = 0;
-    for device in &inputs.container.spec.devices {
-        let access = access(device)?;
-        for node in asked(device, &mut left)? {
-            count += 1;
-            if !privileged {
-                rules.push(rule(&node, access));
-            }
-            nodes.put(node);
-        }
+    for device in asked {
+        let nodes = nodes_of(device, &mut left)?;
+        count += nodes.len();
         if count > MAX_NODES {
             let reason = format!("more than {MAX_NODES} device nodes are asked for");
             return Err(Error::invalid("devices", reason));
+        }
+        found.asked.push(nodes);
+    }
+    Ok(found)
+}
+
+pub(super) fn build(inputs: &Inputs<'_>, host: &Host) -> Result<Devices> {
+    let all_devices = inputs.all_devices();
+    let mut nodes = Nodes::default();
+    let all = host.devices.all.iter().cloned();
+    all.for_each(|node| nodes.put(node));
+    let mut rules = vec![spec::DeviceCgroup {
+        allow: all_devices,
+        access: Some("rwm".into()),
+        ..spec::DeviceCgroup::default()
+    }];
+    for (device, found) in inputs
+        .container
+        .spec
+        .devices
+        .iter()
+        .zip(&host.devices.asked)
+    {
+        let access = access(device)?;
+        for node in found {
+            if !all_devices {
+                rules.push(rule(node, access));
+            }
+            nodes.put(node.clone());
         }
     }
     let nodes = nodes.all;
@@ -97,7 +122,7 @@ fn access(device: &Device) -> Result<&str> {
 }
 
 /// One device, or all devices below a directory. The path that was asked for may be a link.
-fn asked(device: &Device, left: &mut usize) -> Result<Vec<spec::Device>> {
+fn nodes_of(device: &Device, left: &mut usize) -> Result<Vec<spec::Device>> {
     let wrong = |reason: String| Error::invalid(field(device), reason);
     let source = device
         .host_path

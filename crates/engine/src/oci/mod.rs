@@ -1,32 +1,36 @@
 //! From a container's specification, its pod and its image to the runtime's config.json
-//! (OCI runtime-spec). Pure but for looking at host paths of mounts and devices: it makes a
-//! missing mount source, nothing else. One file per chapter of the runtime-spec.
+//! (OCI runtime-spec). [`build`] looks at the node ([`Host`]), has [`config`] decide, which is pure,
+//! and only then makes what the decision needs. One file per chapter of the runtime-spec.
 
 mod devices;
+mod host;
 mod mounts;
 mod process;
 mod resources;
 mod security;
-
-pub(crate) use resources::limits;
-use std::path::{Path, PathBuf};
+#[cfg(test)]
+mod tests;
 
 use image::config::ContainerConfig;
 use runtime::spec;
 
 pub(crate) use process::{arguments, exec_process, stop_signal};
+pub(crate) use resources::limits;
 pub(crate) use security::all_capabilities;
 
-use crate::config::RuntimeEntry;
+use crate::config::{self, RuntimeEntry};
 use crate::container::record::ContainerRecord;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::pod::record::PodRecord;
 use crate::pod::{NamespaceMode, NamespaceModes};
+use host::Host;
 
-/// Everything that a config.json is made from.
+/// What is asked for: by the request, the pod, the image and the configuration.
 pub(crate) struct Inputs<'a> {
-    pub(crate) engine: &'a Engine,
+    pub(crate) runtime: &'a config::Runtime,
+    /// What the configuration says of the pod's runtime handler, if anything.
+    pub(crate) entry: Option<&'a RuntimeEntry>,
     pub(crate) pod: &'a PodRecord,
     pub(crate) container: &'a ContainerRecord,
     /// What the image says about its containers.
@@ -34,48 +38,66 @@ pub(crate) struct Inputs<'a> {
 }
 
 impl Inputs<'_> {
-    /// What the configuration says of the pod's runtime handler, if anything.
-    fn entry(&self) -> Option<&RuntimeEntry> {
-        self.engine.runtime_entry(&self.pod.spec.runtime_handler)
-    }
-
     fn privileged(&self) -> bool {
         self.container.spec.security.privileged
     }
+
+    /// Does the container get every device of the node?
+    fn all_devices(&self) -> bool {
+        let own_only = |entry: &RuntimeEntry| entry.privileged_without_host_devices;
+        self.privileged() && !self.entry.is_some_and(own_only)
+    }
 }
 
-/// The container's config.json.
+/// The container's config.json. Missing sources of mounts are there afterwards, and its AppArmor
+/// profile is loaded.
 ///
 /// # Errors
-/// A field of the request that cannot be accepted, named.
-pub(crate) fn build(inputs: &Inputs<'_>) -> Result<spec::Spec> {
-    let security = &inputs.container.spec.security;
-    if security.privileged
-        && !inputs.pod.spec.privileged
-        && inputs.pod.spec.origin == crate::pod::Origin::Cri
-    {
-        return Err(Error::invalid(
+/// A field of the request that cannot be accepted, named; nothing was made then.
+pub(crate) fn build(engine: &Engine, inputs: &Inputs<'_>) -> Result<spec::Spec> {
+    check(inputs)?;
+    let host = Host::look(engine, inputs)?;
+    let mut built = config(inputs, &host)?;
+    let process = built.process.as_ref();
+    if let Some(profile) = process.and_then(|process| process.apparmor_profile.as_deref()) {
+        security::load_apparmor(profile)?;
+    }
+    mounts::make_sources(inputs, &host, &mut built.mounts)?;
+    Ok(built)
+}
+
+/// What no look at the node could make acceptable.
+fn check(inputs: &Inputs<'_>) -> Result<()> {
+    let asked = &inputs.pod.spec;
+    match inputs.privileged() && !asked.privileged && asked.origin == crate::pod::Origin::Cri {
+        true => Err(Error::invalid(
             "security_context.privileged",
             "the pod is not privileged",
-        ));
+        )),
+        false => Ok(()),
     }
-    let mut process = process::build(inputs)?;
-    let confinement = security::build(inputs, process.capabilities.as_ref())?;
+}
+
+/// The decision: what is asked for and what the node has in, config.json out.
+fn config(inputs: &Inputs<'_>, host: &Host) -> Result<spec::Spec> {
+    let security = &inputs.container.spec.security;
+    let mut process = process::build(inputs, host)?;
+    let confinement = security::build(inputs, host, process.capabilities.as_ref())?;
     process.apparmor_profile = confinement.apparmor;
     let labels = confinement.selinux;
     process.selinux_label = labels.as_ref().map(|labels| labels.process.clone());
-    let devices = devices::build(inputs)?;
+    let devices = devices::build(inputs, host)?;
     Ok(spec::Spec {
         oci_version: "1.2.0".into(),
         root: Some(spec::Root {
             path: "rootfs".into(),
-            readonly: security.readonly_rootfs || inputs.engine.config().runtime.read_only,
+            readonly: security.readonly_rootfs || inputs.runtime.read_only,
         }),
         hostname: None,
-        mounts: mounts::build(inputs)?,
+        mounts: mounts::build(inputs, host)?,
         annotations: annotations(inputs),
         linux: Some(spec::Linux {
-            namespaces: namespaces(inputs)?,
+            namespaces: namespaces(inputs, host)?,
             cgroups_path: Some(inputs.container.cgroup.clone()),
             resources: Some(resources::build(inputs, devices.rules)?),
             devices: devices.nodes,
@@ -93,25 +115,18 @@ pub(crate) fn build(inputs: &Inputs<'_>) -> Result<spec::Spec> {
 
 /// The pod's namespaces by path, the container's own new, the node's left out. One that the sandbox does
 /// not report is not the node's either: it is new, or the sandbox's own to give.
-fn namespaces(inputs: &Inputs<'_>) -> Result<Vec<spec::Namespace>> {
+fn namespaces(inputs: &Inputs<'_>, host: &Host) -> Result<Vec<spec::Namespace>> {
     let pod = &inputs.pod.spec.namespaces;
-    let sandbox = inputs.engine.sandbox(inputs.pod)?;
-    let sandbox = sandbox.ok_or_else(|| Error::State {
-        verb: "create a container in",
-        what: "pod",
-        id: inputs.pod.id.clone(),
-        state: "not ready: its supervisor has ended".into(),
-    })?;
     let new = |kind| spec::Namespace { kind, path: None };
     let join = |kind, path| spec::Namespace { kind, path };
-    let its = sandbox.namespaces;
+    let its = &host.namespaces;
     let mut all = vec![new(spec::NamespaceKind::Mount)];
     if pod.network != NamespaceMode::Node {
-        all.push(join(spec::NamespaceKind::Network, its.network));
-        all.push(join(spec::NamespaceKind::Uts, its.uts));
+        all.push(join(spec::NamespaceKind::Network, its.network.clone()));
+        all.push(join(spec::NamespaceKind::Uts, its.uts.clone()));
     }
     if pod.ipc != NamespaceMode::Node {
-        all.push(join(spec::NamespaceKind::Ipc, its.ipc));
+        all.push(join(spec::NamespaceKind::Ipc, its.ipc.clone()));
     }
     let own: &NamespaceModes = &inputs.container.spec.security.namespaces;
     match own.pid {
@@ -124,30 +139,12 @@ fn namespaces(inputs: &Inputs<'_>) -> Result<Vec<spec::Namespace>> {
                     "POD, but the pod was made without a shared PID namespace",
                 ));
             }
-            all.push(join(spec::NamespaceKind::Pid, its.pid));
+            all.push(join(spec::NamespaceKind::Pid, its.pid.clone()));
         }
-        NamespaceMode::Target => {
-            let target = inputs
-                .engine
-                .running_container("share the processes of", &own.target_id)?;
-            if target.pod_id != inputs.pod.id {
-                return Err(Error::invalid(
-                    "namespace_options.target_id",
-                    "is a container of another pod",
-                ));
-            }
-            let pid = target.pid.ok_or_else(|| Error::State {
-                verb: "share the processes of",
-                what: "container",
-                id: target.id.clone(),
-                state: "without a process on this node".into(),
-            })?;
-            let path = PathBuf::from(format!("/proc/{pid}/ns/pid"));
-            all.push(join(spec::NamespaceKind::Pid, Some(path)));
-        }
+        NamespaceMode::Target => all.push(join(spec::NamespaceKind::Pid, host.target.clone())),
     }
     // On v2 only: programs of v1 times look for their cgroup's path as the node sees it.
-    if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() && !inputs.privileged() {
+    if host.cgroup_v2 && !inputs.privileged() {
         all.push(new(spec::NamespaceKind::Cgroup));
     }
     Ok(all)
@@ -159,7 +156,7 @@ fn annotations(inputs: &Inputs<'_>) -> std::collections::BTreeMap<String, String
     let container = inputs.container;
     let of_pod = &inputs.pod.spec.annotations;
     let mut all = inputs
-        .entry()
+        .entry
         .map(|entry| entry.annotations(of_pod))
         .unwrap_or_default();
     all.extend(container.spec.annotations.clone());

@@ -2,16 +2,25 @@
 //! request's mounts in order.
 
 use std::collections::HashMap;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use runtime::spec;
 
 use super::Inputs;
+use super::host::Host;
 use crate::container::{Mount, Propagation};
 use crate::error::{Error, Result};
 use crate::pod::NamespaceMode;
 
-pub(super) fn build(inputs: &Inputs<'_>) -> Result<Vec<spec::Mount>> {
+/// The pod's files that its containers see, and where.
+pub(super) const POD_FILES: [(&str, &str); 3] = [
+    ("resolv.conf", "/etc/resolv.conf"),
+    ("hostname", "/etc/hostname"),
+    ("hosts", "/etc/hosts"),
+];
+
+pub(super) fn build(inputs: &Inputs<'_>, host: &Host) -> Result<Vec<spec::Mount>> {
     let mut all = system(inputs);
     let requested = &inputs.container.spec.mounts;
     let taken = |path: &str| {
@@ -19,16 +28,12 @@ pub(super) fn build(inputs: &Inputs<'_>) -> Result<Vec<spec::Mount>> {
             .iter()
             .any(|mount| mount.container_path == Path::new(path))
     };
-    let pod_dir = inputs.engine.layout().pod(&inputs.pod.id);
+    let pod_dir = &host.pod_dir;
     let read_only = inputs.container.spec.security.readonly_rootfs;
-    for (name, target) in [
-        ("resolv.conf", "/etc/resolv.conf"),
-        ("hostname", "/etc/hostname"),
-        ("hosts", "/etc/hosts"),
-    ] {
-        let source = pod_dir.join(name);
-        if !taken(target) && source.exists() {
-            all.push(bind(&source, target, if read_only { "ro" } else { "rw" }));
+    for (name, target) in POD_FILES {
+        if !taken(target) && host.pod_files.contains(&name) {
+            let access = if read_only { "ro" } else { "rw" };
+            all.push(bind(&pod_dir.join(name), target, access));
         }
     }
     if !taken("/dev/shm") {
@@ -51,9 +56,8 @@ pub(super) fn build(inputs: &Inputs<'_>) -> Result<Vec<spec::Mount>> {
             .iter()
             .any(|asked| asked.container_path == mount.destination)
     });
-    let mut shared = SharedMounts::default();
-    for mount in requested {
-        all.push(request(mount, &mut shared)?);
+    for (mount, source) in requested.iter().zip(&host.sources) {
+        all.push(request(mount, source)?);
     }
     Ok(all)
 }
@@ -151,33 +155,89 @@ fn bind_with(source: &str, target: &str, options: &[&str]) -> spec::Mount {
     mount("bind", source, target, options)
 }
 
-/// A mount of the request. A missing source is made as a directory, as CRI-O does; a symlink is
-/// followed on the node.
-fn request(asked: &Mount, shared: &mut SharedMounts) -> Result<spec::Mount> {
-    let field = || format!("mounts[{}].host_path", asked.container_path.display());
-    let unusable =
-        |e: std::io::Error| Error::invalid(field(), format!("{}: {e}", asked.host_path.display()));
-    let source = match asked.host_path.canonicalize() {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            std::fs::create_dir_all(&asked.host_path).map_err(unusable)?;
-            asked.host_path.canonicalize().map_err(unusable)?
-        }
-        other => other.map_err(unusable)?,
+/// Where the source of a mount is on the node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Source {
+    /// Without links; as it was asked for where nothing is there.
+    pub(super) path: PathBuf,
+    /// Nothing is there.
+    pub(super) missing: bool,
+    /// Is the mount that holds it shared? Looked at where the request needs it.
+    pub(super) shared: bool,
+}
+
+/// Looks for the sources of the request's mounts; a symlink is followed on the node.
+pub(super) fn look(requested: &[Mount]) -> Result<Vec<Source>> {
+    let mut shared = SharedMounts::default();
+    let one = |asked: &Mount| {
+        let (path, missing) = match asked.host_path.canonicalize() {
+            Ok(path) => (path, false),
+            Err(e) if e.kind() == ErrorKind::NotFound => (asked.host_path.clone(), true),
+            Err(e) => return Err(unusable(asked)(e)),
+        };
+        let shared = match asked.propagation {
+            Propagation::Bidirectional => shared.holds(&nearest(&path))?,
+            _ => false,
+        };
+        Ok(Source {
+            path,
+            missing,
+            shared,
+        })
     };
+    requested.iter().map(one).collect()
+}
+
+/// What is there of a path, without links: what is made below lies on the same mount.
+fn nearest(path: &Path) -> PathBuf {
+    let mut above = path.ancestors();
+    let there = above.find_map(|path| path.canonicalize().ok());
+    there.unwrap_or_else(|| PathBuf::from("/"))
+}
+
+/// Makes the sources that are missing as directories, as CRI-O does. `mounts` ends with those of the
+/// request.
+pub(super) fn make_sources(
+    inputs: &Inputs<'_>,
+    host: &Host,
+    mounts: &mut [spec::Mount],
+) -> Result<()> {
+    let requested = &inputs.container.spec.mounts;
+    let system = mounts.len() - requested.len();
+    for ((asked, source), mount) in requested
+        .iter()
+        .zip(&host.sources)
+        .zip(&mut mounts[system..])
+    {
+        if source.missing {
+            std::fs::create_dir_all(&asked.host_path).map_err(unusable(asked))?;
+            let made = asked.host_path.canonicalize().map_err(unusable(asked))?;
+            mount.source = Some(made);
+        }
+    }
+    Ok(())
+}
+
+fn field(asked: &Mount) -> String {
+    format!("mounts[{}].host_path", asked.container_path.display())
+}
+
+fn unusable(asked: &Mount) -> impl FnOnce(std::io::Error) -> Error {
+    let (field, path) = (field(asked), asked.host_path.display().to_string());
+    move |e| Error::invalid(field, format!("{path}: {e}"))
+}
+
+fn request(asked: &Mount, source: &Source) -> Result<spec::Mount> {
     let propagation = match asked.propagation {
         Propagation::Private => "rprivate",
         Propagation::HostToContainer => "rslave",
+        Propagation::Bidirectional if source.shared => "rshared",
         Propagation::Bidirectional => {
-            if !shared.holds(&source)? {
-                return Err(Error::invalid(
-                    field(),
-                    format!(
-                        "{} is not on a shared mount, as PROPAGATION_BIDIRECTIONAL needs",
-                        source.display()
-                    ),
-                ));
-            }
-            "rshared"
+            let reason = format!(
+                "{} is not on a shared mount, as PROPAGATION_BIDIRECTIONAL needs",
+                source.path.display()
+            );
+            return Err(Error::invalid(field(asked), reason));
         }
     };
     let access = match (asked.recursive_read_only, asked.readonly) {
@@ -188,7 +248,7 @@ fn request(asked: &Mount, shared: &mut SharedMounts) -> Result<spec::Mount> {
     Ok(spec::Mount {
         destination: asked.container_path.clone(),
         kind: Some("bind".into()),
-        source: Some(source),
+        source: Some(source.path.clone()),
         options: ["rbind", propagation, access].map(String::from).to_vec(),
         ..spec::Mount::default()
     })

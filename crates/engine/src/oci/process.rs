@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use image::config::ContainerConfig;
 use runtime::spec;
 
+use super::host::Host;
 use super::{Inputs, security};
 use crate::config;
 use crate::container::{Container, ContainerSpec};
@@ -12,7 +13,7 @@ use crate::error::{Error, Result};
 
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-pub(super) fn build(inputs: &Inputs<'_>) -> Result<spec::Process> {
+pub(super) fn build(inputs: &Inputs<'_>, host: &Host) -> Result<spec::Process> {
     let container = &inputs.container.spec;
     let user = &inputs.container.user;
     let resources = &container.resources;
@@ -22,7 +23,7 @@ pub(super) fn build(inputs: &Inputs<'_>) -> Result<spec::Process> {
             .console_size
             .map(|(height, width)| spec::ConsoleSize { height, width }),
         args: inputs.container.args.clone(),
-        env: environment(inputs),
+        env: environment(inputs, host),
         binary_env: container
             .binary_env
             .iter()
@@ -38,7 +39,7 @@ pub(super) fn build(inputs: &Inputs<'_>) -> Result<spec::Process> {
             additional_gids: user.groups.clone(),
             ..spec::User::default()
         },
-        capabilities: Some(security::capabilities(inputs)?),
+        capabilities: Some(security::capabilities(inputs, host)?),
         no_new_privileges: container.security.no_new_privs,
         oom_score_adj: Some(resources.oom_score_adj.clamp(-1000, 1000) as i32),
         rlimits: rlimits(inputs)?,
@@ -81,7 +82,7 @@ pub(crate) fn arguments(container: &ContainerSpec, image: &ContainerConfig) -> R
 }
 
 /// Defaults, then the image, then the request; the last one of a name wins and keeps its place.
-fn environment(inputs: &Inputs<'_>) -> Vec<String> {
+fn environment(inputs: &Inputs<'_>, host: &Host) -> Vec<String> {
     let container = &inputs.container.spec;
     let mut all: Vec<String> = Vec::new();
     // A large namespace's service links are thousands of variables.
@@ -100,13 +101,8 @@ fn environment(inputs: &Inputs<'_>) -> Vec<String> {
     if container.tty {
         set("TERM=xterm".into());
     }
-    set(format!(
-        "HOSTNAME={}",
-        crate::pod::files::hostname(&inputs.pod.id, &inputs.pod.spec)
-    ));
+    set(format!("HOSTNAME={}", host.hostname));
     inputs
-        .engine
-        .config()
         .runtime
         .default_env
         .iter()
@@ -130,8 +126,6 @@ fn working_dir(container: &ContainerSpec, image: &ContainerConfig) -> String {
 
 fn rlimits(inputs: &Inputs<'_>) -> Result<Vec<spec::Rlimit>> {
     inputs
-        .engine
-        .config()
         .runtime
         .default_ulimits
         .iter()

@@ -13,7 +13,7 @@ pub(super) fn build(
     let mut built = limits(&inputs.container.spec.resources)?;
     built.devices = device_rules;
     if built.pids.is_none() {
-        let default = inputs.engine.config().runtime.pids_limit;
+        let default = inputs.runtime.pids_limit;
         built.pids = (default > 0).then_some(spec::Pids {
             limit: Some(default),
         });

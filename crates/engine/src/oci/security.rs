@@ -3,9 +3,11 @@
 
 use std::path::Path;
 
+use base::file::read_linked;
 use runtime::spec;
 
 use super::Inputs;
+use super::host::Host;
 use crate::container::{Profile, Security};
 use crate::error::{Error, Result};
 
@@ -20,6 +22,7 @@ pub(super) struct Confinement {
 
 pub(super) fn build(
     inputs: &Inputs<'_>,
+    host: &Host,
     capabilities: Option<&spec::Capabilities>,
 ) -> Result<Confinement> {
     let security = &inputs.container.spec.security;
@@ -33,12 +36,16 @@ pub(super) fn build(
         });
     }
     Ok(Confinement {
-        seccomp: seccomp(inputs, capabilities)?,
+        seccomp: seccomp(inputs, host, capabilities),
         apparmor: apparmor(
             &security.apparmor,
-            &inputs.engine.config().runtime.apparmor_profile,
+            &inputs.runtime.apparmor_profile,
+            host.apparmor,
         )?,
-        selinux: security.selinux.as_deref().map(selinux).transpose()?,
+        selinux: match &security.selinux {
+            Some(asked) => Some(selinux(asked, host.selinux)?),
+            None => None,
+        },
         masked_paths: security.masked_paths.clone(),
         readonly_paths: security.readonly_paths.clone(),
     })
@@ -53,28 +60,30 @@ pub(super) struct Labels {
 
 /// A profile that is asked for on a node that cannot give it is an error; the runtime's default
 /// on such a node is none, as kubelet expects.
-fn apparmor(profile: &Profile, default: &str) -> Result<Option<String>> {
-    let usable = runtime::apparmor::is_usable();
+fn apparmor(profile: &Profile, default: &str, usable: bool) -> Result<Option<String>> {
     let name = match profile {
         Profile::Unconfined => return Ok(None),
         Profile::RuntimeDefault if !usable || default == "unconfined" => return Ok(None),
         Profile::RuntimeDefault => default,
         Profile::Localhost(name) => name,
     };
-    let refused = |reason: String| Error::invalid("security_context.apparmor", reason);
     if !usable {
-        return Err(refused(format!(
-            "profile {name:?} cannot be used: this node has no AppArmor"
-        )));
+        let reason = format!("profile {name:?} cannot be used: this node has no AppArmor");
+        return Err(Error::invalid("security_context.apparmor", reason));
     }
-    runtime::apparmor::ensure(name).map_err(|error| refused(error.to_string()))?;
     Ok(Some(name.to_owned()))
 }
 
+/// Makes sure that the kernel has a profile of that name.
+pub(super) fn load_apparmor(name: &str) -> Result<()> {
+    runtime::apparmor::ensure(name)
+        .map_err(|error| Error::invalid("security_context.apparmor", error.to_string()))
+}
+
 /// The label of CRI's four parts; what is not given is as containers usually have it.
-fn selinux(asked: &str) -> Result<Labels> {
+fn selinux(asked: &str, usable: bool) -> Result<Labels> {
     let field = "security_context.selinux_options";
-    if !runtime::has_selinux() {
+    if !usable {
         return Err(Error::invalid(
             field,
             format!("label {asked:?} cannot be used: this node has no SELinux"),
@@ -103,44 +112,57 @@ fn labels(asked: &str) -> Labels {
 
 fn seccomp(
     inputs: &Inputs<'_>,
+    host: &Host,
     capabilities: Option<&spec::Capabilities>,
-) -> Result<Option<spec::Seccomp>> {
-    match &inputs.container.spec.security.seccomp {
-        Profile::Unconfined => Ok(None),
-        Profile::Localhost(path) => read_profile(path).map(Some),
-        Profile::RuntimeDefault => {
-            let own = inputs.entry().map(|entry| &entry.seccomp_profile);
-            let configured = own
-                .filter(|path| !path.is_empty())
-                .unwrap_or(&inputs.engine.config().runtime.seccomp_profile);
-            if !configured.is_empty() {
-                return read_profile(configured).map(Some);
-            }
-            let bounding = capabilities
-                .map(|caps| caps.bounding.clone())
-                .unwrap_or_default();
-            Ok(Some(runtime::seccomp::default_profile(&bounding)))
+) -> Option<spec::Seccomp> {
+    match (&inputs.container.spec.security.seccomp, &host.seccomp) {
+        (Profile::Unconfined, _) => None,
+        (_, Some(read)) => Some(read.clone()),
+        (_, None) => {
+            let bounding = capabilities.map_or(&[][..], |caps| &caps.bounding);
+            Some(runtime::seccomp::default_profile(bounding))
         }
     }
 }
 
-fn read_profile(path: &str) -> Result<spec::Seccomp> {
-    let field = "security_context.seccomp";
-    if !Path::new(path).is_absolute() {
-        return Err(Error::invalid(
-            field,
-            format!("localhost profile {path:?} is not an absolute path"),
-        ));
+/// The profile that is in a file: the request's, or the configuration's in place of the default.
+pub(super) fn read_seccomp(inputs: &Inputs<'_>) -> Result<Option<spec::Seccomp>> {
+    let security = &inputs.container.spec.security;
+    let own = inputs.entry.map(|entry| entry.seccomp_profile.as_str());
+    let own = own.filter(|path| !path.is_empty());
+    let configured = own.unwrap_or(&inputs.runtime.seccomp_profile);
+    match &security.seccomp {
+        _ if security.privileged => Ok(None),
+        Profile::Localhost(path) => read_profile(path).map(Some),
+        Profile::RuntimeDefault if !configured.is_empty() => read_profile(configured).map(Some),
+        Profile::RuntimeDefault | Profile::Unconfined => Ok(None),
     }
-    let text = std::fs::read(path)
-        .map_err(|e| Error::invalid(field, format!("cannot read seccomp profile {path:?}: {e}")))?;
+}
+
+/// The most that the file of a profile may be, in bytes.
+const MAX_PROFILE: u64 = 4 << 20;
+
+fn read_profile(path: &str) -> Result<spec::Seccomp> {
+    let refused = |reason: String| Error::invalid("security_context.seccomp", reason);
+    if !Path::new(path).is_absolute() {
+        let reason = format!("localhost profile {path:?} is not an absolute path");
+        return Err(refused(reason));
+    }
+    let unread = |why: String| refused(format!("cannot read seccomp profile {path:?}: {why}"));
+    let text = read_linked(Path::new(path), MAX_PROFILE)
+        .map_err(|error| unread(error.to_string()))?
+        .ok_or_else(|| unread("No such file or directory (os error 2)".to_owned()))?;
     serde_json::from_slice(&text)
-        .map_err(|e| Error::invalid(field, format!("seccomp profile {path:?} is not one: {e}")))
+        .map_err(|error| refused(format!("seccomp profile {path:?} is not one: {error}")))
 }
 
 /// Everything the kernel knows and this engine has itself.
 pub(crate) fn all_capabilities() -> spec::Capabilities {
-    let names = everything();
+    all_up_to(runtime::capability::last())
+}
+
+fn all_up_to(last: u8) -> spec::Capabilities {
+    let names = everything(last);
     spec::Capabilities {
         bounding: names.clone(),
         effective: names.clone(),
@@ -149,15 +171,13 @@ pub(crate) fn all_capabilities() -> spec::Capabilities {
     }
 }
 
-pub(super) fn capabilities(inputs: &Inputs<'_>) -> Result<spec::Capabilities> {
+pub(super) fn capabilities(inputs: &Inputs<'_>, host: &Host) -> Result<spec::Capabilities> {
     let security = &inputs.container.spec.security;
     if security.privileged {
-        return Ok(all_capabilities());
+        return Ok(all_up_to(host.last_capability));
     }
-    let names = bounding(
-        &inputs.engine.config().runtime.default_capabilities,
-        security,
-    )?;
+    let defaults = &inputs.runtime.default_capabilities;
+    let names = bounding(defaults, security, host.last_capability)?;
     let ambient = security
         .add_ambient_capabilities
         .iter()
@@ -179,14 +199,14 @@ pub(super) fn capabilities(inputs: &Inputs<'_>) -> Result<spec::Capabilities> {
 }
 
 /// The defaults with what the request adds and drops; a single name wins over `ALL`.
-fn bounding(defaults: &[String], security: &Security) -> Result<Vec<String>> {
+fn bounding(defaults: &[String], security: &Security, last: u8) -> Result<Vec<String>> {
     let is_all = |name: &String| name.eq_ignore_ascii_case("ALL");
     let mut names = defaults
         .iter()
         .map(|name| canonical(name))
         .collect::<Result<Vec<_>>>()?;
     if security.add_capabilities.iter().any(is_all) {
-        names = everything();
+        names = everything(last);
     }
     if security.drop_capabilities.iter().any(is_all) {
         names.clear();
@@ -225,94 +245,9 @@ fn canonical(name: &str) -> Result<String> {
         })
 }
 
-fn everything() -> Vec<String> {
-    (0..=runtime::capability::last())
+fn everything(last: u8) -> Vec<String> {
+    (0..=last)
         .filter_map(runtime::capability::name)
         .map(|name| format!("CAP_{name}"))
         .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn names(add: &[&str], drop: &[&str]) -> Vec<String> {
-        let owned = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect();
-        let security = Security {
-            add_capabilities: owned(add),
-            drop_capabilities: owned(drop),
-            ..Security::default()
-        };
-        bounding(&["CHOWN".to_owned(), "KILL".to_owned()], &security).unwrap()
-    }
-
-    #[test]
-    fn adding_and_dropping_start_from_the_defaults() {
-        assert_eq!(names(&[], &[]), ["CAP_CHOWN", "CAP_KILL"]);
-        assert_eq!(
-            names(&["net_admin"], &["CAP_KILL"]),
-            ["CAP_CHOWN", "CAP_NET_ADMIN"]
-        );
-    }
-
-    #[test]
-    fn a_single_name_wins_over_all() {
-        assert_eq!(names(&["NET_RAW"], &["ALL"]), ["CAP_NET_RAW"]);
-        assert!(!names(&["ALL"], &["SYS_ADMIN"]).contains(&"CAP_SYS_ADMIN".to_owned()));
-        assert!(names(&["ALL"], &[]).contains(&"CAP_SYS_ADMIN".to_owned()));
-    }
-
-    #[test]
-    fn parts_of_a_label_that_are_not_given_are_as_usual() {
-        assert_eq!(
-            labels("::spc_t:"),
-            Labels {
-                process: "system_u:system_r:spc_t:s0".into(),
-                mount: "system_u:object_r:container_file_t:s0".into(),
-            }
-        );
-        let level = labels("u:r:t:s0:c1,c2");
-        assert_eq!(level.process, "u:r:t:s0:c1,c2");
-        assert!(level.mount.ends_with(":s0:c1,c2"));
-    }
-
-    #[test]
-    fn a_profile_or_label_that_the_node_cannot_enforce_is_refused_by_name() {
-        assert_eq!(
-            apparmor(&Profile::Unconfined, "floe-default").unwrap(),
-            None
-        );
-        assert_eq!(
-            apparmor(&Profile::RuntimeDefault, "unconfined").unwrap(),
-            None
-        );
-        let asked = Profile::Localhost("no-such".into());
-        let told = apparmor(&asked, "floe-default").unwrap_err().to_string();
-        assert!(told.contains("\"no-such\""), "{told}");
-        if !runtime::apparmor::is_usable() {
-            assert!(told.contains("this node has no AppArmor"), "{told}");
-            assert_eq!(
-                apparmor(&Profile::RuntimeDefault, "floe-default").unwrap(),
-                None
-            );
-        }
-        if !runtime::has_selinux() {
-            let told = selinux("::spc_t:").unwrap_err().to_string();
-            assert!(told.contains("this node has no SELinux"), "{told}");
-        }
-    }
-
-    #[test]
-    fn an_unknown_capability_is_refused_by_name() {
-        let security = Security {
-            add_capabilities: vec!["FLY".into()],
-            ..Security::default()
-        };
-        assert!(
-            bounding(&[], &security)
-                .unwrap_err()
-                .to_string()
-                .contains("FLY")
-        );
-    }
 }
