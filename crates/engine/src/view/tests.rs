@@ -57,7 +57,7 @@ impl World {
             .unwrap();
         std::fs::rename(&staging, self.dir(&id)).unwrap();
         let pid = i32::try_from(self.supervisor.id()).unwrap();
-        let start = supervisor::process_start(pid).unwrap();
+        let start = base::process::start(pid).unwrap();
         let info = json!({"pid": pid, "start_time": start, "version": "0.1.0", "pod_init": null});
         disk::write_json(&self.dir(&id).join("supervisor.json"), &info).unwrap();
         id

@@ -17,12 +17,12 @@ pub(super) mod verbs;
 
 use std::path::{Path, PathBuf};
 
+use base::file::read_bounded;
 use rustix::process::{Pid, PidfdFlags, getpid, pidfd_open};
 
 use super::Supervisor;
-use crate::info::stat;
 use crate::protocol::OciProgram;
-use crate::state::{read_bounded, remove_file};
+use crate::state::remove_file;
 use crate::sys::process::Process;
 use run::Run;
 
@@ -126,7 +126,11 @@ impl Supervisor {
             return None;
         }
         let room = self.orphans.len() < ORPHANS && !self.knows(pid);
-        let since = stat(pid).filter(|_| room)?.start;
+        let since = base::process::stat(pid)
+            .ok()
+            .flatten()
+            .filter(|_| room)?
+            .start;
         Some(Orphan {
             pid,
             since,
@@ -157,7 +161,10 @@ impl Supervisor {
         // Asked after the pidfd is held: from here on the number is that process's.
         let pidfd = pidfd_open(process, PidfdFlags::empty()).map_err(|_| lies())?;
         let own = getpid().as_raw_nonzero().get();
-        let is_ours = stat(pid).is_some_and(|stat| stat.parent == own && stat.start >= since);
+        let is_ours = base::process::stat(pid)
+            .ok()
+            .flatten()
+            .is_some_and(|stat| stat.parent == own && stat.start >= since);
         match is_ours && !self.knows(pid) {
             true => Ok(Process::new(pid, pidfd)),
             false => Err(lies()),

@@ -19,7 +19,6 @@ use super::super::poller::Key;
 use super::super::{SET_UP, Supervisor, diagnose};
 use super::exec::ExecRun;
 use crate::error::{Error, Result};
-use crate::info::stat;
 use crate::oci_program::{DELETION, path_of};
 use crate::protocol::OciProgram;
 use crate::sys::process::{Fork, Process, exit_now, fork};
@@ -174,7 +173,10 @@ impl Supervisor {
         let pid = pid.as_raw_nonzero().get();
         let run = Run {
             process: Process::new(pid, pidfd),
-            since: stat(pid).map_or(u64::MAX, |stat| stat.start),
+            since: base::process::stat(pid)
+                .ok()
+                .flatten()
+                .map_or(u64::MAX, |stat| stat.start),
             id,
             name,
             verb,
