@@ -57,7 +57,7 @@ pub use client::{
 pub use error::{Error, Result};
 pub use event::{Event, Happening, Present};
 pub use info::SupervisorInfo;
-pub use oci_program::clean_container;
+pub use oci_program::{clean_container, features};
 pub use protocol::{
     AttachOptions, Became, Companion, CompanionExit, CreateContainer, CreatedInfo, ExecExit,
     ExecRequest, LogTarget, OciProgram, RootfsSource, Watch,

@@ -3,12 +3,15 @@
 //! whoever finds the supervisor dead can have the container deleted ([`clean_after_death`]).
 
 use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{Read, Seek};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +31,9 @@ pub(crate) const DELETION: Duration = Duration::from_secs(10);
 
 /// How long one that is killed may take to end.
 const ENDS: Duration = Duration::from_secs(2);
+
+/// The most bytes of what a program says that it can do.
+const FEATURES: u64 = 1 << 20;
 
 /// `program.json`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -129,10 +135,31 @@ pub fn clean_container(dir: &Path) -> Result<()> {
         let mut command = record.program.command(None, "delete");
         command.arg("--force").arg(id);
         // That it is missing, hangs or fails is no reason to keep anything.
-        let _ = run_within(&mut command, DELETION);
+        let _ = run_within(command.stdout(Stdio::null()), DELETION);
         record.program.forget(id)?;
     }
     ProgramRecord::remove(dir)
+}
+
+/// What a program says that it can do (`features`; OCI runtime-spec, features.md).
+///
+/// # Errors
+/// A program that cannot be executed, fails, takes longer than `limit`, or says more than 1 MiB.
+pub fn features(program: &OciProgram, limit: Duration) -> std::io::Result<Vec<u8>> {
+    // It can hold so much and no more.
+    let said = memfd_create("features", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    ftruncate(&said, FEATURES)?;
+    fcntl_add_seals(&said, SealFlags::GROW)?;
+    let mut said = File::from(said);
+    let mut command = program.command(None, "features");
+    if !run_within(command.stdout(said.try_clone()?), limit)? {
+        return Err(std::io::Error::other("it fails, or takes too long"));
+    }
+    let length = said.stream_position()?;
+    said.rewind()?;
+    let mut text = Vec::new();
+    said.take(length).read_to_end(&mut text)?;
+    Ok(text)
 }
 
 /// Runs a program to its end, which comes by force when the time is over. Was it successful?
@@ -140,7 +167,6 @@ fn run_within(command: &mut Command, limit: Duration) -> std::io::Result<bool> {
     let null = Stdio::null;
     let mut child = command
         .stdin(null())
-        .stdout(null())
         .stderr(null())
         .process_group(0)
         .spawn()?;

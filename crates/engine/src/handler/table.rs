@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::shim::{ShimConfig, Shims};
-use super::supervisor::{Program, Supervisor};
+use super::supervisor::{OciRuntime, Program, Supervisor};
 use super::{Abilities, Handler, Overhead};
 use crate::config::{BUILT_IN, Config, Meaning, RuntimeEntry};
 use crate::engine::Engine;
@@ -90,10 +90,11 @@ impl Handlers {
     ) -> Result<Arc<dyn Handler>, String> {
         match meaning {
             Meaning::BuiltIn => Ok(Arc::clone(&self.built_in)),
-            Meaning::Program(path) => Err(format!(
-                "the program {} as the runtime handler {name:?} (crio.runtime.runtimes.{name})",
-                path.display()
-            )),
+            Meaning::Program(path) => {
+                let program = Program::new(&config.runtime.runtime_path);
+                let oci = OciRuntime::new(name, path, entry);
+                Ok(Arc::new(Supervisor::of_program(name, program, oci)))
+            }
             Meaning::Shim(program) => {
                 let shim = ShimConfig {
                     program,

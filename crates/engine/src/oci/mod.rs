@@ -88,7 +88,8 @@ fn config(inputs: &Inputs<'_>, host: &Host) -> Result<spec::Spec> {
     process.selinux_label = labels.as_ref().map(|labels| labels.process.clone());
     let devices = devices::build(inputs, host)?;
     Ok(spec::Spec {
-        oci_version: "1.2.0".into(),
+        // As old as the programs that may read it: crun takes no other before 1.9.
+        oci_version: "1.0.2".into(),
         root: Some(spec::Root {
             path: "rootfs".into(),
             readonly: security.readonly_rootfs || inputs.runtime.read_only,
@@ -98,7 +99,7 @@ fn config(inputs: &Inputs<'_>, host: &Host) -> Result<spec::Spec> {
         annotations: annotations(inputs),
         linux: Some(spec::Linux {
             namespaces: namespaces(inputs, host)?,
-            cgroups_path: Some(inputs.container.cgroup.clone()),
+            cgroups_path: Some(absolute(&inputs.container.cgroup)),
             resources: Some(resources::build(inputs, devices.rules)?),
             devices: devices.nodes,
             seccomp: confinement.seccomp,
@@ -111,6 +112,15 @@ fn config(inputs: &Inputs<'_>, host: &Host) -> Result<spec::Spec> {
         process: Some(process),
         ..spec::Spec::default()
     })
+}
+
+/// A cgroup's path below the hierarchies' roots as runtimes take it, wherever they are themselves. The name
+/// of a unit of systemd (`slice:prefix:name`) stays.
+fn absolute(cgroup: &str) -> String {
+    match cgroup.starts_with('/') || cgroup.contains(':') {
+        true => cgroup.to_owned(),
+        false => format!("/{cgroup}"),
+    }
 }
 
 /// The pod's namespaces by path, the container's own new, the node's left out. One that the sandbox does

@@ -56,4 +56,4 @@ macro_rules! all_tests {
     };
 }
 
-all_tests!(built_in, shim);
+all_tests!(built_in, runc, crun, floe_runtime, shim);

@@ -1,5 +1,8 @@
 //! The handlers under test.
 
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
 use engine::handler::Ability;
 
 /// A handler under test.
@@ -12,6 +15,20 @@ pub(crate) struct Subject {
     pub(crate) missing: Option<String>,
     /// What it is known to lack: tests of that are not run, and the handler must say so itself.
     pub(crate) lacks: Vec<Ability>,
+    /// What is to be removed afterwards.
+    pub(crate) litter: Vec<PathBuf>,
+}
+
+impl Drop for Subject {
+    fn drop(&mut self) {
+        for path in &self.litter {
+            // A directory only if it is empty, as it must be.
+            let removed = std::fs::remove_file(path).or_else(|_| std::fs::remove_dir(path));
+            if !std::thread::panicking() && path.symlink_metadata().is_ok() {
+                panic!("{}: {removed:?}", path.display());
+            }
+        }
+    }
 }
 
 /// floe's own.
@@ -21,6 +38,7 @@ pub(crate) fn built_in() -> Subject {
         config: entry("floe", ""),
         missing: None,
         lacks: Vec::new(),
+        litter: Vec::new(),
     }
 }
 
@@ -41,7 +59,65 @@ pub(crate) fn shim() -> Subject {
             Ability::Propagation,
             Ability::RecursiveReadOnly,
         ],
+        litter: Vec::new(),
     }
+}
+
+/// runc, driven by the supervisor.
+pub(crate) fn runc() -> Subject {
+    program("runc", find("runc"))
+}
+
+/// crun, driven by the supervisor.
+pub(crate) fn crun() -> Subject {
+    let mut found = find("crun");
+    // It takes a host with both kinds of cgroups only if v2 has no controllers.
+    if found.is_some() && Path::new("/sys/fs/cgroup/unified/cgroup.controllers").exists() {
+        let script = "tests/handlers/crun-without-v2";
+        found = Some(Path::new(env!("CARGO_MANIFEST_DIR")).join(script));
+    }
+    program("crun", found)
+}
+
+/// floe-runtime as a program, driven by the supervisor.
+pub(crate) fn floe_runtime() -> Subject {
+    // Under its own name it would mean the built-in runtime.
+    let link = format!("floe-as-program-{}", std::process::id());
+    let link = std::env::temp_dir().join(link);
+    std::os::unix::fs::symlink(testkit::program("floe-runtime").unwrap(), &link).unwrap();
+    let mut subject = program("program", Some(link.clone()));
+    subject.litter.push(link);
+    subject
+}
+
+fn program(name: &'static str, found: Option<PathBuf>) -> Subject {
+    let state = format!("floe-state-{name}-{}", std::process::id());
+    let state = std::env::temp_dir().join(state);
+    let path = found.clone().unwrap_or_else(|| "/none".into());
+    let more =
+        format!("runtime_type = \"oci\"\nruntime_path = {path:?}\nruntime_root = {state:?}\n");
+    let says = |found: PathBuf| Command::new(found).arg("features").output();
+    let features = found.clone().map(says).and_then(|output| output.ok());
+    let features = features.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+    let lacks = match features.is_some_and(|text| text.contains("\"rro\"")) {
+        true => Vec::new(),
+        false => vec![Ability::RecursiveReadOnly],
+    };
+    Subject {
+        name,
+        config: entry(name, &more),
+        missing: found
+            .is_none()
+            .then(|| format!("needs {name} (Debian: {name})")),
+        lacks,
+        litter: vec![state],
+    }
+}
+
+fn find(name: &str) -> Option<PathBuf> {
+    let dirs = ["/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin"];
+    let mut files = dirs.iter().map(|dir| Path::new(dir).join(name));
+    files.find(|file| file.exists())
 }
 
 /// A handler's entry in the configuration, with what the suite asks of each.

@@ -116,7 +116,8 @@ impl Supervisor {
         }
         check_signal(signal)?;
         container.own_process("signal")?;
-        if container.program.is_some() && signal != libc::SIGKILL {
+        let by_program = container.program.is_some() && !container.is_exited();
+        if by_program && signal != libc::SIGKILL {
             return self.signal_by_program(key, signal, all, Some(client));
         }
         if all {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use supervisor::protocol::{Request, Response};
 use supervisor::{
     ANSWER_LIMIT, Call, Client, ContainerState, CreateContainer, Error as Failure, LogTarget,
+    OciProgram,
 };
 
 use super::super::{
@@ -22,7 +23,11 @@ const START: &str = "start container";
 const STOP: &str = "stop container";
 
 /// Has the process at its gate made.
-pub(super) fn create(plan: &ContainerPlan<'_>, limit: Duration) -> Result<()> {
+pub(super) fn create(
+    plan: &ContainerPlan<'_>,
+    program: Option<OciProgram>,
+    limit: Duration,
+) -> Result<()> {
     let label = plan
         .spec
         .linux
@@ -41,8 +46,15 @@ pub(super) fn create(plan: &ContainerPlan<'_>, limit: Duration) -> Result<()> {
         terminal: plan.terminal,
         stdin: plan.stdin,
         stdin_once: plan.stdin_once,
-        program: None,
+        program,
     };
+    let failed = |source| failed("create container", plan.container.id, source);
+    if request.program.is_some()
+        && let Some(supervisor) = super::pod::live(plan.container.pod)?
+    {
+        // One of before would pass over it, and make the container by itself.
+        supervisor.can("create.program").map_err(failed)?;
+    }
     ask("create container", plan.container, limit, |client| {
         client.create_on(&request, root.mount()).map(|_created| ())
     })
@@ -151,7 +163,9 @@ pub(super) fn remove(container: ContainerRef<'_>, limit: Duration) -> Result<()>
             Err(_) => {}
         }
     }
-    remove_cgroup(container.id, container.cgroup)
+    remove_cgroup(container.id, container.cgroup)?;
+    supervisor::clean_container(container.dir)
+        .map_err(|source| failed("remove container", container.id, source))
 }
 
 fn failed(verb: &'static str, id: &str, source: Failure) -> Error {

@@ -1,5 +1,5 @@
-//! The built-in runtime: one supervisor per pod, which calls the runtime library. The only place in
-//! the engine that talks to supervisors.
+//! The built-in runtime: one supervisor per pod, which calls the runtime library; and OCI programs, which
+//! the same supervisor executes ([`oci`]). The only place in the engine that talks to supervisors.
 //!
 //! A pod's sandbox is its supervisor's process. How containers are is read from the records that the
 //! supervisor writes (`state.json`), without asking it; of one that was killed, from what the kernel
@@ -8,6 +8,7 @@
 mod ask;
 pub(super) mod container;
 pub(crate) mod lost;
+mod oci;
 mod pod;
 mod program;
 mod root;
@@ -15,6 +16,7 @@ mod streams;
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use runtime::cgroup::Cgroup;
@@ -28,6 +30,7 @@ use super::{
 };
 use crate::error::{Error, Result};
 
+pub(crate) use oci::OciRuntime;
 pub(crate) use program::Program;
 
 /// What a supervisor takes: measured, with room to spare (docs/benchmarks.md has the figures).
@@ -36,12 +39,15 @@ const MEMORY: u64 = 1 << 20;
 /// How long a process that has ended, as its pidfd says, may be seen by others.
 const ENDED_SOON: Duration = Duration::from_millis(1);
 
-/// The built-in runtime handler.
+/// A handler whose pods have supervisors: the built-in one, or a program's.
 #[derive(Debug)]
 pub(crate) struct Supervisor {
     name: String,
     program: Program,
-    abilities: Abilities,
+    /// What makes its containers, if it is not the supervisor itself.
+    oci: Option<OciRuntime>,
+    /// Asked for once, as a program has to be executed for it.
+    abilities: OnceLock<Abilities>,
 }
 
 impl Supervisor {
@@ -61,7 +67,18 @@ impl Supervisor {
         Self {
             name: name.to_owned(),
             program,
-            abilities: Abilities::new(&[RootForm::Mount, RootForm::Layers], &has),
+            oci: None,
+            abilities: Abilities::new(&[RootForm::Mount, RootForm::Layers], &has).into(),
+        }
+    }
+
+    /// One whose containers a program makes.
+    pub(crate) fn of_program(name: &str, program: Program, oci: OciRuntime) -> Self {
+        Self {
+            name: name.to_owned(),
+            program,
+            oci: Some(oci),
+            abilities: OnceLock::new(),
         }
     }
 
@@ -80,7 +97,8 @@ impl Handler for Supervisor {
     }
 
     fn abilities(&self) -> &Abilities {
-        &self.abilities
+        let ask = || self.oci.as_ref().map(OciRuntime::abilities);
+        self.abilities.get_or_init(|| ask().unwrap_or_default())
     }
 
     fn overhead(&self) -> Overhead {
@@ -91,10 +109,13 @@ impl Handler for Supervisor {
     }
 
     fn prepare(&self) -> Result<()> {
-        self.program.find().map(drop)
+        self.program.find()?;
+        self.oci.as_ref().map_or(Ok(()), OciRuntime::check)
     }
 
     fn run_pod(&self, plan: &PodPlan<'_>, _limit: Duration) -> Result<Sandbox> {
+        // Before anything is made: a pod without it could have no container.
+        self.oci.as_ref().map_or(Ok(()), OciRuntime::check)?;
         pod::run(self.program.find()?, plan)
     }
 
@@ -164,7 +185,10 @@ impl Handler for Supervisor {
     }
 
     fn create(&self, plan: &ContainerPlan<'_>, limit: Duration) -> Result<()> {
-        container::create(plan, limit)
+        let linux = plan.spec.linux.as_ref();
+        let cgroup = linux.and_then(|linux| linux.cgroups_path.as_deref());
+        let program = self.oci.as_ref().map(|oci| oci.find(cgroup)).transpose()?;
+        container::create(plan, program, limit)
     }
 
     fn state(
@@ -255,8 +279,13 @@ impl Handler for Supervisor {
         &self,
         container: ContainerRef<'_>,
         resources: &runtime::spec::Resources,
-        _limit: Duration,
+        limit: Duration,
     ) -> Result<()> {
+        if self.oci.is_some() {
+            return container::ask("update container", container, limit, |client| {
+                client.update(container.id, resources)
+            });
+        }
         // Without asking: a supervisor that is held up does not hold up a limit.
         let failed = cgroup_failed(container);
         let cgroup = Cgroup::open(container.cgroup).map_err(&failed)?;

@@ -177,6 +177,7 @@ impl Supervisor {
         self.execs.contains_key(&pid)
             || self.program_runs.contains_key(&pid)
             || self.hook_runs.contains_key(&pid)
+            || self.companions.contains_key(&pid)
             || self.pod.init.as_ref().is_some_and(|init| init.pid() == pid)
             || first.any(|process| process.pid() == pid)
     }
