@@ -6,7 +6,7 @@
 mod support;
 
 use serde_json::json;
-use support::systemd::{Scope, either, is_v2, show, shows, systemctl};
+use support::systemd::{Scope, either, is_v2, show, shows, systemctl, systemd_run};
 
 #[test]
 fn systemd_knows_the_limits_and_the_control_files_have_them() {
@@ -81,10 +81,16 @@ fn devices_are_refused_also_after_systemd_has_gone_over_its_units() {
         };
         scope.limits(json!({ "devices": rules }));
         scope.run();
-        shows(&scope.unit, &[("DevicePolicy", "strict")]);
-        let list = show(&scope.unit, "DeviceAllow");
-        assert_eq!(list.contains("/dev/char/1:11 rw"), allowed, "{list}");
-        assert!(list.contains("char-136 rwm"), "{list}");
+        // systemd would look for the devices anew, and find those only that udev knows.
+        shows(
+            &scope.unit,
+            &[("DevicePolicy", "auto"), ("DeviceAllow", "")],
+        );
+        // Another unit of the same slice that has devices makes systemd look after those of all, on v1.
+        let neighbour = format!("floe-neighbour-{}.service", scope.lab.name());
+        let unit = format!("--unit={neighbour}");
+        #[rustfmt::skip]
+        systemd_run(&[&unit, "-p", "DevicePolicy=closed", "-p", "DeviceAllow=/dev/null rw", "sleep", "1000"]);
         let check = || {
             let exec = |script: &str| scope.lab.call(&["exec", "c", "sh", "-c", script]);
             exec("dd if=/dev/zero of=/dev/null count=1").ok();
@@ -95,6 +101,16 @@ fn devices_are_refused_also_after_systemd_has_gone_over_its_units() {
             }
         };
         check();
+        systemctl(&["daemon-reload"]);
+        check();
+        systemctl(&["daemon-reexec"]);
+        check();
+        // systemd goes over the cgroup again.
+        let update = |limit: &str| scope.lab.call(&["update", "--pids-limit", limit, "c"]);
+        update("40").ok();
+        check();
+        systemctl(&["set-property", "--runtime", &scope.unit, "TasksMax=50"]);
+        systemctl(&["stop", &neighbour]);
         systemctl(&["daemon-reload"]);
         check();
         scope.delete();

@@ -4,14 +4,19 @@
 //! The runtime makes it first and clones init into it. systemd makes a scope only around a process:
 //! then init is cloned outside and waits until the runtime says that it was moved. Either way the
 //! limits hold before init does anything.
+//!
+//! systemd may take its time (it goes over its units, or is executed anew), and a supervisor has none:
+//! a child asks it, and says how that went as init says what it needs ([`Placing`]).
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use crate::cgroup::{Cgroup, Unit};
+use crate::cgroup::{self, Cgroup, Unit};
 use crate::error::{Error, InitFailure, Result};
+use crate::guard::ChildGuard;
 use crate::init;
-use crate::message::{Channel, ToInit};
+use crate::message::{Channel, FromInit, ToInit, Unplaced};
 use crate::spec::Resources;
+use crate::sys::{self, Forked};
 
 /// Who makes a container's cgroup.
 #[derive(Debug, Clone, Copy)]
@@ -54,23 +59,44 @@ impl<'a> Birthplace<'a> {
         }
     }
 
-    /// The runtime's side, once init is there: makes what is not made yet.
+    /// The runtime's side, once init is there: has what is not made yet made. `theirs` is init's end of
+    /// the channel, over which a child says how that went.
     pub(crate) fn settle(
         self,
         resources: &Resources,
         pid: i32,
-        channel: &Channel,
-    ) -> Result<CgroupGuard> {
+        theirs: &Channel,
+    ) -> Result<(CgroupGuard, Option<Placing>)> {
         let unit = match self {
-            Birthplace::Inside(cgroup) => return Ok(cgroup),
+            Birthplace::Inside(cgroup) => return Ok((cgroup, None)),
             Birthplace::Outside(unit) => unit,
         };
-        let cgroup = Cgroup::create_unit(unit, Some(resources), pid)?;
-        let cgroup = CgroupGuard(Some(cgroup));
-        channel
-            .send(&ToInit::Placed, None)
-            .map_err(Error::io("write to", "init"))?;
-        Ok(cgroup)
+        let cgroup = CgroupGuard(Some(Cgroup::awaited(unit)?));
+        let forked = sys::clone_process(0, None).map_err(Error::io("clone", "to ask systemd"))?;
+        match forked {
+            Forked::Child => {
+                let mut keep = cgroup::descriptors();
+                keep.push(theirs.as_fd().as_raw_fd());
+                sys::close_all_but(&keep);
+                let made = Cgroup::create_unit(unit, Some(resources), pid);
+                let failure = made.err().map(|error| Unplaced::of(&error));
+                // If the runtime is gone, nobody is left to tell.
+                let _ = theirs.send(&FromInit::Placed(failure), None);
+                sys::exit(0)
+            }
+            Forked::Parent { pid, pidfd } => {
+                let child = ChildGuard::of(pid);
+                Ok((cgroup, Some(Placing { child, pidfd })))
+            }
+        }
+    }
+
+    /// The descriptors that init needs until it is in its cgroup, if it has to wait for that.
+    pub(crate) fn waits_with(&self) -> Option<Vec<i32>> {
+        match self {
+            Birthplace::Inside(_) => None,
+            Birthplace::Outside(_) => Some(cgroup::descriptors()),
+        }
     }
 
     /// Init's side: waits until it is in its cgroup.
@@ -83,6 +109,14 @@ impl<'a> Birthplace<'a> {
             }
         }
     }
+}
+
+/// A process that has systemd make the cgroup around init. Dropped, it is killed and reaped.
+#[derive(Debug)]
+pub(crate) struct Placing {
+    pub(crate) child: ChildGuard,
+    /// A pidfd of it.
+    pub(crate) pidfd: OwnedFd,
 }
 
 /// A cgroup that goes unless it is kept.
@@ -104,6 +138,11 @@ impl CgroupGuard {
         let guard = CgroupGuard(Some(cgroup));
         guard.get().add(pid)?;
         Ok(guard)
+    }
+
+    /// Looks again in which hierarchies it is, once it was made by somebody else.
+    pub(crate) fn look_again(&mut self) {
+        self.0 = self.0.take().map(Cgroup::look_again);
     }
 
     #[expect(

@@ -10,14 +10,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use crate::between;
-use crate::birthplace::{Birthplace, CgroupGuard};
+use crate::birthplace::{Birthplace, CgroupGuard, Placing};
 use crate::cgroup::Cgroup;
 use crate::container::{Created, Gate, NewContainer, Progress, compile, unasked};
 use crate::error::{Error, Result};
 use crate::guard::{ChildGuard, GroupGuard, MountGuard};
 use crate::hooks::{self, HookState};
 use crate::init;
-use crate::message::{Channel, FromInit, HookFailure, Incoming, ToInit};
+use crate::message::{Channel, FromInit, HookFailure, Incoming, ToInit, Unplaced};
 use crate::namespaces::{self, ParentTime, Plan};
 use crate::net_devices::NetDevices;
 use crate::notify;
@@ -34,6 +34,8 @@ pub struct Creating {
     devices: Option<NetDevices>,
     group: GroupGuard,
     hooks: Option<ChildGuard>,
+    /// systemd is asked for the cgroup; init waits for it.
+    placing: Option<Box<Placing>>,
     child: ChildGuard,
     cgroup: CgroupGuard,
     mounts: MountGuard,
@@ -95,15 +97,15 @@ impl NewContainer<'_> {
             Forked::Parent { pid, pidfd } => (ChildGuard::of(pid), pidfd),
         };
         parent_time.leave()?;
-        let cgroup = birthplace.settle(&limits, child.pid(), &ours)?;
+        let (cgroup, placing) = birthplace.settle(&limits, child.pid(), &theirs)?;
         let (mut devices, mut group) = (None, GroupGuard::none());
-        if !users {
+        if !users && placing.is_none() {
             let given = NetDevices::give(&linux, &namespaces, child.pid());
             devices = Some(given.map_err(|error| own_words(&ours, error))?);
             let made = GroupGuard::of(id, &linux, child.pid());
             group = made.map_err(|error| own_words(&ours, error))?;
         }
-        let asks = users || notifies || asks_late(spec, &idmaps);
+        let asks = users || notifies || placing.is_some() || asks_late(spec, &idmaps);
         let more = asks.then(|| More {
             id: id.to_owned(),
             bundle: bundle.to_owned(),
@@ -116,6 +118,7 @@ impl NewContainer<'_> {
             devices,
             group,
             hooks: None,
+            placing: placing.map(Box::new),
             child,
             cgroup,
             mounts,
@@ -151,6 +154,25 @@ impl Creating {
         self.child.pid()
     }
 
+    /// Is it a process without which the container does not come to be?
+    #[must_use]
+    pub fn hangs_on(&self, pid: i32) -> bool {
+        let placing = self.placing.as_ref();
+        self.pid() == pid || placing.is_some_and(|placing| placing.child.pid() == pid)
+    }
+
+    /// A process has ended, and the caller is about to reap it: is more to be heard all the same? So it
+    /// is while systemd is asked for the cgroup of a process that ends: who asks tells why, after that
+    /// was killed with the cgroup.
+    #[must_use]
+    pub fn outlives(&mut self, pid: i32) -> bool {
+        let waits = self.placing.is_some() && self.pid() == pid;
+        if waits {
+            self.child.release();
+        }
+        waits
+    }
+
     /// Takes what init has said by now, and does what it asks.
     ///
     /// # Errors
@@ -169,6 +191,7 @@ impl Creating {
                     return Ok(Progress::Done(self.finish(warnings)));
                 }
                 (FromInit::Born { ready: None }, Some(pidfd)) => self.born(pidfd)?,
+                (FromInit::Placed(failure), _) => self.placed(failure)?,
                 (FromInit::Console, fd) => self.console = fd,
                 (FromInit::Listener(number), _) => {
                     let more = self.more()?;
@@ -198,7 +221,9 @@ impl Creating {
     /// # Errors
     /// [`Error::Vanished`] if there is nobody left to wait for.
     pub(crate) fn wait(&self) -> Result<()> {
-        match self.channel.wait_with(&self.pidfd) {
+        // One that is killed because its cgroup could not be made is heard of after that.
+        let process = self.placing.as_ref().map(|placing| &placing.pidfd);
+        match self.channel.wait_with(process.unwrap_or(&self.pidfd)) {
             Ok(true) => Ok(()),
             Ok(false) => Err(self.vanished()),
             Err(errno) => Err(Error::io("wait for", "init")(errno)),
@@ -213,22 +238,29 @@ impl Creating {
             devices,
             group,
             hooks,
+            placing,
             mut child,
             cgroup,
             mounts,
             ..
         } = self;
         hooks.map(|mut hooks| hooks.kill());
+        let was_placing = placing.map(|mut placing| placing.child.kill()).is_some();
         let pid = child.kill();
         drop((devices, group, mounts));
-        (pid, cgroup.commit())
+        let cgroup = cgroup.commit();
+        match was_placing {
+            true => (pid, cgroup.look_again()),
+            false => (pid, cgroup),
+        }
     }
 
     fn vanished(&self) -> Error {
         Error::Vanished {
-            doing: match self.more.as_ref().is_some_and(|more| more.unborn) {
-                true => "entering its user namespace",
-                false => "setting itself up",
+            doing: match &self.more {
+                _ if self.placing.is_some() => "waiting for its cgroup",
+                Some(more) if more.unborn => "entering its user namespace",
+                _ => "setting itself up",
             },
         }
     }
@@ -254,13 +286,39 @@ impl Creating {
         if let Some(ids) = Ids::of_container(&more.spec) {
             ids.write(pid)?;
         }
-        let linux = more.spec.linux.clone().unwrap_or_default();
         self.send(ToInit::UsersMapped)?;
-        let more = self.more()?;
+        self.outfit()
+    }
+
+    /// Gives init its network devices and its group of resctrl.
+    fn outfit(&mut self) -> Result<()> {
+        let (pid, more) = (self.pid(), self.more()?);
+        let linux = more.spec.linux.clone().unwrap_or_default();
         let devices = NetDevices::give(&linux, &more.plan, pid)?;
         let group = GroupGuard::of(&more.id, &linux, pid)?;
         (self.devices, self.group) = (Some(devices), group);
         Ok(())
+    }
+
+    /// The cgroup is there, with init in it, or could not be made.
+    fn placed(&mut self, failure: Option<Unplaced>) -> Result<()> {
+        if self.placing.is_none() {
+            return Err(unasked());
+        }
+        if let Some(failure) = failure {
+            return Err(failure.into_error().into());
+        }
+        if self.pid() == 0 {
+            return Err(self.vanished());
+        }
+        self.placing = None;
+        self.cgroup.look_again();
+        self.send(ToInit::Placed)?;
+        if self.more()?.unborn {
+            return Ok(());
+        }
+        self.outfit()
+            .map_err(|error| own_words(&self.channel, error))
     }
 
     /// prestart and createRuntime, by a process that says how they went over the channel.

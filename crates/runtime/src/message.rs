@@ -9,6 +9,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use crate::cgroup;
 use crate::error::{Error, InitFailure};
 use crate::sys;
 
@@ -46,6 +47,8 @@ pub(crate) enum FromInit {
     SetIds(usize),
     /// Namespaces and mounts stand; the root is not switched yet.
     Mounted,
+    /// From the process that has systemd make the cgroup around init: it is there, or why not.
+    Placed(Option<Unplaced>),
     /// From the process that ran the hooks of the runtime's side: which of them failed.
     HooksRan(Option<HookFailure>),
     /// Everything stands; waiting for [`ToInit::Start`].
@@ -57,6 +60,27 @@ pub(crate) enum FromInit {
     Failed(InitFailure),
     /// The program could not be executed.
     NotExecuted(InitFailure),
+}
+
+/// Why there is no cgroup ([`cgroup::Error::Aside`]).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Unplaced {
+    reason: String,
+    of_request: bool,
+}
+
+impl Unplaced {
+    pub(crate) fn of(error: &cgroup::Error) -> Self {
+        Self {
+            reason: error.to_string(),
+            of_request: error.is_of_request(),
+        }
+    }
+
+    pub(crate) fn into_error(self) -> cgroup::Error {
+        let Self { reason, of_request } = self;
+        cgroup::Error::Aside { reason, of_request }
+    }
 }
 
 /// A hook of the runtime's side that failed ([`Error::Hook`]).

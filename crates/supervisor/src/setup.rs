@@ -27,10 +27,20 @@ pub struct PodSetup {
     pub sysctls: BTreeMap<String, String>,
     /// The size of /dev/shm in bytes; it is mounted only with `new_ipc`.
     pub shm_size: u64,
-    /// The cgroup of the supervisor and the pod's first process; `None` leaves them in the caller's.
+    /// The cgroup of the supervisor and the pod's first process; `None` leaves them in the caller's. A
+    /// path that is a scope's in a slice (`a.slice/a-b.slice/x-y.scope`) is made by systemd, and so are
+    /// the cgroups of the pod's containers then: config.json names them as `slice:prefix:name`.
     pub cgroup: Option<String>,
     /// The soft limit of open files (RLIMIT_NOFILE) of the supervisor and its containers; `None`
     /// leaves the caller's.
     #[serde(default)]
     pub open_files: Option<u64>,
+}
+
+impl PodSetup {
+    /// The unit of systemd that the supervisor's cgroup is, if it is one.
+    #[must_use]
+    pub fn unit(&self) -> Option<runtime::cgroup::Unit> {
+        runtime::cgroup::Unit::at(self.cgroup.as_deref()?)
+    }
 }

@@ -123,6 +123,15 @@ pub fn systemctl(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
+/// Starts a service of somebody else's in system.slice.
+pub fn systemd_run(arguments: &[&str]) {
+    let output = Command::new("systemd-run")
+        .args(arguments)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{arguments:?}: {output:?}");
+}
+
 /// A property of a unit as systemd has it.
 pub fn show(unit: &str, property: &str) -> String {
     systemctl(&["show", "--value", "-p", property, unit])

@@ -189,6 +189,14 @@ pub enum Error {
         /// systemd's words.
         reason: String,
     },
+    /// A process that did it for the caller has failed.
+    #[error("{reason}")]
+    Aside {
+        /// What it failed of, in its words.
+        reason: String,
+        /// [`Error::is_of_request`] of that.
+        of_request: bool,
+    },
     /// An annotation that names a property of a unit is none.
     #[error("annotation {name}={value}: {reason}")]
     Annotation {
@@ -226,6 +234,10 @@ impl Error {
                 | Self::InvalidValue { .. }
                 | Self::Set { .. }
                 | Self::MemoryInUse { .. }
+                | Self::Aside {
+                    of_request: true,
+                    ..
+                }
         )
     }
 

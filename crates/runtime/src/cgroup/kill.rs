@@ -4,11 +4,9 @@
 //! it holds nobody new; processes that fork faster than that are frozen first. Whoever was frozen
 //! is thawed after SIGKILL, for a frozen process does not die.
 
-use std::collections::HashSet;
-use std::os::fd::{AsRawFd, RawFd};
-
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use std::collections::HashSet;
 
 use super::Cgroup;
 use super::error::Error;
@@ -151,8 +149,7 @@ pub(super) fn kill_all_aside(cgroup: &Cgroup) -> Result<(), Error> {
     if cgroup.processes()?.is_empty() {
         return Ok(());
     }
-    let roots = cgroup.hierarchies.all.iter();
-    let roots: Vec<RawFd> = roots.map(|one| one.root.as_raw_fd()).collect();
+    let roots = super::descriptors();
     match processes::clone_process(0, None) {
         Ok(Forked::Child) => {
             processes::close_all_but(&roots);

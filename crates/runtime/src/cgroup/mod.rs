@@ -23,7 +23,7 @@ mod stats;
 mod sys;
 mod systemd;
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -39,7 +39,7 @@ pub use stats::{
     PidsStats, Pressure, PressureLine, PressureStats, Stats,
 };
 
-pub use systemd::Unit;
+pub use systemd::{Unit, is_systemd_running};
 
 use crate::rootless::is_rootless;
 use crate::spec::Resources;
@@ -163,6 +163,27 @@ impl Cgroup {
         let cgroup = Cgroup::open(&unit.cgroup_path())?;
         let manager = Arc::new(systemd::Systemd { unit: unit.clone() });
         Ok(Cgroup { manager, ..cgroup })
+    }
+
+    /// An existing cgroup of a pod or a container of one: [`Cgroup::open_unit`] of the unit that its path
+    /// names ([`Unit::at`]), else [`Cgroup::open`].
+    pub fn open_managed(path: &str) -> Result<Cgroup, Error> {
+        match Unit::at(path) {
+            Some(unit) => Cgroup::open_unit(&unit),
+            None => Cgroup::open(path),
+        }
+    }
+
+    /// The cgroup of a unit that somebody else is about to start; [`Cgroup::look_again`] once it is there.
+    pub(crate) fn awaited(unit: &Unit) -> Result<Cgroup, Error> {
+        let manager = Arc::new(systemd::Systemd { unit: unit.clone() });
+        let hierarchies = Hierarchies::of_host()?;
+        Ok(Cgroup::at(hierarchies, unit.cgroup_path(), manager))
+    }
+
+    /// Looks again in which hierarchies it is.
+    pub(crate) fn look_again(self) -> Cgroup {
+        Cgroup::at(self.hierarchies, self.path, self.manager)
     }
 
     fn open_in(hierarchies: &'static Hierarchies, path: &str) -> Result<Cgroup, Error> {
@@ -456,6 +477,13 @@ pub(crate) fn join_opened(tasks: &[OwnedFd]) -> Result<(), Errno> {
     tasks
         .iter()
         .try_for_each(|tasks| dir::write_value(tasks, "0"))
+}
+
+/// The descriptors by which this process finds cgroups: a child that closes the others can go on.
+pub(crate) fn descriptors() -> Vec<RawFd> {
+    let hierarchies = Hierarchies::of_host().map(|host| host.all.as_slice());
+    let roots = hierarchies.unwrap_or_default().iter();
+    roots.map(|one| one.root.as_raw_fd()).collect()
 }
 
 /// Does this host have the unified hierarchy alone?

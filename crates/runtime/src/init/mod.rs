@@ -71,6 +71,16 @@ impl From<InitFailure> for Stop {
 /// Runs the container's first process.
 pub(crate) fn container(inputs: Inputs<'_>) -> ! {
     let mut channel = inputs.channel;
+    if let Some(mut keep) = inputs.birthplace.waits_with() {
+        // Nobody is to take an open file for a sign that the runtime lives, or a client is there.
+        keep.extend(kept(
+            &inputs.new,
+            &inputs.namespaces,
+            &inputs.idmaps,
+            &channel,
+        ));
+        sys::close_all_but(&keep);
+    }
     let cgroup = match inputs.birthplace.wait(&channel) {
         Ok(cgroup) => cgroup,
         Err(failure) => end(&channel, Stop::Failed(failure)),
@@ -88,6 +98,27 @@ pub(crate) fn container(inputs: Inputs<'_>) -> ! {
     };
     let Err(stop) = init.run(&mut channel);
     end(&channel, stop)
+}
+
+/// The descriptors of the parent that are meant for the container.
+fn kept(
+    new: &NewContainer<'_>,
+    namespaces: &Plan,
+    idmaps: &[Option<OwnedFd>],
+    channel: &Channel,
+) -> Vec<i32> {
+    let mut keep = stdio_fds(&new.stdio);
+    keep.push(channel.as_fd().as_raw_fd());
+    keep.extend(namespaces.fds());
+    if let Rootfs::Mount(tree) = &new.rootfs {
+        keep.push(tree.as_raw_fd());
+    }
+    keep.extend(idmaps.iter().flatten().map(AsRawFd::as_raw_fd));
+    if let GateKind::Listening(listener) = &new.gate {
+        keep.push(listener.as_raw_fd());
+    }
+    keep.extend((0..new.preserve_fds).filter_map(|number| i32::try_from(number + 3).ok()));
+    keep
 }
 
 /// The caller's environment, if a hook of the container's namespaces is to have it.
@@ -173,18 +204,7 @@ impl<'a> Init<'a> {
     fn leave_the_parent(&self, channel: &Channel) {
         sys::forget_signals();
         sys::forget_environment();
-        let mut keep = stdio_fds(&self.new.stdio);
-        keep.push(channel.as_fd().as_raw_fd());
-        keep.extend(self.namespaces.fds());
-        if let Rootfs::Mount(tree) = &self.new.rootfs {
-            keep.push(tree.as_raw_fd());
-        }
-        keep.extend(self.idmaps.iter().flatten().map(AsRawFd::as_raw_fd));
-        if let GateKind::Listening(listener) = &self.new.gate {
-            keep.push(listener.as_raw_fd());
-        }
-        keep.extend((0..self.new.preserve_fds).filter_map(|number| i32::try_from(number + 3).ok()));
-        sys::close_all_but(&keep);
+        sys::close_all_but(&kept(self.new, self.namespaces, self.idmaps, channel));
     }
 
     /// Into the user namespace, as its root; see [`between`]. Returns what only the host's root

@@ -1,13 +1,15 @@
 //! From a program that was just executed to a process that is nobody's child, holds nothing of its
 //! starter's but one connection and the lock that says it lives, and cannot be ended by accident.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use runtime::cgroup::{Cgroup, Controller};
+use runtime::cgroup::{Cgroup, Controller, Unit};
 use rustix::fs::{Mode, OFlags, open};
-use rustix::io::fcntl_dupfd_cloexec;
+use rustix::io::{Errno, fcntl_dupfd_cloexec, retry_on_intr};
+use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{
-    Resource, Rlimit, chdir, getpid, getrlimit, set_child_subreaper, setrlimit, setsid, umask,
+    Pid, Resource, Rlimit, Signal, WaitOptions, chdir, getpid, getrlimit, kill_process,
+    set_child_subreaper, setrlimit, setsid, umask, waitpid,
 };
 use rustix::stdio::{dup2_stdin, dup2_stdout, stdin, stdout};
 use rustix::thread::set_name;
@@ -82,18 +84,20 @@ pub(super) fn limit_open_files(setup: &PodSetup) -> Result<()> {
 /// its child, born in the cgroup. Returns the OOM score adjustment that its containers would have had
 /// without it.
 pub(super) fn leave_starter(setup: &PodSetup) -> Result<Option<i32>> {
-    let cgroup = setup.cgroup.as_deref().map(make_cgroup).transpose()?;
-    let unified = cgroup.as_ref().and_then(|(_, unified)| unified.as_ref());
+    let mut place = Place::of(setup)?;
     setsid().map_err(Error::io("start", "session"))?;
     let inherited = std::fs::read_to_string("/proc/self/oom_score_adj").ok();
     // The last of the pod that the kernel kills when the pod's memory is used up. Needs
     // CAP_SYS_RESOURCE.
     let protected = std::fs::write("/proc/self/oom_score_adj", "-999").is_ok();
-    match fork(0, unified.map(AsFd::as_fd)).map_err(Error::io("fork", "supervisor"))? {
-        Fork::Parent(_) => exit_now(0),
+    match fork(0, place.unified()).map_err(Error::io("fork", "supervisor"))? {
+        Fork::Parent(child) => {
+            place.settle(child)?;
+            exit_now(0)
+        }
         Fork::Child => {}
     }
-    if let Some((cgroup, _)) = &cgroup {
+    if let Some(cgroup) = place.enter()? {
         let joined = match protected {
             true => cgroup.join_v1(),
             // Where it cannot be protected it stays out of the pod's limit.
@@ -104,12 +108,83 @@ pub(super) fn leave_starter(setup: &PodSetup) -> Result<Option<i32>> {
     Ok(inherited.and_then(|text| text.trim().parse().ok()))
 }
 
-fn make_cgroup(path: &str) -> Result<(Cgroup, Option<OwnedFd>)> {
-    let cgroup = Cgroup::create(path, None).map_err(|error| cgroup_failed(path, error))?;
-    let unified = cgroup
-        .v2_directory()
-        .map_err(|error| cgroup_failed(path, error))?;
-    Ok((cgroup, unified))
+/// Where the supervisor is to be.
+enum Place {
+    /// Where its starter is.
+    Here,
+    /// In this cgroup; the directory is v2's, to be born in.
+    Cgroup(Cgroup, Option<OwnedFd>),
+    /// In the scope that systemd makes around it, for which it waits at the pipe: reading end and writing
+    /// end.
+    Unit(Unit, OwnedFd, Option<OwnedFd>),
+}
+
+impl Place {
+    /// Makes what can be made before there is a process.
+    fn of(setup: &PodSetup) -> Result<Self> {
+        let Some(path) = &setup.cgroup else {
+            return Ok(Self::Here);
+        };
+        if let Some(unit) = setup.unit() {
+            let (reading, writing) =
+                pipe_with(PipeFlags::CLOEXEC).map_err(Error::io("make", "pipe"))?;
+            return Ok(Self::Unit(unit, reading, Some(writing)));
+        }
+        let cgroup = Cgroup::create(path, None).map_err(|error| cgroup_failed(path, error))?;
+        let unified = cgroup
+            .v2_directory()
+            .map_err(|error| cgroup_failed(path, error))?;
+        Ok(Self::Cgroup(cgroup, unified))
+    }
+
+    fn unified(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Self::Cgroup(_, unified) => unified.as_ref().map(AsFd::as_fd),
+            Self::Here | Self::Unit(..) => None,
+        }
+    }
+
+    /// The starter's side: has systemd put the supervisor into its scope, and lets it go on; ends it if
+    /// that fails.
+    fn settle(self, child: Pid) -> Result<()> {
+        let Self::Unit(unit, _reading, Some(writing)) = self else {
+            return Ok(());
+        };
+        let path = unit.cgroup_path();
+        let made = Cgroup::create_unit(&unit, None, child.as_raw_nonzero().get());
+        let placed = made
+            .map_err(|error| cgroup_failed(&path, error))
+            .and_then(|_| {
+                let told = rustix::io::write(&writing, b".");
+                told.map(drop).map_err(Error::io("write to", "supervisor"))
+            });
+        if placed.is_err() {
+            let _ = kill_process(child, Signal::KILL);
+            while let Err(Errno::INTR) = waitpid(Some(child), WaitOptions::empty()) {}
+        }
+        placed
+    }
+
+    /// The supervisor's side: waits until it is in its scope. The cgroup whose v1 hierarchies are still
+    /// to be joined.
+    fn enter(&mut self) -> Result<Option<Cgroup>> {
+        match self {
+            Self::Here => Ok(None),
+            Self::Cgroup(cgroup, _) => Ok(Some(cgroup.clone())),
+            Self::Unit(unit, reading, writing) => {
+                *writing = None;
+                let mut word = [0];
+                let told = retry_on_intr(|| rustix::io::read(&*reading, &mut word));
+                if told != Ok(1) {
+                    // Its starter says why, or is gone.
+                    exit_now(1);
+                }
+                let path = unit.cgroup_path();
+                let cgroup = Cgroup::open(&path).map_err(|error| cgroup_failed(&path, error))?;
+                Ok(Some(cgroup))
+            }
+        }
+    }
 }
 
 fn cgroup_failed(path: &str, error: runtime::cgroup::Error) -> Error {

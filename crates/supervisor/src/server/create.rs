@@ -6,7 +6,7 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use runtime::cgroup::Cgroup;
+use runtime::cgroup::{Cgroup, Unit};
 use runtime::resctrl::Group;
 use runtime::spec::{NamespaceKind, Spec};
 use runtime::{CgroupManager, Created, Creating, Gate, GateKind, NewContainer, Rootfs, Stdio};
@@ -62,7 +62,8 @@ impl Supervisor {
         if let Some(program) = by_program {
             return self.create_by_program(plan, (&spec, rootfs), program, theirs, client);
         }
-        let creating = begin(&plan, &spec, rootfs, theirs)?;
+        let unit = self.unit_of(&plan.request.id, &spec)?;
+        let creating = begin(&plan, (&spec, rootfs), unit.as_ref(), theirs)?;
         self.add_creation(creating, plan, client)?;
         Ok(Reply::Later)
     }
@@ -89,6 +90,17 @@ impl Supervisor {
         self.balance(key);
         self.watch_for_oom(key);
         CreatedInfo { pid }
+    }
+
+    /// The scope that systemd is to make for a container, if it makes this pod's cgroups.
+    fn unit_of(&self, id: &str, spec: &Spec) -> Result<Option<Unit>> {
+        if !self.pod.has_units {
+            return Ok(None);
+        }
+        let linux = spec.linux.as_ref();
+        let path = linux.and_then(|linux| linux.cgroups_path.as_deref());
+        let unit = Unit::of_pod(path.unwrap_or_default());
+        unit.map(Some).map_err(runtime_failed(id, "create"))
     }
 
     pub(super) fn may_create(&self, request: &CreateContainer) -> Result<()> {
@@ -266,14 +278,19 @@ impl Planned {
     }
 }
 
-fn begin(plan: &Planned, spec: &Spec, rootfs: Rootfs, stdio: Stdio) -> Result<Creating> {
+fn begin(
+    plan: &Planned,
+    (spec, rootfs): (&Spec, Rootfs),
+    unit: Option<&Unit>,
+    stdio: Stdio,
+) -> Result<Creating> {
     let request = &plan.request;
     let container = NewContainer {
         id: &request.id,
         bundle: &request.bundle,
         spec,
         rootfs,
-        cgroup_manager: CgroupManager::Fs,
+        cgroup_manager: unit.map_or(CgroupManager::Fs, CgroupManager::Systemd),
         stdio,
         gate: GateKind::Held,
         no_pivot: false,

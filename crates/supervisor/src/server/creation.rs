@@ -132,11 +132,19 @@ impl Creation {
     fn is_of(&self, process: i32) -> bool {
         match &self.stage {
             Stage::SettingUp(creating, _) => {
-                creating.as_ref().is_some_and(|one| one.pid() == process)
+                creating.as_ref().is_some_and(|one| one.hangs_on(process))
             }
             // Runs have a table of their own.
             Stage::ByProgram(_) => false,
             Stage::Ending(ending) => ending.pid == Some(process),
+        }
+    }
+
+    /// See [`Creating::outlives`].
+    fn outlives(&mut self, process: i32) -> bool {
+        match &mut self.stage {
+            Stage::SettingUp(Some(creating), _) => creating.outlives(process),
+            Stage::SettingUp(None, _) | Stage::Ending(_) => false,
         }
     }
 
@@ -225,7 +233,8 @@ impl Supervisor {
             return;
         };
         self.on_creation(key);
-        if self.creations.get(&key).is_some_and(|one| one.is_of(pid)) {
+        let still = self.creations.get_mut(&key).filter(|one| one.is_of(pid));
+        if still.is_some_and(|creation| !creation.outlives(pid)) {
             self.give_up(key, "its first process has ended");
         }
     }

@@ -23,6 +23,8 @@ pub(super) struct Pod {
     pub(super) init: Option<PodInit>,
     pub(super) listener: UnixListener,
     pub(super) info: SupervisorInfo,
+    /// systemd makes the cgroups of its containers.
+    pub(super) has_units: bool,
     _files: Files,
     _shm: Option<Shm>,
 }
@@ -52,6 +54,7 @@ impl Pod {
             init,
             listener,
             info,
+            has_units: setup.unit().is_some(),
             _files: files,
             _shm: shm,
         })

@@ -6,6 +6,10 @@
 //! the limits that it knows as properties; the control files below get all of them, as without
 //! systemd, and the hierarchies that systemd does not look after are made here.
 //!
+//! Device rules are never properties: systemd forms its own program (v2) or list (v1) of them anew at
+//! a `daemon-reload`, and finds only devices that udev knows, which costs containers their GPUs. The
+//! program that is attached here stays as it is, and v1's hierarchy of devices is kept from systemd.
+//!
 //! | file | |
 //! | --- | --- |
 //! | `names.rs` | cgroupsPath and annotations as a unit |
@@ -39,6 +43,13 @@ use names::Property;
 
 const EXISTS: &str = "org.freedesktop.systemd1.UnitExists";
 const GONE: &str = "org.freedesktop.systemd1.NoSuchUnit";
+
+/// Is systemd this host's init (sd_booted(3))?
+#[must_use]
+pub fn is_systemd_running() -> bool {
+    let booted = std::fs::symlink_metadata("/run/systemd/system");
+    booted.is_ok_and(|found| found.is_dir())
+}
 
 /// Is the host's systemd not the caller's? Root of a user namespace sees it as nobody's, unless it was
 /// started in there.
@@ -125,7 +136,11 @@ impl Manager for Systemd {
     }
 
     fn remove(&self, cgroup: &Cgroup) -> Result<(), Error> {
-        let stopped = self.unit.stop();
+        let stopped = match self.unit.collected && !self.unit.is_slice() {
+            // systemd sees that nobody is left in it.
+            true => Ok(()),
+            false => self.unit.stop(),
+        };
         // Also what is beside a group below, and what systemd does not know of.
         let path = self.unit.path.clone();
         let whole = Cgroup::at(cgroup.hierarchies, path, Arc::new(super::manager::Fs));
@@ -166,9 +181,6 @@ impl Started {
         all.extend(properties::at_start(resources, &mut version)?);
         all.extend(unit.properties.iter().cloned());
         all.extend(properties::limits(resources, unified, &mut version)?);
-        if !unit.is_slice() {
-            all.extend(properties::devices(resources)?);
-        }
         let job = unit.start(&mut bus, list(all))?;
         // From here on it is ours, whatever becomes of the job.
         let started = Started(Some(unit.clone()));
@@ -209,6 +221,16 @@ impl Unit {
             all.push(("Slice".into(), Value::text(&self.slice)));
             all.push(yes("Delegate"));
             all.push(("PIDs".into(), processes(first)));
+        }
+        if self.collected {
+            let when = Value::text("inactive-or-failed");
+            all.push(("CollectMode".into(), when));
+        }
+        if !unified {
+            // What systemd looks after on v1 it also opens to all devices, whenever it goes over it.
+            let devices = vec![Value::text("devices")];
+            let list = Value::Array("s".to_owned(), devices);
+            all.push(("DisableControllers".into(), list));
         }
         // Some controllers cannot be joined later.
         let io = if unified {

@@ -17,6 +17,7 @@ const FIELD: &str = "linux.cgroupsPath";
 const PROPERTY: &str = "org.systemd.property.";
 const SUBGROUP: &str = "run.oci.systemd.subgroup";
 const SLICE: &str = ".slice";
+const SCOPE: &str = ".scope";
 
 /// A property of a unit.
 pub(super) type Property = (Cow<'static, str>, Value);
@@ -35,6 +36,9 @@ pub struct Unit {
     /// Where its processes are below its cgroup, if not in itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) subgroup: Option<String>,
+    /// systemd forgets it by itself once nobody is in it, also when it has failed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) collected: bool,
     /// What annotations ask for; of interest only when it is started.
     #[serde(skip)]
     pub(super) properties: Vec<Property>,
@@ -117,8 +121,58 @@ impl Unit {
             slice: slice.to_owned(),
             user,
             subgroup: None,
+            collected: false,
             properties: Vec::new(),
         })
+    }
+
+    /// The unit of the system whose cgroup that path is, below the hierarchies' roots: a scope in its
+    /// slice, or a slice; `None` for a path that is no unit's. systemd forgets it by itself once nobody
+    /// is in it, so that only a slice is stopped when its cgroup is removed. Asks nobody.
+    #[must_use]
+    pub fn at(path: &str) -> Option<Unit> {
+        let path = path.trim_matches('/');
+        let (above, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let slice = match above.rsplit_once('/') {
+            _ if above.is_empty() => "-.slice",
+            Some((_, last)) => last,
+            None => above,
+        };
+        let right = match name.ends_with(SLICE) {
+            true => expand(name).as_deref() == Some(path),
+            false => name.ends_with(SCOPE) && expand(slice).as_deref() == Some(above),
+        };
+        right.then(|| Unit {
+            name: name.to_owned(),
+            slice: slice.to_owned(),
+            user: false,
+            path: path.to_owned(),
+            subgroup: None,
+            collected: true,
+            properties: Vec::new(),
+        })
+    }
+
+    /// The scope of a container of a pod that `linux.cgroupsPath` names, as [`Unit::at`] has it. What
+    /// annotations say is not heeded: whoever makes the pod writes them.
+    ///
+    /// # Errors
+    /// A text of another form.
+    pub fn of_pod(path: &str) -> Result<Unit, Error> {
+        let parts: Vec<&str> = path.split(':').collect();
+        let [slice, prefix, name] = parts[..] else {
+            return Err(wrong(path, "it is not slice:prefix:name"));
+        };
+        let above = expand(slice).ok_or_else(|| wrong(path, "the slice's name is not valid"))?;
+        let unit = Unit::at(&format!("{above}/{prefix}-{name}{SCOPE}"));
+        unit.ok_or_else(|| wrong(path, "it names no scope"))
+    }
+
+    /// The scope as `linux.cgroupsPath` names it: `slice:prefix:name`; `None` for another name.
+    #[must_use]
+    pub fn cgroups_path(&self) -> Option<String> {
+        let (prefix, name) = self.name.strip_suffix(SCOPE)?.split_once('-')?;
+        Some(format!("{}:{prefix}:{name}", self.slice))
     }
 
     /// As systemd calls it.
@@ -136,7 +190,9 @@ impl Unit {
         }
     }
 
-    pub(super) fn is_slice(&self) -> bool {
+    /// A slice, and not a scope.
+    #[must_use]
+    pub fn is_slice(&self) -> bool {
         self.name.ends_with(SLICE)
     }
 }
@@ -150,7 +206,7 @@ fn wrong(path: &str, reason: &str) -> Error {
 }
 
 /// Where a slice is: `a-b.slice` in `a.slice`. Empty for the root; `None` for what is no slice.
-fn expand(slice: &str) -> Option<String> {
+pub(super) fn expand(slice: &str) -> Option<String> {
     let name = slice.strip_suffix(SLICE)?;
     if name == "-" {
         return Some(String::new());
@@ -212,6 +268,59 @@ mod tests {
             ("-", None),
         ] {
             assert_eq!(expand(slice).as_deref(), path, "{slice}");
+        }
+    }
+
+    #[test]
+    fn a_path_that_a_unit_has_names_it_and_no_other_does() {
+        let id = "0123abc";
+        for (path, name, slice) in [
+            (
+                "/a.slice/a-b.slice/crio-0123abc.scope",
+                "crio-0123abc.scope",
+                "a-b.slice",
+            ),
+            (
+                "system.slice/crio-0123abc.scope",
+                "crio-0123abc.scope",
+                "system.slice",
+            ),
+            ("/a.slice/a-b.slice", "a-b.slice", "a.slice"),
+            ("/a.slice", "a.slice", "-.slice"),
+        ] {
+            let unit = Unit::at(path).unwrap();
+            assert_eq!((unit.name(), unit.slice.as_str()), (name, slice), "{path}");
+            assert_eq!(unit.cgroup_path(), path.trim_start_matches('/'));
+            let again = unit.cgroups_path();
+            assert_eq!(again.is_some(), !unit.is_slice());
+            if let Some(text) = again {
+                assert_eq!(text, format!("{slice}:crio:{id}"));
+                assert_eq!(Unit::of_pod(&text).unwrap(), unit);
+            }
+        }
+        for path in [
+            "",
+            "/",
+            "/floe/pod-1/crio-1",
+            "/a-b.slice",
+            "/a.slice/b.slice",
+            "/a.slice/crio-1",
+            "/a/crio-1.scope",
+            "/b.slice/a-b.slice/crio-1.scope",
+            "/a.slice/a-.slice",
+        ] {
+            assert_eq!(Unit::at(path), None, "{path}");
+        }
+        for text in [
+            "",
+            "a",
+            "a.slice:b",
+            "a:b:c",
+            "a.slice:b:c/d",
+            "a.slice:b/c:d",
+            "a.slice:b:c:d",
+        ] {
+            assert!(Unit::of_pod(text).is_err(), "{text}");
         }
     }
 
