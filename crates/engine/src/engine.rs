@@ -16,6 +16,7 @@ use crate::disk::Layout;
 use crate::error::{Error, Result};
 use crate::events::hub::Hub;
 use crate::handler::{Handler, Handlers};
+use crate::node::Node;
 use crate::pod::record::PodRecord;
 use crate::pod::{NamespaceMode, PodSpec, PortMapping, files};
 use crate::stats::{CpuHistory, LayerUsage};
@@ -30,6 +31,7 @@ pub struct Engine {
 #[derive(Debug)]
 struct Parts {
     config: Config,
+    node: Node,
     layout: Layout,
     store: Store,
     network: Network,
@@ -47,7 +49,8 @@ impl Engine {
     /// Opens the engine on the roots that the configuration names, making them if missing.
     ///
     /// # Errors
-    /// A root that cannot be made or read, a bad registries.conf.
+    /// A user who is not root, what is configured and the node does not have, a root that cannot be made
+    /// or read, a bad registries.conf.
     pub fn open(config: Config) -> Result<Self> {
         let unfit = |reason| Error::Config {
             origin: "configuration".into(),
@@ -55,6 +58,8 @@ impl Engine {
         };
         config.validate().map_err(unfit)?;
         let keep_blobs = config.image.keep_blobs().map_err(unfit)?;
+        let node = Node::find(&config)?;
+        node.must_be_roots()?;
         let layout = Layout::create(&config.root_table.runroot)?;
         let store = Store::open_beside(
             &config.root_table.root,
@@ -67,6 +72,7 @@ impl Engine {
         let parts = Parts {
             handlers: Handlers::new(&config),
             config,
+            node,
             layout,
             store,
             network,
@@ -87,6 +93,12 @@ impl Engine {
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.parts.config
+    }
+
+    /// What the engine runs on.
+    #[must_use]
+    pub fn node(&self) -> &Node {
+        &self.parts.node
     }
 
     /// Can pods have a network now?

@@ -7,7 +7,7 @@
 //! waits for as long as a container or command lives is async, and so is [`Engine::pull_image`].
 //!
 //! One folder per noun, one file per verb: `pod/`, `container/`, `image/`; `oci/` turns a
-//! container's specification into a runtime config.json.
+//! container's specification into a runtime config.json; `node/` is what the engine runs on.
 
 pub mod config;
 pub mod container;
@@ -15,6 +15,7 @@ pub mod error;
 pub mod events;
 pub mod handler;
 pub mod image;
+pub mod node;
 pub mod pod;
 pub mod stats;
 
@@ -40,6 +41,7 @@ pub use handler::{
     Stream,
 };
 pub use image::PullRequest;
+pub use node::Node;
 pub use pod::{Pod, PodFilter, PodSpec, PodState};
 pub use recover::Recovered;
 pub use supervisor::{keep_little_memory, raise_open_files, trim_memory};

@@ -184,11 +184,6 @@ impl Global {
     }
 
     pub(crate) fn open(&self) -> Result<Engine, Failure> {
-        if !rustix::process::geteuid().is_root() {
-            return Err(Failure::new(
-                "floe needs root: rootless containers are not supported yet",
-            ));
-        }
         Ok(Engine::open(self.config()?)?)
     }
 }

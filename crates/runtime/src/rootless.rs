@@ -16,7 +16,8 @@ pub fn is_rootless() -> bool {
 
 /// Is the caller in a user namespace that is not the host's? Device rules of a cgroup are then out of its
 /// reach, and device nodes of its container's too.
-pub(crate) fn in_user_namespace() -> bool {
+#[must_use]
+pub fn in_user_namespace() -> bool {
     !knows_all_users()
 }
 

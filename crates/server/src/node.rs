@@ -3,9 +3,9 @@
 
 use std::path::PathBuf;
 
-use engine::config::CgroupManager;
 use engine::handler::{Ability, RuntimeHandler};
-use engine::{Config, Container, Engine, Error};
+use engine::node::Manager;
+use engine::{Container, Engine, Error};
 use serde_json::{Value, json};
 
 /// The version of kubelet's side of the interface, unchanged since there is one.
@@ -35,6 +35,7 @@ pub(crate) fn status(engine: &Engine, verbose: bool) -> cri::StatusResponse {
         [
             ("config".to_owned(), json!(engine.config()).to_string()),
             ("handlers".to_owned(), json!(handlers).to_string()),
+            ("node".to_owned(), engine.node().report().to_string()),
         ]
         .into()
     } else {
@@ -86,10 +87,10 @@ fn handler(handler: RuntimeHandler) -> cri::RuntimeHandler {
 }
 
 /// The answer to RuntimeConfig.
-pub(crate) fn runtime_config(config: &Config) -> cri::RuntimeConfigResponse {
-    let driver = match config.runtime.cgroup_manager {
-        CgroupManager::Cgroupfs => cri::CgroupDriver::Cgroupfs,
-        CgroupManager::Systemd => cri::CgroupDriver::Systemd,
+pub(crate) fn runtime_config(manager: Manager) -> cri::RuntimeConfigResponse {
+    let driver = match manager {
+        Manager::Cgroupfs => cri::CgroupDriver::Cgroupfs,
+        Manager::Systemd => cri::CgroupDriver::Systemd,
     };
     let linux = cri::LinuxRuntimeConfiguration {
         cgroup_driver: driver.into(),
@@ -124,14 +125,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_cgroup_driver_is_the_configured_one() {
+    fn the_cgroup_driver_is_the_nodes_manager() {
         for (manager, driver) in [
-            (CgroupManager::Cgroupfs, cri::CgroupDriver::Cgroupfs),
-            (CgroupManager::Systemd, cri::CgroupDriver::Systemd),
+            (Manager::Cgroupfs, cri::CgroupDriver::Cgroupfs),
+            (Manager::Systemd, cri::CgroupDriver::Systemd),
         ] {
-            let mut config = Config::default();
-            config.runtime.cgroup_manager = manager;
-            let linux = runtime_config(&config).linux.unwrap();
+            let linux = runtime_config(manager).linux.unwrap();
             assert_eq!(linux.cgroup_driver(), driver);
         }
     }

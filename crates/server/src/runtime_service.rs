@@ -109,7 +109,7 @@ impl RuntimeService for RuntimeServer {
         _request: Request<cri::RuntimeConfigRequest>,
     ) -> Result<Response<cri::RuntimeConfigResponse>, Status> {
         Ok(Response::new(node::runtime_config(
-            self.work.engine().config(),
+            self.work.engine().node().cgroups().manager(),
         )))
     }
 

@@ -86,8 +86,11 @@ fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CgroupManager {
-    /// floe writes to the cgroup file system.
+    /// Who makes the node's: systemd where that runs, else floe.
     #[default]
+    #[serde(rename = "")]
+    Unset,
+    /// floe writes to the cgroup file system.
     Cgroupfs,
     /// systemd makes slices and scopes.
     Systemd,
@@ -97,9 +100,10 @@ pub enum CgroupManager {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Runtime {
-    /// Who makes cgroups. CRI-O's default is `systemd`; floe's is `cgroupfs` until it speaks to systemd.
+    /// Who makes cgroups. CRI-O's default is `systemd`; floe's is that where systemd runs, else `cgroupfs`.
     pub cgroup_manager: CgroupManager,
-    /// Parent cgroup of pods that name none (not a key of CRI-O).
+    /// Parent cgroup of pods that name none, a slice with systemd; empty: `/floe`, or `floe.slice` (not a
+    /// key of CRI-O).
     pub cgroup_parent: String,
     /// Capabilities of a container that asks for nothing.
     pub default_capabilities: Vec<String>,
@@ -149,7 +153,7 @@ impl Default for Runtime {
         ];
         Self {
             cgroup_manager: CgroupManager::default(),
-            cgroup_parent: "/floe".into(),
+            cgroup_parent: String::new(),
             default_capabilities: capabilities.map(String::from).to_vec(),
             default_env: Vec::new(),
             default_sysctls: Vec::new(),
@@ -293,13 +297,6 @@ impl Config {
             ("crio.log_dir", &self.root_table.log_dir),
         ] {
             absolute(key, path)?;
-        }
-        if self.runtime.cgroup_manager == CgroupManager::Systemd {
-            return Err(
-                "crio.runtime.cgroup_manager: \"systemd\" is not supported yet, use \"cgroupfs\" \
-                        (and cgroupDriver: cgroupfs in kubelet)"
-                    .into(),
-            );
         }
         self.image.keep_blobs()?;
         if self.runtime.log_filter_of_level().is_none() {

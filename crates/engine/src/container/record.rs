@@ -9,6 +9,7 @@ use crate::disk;
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::handler::{Cause, ContainerRef, PodRef, State, Status};
+use crate::node::cgroups;
 use crate::pod::record::PodRecord;
 use crate::record::{self, Kept};
 
@@ -67,9 +68,9 @@ impl ContainerRecord {
         ]
     }
 
-    /// The cgroup of a container: CRI-O's name for it, by which cAdvisor and kubelet know it.
+    /// The cgroup of a container.
     pub(crate) fn cgroup_of(pod: &PodRecord, id: &str) -> String {
-        format!("{}/crio-{id}", pod.cgroup)
+        cgroups::member(&pod.cgroup, id)
     }
 
     /// What stands in for a record that cannot be read: only the ids and the cgroup are true.

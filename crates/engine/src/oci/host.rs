@@ -9,6 +9,7 @@ use super::{Inputs, devices, mounts, security};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::handler::Namespaces;
+use crate::node::cgroups;
 use crate::pod::NamespaceMode;
 
 /// Facts of the node and of the pod that the container is made in.
@@ -62,7 +63,7 @@ impl Host {
             target: target(engine, inputs)?,
             pod_files: files.filter(|name| pod_dir.join(name).exists()).collect(),
             pod_dir,
-            cgroup_v2: Path::new("/sys/fs/cgroup/cgroup.controllers").exists(),
+            cgroup_v2: engine.node().cgroups().version() == cgroups::Version::V2,
             apparmor: runtime::apparmor::is_usable(),
             selinux: runtime::has_selinux(),
             last_capability: runtime::capability::last(),

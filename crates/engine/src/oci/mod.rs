@@ -22,6 +22,7 @@ use crate::config::{self, RuntimeEntry};
 use crate::container::record::ContainerRecord;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::node::cgroups;
 use crate::pod::record::PodRecord;
 use crate::pod::{NamespaceMode, NamespaceModes};
 use host::Host;
@@ -99,7 +100,7 @@ fn config(inputs: &Inputs<'_>, host: &Host) -> Result<spec::Spec> {
         annotations: annotations(inputs),
         linux: Some(spec::Linux {
             namespaces: namespaces(inputs, host)?,
-            cgroups_path: Some(absolute(&inputs.container.cgroup)),
+            cgroups_path: Some(absolute(&cgroups::cgroups_path(&inputs.container.cgroup))),
             resources: Some(resources::build(inputs, devices.rules)?),
             devices: devices.nodes,
             seccomp: confinement.seccomp,

@@ -9,6 +9,7 @@ use crate::disk;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::handler::{PodRef, Sandbox};
+use crate::node::cgroups;
 use crate::record::{self, Kept};
 
 /// What is remembered of a pod. How it is written down: `record/pod.rs`.
@@ -176,7 +177,7 @@ impl Engine {
                 .unwrap_or(0),
             stage: Stage::Damaged,
             handler: String::new(),
-            cgroup: self.own_pod_cgroup(id),
+            cgroup: self.node().cgroups().own_pod(id),
             owns_cgroup: true,
             maker: None,
             spec: PodSpec::default(),
@@ -200,11 +201,6 @@ impl Engine {
             .all(|bundle| matches!(ContainerRecord::read(bundle), Ok(None))))
     }
 
-    /// The cgroup of a pod that names no parent.
-    pub(crate) fn own_pod_cgroup(&self, id: &str) -> String {
-        format!("{}/pod-{id}", self.config().runtime.cgroup_parent)
-    }
-
     /// The record of a damaged pod with the cgroup that it really has: the one in which its
     /// supervisor's is, wherever that was made.
     pub(crate) fn with_true_cgroup(&self, record: &PodRecord) -> Result<PodRecord> {
@@ -216,11 +212,8 @@ impl Engine {
             id: record.id.clone(),
             source,
         };
-        let supervisor = format!("crio-{}", record.id);
-        let found = runtime::cgroup::Cgroup::find(&supervisor).map_err(failed)?;
-        if let Some((parent, _)) = found.as_deref().and_then(|path| path.rsplit_once('/')) {
-            record.owns_cgroup = format!("/{parent}").ends_with(&format!("/pod-{}", record.id));
-            record.cgroup = parent.to_owned();
+        if let Some((cgroup, own)) = cgroups::find_pod(&record.id).map_err(failed)? {
+            (record.cgroup, record.owns_cgroup) = (cgroup, own);
         }
         Ok(record)
     }

@@ -11,6 +11,7 @@ use crate::disk::{self, Reservation};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::handler::{Ability, Handler, LIMIT, PodPlan, Sandbox};
+use crate::node::Cgroups;
 use crate::record::Kept;
 
 /// As many bytes as a path may have, less what floe adds below it.
@@ -27,7 +28,7 @@ impl Engine {
     /// failed; nothing is left behind then.
     pub fn run_pod(&self, spec: PodSpec) -> Result<String> {
         let handler = self.handlers().chosen(&spec.runtime_handler)?;
-        validate_pod(&spec, handler)?;
+        validate_pod(&spec, handler, self.node().cgroups())?;
         let parts = PodRecord::name_parts(&spec);
         let mut name = Reservation::lock(&self.layout().names(), &parts)?;
         if let Some(holder) = name.holder() {
@@ -95,7 +96,7 @@ impl Engine {
 }
 
 /// What is asked for is refused before anything is made.
-fn validate_pod(spec: &PodSpec, handler: &dyn Handler) -> Result<()> {
+fn validate_pod(spec: &PodSpec, handler: &dyn Handler, cgroups: &Cgroups) -> Result<()> {
     if let Some(lacking) = handler.abilities().lacking(&Ability::of_pod(spec)) {
         return Err(handler.lacks(lacking));
     }
@@ -117,8 +118,10 @@ fn validate_pod(spec: &PodSpec, handler: &dyn Handler) -> Result<()> {
             ));
         }
     }
-    if let Some(parent) = &spec.cgroup_parent {
+    let parent = spec.cgroup_parent.as_deref();
+    if let Some(parent) = parent.filter(|path| !path.is_empty()) {
         validate_cgroup_parent(parent)?;
+        cgroups.of_request(parent)?;
     }
     validate_sysctls(spec)
 }
@@ -140,7 +143,7 @@ fn validate_cgroup_parent(parent: &str) -> Result<()> {
     if parent.split('/').any(|name| name == "..") {
         return wrong("contains \"..\"");
     }
-    if !parent.is_empty() && parent.split('/').all(|name| matches!(name, "" | ".")) {
+    if parent.split('/').all(|name| matches!(name, "" | ".")) {
         return wrong("names the root");
     }
     Ok(())
@@ -187,8 +190,14 @@ impl<'a> Making<'a> {
         mut spec: PodSpec,
     ) -> Result<Self> {
         let dir = engine.layout().pod(&id);
-        let parent = spec.cgroup_parent.clone().filter(|path| !path.is_empty());
+        let cgroups = engine.node().cgroups();
+        let parent = spec.cgroup_parent.as_deref();
+        let parent = parent.filter(|path| !path.is_empty());
         let owns_cgroup = parent.is_none();
+        let cgroup = match parent {
+            Some(parent) => cgroups.of_request(parent)?,
+            None => cgroups.own_pod(&id),
+        };
         if spec.log_directory.is_none() && spec.origin == Origin::Cri {
             spec.log_directory = Some(engine.own_logs(&id));
         }
@@ -198,7 +207,7 @@ impl<'a> Making<'a> {
             .and_then(|pid| Some((pid, base::process::start(pid)?)));
         let record = PodRecord {
             maker,
-            cgroup: parent.unwrap_or_else(|| engine.own_pod_cgroup(&id)),
+            cgroup,
             id,
             created_at: disk::now_ns(),
             stage: Stage::Creating,

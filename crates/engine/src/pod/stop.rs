@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use runtime::cgroup::Cgroup;
+use runtime::cgroup::{Cgroup, Unit};
 
 use super::NamespaceMode;
 use super::record::{PodRecord, Stage};
@@ -176,12 +176,19 @@ impl Place {
     }
 }
 
-/// Kills what is in a cgroup and removes it; one that is not there is fine.
+/// Kills what is in a cgroup and removes it; one that is not there is fine. systemd is told of a slice
+/// that goes, and sees by itself that a scope is empty.
 pub(crate) fn remove_cgroup(id: &str, path: &str) -> Result<()> {
     let failed = |source| Error::Cgroup {
         id: id.to_owned(),
         source,
     };
+    if let Some(slice) = Unit::at(path).filter(Unit::is_slice)
+        && let Err(error) = slice.stop()
+    {
+        // It holds nothing; without it nothing is missing but its name in a list.
+        tracing::warn!(pod = %id, %error, "its slice stays known to systemd");
+    }
     let cgroup = match Cgroup::open(path) {
         // What could never be made is not there.
         Err(runtime::cgroup::Error::InvalidPath { .. }) => return Ok(()),

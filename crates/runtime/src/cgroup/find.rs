@@ -10,11 +10,11 @@ use super::hierarchy::Hierarchies;
 const MOST: usize = 100_000;
 
 impl Cgroup {
-    /// The path of a cgroup whose last name is `name`, below the hierarchies' roots.
+    /// The path of a cgroup whose last name is one of `names`, below the hierarchies' roots.
     ///
     /// # Errors
     /// A host without cgroups.
-    pub fn find(name: &str) -> Result<Option<String>, Error> {
+    pub fn find(names: &[String]) -> Result<Option<String>, Error> {
         for hierarchy in &Hierarchies::of_host()?.all {
             let path = String::new();
             let mut left = vec![Dir { hierarchy, path }];
@@ -24,7 +24,8 @@ impl Cgroup {
                 let children = dir.children().unwrap_or_default();
                 seen += children.len();
                 for child in children {
-                    if child.path.rsplit('/').next() == Some(name) {
+                    let last = child.path.rsplit('/').next();
+                    if last.is_some_and(|last| names.iter().any(|name| name == last)) {
                         return Ok(Some(child.path));
                     }
                     if seen < MOST {

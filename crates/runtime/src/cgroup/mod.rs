@@ -39,7 +39,7 @@ pub use stats::{
     PidsStats, Pressure, PressureLine, PressureStats, Stats,
 };
 
-pub use systemd::{Unit, is_systemd_running};
+pub use systemd::{Unit, is_systemd_running, slice_path};
 
 use crate::rootless::is_rootless;
 use crate::spec::Resources;
@@ -484,6 +484,22 @@ pub(crate) fn descriptors() -> Vec<RawFd> {
     let hierarchies = Hierarchies::of_host().map(|host| host.all.as_slice());
     let roots = hierarchies.unwrap_or_default().iter();
     roots.map(|one| one.root.as_raw_fd()).collect()
+}
+
+/// Does the kernel kill a whole cgroup at one word (cgroup.kill, Linux 5.14)? No on a host without v2.
+#[must_use]
+pub fn kills_at_once() -> bool {
+    let Ok(host) = Hierarchies::of_host() else {
+        return false;
+    };
+    let unified = host.unified().and_then(|at| host.all.get(at));
+    unified.is_some_and(|hierarchy| {
+        let path = String::new();
+        let root = Dir { hierarchy, path };
+        // The root itself has none; one below it is not to be killed, and only looked at.
+        let below = root.children().unwrap_or_default();
+        root.has("cgroup.kill") || below.iter().any(|dir| dir.has("cgroup.kill"))
+    })
 }
 
 /// Does this host have the unified hierarchy alone?

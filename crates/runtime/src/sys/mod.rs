@@ -7,7 +7,7 @@ mod process;
 mod scheduling;
 
 pub(crate) use fd::{adopt, cloexec_from, close_all_but, receive, send};
-pub(crate) use mount::{MountAttr, mount_setattr, open_tree_fd};
+pub(crate) use mount::{MountAttr, fanotify_pre_content, mount_setattr, open_tree_fd};
 pub(crate) use process::{
     CLONE_NEWTIME, Forked, SUCCESSOR_FLAGS, clone_process, clone_sibling, end_on_signals, execve,
     execveat, exit, forget_environment, forget_signals, join_session_keyring, keep_capabilities,

@@ -1,7 +1,9 @@
-//! mount_setattr(2), which rustix lacks, and open_tree(2) of a file descriptor.
+//! mount_setattr(2) and fanotify(7), which rustix lacks, and open_tree(2) of a file descriptor.
 
-use std::ffi::CStr;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use rustix::io::Errno;
 use rustix::mount::{OpenTreeFlags, open_tree};
@@ -42,6 +44,33 @@ pub(crate) fn mount_setattr(
         )
     };
     if done < 0 { Err(last()) } else { Ok(()) }
+}
+
+/// Asks by fanotify(7) to be told before the content of a file is read (FAN_PRE_ACCESS), and takes that
+/// back at once: whoever reads meanwhile goes on.
+pub(crate) fn fanotify_pre_content(file: &Path) -> Result<(), Errno> {
+    /// FAN_PRE_ACCESS, which libc lacks.
+    const PRE_ACCESS: u64 = 0x0010_0000;
+    let file = CString::new(file.as_os_str().as_bytes()).map_err(|_| Errno::INVAL)?;
+    let flags = libc::FAN_CLASS_PRE_CONTENT | libc::FAN_CLOEXEC | libc::FAN_NONBLOCK;
+    // SAFETY: takes integers.
+    let group = unsafe { libc::fanotify_init(flags, libc::O_RDONLY as u32) };
+    if group < 0 {
+        return Err(last());
+    }
+    // SAFETY: the kernel has just made this descriptor, and nobody else knows of it.
+    let group = unsafe { OwnedFd::from_raw_fd(group) };
+    // SAFETY: the fd is open and the path NUL-terminated.
+    let marked = unsafe {
+        libc::fanotify_mark(
+            group.as_raw_fd(),
+            libc::FAN_MARK_ADD,
+            PRE_ACCESS,
+            libc::AT_FDCWD,
+            file.as_ptr(),
+        )
+    };
+    if marked < 0 { Err(last()) } else { Ok(()) }
 }
 
 /// open_tree(2): a detached copy of the mount (or of the file) that `fd` stands for.

@@ -288,7 +288,7 @@ impl Handler for Supervisor {
         }
         // Without asking: a supervisor that is held up does not hold up a limit.
         let failed = cgroup_failed(container);
-        let cgroup = Cgroup::open(container.cgroup).map_err(&failed)?;
+        let cgroup = Cgroup::open_managed(container.cgroup).map_err(&failed)?;
         cgroup.update(resources).map_err(failed)
     }
 

@@ -9,6 +9,7 @@ use super::super::{ContainerRef, Namespaces, PodPlan, PodRef, Sandbox};
 use super::lost::Ended;
 use crate::disk;
 use crate::error::{Error, Result};
+use crate::node::cgroups;
 use crate::pod::NamespaceMode;
 use crate::pod::stop::remove_cgroup;
 
@@ -19,7 +20,7 @@ const ENDS: Duration = Duration::from_secs(5);
 
 /// The cgroup of the pod's supervisor.
 pub(super) fn cgroup(pod: PodRef<'_>) -> String {
-    format!("{}/crio-{}", pod.cgroup, pod.id)
+    cgroups::member(pod.cgroup, pod.id)
 }
 
 /// Starts the supervisor of a pod.

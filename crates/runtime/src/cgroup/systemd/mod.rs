@@ -27,7 +27,7 @@ use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
-pub use names::Unit;
+pub use names::{Unit, slice_path};
 
 use super::Cgroup;
 use super::create::{self, Made};

@@ -98,9 +98,10 @@ impl Unit {
             "" => "system.slice",
             slice => slice,
         };
-        let above = expand(slice).ok_or_else(|| wrong(path, "the slice's name is not valid"))?;
+        let above =
+            slice_path(slice).ok_or_else(|| wrong(path, "the slice's name is not valid"))?;
         let (name, below) = if name.ends_with(SLICE) {
-            let below = expand(name).filter(|below| !below.is_empty());
+            let below = slice_path(name).filter(|below| !below.is_empty());
             let below = below.ok_or_else(|| wrong(path, "the slice's name is not valid"))?;
             (name.to_owned(), below)
         } else {
@@ -139,8 +140,8 @@ impl Unit {
             None => above,
         };
         let right = match name.ends_with(SLICE) {
-            true => expand(name).as_deref() == Some(path),
-            false => name.ends_with(SCOPE) && expand(slice).as_deref() == Some(above),
+            true => slice_path(name).as_deref() == Some(path),
+            false => name.ends_with(SCOPE) && slice_path(slice).as_deref() == Some(above),
         };
         right.then(|| Unit {
             name: name.to_owned(),
@@ -163,7 +164,8 @@ impl Unit {
         let [slice, prefix, name] = parts[..] else {
             return Err(wrong(path, "it is not slice:prefix:name"));
         };
-        let above = expand(slice).ok_or_else(|| wrong(path, "the slice's name is not valid"))?;
+        let above =
+            slice_path(slice).ok_or_else(|| wrong(path, "the slice's name is not valid"))?;
         let unit = Unit::at(&format!("{above}/{prefix}-{name}{SCOPE}"));
         unit.ok_or_else(|| wrong(path, "it names no scope"))
     }
@@ -205,8 +207,10 @@ fn wrong(path: &str, reason: &str) -> Error {
     }
 }
 
-/// Where a slice is: `a-b.slice` in `a.slice`. Empty for the root; `None` for what is no slice.
-pub(super) fn expand(slice: &str) -> Option<String> {
+/// Where a slice is, below the hierarchies' roots: `a-b.slice` in `a.slice`. Empty for the root; `None`
+/// for what is no slice's name.
+#[must_use]
+pub fn slice_path(slice: &str) -> Option<String> {
     let name = slice.strip_suffix(SLICE)?;
     if name == "-" {
         return Some(String::new());
@@ -267,7 +271,7 @@ mod tests {
             ("a.scope", None),
             ("-", None),
         ] {
-            assert_eq!(expand(slice).as_deref(), path, "{slice}");
+            assert_eq!(slice_path(slice).as_deref(), path, "{slice}");
         }
     }
 
