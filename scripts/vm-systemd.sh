@@ -1,5 +1,6 @@
 # The second machine of test-vm.sh, which sources this: Debian's systemd as init, in memory, for the
-# tests of the systemd manager: once on cgroup v2 and once on v1 with v2 beside it ("hybrid").
+# tests of the systemd manager, of the runtime and of the engine: once on cgroup v2 and once on v1 with v2
+# beside it ("hybrid").
 # What is sourced finds in $work the kernel, in $root an empty directory, in $filter which programs.
 
 # Debian's systemd and D-Bus, without what nobody reads in a machine.
@@ -17,15 +18,34 @@ if [ ! -e $work/debian.ready ]; then
 fi
 
 cargo build --locked -p floe-runtime --bins
-cargo test --locked --no-run -p runtime -p floe-runtime 2>&1 | tee "$root/build.log" | grep -E '^(warning|error)' || true
+packages="-p runtime -p floe-runtime"
+[ "$filter" != server ] || packages="-p runtime --lib"
+cargo test --locked --no-run $packages 2>&1 | tee "$root/build.log" | grep -E '^(warning|error)' || true
 mkdir -p "$root"/{bin,new,debian/tests}
+# The engine with its own tests, which look for it above the directory that they are in, and for a registry.
+# Only if they are asked for by name: the engine does not ask systemd yet.
+if [ "$filter" = server ]; then
+    # As `make test` builds them.
+    cargo build --locked --workspace --bins
+    suite=$(cargo test --locked --no-run --workspace --test suite --message-format json 2>/dev/null |
+        sed -n '/crates\/server#/s/.*"executable":"\([^"]*\)".*/\1/p' | tail -1)
+    strip --strip-debug -o "$root/debian/tests/server-suite" "$suite"
+    for program in floe floe-runtime; do
+        built=$(find target -path "*/debug/$program" -type f -perm -u+x | head -1)
+        strip --strip-debug -o "$root/debian/$program" "$built"
+    done
+    install -D /usr/bin/docker-registry "$root/debian/usr/bin/docker-registry"
+fi
 cp /bin/busybox "$root/bin/busybox"
 cp -a $debian/. "$root/debian/"
 cp /bin/busybox "$root/debian/usr/bin/busybox"
 # criu, for checkpoints of what systemd made; it stops a network with nftables.
 install -D /dev/stdin "$root/debian/etc/criu/default.conf" <<<"network-lock nftables"
-for file in /usr/sbin/criu $(ldd /usr/sbin/criu | grep -o '/[^ ]*'); do
-    [ -e "$root/debian$file" ] || install -D "$file" "$root/debian$file"
+# apparmor_parser loads the profile of the engine's containers, as the kernel has AppArmor.
+for program in /usr/sbin/criu /sbin/apparmor_parser; do
+    for file in $program $(ldd $program | grep -o '/[^ ]*'); do
+        [ -e "$root/debian$file" ] || install -D "$file" "$root/debian$file"
+    done
 done
 cp -r $work/modules "$root/debian/modules"
 sed -n 's/^ *Executable .*(\(.*\))$/\1/p' "$root/build.log" | while read -r program; do
@@ -93,8 +113,8 @@ for test in /tests/*; do
     name=$(basename "$test")
     name=${name%-*}
     filter=
-    # Of the library only what belongs to systemd: the first machine runs the rest.
-    [ "$name" = runtime ] && filter=systemd
+    # Of the library only what belongs to systemd: the first machine runs the rest; so of the engine.
+    case $name in runtime | server) filter=systemd ;; esac
     timeout 900 "$test" $filter --test-threads 2 --show-output >/tmp/out 2>&1
     code=$?
     line=$(grep '^test result:' /tmp/out | tail -1)
@@ -122,7 +142,7 @@ slow="systemd-random-seed.service systemd-update-utmp.service systemd-journal-fl
     systemd-timesyncd.service systemd-binfmt.service systemd-firstboot.service"
 masked=$(printf ' systemd.mask=%s' $slow)
 for hierarchy in 1 0; do
-    timeout 1200 qemu-system-x86_64 $accel -smp 2 -m 2048 -nodefaults -no-reboot -display none \
+    timeout 1200 qemu-system-x86_64 $accel -smp 2 -m 2560 -nodefaults -no-reboot -display none \
         -serial stdio -kernel $work/vmlinuz -initrd $work/initramfs \
         -append "console=ttyS0 quiet panic=-1 rdinit=/init random.trust_cpu=on no_timer_check systemd.unit=tests.target \
 systemd.show_status=0 systemd.unified_cgroup_hierarchy=$hierarchy$masked" </dev/null |

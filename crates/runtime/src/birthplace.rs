@@ -71,7 +71,7 @@ impl<'a> Birthplace<'a> {
             Birthplace::Inside(cgroup) => return Ok((cgroup, None)),
             Birthplace::Outside(unit) => unit,
         };
-        let cgroup = CgroupGuard(Some(Cgroup::awaited(unit)?));
+        let cgroup = Cgroup::awaited(unit)?;
         let forked = sys::clone_process(0, None).map_err(Error::io("clone", "to ask systemd"))?;
         match forked {
             Forked::Child => {
@@ -86,7 +86,12 @@ impl<'a> Birthplace<'a> {
             }
             Forked::Parent { pid, pidfd } => {
                 let child = ChildGuard::of(pid);
-                Ok((cgroup, Some(Placing { child, pidfd })))
+                let placing = Placing {
+                    child,
+                    pidfd,
+                    cgroup,
+                };
+                Ok((CgroupGuard(None), Some(placing)))
             }
         }
     }
@@ -117,6 +122,8 @@ pub(crate) struct Placing {
     pub(crate) child: ChildGuard,
     /// A pidfd of it.
     pub(crate) pidfd: OwnedFd,
+    /// What it makes, and takes back should that fail: another unit may have the name.
+    pub(crate) cgroup: Cgroup,
 }
 
 /// A cgroup that goes unless it is kept.
@@ -140,9 +147,9 @@ impl CgroupGuard {
         Ok(guard)
     }
 
-    /// Looks again in which hierarchies it is, once it was made by somebody else.
-    pub(crate) fn look_again(&mut self) {
-        self.0 = self.0.take().map(Cgroup::look_again);
+    /// Of a cgroup that somebody else has made.
+    pub(crate) fn of_made(awaited: Cgroup) -> Self {
+        Self(Some(awaited.look_again()))
     }
 
     #[expect(

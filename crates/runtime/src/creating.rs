@@ -245,14 +245,16 @@ impl Creating {
             ..
         } = self;
         hooks.map(|mut hooks| hooks.kill());
-        let was_placing = placing.map(|mut placing| placing.child.kill()).is_some();
+        let cgroup = match placing {
+            Some(mut placing) => {
+                placing.child.kill();
+                CgroupGuard::of_made(placing.cgroup)
+            }
+            None => cgroup,
+        };
         let pid = child.kill();
         drop((devices, group, mounts));
-        let cgroup = cgroup.commit();
-        match was_placing {
-            true => (pid, cgroup.look_again()),
-            false => (pid, cgroup),
-        }
+        (pid, cgroup.commit())
     }
 
     fn vanished(&self) -> Error {
@@ -302,17 +304,14 @@ impl Creating {
 
     /// The cgroup is there, with init in it, or could not be made.
     fn placed(&mut self, failure: Option<Unplaced>) -> Result<()> {
-        if self.placing.is_none() {
-            return Err(unasked());
-        }
         if let Some(failure) = failure {
             return Err(failure.into_error().into());
         }
+        let placing = self.placing.take().ok_or_else(unasked)?;
+        self.cgroup = CgroupGuard::of_made(placing.cgroup);
         if self.pid() == 0 {
             return Err(self.vanished());
         }
-        self.placing = None;
-        self.cgroup.look_again();
         self.send(ToInit::Placed)?;
         if self.more()?.unborn {
             return Ok(());

@@ -16,6 +16,9 @@ use tonic::transport::{Channel, Endpoint, Uri};
 use crate::registry::die_with_parent;
 use crate::{Error, leftovers, program};
 
+/// The end of the names of systemd's slices.
+const SLICE: &str = ".slice";
+
 /// How a node differs from the usual one.
 #[derive(Debug, Clone, Default)]
 pub struct NodeOptions {
@@ -25,6 +28,8 @@ pub struct NodeOptions {
     pub mirrors: Vec<(String, String)>,
     /// Lines of TOML appended to the configuration.
     pub config: String,
+    /// systemd makes the cgroups, in a slice of the node's own; it must be the host's init.
+    pub systemd: bool,
 }
 
 /// A private engine; everything of it goes when dropped.
@@ -63,7 +68,12 @@ impl Node {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let dir = tempfile::Builder::new().prefix("floe-node-").tempdir()?;
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let cgroup = format!("/floe-test-{}-{number}", std::process::id());
+        let own = std::process::id();
+        let cgroup = match options.systemd {
+            // Its name tells where a slice is: without a dash, at the top.
+            true => format!("/floetest{own}x{number}{SLICE}"),
+            false => format!("/floe-test-{own}-{number}"),
+        };
         let node = Self {
             dir,
             cgroup,
@@ -92,9 +102,14 @@ impl Node {
         Ok(format!(
             "[crio]\nroot = \"{dir}/root\"\nrunroot = \"{dir}/run\"\n\
              [crio.api]\nlisten = \"{dir}/floe.sock\"\n\
-             [crio.runtime]\ncgroup_manager = \"cgroupfs\"\ncgroup_parent = \"{}\"\nlog_dir = \"{dir}/logs\"\nruntime_path = \"{}\"\n\
+             [crio.runtime]\ncgroup_manager = \"{}\"\ncgroup_parent = \"{}\"\nlog_dir = \"{dir}/logs\"\nruntime_path = \"{}\"\n\
              [crio.image]\nsignature_policy = \"{dir}/policy.json\"\nsignature_policy_dir = \"{dir}/policies\"\nregistries_conf = \"{dir}/registries.conf\"\nregistries_conf_dir = \"{dir}/registries.conf.d\"\nregistries_d_dir = \"{dir}/registries.d\"\n\
              [crio.network]\nnetwork_dir = \"{dir}/cni\"\n{}\n",
+            if options.systemd {
+                "systemd"
+            } else {
+                "cgroupfs"
+            },
             self.cgroup,
             program("floe-runtime")?.display(),
             options.config,
@@ -308,6 +323,10 @@ impl Drop for Node {
 
 /// The parent is the configuration's, not a pod's: nobody else removes it. Only an empty one goes.
 fn remove_cgroups(cgroup: &str) {
+    if cgroup.ends_with(SLICE) {
+        let slice = cgroup.trim_start_matches('/');
+        let _ = Command::new("systemctl").args(["stop", slice]).status();
+    }
     for hierarchy in std::fs::read_dir("/sys/fs/cgroup")
         .into_iter()
         .flatten()

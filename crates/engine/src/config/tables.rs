@@ -86,7 +86,7 @@ fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CgroupManager {
-    /// Who makes the node's: systemd where that runs, else floe.
+    /// Not given.
     #[default]
     #[serde(rename = "")]
     Unset,
@@ -100,7 +100,8 @@ pub enum CgroupManager {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Runtime {
-    /// Who makes cgroups. CRI-O's default is `systemd`; floe's is that where systemd runs, else `cgroupfs`.
+    /// Who makes cgroups. CRI-O's default is `systemd`, which is refused until it is shown to work; not given
+    /// it is `cgroupfs`.
     pub cgroup_manager: CgroupManager,
     /// Parent cgroup of pods that name none, a slice with systemd; empty: `/floe`, or `floe.slice` (not a
     /// key of CRI-O).
@@ -297,6 +298,13 @@ impl Config {
             ("crio.log_dir", &self.root_table.log_dir),
         ] {
             absolute(key, path)?;
+        }
+        if self.runtime.cgroup_manager == CgroupManager::Systemd {
+            return Err(
+                "crio.runtime.cgroup_manager: \"systemd\" is not supported yet, use \"cgroupfs\" \
+                        (and cgroupDriver: cgroupfs in kubelet)"
+                    .into(),
+            );
         }
         self.image.keep_blobs()?;
         if self.runtime.log_filter_of_level().is_none() {

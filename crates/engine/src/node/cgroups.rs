@@ -19,6 +19,10 @@ use crate::error::{Error, Result};
 
 const SLICE: &str = ".slice";
 
+/// Is systemd asked at all? Not before all of the server's tests of it (`systemd.rs`) pass in the machine
+/// that has it (`scripts/test-vm.sh --systemd server`); the configuration refuses it till then.
+const ASKS_SYSTEMD: bool = false;
+
 /// Who makes cgroups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Manager {
@@ -64,7 +68,7 @@ impl Found {
                 true => Version::V2,
                 false => Version::V1,
             },
-            systemd: ours && runtime::cgroup::is_systemd_running(),
+            systemd: ASKS_SYSTEMD && ours && runtime::cgroup::is_systemd_running(),
         }
     }
 }

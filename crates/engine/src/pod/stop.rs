@@ -176,19 +176,24 @@ impl Place {
     }
 }
 
-/// Kills what is in a cgroup and removes it; one that is not there is fine. systemd is told of a slice
-/// that goes, and sees by itself that a scope is empty.
+/// Kills what is in a cgroup and removes it; one that is not there is fine. systemd is told of the end
+/// of a unit: it does not always see that a scope is empty whose directory goes as soon as it is.
 pub(crate) fn remove_cgroup(id: &str, path: &str) -> Result<()> {
+    let removed = kill_and_remove(id, path);
+    if let Some(unit) = Unit::at(path)
+        && let Err(error) = unit.stop()
+    {
+        // It holds nothing; without it nothing is missing but its name in a list.
+        tracing::warn!(%id, unit = unit.name(), %error, "it stays known to systemd");
+    }
+    removed
+}
+
+fn kill_and_remove(id: &str, path: &str) -> Result<()> {
     let failed = |source| Error::Cgroup {
         id: id.to_owned(),
         source,
     };
-    if let Some(slice) = Unit::at(path).filter(Unit::is_slice)
-        && let Err(error) = slice.stop()
-    {
-        // It holds nothing; without it nothing is missing but its name in a list.
-        tracing::warn!(pod = %id, %error, "its slice stays known to systemd");
-    }
     let cgroup = match Cgroup::open(path) {
         // What could never be made is not there.
         Err(runtime::cgroup::Error::InvalidPath { .. }) => return Ok(()),

@@ -28,6 +28,7 @@ mod runtime;
 mod shim;
 mod stats;
 mod stats_lists;
+mod systemd;
 mod trust;
 mod update;
 mod upgrade;

@@ -144,7 +144,7 @@ impl Creation {
     fn outlives(&mut self, process: i32) -> bool {
         match &mut self.stage {
             Stage::SettingUp(Some(creating), _) => creating.outlives(process),
-            Stage::SettingUp(None, _) | Stage::Ending(_) => false,
+            Stage::SettingUp(None, _) | Stage::ByProgram(_) | Stage::Ending(_) => false,
         }
     }
 

@@ -16,7 +16,18 @@ use super::marshal::{Call, ERROR, METHOD_RETURN, Message, PREFIX, SIGNAL, Value}
 use crate::cgroup::error::Error;
 
 /// How long systemd may take for a call or a job.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+/// How long to wait before asking again what nobody was there to answer.
+pub(super) const PAUSE: Duration = Duration::from_millis(50);
+
+/// What the bus answers in the place of a systemd that is being executed anew (`daemon-reexec`, an
+/// update of its package): nobody has the name, or who had it left with the question.
+const AWAY: [&str; 4] = [
+    "org.freedesktop.DBus.Error.NoReply",
+    "org.freedesktop.DBus.Error.ServiceUnknown",
+    "org.freedesktop.DBus.Error.NameHasNoOwner",
+    "org.freedesktop.DBus.Error.Disconnected",
+];
 
 const SYSTEM_BUS: &str = "unix:path=/run/dbus/system_bus_socket";
 const PRIVATE: &str = "unix:path=/run/systemd/private";
@@ -56,6 +67,8 @@ pub(super) struct Bus {
     unread: Vec<u8>,
     /// Jobs that ended, with their results, while something else was waited for.
     ended: Vec<(String, String)>,
+    /// systemd was away, and something was asked again that it may have done already.
+    pub(super) asked_again: bool,
 }
 
 impl Bus {
@@ -88,6 +101,7 @@ impl Bus {
             serial: 0,
             unread: Vec::new(),
             ended: Vec::new(),
+            asked_again: false,
         };
         opened.authenticate()?;
         if bus {
@@ -97,13 +111,22 @@ impl Bus {
         Ok(opened)
     }
 
-    /// Calls a method of the manager.
+    /// Calls a method of the manager; again, if that is away for the moment.
     pub(super) fn manager(
         &mut self,
         member: &'static str,
         arguments: &[Value],
     ) -> Result<Result<Message, Refusal>, Error> {
-        self.call(call(MANAGER, member), arguments)
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let answer = self.call(call(MANAGER, member), arguments)?;
+            let away = matches!(&answer, Err(refusal) if AWAY.contains(&refusal.name.as_str()));
+            if !away || Instant::now() >= deadline {
+                return Ok(answer);
+            }
+            self.asked_again = true;
+            std::thread::sleep(PAUSE);
+        }
     }
 
     /// A property of the manager that is a text.

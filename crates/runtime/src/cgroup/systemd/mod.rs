@@ -26,6 +26,7 @@ mod properties;
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
+use std::time::Instant;
 
 pub use names::{Unit, slice_path};
 
@@ -37,7 +38,7 @@ use super::hierarchy::Hierarchies;
 use super::manager::Manager;
 use super::resources;
 use crate::spec::Resources;
-use bus::{Bus, Refusal};
+use bus::{Bus, PATIENCE, PAUSE, Refusal};
 use marshal::{Message, Value};
 use names::Property;
 
@@ -181,9 +182,12 @@ impl Started {
         all.extend(properties::at_start(resources, &mut version)?);
         all.extend(unit.properties.iter().cloned());
         all.extend(properties::limits(resources, unified, &mut version)?);
-        let job = unit.start(&mut bus, list(all))?;
+        let job = unit.start(&mut bus, list(all), first)?;
         // From here on it is ours, whatever becomes of the job.
         let started = Started(Some(unit.clone()));
+        let Some(job) = job else {
+            return Ok(started);
+        };
         match bus.ended(&job)?.as_str() {
             "done" => Ok(started),
             result => Err(unit.failed("start", format!("the job's result is {result:?}"))),
@@ -243,8 +247,14 @@ impl Unit {
         all
     }
 
-    /// Starts it; returns the job. A unit of this name that has failed is forgotten first.
-    fn start(&self, bus: &mut Bus, properties: Value) -> Result<String, Error> {
+    /// Starts it; returns the job, or none if it is started already: systemd was executed anew
+    /// before it could say so. A unit of this name that has failed is forgotten first.
+    fn start(
+        &self,
+        bus: &mut Bus,
+        properties: Value,
+        first: Option<i32>,
+    ) -> Result<Option<String>, Error> {
         let arguments = [
             Value::text(&self.name),
             Value::text("replace"),
@@ -253,10 +263,33 @@ impl Unit {
         ];
         let mut answer = bus.manager("StartTransientUnit", &arguments)?;
         if answer.as_ref().is_err_and(|refusal| refusal.name == EXISTS) {
+            if bus.asked_again && first.is_some_and(|pid| self.gets(pid)) {
+                return Ok(None);
+            }
             self.forget_failure(bus)?;
             answer = bus.manager("StartTransientUnit", &arguments)?;
         }
-        self.job("start", answer)
+        self.job("start", answer).map(Some)
+    }
+
+    /// Waits until a process is in its cgroup, if that is to come.
+    fn gets(&self, pid: i32) -> bool {
+        let deadline = Instant::now() + PATIENCE;
+        let path = format!("/{}", self.path);
+        loop {
+            // One that has ended is in none.
+            let Ok(text) = std::fs::read_to_string(format!("/proc/{pid}/cgroup")) else {
+                return false;
+            };
+            let mut places = text.lines().filter_map(|line| line.splitn(3, ':').nth(2));
+            if places.any(|place| place == path) {
+                return true;
+            }
+            if Instant::now() >= deadline {
+                return false;
+            }
+            std::thread::sleep(PAUSE);
+        }
     }
 
     /// Stops it, and kills what is in it; succeeds if it is gone.

@@ -120,6 +120,34 @@ fn a_refusal_has_the_other_sides_words() {
 }
 
 #[test]
+fn who_is_away_for_a_moment_is_asked_again() {
+    let peer = Peer::new(|mut stream| {
+        greet(&mut stream);
+        for name in AWAY {
+            let fields = |serial: u32| {
+                vec![
+                    (REPLY_SERIAL, Value::Fixed(b'u', u64::from(serial))),
+                    (ERROR_NAME, Value::text(name)),
+                ]
+            };
+            let serial = read_call(&mut stream);
+            let words = [Value::text("Message recipient disconnected")];
+            let away = message(ERROR, 1, fields(serial), &words);
+            stream.write_all(&away).unwrap();
+        }
+        let serial = read_call(&mut stream);
+        let job = [Value::Text(b'o', "/job/2".into())];
+        let done = answer(METHOD_RETURN, serial, &job);
+        stream.write_all(&done).unwrap();
+    });
+    let mut bus = Bus::open(&peer.address(), false).unwrap();
+    assert!(!bus.asked_again);
+    let done = bus.manager("StopUnit", &[]).unwrap().unwrap();
+    assert_eq!(done.body().text().as_deref(), Some("/job/2"));
+    assert!(bus.asked_again);
+}
+
+#[test]
 fn an_end_in_the_middle_and_what_is_no_message_are_errors_with_the_address() {
     for (sent, words) in [
         (&b""[..], "it has closed the connection"),
