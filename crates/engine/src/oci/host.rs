@@ -1,7 +1,7 @@
 //! What a config.json needs to know of the node and of its pod: looked at once, before anything is
 //! decided. Makes nothing.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use runtime::spec;
 
