@@ -4,7 +4,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -26,7 +26,8 @@ pub fn read_bounded(path: &Path, max: u64) -> io::Result<Option<Vec<u8>>> {
     }
 }
 
-/// The same of a file that an administrator may have put elsewhere by a symbolic link.
+/// The same of a file that an administrator may have put elsewhere by a symbolic link, or made empty
+/// by naming /dev/null.
 ///
 /// # Errors
 /// As [`read_bounded`].
@@ -36,6 +37,7 @@ pub fn read_linked(path: &Path, max: u64) -> io::Result<Option<Vec<u8>>> {
         .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
         .open(path);
     match opened {
+        Ok(file) if is_null(&file)? => Ok(Some(Vec::new())),
         Ok(file) => read_plain(file, max).map(Some),
         Err(error) if is_absent(&error) => Ok(None),
         Err(error) => Err(error),
@@ -55,6 +57,12 @@ pub fn read_text(path: &Path, max: u64) -> io::Result<Option<String>> {
 #[must_use]
 pub fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
+}
+
+/// Is it /dev/null, by whatever name?
+fn is_null(file: &File) -> io::Result<bool> {
+    let found = file.metadata()?;
+    Ok(found.file_type().is_char_device() && found.rdev() == libc::makedev(1, 3))
 }
 
 fn read_plain(file: File, max: u64) -> io::Result<Vec<u8>> {
@@ -128,6 +136,18 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
 
     use super::*;
+
+    #[test]
+    fn dev_null_is_an_empty_file_of_an_administrator_and_no_record() {
+        let null = Path::new("/dev/null");
+        assert_eq!(read_linked(null, 8).unwrap(), Some(Vec::new()));
+        assert_eq!(
+            read_bounded(null, 8).unwrap_err().kind(),
+            ErrorKind::InvalidData
+        );
+        let zero = read_linked(Path::new("/dev/zero"), 8);
+        assert_eq!(zero.unwrap_err().kind(), ErrorKind::InvalidData);
+    }
 
     #[test]
     fn a_file_is_replaced_whole_and_nothing_is_left_beside_it() {

@@ -12,6 +12,7 @@
 pub mod clone;
 pub mod file;
 pub mod lock;
+pub mod mountinfo;
 pub mod process;
 pub mod signal;
 pub mod size;

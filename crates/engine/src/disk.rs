@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{LazyLock, Mutex, PoisonError};
 
 use base::file::{Lasts, replace};
+use rustix::mount::{UnmountFlags, unmount};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::error::{Error, Result};
@@ -138,12 +139,36 @@ pub(crate) fn entries(dir: &Path) -> Result<Vec<String>> {
         .collect())
 }
 
-/// Removes whatever is at a path; nothing there is fine.
+/// Takes away the mounts at and below a directory, the last one first (proc_pid_mountinfo(5)).
+fn detach_below(dir: &Path) -> Result<()> {
+    let table = "/proc/self/mountinfo";
+    let table = std::fs::read_to_string(table).map_err(Error::io("read", table))?;
+    let dir = dir.canonicalize().map_err(Error::io("find", dir))?;
+    let places = table.lines().filter_map(|line| line.split(' ').nth(4));
+    let places: Vec<PathBuf> = places
+        .map(|place| PathBuf::from(base::mountinfo::unescape(place)))
+        .filter(|place| place.starts_with(&dir))
+        .collect();
+    for place in places.iter().rev() {
+        let flags = UnmountFlags::DETACH | UnmountFlags::NOFOLLOW;
+        unmount(place, flags).map_err(|errno| Error::io("unmount", place)(errno.into()))?;
+    }
+    Ok(())
+}
+
+/// Removes whatever is at a path; nothing there is fine. A mount that somebody left below it (a shim that
+/// nobody has a handler for any more) is detached.
 pub(crate) fn remove_tree(path: &Path) -> Result<()> {
-    let removed = match std::fs::symlink_metadata(path) {
-        Ok(found) if found.is_dir() => std::fs::remove_dir_all(path),
-        Ok(_) => std::fs::remove_file(path),
-        Err(e) => Err(e),
+    let remove = || match std::fs::symlink_metadata(path)? {
+        found if found.is_dir() => std::fs::remove_dir_all(path),
+        _ => std::fs::remove_file(path),
+    };
+    let removed = match remove() {
+        Err(e) if e.kind() == std::io::ErrorKind::ResourceBusy => {
+            detach_below(path)?;
+            remove()
+        }
+        other => other,
     };
     match removed {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", path)(e)),

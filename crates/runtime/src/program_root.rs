@@ -10,6 +10,7 @@
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use base::mountinfo::unescape;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags, statx};
 use rustix::mount::{
     MountPropagationFlags, MoveMountFlags, mount_bind_recursive, mount_change, move_mount,
@@ -17,7 +18,7 @@ use rustix::mount::{
 
 use crate::container::Rootfs;
 use crate::error::{Error, InitFailure, Result};
-use crate::init::{is_shared, mount_overlay, unescape};
+use crate::init::{is_shared, mount_overlay};
 use crate::labels;
 use crate::spec::Spec;
 use crate::sys;

@@ -292,32 +292,9 @@ fn parse_line(line: &str) -> Option<Found> {
     };
     Some(Found {
         version,
-        mount: PathBuf::from(unescape(mount)),
+        mount: PathBuf::from(base::mountinfo::unescape(mount)),
         controllers,
     })
-}
-
-/// mountinfo writes blanks and backslashes as `\ooo`.
-fn unescape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find('\\') {
-        out.push_str(&rest[..at]);
-        let code = rest
-            .get(at + 1..at + 4)
-            .and_then(|octal| u8::from_str_radix(octal, 8).ok());
-        match code {
-            Some(code) => {
-                out.push(char::from(code));
-                rest = &rest[at + 4..];
-            }
-            None => {
-                out.push('\\');
-                rest = &rest[at + 1..];
-            }
-        }
-    }
-    out + rest
 }
 
 #[cfg(test)]

@@ -536,7 +536,6 @@ pub(crate) use identity::{
     Identity, Limits, assume, limits, listen, oom_score_adj, own_stdio, raise_limits,
     succeeds_first,
 };
-pub(crate) use locked::unescape;
 pub(crate) use mounts::{inside, set_ids};
 pub(crate) use options::{is_bind, is_shared, words as mount_options};
 pub(crate) use program::replace_stdio;

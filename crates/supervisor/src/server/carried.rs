@@ -300,9 +300,11 @@ impl Supervisor {
         carried.end = None;
         let oom_killed = kills > 0 || carried.oom;
         container.state.pid = None;
+        let started_at = container.state.status.started_at();
         container.set_status(Status::Exited {
-            started_at: container.state.status.started_at(),
-            finished_at: end.at,
+            started_at,
+            // Who tells of the start reads the clock after the program began, and may be late.
+            finished_at: end.at.max(started_at.unwrap_or(end.at)),
             exit_code: end.code,
             oom_killed,
             message: end.message,
