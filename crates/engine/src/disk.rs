@@ -13,6 +13,7 @@
 //! ```
 
 use std::collections::HashSet;
+use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{LazyLock, Mutex, PoisonError};
@@ -113,13 +114,13 @@ pub(crate) fn is_id(name: &str) -> bool {
 fn read_dir(dir: &Path) -> Result<Option<std::fs::ReadDir>> {
     match std::fs::read_dir(dir) {
         Ok(read) => Ok(Some(read)),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
         Err(e) => Err(Error::io("read", dir)(e)),
     }
 }
 
 fn is_read_only(error: &Error) -> bool {
-    matches!(error, Error::Io { source, .. } if source.kind() == std::io::ErrorKind::ReadOnlyFilesystem)
+    matches!(error, Error::Io { source, .. } if source.kind() == ErrorKind::ReadOnlyFilesystem)
 }
 
 /// Makes a directory and its parents, mode 0700 where made.
@@ -164,14 +165,20 @@ pub(crate) fn remove_tree(path: &Path) -> Result<()> {
         _ => std::fs::remove_file(path),
     };
     let removed = match remove() {
-        Err(e) if e.kind() == std::io::ErrorKind::ResourceBusy => {
+        // What lies under the mount can make the directory look full instead of busy.
+        Err(e)
+            if matches!(
+                e.kind(),
+                ErrorKind::ResourceBusy | ErrorKind::DirectoryNotEmpty
+            ) =>
+        {
             detach_below(path)?;
             remove()
         }
         other => other,
     };
     match removed {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", path)(e)),
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::io("remove", path)(e)),
         _ => Ok(()),
     }
 }
@@ -182,7 +189,7 @@ pub(crate) fn remove_object(dir: &Path) -> Result<()> {
     let gone = dir.with_extension(GONE);
     remove_tree(&gone)?;
     match std::fs::rename(dir, &gone) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
         other => other.map_err(Error::io("rename", dir))?,
     }
     remove_tree(&gone)
@@ -218,7 +225,7 @@ pub(crate) fn write_file(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
 /// The bytes of a record; `None` if there is none.
 pub(crate) fn read_record(path: &Path) -> Result<Option<Vec<u8>>> {
     match base::file::read_bounded(path, MAX_RECORD) {
-        Err(e) if e.kind() == std::io::ErrorKind::InvalidData => Err(Error::Record {
+        Err(e) if e.kind() == ErrorKind::InvalidData => Err(Error::Record {
             path: path.to_owned(),
             reason: e.to_string(),
         }),

@@ -132,7 +132,7 @@ fn signatures_that_are_broken_or_out_of_reach_are_refused() {
         let large = vec![0xa3; (4 << 20) + 1];
         for (bytes, words) in [
             (&bytes[..bytes.len() / 2], "OpenPGP message"),
-            (&large, "more than 4194304 bytes"),
+            (&large, "longer than 4194304 bytes"),
             (b"hello", "neither an OpenPGP message nor"),
             (b"", "neither an OpenPGP message nor"),
         ] {

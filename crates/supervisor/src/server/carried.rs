@@ -71,6 +71,20 @@ struct End {
     until: Instant,
 }
 
+/// A container may have ended before anyone told that it ran: then it began when it ended, at the latest.
+fn began_before_its_end(container: &mut Container) {
+    let mut status = container.state.status.clone();
+    if let Status::Exited {
+        started_at: began @ None,
+        finished_at,
+        ..
+    } = &mut status
+    {
+        *began = Some(*finished_at);
+        container.set_status(status);
+    }
+}
+
 impl Carried {
     /// When its end is told though its streams have no end.
     pub(super) fn deadline(&self) -> Option<Instant> {
@@ -143,6 +157,9 @@ impl Supervisor {
             return Err(Error::invalid("tell", reason));
         };
         if container.state.status.is_exited() {
+            if matches!(became, Became::Running) {
+                began_before_its_end(container);
+            }
             return Ok(Response::Done.into());
         }
         let started_at = container.state.status.started_at().unwrap_or_else(now_ns);
