@@ -157,25 +157,12 @@ fn detach_below(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Removes whatever is at a path; nothing there is fine. A mount that somebody left below it (a shim that
-/// nobody has a handler for any more) is detached.
+/// Removes whatever is at a path; nothing there is fine.
 pub(crate) fn remove_tree(path: &Path) -> Result<()> {
-    let remove = || match std::fs::symlink_metadata(path)? {
-        found if found.is_dir() => std::fs::remove_dir_all(path),
-        _ => std::fs::remove_file(path),
-    };
-    let removed = match remove() {
-        // What lies under the mount can make the directory look full instead of busy.
-        Err(e)
-            if matches!(
-                e.kind(),
-                ErrorKind::ResourceBusy | ErrorKind::DirectoryNotEmpty
-            ) =>
-        {
-            detach_below(path)?;
-            remove()
-        }
-        other => other,
+    let removed = match std::fs::symlink_metadata(path) {
+        Ok(found) if found.is_dir() => std::fs::remove_dir_all(path),
+        Ok(_) => std::fs::remove_file(path),
+        Err(e) => Err(e),
     };
     match removed {
         Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::io("remove", path)(e)),
@@ -187,12 +174,26 @@ pub(crate) fn remove_tree(path: &Path) -> Result<()> {
 /// after any kill.
 pub(crate) fn remove_object(dir: &Path) -> Result<()> {
     let gone = dir.with_extension(GONE);
-    remove_tree(&gone)?;
+    remove_gone(&gone)?;
     match std::fs::rename(dir, &gone) {
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
         other => other.map_err(Error::io("rename", dir))?,
     }
-    remove_tree(&gone)
+    remove_gone(&gone)
+}
+
+/// Removes what has that name already. A root file system that somebody has mounted there, and that nobody
+/// has a handler for any more, is detached, and nothing of it is touched.
+fn remove_gone(gone: &Path) -> Result<()> {
+    let device = |path: &Path| std::fs::symlink_metadata(path).map(|found| found.dev());
+    let is_mounted = match device(&gone.join("rootfs")) {
+        Ok(root) => device(gone).is_ok_and(|own| own != root),
+        Err(e) => !base::file::is_absent(&e),
+    };
+    if is_mounted {
+        detach_below(gone)?;
+    }
+    remove_tree(gone)
 }
 
 /// The ending of what is being removed.

@@ -177,9 +177,10 @@ fn what_the_engine_tells_is_recorded_and_nothing_else_is_done_to_it() {
         assert!(error.to_string().contains("another program"), "{error}");
     }
     client.tell("c", Became::OutOfMemory).unwrap();
+    let after = container.state().status.started_at().unwrap() + 5;
     let end = Became::Ended {
         code: 137,
-        at: Some(5),
+        at: Some(after),
         message: None,
     };
     client.tell("c", end.clone()).unwrap();
@@ -191,7 +192,7 @@ fn what_the_engine_tells_is_recorded_and_nothing_else_is_done_to_it() {
     else {
         panic!("no end");
     };
-    assert_eq!((oom_killed, finished_at), (true, 5));
+    assert_eq!((oom_killed, finished_at), (true, after));
     // Told twice it is still one end.
     client.tell("c", end).unwrap();
     let own = pod.running("own", "sleep 100");

@@ -7,6 +7,9 @@ use std::path::PathBuf;
 pub struct Sandbox {
     /// The process on this node that is the sandbox, or holds it.
     pub pid: Option<i32>,
+    /// Does the sandbox end with that process only? Otherwise nobody tells a list of its end, and it is looked at
+    /// each time.
+    pub ends_with_pid: bool,
     /// Namespaces of this node that are the pod's own.
     pub namespaces: Namespaces,
     /// A container's root file system is taken as a mount descriptor.

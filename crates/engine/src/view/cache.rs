@@ -321,8 +321,9 @@ impl Cache {
         watched &= life.is_ok();
         // Looked at again now that its end would be told.
         let sandbox = engine.sandbox(&record)?;
-        // Nobody tells of the end of one that is no process of this node.
-        watched &= sandbox.as_ref().is_none_or(|sandbox| sandbox.pid.is_some());
+        // Nobody tells of the end of one that is no process of this node, or more than that.
+        let is_told = |sandbox: &Sandbox| sandbox.pid.is_some() && sandbox.ends_with_pid;
+        watched &= sandbox.as_ref().is_none_or(is_told);
         if let Some(pod) = self.pods.get_mut(id) {
             pod.life = life.unwrap_or_default();
             pod.origin = (!record.is_damaged()).then_some(record.spec.origin);

@@ -143,18 +143,23 @@ impl Pod {
     /// Takes events and forgets them: a shim whose events nobody takes needs long to end.
     fn take_events(&self) {
         let (path, namespace) = (self.program.events.clone(), self.name.as_str().into());
-        let runtime = tokio::runtime::Builder::new_current_thread();
-        let runtime = { runtime }.enable_io().build().unwrap();
-        let listener = runtime.block_on(async { shim::events::listen(&path).unwrap() });
+        let (ready, listens) = std::sync::mpsc::channel();
+        // Ends with the test's process; a runtime of its own, as the test may be in one.
         std::thread::spawn(move || {
-            // Ends with the test's process.
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_io()
+                .build()
+                .unwrap();
             runtime.block_on(async {
+                let listener = shim::events::listen(&path).unwrap();
+                ready.send(()).unwrap();
                 let (to, mut events) = tokio::sync::mpsc::channel(1);
                 let serving = tokio::spawn(shim::events::serve(listener, namespace, to));
                 while events.recv().await.is_some() {}
                 serving.abort();
             });
         });
+        listens.recv().unwrap();
     }
 
     /// Begins the shim, or finds it.

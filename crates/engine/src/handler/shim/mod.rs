@@ -130,7 +130,13 @@ impl Handler for Shims {
 
     fn sandbox(&self, pod: PodRef<'_>) -> Result<Option<Sandbox>> {
         let sandbox = self.pods.sandbox(pod)?;
-        Ok(sandbox.filter(|_| !pod::has_ended(pod)))
+        Ok(sandbox
+            .filter(|_| !pod::has_ended(pod))
+            .map(|sandbox| Sandbox {
+                // It ends with its shim as well.
+                ends_with_pid: false,
+                ..sandbox
+            }))
     }
 
     fn is_intact(&self, pod: PodRef<'_>) -> Result<bool> {

@@ -63,6 +63,7 @@ pub(super) fn sandbox(info: &SupervisorInfo) -> Sandbox {
     let namespace = |pid: i32, name: &str| PathBuf::from(format!("/proc/{pid}/ns/{name}"));
     Sandbox {
         pid: Some(info.pid),
+        ends_with_pid: true,
         namespaces: Namespaces {
             network: Some(namespace(info.pid, "net")),
             uts: Some(namespace(info.pid, "uts")),
