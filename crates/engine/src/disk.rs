@@ -190,7 +190,8 @@ fn remove_gone(gone: &Path) -> Result<()> {
         Ok(root) => device(gone).is_ok_and(|own| own != root),
         Err(e) => !base::file::is_absent(&e),
     };
-    if is_mounted {
+    // A pod's shim has such a root of its own.
+    if is_mounted || gone.join("shim").exists() {
         detach_below(gone)?;
     }
     remove_tree(gone)
