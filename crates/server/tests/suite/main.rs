@@ -23,6 +23,7 @@ mod logs;
 mod memory;
 mod pod;
 mod pod_requests;
+mod programs;
 mod records;
 mod runtime;
 mod shim;

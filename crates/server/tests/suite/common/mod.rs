@@ -231,9 +231,18 @@ impl World {
 
     /// Runs a pod; its id.
     pub(crate) async fn try_pod(&self, config: &cri::PodSandboxConfig) -> Result<String, Status> {
+        self.try_pod_by("", config).await
+    }
+
+    /// Runs a pod by a runtime handler; its id.
+    pub(crate) async fn try_pod_by(
+        &self,
+        handler: &str,
+        config: &cri::PodSandboxConfig,
+    ) -> Result<String, Status> {
         let request = cri::RunPodSandboxRequest {
             config: Some(config.clone()),
-            runtime_handler: String::new(),
+            runtime_handler: handler.to_owned(),
         };
         let answer = self.runtime().run_pod_sandbox(request).await?.into_inner();
         let id = answer.pod_sandbox_id;
