@@ -74,6 +74,9 @@ strip --strip-debug -o "$root/examples/floe-supervise" "$(find target -path '*/d
 driven=$(find target -path '*/debug/floe-runtime' -type f -perm -u+x | head -1)
 mkdir -p "$root$PWD/$(dirname "$driven")"
 strip --strip-debug -o "$root$PWD/$driven" "$driven"
+# Records of former builds, which the supervisor's tests read where the sources are.
+mkdir -p "$root$PWD/crates/supervisor"
+cp -r crates/supervisor/golden "$root$PWD/crates/supervisor/golden"
 rm "$root/build.log"
 ls "$root/tests" | grep -q . || { echo "no test program is named like $filter" >&2; exit 1; }
 

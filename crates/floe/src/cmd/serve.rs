@@ -65,7 +65,11 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         .enable_all()
         .build()
         .map_err(|e| Failure::new(format!("start the async runtime: {e}")))?;
-    let served = runtime.block_on(server::serve(engine, options, shutdown()));
+    let served = runtime.block_on(async {
+        // Caught before the socket is there: whoever sees it may end this process.
+        let end = shutdown();
+        server::serve(engine, options, end).await
+    });
     // Work whose client has left is given up here: it is found half made at the next start.
     runtime.shutdown_timeout(std::time::Duration::from_secs(5));
     served
@@ -83,18 +87,22 @@ fn tell(unused: &[UnusedKey]) {
     }
 }
 
-async fn shutdown() {
+/// Catches the signals that end this process from now on; completes when one has come.
+fn shutdown() -> impl Future<Output = ()> {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut term), Ok(mut interrupt)) = (
+    let signals = (
         signal(SignalKind::terminate()),
         signal(SignalKind::interrupt()),
-    ) else {
-        warn!("signals cannot be caught: end this process with SIGKILL");
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = term.recv() => info!("SIGTERM: ending; containers run on"),
-        _ = interrupt.recv() => info!("SIGINT: ending; containers run on"),
+    );
+    async {
+        let (Ok(mut term), Ok(mut interrupt)) = signals else {
+            warn!("signals cannot be caught: end this process with SIGKILL");
+            return std::future::pending().await;
+        };
+        tokio::select! {
+            _ = term.recv() => info!("SIGTERM: ending; containers run on"),
+            _ = interrupt.recv() => info!("SIGINT: ending; containers run on"),
+        }
     }
 }
 
