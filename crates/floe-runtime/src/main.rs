@@ -2,6 +2,10 @@
 //! (`supervise`). Parse, dispatch, and the one place where an error becomes a log line and an
 //! exit code. Single-threaded: the runtime library clones processes.
 
+#![allow(
+    rustdoc::broken_intra_doc_links,
+    reason = "the help of commands has brackets around what is optional"
+)]
 #![cfg_attr(
     test,
     allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")

@@ -1,6 +1,11 @@
 //! The program `floe`: the CRI engine (`floe serve`) and the commands for people.
 //! Parse, dispatch, and the one place where an error becomes a message and an exit code.
 
+#![allow(
+    rustdoc::broken_intra_doc_links,
+    reason = "the help of commands has brackets around what is optional"
+)]
+
 mod attach;
 mod cli;
 mod clock;

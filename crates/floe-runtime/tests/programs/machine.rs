@@ -71,15 +71,15 @@ impl Program {
 /// An executable script. Written by another process: one that this process has open for writing while it
 /// forks elsewhere could not be executed.
 pub(crate) fn write_program(path: &Path, script: &str) {
-    let mut install = std::process::Command::new("install")
-        .args(["-m", "755", "/dev/stdin"])
+    let mut writer = std::process::Command::new("sh")
+        .args(["-c", "cat > \"$0\" && chmod 755 \"$0\""])
         .arg(path)
         .stdin(std::process::Stdio::piped())
         .spawn()
         .unwrap();
-    let written = install.stdin.take().unwrap().write_all(script.as_bytes());
+    let written = writer.stdin.take().unwrap().write_all(script.as_bytes());
     written.unwrap();
-    assert!(install.wait().unwrap().success());
+    assert!(writer.wait().unwrap().success());
 }
 
 pub(crate) fn cgroup_exists(container: &Container) -> bool {

@@ -118,9 +118,18 @@ pub fn either<T>(v2: T, v1: T) -> T {
 }
 
 pub fn systemctl(arguments: &[&str]) -> String {
-    let output = Command::new("systemctl").args(arguments).output().unwrap();
-    assert!(output.status.success(), "{arguments:?}: {output:?}");
-    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    for _ in 0..50 {
+        let output = Command::new("systemctl").args(arguments).output().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr);
+        if error.contains("Transport endpoint is not connected") {
+            // Another test has systemd executed anew.
+            std::thread::sleep(std::time::Duration::from_millis(200));
+            continue;
+        }
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        return String::from_utf8(output.stdout).unwrap().trim().to_owned();
+    }
+    panic!("systemd does not come back: {arguments:?}");
 }
 
 /// Starts a service of somebody else's in system.slice.
