@@ -1,7 +1,7 @@
 //! Any bytes as a layer's archive; the last one says how it is compressed. Needs root, as the store does.
 #![no_main]
 
-#[path = "../../crates/store/tests/common/mod.rs"]
+#[path = "../../crates/store/tests/suite/common/mod.rs"]
 mod common;
 
 use std::sync::LazyLock;

@@ -2,7 +2,7 @@
 //!
 //! It serves a [`Directory`] of its own, or the node's store to peers on the LAN, read-only. A request
 //! goes through `listen.rs` (connections, TLS, time) and `http/` (who asks, what for, the answer) to
-//! [`contents`](contents::Contents); files are read and written on threads for it.
+//! `contents`; files are read and written on threads for it.
 //!
 //! | file | what |
 //! | --- | --- |

@@ -6,9 +6,10 @@
 //! the limits that it knows as properties; the control files below get all of them, as without
 //! systemd, and the hierarchies that systemd does not look after are made here.
 //!
-//! Device rules are never properties: systemd forms its own program (v2) or list (v1) of them anew at
-//! a `daemon-reload`, and finds only devices that udev knows, which costs containers their GPUs. The
-//! program that is attached here stays as it is, and v1's hierarchy of devices is kept from systemd.
+//! On v2 device rules are never properties: systemd forms its own program of them anew at a `daemon-reload`,
+//! and finds only devices that udev knows, which costs containers their GPUs. The program that is attached here
+//! stays as it is. On v1 systemd looks after the hierarchy of devices whether it is asked to or not, and would open
+//! it: there the unit has the rules.
 //!
 //! | file | |
 //! | --- | --- |
@@ -182,6 +183,9 @@ impl Started {
         all.extend(properties::at_start(resources, &mut version)?);
         all.extend(unit.properties.iter().cloned());
         all.extend(properties::limits(resources, unified, &mut version)?);
+        if !unified && !unit.is_slice() {
+            all.extend(properties::devices(resources)?);
+        }
         let job = unit.start(&mut bus, list(all), first)?;
         // From here on it is ours, whatever becomes of the job.
         let started = Started(Some(unit.clone()));
@@ -229,12 +233,6 @@ impl Unit {
         if self.collected {
             let when = Value::text("inactive-or-failed");
             all.push(("CollectMode".into(), when));
-        }
-        if !unified {
-            // What systemd looks after on v1 it also opens to all devices, whenever it goes over it.
-            let devices = vec![Value::text("devices")];
-            let list = Value::Array("s".to_owned(), devices);
-            all.push(("DisableControllers".into(), list));
         }
         // Some controllers cannot be joined later.
         let io = if unified {

@@ -8,7 +8,7 @@
 use super::marshal::Value;
 use super::names::Property;
 use crate::cgroup::error::Error;
-use crate::cgroup::resources;
+use crate::cgroup::resources::{self, devices::Allowed};
 use crate::spec::{Cpu, Resources};
 
 /// systemd's "infinity".
@@ -215,6 +215,29 @@ pub(super) fn at_start(
     };
     let known = version()? >= KNOWS_OOM_POLICY;
     Ok(known.then(|| ("OOMPolicy".into(), Value::text(policy))))
+}
+
+/// The device rules; systemd's own words are an allow list, so what it cannot say is refused until
+/// the control files (v1) or the program (v2) say it exactly.
+pub(super) fn devices(resources: &Resources) -> Result<Vec<Property>, Error> {
+    if resources.devices.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (policy, entries) = match resources::devices::allowed(&resources.devices)? {
+        Allowed::Everything => ("auto", Vec::new()),
+        Allowed::Only(entries) => ("strict", entries),
+    };
+    let pair = |(path, access): (String, String)| {
+        Value::Struct(vec![Value::text(path), Value::text(access)])
+    };
+    let list = |entries: Vec<Value>| {
+        let list = Value::Array("(ss)".to_owned(), entries);
+        ("DeviceAllow".into(), list)
+    };
+    let policy = ("DevicePolicy".into(), Value::text(policy));
+    // An empty list clears what a unit of this name may have.
+    let entries = entries.into_iter().map(pair).collect();
+    Ok(vec![policy, list(Vec::new()), list(entries)])
 }
 
 fn number(file: &str, text: &str) -> Result<u64, Error> {

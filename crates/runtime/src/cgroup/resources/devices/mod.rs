@@ -3,6 +3,7 @@
 //! Rules are taken in order, the last that matches decides; what every container needs is allowed
 //! after them. An empty list leaves the devices alone: a pod's cgroup restricts nothing.
 
+mod allowed;
 mod program;
 mod rules;
 mod v1;
@@ -21,6 +22,8 @@ use crate::cgroup::sys;
 use crate::rootless::{in_user_namespace, optional_cgroups};
 use crate::spec::DeviceCgroup;
 use rules::Policy;
+
+pub(in crate::cgroup) use allowed::{Allowed, allowed};
 
 const DEVICES: Field = Field {
     name: "linux.resources.devices",

@@ -176,3 +176,19 @@ fn values_that_mean_nothing_are_named() {
         assert!(error.to_string().contains(words), "{json}: {error}");
     }
 }
+
+#[test]
+fn devices_are_allowed_by_list_and_an_old_list_is_cleared_first() {
+    let json = r#"{ "devices": [
+        { "allow": false, "access": "rwm" },
+        { "allow": true, "type": "b", "major": 8, "minor": 1, "access": "rw" } ] }"#;
+    let found = devices(&resources(json)).unwrap();
+    assert_eq!(found[0], ("DevicePolicy".into(), Value::text("strict")));
+    assert_eq!(found[1].1, Value::Array("(ss)".into(), Vec::new()));
+    let Value::Array(_, entries) = &found[2].1 else {
+        panic!("{found:?}");
+    };
+    let disk = Value::Struct(vec![Value::text("/dev/block/8:1"), Value::text("rw")]);
+    assert_eq!(entries[0], disk);
+    assert_eq!(devices(&resources("{}")).unwrap(), []);
+}
