@@ -57,7 +57,7 @@ pub struct ImageConfig {
 }
 
 impl ImageConfig {
-    /// Reads a config blob. Errors with [`Error::Json`](crate::Error::Json).
+    /// Reads a config blob. Errors with [`Error::Json`].
     pub fn parse(bytes: &[u8]) -> Result<ImageConfig> {
         serde_json::from_slice(bytes).map_err(Error::json("image config"))
     }

@@ -121,7 +121,7 @@ pub(crate) fn clean_after_death(pod: &Path) -> Result<()> {
     Ok(())
 }
 
-/// As [`clean_after_death`], for the container in `dir`; one that is no program's is fine.
+/// As [`crate::clean_after_death`], for the container in `dir`; one that is no program's is fine.
 ///
 /// # Errors
 /// A record or a directory that cannot be removed.

@@ -58,7 +58,7 @@ impl Client {
     /// and an error of the registry known, when this returns.
     ///
     /// Errors as [`Error`] says, in the stream also with [`Error::Truncated`], [`Error::TooLarge`]
-    /// and [`Error::DigestMismatch`].
+    /// and a mismatch of the digest.
     pub async fn blob(
         &self,
         source: &Source,

@@ -28,7 +28,7 @@ impl Registries {
     ///
     /// A name with its registry stands for itself. A short one stands for its alias or else for
     /// that name in each search registry. Neither tag nor digest is added. Errors with
-    /// [`Error::Reference`] or [`Error::ShortName`].
+    /// a bad reference, or [`Error::ShortName`].
     pub fn candidates(&self, name: &str) -> Result<Vec<Reference>> {
         let as_hub = Reference::parse(name)?;
         if is_qualified(name) {
