@@ -121,7 +121,8 @@ pub fn systemctl(arguments: &[&str]) -> String {
     for _ in 0..50 {
         let output = Command::new("systemctl").args(arguments).output().unwrap();
         let error = String::from_utf8_lossy(&output.stderr);
-        if error.contains("Transport endpoint is not connected") {
+        let gone = ["endpoint is not connected", "disconnected from message bus"];
+        if gone.iter().any(|words| error.contains(words)) {
             // Another test has systemd executed anew.
             std::thread::sleep(std::time::Duration::from_millis(200));
             continue;
