@@ -60,7 +60,7 @@ async fn a_pod_lives_with_the_engine_killed_in_between(world: &mut World, handle
         .exec(&id, &["sh", "-c", "cat; echo $HOME; exit 3"], 10)
         .await
         .unwrap();
-    assert_eq!((said.exit_code, &*said.stdout), (3, &b"said\n"[..]));
+    assert_eq!((said.exit_code, &*said.stdout), (3, &b"/root\n"[..]));
     let missing = world.exec(&id, &["/no/such/program"], 10).await;
     assert!(missing.is_err() || missing.unwrap().exit_code != 0);
     let request = cri::ContainerStatsRequest {
