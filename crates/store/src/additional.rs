@@ -43,20 +43,11 @@ impl Additional {
             return Err(store.flaw("there is no store of floe in it"));
         }
         let settled = store.read(|db| {
-            let found = db
-                .pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))
-                .map_err(Error::db("read the schema version"))?;
+            let found = db::schema::version(db, &store.database())?;
             if found < SCHEMA_VERSION {
                 return Err(
                     store.flaw("an earlier version of floe made it: open it with floe --root once")
                 );
-            }
-            if found > SCHEMA_VERSION {
-                return Err(Error::Schema {
-                    path: store.database(),
-                    found,
-                    known: SCHEMA_VERSION,
-                });
             }
             let last: Option<String> = db
                 .query_row("SELECT id FROM boots", [], |row| row.get(0))

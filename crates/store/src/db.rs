@@ -19,10 +19,9 @@ use crate::layout::Layout;
 use crate::reserve;
 
 mod damage;
-mod schema;
+pub(crate) mod schema;
 
 pub(crate) use damage::quick_check;
-use schema::MIGRATIONS;
 pub(crate) use schema::SCHEMA_VERSION;
 
 /// Connections kept open between calls.
@@ -237,23 +236,13 @@ impl Database {
     }
 
     fn version(&self, connection: &Connection) -> Result<i64> {
-        let found = connection
-            .pragma_query_value(None, "user_version", |row| row.get(0))
-            .map_err(Error::db("read the schema version"))?;
-        if found > SCHEMA_VERSION {
-            return Err(Error::Schema {
-                path: self.path.clone(),
-                found,
-                known: SCHEMA_VERSION,
-            });
-        }
-        Ok(found)
+        schema::version(connection, &self.path)
     }
 
-    /// Errors unless the schema is the newest, which must be so where nothing can be written.
+    /// Errors if the schema is older than the newest, which cannot be made of it where nothing can be written.
     fn is_current(&self, connection: &Connection) -> Result<()> {
         match self.version(connection)? {
-            SCHEMA_VERSION => Ok(()),
+            SCHEMA_VERSION.. => Ok(()),
             _ => Err(Error::sys("bring up to date", &self.path)(Errno::ROFS)),
         }
     }

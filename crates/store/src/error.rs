@@ -48,12 +48,17 @@ pub enum Error {
         seconds: u64,
     },
     /// The metadata was written by a program that knows more than this one.
-    #[error("{}: made by a newer floe (schema {found}; this program knows up to {known})", path.display())]
+    #[error(
+        "{}: made by a newer floe (schema {found}), it takes one that knows schema {needs}; this one knows {known}",
+        path.display()
+    )]
     Schema {
         /// The database.
         path: PathBuf,
         /// The schema found in it.
         found: i64,
+        /// The lowest schema that a program must know to work on it.
+        needs: i64,
         /// The newest schema known here.
         known: i64,
     },

@@ -3,14 +3,18 @@
 //! version 1.0 are from a real run of the floe of before that page.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::abilities::Abilities;
-use crate::protocol::{Request, Response};
-use crate::{ContainerState, Error, SupervisorInfo};
+use crate::protocol::{ExecWire, Request, Response};
+use crate::{
+    Became, ContainerState, CreateContainer, Error, ExecRequest, LogTarget, OciProgram,
+    RootfsSource, SupervisorInfo, Watch,
+};
 
 fn dir() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("golden")
@@ -149,6 +153,90 @@ fn every_frame_that_was_ever_sent_is_understood_and_is_sent_as_it_was() {
         assert!(
             named.iter().any(|name| name == ability),
             "no conversation has {ability}: add one with it (see docs/records.md)"
+        );
+    }
+}
+
+/// Requests with all that they may lack: a new field does not compile until it is named here, and is then
+/// missing in the conversations.
+fn fullest() -> Vec<Request> {
+    let id = || "@C@".to_owned();
+    let path = |name: &str| std::path::PathBuf::from(format!("@DIR@/{name}"));
+    let tell = |became| Request::Tell {
+        id: id(),
+        became: Box::new(became),
+    };
+    let program = OciProgram {
+        path: "/usr/sbin/runc".into(),
+        root: "/run/runc".into(),
+        args: vec!["--debug".into()],
+        systemd_cgroup: true,
+    };
+    let log = LogTarget {
+        path: path("c.log"),
+        beneath: Some("@DIR@".into()),
+        max_size: Some(1 << 20),
+    };
+    let create = CreateContainer {
+        id: id(),
+        bundle: path("containers/@C@"),
+        rootfs: RootfsSource::Mount,
+        log: Some(log),
+        terminal: false,
+        stdin: false,
+        stdin_once: false,
+        program: Some(program),
+    };
+    let process = serde_json::json!({"cwd": "/", "args": ["true"]});
+    let command = ExecRequest {
+        process: serde_json::from_value(process).unwrap(),
+        timeout: Some(Duration::new(1, 500)),
+    };
+    let watch = Watch {
+        socket: path("shim.sock"),
+        request: vec![0],
+        close_stdin: vec![1],
+    };
+    vec![
+        Request::Create(Box::new(create)),
+        Request::Signal {
+            id: id(),
+            signal: 9,
+            all: true,
+        },
+        Request::ReopenLog { id: id() },
+        Request::Exec {
+            id: id(),
+            request: Box::new(command),
+            stdio: ExecWire::Fds,
+        },
+        Request::Subscribe { after: Some(7) },
+        tell(Became::Made {
+            pid: Some(77),
+            cgroup: "/g/crio-c".into(),
+            watch: Some(watch),
+        }),
+        tell(Became::Paused),
+        tell(Became::OutOfMemory),
+        tell(Became::Ended {
+            code: 255,
+            at: Some(6),
+            message: Some("lost".into()),
+        }),
+    ]
+}
+
+#[test]
+fn every_field_that_may_be_missing_has_been_said_once() {
+    let all = golden("conversation-");
+    let turns = all.iter().flat_map(|(_, it)| it.as_array().unwrap());
+    let known: Vec<&Value> = turns.map(|turn| &turn["request"]).collect();
+    for request in fullest() {
+        let frame = serde_json::to_value(&request).unwrap();
+        let pretty = serde_json::to_string_pretty(&frame).unwrap();
+        assert!(
+            known.contains(&&frame),
+            "no conversation has this: add it to that of the next revision (see docs/records.md):\n{pretty}"
         );
     }
 }

@@ -10,7 +10,7 @@ use rusqlite::{Connection, ErrorCode};
 use rustix::fs::{AtFlags, renameat, unlinkat};
 use rustix::io::Errno;
 
-use super::{Database, FILE, MIGRATIONS, SCHEMA_VERSION, in_transaction, state};
+use super::{Database, FILE, SCHEMA_VERSION, in_transaction, schema, state};
 use crate::error::{Error, Result};
 use crate::index::written_names;
 use crate::reserve;
@@ -158,19 +158,16 @@ impl Database {
 
     /// Brings the schema up to date, and fills a database that is new where a store is not.
     fn migrate(&self, connection: &mut Connection) -> Result<Option<(Restored, Cause)>> {
-        if self.version(connection)? == SCHEMA_VERSION {
+        if self.version(connection)? >= SCHEMA_VERSION {
             return Ok(None);
         }
         let run = |connection: &mut Connection| {
             in_transaction(connection, |tx| {
                 // Another process may have been first.
-                let found = usize::try_from(self.version(tx)?).unwrap_or_default();
-                for migration in MIGRATIONS.iter().skip(found).copied().flatten() {
-                    tx.execute_batch(migration)
-                        .map_err(Error::db("bring the schema up to date"))?;
+                let found = self.version(tx)?;
+                if found < SCHEMA_VERSION {
+                    schema::migrate(tx, found)?;
                 }
-                tx.pragma_update(None, "user_version", SCHEMA_VERSION)
-                    .map_err(Error::db("record the schema version"))?;
                 if found > 0 || self.layout.is_fresh()? {
                     return Ok(None);
                 }

@@ -1,9 +1,21 @@
 //! The schema of `meta.sqlite`, version by version.
 //!
-//! Must never change a version that was ever released: add one.
+//! Must never change a version that was ever released: add one (docs/records.md).
+
+use std::path::Path;
+
+use rusqlite::{Connection, OptionalExtension, Transaction};
+
+use crate::error::{Error, Result};
 
 /// The schema written by this program, kept in `PRAGMA user_version`.
 pub(crate) const SCHEMA_VERSION: i64 = 3;
+
+/// The lowest schema that a program must know to work on what this one writes, kept in `state`: a
+/// program that knows less would do harm.
+const LOWEST_READER: i64 = 3;
+/// Its key.
+const READER: &str = "reader";
 
 /// Names of images change `state.names`; `index.json` is true when `state.index` equals it.
 const SCHEMA: &str = "
@@ -230,8 +242,50 @@ CREATE TABLE signatures(
 ";
 
 /// What makes each version, from nothing on, out of the one before it.
-pub(super) const MIGRATIONS: [&[&str]; SCHEMA_VERSION as usize] = [
+const MIGRATIONS: [&[&str]; SCHEMA_VERSION as usize] = [
     &[SCHEMA],
     &[LISTS],
     &[LOOSE, TOTALS, USERS, ENTRIES, SIGNATURES],
 ];
+
+/// The schema of the database at `path`.
+///
+/// # Errors
+/// [`Error::Schema`]: one that this program must not work with.
+pub(crate) fn version(db: &Connection, path: &Path) -> Result<i64> {
+    let found: i64 = db
+        .pragma_query_value(None, "user_version", |row| row.get(0))
+        .map_err(Error::db("read the schema version"))?;
+    if found <= SCHEMA_VERSION {
+        return Ok(found);
+    }
+    let needs: Option<i64> = db
+        .query_row("SELECT value FROM state WHERE key = ?1", [READER], |row| {
+            row.get(0)
+        })
+        .optional()
+        .map_err(Error::db("read which programs may read it"))?;
+    // Who does not say has not thought of others.
+    match needs.unwrap_or(found) {
+        needs if needs <= SCHEMA_VERSION => Ok(found),
+        needs => Err(Error::Schema {
+            path: path.to_owned(),
+            found,
+            needs,
+            known: SCHEMA_VERSION,
+        }),
+    }
+}
+
+/// Makes what a database of the schema `found` lacks, and records what it is now.
+pub(super) fn migrate(tx: &Transaction<'_>, found: i64) -> Result<()> {
+    let found = usize::try_from(found).unwrap_or_default();
+    for migration in MIGRATIONS.iter().skip(found).copied().flatten() {
+        tx.execute_batch(migration)
+            .map_err(Error::db("bring the schema up to date"))?;
+    }
+    let reader = "INSERT OR REPLACE INTO state VALUES(?1, ?2)";
+    tx.execute(reader, rusqlite::params![READER, LOWEST_READER])
+        .and_then(|_| tx.pragma_update(None, "user_version", SCHEMA_VERSION))
+        .map_err(Error::db("record the schema version"))
+}

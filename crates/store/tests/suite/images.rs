@@ -487,15 +487,6 @@ fn an_index_that_was_lost_or_left_stale_is_written_again() {
 }
 
 #[test]
-fn a_newer_schema_is_refused() {
-    let sandbox = Sandbox::new();
-    let database = rusqlite::Connection::open(sandbox.root().join("meta.sqlite")).unwrap();
-    database.pragma_update(None, "user_version", 99).unwrap();
-    let error = Store::open(sandbox.root()).unwrap_err();
-    assert!(matches!(error, Error::Schema { found: 99, .. }), "{error}");
-}
-
-#[test]
 fn listing_is_never_disturbed_by_images_that_come_and_go() {
     let sandbox = Sandbox::new();
     let kept = tiny(&sandbox.store, &["example.com/kept:1"], "kept");

@@ -10,6 +10,7 @@ mod damage;
 mod difference;
 mod fuzz_layers;
 mod gc;
+mod golden;
 mod hostile_content;
 mod hostile_layers;
 mod images;
