@@ -26,7 +26,7 @@ use crate::disk;
 use crate::error::{Error, Result};
 pub(crate) use kept::Kept;
 
-/// The version of all records of the engine: a reader refuses a greater one.
+/// The version that records of the engine began with.
 const VERSION: u32 = 1;
 
 /// Text that is borrowed when a record is written, and its own when it was read.
@@ -51,6 +51,9 @@ fn first() -> u32 {
 
 /// A kind of record.
 pub(crate) trait Record {
+    /// The greatest version that this program reads: a greater one is refused.
+    const NEWEST: u32 = VERSION;
+
     /// The form of this one.
     fn form(&self) -> Form;
 }
@@ -68,23 +71,24 @@ pub(crate) fn read<T: Record + DeserializeOwned>(path: &Path) -> Result<Option<(
         reason,
     };
     match kept::parse::<T>(&bytes) {
-        Ok((record, kept)) => match refusal(record.form()) {
+        Ok((record, kept)) => match refusal(record.form(), T::NEWEST) {
             Some(reason) => Err(wrong(reason)),
             None => Ok(Some((record, kept))),
         },
         // A greater version may have any fields: its number is the better reason.
         Err(error) => {
-            let form = serde_json::from_slice(&bytes).ok().and_then(refusal);
+            let form = serde_json::from_slice(&bytes).ok();
+            let form = form.and_then(|form| refusal(form, T::NEWEST));
             Err(wrong(form.unwrap_or_else(|| error.to_string())))
         }
     }
 }
 
 /// Why a record of that form is not used, if it is not.
-fn refusal(form: Form) -> Option<String> {
-    (form.version > VERSION).then(|| {
+fn refusal(form: Form, newest: u32) -> Option<String> {
+    (form.version > newest).then(|| {
         format!(
-            "version {} of the record needs a newer floe: this one reads up to {VERSION}",
+            "version {} of the record needs a newer floe: this one reads up to {newest}",
             form.version
         )
     })

@@ -10,12 +10,16 @@ use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{At, Form, Kept, Record, Text, VERSION};
+use crate::config::BUILT_IN;
 use crate::error::Result;
 use crate::pod::record::{PodRecord, Stage as Live};
 use crate::pod::{DnsConfig, NamespaceMode, NamespaceModes, Origin as Maker, PodSpec};
 
 /// Revision 1: `version` and `revision`. 2: `handler`.
 const REVISION: u32 = 2;
+/// The version of a pod that the built-in runtime does not run: who knows no handlers would take it for one
+/// that it does, and ask its supervisor for what another program is to do.
+const OF_HANDLER: u32 = 2;
 
 /// The whole record.
 #[derive(Debug, Serialize, Deserialize)]
@@ -146,6 +150,8 @@ pub(crate) fn path(dir: &Path) -> PathBuf {
 }
 
 impl Record for Pod<'_> {
+    const NEWEST: u32 = OF_HANDLER;
+
     fn form(&self) -> Form {
         Form {
             version: self.version,
@@ -157,7 +163,10 @@ impl Record for Pod<'_> {
 impl<'a> Pod<'a> {
     fn of(live: &'a PodRecord) -> Self {
         Self {
-            version: VERSION,
+            version: match live.handler.as_str() {
+                "" | BUILT_IN => VERSION,
+                _ => OF_HANDLER,
+            },
             revision: REVISION,
             id: (&live.id).into(),
             created_at: live.created_at,

@@ -303,6 +303,32 @@ fn what_is_written_is_the_golden_file_of_its_revision() {
     }
 }
 
+/// Readers of version 1 may know no handlers, and would take every pod for one of the built-in runtime.
+#[test]
+fn a_pod_that_another_handler_runs_is_refused_by_readers_who_know_no_handlers() {
+    let place = Place::with("pod.json", &Value::Null);
+    let mut live = full_pod();
+    for (handler, version) in [("", 1), ("floe", 1), ("kata", 2)] {
+        live.handler = handler.into();
+        pod::write(place.0.path(), &live).unwrap();
+        assert_eq!(place.now()["version"], version, "{handler:?}");
+        let read = pod::read(place.0.path()).unwrap().unwrap();
+        assert_eq!(read.handler, handler);
+    }
+    let golden = golden("pod");
+    let file = golden.iter().find(|(name, _)| name == "pod-2.2.json");
+    assert_eq!(file.map(|(_, record)| record), Some(&place.now()));
+    let reason = refusal(
+        Form {
+            version: 2,
+            revision: 2,
+        },
+        1,
+    )
+    .unwrap();
+    assert!(reason.contains("needs a newer floe"), "{reason}");
+}
+
 #[test]
 fn what_the_first_readers_need_is_always_written() {
     for kind in KINDS {
@@ -411,13 +437,13 @@ fn what_was_in_a_stage_that_is_over_goes_with_it() {
 fn a_version_that_needs_a_newer_reader_is_refused_by_its_number() {
     for kind in KINDS {
         let mut newer = written(kind);
-        newer["version"] = json!(2);
-        for record in [newer, json!({"version": 2, "other": []})] {
+        newer["version"] = json!(3);
+        for record in [newer, json!({"version": 3, "other": []})] {
             let error = again(kind, &record).unwrap_err();
             assert!(error.is_damage(), "{error}");
             let text = error.to_string();
             assert!(
-                text.contains("version 2 of the record needs a newer floe"),
+                text.contains("version 3 of the record needs a newer floe"),
                 "{text}"
             );
         }
