@@ -99,7 +99,7 @@ pub enum Error {
         /// The handler's name.
         handler: String,
         /// What it lacks.
-        what: &'static str,
+        what: std::borrow::Cow<'static, str>,
     },
     /// The pod's runtime handler is not in the configuration any more.
     #[error(

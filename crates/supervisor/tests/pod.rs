@@ -5,8 +5,9 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
-use supervisor::{Client, Error, SupervisorInfo, launch};
+use supervisor::{ANSWER_LIMIT, Client, Error, SupervisorInfo, launch};
 use support::{Pod, eventually, lives, program};
 
 mod support;
@@ -167,7 +168,7 @@ fn a_pod_that_cannot_be_set_up_says_why_and_leaves_nothing() {
             setup.shared_pid = true;
             setup.sysctls.insert(name.into(), value.into());
         });
-        let error = launch(&program(), &setup).unwrap_err();
+        let error = launch(&program(), &setup, ANSWER_LIMIT).unwrap_err();
         let mut left: Vec<_> = std::fs::read_dir(&setup.dir)
             .unwrap()
             .map(|entry| entry.unwrap().file_name())
@@ -188,9 +189,9 @@ fn a_program_that_is_no_supervisor_is_an_error() {
     needs_host!();
     let setup = Pod::setup(|_| {});
     let absent = setup.dir.join("program");
-    let missing = launch(&absent, &setup).unwrap_err();
-    let failing = launch(Path::new("/bin/false"), &setup).unwrap_err();
-    let silent = launch(Path::new("/bin/true"), &setup).unwrap_err();
+    let missing = launch(&absent, &setup, ANSWER_LIMIT).unwrap_err();
+    let failing = launch(Path::new("/bin/false"), &setup, ANSWER_LIMIT).unwrap_err();
+    let silent = launch(Path::new("/bin/true"), &setup, ANSWER_LIMIT).unwrap_err();
     std::fs::remove_dir_all(&setup.dir).unwrap();
     assert!(
         missing.to_string().contains(absent.to_str().unwrap()),
@@ -198,6 +199,30 @@ fn a_program_that_is_no_supervisor_is_an_error() {
     );
     assert!(matches!(failing, Error::Launch { .. }), "{failing:?}");
     assert!(silent.is_gone(), "{silent:?}");
+}
+
+#[test]
+fn a_program_that_does_not_answer_is_given_up_at_the_limit_and_killed() {
+    needs_host!();
+    let program = Path::new("/usr/bin/xargs");
+    if !program.exists() {
+        eprintln!(
+            "SKIP: needs a program that only reads ({})",
+            program.display()
+        );
+        return;
+    }
+    let setup = Pod::setup(|_| {});
+    // It reads its stdin, which is the connection, and answers nothing.
+    let error = launch(program, &setup, Duration::from_secs(1)).unwrap_err();
+    assert!(
+        matches!(error, Error::Silent { seconds: 1, .. }),
+        "{error:?}"
+    );
+    // Whoever clears up finds nobody, as what was started has ended.
+    let found = supervisor::find(&setup.dir, Duration::from_secs(30)).unwrap();
+    assert!(found.is_none(), "{found:?}");
+    std::fs::remove_dir_all(&setup.dir).unwrap();
 }
 
 #[test]
@@ -258,7 +283,7 @@ fn is_mounted(path: &Path) -> bool {
 fn a_request_and_a_refusal_longer_than_the_sockets_buffer_hang_nobody() {
     needs_host!();
     let setup = Pod::setup(|setup| setup.hostname = Some("long".repeat(300_000)));
-    let error = launch(&program(), &setup).unwrap_err();
+    let error = launch(&program(), &setup, ANSWER_LIMIT).unwrap_err();
     assert!(
         error.to_string().starts_with("hostname: "),
         "refused for its name"

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::container::{ContainerSpec, Propagation};
+use crate::node::Node;
 use crate::pod::{NamespaceMode, PodSpec};
 
 /// Something that not every handler can do.
@@ -118,6 +119,31 @@ pub enum RootForm {
     Image,
 }
 
+impl RootForm {
+    /// It, as a refusal names it.
+    #[must_use]
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Layers => "layers as directories",
+            Self::Directory => "one directory",
+            Self::Mount => "a mount descriptor",
+            Self::Image => "an image of a file system",
+        }
+    }
+
+    /// The forms that the engine can hand a container's root file system over in. A mount of layers by
+    /// descriptor needs Linux 6.13.
+    pub(crate) fn of_node(node: &Node) -> Vec<Self> {
+        let mut forms = vec![Self::Layers];
+        forms.extend(
+            node.kernel()
+                .overlay_layers_by_descriptor()
+                .then_some(Self::Mount),
+        );
+        forms
+    }
+}
+
 /// What a handler can do.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Abilities {
@@ -145,6 +171,26 @@ impl Abilities {
     /// All that it can do.
     pub fn all(&self) -> impl Iterator<Item = Ability> {
         self.has.iter().copied()
+    }
+
+    /// Why none of the forms that there are is one that it takes.
+    #[must_use]
+    pub fn refused_root(&self, there: &[RootForm]) -> Option<String> {
+        if self.roots.iter().any(|form| there.contains(form)) {
+            return None;
+        }
+        let named = |forms: &[RootForm]| {
+            let words: Vec<&str> = forms.iter().map(|form| form.words()).collect();
+            match words.is_empty() {
+                true => "nothing".to_owned(),
+                false => words.join(" or "),
+            }
+        };
+        Some(format!(
+            "root file systems as {}, which is what there are here (it takes {})",
+            named(there),
+            named(&self.roots)
+        ))
     }
 
     /// The first of what is needed that it lacks.
@@ -180,6 +226,27 @@ mod tests {
         let network = Abilities::new(&[], &[Ability::HostNetwork]);
         let lacking = network.lacking(&needed).unwrap();
         assert!(lacking.words().contains("userns_options"), "{lacking:?}");
+    }
+
+    #[test]
+    fn a_root_file_system_that_there_is_in_no_form_that_is_taken_is_refused_by_name() {
+        let image = Abilities::new(&[RootForm::Image], &[]);
+        let there = [RootForm::Layers, RootForm::Mount];
+        let reason = image.refused_root(&there).unwrap();
+        assert!(
+            reason.contains("as layers as directories or a mount"),
+            "{reason}"
+        );
+        assert!(
+            reason.ends_with("(it takes an image of a file system)"),
+            "{reason}"
+        );
+        // The best may be missing on this node; any that is there will do.
+        let both = Abilities::new(&[RootForm::Mount, RootForm::Layers], &[]);
+        assert_eq!(both.refused_root(&[RootForm::Layers]), None);
+        assert!(both.refused_root(&[RootForm::Image]).is_some());
+        let reason = Abilities::default().refused_root(&there).unwrap();
+        assert!(reason.contains("takes nothing"), "{reason}");
     }
 
     #[test]

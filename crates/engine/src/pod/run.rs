@@ -10,8 +10,8 @@ use super::{NamespaceMode, Origin, PodSpec, PodState, files};
 use crate::disk::{self, Reservation};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::handler::{Ability, Handler, LIMIT, PodPlan, Sandbox};
-use crate::node::Cgroups;
+use crate::handler::{Ability, Handler, LIMIT, PodPlan, RootForm, Sandbox};
+use crate::node::Node;
 use crate::record::Kept;
 
 /// As many bytes as a path may have, less what floe adds below it.
@@ -28,7 +28,7 @@ impl Engine {
     /// failed; nothing is left behind then.
     pub fn run_pod(&self, spec: PodSpec) -> Result<String> {
         let handler = self.handlers().chosen(&spec.runtime_handler)?;
-        validate_pod(&spec, handler, self.node().cgroups())?;
+        validate_pod(&spec, handler, self.node())?;
         let parts = PodRecord::name_parts(&spec);
         let mut name = Reservation::lock(&self.layout().names(), &parts)?;
         if let Some(holder) = name.holder() {
@@ -96,9 +96,16 @@ impl Engine {
 }
 
 /// What is asked for is refused before anything is made.
-fn validate_pod(spec: &PodSpec, handler: &dyn Handler, cgroups: &Cgroups) -> Result<()> {
+fn validate_pod(spec: &PodSpec, handler: &dyn Handler, node: &Node) -> Result<()> {
     if let Some(lacking) = handler.abilities().lacking(&Ability::of_pod(spec)) {
         return Err(handler.lacks(lacking));
+    }
+    // Its containers would have none.
+    if let Some(what) = handler.abilities().refused_root(&RootForm::of_node(node)) {
+        return Err(Error::Lacking {
+            handler: handler.name().to_owned(),
+            what: what.into(),
+        });
     }
     if spec
         .log_directory
@@ -121,7 +128,7 @@ fn validate_pod(spec: &PodSpec, handler: &dyn Handler, cgroups: &Cgroups) -> Res
     let parent = spec.cgroup_parent.as_deref();
     if let Some(parent) = parent.filter(|path| !path.is_empty()) {
         validate_cgroup_parent(parent)?;
-        cgroups.of_request(parent)?;
+        node.cgroups().of_request(parent)?;
     }
     validate_sysctls(spec)
 }

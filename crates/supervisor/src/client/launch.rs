@@ -8,6 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus};
+use std::time::{Duration, Instant};
 
 use runtime::cgroup::Cgroup;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -24,8 +25,15 @@ use crate::setup::PodSetup;
 ///
 /// # Errors
 /// A program that cannot be started, or a part of the pod that cannot be set up; nothing is left
-/// but `supervisor.log` and `supervisor.lock` in the pod's directory.
-pub fn launch(program: &Path, setup: &PodSetup) -> Result<(Client, SupervisorInfo)> {
+/// but `supervisor.log` and `supervisor.lock` in the pod's directory. [`Error::Silent`] after `limit`: what
+/// was started may come up later, and is found by [`find`](super::find()).
+pub fn launch(
+    program: &Path,
+    setup: &PodSetup,
+    limit: Duration,
+) -> Result<(Client, SupervisorInfo)> {
+    let until = Instant::now() + limit;
+    let left = || until.saturating_duration_since(Instant::now());
     let lock = super::find::lock(&setup.dir)?;
     let (ours, theirs) = UnixStream::pair().map_err(Error::io("make socket for", &setup.dir))?;
     let log_path = setup.dir.join(LOG_FILE);
@@ -35,7 +43,7 @@ pub fn launch(program: &Path, setup: &PodSetup) -> Result<(Client, SupervisorInf
         .mode(0o600)
         .open(&log_path)
         .map_err(Error::io("open", &log_path))?;
-    let mut client = Client::over(ours, &setup.dir, ANSWER_LIMIT);
+    let mut client = Client::over(ours, &setup.dir, limit);
     let mut setup = setup.clone();
     setup.open_files = setup.open_files.or_else(super::open_files::of_supervisors);
     // What runs before a container's program must not be a way to overwrite this program's file.
@@ -57,8 +65,12 @@ pub fn launch(program: &Path, setup: &PodSetup) -> Result<(Client, SupervisorInf
     drop(command);
     let sent = client.send(&Request::SetUp(Box::new(setup.clone())), &[]);
     // First the answer: one that is longer than the socket's buffer waits for its reader.
-    let answer = client.answer(Some(ANSWER_LIMIT));
-    let status = starter.end(&setup.dir)?;
+    let answer = client.answer(Some(left()));
+    let silent = || Error::silent(&setup.dir, limit);
+    if let Err(Error::Silent { .. }) = answer {
+        return Err(silent());
+    }
+    let status = starter.end(left())?.ok_or_else(silent)?;
     if !status.success() {
         // A program that ends at once says why in its log.
         let reason = format!("{status} (see {})", log_path.display());
@@ -82,14 +94,15 @@ pub fn launch(program: &Path, setup: &PodSetup) -> Result<(Client, SupervisorInf
 struct Starter(Child);
 
 impl Starter {
-    fn end(&mut self, dir: &Path) -> Result<ExitStatus> {
+    /// Its end; `None`: it does not come within `limit`.
+    fn end(&mut self, limit: Duration) -> Result<Option<ExitStatus>> {
         let failed = |operation| Error::io::<std::io::Error>(operation, "floe-runtime supervise");
         let pid = Pid::from_child(&self.0);
         let process = pidfd_open(pid, PidfdFlags::empty())
             .map_err(|error| failed("open the pidfd of")(error.into()))?;
-        match wait_readable(process.as_fd(), ANSWER_LIMIT).map_err(failed("wait for"))? {
-            true => self.0.wait().map_err(failed("reap")),
-            false => Err(Error::silent(dir, ANSWER_LIMIT)),
+        match wait_readable(process.as_fd(), limit).map_err(failed("wait for"))? {
+            true => self.0.wait().map(Some).map_err(failed("reap")),
+            false => Ok(None),
         }
     }
 }

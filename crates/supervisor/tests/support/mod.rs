@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use supervisor::{
-    Client, ContainerState, CreateContainer, LogTarget, PodSetup, RootfsSource, Status,
-    SupervisorInfo, launch,
+    ANSWER_LIMIT, Client, ContainerState, CreateContainer, LogTarget, PodSetup, RootfsSource,
+    Status, SupervisorInfo, launch,
 };
 
 static COUNTER: AtomicU32 = AtomicU32::new(0);
@@ -74,7 +74,7 @@ impl Pod {
     /// A pod that differs from [`Pod::new`].
     pub fn with(change: impl FnOnce(&mut PodSetup)) -> Self {
         let setup = Self::setup(change);
-        let (_client, info) = launch(&program(), &setup).unwrap();
+        let (_client, info) = launch(&program(), &setup, ANSWER_LIMIT).unwrap();
         Self {
             name: setup.id.clone(),
             setup,

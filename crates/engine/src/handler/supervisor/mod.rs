@@ -113,10 +113,10 @@ impl Handler for Supervisor {
         self.oci.as_ref().map_or(Ok(()), OciRuntime::check)
     }
 
-    fn run_pod(&self, plan: &PodPlan<'_>, _limit: Duration) -> Result<Sandbox> {
+    fn run_pod(&self, plan: &PodPlan<'_>, limit: Duration) -> Result<Sandbox> {
         // Before anything is made: a pod without it could have no container.
         self.oci.as_ref().map_or(Ok(()), OciRuntime::check)?;
-        pod::run(self.program.find()?, plan)
+        pod::run(self.program.find()?, plan, limit)
     }
 
     fn sandbox(&self, pod: PodRef<'_>) -> Result<Option<Sandbox>> {

@@ -23,8 +23,8 @@ pub(super) fn cgroup(pod: PodRef<'_>) -> String {
     cgroups::member(pod.cgroup, pod.id)
 }
 
-/// Starts the supervisor of a pod.
-pub(super) fn run(program: &Path, plan: &PodPlan<'_>) -> Result<Sandbox> {
+/// Starts the supervisor of a pod. One that has not come up within the limit is ended as one that was there.
+pub(super) fn run(program: &Path, plan: &PodPlan<'_>, limit: Duration) -> Result<Sandbox> {
     let modes = &plan.spec.namespaces;
     let node = NamespaceMode::Node;
     let setup = PodSetup {
@@ -40,7 +40,7 @@ pub(super) fn run(program: &Path, plan: &PodPlan<'_>) -> Result<Sandbox> {
         cgroup: Some(cgroup(plan.pod)),
         open_files: None,
     };
-    supervisor::launch(program, &setup)
+    supervisor::launch(program, &setup, limit)
         .map(|(_client, info)| sandbox(&info))
         .map_err(failed("start the supervisor of pod", plan.pod))
 }
