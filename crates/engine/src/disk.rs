@@ -19,7 +19,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{LazyLock, Mutex, PoisonError};
 
 use base::file::{Lasts, replace};
-use rustix::mount::{UnmountFlags, unmount};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::error::{Error, Result};
@@ -140,23 +139,6 @@ pub(crate) fn entries(dir: &Path) -> Result<Vec<String>> {
         .collect())
 }
 
-/// Takes away the mounts at and below a directory, the last one first (proc_pid_mountinfo(5)).
-fn detach_below(dir: &Path) -> Result<()> {
-    let table = "/proc/self/mountinfo";
-    let table = std::fs::read_to_string(table).map_err(Error::io("read", table))?;
-    let dir = dir.canonicalize().map_err(Error::io("find", dir))?;
-    let places = table.lines().filter_map(|line| line.split(' ').nth(4));
-    let places: Vec<PathBuf> = places
-        .map(|place| PathBuf::from(base::mountinfo::unescape(place)))
-        .filter(|place| place.starts_with(&dir))
-        .collect();
-    for place in places.iter().rev() {
-        let flags = UnmountFlags::DETACH | UnmountFlags::NOFOLLOW;
-        unmount(place, flags).map_err(|errno| Error::io("unmount", place)(errno.into()))?;
-    }
-    Ok(())
-}
-
 /// Removes whatever is at a path; nothing there is fine.
 pub(crate) fn remove_tree(path: &Path) -> Result<()> {
     let removed = match std::fs::symlink_metadata(path) {
@@ -171,30 +153,18 @@ pub(crate) fn remove_tree(path: &Path) -> Result<()> {
 }
 
 /// Removes a pod's or container's directory: it is there whole, or not at all, for any reader and
-/// after any kill.
-pub(crate) fn remove_object(dir: &Path) -> Result<()> {
+/// after any kill. What may be mounted in it is `release`d first.
+pub(crate) fn remove_object(dir: &Path, release: impl Fn(&Path) -> Result<()>) -> Result<()> {
     let gone = dir.with_extension(GONE);
-    remove_gone(&gone)?;
+    // Of an earlier try.
+    release(&gone)?;
+    remove_tree(&gone)?;
     match std::fs::rename(dir, &gone) {
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
         other => other.map_err(Error::io("rename", dir))?,
     }
-    remove_gone(&gone)
-}
-
-/// Removes what has that name already. A root file system that somebody has mounted there, and that nobody
-/// has a handler for any more, is detached, and nothing of it is touched.
-fn remove_gone(gone: &Path) -> Result<()> {
-    let device = |path: &Path| std::fs::symlink_metadata(path).map(|found| found.dev());
-    let is_mounted = match device(&gone.join("rootfs")) {
-        Ok(root) => device(gone).is_ok_and(|own| own != root),
-        Err(e) => !base::file::is_absent(&e),
-    };
-    // A pod's shim has such a root of its own.
-    if is_mounted || gone.join("shim").exists() {
-        detach_below(gone)?;
-    }
-    remove_tree(gone)
+    release(&gone)?;
+    remove_tree(&gone)
 }
 
 /// The ending of what is being removed.

@@ -10,7 +10,7 @@ use crate::container::record::ContainerRecord;
 use crate::disk::{self, Lock, Reservation};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::handler::{ContainerRef, Sandbox};
+use crate::handler::{self, ContainerRef, Sandbox};
 use crate::pod::record::{PodRecord, Stage};
 
 /// File systems that a reboot empties (statfs(2)).
@@ -86,7 +86,10 @@ impl Engine {
         for name in disk::entries(dir)? {
             let path = dir.join(&name);
             let cleared = match name.rsplit_once('.') {
-                Some((_, disk::GONE)) => disk::remove_tree(&path),
+                Some((_, disk::GONE)) => {
+                    // Whose it was is not known any more.
+                    handler::release_all(&path).and_then(|()| disk::remove_tree(&path))
+                }
                 Some((lock, disk::NEW)) => self.clear_new(lock, &path, recovery),
                 _ if disk::is_id(&name) && path.is_dir() => Ok(()),
                 _ => {

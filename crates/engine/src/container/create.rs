@@ -10,7 +10,7 @@ use crate::config::RuntimeEntry;
 use crate::disk::{self, Lock, Reservation};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::handler::{Ability, ContainerPlan, ContainerRef, Handler, LIMIT, Log, Sandbox};
+use crate::handler::{self, Ability, ContainerPlan, ContainerRef, Handler, LIMIT, Log, Sandbox};
 use crate::image::ImageRecord;
 use crate::oci;
 use crate::pod::record::{PodRecord, Stage};
@@ -128,7 +128,7 @@ impl Engine {
         }
         self.end_container(pod, id)?;
         self.store().remove_rw(id)?;
-        disk::remove_object(&bundle)?;
+        disk::remove_object(&bundle, handler::release)?;
         let names = self.layout().names();
         match record {
             Ok(None) => Ok(()),

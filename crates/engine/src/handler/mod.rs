@@ -34,6 +34,7 @@ mod abilities;
 mod attach;
 mod event;
 mod exec;
+mod left;
 mod pending;
 mod plan;
 mod shim;
@@ -51,6 +52,7 @@ pub use attach::{AttachEvent, AttachInput, AttachOptions, AttachOutput, Attachme
 pub use attach::{StreamInput, StreamOutput};
 pub use event::{Adopted, Event, Happened};
 pub use exec::{Command, ExecExit, ExecSession, ExecStdio, Running, Session};
+pub(crate) use left::{release, release_all};
 pub use pending::{Pending, wait};
 pub use plan::{ContainerPlan, ContainerRef, Log, PodPlan, PodRef};
 pub use state::{Cause, Namespaces, Sandbox, State, Status};
@@ -342,7 +344,7 @@ pub trait Handler: Send + Sync + Debug {
     fn lacks(&self, ability: Ability) -> Error {
         Error::Lacking {
             handler: self.name().to_owned(),
-            what: ability.words(),
+            what: ability.words().into(),
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::container::record::ContainerRecord;
 use crate::disk::{self, Lock, Reservation};
 use crate::engine::Engine;
 use crate::error::{Error, Kind, Result};
-use crate::handler::{ContainerRef, LIMIT, PodRef, Sandbox};
+use crate::handler::{self, ContainerRef, LIMIT, PodRef, Sandbox};
 
 impl Engine {
     /// Kills the pod's containers and gives its network back. A pod that does not exist or is
@@ -84,6 +84,9 @@ impl Engine {
         let record = &self.with_true_cgroup(record)?;
         self.halt_pod(record)?;
         let dir = self.layout().pod(&record.id);
+        if record.is_damaged() || self.handlers().of(&record.handler).is_err() {
+            handler::release_all(&dir)?;
+        }
         let mut nameless = Vec::new();
         for id in self.layout().container_ids(&record.id)? {
             let bundle = self.layout().container(&record.id, &id);
@@ -102,7 +105,7 @@ impl Engine {
             remove_cgroup(&record.id, &record.cgroup)?;
         }
         self.remove_own_logs(record);
-        disk::remove_object(&dir)
+        disk::remove_object(&dir, handler::release)
     }
 
     /// No process and no network is left; files and layers stay. A network that cannot be taken down

@@ -180,14 +180,14 @@ fn a_list_after_each_change_says_what_the_files_say() {
     assert_eq!(world.states().1.len(), 1);
     let other = world.container(&pod);
     assert_eq!(world.states().1.len(), 2);
-    disk::remove_object(&world.bundle(&pod, &other)).unwrap();
+    disk::remove_object(&world.bundle(&pod, &other), crate::handler::release).unwrap();
     assert_eq!(world.states().1.len(), 1);
     world
         .pod_record(&pod, Stage::Stopped)
         .write(&world.dir(&pod))
         .unwrap();
     assert_eq!(world.states().0, [PodState::NotReady]);
-    disk::remove_object(&world.dir(&pod)).unwrap();
+    disk::remove_object(&world.dir(&pod), crate::handler::release).unwrap();
     assert_eq!(world.states(), (vec![], vec![]));
     assert!(world.watching.container(&id).is_err());
     // The whole directory goes and comes.
@@ -369,7 +369,7 @@ fn a_subscriber_learns_the_present_and_then_each_step_whoever_took_it() {
                     && told(&mut subscription, 1).await == [(Started, false)]
             }
         );
-        disk::remove_object(&world.dir(&first)).unwrap();
+        disk::remove_object(&world.dir(&first), crate::handler::release).unwrap();
         assert_eq!(
             told(&mut subscription, 2).await,
             [(Deleted, true), (Deleted, false)]
@@ -407,7 +407,7 @@ fn a_slow_subscriber_holds_up_nobody_and_learns_what_it_missed_and_the_present()
         {
             all.extend(told(&mut quick, 1).await);
         }
-        disk::remove_object(&world.dir(&doomed)).unwrap();
+        disk::remove_object(&world.dir(&doomed), crate::handler::release).unwrap();
         while all.last() != Some(&(Happening::Deleted, false)) {
             all.extend(told(&mut quick, 1).await);
         }

@@ -124,3 +124,34 @@ pub(crate) fn a_pod_whose_handler_is_not_configured_any_more_says_so_and_can_be_
     world.engine.stop_pod(&pod).unwrap();
     world.engine.remove_pod(&pod).unwrap();
 }
+
+/// The engine was killed when it had renamed a pod's directory for its removal, and nobody had unmounted what
+/// the pod's handler had mounted there.
+pub(crate) fn what_a_handler_left_mounted_is_gone_with_the_next_engine(world: &mut World<'_>) {
+    let pod = world.pod("a");
+    let id = world.run(&pod, "c", "exec sleep 1000");
+    let pods = world.node.path("run").join("pods");
+    let own = pods.join(&pod).join("own mount");
+    std::fs::create_dir(&own).unwrap();
+    rustix::mount::mount_bind(&pods, &own).unwrap();
+    let cgroup = world.container(&id).cgroup;
+    if !world.subject.litter.is_empty() {
+        // What a program keeps of its containers elsewhere goes before the directory is renamed.
+        world.engine.remove_container(&id).unwrap();
+    }
+    // All processes go as at a kill, and with them nobody is left to clean up.
+    let cgroup = runtime::cgroup::Cgroup::open(cgroup.rsplit_once('/').unwrap().0).unwrap();
+    cgroup.kill_all().unwrap();
+    cgroup.delete().unwrap();
+    let gone = pods.join(format!("{pod}.gone"));
+    std::fs::rename(pods.join(&pod), &gone).unwrap();
+    let table = || std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let below = gone.to_str().unwrap();
+    assert!(table().contains(below));
+    world.reopen();
+    assert!(!table().contains(below), "{}", table());
+    assert!(!gone.exists());
+    // What was mounted there is as it was.
+    assert!(pods.is_dir());
+    assert!(world.engine.pod(&pod).is_err());
+}

@@ -48,6 +48,7 @@ macro_rules! all_tests {
                 adopt: a_pod_outlives_its_engine_and_is_taken_over,
                 adopt: what_ended_while_no_engine_was_there_is_known,
                 adopt: a_pod_whose_handler_is_not_configured_any_more_says_so_and_can_be_removed,
+                adopt: what_a_handler_left_mounted_is_gone_with_the_next_engine,
                 adopt: a_sandbox_that_is_killed_is_seen_and_its_pod_can_be_removed,
                 refuse: what_a_handler_lacks_is_refused_by_name_before_anything_is_made,
                 refuse: an_annotation_that_is_allowed_reaches_the_runtime,

@@ -22,7 +22,8 @@ mod sandbox;
 mod streams;
 
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use shim::task;
@@ -60,6 +61,17 @@ impl ShimConfig {
         let path = &self.entry.runtime_config_path;
         (!path.as_os_str().is_empty()).then(|| path.clone())
     }
+}
+
+/// May a shim have a root file system mounted at or below that directory? A container's is `rootfs` in the
+/// container's own, that of the sandbox below `shim` in the pod's.
+pub(super) fn may_be_mounted(dir: &Path) -> bool {
+    let device = |path: &Path| std::fs::symlink_metadata(path).map(|found| found.dev());
+    let is_mounted = match device(&dir.join("rootfs")) {
+        Ok(root) => device(dir).is_ok_and(|own| own != root),
+        Err(e) => !base::file::is_absent(&e),
+    };
+    is_mounted || dir.join("shim").exists()
 }
 
 /// The handler of one shim's program.
