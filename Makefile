@@ -3,6 +3,8 @@
 
 CARGO ?= cargo
 export FLOE_COMMIT ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
+# A program outside the workspace that has the engine inside.
+EMBED := --manifest-path examples/embed/Cargo.toml --target-dir target
 TARGET := target/$(shell rustc -vV | sed -n 's/^host: //p')
 
 .PHONY: help quickstart test test-vm lint bench build deps
@@ -23,6 +25,7 @@ test: deps ## The whole test suite
 	scripts/install-deps.sh nextest
 	$(CARGO) build --locked --workspace --bins
 	$(CARGO) nextest run --locked --workspace
+	$(CARGO) nextest run --locked $(EMBED) --config-file .config/nextest.toml
 	scripts/skips.sh
 
 test-vm: deps ## The runtime's tests on cgroup v2 and with systemd: Debian's kernel in virtual machines
@@ -32,7 +35,9 @@ test-vm: deps ## The runtime's tests on cgroup v2 and with systemd: Debian's ker
 lint: deps ## What CI checks without running anything: format, lints, documentation, licences, fuzz targets
 	scripts/install-deps.sh deny
 	$(CARGO) fmt --all --check
+	$(CARGO) fmt --manifest-path examples/embed/Cargo.toml --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --locked $(EMBED) --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" $(CARGO) doc --quiet --locked --workspace --no-deps
 	scripts/deny.sh
 	$(CARGO) check --locked --manifest-path fuzz/Cargo.toml --target-dir target/fuzz

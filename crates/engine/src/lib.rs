@@ -45,3 +45,9 @@ pub use node::Node;
 pub use pod::{Pod, PodFilter, PodSpec, PodState};
 pub use recover::Recovered;
 pub use supervisor::{keep_little_memory, raise_open_files, trim_memory};
+
+/// The crates whose types stand in signatures here, in the very version: whoever embeds the engine needs
+/// no other crate of floe's.
+pub mod crates {
+    pub use ::{distribution, image, network, store, trust};
+}
