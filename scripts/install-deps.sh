@@ -10,7 +10,7 @@ build="gcc libc6-dev make busybox-static e2fsprogs xz-utils bzip2 uidmap docker-
 # peers: what the benchmarks compare with.
 peers="runc crun containerd podman conmon golang-github-containers-common valgrind strace"
 # vm: the machines that cgroup v2, criu and systemd are tested in; their kernel is unpacked from its package.
-vm="qemu-system-x86 cpio binutils criu debootstrap apparmor"
+vm="qemu-system-x86 cpio binutils criu debootstrap apparmor docker-registry runc crun containerd"
 
 install() {
     local missing=()

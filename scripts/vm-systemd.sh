@@ -23,8 +23,8 @@ packages="-p runtime -p floe-runtime"
 cargo test --locked --no-run $packages 2>&1 | tee "$root/build.log" | grep -E '^(warning|error)' || true
 mkdir -p "$root"/{bin,new,debian/tests}
 # The engine with its own tests, which look for it above the directory that they are in, and for a registry.
-# Only if they are asked for by name: the engine does not ask systemd yet.
-if [ "$filter" = server ]; then
+case server-suite in *"$filter"*) engine=yes ;; *) engine= ;; esac
+if [ -n "$engine" ]; then
     # As `make test` builds them.
     cargo build --locked --workspace --bins
     suite=$(cargo test --locked --no-run --workspace --test suite --message-format json 2>/dev/null |
@@ -41,8 +41,9 @@ cp -a $debian/. "$root/debian/"
 cp /bin/busybox "$root/debian/usr/bin/busybox"
 # criu, for checkpoints of what systemd made; it stops a network with nftables.
 install -D /dev/stdin "$root/debian/etc/criu/default.conf" <<<"network-lock nftables"
-# apparmor_parser loads the profile of the engine's containers, as the kernel has AppArmor.
-for program in /usr/sbin/criu /sbin/apparmor_parser; do
+# apparmor_parser loads the profile of the engine's containers, as the kernel has AppArmor. The OCI programs and
+# the shim are handlers of the engine's pods.
+for program in /usr/sbin/criu /sbin/apparmor_parser /usr/sbin/runc /usr/bin/crun /usr/bin/containerd-shim-runc-v2; do
     for file in $program $(ldd $program | grep -o '/[^ ]*'); do
         [ -e "$root/debian$file" ] || install -D "$file" "$root/debian$file"
     done
@@ -115,7 +116,7 @@ for test in /tests/*; do
     filter=
     # Of the library only what belongs to systemd: the first machine runs the rest; so of the engine.
     case $name in runtime | server) filter=systemd ;; esac
-    timeout 900 "$test" $filter --test-threads 2 --show-output >/tmp/out 2>&1
+    timeout 1500 "$test" $filter --test-threads 2 --show-output >/tmp/out 2>&1
     code=$?
     line=$(grep '^test result:' /tmp/out | tail -1)
     passed=$((passed + $(echo "$line" | sed -n 's/.* \([0-9]*\) passed.*/\1/p;t;s/.*/0/p')))
@@ -142,7 +143,7 @@ slow="systemd-random-seed.service systemd-update-utmp.service systemd-journal-fl
     systemd-timesyncd.service systemd-binfmt.service systemd-firstboot.service"
 masked=$(printf ' systemd.mask=%s' $slow)
 for hierarchy in 1 0; do
-    timeout 1200 qemu-system-x86_64 $accel -smp 2 -m 2560 -nodefaults -no-reboot -display none \
+    timeout 2400 qemu-system-x86_64 $accel -smp 2 -m 2560 -nodefaults -no-reboot -display none \
         -serial stdio -kernel $work/vmlinuz -initrd $work/initramfs \
         -append "console=ttyS0 quiet panic=-1 rdinit=/init random.trust_cpu=on no_timer_check systemd.unit=tests.target \
 systemd.show_status=0 systemd.unified_cgroup_hierarchy=$hierarchy$masked" </dev/null |

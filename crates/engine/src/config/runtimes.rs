@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use runtime::cgroup::Unit;
 use serde::{Deserialize, Serialize};
 
 use super::{Runtime, Why};
@@ -148,12 +149,13 @@ impl RuntimeEntry {
         }
     }
 
-    /// The annotations of a pod that reach the runtime, and those that it has by default.
+    /// The annotations of a pod that reach the runtime, and those that it has by default. None of a pod that
+    /// speaks of a unit of systemd's does, whatever is allowed.
     #[must_use]
     pub fn annotations(&self, of_pod: &BTreeMap<String, String>) -> BTreeMap<String, String> {
         let is_allowed = |key: &str| {
             let mut allowed = self.allowed_annotations.iter();
-            allowed.any(|begin| key.starts_with(begin.as_str()))
+            allowed.any(|begin| key.starts_with(begin.as_str())) && !Unit::is_annotation(key)
         };
         let of_pod = of_pod.iter().filter(|(key, _)| is_allowed(key));
         let mut all = self.default_annotations.clone();

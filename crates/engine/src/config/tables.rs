@@ -100,8 +100,7 @@ pub enum CgroupManager {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Runtime {
-    /// Who makes cgroups. CRI-O's default is `systemd`, which is refused until it is shown to work; not given
-    /// it is `cgroupfs`.
+    /// Who makes cgroups; not given: systemd where that is the node's init, as with CRI-O, else `cgroupfs`.
     pub cgroup_manager: CgroupManager,
     /// Parent cgroup of pods that name none, a slice with systemd; empty: `/floe`, or `floe.slice` (not a
     /// key of CRI-O).
@@ -298,13 +297,6 @@ impl Config {
             ("crio.log_dir", &self.root_table.log_dir),
         ] {
             absolute(key, path)?;
-        }
-        if self.runtime.cgroup_manager == CgroupManager::Systemd {
-            return Err(
-                "crio.runtime.cgroup_manager: \"systemd\" is not supported yet, use \"cgroupfs\" \
-                        (and cgroupDriver: cgroupfs in kubelet)"
-                    .into(),
-            );
         }
         self.image.keep_blobs()?;
         if self.runtime.log_filter_of_level().is_none() {

@@ -19,10 +19,6 @@ use crate::error::{Error, Result};
 
 const SLICE: &str = ".slice";
 
-/// Is systemd asked at all? Not before all of the server's tests of it (`systemd.rs`) pass in the machine
-/// that has it (`scripts/test-vm.sh --systemd server`); the configuration refuses it till then.
-const ASKS_SYSTEMD: bool = false;
-
 /// Who makes cgroups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Manager {
@@ -68,7 +64,7 @@ impl Found {
                 true => Version::V2,
                 false => Version::V1,
             },
-            systemd: ASKS_SYSTEMD && ours && runtime::cgroup::is_systemd_running(),
+            systemd: ours && runtime::cgroup::is_systemd_running(),
         }
     }
 }
@@ -192,6 +188,18 @@ pub(crate) fn member(pod: &str, id: &str) -> String {
 pub(crate) fn cgroups_path(cgroup: &str) -> String {
     let named = Unit::at(cgroup).and_then(|unit| unit.cgroups_path());
     named.unwrap_or_else(|| cgroup.to_owned())
+}
+
+/// What a program is told of the unit of a container, if it has one: systemd forgets it by itself, also when
+/// it has failed, and the processes are in its own cgroup.
+pub(crate) fn of_unit(cgroup: &str) -> &'static [(&'static str, &'static str)] {
+    match Unit::at(cgroup) {
+        Some(_) => &[
+            ("org.systemd.property.CollectMode", "'inactive-or-failed'"),
+            ("run.oci.systemd.subgroup", ""),
+        ],
+        None => &[],
+    }
 }
 
 /// The cgroup of a pod of which nothing is known but its id, by where its supervisor's is, wherever that

@@ -12,6 +12,7 @@ mod security;
 mod tests;
 
 use image::config::ContainerConfig;
+use runtime::cgroup::Unit;
 use runtime::spec;
 
 pub(crate) use process::{arguments, exec_process, stop_signal};
@@ -161,8 +162,8 @@ fn namespaces(inputs: &Inputs<'_>, host: &Host) -> Result<Vec<spec::Namespace>> 
     Ok(all)
 }
 
-/// The annotations that the handler's entry lets through, the container's own, and what tools that look
-/// at a bundle expect to find, in CRI-O's words.
+/// The annotations that the handler's entry lets through, the container's own (none of which speaks of its
+/// unit), what a program is told of that, and what tools that look at a bundle expect to find, in CRI-O's words.
 fn annotations(inputs: &Inputs<'_>) -> std::collections::BTreeMap<String, String> {
     let container = inputs.container;
     let of_pod = &inputs.pod.spec.annotations;
@@ -170,7 +171,12 @@ fn annotations(inputs: &Inputs<'_>) -> std::collections::BTreeMap<String, String
         .entry
         .map(|entry| entry.annotations(of_pod))
         .unwrap_or_default();
-    all.extend(container.spec.annotations.clone());
+    let own = container.spec.annotations.iter();
+    let own = own.filter(|(key, _)| !Unit::is_annotation(key));
+    all.extend(own.map(|(key, value)| (key.clone(), value.clone())));
+    for (key, value) in cgroups::of_unit(&container.cgroup) {
+        all.insert((*key).to_owned(), (*value).to_owned());
+    }
     for (key, value) in [
         ("io.kubernetes.cri-o.ContainerType", "container".to_owned()),
         ("io.kubernetes.cri-o.SandboxID", inputs.pod.id.clone()),

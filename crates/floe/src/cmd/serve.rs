@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use engine::Engine;
-use engine::config::UnusedKey;
+use engine::config::{CgroupManager, UnusedKey};
+use engine::node::Manager;
 use server::ServeOptions;
 use tracing::{debug, info, warn};
 
@@ -47,7 +48,9 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     if let Err(error) = engine::raise_open_files() {
         warn!(%error, "fewer calls can be under way at once");
     }
+    let asked = config.runtime.cgroup_manager;
     let engine = Engine::open(config)?;
+    tell_of_cgroups(asked, engine.node().cgroups().manager());
     engine.prepare()?;
     let found = engine.recover();
     info!(
@@ -75,6 +78,19 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     served
         .map(|()| ExitCode::SUCCESS)
         .map_err(|e| Failure::new(e.to_string()))
+}
+
+/// Who makes the cgroups of pods, and why: kubelet must be told the same.
+fn tell_of_cgroups(asked: CgroupManager, manager: Manager) {
+    let why = match (asked, manager) {
+        (CgroupManager::Unset, Manager::Systemd) => "systemd runs this node",
+        (CgroupManager::Unset, Manager::Cgroupfs) => "systemd does not run this node",
+        _ => "the configuration says so",
+    };
+    info!(
+        manager = manager.name(),
+        why, "who makes the cgroups of pods"
+    );
 }
 
 /// One line for the keys of the configuration that somebody may wait for in vain; at debug, all.

@@ -25,6 +25,10 @@ pub struct OomWatch {
     counter: OwnedFd,
     /// The last count read: after the removal of the cgroup it cannot be read any more.
     seen: Cell<u64>,
+    /// There was news, at any time.
+    stirred: Cell<bool>,
+    /// It could not be read any more.
+    gone: Cell<bool>,
 }
 
 impl OomWatch {
@@ -44,6 +48,8 @@ impl OomWatch {
             events,
             counter,
             seen: Cell::new(0),
+            stirred: Cell::new(false),
+            gone: Cell::new(false),
         })
     }
 
@@ -57,16 +63,28 @@ impl OomWatch {
     /// of the cgroup, the count read last.
     pub fn kills(&self) -> u64 {
         let count = read_all(&self.counter).ok().and_then(|text| count(&text));
-        if let Some(count) = count {
-            self.seen.set(count);
+        match count {
+            Some(count) => self.seen.set(count),
+            None => self.gone.set(true),
         }
         self.seen.get()
+    }
+
+    /// Whether the cgroup went before anybody could read how many were killed in it, and something had
+    /// happened there: systemd removes a scope's as soon as it is empty.
+    pub fn is_lost(&self) -> bool {
+        self.clear();
+        self.gone.get() && self.stirred.get()
     }
 
     /// Takes the pending events, so that the descriptor polls readable only for new ones.
     pub fn clear(&self) {
         let mut buffer = [0u8; 512];
-        while matches!(rustix::io::read(&self.events, &mut buffer), Ok(1..)) {}
+        while let Ok(length @ 1..) = rustix::io::read(&self.events, &mut buffer) {
+            if is_news(&buffer[..length]) {
+                self.stirred.set(true);
+            }
+        }
     }
 }
 
@@ -74,6 +92,35 @@ impl AsFd for OomWatch {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.events.as_fd()
     }
+}
+
+impl Cgroup {
+    /// How many processes were killed for lack of memory in it and all cgroups below, also in those that are
+    /// gone; `None` on v1, which does not count so.
+    pub fn oom_kills_below(&self) -> Option<u64> {
+        let dir = self.dir_of(Controller::Memory)?;
+        let unified = dir.version() == Version::V2;
+        let text = dir.read("memory.events").ok().filter(|_| unified)?;
+        count(&text)
+    }
+}
+
+/// Is it a change that inotify tells of, and not only the file's end (inotify(7), struct
+/// inotify_event)? An eventfd's eight bytes are none.
+fn is_news(mut events: &[u8]) -> bool {
+    /// Descriptor, mask, cookie and the length of a name.
+    const HEADER: usize = 16;
+    let number = |bytes: &[u8], at: usize| {
+        let bytes = bytes.get(at..at + 4)?;
+        Some(u32::from_ne_bytes(bytes.try_into().ok()?))
+    };
+    while let (Some(mask), Some(length)) = (number(events, 4), number(events, 12)) {
+        if mask & inotify::ReadFlags::MODIFY.bits() != 0 {
+            return true;
+        }
+        events = events.get(HEADER + length as usize..).unwrap_or_default();
+    }
+    false
 }
 
 /// Both files have lines `name value`, and the same name for this count.

@@ -2,6 +2,7 @@
 //! them is left. Needs systemd as the host's init: `scripts/test-vm.sh --systemd` has it, with cgroup v2
 //! and with v1. The pods are on the node's network, which that machine has nothing else for.
 
+use std::path::Path;
 use std::process::Command;
 
 use testkit::NodeOptions;
@@ -11,15 +12,26 @@ use crate::common::{World, secured, world_on};
 
 /// Runs a test on a node whose cgroups systemd makes.
 fn node_of_systemd(test: impl AsyncFnOnce(&mut World)) {
-    if !std::path::Path::new("/run/systemd/system").is_dir() {
+    node_of_systemd_with(String::new(), test);
+}
+
+/// As [`node_of_systemd`], with lines of TOML added to the engine's configuration.
+fn node_of_systemd_with(config: String, test: impl AsyncFnOnce(&mut World)) {
+    if !Path::new("/run/systemd/system").is_dir() {
         eprintln!("SKIP: systemd is not this host's init");
         return;
     }
     let options = NodeOptions {
         systemd: true,
+        config,
         ..NodeOptions::default()
     };
     world_on(|_| options, test);
+}
+
+/// Does the host have cgroup v2 alone?
+fn is_unified() -> bool {
+    Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
 }
 
 fn systemctl(arguments: &[&str]) -> String {
@@ -44,22 +56,69 @@ async fn forgotten(world: &World, part: &str) {
         .await;
 }
 
-/// The slice that kubelet makes for a pod of this test, and its path.
-fn kubelets(name: &str) -> (String, String) {
-    let uid = format!("{}_{name}", std::process::id());
-    let slice = format!("kubepods-burstable-pod{uid}.slice");
-    let path = format!("/kubepods.slice/kubepods-burstable.slice/{slice}");
-    (slice, path)
+/// The slice of a pod, as kubelet (of `--cgroup-root=/TOP`) makes it before it asks for the pod; all of it
+/// ends with this.
+struct Kubelets {
+    top: String,
+    slice: String,
+    path: String,
+}
+
+/// What a pod of kubelet's may use of memory.
+const OF_POD: u64 = 512 << 20;
+
+impl Kubelets {
+    fn make(test: &str) -> Self {
+        let top = format!("floekubelet{}{test}", std::process::id());
+        let qos = format!("{top}-kubepods-besteffort");
+        let slice = format!("{qos}-pod{}_1.slice", std::process::id());
+        let path = format!("/{top}.slice/{top}-kubepods.slice/{qos}.slice/{slice}");
+        let limit = match is_unified() {
+            true => "MemoryMax",
+            false => "MemoryLimit",
+        };
+        let manager = "org.freedesktop.systemd1";
+        let made = Command::new("busctl")
+            .args(["call", manager, "/org/freedesktop/systemd1"])
+            .args([&format!("{manager}.Manager"), "StartTransientUnit"])
+            .args(["ssa(sv)a(sa(sv))", &slice, "replace", "1", limit, "t"])
+            .args([&OF_POD.to_string(), "0"])
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{made:?}");
+        Self { top, slice, path }
+    }
+
+    /// The limit of the pod's memory as the kernel has it.
+    fn limit(&self) -> String {
+        let file = match is_unified() {
+            true => format!("/sys/fs/cgroup{}/memory.max", self.path),
+            false => format!("/sys/fs/cgroup/memory{}/memory.limit_in_bytes", self.path),
+        };
+        std::fs::read_to_string(file).unwrap().trim().to_owned()
+    }
+}
+
+impl Drop for Kubelets {
+    fn drop(&mut self) {
+        let all = format!("{}.slice", self.top);
+        let _ = Command::new("systemctl").args(["stop", &all]).status();
+    }
 }
 
 /// A pod on the node's network, in a slice of kubelet's or of floe's own.
-async fn pod(world: &World, name: &str, parent: Option<&str>) -> Result<String, tonic::Status> {
+fn config_of(world: &World, name: &str, parent: Option<&str>) -> cri::PodSandboxConfig {
     let mut config = world.pod_config(name);
     let linux = config.linux.get_or_insert_default();
     linux.cgroup_parent = parent.unwrap_or_default().to_owned();
     let security = linux.security_context.get_or_insert_default();
     security.namespace_options = Some(on_the_node());
-    world.try_pod(&config).await
+    config
+}
+
+/// Runs one; its id.
+async fn pod(world: &World, name: &str, parent: Option<&str>) -> Result<String, tonic::Status> {
+    world.try_pod(&config_of(world, name, parent)).await
 }
 
 fn on_the_node() -> cri::NamespaceOption {
@@ -106,13 +165,61 @@ async fn control(world: &World, id: &str, v2: &str, v1: &str) -> String {
     String::from_utf8(said.stdout).unwrap().trim().to_owned()
 }
 
+/// The memory limit of a container as the kernel has it.
+async fn limit(world: &World, container: &str) -> u64 {
+    let (v2, v1) = ("memory.max", "memory/memory.limit_in_bytes");
+    control(world, container, v2, v1).await.parse().unwrap()
+}
+
+/// Changes the memory limit of a container.
+async fn change(world: &World, container: &str, memory: i64) {
+    let request = cri::UpdateContainerResourcesRequest {
+        container_id: container.to_owned(),
+        linux: Some(limits(memory)),
+        ..Default::default()
+    };
+    let mut runtime = world.runtime();
+    runtime.update_container_resources(request).await.unwrap();
+}
+
+/// The limits of a container, the first and the later ones, are systemd's too, and stay when that goes over its
+/// cgroups again.
+async fn limits_stay(world: &World, container: &str, scope: &str) {
+    assert_eq!(limit(world, container).await, 64 << 20);
+    systemctl(&["daemon-reload"]);
+    assert_eq!(limit(world, container).await, 64 << 20);
+    change(world, container, 96 << 20).await;
+    assert_eq!(limit(world, container).await, 96 << 20);
+    let properties = show(scope, "MemoryMax") + &show(scope, "MemoryLimit");
+    assert!(properties.contains(&(96 << 20).to_string()), "{properties}");
+    for again in ["daemon-reload", "daemon-reexec"] {
+        systemctl(&[again]);
+        assert_eq!(limit(world, container).await, 96 << 20, "{again}");
+    }
+}
+
+/// A command is in the container's cgroup, and the figures are of that.
+async fn is_counted(world: &World, container: &str) {
+    let said = world.exec(container, &["cat", "/proc/self/cgroup"], 60);
+    assert_eq!(said.await.unwrap().exit_code, 0);
+    let request = cri::ContainerStatsRequest {
+        container_id: container.to_owned(),
+    };
+    let stats = world.runtime().container_stats(request).await.unwrap();
+    let memory = stats.into_inner().stats.unwrap().memory.unwrap();
+    let used = memory.working_set_bytes.unwrap().value;
+    // A shell's, and not the node's.
+    assert!((1..64 << 20).contains(&used), "{used}");
+}
+
 #[test]
 fn a_pod_of_kubelets_is_a_slice_with_scopes_through_its_whole_life() {
     node_of_systemd(async |world| {
-        let (slice, path) = kubelets("life");
-        let id = pod(world, "a", Some(&path)).await.unwrap();
+        let kubelets = Kubelets::make("life");
+        let (slice, path) = (&kubelets.slice, &kubelets.path);
+        let id = pod(world, "a", Some(path)).await.unwrap();
         let supervisor = format!("crio-{id}.scope");
-        assert_eq!(show(&supervisor, "Slice"), slice);
+        assert_eq!(show(&supervisor, "Slice"), *slice);
         assert_eq!(show(&supervisor, "ActiveState"), "active");
 
         let mut config = container(world, &["sleep", "1000"], 64 << 20);
@@ -123,7 +230,7 @@ fn a_pod_of_kubelets_is_a_slice_with_scopes_through_its_whole_life() {
         }
         let container = world.run(&id, config).await;
         let scope = format!("crio-{container}.scope");
-        assert_eq!(show(&scope, "Slice"), slice);
+        assert_eq!(show(&scope, "Slice"), *slice);
         assert_eq!(show(&scope, "Delegate"), "yes");
         assert_ne!(show(&scope, "TimeoutStopUSec"), "7us");
         let info = world.info(&container).await;
@@ -131,35 +238,9 @@ fn a_pod_of_kubelets_is_a_slice_with_scopes_through_its_whole_life() {
         assert_eq!(*spec, format!("{slice}:crio:{container}"));
         let pid = info["pid"].as_u64().unwrap();
         assert_eq!(places(pid), [format!("{path}/{scope}")]);
-
-        // A command is in the same cgroup, and its figures are the container's.
-        let said = world.exec(&container, &["cat", "/proc/self/cgroup"], 60);
-        assert_eq!(said.await.unwrap().exit_code, 0);
-        let request = cri::ContainerStatsRequest {
-            container_id: container.clone(),
-        };
-        let stats = world.runtime().container_stats(request).await.unwrap();
-        let memory = stats.into_inner().stats.unwrap().memory.unwrap();
-        assert!(memory.working_set_bytes.unwrap().value > 0);
-
-        // systemd knows the limits, the first and the later ones, and keeps them.
-        let limit = async || {
-            let file = ("memory.max", "memory/memory.limit_in_bytes");
-            control(world, &container, file.0, file.1).await
-        };
-        assert_eq!(limit().await, (64 << 20).to_string());
-        let request = cri::UpdateContainerResourcesRequest {
-            container_id: container.clone(),
-            linux: Some(limits(96 << 20)),
-            ..Default::default()
-        };
-        let updated = world.runtime().update_container_resources(request).await;
-        updated.unwrap();
-        assert_eq!(limit().await, (96 << 20).to_string());
-        let properties = show(&scope, "MemoryMax") + &show(&scope, "MemoryLimit");
-        assert!(properties.contains(&(96 << 20).to_string()), "{properties}");
-        systemctl(&["daemon-reload"]);
-        assert_eq!(limit().await, (96 << 20).to_string());
+        is_counted(world, &container).await;
+        limits_stay(world, &container, &scope).await;
+        assert_eq!(kubelets.limit(), OF_POD.to_string());
 
         // An engine that was killed finds it all.
         world.node.kill().unwrap();
@@ -172,8 +253,8 @@ fn a_pod_of_kubelets_is_a_slice_with_scopes_through_its_whole_life() {
         world.remove_pod(&id).await.unwrap();
         forgotten(world, &id).await;
         // It is kubelet's, and kubelet stops it.
-        assert_eq!(show(&slice, "ActiveState"), "active");
-        systemctl(&["stop", &slice]);
+        assert_eq!(show(slice, "ActiveState"), "active");
+        assert_eq!(kubelets.limit(), OF_POD.to_string());
     });
 }
 
@@ -196,8 +277,10 @@ fn a_pod_without_a_parent_has_a_slice_of_its_own_which_goes_with_it() {
 #[test]
 fn memory_that_runs_out_and_a_supervisor_that_is_killed_leave_no_unit() {
     node_of_systemd(async |world| {
-        let (slice, path) = kubelets("ends");
-        let id = pod(world, "a", Some(&path)).await.unwrap();
+        let kubelets = Kubelets::make("ends");
+        let slice = &kubelets.slice;
+        // The last name alone, which says where it is.
+        let id = pod(world, "a", Some(slice)).await.unwrap();
         let hungry = ["dd", "if=/dev/zero", "of=/dev/null", "bs=256M", "count=1"];
         let killed = world.run(&id, container(world, &hungry, 16 << 20)).await;
         let ended = world.ended(&killed).await;
@@ -228,15 +311,29 @@ fn memory_that_runs_out_and_a_supervisor_that_is_killed_leave_no_unit() {
         world.remove_pod(&id).await.unwrap();
         forgotten(world, &container).await;
         forgotten(world, &id).await;
-        systemctl(&["stop", &slice]);
     });
+}
+
+/// What the unit says of devices: on v2 nothing, as systemd would look for each anew, and find only those that
+/// udev knows. On v1 it looks after the hierarchy in any case, and opens it to all where the unit says
+/// nothing.
+fn unit_says_of_devices(scope: &str) {
+    let (policy, allowed) = (show(scope, "DevicePolicy"), show(scope, "DeviceAllow"));
+    match is_unified() {
+        true => assert_eq!((policy.as_str(), allowed.as_str()), ("auto", "")),
+        false => {
+            assert_eq!(policy, "strict");
+            // By its number, not by a name that udev would have to know.
+            assert!(allowed.contains("/dev/char/1:11 rwm"), "{allowed}");
+        }
+    }
 }
 
 #[test]
 fn every_device_still_opens_after_systemd_has_read_its_units_anew() {
     node_of_systemd(async |world| {
-        let (slice, path) = kubelets("devices");
-        let id = pod(world, "a", Some(&path)).await.unwrap();
+        let kubelets = Kubelets::make("devices");
+        let id = pod(world, "a", Some(&kubelets.path)).await.unwrap();
         // Nothing in /dev/char leads to it, as with devices that udev does not know.
         let mut config = container(world, &["sleep", "1000"], 64 << 20);
         config.devices = vec![cri::Device {
@@ -250,36 +347,115 @@ fn every_device_still_opens_after_systemd_has_read_its_units_anew() {
         });
         let container = world.run(&id, config).await;
         let scope = format!("crio-{container}.scope");
-        assert_eq!(show(&scope, "DevicePolicy"), "auto");
-        assert_eq!(show(&scope, "DeviceAllow"), "");
+        unit_says_of_devices(&scope);
         let script = "mknod /mem c 1 1; for node in /dev/kmsg /dev/zero /dev/null /dev/urandom; do \
                       true <$node || echo $node; done; true </mem && echo /mem; rm -f /mem";
-        let check = async || {
+        let check = async |world: &World| {
             let said = world.exec(&container, &["sh", "-c", script], 60).await;
             let said = said.unwrap();
             let errors = String::from_utf8_lossy(&said.stderr).into_owned();
             assert_eq!(String::from_utf8_lossy(&said.stdout), "", "{errors}");
             assert!(errors.contains("/mem: Operation not permitted"), "{errors}");
         };
-        check().await;
-        for again in ["daemon-reload", "daemon-reexec", "daemon-reload"] {
+        check(world).await;
+        let again = ["daemon-reload", "daemon-reexec", "daemon-reload"];
+        for again in again {
             systemctl(&[again]);
-            check().await;
+            check(world).await;
         }
-        let request = cri::UpdateContainerResourcesRequest {
-            container_id: container.clone(),
-            linux: Some(limits(96 << 20)),
-            ..Default::default()
-        };
-        let updated = world.runtime().update_container_resources(request).await;
-        updated.unwrap();
-        check().await;
+        change(world, &container, 96 << 20).await;
+        check(world).await;
+        // Also while no engine is there to set anything again.
+        world.node.kill().unwrap();
+        for again in again {
+            systemctl(&[again]);
+        }
+        world.serve_again().await;
+        check(world).await;
+        assert_eq!(limit(world, &container).await, 96 << 20);
+        unit_says_of_devices(&scope);
         // systemd goes on to see the ends of what it was told before.
         world.remove_pod(&id).await.unwrap();
         forgotten(world, &container).await;
         forgotten(world, &id).await;
-        systemctl(&["stop", &slice]);
     });
+}
+
+/// Handlers that have systemd make cgroups, as far as their programs are installed: OCI programs and a shim.
+fn handlers(state: &Path) -> Vec<(&'static str, String)> {
+    let all = [
+        ("runc", "oci", "/usr/sbin/runc"),
+        ("crun", "oci", "/usr/bin/crun"),
+        ("shim", "vm", "/usr/bin/containerd-shim-runc-v2"),
+    ];
+    let mut found = Vec::new();
+    for (name, kind, program) in all {
+        if !Path::new(program).exists() {
+            eprintln!("SKIP: needs {program}");
+            continue;
+        }
+        let root = state.join(name);
+        let entry = format!(
+            "[crio.runtime.runtimes.{name}]\nruntime_path = \"{program}\"\nruntime_type = \"{kind}\"\n\
+             runtime_root = {root:?}\nallowed_annotations = [\"org.\"]\n"
+        );
+        found.push((name, entry));
+    }
+    found
+}
+
+#[test]
+fn programs_and_shims_are_told_to_have_systemd_make_their_cgroups() {
+    let state = tempfile::tempdir().unwrap();
+    let handlers = handlers(state.path());
+    let config: String = handlers.iter().map(|(_, entry)| entry.as_str()).collect();
+    node_of_systemd_with(config, async |world| {
+        let kubelets = Kubelets::make("handlers");
+        // A shim takes no pod on the node's network, and the machine's kernel has no bridges.
+        let network = serde_json::json!({
+            "cniVersion": "1.0.0", "name": "pairs", "plugins": [{ "type": "ptp", "ipam": {
+                "type": "host-local", "ranges": [[{ "subnet": "10.99.0.0/24" }]] } }],
+        });
+        let file = world.node.path("cni/10-pairs.conflist");
+        std::fs::write(file, network.to_string()).unwrap();
+        for (handler, _) in &handlers {
+            lives_in_scopes(world, &kubelets, handler).await;
+        }
+    });
+}
+
+/// A pod of another handler: its container is a scope in kubelet's slice, whose limits stay.
+async fn lives_in_scopes(world: &mut World, kubelets: &Kubelets, handler: &str) {
+    let mut config = world.pod_config(handler);
+    config.linux.get_or_insert_default().cgroup_parent = kubelets.path.clone();
+    let property = "org.systemd.property.TimeoutStopUSec".to_owned();
+    config.annotations.insert(property, "uint64 7".to_owned());
+    let id = world.try_pod_by(handler, &config).await.unwrap();
+    let mut config = world.container("c", &["sleep", "1000"]);
+    config.linux.get_or_insert_default().resources = Some(limits(64 << 20));
+    let container = world.run(&id, config).await;
+    let scope = format!("crio-{container}.scope");
+    assert_eq!(show(&scope, "Slice"), kubelets.slice, "{handler}");
+    assert_ne!(show(&scope, "TimeoutStopUSec"), "7us", "{handler}");
+    let mode = show(&scope, "CollectMode");
+    assert_eq!(mode, "inactive-or-failed", "{handler}");
+    let pid = world.info(&container).await["pid"].as_u64().unwrap();
+    let place = format!("{}/{scope}", kubelets.path);
+    assert!(places(pid).contains(&place), "{handler}: {:?}", places(pid));
+    is_counted(world, &container).await;
+    change(world, &container, 96 << 20).await;
+    if handler != "crun" {
+        // Debian's (1.8.1) does not tell systemd of changed limits.
+        systemctl(&["daemon-reload"]);
+    }
+    assert_eq!(limit(world, &container).await, 96 << 20, "{handler}");
+    world.node.kill().unwrap();
+    world.serve_again().await;
+    world.stop(&container, 0).await.unwrap();
+    world.remove(&container).await.unwrap();
+    forgotten(world, &container).await;
+    world.remove_pod(&id).await.unwrap();
+    forgotten(world, &id).await;
 }
 
 #[test]

@@ -70,8 +70,9 @@ impl Context {
     /// Names a directory; the kernel keeps it by itself.
     pub(super) fn set_directory(&self, key: &CStr, dir: BorrowedFd<'_>) -> Result<(), Failure> {
         match fsconfig_set_fd(self.fd.as_fd(), key, dir) {
-            // Nothing else can be wrong with a directory that is just open, and is the first to be named.
-            Err(Errno::INVAL) if key == c"lowerdir+" => {
+            // Nothing else can be wrong with a directory that is just open, and is the first to be named:
+            // before Linux 6.5 overlayfs takes no descriptor at all (EOPNOTSUPP).
+            Err(Errno::INVAL | Errno::OPNOTSUPP) if key == c"lowerdir+" => {
                 BY_PATH_ONLY.store(true, Ordering::Relaxed);
                 Err(Failure::NoDescriptors)
             }

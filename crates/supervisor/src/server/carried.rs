@@ -302,13 +302,13 @@ impl Supervisor {
             return;
         }
         self.drain(key);
+        let kills = self.last_kills(key);
         let Some(container) = self.containers.get_mut(&key) else {
             return;
         };
         if let Some(mut stdin) = container.stdin.take() {
             stdin.forget(&self.poller);
         }
-        let kills = container.oom.take().map_or(0, |oom| oom.kills());
         container.oom_due = None;
         if kills > container.oom_told {
             self.events.note(Happening::OutOfMemory, &container.state);

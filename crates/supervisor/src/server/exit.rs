@@ -81,6 +81,7 @@ impl Supervisor {
         if self.containers.get_mut(&key).is_some_and(held_back) {
             return;
         }
+        let kills = self.last_kills(key);
         self.on_gate(key);
         self.drain(key);
         self.kill_execs_of(key);
@@ -93,8 +94,6 @@ impl Supervisor {
         if let Some(mut stdin) = container.stdin.take() {
             stdin.forget(&self.poller);
         }
-        // Read now: it goes with the cgroup.
-        let kills = container.oom.take().map_or(0, |oom| oom.kills());
         container.oom_due = None;
         if kills > container.oom_told {
             self.events.note(Happening::OutOfMemory, &container.state);

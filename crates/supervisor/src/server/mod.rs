@@ -154,6 +154,8 @@ struct Supervisor {
     last_key: Key,
     /// What containers have that ask for nothing else; see [`boot::leave_starter`].
     oom_score_adj: Option<i32>,
+    /// What was killed in the pod's slice, if systemd makes its cgroups.
+    slice: Option<oom::SliceKills>,
     /// The pod is being shut down, and these clients wait for it.
     ending: Option<Vec<Key>>,
     buffer: Vec<u8>,
@@ -186,6 +188,7 @@ impl Supervisor {
             orphans: Vec::new(),
             last_key: 0,
             oom_score_adj,
+            slice: oom::SliceKills::of(setup),
             ending: None,
             // Never filled before it is read into: what is not used is not backed by memory.
             buffer: Vec::with_capacity(BUFFER),

@@ -4,14 +4,63 @@
 
 use std::time::{Duration, Instant};
 
+use runtime::cgroup::{Cgroup, OomWatch};
+
 use super::poller::{Interest, Key, Token};
 use super::{Supervisor, diagnose};
 use crate::event::Happening;
+use crate::setup::PodSetup;
 
 /// How long after the kernel's word its count is looked at, and nothing else heard.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// The slice that a pod's scopes are in. systemd removes a scope's cgroup as soon as it is empty, at times
+/// before what was counted in it is read. The slice counts what is killed below it, also of what is gone.
+#[derive(Debug)]
+pub(super) struct SliceKills {
+    path: String,
+    /// Kills of before, and of the containers that have ended.
+    accounted: u64,
+}
+
+impl SliceKills {
+    /// Of a pod whose cgroups systemd makes.
+    pub(super) fn of(setup: &PodSetup) -> Option<Self> {
+        setup.unit()?;
+        let (slice, _) = setup.cgroup.as_deref()?.rsplit_once('/')?;
+        let mut kills = Self {
+            path: slice.to_owned(),
+            accounted: 0,
+        };
+        kills.accounted = kills.all();
+        Some(kills)
+    }
+
+    fn all(&self) -> u64 {
+        let slice = Cgroup::open(&self.path).ok();
+        slice.and_then(|slice| slice.oom_kills_below()).unwrap_or(0)
+    }
+}
+
 impl Supervisor {
+    /// How many of a container that has ended were killed: asked once, and at once, as it goes with the
+    /// cgroup. If it went before, those that no other container accounts for are its.
+    pub(super) fn last_kills(&mut self, key: Key) -> u64 {
+        let watch = self.containers.get_mut(&key).and_then(|one| one.oom.take());
+        let Some(watch) = watch else { return 0 };
+        let mut kills = watch.kills();
+        let Some(slice) = &mut self.slice else {
+            return kills;
+        };
+        if watch.is_lost() {
+            let others = self.containers.values().filter_map(|one| one.oom.as_ref());
+            let others: u64 = others.map(OomWatch::kills).sum();
+            kills += slice.all().saturating_sub(slice.accounted + others + kills);
+        }
+        slice.accounted += kills;
+        kills
+    }
+
     /// Begins to listen for a container's OOM kills.
     pub(super) fn watch_for_oom(&mut self, key: Key) {
         let oom = self.containers.get(&key).and_then(|one| one.oom.as_ref());

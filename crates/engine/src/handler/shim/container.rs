@@ -13,7 +13,7 @@ use supervisor::{Became, ContainerState, CreateContainer, LogTarget, RootfsSourc
 use super::super::supervisor::container as supervised;
 use super::super::{ContainerPlan, ContainerRef, Pending, PodRef};
 use super::pod::{supervisor, told};
-use super::{Shims, failed, sandbox};
+use super::{Shims, failed, record, sandbox};
 use crate::disk;
 use crate::error::{Error, Result};
 
@@ -50,7 +50,7 @@ impl Shims {
                 stderr: pipe("stderr").filter(|_| !plan.terminal),
             },
             checkpoint: None,
-            options: self.options(),
+            options: record::options(&self.config.program, self.config.file(), at.pod),
         };
         let pid = shim.ask(task::create(&shim, create).within(Some(self.limit(limit))));
         tell_made(&shim, at, pid.map_err(failed)?)
@@ -60,10 +60,6 @@ impl Shims {
     /// is usual.
     pub(super) fn limit(&self, limit: Duration) -> Duration {
         self.config.entry.create_limit().unwrap_or(limit)
-    }
-
-    fn options(&self) -> Option<shim::Options> {
-        self.config.file().map(shim::Options::ConfigFile)
     }
 }
 

@@ -103,7 +103,7 @@ impl Shims {
             rootfs: vec![root.map_err(|reason| Error::invalid("root", reason))?],
             streams: task::Streams::default(),
             checkpoint: None,
-            options: record.options(),
+            options: record.options(pod),
         };
         let cgroup = sandbox::cgroup(pod);
         let at = as_container(pod, &bundle, &cgroup);
@@ -229,7 +229,7 @@ fn carry(client: &mut Client, pod: PodRef<'_>, bundle: &Path) -> Result<()> {
 /// Has the supervisor run the program that begins the shim, so that the shim is its child and in the
 /// pod's cgroup.
 fn start(client: &mut Client, record: &ShimRecord, pod: PodRef<'_>, bundle: &Path) -> Result<Shim> {
-    let program = record.command();
+    let program = record.command(pod);
     let failed = |reason: String| {
         failed(shim::Error::Program {
             program: program.path.clone(),
@@ -288,7 +288,8 @@ fn clean_up(record: &ShimRecord, container: ContainerRef<'_>) -> Result<(), shim
     if !container.dir.is_dir() {
         return Ok(());
     }
-    let cleaned = record.command().clean_up(container.id, container.dir);
+    let program = record.command(container.pod);
+    let cleaned = program.clean_up(container.id, container.dir);
     let rootfs = container.dir.join("rootfs");
     // Mounted or not: what is there would keep the directory from being removed.
     let _ = unmount(&rootfs, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);

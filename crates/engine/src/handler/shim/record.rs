@@ -2,8 +2,9 @@
 //! after it. Written before the shim begins, and again when it has said where it listens. A record as all
 //! of the engine's are (`docs/records.md`).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use runtime::cgroup::Unit;
 use serde::{Deserialize, Serialize};
 use shim::{Options, Program, Shim, Version};
 
@@ -88,24 +89,38 @@ impl ShimRecord {
     }
 
     /// What the shim is told of its runtime.
-    pub(super) fn options(&self) -> Option<Options> {
-        self.config.clone().map(Options::ConfigFile)
+    pub(super) fn options(&self, pod: PodRef<'_>) -> Option<Options> {
+        options(&self.program, self.config.clone(), pod)
     }
 
     /// The program, to begin a shim or to clean up after one.
-    pub(super) fn command(&self) -> Program {
+    pub(super) fn command(&self, pod: PodRef<'_>) -> Program {
         Program {
             path: self.program.clone(),
             namespace: self.namespace.clone(),
             events: self.events.clone(),
             publisher: std::env::current_exe().unwrap_or_default(),
-            options: self.options(),
+            options: self.options(pod),
         }
     }
 
     pub(super) fn write(&self, pod: PodRef<'_>) -> Result<()> {
         record::write(&pod.dir.join(FILE), self, &self.kept)
     }
+}
+
+/// What the shim of a pod is told of its runtime: which file to read, and containerd's own that systemd makes
+/// the pod's cgroups. Kata's sees that by the path.
+pub(super) fn options(program: &Path, config: Option<PathBuf>, pod: PodRef<'_>) -> Option<Options> {
+    let name = program.file_name().unwrap_or_default().to_string_lossy();
+    let is_runcs = name.starts_with("containerd-shim-runc-");
+    let unit = Unit::at(pod.cgroup).filter(|_| is_runcs);
+    let runc = unit.map(|_| Options::Runc {
+        binary: String::new(),
+        root: String::new(),
+        systemd_cgroup: true,
+    });
+    config.map(Options::ConfigFile).or(runc)
 }
 
 /// The pod's record; `None` before its shim is begun.

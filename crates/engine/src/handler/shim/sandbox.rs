@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::super::{PodPlan, PodRef, Sandbox};
 use crate::disk;
 use crate::error::{Error, Result};
+use crate::node::cgroups;
 
 /// A user that owns nothing, as Kubernetes' pause image has it.
 const NOBODY: u32 = 65_535;
@@ -23,7 +24,7 @@ pub(super) fn bundle(pod: PodRef<'_>) -> PathBuf {
 
 /// Its cgroup on this node.
 pub(super) fn cgroup(pod: PodRef<'_>) -> String {
-    format!("{}/crio-infra-{}", pod.cgroup, pod.id)
+    cgroups::member(pod.cgroup, &format!("infra-{}", pod.id))
 }
 
 /// Writes its bundle, once the pod's namespaces are known.
@@ -75,7 +76,7 @@ fn config(plan: &PodPlan<'_>, sandbox: &Sandbox, annotations: BTreeMap<String, S
         ],
         "annotations": annotations,
         "linux": {
-            "cgroupsPath": cgroup(plan.pod),
+            "cgroupsPath": cgroups::cgroups_path(&cgroup(plan.pod)),
             "namespaces": namespaces,
             "resources": {"cpu": {"shares": 2}},
         },
@@ -87,6 +88,9 @@ fn config(plan: &PodPlan<'_>, sandbox: &Sandbox, annotations: BTreeMap<String, S
 fn describe(plan: &PodPlan<'_>, mut all: BTreeMap<String, String>) -> BTreeMap<String, String> {
     let spec = plan.spec;
     all.extend(kind(plan.pod.id, "sandbox"));
+    for (key, value) in cgroups::of_unit(&cgroup(plan.pod)) {
+        all.insert((*key).to_owned(), (*value).to_owned());
+    }
     for (key, value) in [
         ("io.kubernetes.cri.sandbox-name", &spec.name),
         ("io.kubernetes.cri.sandbox-namespace", &spec.namespace),

@@ -211,6 +211,39 @@ fn nothing_of_a_request_becomes_a_hook_or_a_host_name() {
             }),
         )],
     );
+    const PROPERTY: &str = "org.systemd.property.ExecStopPost";
+    table(
+        "/annotations",
+        &[(
+            "none of a request speaks of the unit, whatever is allowed; what is said of that is the engine's",
+            |w| {
+                let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+                w.entry = Some(RuntimeEntry {
+                    allowed_annotations: strings(&["", PROPERTY]),
+                    default_annotations: [pair("org.systemd.property.After", "['x.service']")]
+                        .into(),
+                    ..RuntimeEntry::default()
+                });
+                w.pod.cgroup = "/a.slice".into();
+                w.container.cgroup = "/a.slice/crio-c1.scope".into();
+                let bad = [
+                    pair(PROPERTY, "true"),
+                    pair("run.oci.systemd.subgroup", "../x"),
+                ];
+                w.pod.spec.annotations = bad.clone().into();
+                w.container.spec.annotations = bad.into();
+            },
+            json!({
+                "io.kubernetes.cri-o.ContainerID": "c1",
+                "io.kubernetes.cri-o.ContainerType": "container",
+                "io.kubernetes.cri-o.Image": "sha256:1",
+                "io.kubernetes.cri-o.SandboxID": "pod1",
+                "org.systemd.property.After": "['x.service']",
+                "org.systemd.property.CollectMode": "'inactive-or-failed'",
+                "run.oci.systemd.subgroup": "",
+            }),
+        )],
+    );
     table(
         "/annotations/io.example~1hook",
         &[(

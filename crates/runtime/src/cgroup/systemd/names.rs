@@ -16,6 +16,8 @@ use crate::spec::Spec;
 const FIELD: &str = "linux.cgroupsPath";
 const PROPERTY: &str = "org.systemd.property.";
 const SUBGROUP: &str = "run.oci.systemd.subgroup";
+/// The beginning of all that crun is told so of systemd.
+const CRUNS: &str = "run.oci.systemd.";
 const SLICE: &str = ".slice";
 const SCOPE: &str = ".scope";
 
@@ -168,6 +170,13 @@ impl Unit {
             slice_path(slice).ok_or_else(|| wrong(path, "the slice's name is not valid"))?;
         let unit = Unit::at(&format!("{above}/{prefix}-{name}{SCOPE}"));
         unit.ok_or_else(|| wrong(path, "it names no scope"))
+    }
+
+    /// Does an annotation of config.json speak of a container's unit, as runtimes that have systemd make it
+    /// understand it? Whoever may write one is as good as root of the host (CRI-O's CVE-2024-3154).
+    #[must_use]
+    pub fn is_annotation(name: &str) -> bool {
+        name.starts_with(PROPERTY) || name.starts_with(CRUNS)
     }
 
     /// The scope as `linux.cgroupsPath` names it: `slice:prefix:name`; `None` for another name.
