@@ -48,3 +48,31 @@ fn a_process_killed_for_memory_is_told_from_one_killed_otherwise() {
     cgroup.delete().expect("delete");
     assert!(watch.oom_killed(), "the last answer outlives the cgroup");
 }
+
+#[test]
+fn what_nobody_has_read_before_the_cgroup_went_is_counted_above_it() {
+    let scratch = Scratch::new();
+    let memory = crate::spec::Memory {
+        limit: Some(16 << 20),
+        swap: Some(16 << 20),
+        ..Default::default()
+    };
+    let limits = Resources {
+        memory: Some(memory),
+        ..Default::default()
+    };
+    let below = Cgroup::create(&format!("{}/a", scratch.0), Some(&limits)).expect("create");
+    let above = Cgroup::open(&scratch.0).expect("open");
+    if above.oom_kills_below().is_none() {
+        assert!(!is_unified(), "cgroup v2 counts");
+        return;
+    }
+    let watch = below.oom_events().expect("watch");
+    let greedy = Process::start(&below, "exec dd if=/dev/zero of=/dev/null bs=64M count=1");
+    assert_eq!(greedy.end().0, -libc::SIGKILL);
+    assert!(!watch.is_lost(), "it is there");
+    below.delete().expect("delete");
+    assert_eq!(watch.kills(), 0);
+    assert!(watch.is_lost());
+    assert_eq!(above.oom_kills_below(), Some(1));
+}
