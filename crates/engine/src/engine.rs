@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::events::hub::Hub;
 use crate::handler::{Handler, Handlers};
 use crate::node::Node;
-use crate::pod::record::PodRecord;
+use crate::pod::record::{PodRecord, Stage};
 use crate::pod::{NamespaceMode, PodSpec, PortMapping, files};
 use crate::stats::{CpuHistory, LayerUsage};
 use crate::view::Views;
@@ -232,10 +232,15 @@ impl Engine {
         if record.spec.network_none || record.spec.namespaces.network == NamespaceMode::Node {
             return Ok(());
         }
-        self.parts
-            .network
-            .teardown(&attachment(record, netns))
-            .map_err(|source| network_error(&record.id, source))
+        let failed = |source| network_error(&record.id, source);
+        let network = &self.parts.network;
+        // What its stop has left has a record, and what nobody can know of is found at the next start.
+        let is_off = matches!(record.stage, Stage::Stopped) && netns.is_none();
+        if is_off && !network.remembers(&record.id).map_err(failed)? {
+            return Ok(());
+        }
+        let attachment = attachment(record, netns);
+        network.teardown(&attachment).map_err(failed)
     }
 }
 

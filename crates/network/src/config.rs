@@ -31,7 +31,7 @@ impl NetworkConfig {
     /// Name of the built-in network, as `default_network` can ask for it.
     pub const BUILT_IN: &'static str = "floe";
 
-    /// Name of the nftables table (family `inet`) that this engine owns.
+    /// Name of the nftables tables (families `inet` and `bridge`) that this engine owns.
     pub fn table(&self) -> String {
         format!("floe-{}", self.bridge)
     }

@@ -1,5 +1,6 @@
-//! The host's side, shared by all pods: bridges and the nftables table. Each is made when the first
-//! pod needs it, and looked at again for every pod, since an operator may have removed it.
+//! The host's side, shared by all pods: bridges and the nftables tables. Each is made when the first
+//! pod needs it, and looked at again for every pod, since an operator may have removed it; but for what
+//! only saves time ([`reports`]).
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::nft::Table;
+use crate::nft::{Table, reports};
 use crate::rtnetlink::link::Link;
 use crate::rtnetlink::{Borrowed, Pool, address, link};
 use crate::{Error, Mac, NetworkConfig, Result, sys, sysctl};
@@ -104,9 +105,20 @@ impl Host {
         let address = |one: &IpNet| address::add(found.index, wish.name, *one);
         requests.extend(wish.gateways.iter().map(address));
         socket.send(requests)?;
+        self.keep_reports_from_pods(wish.name);
         self.remember(found.index, wish);
         tracing::debug!(bridge = wish.name, "bridge is ready");
         Ok(found.index)
+    }
+
+    /// A kernel that cannot costs time for each pod, and nothing else.
+    fn keep_reports_from_pods(&self, bridge: &str) {
+        let kept = self
+            .netfilter()
+            .and_then(|mut socket| reports::keep_from_pods(&mut socket, self.table.name()));
+        if let Err(error) = kept {
+            tracing::info!(bridge, %error, "each pod gets the multicast reports of all others");
+        }
     }
 
     /// Whether this process has seen to it that the bridge of this number is as wished.
@@ -168,7 +180,9 @@ impl Host {
         {
             socket.send_one(link::delete(found.index, bridge))?;
         }
-        self.table.delete(&mut *self.netfilter()?)
+        let mut netfilter = self.netfilter()?;
+        reports::forget(&mut netfilter, self.table.name())?;
+        self.table.delete(&mut netfilter)
     }
 
     /// Cuts a pod's host link off at once, and deletes it a little later from a thread of its own:
@@ -265,6 +279,7 @@ fn mac_of(name: &str) -> Mac {
 /// The name of a pod's link on the host: the same for the same pod, so that a left-over is found.
 pub(crate) fn link_name(network: &str, id: &str, ifname: &str) -> String {
     format!(
+        // As `nft::reports` knows them.
         "veth{:011x}",
         hash(&[network, id, ifname]) & 0xfff_ffff_ffff
     )

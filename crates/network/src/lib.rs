@@ -19,9 +19,10 @@
 //! ```
 //!
 //! # In the kernel
-//! One bridge ([`NetworkConfig::bridge`]), one veth pair per pod, and one nftables table
-//! `inet floe-BRIDGE` with masquerading and host ports; several engines on one host differ in the
-//! bridge's name and so never meet.
+//! One bridge ([`NetworkConfig::bridge`]), one veth pair per pod, one nftables table
+//! `inet floe-BRIDGE` with masquerading and host ports, and one `bridge floe-BRIDGE` that keeps pods'
+//! multicast reports from other pods; several engines on one host differ in the bridge's name and so
+//! never meet.
 //!
 //! # What a table of our own cannot do
 //! nftables evaluates every base chain of a hook, and a drop in any of them is final. When another

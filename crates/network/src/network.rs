@@ -148,6 +148,17 @@ impl Network {
         Ok(())
     }
 
+    /// Whether the pod has a record: there is none before [`Network::setup`] and after a
+    /// [`Network::teardown`] that has succeeded. Where it was lost, a teardown looks for the pod's id
+    /// among the addresses of all pods, which is not for every removal.
+    ///
+    /// # Errors
+    /// [`Error::File`] when the state directory cannot be searched.
+    pub fn remembers(&self, id: &str) -> Result<bool> {
+        check(&Attachment::of(id))?;
+        self.records.has(id)
+    }
+
     /// Runs DEL with the configuration and the result that the pod was set up with.
     fn undo(&self, record: &Record, path: Option<&Path>, pod: Option<&Pod>) -> Vec<Error> {
         let list = match List::parse(record.list.clone(), "record", self.loader.places()) {

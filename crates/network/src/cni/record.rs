@@ -108,6 +108,12 @@ impl Records {
         self.dir.join(format!("{id}.json"))
     }
 
+    /// Is there anything to read?
+    pub(crate) fn has(&self, id: &str) -> Result<bool> {
+        let path = self.path(id);
+        path.try_exists().map_err(Error::file("look up", &path))
+    }
+
     /// What is remembered of the pod.
     pub(crate) fn read(&self, id: &str) -> Result<Memory> {
         let path = self.path(id);

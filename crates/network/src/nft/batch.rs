@@ -1,4 +1,4 @@
-//! One atomic change of an nftables table of family inet: everything in it happens, or nothing.
+//! One atomic change of an nftables table: everything in it happens, or nothing.
 //! Only the encoding; what the rules say is `table`'s matter.
 
 use super::expression::{Expression, write_rule};
@@ -7,6 +7,7 @@ use netlink::{Message, Request, Socket};
 
 const SUBSYSTEM: u16 = 10;
 const NFPROTO_INET: u8 = 1;
+const NFPROTO_BRIDGE: u8 = 7;
 const BATCH_BEGIN: u16 = 0x10;
 const BATCH_END: u16 = 0x11;
 
@@ -63,6 +64,11 @@ pub(super) fn kind(operation: u16) -> u16 {
 /// The header of our table's messages.
 pub(super) fn inet() -> [u8; 4] {
     header(NFPROTO_INET, 0)
+}
+
+/// The header of the messages of a bridge's table.
+pub(super) fn bridge() -> [u8; 4] {
+    header(NFPROTO_BRIDGE, 0)
 }
 
 /// A base chain: where in the packet's way it hooks in.
@@ -149,17 +155,28 @@ fn by_map(elements: &[Element]) -> Vec<(&'static str, Vec<&Element>)> {
 #[derive(Debug)]
 pub(super) struct Batch<'a> {
     table: &'a str,
+    family: [u8; 4],
     requests: Vec<Request>,
     maps: u32,
 }
 
 impl<'a> Batch<'a> {
-    /// An empty change of `table`.
+    /// An empty change of `table` of family inet.
     pub(super) fn new(table: &'a str) -> Self {
+        Self::of(inet(), table)
+    }
+
+    /// An empty change of `table` of family bridge.
+    pub(super) fn of_bridge(table: &'a str) -> Self {
+        Self::of(bridge(), table)
+    }
+
+    fn of(family: [u8; 4], table: &'a str) -> Self {
         let begin = Message::silent(BATCH_BEGIN).header(&header(0, SUBSYSTEM));
         let begin = Request::new("change nftables table", table, begin);
         Batch {
             table,
+            family,
             requests: vec![begin],
             maps: 0,
         }
@@ -172,21 +189,21 @@ impl<'a> Batch<'a> {
 
     /// Makes the table, if it is missing.
     pub(super) fn table(&mut self) {
-        let mut message = Message::ensure(kind(NFT_MSG_NEWTABLE)).header(&inet());
+        let mut message = Message::ensure(kind(NFT_MSG_NEWTABLE)).header(&self.family);
         message.text(NFTA_TABLE_NAME, self.table);
         self.push("create", "itself", message);
     }
 
     /// Removes the table with all that is in it.
     pub(super) fn delete_table(&mut self) {
-        let mut message = Message::change(kind(NFT_MSG_DELTABLE)).header(&inet());
+        let mut message = Message::change(kind(NFT_MSG_DELTABLE)).header(&self.family);
         message.text(NFTA_TABLE_NAME, self.table);
         self.push("delete", "all", message);
     }
 
     /// Makes a chain, if it is missing, and removes its rules.
     pub(super) fn empty_chain(&mut self, name: &str, hook: Option<Hook>) {
-        let mut message = Message::ensure(kind(NFT_MSG_NEWCHAIN)).header(&inet());
+        let mut message = Message::ensure(kind(NFT_MSG_NEWCHAIN)).header(&self.family);
         message
             .text(NFTA_CHAIN_TABLE, self.table)
             .text(NFTA_CHAIN_NAME, name);
@@ -198,7 +215,7 @@ impl<'a> Batch<'a> {
             message.text(NFTA_CHAIN_TYPE, hook.kind);
         }
         self.push("create chain", name, message);
-        let mut message = Message::change(kind(NFT_MSG_DELRULE)).header(&inet());
+        let mut message = Message::change(kind(NFT_MSG_DELRULE)).header(&self.family);
         message
             .text(NFTA_RULE_TABLE, self.table)
             .text(NFTA_RULE_CHAIN, name);
@@ -207,7 +224,7 @@ impl<'a> Batch<'a> {
 
     /// Adds a rule at the end of a chain.
     pub(super) fn rule(&mut self, chain: &str, expressions: &[Expression<'_>]) {
-        let mut message = Message::append(kind(NFT_MSG_NEWRULE)).header(&inet());
+        let mut message = Message::append(kind(NFT_MSG_NEWRULE)).header(&self.family);
         message
             .text(NFTA_RULE_TABLE, self.table)
             .text(NFTA_RULE_CHAIN, chain);
@@ -218,7 +235,7 @@ impl<'a> Batch<'a> {
     /// Makes a map, if it is missing.
     pub(super) fn map(&mut self, map: &Map) {
         self.maps += 1;
-        let mut message = Message::ensure(kind(NFT_MSG_NEWSET)).header(&inet());
+        let mut message = Message::ensure(kind(NFT_MSG_NEWSET)).header(&self.family);
         message
             .text(NFTA_SET_TABLE, self.table)
             .text(NFTA_SET_NAME, map.name)
@@ -234,7 +251,7 @@ impl<'a> Batch<'a> {
     /// Adds elements; fails with EEXIST when the key of one is taken.
     pub(super) fn add_elements(&mut self, elements: &[Element]) {
         for (map, some) in by_map(elements) {
-            let mut message = Message::create(kind(NFT_MSG_NEWSETELEM)).header(&inet());
+            let mut message = Message::create(kind(NFT_MSG_NEWSETELEM)).header(&self.family);
             self.elements(&mut message, map, &some, true);
             self.push("add elements to map", map, message);
         }
@@ -243,7 +260,7 @@ impl<'a> Batch<'a> {
     /// Removes elements; fails with ENOENT when one is not there.
     pub(super) fn delete_elements(&mut self, elements: &[Element]) {
         for (map, some) in by_map(elements) {
-            let mut message = Message::change(kind(NFT_MSG_DELSETELEM)).header(&inet());
+            let mut message = Message::change(kind(NFT_MSG_DELSETELEM)).header(&self.family);
             self.elements(&mut message, map, &some, false);
             self.push("delete elements of map", map, message);
         }

@@ -34,8 +34,12 @@ pub(super) enum Base {
 /// What a meta expression loads.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Meta {
+    /// Number of the protocol in the Ethernet header (two bytes, the high one first).
+    EtherType = 1,
     /// Number of the interface the packet came in by.
     InputInterface = 4,
+    /// Name of the interface the packet leaves by (16 bytes).
+    OutputName = 7,
     /// Address family (one byte).
     Family = 15,
     /// Transport protocol (one byte).

@@ -77,6 +77,11 @@ impl Table {
         Table { name }
     }
 
+    /// Its name.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Whether it is there, in this version's layout: somebody may have flushed the rule set, and an
     /// older floe may have made it.
     pub(crate) fn is_current(&self, socket: &mut Socket) -> Result<bool> {

@@ -80,6 +80,67 @@ fn a_new_pod_asks_the_others_nothing_unless_it_was_told_to() {
     }
 }
 
+/// Counts reports where they come from pods, go to other ports, and go to the host.
+const COUNTERS: &str = "table bridge probe {
+    counter sent {}
+    counter forwarded {}
+    counter told {}
+    chain a { type filter hook prerouting priority 0; icmpv6 type 143 counter name sent; }
+    chain b { type filter hook forward priority 0; icmpv6 type 143 counter name forwarded; }
+    chain c { type filter hook input priority 0; icmpv6 type 143 counter name told; }
+}";
+
+/// Among 500 pods this was what a new pod cost most: docs/performance.md.
+#[test]
+fn a_new_pod_sends_its_reports_to_the_host_alone() {
+    let Some(lab) = Lab::new() else { return };
+    if !lab.host.can(&format!("echo '{COUNTERS}' | nft -f -")) {
+        eprintln!("skipped: the kernel has no nftables for bridges");
+        return;
+    }
+    let network = lab.network();
+    let (others, new) = ([Netns::new(), Netns::new()], Netns::new());
+    let setup = |id: &str, pod: &Netns| {
+        let path = pod.path();
+        lab.host
+            .run(|| network.setup(&attachment(id, Some(&path))).unwrap());
+    };
+    for (number, pod) in others.iter().enumerate() {
+        setup(&format!("other-{number}"), pod);
+    }
+    setup("new", &new);
+    let count = |name: &str| {
+        let list = format!("nft list counter bridge probe {name} | awk '/packets/ {{print $2}}'");
+        lab.host.number(&list)
+    };
+    eventually("all reports are sent", || count("sent") >= 3 * 4);
+    assert!(count("told") >= 3 * 4);
+    assert_eq!(count("forwarded"), 0);
+
+    // Neighbours ask by multicast, and nobody has asked yet.
+    new.serve("[fd99::4]:80");
+    assert_eq!(others[0].ask("[fd99::4]:80"), ip("fd99::2"));
+    assert_eq!(lab.host.ask("[fd99::4]:80"), ip("fd99::1"));
+    new.sh("ip -6 neigh flush all");
+    others[1].serve("[::]:80");
+    assert_eq!(new.ask("[fd99::3]:80"), ip("fd99::4"));
+}
+
+#[test]
+fn what_is_remembered_of_a_pod_goes_with_its_teardown() {
+    let Some(lab) = Lab::new() else { return };
+    let network = lab.network();
+    let pod = Netns::new();
+    let path = pod.path();
+    assert!(!network.remembers("pod").unwrap());
+    lab.host.run(|| {
+        network.setup(&attachment("pod", Some(&path))).unwrap();
+        assert!(network.remembers("pod").unwrap());
+        network.teardown(&attachment("pod", None)).unwrap();
+    });
+    assert!(!network.remembers("pod").unwrap());
+}
+
 #[test]
 fn the_outside_sees_the_hosts_address() {
     let Some(lab) = Lab::new() else { return };

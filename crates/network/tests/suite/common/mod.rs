@@ -63,6 +63,20 @@ impl Netns {
         self.run(|| sh(script))
     }
 
+    /// Whether a shell command succeeds inside.
+    pub(crate) fn can(&self, script: &str) -> bool {
+        let run = || Command::new("sh").args(["-ec", script]).output().unwrap();
+        self.run(run).status.success()
+    }
+
+    /// The number that a shell command prints inside; 0 if it prints nothing.
+    pub(crate) fn number(&self, script: &str) -> u64 {
+        match self.sh(script).trim() {
+            "" => 0,
+            text => text.parse().unwrap(),
+        }
+    }
+
     /// A TCP server inside that tells each client the address it was seen with.
     pub(crate) fn serve(&self, address: &str) {
         let listener = self.run(|| TcpListener::bind(address).unwrap());
