@@ -39,6 +39,9 @@ fn main() -> ExitCode {
             })
         });
     }
+    if cmd::publish::is_meant() {
+        return parsed(FAILED, cmd::publish::run);
+    }
     parsed(FAILED, dispatch)
 }
 

@@ -15,6 +15,7 @@ pub(crate) mod logs;
 pub(crate) mod manifest;
 pub(crate) mod manifest_digest;
 pub(crate) mod ps;
+pub(crate) mod publish;
 pub(crate) mod pull;
 pub(crate) mod registry;
 pub(crate) mod rm;

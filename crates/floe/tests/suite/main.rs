@@ -23,6 +23,7 @@ mod cli_manifest;
 mod cli_ordinary_user;
 mod cli_progress;
 mod cli_ps_logs;
+mod cli_publish;
 mod cli_registries;
 mod cli_run;
 mod cli_sign;
