@@ -10,7 +10,7 @@ use crate::container::record::ContainerRecord;
 use crate::disk::{self, Lock, Reservation};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::handler::{self, ContainerRef, Sandbox};
+use crate::handler::{self, Adopted, ContainerRef, Handler, Sandbox};
 use crate::pod::record::{PodRecord, Stage};
 
 /// File systems that a reboot empties (statfs(2)).
@@ -171,6 +171,21 @@ impl Engine {
         }
     }
 
+    /// Takes a pod over from its records alone, as [`Engine::recover`] does with all: how it and its containers
+    /// are, and what was kept of what has happened to them, whether an engine lived or not.
+    ///
+    /// # Errors
+    /// `NotFound`, a handler that is not configured any more, or what cannot be looked at now.
+    pub fn adopt_pod(&self, id: &str) -> Result<Adopted> {
+        let missing = || Error::NotFound {
+            what: "pod",
+            name: id.to_owned(),
+        };
+        let full = self.find_pod_id(id)?.ok_or_else(missing)?;
+        let record = self.pod_record(&full)?.ok_or_else(missing)?;
+        self.taken_over(&record, self.handler_of(&record)?)
+    }
+
     /// The pod as its handler takes it over.
     fn adopt(&self, record: &PodRecord) -> Result<Option<Sandbox>> {
         let handler = match self.handler_of(record) {
@@ -180,13 +195,17 @@ impl Engine {
                 return Ok(None);
             }
         };
+        Ok(self.taken_over(record, handler)?.sandbox)
+    }
+
+    fn taken_over(&self, record: &PodRecord, handler: &dyn Handler) -> Result<Adopted> {
         let dir = self.layout().pod(&record.id);
         let pod = record.at(&dir);
         let places = self.container_places(record)?;
         let containers: Vec<ContainerRef<'_>> = places.iter().map(|place| place.at(pod)).collect();
         let adopted = handler.adopt(pod, &containers)?;
-        tracing::debug!(pod = %record.id, containers = ?adopted.containers, "taken over");
-        Ok(adopted.sandbox)
+        tracing::debug!(pod = %record.id, containers = ?adopted.containers, events = ?adopted.events, "taken over");
+        Ok(adopted)
     }
 
     /// A pod without any record and without a supervisor is the rest of one; any other is shown until

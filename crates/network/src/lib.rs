@@ -46,6 +46,7 @@ mod nft;
 mod plugins;
 mod pod;
 mod rtnetlink;
+mod socket;
 mod sys;
 mod sysctl;
 
@@ -55,3 +56,4 @@ pub use attachment::{
 pub use config::NetworkConfig;
 pub use error::{Error, NotReady, Result};
 pub use network::Network;
+pub use socket::TcpSockets;

@@ -3,7 +3,7 @@
 //!
 //! Numbers begin at 1 and have no holes; a pod has one supervisor for all of its life, so a number
 //! names an event for ever. The supervisor keeps the last events, up to a size: who names the last
-//! one that it has seen gets those after it, or is told that some are not kept any more.
+//! one that it has seen gets those after it; where some are not kept any more it is told so, and gets the rest.
 
 use serde::{Deserialize, Serialize};
 

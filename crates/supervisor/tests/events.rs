@@ -104,6 +104,12 @@ fn events_that_are_not_kept_any_more_are_a_gap_with_the_present_state() {
     let now = present(&mut subscription);
     assert_eq!((now.seq, now.gap), (202, true));
     assert!(matches!(now.containers[0].status, Status::Running { .. }));
+    // Those that are kept come all the same, in order and without a hole.
+    let first = event(&mut subscription).seq;
+    assert!((3..202).contains(&first), "{first}");
+    for seq in first + 1..=202 {
+        assert_eq!(event(&mut subscription).seq, seq);
+    }
     pod.client().pause("c").unwrap();
     assert_eq!(event(&mut subscription).seq, 203);
 }

@@ -1,22 +1,21 @@
-//! One thread that hears all supervisors, and the kernel's word that records have changed: it makes what
+//! One thread that hears all handlers' pods, and the kernel's word that records have changed: it makes what
 //! is kept be read again, which tells the hub of each step, and tells it what no record says. Runs while
 //! anybody is subscribed. Waits for nothing but news: connections and sockets never block.
 
 use std::collections::{HashMap, HashSet};
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
-use supervisor::protocol::Request;
-use supervisor::{Call, Error as Failure, Happening as Pushed, News};
 
 use super::Happening;
 use super::change::Change;
 use crate::engine::Engine;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
+use crate::handler::{self, Happened, News};
+use crate::pod::record::PodRecord;
 
 /// How long until what could not be had is tried again, and what tells no changes is looked at.
 const RETRY: Duration = Duration::from_secs(1);
@@ -43,6 +42,7 @@ pub(super) fn start(engine: Engine, wake: Arc<OwnedFd>) -> Result<()> {
         heard: HashMap::new(),
         by_pod: HashMap::new(),
         deaf: HashSet::new(),
+        seen: HashMap::new(),
         last: FIRST,
     };
     std::thread::Builder::new()
@@ -53,12 +53,11 @@ pub(super) fn start(engine: Engine, wake: Arc<OwnedFd>) -> Result<()> {
         .map_err(Error::io("start", "the thread of events"))
 }
 
-/// A pod whose supervisor is heard.
+/// A pod whose handler is heard.
 #[derive(Debug)]
 struct Heard {
     pod: Arc<str>,
-    call: Call,
-    socket: UnixStream,
+    events: Box<dyn handler::Events>,
 }
 
 /// What the thread has.
@@ -71,8 +70,10 @@ struct Ears {
     generation: Option<u64>,
     heard: HashMap<u64, Heard>,
     by_pod: HashMap<Arc<str>, u64>,
-    /// Pods whose supervisors know no events.
+    /// Pods of which nobody tells.
     deaf: HashSet<Arc<str>>,
+    /// The number of the last event of each pod that was heard.
+    seen: HashMap<Arc<str>, u64>,
     last: u64,
 }
 
@@ -102,10 +103,11 @@ impl Ears {
         }
     }
 
-    /// Reads again what has changed, and hears each supervisor that lives. True: there is something to
+    /// Reads again what has changed, and hears each pod whose sandbox lives. True: there is something to
     /// be tried or looked at again without a word.
     fn follow(&mut self) -> bool {
         let (poll, generation) = (&self.poll, &mut self.generation);
+        let (heard, deaf) = (&self.by_pod, &self.deaf);
         let looked = self.engine.cached_mut(|cache| {
             let (now, descriptors) = cache.descriptors();
             if *generation != Some(now) {
@@ -116,55 +118,57 @@ impl Ears {
                 });
                 *generation = added.collect::<Result<Vec<()>, _>>().is_ok().then_some(now);
             }
-            let lives =
-                |(id, pod): (&Arc<str>, &crate::view::CachedPod)| pod.lives().then(|| id.clone());
-            let alive: HashSet<Arc<str>> = cache.pods().filter_map(lives).collect();
-            (alive, cache.is_restless())
+            let (mut ids, mut new) = (HashSet::new(), Vec::<PodRecord>::new());
+            for (id, pod) in cache.pods() {
+                let Some(record) = pod.alive() else { continue };
+                ids.insert(id.clone());
+                if !heard.contains_key(id) && !deaf.contains(id) {
+                    new.push(record.clone());
+                }
+            }
+            (ids, new, cache.is_restless())
         });
-        let Ok((alive, restless)) = looked else {
+        let Ok((alive, new, restless)) = looked else {
             return true;
         };
         self.deaf.retain(|pod| alive.contains(pod));
+        self.seen.retain(|pod, _| alive.contains(pod));
         let gone = self.by_pod.keys().filter(|pod| !alive.contains(*pod));
         for pod in gone.cloned().collect::<Vec<_>>() {
             self.leave(&pod);
         }
         let mut again = restless || self.generation.is_none();
-        for pod in alive {
-            if !self.by_pod.contains_key(&pod) && !self.deaf.contains(&pod) {
-                again |= !self.begin(pod);
-            }
+        for record in new {
+            again |= !self.begin(&record);
         }
         again
     }
 
-    /// Subscribes to a pod's supervisor; false: to be tried again.
-    fn begin(&mut self, pod: Arc<str>) -> bool {
+    /// Begins to hear a pod, where it was left off; false: to be tried again.
+    fn begin(&mut self, record: &PodRecord) -> bool {
+        let pod: Arc<str> = record.id.as_str().into();
         let dir = self.engine.layout().pod(&pod);
-        let connect = || -> Result<Option<(Call, UnixStream)>, Failure> {
-            let Some((mut call, socket)) = Call::connect(&dir)? else {
-                return Ok(None);
-            };
-            call.ask(&Request::Subscribe { after: None }, [])?;
-            // A new socket has room for so little.
-            Ok(call.send(&socket)?.then_some((call, socket)))
-        };
-        let (call, socket) = match connect() {
-            Ok(Some(connected)) => connected,
-            // Its sandbox lives, and nobody listens: something else runs it, and its records tell.
-            Err(Failure::Gone { .. }) => {
+        let after = self.seen.get(&pod).copied();
+        let asked = self.engine.handler_of(record);
+        let events = match asked.and_then(|handler| handler.events(record.at(&dir), after)) {
+            Ok(Some(events)) => events,
+            Ok(None) => {
+                tracing::info!(%pod, "nobody tells of it: its steps are told by its records, its OOM kills and pauses are not");
                 self.deaf.insert(pod);
                 return true;
             }
-            _ => return false,
+            Err(error) => {
+                tracing::debug!(%pod, %error, "its events are asked for again");
+                return false;
+            }
         };
         self.last += 1;
         let number = EventData::new_u64(self.last);
-        if epoll::add(&self.poll, &socket, number, EventFlags::IN).is_err() {
+        if epoll::add(&self.poll, events.descriptor(), number, EventFlags::IN).is_err() {
             return false;
         }
         self.by_pod.insert(pod.clone(), self.last);
-        self.heard.insert(self.last, Heard { pod, call, socket });
+        self.heard.insert(self.last, Heard { pod, events });
         true
     }
 
@@ -174,29 +178,26 @@ impl Ears {
         }
     }
 
-    /// Takes what a supervisor has said.
+    /// Takes what was told of a pod.
     fn hear(&mut self, number: u64) {
         let Some(heard) = self.heard.get_mut(&number) else {
             return;
         };
         let pod = heard.pod.clone();
         let error = loop {
-            match heard
-                .call
-                .receive(&heard.socket)
-                .map(|news| news.map(News::of))
-            {
+            match heard.events.next() {
                 Ok(None) => return,
-                Ok(Some(Ok(News::Present(present)))) => {
-                    if present.gap {
-                        tracing::debug!(%pod, "some events of its supervisor were missed");
+                Ok(Some(News::Missed)) => tracing::debug!(%pod, "some of its events were missed"),
+                Ok(Some(News::Event(event))) => {
+                    if let Some(number) = event.number {
+                        self.seen.insert(pod.clone(), number);
                     }
+                    tell(&self.engine, &pod, &event);
                 }
-                Ok(Some(Ok(News::Event(event)))) => tell(&self.engine, &pod, &event),
-                Ok(Some(Err(error))) | Err(error) => break error,
+                Err(error) => break error,
             }
         };
-        if matches!(error, Failure::Protocol { .. }) {
+        if error.kind() == Kind::Unimplemented {
             tracing::info!(%pod, %error, "its supervisor is of a floe that knew no events: its steps are told by its records, its OOM kills and pauses are not");
             self.deaf.insert(pod.clone());
         }
@@ -204,21 +205,25 @@ impl Ears {
     }
 }
 
-/// Tells what a supervisor has said and no record says. What is a step of a life is told by the record,
+/// Tells what a handler has said and no record says. What is a step of a life is told by the record,
 /// which was written before: it is read again at the latest when the thread goes on.
-fn tell(engine: &Engine, pod: &Arc<str>, event: &supervisor::Event) {
-    let what = match event.what {
-        Pushed::Paused => Happening::Paused,
-        Pushed::Resumed => Happening::Resumed,
-        Pushed::OutOfMemory => Happening::OutOfMemory,
-        _ => return,
+fn tell(engine: &Engine, pod: &Arc<str>, event: &handler::Event) {
+    let what = match event.happened {
+        Happened::Paused => Happening::Paused,
+        Happened::Resumed => Happening::Resumed,
+        Happened::OutOfMemory => Happening::OutOfMemory,
+        Happened::Created
+        | Happened::Started
+        | Happened::Exited { .. }
+        | Happened::Removed
+        | Happened::SandboxGone => return,
     };
     let told = engine.cached_mut(|cache| {
         let views = cache
             .pod(pod)
             .map(crate::view::CachedPod::views)
             .unwrap_or_default();
-        let id = event.container.as_ref().map(|state| state.id.as_str());
+        let id = event.container.as_deref();
         let known = views
             .containers
             .iter()
@@ -228,7 +233,7 @@ fn tell(engine: &Engine, pod: &Arc<str>, event: &supervisor::Event) {
                 pod: pod.clone(),
                 container: Some(container.id.as_str().into()),
                 what,
-                at: event.at_ns,
+                at: event.at,
             };
             engine.hub().tell(change, views.clone());
         }

@@ -1,15 +1,16 @@
 //! Events: what happens to pods and containers, told to whoever subscribes.
 //!
 //! ```text
-//!  supervisors ──push (OOM kills, pauses, each step)──▶ ears.rs ─┐
+//!  handlers ──push (OOM kills, pauses, each step)─────▶ ears.rs ─┐
 //!  records, lives of processes ──inotify, pidfd──▶ view/ ────────┼▶ hub.rs ──▶ Subscription, each its own
 //!                                                                └─ change.rs: what is new
 //! ```
 //! Each subscriber learns the present state first and then every event in order. One that is too slow is
 //! told how many it has missed, and the present state again; it holds up nobody. A step in a life is told
 //! once its record says so, so it is told however it came about: by this process, by another one, or by a
-//! kill. What no record tells (OOM kills of a container that lives on, pauses) comes from the supervisors;
-//! those of a floe that knew no events do not tell it, which is said once in the log.
+//! kill. What no record tells (OOM kills of a container that lives on, pauses) comes from the handlers
+//! ([`crate::handler::Handler::events`]); a supervisor of a floe that knew no events does not tell it, which is said
+//! once in the log.
 //!
 //! Nothing runs while nobody is subscribed.
 

@@ -37,6 +37,7 @@ mod exec;
 mod left;
 mod pending;
 mod plan;
+mod port;
 mod shim;
 mod state;
 pub(crate) mod supervisor;
@@ -50,12 +51,12 @@ use std::time::Duration;
 pub use abilities::{Abilities, Ability, Overhead, RootForm};
 pub use attach::{AttachEvent, AttachInput, AttachOptions, AttachOutput, Attachment, Stream};
 pub use attach::{StreamInput, StreamOutput};
-pub use event::{Adopted, Event, Happened};
+pub use event::{Adopted, Event, Events, Happened, News};
 pub use exec::{Command, ExecExit, ExecSession, ExecStdio, Running, Session};
 pub(crate) use left::{release, release_all};
 pub use pending::{Pending, wait};
 pub use plan::{ContainerPlan, ContainerRef, Log, PodPlan, PodRef};
-pub use state::{Cause, Namespaces, Sandbox, State, Status};
+pub use state::{Cause, End, Namespaces, Sandbox, State, Status};
 pub(crate) use table::Handlers;
 pub use table::RuntimeHandler;
 
@@ -124,6 +125,16 @@ pub trait Handler: Send + Sync + Debug {
     /// # Errors
     /// What cannot be looked at now.
     fn adopt(&self, pod: PodRef<'_>, containers: &[ContainerRef<'_>]) -> Result<Adopted>;
+
+    /// What happens in the pod from now on, or after the event of that number. `None`: nobody tells, and the
+    /// records alone say how it is. Never waits for the pod.
+    ///
+    /// # Errors
+    /// What cannot be heard now: it may be asked again.
+    fn events(&self, pod: PodRef<'_>, after: Option<u64>) -> Result<Option<Box<dyn Events>>> {
+        let _ = (pod, after);
+        Ok(None)
+    }
 
     /// Completes once the sandbox is gone, however it went; at once if it is. Dropping it harms nothing.
     ///
@@ -331,10 +342,12 @@ pub trait Handler: Send + Sync + Debug {
         Err(self.lacks(Ability::Checkpoint))
     }
 
-    /// A flow of bytes to and from a TCP port in the pod: see [`Ability::Ports`].
+    /// A flow of bytes to and from a TCP port in the pod, at its loopback address: see [`Ability::Ports`]. The
+    /// descriptor's calls do not wait; a half of the flow that has ended is seen as on a socket. The
+    /// [`Pending`] completes when somebody has accepted; dropping it gives up.
     ///
     /// # Errors
-    /// [`Error::Lacking`] where the handler cannot.
+    /// [`Error::Lacking`] where the handler cannot, a sandbox that does not live, or a port where nobody listens.
     fn port(&self, pod: PodRef<'_>, port: u16) -> Result<Pending<OwnedFd>> {
         let _ = (pod, port);
         Err(self.lacks(Ability::Ports))

@@ -7,13 +7,24 @@ use std::path::PathBuf;
 pub struct Sandbox {
     /// The process on this node that is the sandbox, or holds it.
     pub pid: Option<i32>,
-    /// Does the sandbox end with that process only? Otherwise nobody tells a list of its end, and it is looked at
-    /// each time.
-    pub ends_with_pid: bool,
+    /// How its end is told, to those who keep what they have read.
+    pub end: End,
     /// Namespaces of this node that are the pod's own.
     pub namespaces: Namespaces,
     /// A container's root file system is taken as a mount descriptor.
     pub takes_mounts: bool,
+}
+
+/// What tells of a sandbox's end.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum End {
+    /// Nothing: it is looked at each time.
+    #[default]
+    Untold,
+    /// The end of the process alone.
+    Process,
+    /// The end of the process, or a change of a record in this directory.
+    ProcessOrRecord(PathBuf),
 }
 
 /// Paths of the namespaces of this node in which a pod's containers are, such as `/proc/7/ns/net`;

@@ -3,6 +3,7 @@
 //! to `pod.json` is in `record/pod.rs` alone.
 
 pub(crate) mod files;
+mod port;
 mod query;
 pub(crate) mod record;
 mod run;

@@ -16,7 +16,7 @@ use crate::disk::Layout;
 use crate::engine::{Engine, resolve_prefix};
 use crate::error::Result;
 use crate::events::change::{PodViews, compare};
-use crate::handler::Sandbox;
+use crate::handler::{End, Sandbox};
 use crate::pod::record::PodRecord;
 use crate::pod::{Origin, Pod, PodSpec};
 
@@ -89,9 +89,9 @@ impl CachedPod {
         }
     }
 
-    /// Does its sandbox live?
-    pub(crate) fn lives(&self) -> bool {
-        self.sandbox.is_some()
+    /// Its record, while its sandbox lives.
+    pub(crate) fn alive(&self) -> Option<&PodRecord> {
+        self.record.as_ref().filter(|_| self.sandbox.is_some())
     }
 
     /// Those of a watcher that is given up.
@@ -313,19 +313,16 @@ impl Cache {
             self.drop_pod(id);
             return Ok(());
         };
-        let pid = engine.sandbox(&record)?.and_then(|sandbox| sandbox.pid);
-        let life = match pid {
-            Some(pid) => self.watcher.watch_life(pid, id),
-            None => Ok(None),
-        };
-        watched &= life.is_ok();
+        let found = engine.sandbox(&record)?;
+        let (life, record_of_end) = self.watch_sandbox(found.as_ref(), id);
+        watched &= life.is_ok() && record_of_end.is_ok();
         // Looked at again now that its end would be told.
         let sandbox = engine.sandbox(&record)?;
-        // Nobody tells of the end of one that is no process of this node, or more than that.
-        let is_told = |sandbox: &Sandbox| sandbox.pid.is_some() && sandbox.ends_with_pid;
+        let is_told = |sandbox: &Sandbox| sandbox.pid.is_some() && sandbox.end != End::Untold;
         watched &= sandbox.as_ref().is_none_or(is_told);
         if let Some(pod) = self.pods.get_mut(id) {
             pod.life = life.unwrap_or_default();
+            pod.watches.extend(record_of_end.unwrap_or_default());
             pod.origin = (!record.is_damaged()).then_some(record.spec.origin);
             pod.sandbox = sandbox;
             pod.record = Some(record);
@@ -340,6 +337,27 @@ impl Cache {
             self.restless.insert(id.clone());
         }
         Ok(())
+    }
+
+    /// Watches for the end of a sandbox: that of its process, and the record that may tell of it.
+    fn watch_sandbox(
+        &mut self,
+        sandbox: Option<&Sandbox>,
+        pod: &Id,
+    ) -> (Result<Option<Life>, Errno>, Result<Option<Watch>, Errno>) {
+        let life = match sandbox.and_then(|sandbox| sandbox.pid) {
+            Some(pid) => self.watcher.watch_life(pid, pod),
+            None => Ok(None),
+        };
+        let record = match sandbox.map(|sandbox| &sandbox.end) {
+            Some(End::ProcessOrRecord(dir)) => {
+                // Without it nobody would tell.
+                let watch = self.watcher.watch(dir, Place::Sandbox(pod.clone()));
+                watch.and_then(|watch| watch.map(Some).ok_or(Errno::NOENT))
+            }
+            _ => Ok(None),
+        };
+        (life, record)
     }
 
     /// Makes the view of a pod, now that all of it is watched.

@@ -31,6 +31,8 @@ pub(super) enum Place {
     Pod(Id),
     /// That of a pod's containers.
     Containers(Id),
+    /// One in which a record tells of the end of a pod's sandbox.
+    Sandbox(Id),
     /// A container's: pod and container.
     Container(Id, Id),
 }
@@ -242,9 +244,9 @@ fn change_in(place: &Place, name: &[u8], flags: ReadFlags) -> Option<Change> {
         Place::Pods => id().map(Change::Pod),
         Place::Pod(pod) | Place::Containers(pod) if itself => Some(Change::Pod(pod.clone())),
         Place::Pod(pod) if name == b"containers" => Some(Change::Pod(pod.clone())),
-        Place::Pod(pod) => name
-            .ends_with(RECORD)
-            .then(|| Change::PodRecord(pod.clone())),
+        Place::Pod(pod) | Place::Sandbox(pod) => {
+            (itself || name.ends_with(RECORD)).then(|| Change::PodRecord(pod.clone()))
+        }
         Place::Containers(pod) => Some(Change::Container(pod.clone(), id()?)),
         Place::Container(pod, container) if itself => {
             Some(Change::Container(pod.clone(), container.clone()))

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use engine::handler::Happened;
 use engine::{ContainerState, PodState};
 
 use crate::world::World;
@@ -62,6 +63,75 @@ pub(crate) fn what_ended_while_no_engine_was_there_is_known(world: &mut World<'_
     assert_eq!(found.running, 1);
     assert_eq!(world.ended(&id), (11, "Error"));
     assert_eq!(world.log(&id), "last words\n");
+    let kept = world.engine.adopt_pod(&pod).unwrap();
+    assert!(kept.sandbox.is_some());
+    let of_it = kept
+        .events
+        .iter()
+        .filter(|event| event.container.as_ref() == Some(&id));
+    let happened: Vec<Happened> = of_it.map(|event| event.happened).collect();
+    let ended = Happened::Exited { code: 11 };
+    assert_eq!(happened, [Happened::Created, Happened::Started, ended]);
+    assert!(kept.events.iter().all(|event| event.number.is_some()));
+}
+
+/// Whatever runs a pod, a subscriber hears of it.
+pub(crate) fn a_subscriber_hears_what_happens(world: &mut World<'_>) {
+    use engine::events::Happening::{Created, Paused, Resumed, Started, Stopped};
+    let mut told = world.engine.subscribe().unwrap();
+    let mut next = |world: &World<'_>, wanted: &[_]| {
+        for wanted in wanted {
+            let come = async {
+                loop {
+                    if let engine::events::Notice::Event(event) = told.next().await.unwrap() {
+                        return (event.what, event.container_id.is_some());
+                    }
+                }
+            };
+            let limit = async { tokio::time::timeout(Duration::from_secs(60), come).await };
+            assert_eq!(world.wait(limit).expect("no event came"), *wanted);
+        }
+    };
+    let pod = world.pod("a");
+    next(world, &[(Created, false), (Started, false)]);
+    let id = world.run(&pod, "c", "exec sleep 1000");
+    next(world, &[(Created, true), (Started, true)]);
+    world.engine.pause_container(&id).unwrap();
+    next(world, &[(Paused, true)]);
+    world.engine.resume_container(&id).unwrap();
+    next(world, &[(Resumed, true)]);
+    world.engine.stop_container(&id, Duration::ZERO).unwrap();
+    next(world, &[(Stopped, true)]);
+    world.engine.stop_pod(&pod).unwrap();
+    next(world, &[(Stopped, false)]);
+}
+
+/// What has not changed is not read again for a list.
+pub(crate) fn a_list_reads_nothing_of_a_pod_that_has_not_changed(world: &mut World<'_>) {
+    let pod = world.pod("a");
+    let id = world.run(&pod, "c", "exec sleep 1000");
+    world.engine.watch().unwrap();
+    let bytes_read = || -> u64 {
+        let io = std::fs::read_to_string("/proc/thread-self/io").unwrap();
+        let line = io.lines().find_map(|line| line.strip_prefix("rchar: "));
+        line.unwrap().parse().unwrap()
+    };
+    let list = || {
+        let before = bytes_read();
+        let of_asking = bytes_read() - before;
+        let before = bytes_read();
+        let pods = world.engine.pods(&engine::PodFilter::default()).unwrap();
+        assert_eq!(pods[0].state, PodState::Ready);
+        let containers = world.engine.containers(&engine::ContainerFilter::default());
+        assert_eq!(containers.unwrap().len(), 1);
+        bytes_read() - before - of_asking
+    };
+    assert!(list() > 100, "the first reads all");
+    // Numbers of bytes read have as many digits as they have.
+    assert!(list() < 100);
+    world.engine.stop_container(&id, Duration::ZERO).unwrap();
+    assert!(list() > 100);
+    assert!(list() < 100);
 }
 
 pub(crate) fn a_sandbox_that_is_killed_is_seen_and_its_pod_can_be_removed(world: &mut World<'_>) {

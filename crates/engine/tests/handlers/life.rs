@@ -254,3 +254,37 @@ pub(crate) fn a_pod_that_is_removed_takes_its_containers_along(world: &mut World
     let left = world.engine.containers(&ContainerFilter::default());
     assert!(left.unwrap().is_empty());
 }
+
+pub(crate) fn a_port_of_a_pod_is_a_flow_of_bytes(world: &mut World<'_>) {
+    use std::io::{Read, Write};
+    if !world.can(Ability::Ports) {
+        return;
+    }
+    let pod = world.pod("a");
+    world.run(&pod, "echoes", "exec nc -ll -p 7000 -e cat");
+    let connect = |port| world.wait(async { world.engine.port(&pod, port)?.await });
+    let flow = world.until(|| connect(7000).ok());
+    let mut flow = std::net::TcpStream::from(flow);
+    flow.set_nonblocking(false).unwrap();
+    // More than all buffers on the way hold.
+    let sent: Vec<u8> = (0..8 << 20).map(|at: u32| (at % 251) as u8).collect();
+    let mut writer = flow.try_clone().unwrap();
+    let twin = sent.clone();
+    let writes = std::thread::spawn(move || {
+        writer.write_all(&twin).unwrap();
+        writer.shutdown(std::net::Shutdown::Write).unwrap();
+    });
+    let mut back = Vec::new();
+    flow.read_to_end(&mut back).unwrap();
+    writes.join().unwrap();
+    assert!(back == sent, "{} bytes of {}", back.len(), sent.len());
+    let error = connect(7001).unwrap_err().to_string();
+    assert!(
+        error.contains("port 7001") && error.contains("refused"),
+        "{error}"
+    );
+    assert_eq!(connect(0).unwrap_err().kind(), Kind::InvalidArgument);
+    world.engine.stop_pod(&pod).unwrap();
+    let error = connect(7000).unwrap_err();
+    assert_eq!(error.kind(), Kind::FailedPrecondition, "{error}");
+}

@@ -259,6 +259,47 @@ fn send(client: &UnixStream, frame: &Value, fds: &[BorrowedFd<'_>]) {
     let _ = sendmsg(client, &parts, &mut control, SendFlags::NOSIGNAL);
 }
 
+/// Its supervisor has no `subscribe`: the engine does not ask for it, and the records tell the steps.
+#[test]
+fn what_happens_in_a_pod_of_a_former_floe_is_told_by_its_records() {
+    world(async |world| {
+        world.node.kill().unwrap();
+        let former = Former::start(world);
+        world.serve_again().await;
+        let sources = engine::config::Sources {
+            file: Some(world.node.config()),
+            dir: None,
+        };
+        let (config, _) = engine::Config::load(&sources).unwrap();
+        let engine = engine::Engine::open(config).unwrap();
+        let mut told = engine.subscribe().unwrap();
+        let present = told.next().await.unwrap();
+        assert!(matches!(present, engine::events::Notice::Present(pods) if pods.len() == 1));
+        let adopted = engine.adopt_pod(POD).unwrap();
+        assert!(adopted.sandbox.is_some());
+        let started = engine::handler::Happened::Started;
+        let of_records = adopted.events.iter().any(|event| event.happened == started);
+        assert!(of_records, "{:?}", adopted.events);
+        world.stop(WEB, 1).await.unwrap();
+        let stopped = async {
+            loop {
+                // The pod itself is not whole while this supervisor writes in place.
+                if let engine::events::Notice::Event(event) = told.next().await.unwrap()
+                    && event.container_id.is_some()
+                {
+                    return event;
+                }
+            }
+        };
+        let limit = std::time::Duration::from_secs(60);
+        let event = tokio::time::timeout(limit, stopped).await.unwrap();
+        assert_eq!(event.what, engine::events::Happening::Stopped);
+        assert_eq!(event.container_id.as_deref(), Some(WEB));
+        assert!(!former.was_asked("subscribe"));
+        world.remove_pod(POD).await.unwrap();
+    });
+}
+
 #[test]
 fn pods_of_a_former_floe_survive_the_upgrade() {
     world(async |world| {

@@ -90,7 +90,9 @@ impl Events {
         match after.map(|seq| seq.saturating_add(1)) {
             None => (newest, false),
             Some(next) if (self.first()..=newest).contains(&next) => (next, false),
-            // Too old; or of no event of this pod.
+            // Too old: those that are kept, then.
+            Some(next) if next < newest => (self.first(), true),
+            // Of no event of this pod.
             Some(_) => (newest, true),
         }
     }
@@ -193,7 +195,8 @@ mod tests {
         assert_eq!(events.next_after(Some(9)), (4, true));
         assert_eq!(events.next_after(Some(u64::MAX)), (4, true));
         let many = with(10_000);
-        assert_eq!(many.next_after(Some(0)), (10_001, true));
+        assert_eq!(many.next_after(Some(0)), (many.first(), true));
+        assert!(many.first() < 10_000);
         assert_eq!(many.next_after(Some(9_999)), (10_000, false));
     }
 

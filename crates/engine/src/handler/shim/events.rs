@@ -4,6 +4,7 @@
 //! no engine lives is lost; a container on this node is known by its cgroup all the same.
 
 use std::collections::HashMap;
+use std::os::fd::BorrowedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -15,7 +16,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
-use super::super::PodRef;
+use super::super::{Event as Told, Events as PodEvents, Happened, News, PodRef};
 use super::failed;
 use super::record::ShimRecord;
 use crate::error::{Error, Result};
@@ -128,6 +129,52 @@ impl Server {
     }
 }
 
+/// What the pod's supervisor tells, in which the sandbox is a container as all others.
+pub(super) fn of_pod(told: Box<dyn PodEvents>, pod: PodRef<'_>) -> Box<dyn PodEvents> {
+    Box::new(OfPod {
+        told,
+        pod: pod.id.to_owned(),
+    })
+}
+
+#[derive(Debug)]
+struct OfPod {
+    told: Box<dyn PodEvents>,
+    pod: String,
+}
+
+impl PodEvents for OfPod {
+    fn descriptor(&self) -> BorrowedFd<'_> {
+        self.told.descriptor()
+    }
+
+    fn next(&mut self) -> Result<Option<News>> {
+        loop {
+            match self.told.next()? {
+                Some(News::Event(event)) => {
+                    if let Some(event) = meaning(event, &self.pod) {
+                        return Ok(Some(News::Event(event)));
+                    }
+                }
+                other => return Ok(other),
+            }
+        }
+    }
+}
+
+/// What an event of the supervisor's is to the pod; of the container that stands for the sandbox only the end is
+/// anything.
+pub(super) fn meaning(event: Told, pod: &str) -> Option<Told> {
+    if event.container.as_deref() != Some(pod) {
+        return Some(event);
+    }
+    matches!(event.happened, Happened::Exited { .. }).then_some(Told {
+        container: None,
+        happened: Happened::SandboxGone,
+        ..event
+    })
+}
+
 /// Passes on what only an event tells. The supervisor knows which containers are the pod's.
 async fn heard(pod: &std::path::Path, event: Event) {
     if event.what != What::OutOfMemory {
@@ -140,5 +187,29 @@ async fn heard(pod: &std::path::Path, event: Event) {
     });
     if let Ok(Err(error)) = told.await {
         tracing::warn!(%error, "a container's want of memory is not recorded");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_what_stands_for_the_sandbox_only_the_end_is_told_and_is_the_sandboxs() {
+        let event = |container: &str, happened| Told {
+            number: Some(7),
+            at: 8,
+            container: Some(container.to_owned()),
+            happened,
+        };
+        let ended = Happened::Exited { code: 137 };
+        assert_eq!(meaning(event("pod", Happened::Created), "pod"), None);
+        let gone = meaning(event("pod", ended), "pod").unwrap();
+        assert_eq!((gone.number, gone.at), (Some(7), 8));
+        assert_eq!(
+            (gone.container, gone.happened),
+            (None, Happened::SandboxGone)
+        );
+        assert_eq!(meaning(event("c", ended), "pod"), Some(event("c", ended)));
     }
 }

@@ -31,8 +31,8 @@ use shim::task;
 use super::supervisor::Supervisor;
 use super::{
     Abilities, Ability, Adopted, AttachOptions, Attachment, Command, ContainerPlan, ContainerRef,
-    ExecSession, ExecStdio, Handler, Overhead, Pending, PodPlan, PodRef, RootForm, Running,
-    Sandbox, State,
+    End, Events as PodEvents, ExecSession, ExecStdio, Handler, Overhead, Pending, PodPlan, PodRef,
+    RootForm, Running, Sandbox, State,
 };
 use crate::config::RuntimeEntry;
 use crate::error::{Error, Result};
@@ -91,7 +91,7 @@ impl Shims {
             Ability::Devices,
             Ability::Privileged,
             Ability::Pause,
-            Ability::Checkpoint,
+            Ability::Ports,
         ];
         Self {
             pods,
@@ -145,8 +145,8 @@ impl Handler for Shims {
         Ok(sandbox
             .filter(|_| !pod::has_ended(pod))
             .map(|sandbox| Sandbox {
-                // It ends with its shim as well.
-                ends_with_pid: false,
+                // It ends with its shim as well, which the supervisor records.
+                end: End::ProcessOrRecord(sandbox::bundle(pod)),
                 ..sandbox
             }))
     }
@@ -159,7 +159,16 @@ impl Handler for Shims {
         self.take_over(pod, containers)?;
         let mut adopted = self.pods.adopt(pod, containers)?;
         adopted.sandbox = self.sandbox(pod)?;
+        let all = std::mem::take(&mut adopted.events).into_iter();
+        adopted.events = all
+            .filter_map(|event| events::meaning(event, pod.id))
+            .collect();
         Ok(adopted)
+    }
+
+    fn events(&self, pod: PodRef<'_>, after: Option<u64>) -> Result<Option<Box<dyn PodEvents>>> {
+        let told = self.pods.events(pod, after)?;
+        Ok(told.map(|told| events::of_pod(told, pod)))
     }
 
     fn gone(&self, pod: PodRef<'_>) -> Result<Pending<()>> {
@@ -319,16 +328,7 @@ impl Handler for Shims {
         stats.map(container::figures).map_err(failed)
     }
 
-    fn checkpoint(
-        &self,
-        container: ContainerRef<'_>,
-        into: &std::path::Path,
-    ) -> Result<Pending<()>> {
-        let shim = self.shim(container.pod)?;
-        let work = container.dir.join("checkpoint");
-        let question = task::checkpoint(&shim, container.id, into, &work, false);
-        Ok(Box::pin(async move {
-            shim.ask_async(question).await.map_err(failed)
-        }))
+    fn port(&self, pod: PodRef<'_>, port: u16) -> Result<Pending<OwnedFd>> {
+        self.pods.port(pod, port)
     }
 }

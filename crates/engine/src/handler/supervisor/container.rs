@@ -252,6 +252,7 @@ pub(super) fn adopt(sandbox: Option<Sandbox>, containers: &[ContainerRef<'_>]) -
 
 fn events(id: &str, status: &Status) -> Vec<Event> {
     let event = |at, happened| Event {
+        number: None,
         at,
         container: Some(id.to_owned()),
         happened,

@@ -7,6 +7,7 @@
 
 mod ask;
 pub(super) mod container;
+mod events;
 pub(crate) mod lost;
 mod oci;
 mod pod;
@@ -25,8 +26,8 @@ use tokio::net::unix::pipe::Receiver;
 
 use super::{
     Abilities, Ability, Adopted, AttachOptions, Attachment, Command, ContainerPlan, ContainerRef,
-    ExecSession, ExecStdio, Handler, Overhead, Pending, PodPlan, PodRef, RootForm, Running,
-    Sandbox, State,
+    Event, Events, ExecSession, ExecStdio, Handler, Overhead, Pending, PodPlan, PodRef, RootForm,
+    Running, Sandbox, State,
 };
 use crate::error::{Error, Result};
 
@@ -63,6 +64,7 @@ impl Supervisor {
             Ability::Propagation,
             Ability::RecursiveReadOnly,
             Ability::Pause,
+            Ability::Ports,
         ];
         Self {
             name: name.to_owned(),
@@ -129,7 +131,25 @@ impl Handler for Supervisor {
 
     fn adopt(&self, pod: PodRef<'_>, containers: &[ContainerRef<'_>]) -> Result<Adopted> {
         let sandbox = self.sandbox(pod)?;
-        container::adopt(sandbox, containers)
+        let mut adopted = container::adopt(sandbox, containers)?;
+        let kept = adopted.sandbox.as_ref().and_then(|_| events::kept(pod));
+        // What is not kept any more the records tell, as far as they do.
+        let mut all = kept.unwrap_or_default();
+        let is_new = |known: &[Event], event: &Event| {
+            let same =
+                |one: &Event| (&one.container, one.happened) == (&event.container, event.happened);
+            !known.iter().any(same)
+        };
+        let recorded = std::mem::take(&mut adopted.events).into_iter();
+        let more: Vec<Event> = recorded.filter(|event| is_new(&all, event)).collect();
+        all.extend(more);
+        all.sort_by_key(|event| event.at);
+        adopted.events = all;
+        Ok(adopted)
+    }
+
+    fn events(&self, pod: PodRef<'_>, after: Option<u64>) -> Result<Option<Box<dyn Events>>> {
+        events::begin(pod, after)
     }
 
     fn gone(&self, pod: PodRef<'_>) -> Result<Pending<()>> {
@@ -308,6 +328,10 @@ impl Handler for Supervisor {
         let failed = cgroup_failed(container);
         let cgroup = Cgroup::open(container.cgroup).map_err(&failed)?;
         cgroup.stats().map_err(failed)
+    }
+
+    fn port(&self, pod: PodRef<'_>, port: u16) -> Result<Pending<OwnedFd>> {
+        pod::port(pod, port)
     }
 
     fn basics(&self, container: ContainerRef<'_>) -> Result<runtime::cgroup::Basics> {

@@ -98,6 +98,7 @@ impl OciRuntime {
             Ability::Privileged,
             Ability::Propagation,
             Ability::Pause,
+            Ability::Ports,
         ];
         match self.features() {
             Ok(features) if features.makes_recursively_read_only() => {

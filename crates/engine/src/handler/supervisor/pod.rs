@@ -1,11 +1,12 @@
 //! A pod's supervisor: starting it, finding it whatever can be read of it, and ending it.
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use supervisor::{Client, PodSetup, SupervisorInfo};
 
-use super::super::{ContainerRef, Namespaces, PodPlan, PodRef, Sandbox};
+use super::super::{ContainerRef, End, Namespaces, Pending, PodPlan, PodRef, Sandbox};
 use super::lost::Ended;
 use crate::disk;
 use crate::error::{Error, Result};
@@ -63,7 +64,7 @@ pub(super) fn sandbox(info: &SupervisorInfo) -> Sandbox {
     let namespace = |pid: i32, name: &str| PathBuf::from(format!("/proc/{pid}/ns/{name}"));
     Sandbox {
         pid: Some(info.pid),
-        ends_with_pid: true,
+        end: End::Process,
         namespaces: Namespaces {
             network: Some(namespace(info.pid, "net")),
             uts: Some(namespace(info.pid, "uts")),
@@ -71,6 +72,24 @@ pub(super) fn sandbox(info: &SupervisorInfo) -> Sandbox {
             pid: info.pod_init.map(|init| namespace(init, "pid")),
         },
         takes_mounts: info.abilities.has("rootfs.mount"),
+    }
+}
+
+/// A flow to a port in the supervisor's network namespace.
+pub(super) fn port(pod: PodRef<'_>, number: u16) -> Result<Pending<OwnedFd>> {
+    let ended = || Error::State {
+        verb: "reach a port of",
+        what: "pod",
+        id: pod.id.to_owned(),
+        state: "not ready".to_owned(),
+    };
+    let info = live(pod)?.ok_or_else(ended)?;
+    let netns = sandbox(&info).namespaces.network.ok_or_else(ended)?;
+    let pending = super::super::port::connect(pod, &netns, number)?;
+    // The namespace was found by its pid: another process may have had that if this one has ended.
+    match info.is_alive() {
+        true => Ok(pending),
+        false => Err(ended()),
     }
 }
 
