@@ -253,8 +253,17 @@ pub fn name(number: u8) -> Option<&'static str> {
 pub fn last() -> u8 {
     static LAST: std::sync::OnceLock<u8> = std::sync::OnceLock::new();
     *LAST.get_or_init(|| {
-        let known = |n: &u8| thread::capability_is_in_bounding_set(Set::flag(*n)).is_ok();
-        (0..63u8).take_while(known).last().unwrap_or(0)
+        let known = |n: u8| thread::capability_is_in_bounding_set(Set::flag(n)).is_ok();
+        // Known is what is below some number.
+        let (mut below, mut above) = (0, 63);
+        while below + 1 < above {
+            let middle = u8::midpoint(below, above);
+            match known(middle) {
+                true => below = middle,
+                false => above = middle,
+            }
+        }
+        below
     })
 }
 
@@ -332,14 +341,17 @@ impl Sets {
     pub fn drop_bounding(&self) -> Result<Vec<Warning>, Error> {
         let mut missing = Set::EMPTY;
         for number in 0..=last() {
-            let held = matches!(
-                thread::capability_is_in_bounding_set(Set::flag(number)),
-                Ok(true)
-            );
-            match (held, self.bounding.contains(number)) {
-                (true, false) => thread::remove_capability_from_bounding_set(Set::flag(number))
-                    .map_err(|errno| Error::DropBounding { number, errno })?,
-                (false, true) => missing = missing.union(Set::of([number])),
+            if self.bounding.contains(number) {
+                if !is_bounding(number) {
+                    missing = missing.union(Set::of([number]));
+                }
+                continue;
+            }
+            match thread::remove_capability_from_bounding_set(Set::flag(number)) {
+                // Who may drop none does well with what is not there.
+                Err(errno) if is_bounding(number) => {
+                    return Err(Error::DropBounding { number, errno });
+                }
                 _ => {}
             }
         }
@@ -350,13 +362,14 @@ impl Sets {
     /// of user (with PR_SET_KEEPCAPS held over it). What the thread does not have is left out and
     /// returned.
     pub fn apply(&self) -> Result<Vec<Warning>, Error> {
-        let have = Sets::current()?;
-        let permitted = self.permitted.intersection(have.permitted);
+        let have = thread::capabilities(None).map_err(Error::Read)?;
+        let permitted = self.permitted.intersection(Set(have.permitted.bits()));
         let effective = self.effective.intersection(permitted);
-        let inheritable = self.inheritable.intersection(
-            have.inheritable
-                .union(have.permitted.intersection(have.bounding)),
-        );
+        // What is new there must be permitted and bounding.
+        let kept = self.inheritable.intersection(Set(have.inheritable.bits()));
+        let new = self.inheritable.intersection(Set(have.permitted.bits()));
+        let new = Set::of(new.difference(kept).iter().filter(|n| is_bounding(*n)));
+        let inheritable = kept.union(new);
         let bits = |set: Set| CapabilitySet::from_bits_retain(set.0);
         let sets = CapabilitySets {
             effective: bits(effective),
@@ -388,6 +401,14 @@ impl Sets {
             |n: &u8| thread::configure_capability_in_ambient_set(Set::flag(*n), true).is_err();
         Ok(Set::of(self.ambient.iter().filter(refused)))
     }
+}
+
+/// Is it in the calling thread's bounding set? Not if the kernel does not know it.
+fn is_bounding(number: u8) -> bool {
+    matches!(
+        thread::capability_is_in_bounding_set(Set::flag(number)),
+        Ok(true)
+    )
 }
 
 fn unavailable(kind: Kind, missing: Set) -> Vec<Warning> {

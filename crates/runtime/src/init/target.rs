@@ -141,6 +141,34 @@ pub(super) fn is_root(root: BorrowedFd<'_>, place: impl AsFd) -> Result<bool> {
 /// The directory that holds the last part of `path`, made if missing, and that part. Links are
 /// followed inside the root, a dangling last part as well.
 pub(super) fn make_parent(root: BorrowedFd<'_>, path: &Path) -> Result<(OwnedFd, OsString)> {
+    match parent_that_is_there(root, path)? {
+        Some(found) => Ok(found),
+        None => make_parents(root, path),
+    }
+}
+
+/// The usual case in three calls: the parent is there, and the last part is no link.
+fn parent_that_is_there(root: BorrowedFd<'_>, path: &Path) -> Result<Option<(OwnedFd, OsString)>> {
+    let (Some(parent), Some(Component::Normal(name))) =
+        (path.parent(), path.components().next_back())
+    else {
+        return Ok(None);
+    };
+    // Not for "..", which means the part before it and not what that leads to.
+    if parent.components().any(|part| part == Component::ParentDir) {
+        return Ok(None);
+    }
+    let Ok(here) = open(root, parent, OFlags::PATH | OFlags::DIRECTORY) else {
+        return Ok(None);
+    };
+    match statat(&here, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink => Ok(None),
+        Ok(_) | Err(Errno::NOENT) => Ok(Some((here, name.to_owned()))),
+        Err(errno) => Err(errno),
+    }
+}
+
+fn make_parents(root: BorrowedFd<'_>, path: &Path) -> Result<(OwnedFd, OsString)> {
     let mut done = PathBuf::new();
     let mut left: Vec<OsString> = parts(path);
     let mut links = 0;
