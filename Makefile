@@ -5,6 +5,7 @@ CARGO ?= cargo
 export FLOE_COMMIT ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 # A program outside the workspace that has the engine inside.
 EMBED := --manifest-path examples/embed/Cargo.toml --target-dir target
+export CARGO
 TARGET := target/$(shell rustc -vV | sed -n 's/^host: //p')
 
 .PHONY: help quickstart test test-vm lint bench build deps
@@ -15,7 +16,7 @@ help: ## Show this list
 # floe-runtime by itself: what floe asks of their common dependencies would make it larger.
 build: deps ## Build the two programs: floe and floe-runtime
 	$(CARGO) build --release --locked -p floe
-	$(CARGO) build --release --locked -p floe-runtime
+	@scripts/runtime.sh release
 
 quickstart: build ## From a registry to a running pod, step by step, leaving nothing behind
 	$(CARGO) build --release --locked -p testkit --examples
@@ -24,8 +25,9 @@ quickstart: build ## From a registry to a running pod, step by step, leaving not
 test: deps ## The whole test suite
 	scripts/install-deps.sh nextest
 	$(CARGO) build --locked --workspace --bins
-	$(CARGO) nextest run --locked --workspace
-	$(CARGO) nextest run --locked $(EMBED) --config-file .config/nextest.toml
+	runtime=$$(scripts/runtime.sh debug) && export FLOE_TEST_RUNTIME=$$runtime && \
+		$(CARGO) nextest run --locked --workspace && \
+		$(CARGO) nextest run --locked $(EMBED) --config-file .config/nextest.toml
 	scripts/skips.sh
 
 test-vm: deps ## The runtime's tests on cgroup v2 and with systemd: Debian's kernel in virtual machines

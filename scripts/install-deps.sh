@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what a make target needs and the machine lacks: Debian packages (as root), the compiler of
-# rust-toolchain.toml, cargo-nextest, cargo-deny.
+# rust-toolchain.toml with musl for floe-runtime, cargo-nextest, cargo-deny.
 # Usage: install-deps.sh toolchain|build|nextest|deny|peers|vm
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -33,16 +33,38 @@ install() {
 # The compiler that rust-toolchain.toml names. Where the machine has that version under another name
 # ("stable"), it gets this one as well; otherwise rustup fetches it.
 toolchain() {
-    local wanted
+    rustc --version >/dev/null 2>&1 || compiler
+    musl
+}
+
+compiler() {
+    local wanted default
     wanted=$(sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml)
-    rustc --version >/dev/null 2>&1 && return
-    local default
     default=$(cd / && rustc --print sysroot 2>/dev/null) || true
     if [ -n "$default" ] && [ "$("$default/bin/rustc" --version | cut -d' ' -f2)" = "$wanted" ]; then
         rustup toolchain link "$wanted" "$default"
     else
         rustup toolchain install --profile minimal --component rustfmt --component clippy "$wanted"
     fi
+}
+
+# What floe-runtime ships for (scripts/runtime.sh). Not in rust-toolchain.toml: a machine that cannot reach
+# rustup's server could then build nothing at all. FLOE_MUSL=no keeps it from being fetched; where it could
+# not be, it is not tried again for a day.
+musl() {
+    local sysroot host target tried=target/no-musl
+    sysroot=$(rustc --print sysroot)
+    host=$(rustc -vV | sed -n 's/^host: //p')
+    target=${host%-gnu}-musl
+    if [ -d "$sysroot/lib/rustlib/$target/lib" ] || [ "${FLOE_MUSL:-}" = no ]; then return; fi
+    [ -z "$(find $tried -mmin -1440 2>/dev/null)" ] || return 0
+    echo "installing: Rust's $target (FLOE_MUSL=no does without)"
+    # A toolchain that was linked under another name has targets under its own.
+    local toolchain
+    toolchain=$(basename "$(realpath "$sysroot")")
+    timeout 180 rustup target add --toolchain "$toolchain" "$target" >/dev/null 2>&1 && return
+    mkdir -p target && touch $tried
+    echo "Rust's $target could not be installed within 3 minutes: floe-runtime is built as floe is"
 }
 
 case "${1:-}" in

@@ -71,7 +71,8 @@ done
 # Beside the test programs' directory, as cargo lays them out.
 mkdir "$root/examples"
 strip --strip-debug -o "$root/examples/floe-supervise" "$(find target -path '*/debug/examples/floe-supervise' -type f | head -1)"
-driven=$(find target -path '*/debug/floe-runtime' -type f -perm -u+x | head -1)
+# The one that cargo built with the tests, not musl's of `make test`.
+driven="target/$(rustc -vV | sed -n 's/^host: //p')/debug/floe-runtime"
 mkdir -p "$root$PWD/$(dirname "$driven")"
 strip --strip-debug -o "$root$PWD/$driven" "$driven"
 # Records of former builds, which the supervisor's tests read where the sources are.

@@ -31,7 +31,7 @@ if [ -n "$engine" ]; then
         sed -n '/crates\/server#/s/.*"executable":"\([^"]*\)".*/\1/p' | tail -1)
     strip --strip-debug -o "$root/debian/tests/server-suite" "$suite"
     for program in floe floe-runtime; do
-        built=$(find target -path "*/debug/$program" -type f -perm -u+x | head -1)
+        built="target/$(rustc -vV | sed -n 's/^host: //p')/debug/$program"
         strip --strip-debug -o "$root/debian/$program" "$built"
     done
     install -D /usr/bin/docker-registry "$root/debian/usr/bin/docker-registry"
@@ -57,7 +57,8 @@ sed -n 's/^ *Executable .*(\(.*\))$/\1/p' "$root/build.log" | while read -r prog
 done
 rm "$root/build.log"
 ls "$root/debian/tests" | grep -q . || { echo "no test program is named like $filter" >&2; exit 1; }
-driven=$(find target -path '*/debug/floe-runtime' -type f -perm -u+x | head -1)
+# The one that cargo built with the tests, not musl's of `make test`.
+driven="target/$(rustc -vV | sed -n 's/^host: //p')/debug/floe-runtime"
 mkdir -p "$root/debian$PWD/$(dirname "$driven")"
 strip --strip-debug -o "$root/debian$PWD/$driven" "$driven"
 

@@ -111,8 +111,9 @@ pub(crate) struct Global {
     pub(crate) criu: PathBuf,
 }
 
-/// The verbs.
+/// The verbs. What a verb may be told is put together for the one that is called.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(crate) enum Command {
     /// Create a container: its process waits for start
     Create(cmd::create::Args),

@@ -14,8 +14,11 @@
 mod activation;
 mod cli;
 mod cmd;
+#[cfg(begins_first)]
+mod first;
 mod hold;
 mod log;
+mod memory;
 mod notify;
 mod signals;
 mod spec_template;
@@ -36,6 +39,7 @@ fn main() -> ExitCode {
     if word.as_ref().is_some_and(|word| word == "hold") {
         return hold::hold();
     }
+    memory::begin();
     // Also where the word is not the verb: that costs a little and decides nothing.
     if std::env::args_os().any(|word| word == "create" || word == "run" || word == "exec")
         && let Err(error) = runtime::protect_own_program()

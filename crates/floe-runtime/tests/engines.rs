@@ -9,9 +9,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use support::{Lab, soon};
-
-const PROGRAM: &str = env!("CARGO_BIN_EXE_floe-runtime");
+use support::{Lab, program, soon};
 
 /// Ends the test if a program is missing.
 macro_rules! needs_program {
@@ -26,13 +24,13 @@ macro_rules! needs_program {
 /// Runs a script of podman commands in one mount namespace of its own, in which cgroups are not
 /// hybrid (podman refuses that) and podman's locks are its own. `$podman` and `$run` are set.
 fn podman(lab: &Lab, script: &str) -> String {
-    let (dir, name) = (lab.dir.display(), lab.name());
+    let (dir, name, program) = (lab.dir.display(), lab.name(), program());
     let mut whole = format!(
         "umount /sys/fs/cgroup/unified 2>/dev/null\n\
          mount -t tmpfs none /dev/shm\n\
          podman='podman --root {dir}/podman --runroot {dir}/podman-run --tmpdir {dir}/podman-tmp \
          --cgroup-manager cgroupfs --events-backend file --storage-driver vfs \
-         --runtime {PROGRAM} --runtime-flag root={dir}/state'\n\
+         --runtime {program} --runtime-flag root={dir}/state'\n\
          run=\"$podman run --network none --cgroup-parent /{name} --cgroups no-conmon\"\n\
          tar -C {dir}/bundle/rootfs -c . | $podman import -q - lab:1 >/dev/null || exit 1\n"
     );
@@ -84,8 +82,9 @@ fn podman_tells_why_a_program_cannot_be_started_in_runcs_words() {
     needs_program!("podman", "conmon");
     let lab = Lab::new();
     // As runc is known to podman: by name, with its errors read from a log in JSON.
+    let program = program();
     let conf = format!(
-        "[engine]\nruntime_supports_json = [\"floe\"]\n[engine.runtimes]\nfloe = [\"{PROGRAM}\"]\n"
+        "[engine]\nruntime_supports_json = [\"floe\"]\n[engine.runtimes]\nfloe = [\"{program}\"]\n"
     );
     let file = lab.dir.join("containers.conf");
     std::fs::write(&file, conf).unwrap();
@@ -276,7 +275,7 @@ impl<'a> Containerd<'a> {
             "--runtime",
             "io.containerd.runc.v2",
             "--runc-binary",
-            PROGRAM,
+            program(),
             "--runc-root",
             &state,
             "--cgroup",

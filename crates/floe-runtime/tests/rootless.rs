@@ -326,7 +326,7 @@ fn as_root_of_a_namespace(lab: &Lab, script: &str) -> std::process::Output {
     drop(lab.command(&[]));
     let whole = format!(
         "floe='{} --root {}'; cd {}; {script}",
-        env!("CARGO_BIN_EXE_floe-runtime"),
+        support::program(),
         lab.dir.join("state").display(),
         lab.dir.join("bundle").display()
     );

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use crate::errno_text;
+
 /// The result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -156,19 +158,7 @@ impl Error {
     }
 }
 
-/// What an errno means, as C programs say it: without a number, in lower case.
-#[must_use]
-pub fn errno_text(number: i32) -> String {
-    let text = io::Error::from_raw_os_error(number).to_string();
-    let text = text.split(" (os error").next().unwrap_or(&text);
-    let mut characters = text.chars();
-    let first = characters
-        .next()
-        .map(|first| first.to_lowercase().collect::<String>());
-    first.unwrap_or_default() + characters.as_str()
-}
-
-/// The same of an I/O error; its own words if it is none of the kernel's.
+/// An I/O error in the words of [`errno_text`]; its own words if it is none of the kernel's.
 fn io_text(error: &io::Error) -> String {
     error
         .raw_os_error()

@@ -5,6 +5,14 @@
 //!
 //! Who may not clone mounts (an ordinary user) runs from a sealed copy in memory instead, unless the
 //! file is none of the user's anyway. The clone is never reachable by a path.
+//!
+//! So a verb that makes a process of a container is executed twice, unless its file is on a read-only mount
+//! (a supervisor is executed once, by [`read_only_program`]). Being not dumpable is no way around it: a
+//! container's program may be a script whose interpreter is `/proc/self/exe`, which the kernel opens for it,
+//! and CAP_SYS_PTRACE looks into what is not dumpable. Linux can exchange a running program's file
+//! (PR_SET_MM_MAP), but only once none of its pages is mapped from the old one, and not in every kernel. The
+//! second execution is made cheap instead: `floe-runtime` as it ships asks for it in its first instructions,
+//! before a C library has begun (its `first.rs`), and costs 0.1 ms there.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -13,7 +21,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 
 use rustix::fs::{
-    CWD, MemfdFlags, SealFlags, StatVfsMountFlags, fcntl_add_seals, fstat, fstatvfs, memfd_create,
+    CWD, MemfdFlags, SealFlags, StatVfsMountFlags, fcntl_add_seals, fstat, memfd_create, statvfs,
 };
 use rustix::io::Errno;
 use rustix::mount::{OpenTreeFlags, open_tree};
@@ -52,8 +60,12 @@ pub fn protect_own_program() -> Result<()> {
         path: SELF.into(),
         source,
     };
+    let mount = statvfs(SELF).map_err(Error::io("stat file system of", SELF))?;
+    if mount.f_flag.contains(StatVfsMountFlags::RDONLY) {
+        return Ok(());
+    }
     let own = File::open(SELF).map_err(failed)?;
-    if is_protected(&own)? {
+    if is_sealed(&own) {
         return Ok(());
     }
     let clone = match read_only_program(Path::new(SELF)) {
@@ -75,13 +87,9 @@ pub fn protect_own_program() -> Result<()> {
     Err(Error::io("execute a read-only clone of", SELF)(errno))
 }
 
-/// Can nobody write to this file as it was opened?
-fn is_protected(own: &File) -> Result<bool> {
-    let mount = fstatvfs(own).map_err(Error::io("stat file system of", SELF))?;
-    // Only files in memory have seals.
-    let sealed =
-        rustix::fs::fcntl_get_seals(own).is_ok_and(|seals| seals.contains(SealFlags::WRITE));
-    Ok(sealed || mount.f_flag.contains(StatVfsMountFlags::RDONLY))
+/// Is it a file in memory (only those have seals) that nobody can write to?
+fn is_sealed(own: &File) -> bool {
+    rustix::fs::fcntl_get_seals(own).is_ok_and(|seals| seals.contains(SealFlags::WRITE))
 }
 
 /// A file of root's that the caller cannot write to: neither can a container, which has at most the
@@ -128,7 +136,7 @@ mod tests {
     fn a_copy_in_memory_cannot_be_opened_for_writing_and_is_known() {
         let own = File::open(SELF).unwrap();
         let copy = File::from(sealed_copy(own).unwrap());
-        assert!(is_protected(&copy).unwrap());
+        assert!(is_sealed(&copy));
         let magic = format!("/proc/self/fd/{}", copy.as_raw_fd());
         let mut again = File::options().write(true).open(&magic).unwrap();
         let refused = std::io::Write::write(&mut again, b"x").unwrap_err();

@@ -22,7 +22,7 @@ pub(crate) struct Program {
 impl Program {
     pub(crate) fn find(name: &str) -> Option<Self> {
         if name == "floe-runtime" {
-            let path = env!("CARGO_BIN_EXE_floe-runtime").into();
+            let path = testkit::runtime(env!("CARGO_BIN_EXE_floe-runtime")).unwrap();
             return Some(Self { path });
         }
         let dirs = ["/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin"];

@@ -16,6 +16,7 @@ use std::io::Read;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -43,6 +44,15 @@ const CAPABILITIES: [&str; 14] = [
     "CAP_KILL",
     "CAP_AUDIT_WRITE",
 ];
+
+/// The program that is tested.
+pub fn program() -> &'static str {
+    static PROGRAM: LazyLock<String> = LazyLock::new(|| {
+        let path = testkit::runtime(env!("CARGO_BIN_EXE_floe-runtime")).unwrap();
+        path.into_os_string().into_string().unwrap()
+    });
+    &PROGRAM
+}
 
 /// Says why a test cannot run here, if it cannot.
 pub fn cannot_run() -> Option<&'static str> {
@@ -198,7 +208,7 @@ impl Lab {
             self.dir.join(format!("out/{number}")),
             self.dir.join(format!("out/{number}.err")),
         );
-        let mut command = Command::new(env!("CARGO_BIN_EXE_floe-runtime"));
+        let mut command = Command::new(program());
         command
             .arg("--root")
             .arg(self.dir.join("state"))

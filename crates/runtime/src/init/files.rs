@@ -11,7 +11,7 @@ use std::os::fd::OwnedFd;
 use rustix::fs::{CWD, FileType, Mode, OFlags, RawMode, fstat, openat, stat};
 use rustix::io::Errno;
 
-use crate::error::errno_text;
+use crate::errno_text;
 
 const PASSWD: &str = "/etc/passwd";
 /// Users beyond these bytes of passwd are not found.

@@ -7,6 +7,7 @@ use rustix::fs::{
     CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Uid, fchown, fstat, makedev, openat2,
 };
 use rustix::io::Errno;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 
 use super::files;
@@ -20,23 +21,23 @@ use crate::spec::{Capabilities, Process};
 use crate::sys;
 use crate::users::Groups;
 
-const RLIMITS: [(&str, u32); 16] = [
-    ("RLIMIT_CPU", libc::RLIMIT_CPU),
-    ("RLIMIT_FSIZE", libc::RLIMIT_FSIZE),
-    ("RLIMIT_DATA", libc::RLIMIT_DATA),
-    ("RLIMIT_STACK", libc::RLIMIT_STACK),
-    ("RLIMIT_CORE", libc::RLIMIT_CORE),
-    ("RLIMIT_RSS", libc::RLIMIT_RSS),
-    ("RLIMIT_NPROC", libc::RLIMIT_NPROC),
-    ("RLIMIT_NOFILE", libc::RLIMIT_NOFILE),
-    ("RLIMIT_MEMLOCK", libc::RLIMIT_MEMLOCK),
-    ("RLIMIT_AS", libc::RLIMIT_AS),
-    ("RLIMIT_LOCKS", libc::RLIMIT_LOCKS),
-    ("RLIMIT_SIGPENDING", libc::RLIMIT_SIGPENDING),
-    ("RLIMIT_MSGQUEUE", libc::RLIMIT_MSGQUEUE),
-    ("RLIMIT_NICE", libc::RLIMIT_NICE),
-    ("RLIMIT_RTPRIO", libc::RLIMIT_RTPRIO),
-    ("RLIMIT_RTTIME", libc::RLIMIT_RTTIME),
+const RLIMITS: [(&str, Resource); 16] = [
+    ("RLIMIT_CPU", Resource::Cpu),
+    ("RLIMIT_FSIZE", Resource::Fsize),
+    ("RLIMIT_DATA", Resource::Data),
+    ("RLIMIT_STACK", Resource::Stack),
+    ("RLIMIT_CORE", Resource::Core),
+    ("RLIMIT_RSS", Resource::Rss),
+    ("RLIMIT_NPROC", Resource::Nproc),
+    ("RLIMIT_NOFILE", Resource::Nofile),
+    ("RLIMIT_MEMLOCK", Resource::Memlock),
+    ("RLIMIT_AS", Resource::As),
+    ("RLIMIT_LOCKS", Resource::Locks),
+    ("RLIMIT_SIGPENDING", Resource::Sigpending),
+    ("RLIMIT_MSGQUEUE", Resource::Msgqueue),
+    ("RLIMIT_NICE", Resource::Nice),
+    ("RLIMIT_RTPRIO", Resource::Rtprio),
+    ("RLIMIT_RTTIME", Resource::Rttime),
 ];
 
 /// Sets oom_score_adj, by the host's /proc. Without CAP_SYS_RESOURCE a lower one is a warning:
@@ -85,20 +86,18 @@ pub(crate) fn limits(process: &Process, which: Limits) -> Result<Vec<String>, In
     let mut warnings = Vec::new();
     let limits = process.rlimits.iter();
     for limit in limits.filter(|limit| which.cover(&limit.kind)) {
-        let (_, number) = RLIMITS
+        let (_, resource) = RLIMITS
             .iter()
             .find(|(name, _)| *name == limit.kind)
             .ok_or_else(|| {
                 InitFailure::because(format!("process.rlimits: {:?} is no limit", limit.kind))
             })?;
-        match sys::set_rlimit(*number, limit.soft, limit.hard) {
+        match set_limit(*resource, limit.soft, limit.hard) {
             Ok(()) => {}
             Err(Errno::PERM) => {
-                let (_, hard) = sys::rlimit(*number)
-                    .map_err(InitFailure::at(format_args!("read {}", limit.kind)))?;
-                let hard = hard.min(limit.hard);
+                let hard = hard_limit(*resource).min(limit.hard);
                 let soft = limit.soft.min(hard);
-                sys::set_rlimit(*number, soft, hard).map_err(InitFailure::at(format_args!(
+                set_limit(*resource, soft, hard).map_err(InitFailure::at(format_args!(
                     "process.rlimits: {}",
                     limit.kind
                 )))?;
@@ -175,15 +174,24 @@ fn own_null() -> Option<OwnedFd> {
 /// in its user namespace; [`limits`] tells of those that could not be raised.
 pub(crate) fn raise_limits(process: &Process) {
     for limit in &process.rlimits {
-        let Some((_, number)) = RLIMITS.iter().find(|(name, _)| *name == limit.kind) else {
+        let Some((_, resource)) = RLIMITS.iter().find(|(name, _)| *name == limit.kind) else {
             continue;
         };
-        if let Ok((soft, hard)) = sys::rlimit(*number)
-            && limit.hard > hard
-        {
-            let _ = sys::set_rlimit(*number, soft, limit.hard);
+        if limit.hard > hard_limit(*resource) {
+            let soft = getrlimit(*resource).current.unwrap_or(u64::MAX);
+            let _ = set_limit(*resource, soft, limit.hard);
         }
     }
+}
+
+/// A limit that is not there is the highest number, as config.json and setrlimit(2) have it.
+fn set_limit(resource: Resource, soft: u64, hard: u64) -> Result<(), Errno> {
+    let (current, maximum) = (Some(soft), Some(hard));
+    setrlimit(resource, Rlimit { current, maximum })
+}
+
+fn hard_limit(resource: Resource) -> u64 {
+    getrlimit(resource).maximum.unwrap_or(u64::MAX)
 }
 
 /// Who a process becomes, and how.

@@ -234,27 +234,6 @@ pub(crate) fn set_controlling_terminal(terminal: BorrowedFd<'_>) -> Result<(), E
     check(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSCTTY, 0) })
 }
 
-/// setrlimit(2) by number of the resource.
-pub(crate) fn set_rlimit(resource: u32, soft: u64, hard: u64) -> Result<(), Errno> {
-    let limit = libc::rlimit {
-        rlim_cur: soft,
-        rlim_max: hard,
-    };
-    // SAFETY: `limit` is initialised and outlives the call; an unknown resource is refused.
-    check(unsafe { libc::setrlimit(resource, &raw const limit) })
-}
-
-/// getrlimit(2) by number of the resource: the soft limit and the hard one.
-pub(crate) fn rlimit(resource: u32) -> Result<(u64, u64), Errno> {
-    let mut limit = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
-    // SAFETY: `limit` is initialised and outlives the call; an unknown resource is refused.
-    check(unsafe { libc::getrlimit(resource, &raw mut limit) })?;
-    Ok((limit.rlim_cur, limit.rlim_max))
-}
-
 fn check(result: i32) -> Result<(), Errno> {
     if result < 0 { Err(last()) } else { Ok(()) }
 }

@@ -53,7 +53,7 @@ use crate::error::{Error, Result};
 use crate::frame::{encode, send_all};
 use crate::protocol::Response;
 use crate::setup::PodSetup;
-use crate::sys::process::trim_memory;
+use crate::sys::process::{trim_memory, trim_stack};
 use crate::sys::signal::SignalFd;
 use companion::Begun;
 use connection::{Connection, Connections, Role};
@@ -197,6 +197,7 @@ impl Supervisor {
     }
 
     fn run(mut self) -> Result<()> {
+        trim_stack();
         while self.ending.is_none() || self.is_busy() {
             let timeout = self
                 .deadline()
@@ -211,6 +212,7 @@ impl Supervisor {
             self.settle();
             if std::mem::take(&mut self.tidy) {
                 trim_memory();
+                trim_stack();
             }
         }
         self.finish()

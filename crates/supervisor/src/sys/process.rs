@@ -143,9 +143,11 @@ pub(crate) fn ended_child() -> Option<i32> {
     (done == 0 && pid > 0).then_some(pid)
 }
 
-/// Long pieces of memory go back to the kernel when they are freed. Left alone, the allocator learns
-/// from the first of them to keep up to 64 MiB for each thread, which [`trim_memory`] cannot reach.
+/// Long pieces of memory go back to the kernel when they are freed. Left alone, glibc's allocator learns
+/// from the first of them to keep up to 64 MiB for each thread, which [`trim_memory`] cannot reach; musl's
+/// keeps little by itself.
 pub fn keep_little_memory() {
+    #[cfg(target_env = "gnu")]
     // SAFETY: no precondition; called before other threads are.
     unsafe {
         libc::mallopt(libc::M_MMAP_THRESHOLD, 256 << 10);
@@ -153,8 +155,29 @@ pub fn keep_little_memory() {
     }
 }
 
-/// Gives memory that is free in the allocator back to the kernel.
+/// Gives memory that is free in glibc's allocator back to the kernel; musl's does so when it is freed.
 pub fn trim_memory() {
+    #[cfg(target_env = "gnu")]
     // SAFETY: no precondition.
-    unsafe { libc::malloc_trim(0) };
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
+/// Gives the pages of the stack back that calls which have returned have used: a configuration that is read
+/// and carried out takes many, and the loop that the supervisor waits in few. Only in its main thread.
+pub(crate) fn trim_stack() {
+    /// Left alone below the caller, for this call.
+    const NEAR: usize = 16 << 10;
+    /// As far as a supervisor's stack ever grew. Nothing else is mapped so near below a main thread's stack:
+    /// the kernel keeps 128 MiB free for it to grow.
+    const FAR: usize = 1 << 20;
+    let here = 0_u8;
+    let end = ((&raw const here).addr() - NEAR) & !4095;
+    let start = std::ptr::with_exposed_provenance_mut(end - FAR);
+    // SAFETY: below the stack pointer, beyond what the calls from here on use, nothing is read before it is
+    // written. What is not mapped is passed over, with an error that says no more.
+    unsafe {
+        libc::madvise(start, FAR, libc::MADV_DONTNEED);
+    }
 }

@@ -286,7 +286,7 @@ fn failed(address: &str, reason: impl Into<String>) -> Error {
 fn said(error: &std::io::Error) -> String {
     error
         .raw_os_error()
-        .map_or_else(|| error.to_string(), crate::error::errno_text)
+        .map_or_else(|| error.to_string(), crate::errno_text)
 }
 
 /// The bus of the user's session.
