@@ -3,6 +3,7 @@
 //! Everything it starts it ends, by pid; everything it makes it removes, and says what it could
 //! not. Not part of the product.
 
+pub mod calls;
 mod containerd;
 pub mod disk;
 mod freshness;

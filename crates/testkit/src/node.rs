@@ -28,6 +28,9 @@ pub struct NodeOptions {
     pub mirrors: Vec<(String, String)>,
     /// Lines of TOML appended to the configuration.
     pub config: String,
+    /// As nodes are rather than as tests want it, for what is measured: the run directory is on a tmpfs
+    /// (`/dev/shm`), and the log says what it says by default.
+    pub as_on_a_node: bool,
     /// systemd makes the cgroups, in a slice of the node's own; it must be the host's init.
     pub systemd: bool,
 }
@@ -36,6 +39,9 @@ pub struct NodeOptions {
 #[derive(Debug)]
 pub struct Node {
     dir: TempDir,
+    /// The run directory, if it is not in `dir`.
+    run: Option<TempDir>,
+    log_level: &'static str,
     cgroup: String,
     process: Option<Child>,
 }
@@ -74,8 +80,17 @@ impl Node {
             true => format!("/floetest{own}x{number}{SLICE}"),
             false => format!("/floe-test-{own}-{number}"),
         };
+        let on_tmpfs = || {
+            let mut builder = tempfile::Builder::new();
+            builder.prefix("floe-run-").tempdir_in("/dev/shm")
+        };
         let node = Self {
             dir,
+            run: options.as_on_a_node.then(on_tmpfs).transpose()?,
+            log_level: match options.as_on_a_node {
+                true => "info",
+                false => "debug",
+            },
             cgroup,
             process: None,
         };
@@ -99,8 +114,11 @@ impl Node {
 
     fn config_text(&self, options: &NodeOptions) -> Result<String, Error> {
         let dir = self.dir.path().display();
+        let run = self.run.as_ref().map(|run| run.path().to_owned());
+        let run = run.unwrap_or_else(|| self.path("run"));
+        let run = run.display();
         Ok(format!(
-            "[crio]\nroot = \"{dir}/root\"\nrunroot = \"{dir}/run\"\n\
+            "[crio]\nroot = \"{dir}/root\"\nrunroot = \"{run}\"\n\
              [crio.api]\nlisten = \"{dir}/floe.sock\"\n\
              [crio.runtime]\ncgroup_manager = \"{}\"\ncgroup_parent = \"{}\"\nlog_dir = \"{dir}/logs\"\nruntime_path = \"{}\"\n\
              [crio.image]\nsignature_policy = \"{dir}/policy.json\"\nsignature_policy_dir = \"{dir}/policies\"\nregistries_conf = \"{dir}/registries.conf\"\nregistries_conf_dir = \"{dir}/registries.conf.d\"\nregistries_d_dir = \"{dir}/registries.d\"\n\
@@ -130,7 +148,7 @@ impl Node {
             .arg("--config")
             .arg(self.config())
             .arg("serve")
-            .args(["--log-level", "debug"]);
+            .args(["--log-level", self.log_level]);
         command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -251,7 +269,10 @@ impl Node {
             self.terminate()?;
         }
         remove_cgroups(&self.cgroup);
-        let remains = leftovers::find(self.dir.path(), &self.cgroup);
+        let mut remains = leftovers::find(self.dir.path(), &self.cgroup);
+        if let Some(run) = &self.run {
+            remains.extend(leftovers::find(run.path(), &self.cgroup));
+        }
         if !removed.status.success() || !remains.is_empty() {
             let said = String::from_utf8_lossy(&removed.stderr).into_owned();
             return Err(format!(

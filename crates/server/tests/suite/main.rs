@@ -10,6 +10,7 @@ mod container;
 mod container_config;
 mod container_requests;
 mod container_security;
+mod counts;
 mod crash;
 mod exec;
 mod exec_requests;
