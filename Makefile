@@ -44,12 +44,12 @@ lint: deps ## What CI checks without running anything: format, lints, documentat
 	scripts/deny.sh
 	$(CARGO) check --locked --manifest-path fuzz/Cargo.toml --target-dir target/fuzz
 
-bench: build ## Side by side with Debian's containerd, crun, runc and podman; writes docs/benchmarks.md
+bench: build ## Side by side with Debian's containerd, crun, runc and podman; writes docs/benchmarks.md, or with SECTIONS="verbs pods" only prints those
 	scripts/install-deps.sh peers
 	$(CARGO) build --release --locked -p testkit --examples
 	$(CARGO) build --release --locked -p runtime --example instructions
 	$(CARGO) build --release --locked -p store --example fill
-	@$(TARGET)/release/examples/bench docs/benchmarks.md
+	@$(TARGET)/release/examples/bench $(or $(SECTIONS),docs/benchmarks.md)
 
 deps:
 	@scripts/install-deps.sh toolchain

@@ -7,7 +7,7 @@ use std::process::Command;
 use testkit::{Error, program};
 
 use crate::runtimes;
-use crate::table::Section;
+use crate::table::{Figure, Section};
 
 pub(crate) fn compare() -> Result<Section, Error> {
     let (dir, config) = runtimes::bundle()?;
@@ -19,7 +19,7 @@ pub(crate) fn compare() -> Result<Section, Error> {
     let nothing = instructions("nothing", &path)?;
     let parsed = instructions("parse", &path)?;
     let compiled = instructions("compile", &path)?;
-    let thousands = |count: u64| Some(count as f64 / 1000.0);
+    let thousands = |count: u64| Some(Figure::from(count as f64 / 1000.0));
     let mut rows = vec![
         (
             "parse config.json with podman's profile, thousand instructions".to_owned(),
@@ -33,7 +33,7 @@ pub(crate) fn compare() -> Result<Section, Error> {
     runtimes::write_config(bundle, &config)?;
     let calls = runtimes::programs()?
         .iter()
-        .map(|program| system_calls(program, bundle).map(Some))
+        .map(|program| system_calls(program, bundle).map(|calls| Some(calls.into())))
         .collect::<Result<_, _>>()?;
     rows.push((
         "run of `true`, system calls of all its processes".to_owned(),

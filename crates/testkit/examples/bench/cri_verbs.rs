@@ -1,12 +1,12 @@
 //! The life of a pod and a container through CRI, beside containerd.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use cri::*;
 use testkit::{Clients, Containerd, Error, Node, NodeOptions, Registry};
 
-use crate::table::{Section, median};
+use crate::calm::Calm;
+use crate::table::{Section, figure};
 
 const ROUNDS: usize = 20;
 const VERBS: [&str; 9] = [
@@ -21,42 +21,44 @@ const VERBS: [&str; 9] = [
     "RemovePodSandbox",
 ];
 
-type Samples = BTreeMap<&'static str, Vec<Duration>>;
+/// Of each verb.
+type Samples = [Vec<Duration>; VERBS.len()];
 
 pub(crate) async fn compare(
+    calm: &mut Calm,
     registry: &Registry,
     image: &str,
     pause: &str,
 ) -> Result<Section, Error> {
     let node = Node::start(&NodeOptions {
         insecure: vec![registry.host()],
+        as_on_a_node: true,
         ..NodeOptions::default()
     })?;
     let containerd = Containerd::start(pause)?;
-    let mut floe = (node.clients().await?, Samples::new());
-    let mut peer = (containerd.clients().await?, Samples::new());
-    for side in [&mut floe, &mut peer] {
+    let mut sides = [node.clients().await?, containerd.clients().await?];
+    for side in &mut sides {
         let request = PullImageRequest {
             image: Some(spec(image)),
             ..Default::default()
         };
-        side.0.images.pull_image(request).await?;
+        side.images.pull_image(request).await?;
+        // The first round only warms up.
+        life(side, &mut Samples::default(), image, 0).await?;
     }
-    for round in 0..=ROUNDS {
-        for side in [&mut floe, &mut peer] {
-            if round == 1 {
-                // The first round only warms up.
-                side.1.clear();
+    let [floe, peer]: [Samples; 2] = calm
+        .requests(ROUNDS, async |round| {
+            let mut samples = <[Samples; 2]>::default();
+            for (side, samples) in sides.iter_mut().zip(&mut samples) {
+                life(side, samples, image, 1 + u32::try_from(round)?).await?;
             }
-            life(&mut side.0, &mut side.1, image, u32::try_from(round)?).await?;
-        }
-    }
+            Ok(samples)
+        })
+        .await?;
     let rows = VERBS
         .iter()
-        .map(|verb| {
-            let medians = [&mut floe, &mut peer].map(|side| side.1.remove(verb).and_then(median));
-            ((*verb).to_owned(), medians.to_vec())
-        })
+        .zip(floe.into_iter().zip(peer))
+        .map(|(verb, (floe, peer))| ((*verb).to_owned(), vec![figure(floe), figure(peer)]))
         .collect();
     Ok(Section {
         title: "CRI verbs".into(),
@@ -75,12 +77,7 @@ async fn life(
     image: &str,
     round: u32,
 ) -> Result<(), Error> {
-    let mut note = |verb: usize, begin: Instant| {
-        samples
-            .entry(VERBS[verb])
-            .or_default()
-            .push(begin.elapsed())
-    };
+    let mut note = |verb: usize, begin: Instant| samples[verb].push(begin.elapsed());
     let pod = pod_config("bench", round);
     let begin = Instant::now();
     let run = RunPodSandboxRequest {

@@ -7,9 +7,10 @@ use std::time::Duration;
 use testkit::images::{self, Entry, Layer};
 use testkit::{Clients, Containerd, Error, Node, NodeOptions, Registry};
 
+use crate::calm::Calm;
 use crate::people::{ok, podman};
 use crate::runtimes::timed;
-use crate::table::{Section, median};
+use crate::table::{Section, figure};
 
 const ROUNDS: usize = 5;
 const WHO: [&str; 4] = ["floe", "containerd", "podman", "skopeo"];
@@ -35,7 +36,11 @@ struct Pulled {
     dirs: Vec<tempfile::TempDir>,
 }
 
-pub(crate) async fn compare(registry: &Registry, pause: &str) -> Result<Section, Error> {
+pub(crate) async fn compare(
+    calm: &mut Calm,
+    registry: &Registry,
+    pause: &str,
+) -> Result<Section, Error> {
     let (one, many) = push(registry).await?;
     let lab = Lab {
         node: prepare(registry)?,
@@ -45,20 +50,24 @@ pub(crate) async fn compare(registry: &Registry, pause: &str) -> Result<Section,
     tokio::time::sleep(REMOVED_LONG_AGO).await;
     let mut rows = Vec::new();
     let mut row = |what: &str, samples: Samples| {
-        rows.push((what.to_owned(), samples.map(median).to_vec()));
+        rows.push((what.to_owned(), samples.map(figure).to_vec()));
     };
     for (image, what) in [(&one, "one layer of 255 MB"), (&many, "20 layers of 5 MB")] {
-        let samples = pulled.requests(registry, pause, image).await?;
+        let samples = pulled.requests(calm, registry, pause, image).await?;
         row(&format!("PullImage, {what}"), samples);
-        row(&format!("pull, {what}"), pulled.pulls(registry, image)?);
+        let samples = pulled.pulls(calm, registry, image)?;
+        row(&format!("pull, {what}"), samples);
     }
-    row("copy to a directory, one layer", copies(&lab, &one)?);
-    row("push to another name, 20 layers", pushes(&lab, &many)?);
-    row("inspect", inspects(&lab, &many)?);
+    row("copy to a directory, one layer", copies(calm, &lab, &one)?);
+    row(
+        "push to another name, 20 layers",
+        pushes(calm, &lab, &many)?,
+    );
+    row("inspect", inspects(calm, &lab, &many)?);
     let peak = peak_of_pull(&lab, &one)?;
     rows.push((
         "peak memory of that pull, MiB".to_owned(),
-        vec![Some(peak), None, None, None],
+        vec![Some(peak.into()), None, None, None],
     ));
     for dir in &pulled.dirs {
         ok(podman(dir.path(), &["system", "reset", "--force"]))?;
@@ -134,12 +143,13 @@ impl Pulled {
     /// By the CRI, each round into an empty store of an engine that was just started.
     async fn requests(
         &mut self,
+        calm: &mut Calm,
         registry: &Registry,
         pause: &str,
         image: &str,
     ) -> Result<Samples, Error> {
-        let mut samples = Samples::default();
-        for _ in 0..ROUNDS {
+        let round = async |_: usize| {
+            let mut samples = Samples::default();
             let mut node = prepare(registry)?;
             node.serve()?;
             samples[0].push(pull_image(node.clients().await?, image).await?);
@@ -148,14 +158,20 @@ impl Pulled {
             let containerd = Containerd::start(pause)?;
             samples[1].push(pull_image(containerd.clients().await?, image).await?);
             self.containerds.push(containerd);
-        }
-        Ok(samples)
+            Ok(samples)
+        };
+        calm.requests(ROUNDS, round).await
     }
 
     /// By the command line, each round into an empty store.
-    fn pulls(&mut self, registry: &Registry, image: &str) -> Result<Samples, Error> {
-        let mut samples = Samples::default();
-        for _ in 0..ROUNDS {
+    fn pulls(
+        &mut self,
+        calm: &mut Calm,
+        registry: &Registry,
+        image: &str,
+    ) -> Result<Samples, Error> {
+        calm.rounds(ROUNDS, |_| {
+            let mut samples = Samples::default();
             let node = prepare(registry)?;
             samples[0].push(timed(|| ok(node.floe(&["pull", "-q", image])?))?);
             self.nodes.push(node);
@@ -163,8 +179,8 @@ impl Pulled {
             let pull = ["pull", "-q", "--tls-verify=false", image];
             samples[2].push(timed(|| ok(podman(dir.path(), &pull)))?);
             self.dirs.push(dir);
-        }
-        Ok(samples)
+            Ok(samples)
+        })
     }
 }
 
@@ -187,10 +203,10 @@ fn skopeo(arguments: &[&str]) -> Command {
     command
 }
 
-fn copies(lab: &Lab, image: &str) -> Result<Samples, Error> {
-    let mut samples = Samples::default();
+fn copies(calm: &mut Calm, lab: &Lab, image: &str) -> Result<Samples, Error> {
     let source = format!("docker://{image}");
-    for round in 0..ROUNDS {
+    calm.rounds(ROUNDS, |round| {
+        let mut samples = Samples::default();
         let target = |who: &str| format!("dir:{}/{who}-{round}", lab.dir.path().display());
         let floe = target("floe");
         samples[0].push(timed(|| ok(lab.node.floe(&["copy", &source, &floe])?))?);
@@ -200,12 +216,11 @@ fn copies(lab: &Lab, image: &str) -> Result<Samples, Error> {
         for target in [floe, peer] {
             std::fs::remove_dir_all(target.trim_start_matches("dir:"))?;
         }
-    }
-    Ok(samples)
+        Ok(samples)
+    })
 }
 
-fn pushes(lab: &Lab, image: &str) -> Result<Samples, Error> {
-    let mut samples = Samples::default();
+fn pushes(calm: &mut Calm, lab: &Lab, image: &str) -> Result<Samples, Error> {
     let local = format!("dir:{}/local", lab.dir.path().display());
     let source = format!("docker://{image}");
     ok(skopeo(&[
@@ -216,27 +231,30 @@ fn pushes(lab: &Lab, image: &str) -> Result<Samples, Error> {
         &local,
     ]))?;
     let registry = image.split('/').next().unwrap_or_default();
-    for round in 0..ROUNDS {
-        // Repositories of their own; from the second round on both know where the registry has the blobs.
-        let target = |who: &str| format!("docker://{registry}/{who}/{round}:1");
+    let mut tries = 0;
+    calm.rounds(ROUNDS, |_| {
+        let mut samples = Samples::default();
+        // Repositories of their own; from the second on both know where the registry has the blobs.
+        tries += 1;
+        let target = |who: &str| format!("docker://{registry}/{who}/{tries}:1");
         let floe = target("floe");
         samples[0].push(timed(|| ok(lab.node.floe(&["copy", &local, &floe])?))?);
         let peer = target("skopeo");
         let copy = ["copy", "-q", "--dest-tls-verify=false", &local, &peer];
         samples[3].push(timed(|| ok(skopeo(&copy)))?);
-    }
-    Ok(samples)
+        Ok(samples)
+    })
 }
 
-fn inspects(lab: &Lab, image: &str) -> Result<Samples, Error> {
-    let mut samples = Samples::default();
+fn inspects(calm: &mut Calm, lab: &Lab, image: &str) -> Result<Samples, Error> {
     let source = format!("docker://{image}");
-    for _ in 0..ROUNDS * 4 {
+    calm.rounds(ROUNDS * 4, |_| {
+        let mut samples = Samples::default();
         samples[0].push(timed(|| ok(lab.node.floe(&["inspect", &source])?))?);
         let inspect = ["inspect", "--tls-verify=false", &source];
         samples[3].push(timed(|| ok(skopeo(&inspect)))?);
-    }
-    Ok(samples)
+        Ok(samples)
+    })
 }
 
 /// The most memory that a pull holds (VmHWM), looked at until it ends.

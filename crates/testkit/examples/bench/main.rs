@@ -1,10 +1,12 @@
 //! `make bench`: floe beside Debian's containerd, crun, runc and podman, in one run on one
-//! machine. Prints and writes a Markdown page of medians and ratios; asserts nothing.
+//! machine. Prints and writes a Markdown page of medians, spreads and ratios, and of what else the machine did
+//! meanwhile (`calm.rs`); asserts nothing.
 //! Everything runs in a private network and private directories.
 //!
 //! Usage: bench [PAGE.md] [SECTION…], where a section is runtimes, counts, verbs, pods, memory, images,
 //! people or scale; all of them without one.
 
+mod calm;
 mod counts;
 mod cri_verbs;
 mod images;
@@ -15,7 +17,20 @@ mod runtimes;
 mod scale;
 mod table;
 
+use calm::Calm;
 use testkit::{Error, Registry, net};
+
+/// The sections, and how many rounds of each may be repeated where others disturbed them.
+const SECTIONS: [(&str, usize); 8] = [
+    ("runtimes", 60),
+    ("counts", 0),
+    ("verbs", 20),
+    ("pods", 40),
+    ("memory", 0),
+    ("images", 5),
+    ("people", 24),
+    ("scale", 10),
+];
 
 fn main() {
     let done = net::isolate()
@@ -38,31 +53,30 @@ fn run() -> Result<(), Error> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let (pages, only): (Vec<&String>, Vec<&String>) =
         arguments.iter().partition(|word| word.ends_with(".md"));
+    if let Some(unknown) = only
+        .iter()
+        .find(|word| SECTIONS.iter().all(|one| one.0 != **word))
+    {
+        return Err(format!("{unknown}: no such section").into());
+    }
     let wanted = |name: &str| only.is_empty() || only.iter().any(|word| *word == name);
     let mut page = table::Page::new()?;
-    if wanted("runtimes") {
-        page.section(runtimes::compare()?);
-    }
-    if wanted("counts") {
-        page.section(counts::compare()?);
-    }
-    if wanted("verbs") {
-        page.section(tokio.block_on(cri_verbs::compare(&registry, &image, &pause))?);
-    }
-    if wanted("pods") {
-        page.section(tokio.block_on(pods::compare(&registry, &image))?);
-    }
-    if wanted("memory") {
-        page.section(tokio.block_on(memory::compare(&registry, &image, &pause))?);
-    }
-    if wanted("images") {
-        page.section(tokio.block_on(images::compare(&registry, &pause))?);
-    }
-    if wanted("people") {
-        page.section(people::compare(&registry, &image)?);
-    }
-    if wanted("scale") {
-        page.section(tokio.block_on(scale::compare(&registry, &image))?);
+    for (name, repeats) in SECTIONS {
+        if !wanted(name) {
+            continue;
+        }
+        let calm = &mut Calm::begin(repeats)?;
+        let section = match name {
+            "runtimes" => runtimes::compare(calm)?,
+            "counts" => counts::compare()?,
+            "verbs" => tokio.block_on(cri_verbs::compare(calm, &registry, &image, &pause))?,
+            "pods" => tokio.block_on(pods::compare(calm, &registry, &image))?,
+            "memory" => tokio.block_on(memory::compare(&registry, &image, &pause))?,
+            "images" => tokio.block_on(images::compare(calm, &registry, &pause))?,
+            "people" => people::compare(calm, &registry, &image)?,
+            _ => tokio.block_on(scale::compare(calm, &registry, &image))?,
+        };
+        page.section(section, &calm.words()?);
     }
     print!("{}", page.text());
     match pages.first() {

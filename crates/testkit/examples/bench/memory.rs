@@ -5,7 +5,7 @@ use cri::*;
 use testkit::{Clients, Containerd, Error, Node, NodeOptions, Registry, leftovers};
 
 use crate::cri_verbs::{create, pod_config};
-use crate::table::Section;
+use crate::table::{Figure, Section};
 
 const PODS: u32 = 10;
 
@@ -17,6 +17,7 @@ pub(crate) async fn compare(
     let floe = {
         let node = Node::start(&NodeOptions {
             insecure: vec![registry.host()],
+            as_on_a_node: true,
             ..NodeOptions::default()
         })?;
         let mut cri = node.clients().await?;
@@ -41,17 +42,21 @@ pub(crate) async fn compare(
         who: ["floe", "containerd"].map(String::from).to_vec(),
         unit: "MiB",
         rows: vec![
-            ("engine".into(), vec![floe.engine, peer.engine]),
+            ("engine".into(), figures([floe.engine, peer.engine])),
             (
                 "a pod's supervisor, or shim".into(),
-                vec![floe.keeper, peer.keeper],
+                figures([floe.keeper, peer.keeper]),
             ),
             (
                 "a pod's first process, or pause".into(),
-                vec![floe.first, peer.first],
+                figures([floe.first, peer.first]),
             ),
         ],
     })
+}
+
+fn figures(of: [Option<f64>; 2]) -> Vec<Option<Figure>> {
+    of.map(|one| one.map(Figure::from)).to_vec()
 }
 
 /// MiB.

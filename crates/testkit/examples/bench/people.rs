@@ -4,8 +4,9 @@ use std::process::{Command, Stdio};
 
 use testkit::{Error, Node, NodeOptions, Registry};
 
+use crate::calm::Calm;
 use crate::runtimes::timed;
-use crate::table::{Section, median};
+use crate::table::{Section, figure};
 
 const ROUNDS: usize = 12;
 /// podman's own defaults cannot be set without CAP_SYS_RESOURCE.
@@ -16,9 +17,10 @@ const LIMITS: [&str; 4] = [
     "nproc=1000:1000",
 ];
 
-pub(crate) fn compare(registry: &Registry, image: &str) -> Result<Section, Error> {
+pub(crate) fn compare(calm: &mut Calm, registry: &Registry, image: &str) -> Result<Section, Error> {
     let node = Node::prepare(&NodeOptions {
         insecure: vec![registry.host()],
+        as_on_a_node: true,
         ..NodeOptions::default()
     })?;
     let dir = tempfile::Builder::new()
@@ -28,26 +30,19 @@ pub(crate) fn compare(registry: &Registry, image: &str) -> Result<Section, Error
     ok(podman(dir.path(), &["pull", "--tls-verify=false", image]))?;
     let mut rows = Vec::new();
     for network in ["none", "bridge"] {
-        let mut samples = [Vec::new(), Vec::new()];
-        for _ in 0..ROUNDS {
-            samples[0].push(timed(|| {
-                ok(node.floe(&["run", "--rm", "--network", network, image, "true"])?)
-            })?);
-            samples[1].push(timed(|| {
-                ok(podman(
-                    dir.path(),
-                    &[
-                        &["run", "--rm", "--network", network][..],
-                        &LIMITS,
-                        &[image, "true"],
-                    ]
-                    .concat(),
-                ))
-            })?);
-        }
+        let samples: [Vec<_>; 2] = calm.rounds(ROUNDS, |_| {
+            let floe =
+                timed(|| ok(node.floe(&["run", "--rm", "--network", network, image, "true"])?))?;
+            let peer = timed(|| {
+                let run = ["run", "--rm", "--network", network];
+                let words = [&run[..], &LIMITS, &[image, "true"]].concat();
+                ok(podman(dir.path(), &words))
+            })?;
+            Ok([vec![floe], vec![peer]])
+        })?;
         rows.push((
             format!("run --rm --network {network} busybox true"),
-            samples.into_iter().map(median).collect(),
+            samples.into_iter().map(figure).collect(),
         ));
     }
     ok(podman(dir.path(), &["system", "reset", "--force"]))?;

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 use cri::*;
 use testkit::{Clients, Error, Node, NodeOptions, Registry};
 
+use crate::calm::Calm;
 use crate::cri_verbs::{create, pod_config};
-use crate::table::{Section, median};
+use crate::table::{Figure, Section, figure};
 
 const ROUNDS: usize = 20;
 const FEW: u32 = 10;
@@ -24,9 +25,14 @@ const VERBS: [&str; 8] = [
 
 type Samples = [Vec<Duration>; VERBS.len()];
 
-pub(crate) async fn compare(registry: &Registry, image: &str) -> Result<Section, Error> {
+pub(crate) async fn compare(
+    calm: &mut Calm,
+    registry: &Registry,
+    image: &str,
+) -> Result<Section, Error> {
     let node = Node::start(&NodeOptions {
         insecure: vec![registry.host()],
+        as_on_a_node: true,
         ..NodeOptions::default()
     })?;
     let mut clients = node.clients().await?;
@@ -38,7 +44,7 @@ pub(crate) async fn compare(registry: &Registry, image: &str) -> Result<Section,
         ..Default::default()
     };
     clients.images.pull_image(pull).await?;
-    let mut rows: Vec<(String, Vec<Option<f64>>)> = VERBS
+    let mut rows: Vec<(String, Vec<Option<Figure>>)> = VERBS
         .iter()
         .map(|verb| ((*verb).to_owned(), Vec::new()))
         .collect();
@@ -54,23 +60,21 @@ pub(crate) async fn compare(registry: &Registry, image: &str) -> Result<Section,
             .await?;
             made += 1;
         }
-        let mut samples: Samples = Default::default();
-        for round in 0..ROUNDS {
-            round_of(
-                &mut clients,
-                image,
-                MANY + u32::try_from(round)?,
-                &mut samples,
-            )
+        let samples: Samples = calm
+            .requests(ROUNDS, async |round| {
+                let mut samples = Samples::default();
+                let number = MANY + u32::try_from(round)?;
+                round_of(&mut clients, image, number, &mut samples).await?;
+                Ok(samples)
+            })
             .await?;
-        }
         let engine = node.engine_pid().ok_or("the engine has ended")?;
         for (row, samples) in rows.iter_mut().zip(samples) {
-            row.1.push(median(samples));
+            row.1.push(figure(samples));
         }
         if let Some((_, memory)) = rows.last_mut() {
             memory.pop();
-            memory.push(crate::memory::pss(engine));
+            memory.push(crate::memory::pss(engine).map(Figure::from));
         }
     }
     Ok(Section {

@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use testkit::{Error, images, program};
 
-use crate::table::{Section, median};
+use crate::calm::Calm;
+use crate::table::{Figure, Section, figure};
 
 const ROUNDS: usize = 30;
 pub(crate) const WHO: [&str; 3] = ["floe-runtime", "crun", "runc"];
@@ -27,7 +28,7 @@ const VARIANTS: [Variant; 5] = [
     ("run, in the host's network", host_network),
 ];
 
-pub(crate) fn compare() -> Result<Section, Error> {
+pub(crate) fn compare(calm: &mut Calm) -> Result<Section, Error> {
     let (dir, config) = bundle()?;
     let bundle = dir.path();
     let mut rows = Vec::new();
@@ -35,17 +36,19 @@ pub(crate) fn compare() -> Result<Section, Error> {
         let mut changed = config.clone();
         change(&mut changed)?;
         write_config(bundle, &changed)?;
-        let samples = rounds(|program, state, id| call(program, state, bundle, &["run", id]))?;
+        let samples = rounds(calm, |program, state, id| {
+            call(program, state, bundle, &["run", id])
+        })?;
         rows.push((name.to_owned(), samples));
     }
     write_config(bundle, &config)?;
-    let steps = rounds(|program, state, id| {
+    let steps = rounds(calm, |program, state, id| {
         call(program, state, bundle, &["create", id])?;
         call(program, state, bundle, &["start", id])?;
         call(program, state, bundle, &["delete", "--force", id])
     })?;
     rows.push(("create + start + delete".to_owned(), steps));
-    rows.push(("exec".to_owned(), execs(bundle, &config)?));
+    rows.push(("exec".to_owned(), execs(calm, bundle, &config)?));
     rows.push((
         "peak memory of a foreground run, MiB".to_owned(),
         peaks(bundle, &config)?,
@@ -78,20 +81,22 @@ pub(crate) fn programs() -> Result<[std::path::PathBuf; 3], Error> {
     ])
 }
 
-/// Medians of something done with each of the programs, one after the other.
+/// Figures of something done with each of the programs, one after the other.
 fn rounds(
+    calm: &mut Calm,
     act: impl Fn(&Path, &Path, &str) -> Result<(), Error>,
-) -> Result<Vec<Option<f64>>, Error> {
+) -> Result<Vec<Option<Figure>>, Error> {
     let state = tempfile::Builder::new().prefix("floe-bench-").tempdir()?;
-    let mut samples = [Vec::new(), Vec::new(), Vec::new()];
-    for round in 0..ROUNDS {
+    let samples: [Vec<Duration>; 3] = calm.rounds(ROUNDS, |round| {
+        let mut samples = <[Vec<Duration>; 3]>::default();
         for (who, program) in programs()?.iter().enumerate() {
             let id = format!("floe-bench-{}-{round}", std::process::id());
             let state = state.path().join(WHO[who]);
             samples[who].push(timed(|| act(program, &state, &id))?);
         }
-    }
-    Ok(samples.into_iter().map(median).collect())
+        Ok(samples)
+    })?;
+    Ok(samples.into_iter().map(figure).collect())
 }
 
 /// A container that sleeps until it is killed.
@@ -102,7 +107,7 @@ fn write_sleeper(bundle: &Path, config: &Value) -> Result<(), Error> {
 }
 
 /// exec of `true` in a container that sleeps.
-fn execs(bundle: &Path, config: &Value) -> Result<Vec<Option<f64>>, Error> {
+fn execs(calm: &mut Calm, bundle: &Path, config: &Value) -> Result<Vec<Option<Figure>>, Error> {
     write_sleeper(bundle, config)?;
     let state = tempfile::Builder::new().prefix("floe-bench-").tempdir()?;
     let id = format!("floe-bench-{}", std::process::id());
@@ -110,20 +115,18 @@ fn execs(bundle: &Path, config: &Value) -> Result<Vec<Option<f64>>, Error> {
     for (who, program) in WHO.iter().zip(programs()?) {
         let state = state.path().join(who);
         call(&program, &state, bundle, &["run", "-d", &id])?;
-        let mut samples = Vec::new();
-        for _ in 0..ROUNDS {
-            samples.push(timed(|| {
-                call(&program, &state, bundle, &["exec", &id, "/bin/true"])
-            })?);
-        }
+        let samples = calm.rounds(ROUNDS, |_| {
+            let exec = || call(&program, &state, bundle, &["exec", &id, "/bin/true"]);
+            Ok(vec![timed(exec)?])
+        })?;
         call(&program, &state, bundle, &["delete", "--force", &id])?;
-        all.push(median(samples));
+        all.push(figure(samples));
     }
     Ok(all)
 }
 
 /// The most memory that a `run` in the foreground has held once its container runs (VmHWM).
-fn peaks(bundle: &Path, config: &Value) -> Result<Vec<Option<f64>>, Error> {
+fn peaks(bundle: &Path, config: &Value) -> Result<Vec<Option<Figure>>, Error> {
     write_sleeper(bundle, config)?;
     let state = tempfile::Builder::new().prefix("floe-bench-").tempdir()?;
     let id = format!("floe-bench-{}", std::process::id());
@@ -135,7 +138,7 @@ fn peaks(bundle: &Path, config: &Value) -> Result<Vec<Option<f64>>, Error> {
         // A run in the foreground removes it by itself.
         call(&program, &state, bundle, &["kill", &id, "KILL"])?;
         run.wait()?;
-        all.push(Some(peak?));
+        all.push(Some(peak?.into()));
     }
     Ok(all)
 }

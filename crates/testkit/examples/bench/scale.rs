@@ -5,13 +5,15 @@ use std::time::{Duration, Instant};
 
 use testkit::{Clients, Error, Node, NodeOptions, Registry, program};
 
+use crate::calm::Calm;
 use crate::people::ok;
 use crate::runtimes::timed;
-use crate::table::{Section, median};
+use crate::table::{Figure, Section, figure};
 
 const ROUNDS: usize = 20;
 const IMAGES: usize = 10_000;
 const LAYERS: usize = 5;
+const ROWS: usize = 12;
 
 /// An engine, its clients and the image of `rounds` on it.
 struct Lab {
@@ -20,12 +22,16 @@ struct Lab {
     held: u64,
 }
 
-pub(crate) async fn compare(registry: &Registry, image: &str) -> Result<Section, Error> {
+pub(crate) async fn compare(
+    calm: &mut Calm,
+    registry: &Registry,
+    image: &str,
+) -> Result<Section, Error> {
     let mut labs = [
         prepare(registry, image, 1).await?,
         prepare(registry, image, IMAGES).await?,
     ];
-    let what = [
+    let what: [&str; ROWS] = [
         "floe pull of a small image",
         "floe images NAME",
         "floe inspect floe:NAME",
@@ -39,41 +45,30 @@ pub(crate) async fn compare(registry: &Registry, image: &str) -> Result<Section,
         "ListImages of all, µs for each",
         "memory of the engine after that (Pss), MiB",
     ];
-    let mut samples: Vec<[Vec<Duration>; 2]> = what.iter().map(|_| Default::default()).collect();
     // Alternating, so that what else the machine does meets both.
-    for _ in 0..ROUNDS {
-        for (column, lab) in labs.iter_mut().enumerate() {
-            let mut row = 0;
-            let mut took = |duration: Duration| {
-                samples[row][column].push(duration);
-                row += 1;
-            };
-            for words in [
-                &["pull", "-q", image][..],
-                &["images", image],
-                &["inspect", &format!("floe:{image}")],
-                &["run", "--rm", "--network", "none", image, "true"],
-                &["rmi", image],
-            ] {
-                took(timed(|| ok(lab.node.floe(words)?))?);
+    let samples: [[Vec<Duration>; 2]; ROWS] = calm
+        .requests(ROUNDS, async |_| {
+            let mut samples = <[[Vec<Duration>; 2]; ROWS]>::default();
+            for (column, lab) in labs.iter_mut().enumerate() {
+                for (row, duration) in lab.round(image).await?.into_iter().enumerate() {
+                    samples[row][column].push(duration);
+                }
             }
-            for duration in lab.requests(image).await? {
-                took(duration);
-            }
-        }
-    }
-    let mut rows: Vec<(String, Vec<Option<f64>>)> = what
+            Ok(samples)
+        })
+        .await?;
+    let mut rows: Vec<(String, Vec<Option<Figure>>)> = what
         .iter()
         .zip(samples)
-        .map(|(what, samples)| ((*what).to_owned(), samples.map(median).to_vec()))
+        .map(|(what, samples)| ((*what).to_owned(), samples.map(figure).to_vec()))
         .collect();
     let [.., list, memory] = rows.as_mut_slice() else {
         return Err("no rows".into());
     };
     for (column, lab) in labs.iter().enumerate() {
-        list.1[column] = list.1[column].map(|ms| ms * 1000.0 / lab.held as f64);
+        list.1[column] = list.1[column].map(|ms| ms.times(1000.0 / lab.held as f64));
         let engine = lab.node.engine_pid().ok_or("the engine has ended")?;
-        memory.1[column] = crate::memory::pss(engine);
+        memory.1[column] = crate::memory::pss(engine).map(Figure::from);
     }
     Ok(Section {
         title: "Scale".into(),
@@ -90,6 +85,7 @@ pub(crate) async fn compare(registry: &Registry, image: &str) -> Result<Section,
 async fn prepare(registry: &Registry, image: &str, images: usize) -> Result<Lab, Error> {
     let mut node = Node::prepare(&NodeOptions {
         insecure: vec![registry.host()],
+        as_on_a_node: true,
         ..NodeOptions::default()
     })?;
     let mut fill = Command::new(program("fill")?);
@@ -110,6 +106,22 @@ async fn prepare(registry: &Registry, image: &str, images: usize) -> Result<Lab,
 }
 
 impl Lab {
+    /// Each verb once, in the order of the rows.
+    async fn round(&mut self, image: &str) -> Result<Vec<Duration>, Error> {
+        let mut durations = Vec::new();
+        for words in [
+            &["pull", "-q", image][..],
+            &["images", image],
+            &["inspect", &format!("floe:{image}")],
+            &["run", "--rm", "--network", "none", image, "true"],
+            &["rmi", image],
+        ] {
+            durations.push(timed(|| ok(self.node.floe(words)?))?);
+        }
+        durations.extend(self.requests(image).await?);
+        Ok(durations)
+    }
+
     /// The verbs of the CRI image service, in the order of the rows; the image is pulled and removed.
     async fn requests(&mut self, image: &str) -> Result<Vec<Duration>, Error> {
         let spec = Some(cri::ImageSpec {
