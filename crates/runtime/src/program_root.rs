@@ -10,7 +10,7 @@
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use base::mountinfo::unescape;
+use base::mountinfo;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags, statx};
 use rustix::mount::{
     MountPropagationFlags, MoveMountFlags, mount_bind_recursive, mount_change, move_mount,
@@ -76,9 +76,9 @@ impl Holder {
     fn of(path: &Path) -> Result<Option<Self>, InitFailure> {
         let stat = statx(CWD, path, AtFlags::empty(), StatxFlags::MNT_ID)
             .map_err(InitFailure::at(format_args!("stat {}", path.display())))?;
-        let text = std::fs::read_to_string("/proc/self/mountinfo")
+        let table = mountinfo::read()
             .map_err(|e| InitFailure::because(format!("read /proc/self/mountinfo: {e}")))?;
-        let Some(place) = shared_place(&text, stat.stx_mnt_id) else {
+        let Some(place) = shared_point(&table, stat.stx_mnt_id) else {
             return Ok(None);
         };
         let flags = OFlags::PATH | OFlags::CLOEXEC;
@@ -109,17 +109,10 @@ impl Holder {
     }
 }
 
-/// Where the mount of that number is, if it is shared (proc_pid_mountinfo(5)).
-fn shared_place(text: &str, id: u64) -> Option<PathBuf> {
-    let number = id.to_string();
-    let line = text
-        .lines()
-        .find(|line| line.split(' ').next() == Some(&number))?;
-    let mut fields = line.split(' ').skip(4);
-    let place = fields.next()?;
-    let mut optional = fields.skip(1).take_while(|field| *field != "-");
-    let shared = optional.any(|field| field.starts_with("shared:"));
-    shared.then(|| unescape(place).into())
+/// Where the mount of that number is, if it is shared.
+fn shared_point(table: &[u8], id: u64) -> Option<PathBuf> {
+    let found = mountinfo::parse(table).find(|mount| mount.id == id)?;
+    found.shared.then_some(found.point)
 }
 
 #[cfg(test)]
@@ -128,10 +121,10 @@ mod tests {
 
     #[test]
     fn a_mount_is_found_by_its_number_and_only_if_it_is_shared() {
-        let text = "28 27 0:25 / /run/a\\040b rw,nosuid shared:7 master:1 - tmpfs tmpfs rw\n\
+        let table = b"28 27 0:25 / /run/a\\040b rw,nosuid shared:7 master:1 - tmpfs tmpfs rw\n\
             2 1 254:0 / / rw - ext4 /dev/vda rw\n";
-        assert_eq!(shared_place(text, 28), Some("/run/a b".into()));
-        assert_eq!(shared_place(text, 2), None);
-        assert_eq!(shared_place(text, 3), None);
+        assert_eq!(shared_point(table, 28), Some("/run/a b".into()));
+        assert_eq!(shared_point(table, 2), None);
+        assert_eq!(shared_point(table, 3), None);
     }
 }

@@ -6,6 +6,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use base::mountinfo;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -15,9 +16,9 @@ const FIELD: &str = "linux.intelRdt";
 
 /// Where the resctrl file system is mounted on this host, if it is.
 fn root() -> Option<PathBuf> {
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
-    let line = mounts.lines().find(|line| line.contains(" - resctrl "))?;
-    line.split(' ').nth(4).map(PathBuf::from)
+    let table = mountinfo::read().ok()?;
+    let found = mountinfo::parse(&table).find(|mount| mount.kind == "resctrl")?;
+    Some(found.point)
 }
 
 /// The group of one container.

@@ -3,8 +3,9 @@
 //! the directory may have been renamed for its removal when the engine was killed. What is mounted is
 //! detached, and nothing of it is touched.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use base::mountinfo;
 use rustix::mount::{UnmountFlags, unmount};
 
 use super::shim;
@@ -38,19 +39,14 @@ pub(crate) fn release_all(dir: &Path) -> Result<()> {
     }
 }
 
-/// Takes away the mounts at and below a directory, the last one first (proc_pid_mountinfo(5)).
+/// Takes away the mounts at and below a directory, the last one first.
 fn detach_below(dir: &Path) -> Result<()> {
-    let table = "/proc/self/mountinfo";
-    let table = std::fs::read_to_string(table).map_err(Error::io("read", table))?;
+    let table = mountinfo::read().map_err(Error::io("read", "/proc/self/mountinfo"))?;
     let dir = dir.canonicalize().map_err(Error::io("find", dir))?;
-    let places = table.lines().filter_map(|line| line.split(' ').nth(4));
-    let places: Vec<PathBuf> = places
-        .map(|place| PathBuf::from(base::mountinfo::unescape(place)))
-        .filter(|place| place.starts_with(&dir))
-        .collect();
-    for place in places.iter().rev() {
+    let points = mountinfo::parse(&table).rev().map(|mount| mount.point);
+    for point in points.filter(|point| point.starts_with(&dir)) {
         let flags = UnmountFlags::DETACH | UnmountFlags::NOFOLLOW;
-        unmount(place, flags).map_err(|errno| Error::io("unmount", place)(errno.into()))?;
+        unmount(&point, flags).map_err(|errno| Error::io("unmount", point)(errno.into()))?;
     }
     Ok(())
 }

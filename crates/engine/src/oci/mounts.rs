@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use base::mountinfo;
 use runtime::spec;
 
 use super::Inputs;
@@ -254,7 +255,7 @@ fn request(asked: &Mount, source: &Source) -> Result<spec::Mount> {
     })
 }
 
-/// The node's mounts and whether they are shared (proc_pid_mountinfo(5), optional fields), read when
+/// The node's mounts and whether they are shared, read when
 /// first asked for: a container may have thousands of mounts, and so may the node.
 #[derive(Default)]
 struct SharedMounts(Option<HashMap<PathBuf, bool>>);
@@ -274,14 +275,9 @@ impl SharedMounts {
 }
 
 fn read_shared() -> Result<HashMap<PathBuf, bool>> {
-    let table = std::fs::read_to_string("/proc/self/mountinfo")
-        .map_err(Error::io("read", "/proc/self/mountinfo"))?;
-    let parse = |line: &str| {
-        let mut fields = line.split(' ').skip(4);
-        let target = PathBuf::from(fields.next()?.replace("\\040", " "));
-        let mut optional = fields.skip(1).take_while(|field| *field != "-");
-        Some((target, optional.any(|field| field.starts_with("shared:"))))
-    };
-    // Of mounts at one place the last one is on top.
-    Ok(table.lines().filter_map(parse).collect())
+    let table = mountinfo::read().map_err(Error::io("read", "/proc/self/mountinfo"))?;
+    // Of mounts at one point the last one is on top.
+    Ok(mountinfo::parse(&table)
+        .map(|mount| (mount.point, mount.shared))
+        .collect())
 }

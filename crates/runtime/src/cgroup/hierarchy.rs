@@ -5,9 +5,10 @@
 
 use std::fmt;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::OnceLock;
 
+use base::mountinfo;
 use rustix::fs::{self, Mode, OFlags};
 use rustix::io::Errno;
 
@@ -148,12 +149,11 @@ impl Hierarchies {
     }
 
     fn discover() -> Result<Hierarchies, Error> {
-        let path = Path::new("/proc/self/mountinfo");
-        let text = std::fs::read_to_string(path).map_err(|e| Error::Discover {
-            path: path.to_owned(),
+        let table = mountinfo::read().map_err(|e| Error::Discover {
+            path: "/proc/self/mountinfo".into(),
             errno: Errno::from_io_error(&e).unwrap_or(Errno::IO),
         })?;
-        let all = parse(&text)
+        let all = find(&table)
             .into_iter()
             .map(Found::open)
             .filter_map(Result::transpose)
@@ -202,6 +202,28 @@ impl Hierarchies {
 }
 
 impl Found {
+    /// `None` if it is a mount of something else.
+    fn of(mount: mountinfo::Mount<'_>) -> Option<Found> {
+        let version = match mount.kind {
+            "cgroup" => Version::V1,
+            "cgroup2" => Version::V2,
+            _ => return None,
+        };
+        let controllers = match version {
+            Version::V1 => mount
+                .super_options
+                .split(',')
+                .filter_map(|name| Controller::parse(name, version))
+                .collect(),
+            Version::V2 => Vec::new(),
+        };
+        Some(Found {
+            version,
+            mount: mount.point,
+            controllers,
+        })
+    }
+
     /// Opens the root; `None` if the mount is hidden from us, by another mount over it or by
     /// permissions.
     fn open(self) -> Result<Option<Hierarchy>, Error> {
@@ -252,11 +274,11 @@ fn unified_controllers(text: &str) -> Vec<Controller> {
         .collect()
 }
 
-/// The cgroup mounts in mountinfo, v1 first, so that a controller's home is the hierarchy that
+/// The cgroup mounts of the table, v1 first, so that a controller's home is the hierarchy that
 /// really has it. A hierarchy mounted twice counts once.
-fn parse(mountinfo: &str) -> Vec<Found> {
+fn find(table: &[u8]) -> Vec<Found> {
     let mut found: Vec<Found> = Vec::new();
-    for next in mountinfo.lines().filter_map(parse_line) {
+    for next in mountinfo::parse(table).filter_map(Found::of) {
         let twice = found.iter().any(|known| match next.version {
             Version::V2 => known.version == Version::V2,
             Version::V1 => {
@@ -272,36 +294,11 @@ fn parse(mountinfo: &str) -> Vec<Found> {
     found
 }
 
-/// `ID PARENT DEV ROOT MOUNT OPTIONS [TAGS...] - TYPE SOURCE SUPER_OPTIONS` (proc(5)).
-fn parse_line(line: &str) -> Option<Found> {
-    let (mount, kind) = line.split_once(" - ")?;
-    let mount = mount.split(' ').nth(4)?;
-    let mut kind = kind.split(' ');
-    let (kind, options) = (kind.next()?, kind.nth(1).unwrap_or_default());
-    let version = match kind {
-        "cgroup" => Version::V1,
-        "cgroup2" => Version::V2,
-        _ => return None,
-    };
-    let controllers = match version {
-        Version::V1 => options
-            .split(',')
-            .filter_map(|name| Controller::parse(name, version))
-            .collect(),
-        Version::V2 => Vec::new(),
-    };
-    Some(Found {
-        version,
-        mount: PathBuf::from(base::mountinfo::unescape(mount)),
-        controllers,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const HYBRID: &str = "\
+    const HYBRID: &[u8] = b"\
 31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755
 32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw,nosuid shared:9 - cgroup cgroup rw,cpu,cpuacct
 33 31 0:30 / /sys/fs/cgroup/unified rw shared:4 master:2 - cgroup2 cgroup2 rw,nsdelegate
@@ -312,7 +309,7 @@ mod tests {
 
     #[test]
     fn hierarchies_are_found_once_each_and_v1_first() {
-        let found = parse(HYBRID);
+        let found = find(HYBRID);
         let mounts: Vec<_> = found
             .iter()
             .map(|f| f.mount.to_str().expect("utf-8"))

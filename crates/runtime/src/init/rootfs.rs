@@ -5,11 +5,12 @@
 //! Sources of bind mounts are cloned (open_tree(2)) before the tree is made private: the clones stay
 //! peers of the host's mounts, so each gets exactly the propagation that its mount asks for.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use base::mountinfo;
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{
@@ -342,30 +343,20 @@ pub(super) fn in_order<'a>(
 /// this process may not unmount is covered.
 fn cover_host_proc() -> Result<(), InitFailure> {
     let failed = || InitFailure::at("unmount the host's /proc and /sys");
-    let text = std::fs::read_to_string("/proc/self/mountinfo")
+    let table = mountinfo::read()
         .map_err(|e| InitFailure::because(format!("read /proc/self/mountinfo: {e}")))?;
     let here = rustix::process::getcwd(Vec::new()).map_err(failed())?;
-    let here = here.to_string_lossy().into_owned();
-    let mut places: Vec<&str> = Vec::new();
-    for line in text.lines() {
-        let Some((mount, kind)) = line.split_once(" - ") else {
-            continue;
-        };
-        let Some(place) = mount.split(' ').nth(4) else {
-            continue;
-        };
-        let own = Path::new(place).starts_with(&here);
-        if !own && (kind.starts_with("proc ") || kind.starts_with("sysfs ")) {
-            places.push(place);
-        }
-    }
-    for place in places {
-        match unmount(place, UnmountFlags::DETACH) {
+    let here = Path::new(OsStr::from_bytes(here.to_bytes()));
+    let hosts = |mount: &mountinfo::Mount<'_>| {
+        matches!(mount.kind, "proc" | "sysfs") && !mount.point.starts_with(here)
+    };
+    for point in mountinfo::parse(&table).filter(hosts).map(|one| one.point) {
+        match unmount(&point, UnmountFlags::DETACH) {
             // What was mounted on another that is gone by now is gone too.
             Ok(()) | Err(Errno::NOENT) => {}
             Err(Errno::INVAL | Errno::PERM) => {
                 let flags = MountFlags::RDONLY;
-                mount("tmpfs", place, "tmpfs", flags, c"nr_blocks=1,nr_inodes=1")
+                mount("tmpfs", &point, "tmpfs", flags, c"nr_blocks=1,nr_inodes=1")
                     .map_err(failed())?;
             }
             Err(errno) => return Err(failed()(errno)),
