@@ -4,9 +4,12 @@
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::BorrowedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, renameat, unlinkat};
 
 /// The bytes of a plain file of at most `max` bytes; `None` if there is none. No link is followed,
 /// and nothing that is in its place can hold the reader up.
@@ -105,34 +108,94 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32, lasts: Lasts) -> io::Result
         SEQUENCE.fetch_add(1, Ordering::Relaxed)
     ));
     let temporary = PathBuf::from(temporary);
-    write(&temporary, bytes, mode, lasts)
-        .and_then(|()| fs::rename(&temporary, path))
-        .inspect_err(|_| {
-            // The first error is the one to tell; the half file may not even be there.
-            let _ = fs::remove_file(&temporary);
-        })
-}
-
-fn write(path: &Path, bytes: &[u8], mode: u32, lasts: Lasts) -> io::Result<()> {
-    let mut options = File::options();
-    options.write(true).create_new(true).mode(mode);
-    let mut file = match options.open(path) {
+    let mut file = match Temporary::create(CWD, temporary.clone(), mode) {
         // Of a process with this number that was killed: another can have it only after its end.
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-            fs::remove_file(path)?;
-            options.open(path)?
+            fs::remove_file(&temporary)?;
+            Temporary::create(CWD, temporary, mode)?
         }
         other => other?,
     };
     file.write_all(bytes)?;
-    match lasts {
-        Lasts::UntilBoot => Ok(()),
-        Lasts::Always => file.sync_all(),
+    if lasts == Lasts::Always {
+        file.file().sync_all()?;
+    }
+    file.commit(CWD, path)
+}
+
+/// A file that is not whole yet. It is removed when this is dropped, unless it was given its lasting name;
+/// what a killed process leaves is its owner's to find by the name.
+#[derive(Debug)]
+pub struct Temporary<'a> {
+    dir: BorrowedFd<'a>,
+    name: PathBuf,
+    file: File,
+    committed: bool,
+}
+
+impl<'a> Temporary<'a> {
+    /// Makes the file `name` in the directory `dir`, to be written. `mode` is less the umask.
+    ///
+    /// # Errors
+    /// As open(2) with `O_EXCL`.
+    pub fn create(dir: BorrowedFd<'a>, name: impl Into<PathBuf>, mode: u32) -> io::Result<Self> {
+        let name = name.into();
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let file = openat(dir, &name, flags, Mode::from_raw_mode(mode))?;
+        Ok(Self {
+            dir,
+            name,
+            file: file.into(),
+            committed: false,
+        })
+    }
+
+    /// The name that it was made with.
+    #[must_use]
+    pub fn name(&self) -> &Path {
+        &self.name
+    }
+
+    /// The open file.
+    #[must_use]
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Gives it its lasting name in the directory `dir`, in place of what has it. Whether it is on the disk
+    /// by then, and the name after this, is the caller's business.
+    ///
+    /// # Errors
+    /// As rename(2); it is removed then.
+    pub fn commit(mut self, dir: BorrowedFd<'_>, name: impl AsRef<Path>) -> io::Result<()> {
+        renameat(self.dir, &self.name, dir, name.as_ref())?;
+        self.committed = true;
+        Ok(())
+    }
+}
+
+impl Write for Temporary<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Temporary<'_> {
+    fn drop(&mut self) {
+        if !self.committed {
+            // The error that led here is the one to tell.
+            let _ = unlinkat(self.dir, &self.name, AtFlags::empty());
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
     use std::os::unix::fs::{PermissionsExt, symlink};
 
     use super::*;
@@ -162,6 +225,26 @@ mod tests {
         fs::create_dir(dir.path().join("taken")).unwrap();
         replace(&dir.path().join("taken"), b"x", 0o600, Lasts::UntilBoot).unwrap_err();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn a_temporary_file_is_gone_unless_it_got_its_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let opened = File::open(dir.path()).unwrap();
+        let create = |name: &str| Temporary::create(opened.as_fd(), name, 0o600);
+        drop(create("dropped").unwrap());
+        let mut kept = create("new").unwrap();
+        kept.write_all(b"text").unwrap();
+        let taken = create("new").unwrap_err();
+        assert_eq!(taken.kind(), ErrorKind::AlreadyExists);
+        kept.commit(CWD, dir.path().join("name")).unwrap();
+        create("other")
+            .unwrap()
+            .commit(CWD, dir.path())
+            .unwrap_err();
+        let left: Vec<_> = fs::read_dir(dir.path()).unwrap().collect();
+        assert_eq!(left.len(), 1, "{left:?}");
+        assert_eq!(fs::read(dir.path().join("name")).unwrap(), b"text");
     }
 
     #[test]

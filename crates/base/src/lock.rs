@@ -1,7 +1,10 @@
 //! Locks between processes, waited for no longer than their honest holders need (flock(2)).
 
+use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -54,14 +57,53 @@ pub fn or_timeout(file: impl AsFd, kind: Kind, limit: Duration) -> io::Result<()
     if within(file, kind, limit)? {
         return Ok(());
     }
+    Err(timed_out(limit))
+}
+
+/// That a lock was not given free for as long.
+#[must_use]
+pub fn timed_out(limit: Duration) -> io::Error {
     let why = format!("another process has held it for {} s", limit.as_secs());
-    Err(io::Error::new(io::ErrorKind::TimedOut, why))
+    io::Error::new(io::ErrorKind::TimedOut, why)
+}
+
+/// Locks the file at `path`, which is made if need be (mode 0600), and may be removed by who has it locked:
+/// then the lock is on what has come in its place. `None` if others have held it until `limit` was over.
+///
+/// # Errors
+/// As open(2) and flock(2), which follow no symbolic link.
+pub fn path_within(path: &Path, kind: Kind, limit: Duration) -> io::Result<Option<File>> {
+    let begin = Instant::now();
+    loop {
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+            .open(path)?;
+        if !within(&file, kind, limit.saturating_sub(begin.elapsed()))? {
+            return Ok(None);
+        }
+        if is_at(&file, path)? {
+            return Ok(Some(file));
+        }
+    }
+}
+
+/// Is the open file, or directory, still the one at `path`?
+///
+/// # Errors
+/// As fstat(2).
+pub fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    let here = file.metadata()?;
+    let there = std::fs::symlink_metadata(path);
+    Ok(there.is_ok_and(|there| (there.dev(), there.ino()) == (here.dev(), here.ino())))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::fs::File;
-
     use super::*;
 
     #[test]
@@ -77,5 +119,34 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         drop(first);
         or_timeout(&second, Kind::Exclusive, Duration::ZERO).unwrap();
+    }
+
+    #[test]
+    fn a_lock_that_was_removed_by_its_owner_is_not_mistaken_for_held() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let lock = |limit| path_within(&path, Kind::Exclusive, limit).unwrap();
+        let first = lock(Duration::ZERO).unwrap();
+        assert!(lock(Duration::ZERO).is_none());
+        let second = thread::scope(|scope| {
+            let waiting = scope.spawn(|| lock(Duration::from_secs(60)).unwrap());
+            std::fs::remove_file(&path).unwrap();
+            drop(first);
+            waiting.join().unwrap()
+        });
+        assert!(is_at(&second, &path).unwrap());
+        assert!(lock(Duration::ZERO).is_none());
+    }
+
+    #[test]
+    fn no_link_is_followed_to_a_lock_and_none_is_made_in_no_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let (link, other) = (dir.path().join("link"), dir.path().join("other"));
+        std::os::unix::fs::symlink(&other, &link).unwrap();
+        let error = path_within(&link, Kind::Shared, Duration::ZERO).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ELOOP));
+        assert!(!other.exists());
+        let error = path_within(&other.join("lock"), Kind::Shared, Duration::ZERO).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
     }
 }

@@ -3,11 +3,10 @@
 
 use std::fs::File;
 use std::io::{ErrorKind, Read};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::fs::FlockOperation;
+use base::lock::{self, Kind};
 use sha2::{Digest, Sha256};
 
 use crate::disk::hex;
@@ -15,10 +14,6 @@ use crate::error::{Error, Result};
 
 /// An id is 64 bytes; more is nothing that floe wrote.
 const MAX_HOLDER: u64 = 256;
-/// How often to look whether a lock is free.
-const STEP: Duration = Duration::from_millis(2);
-/// The same of a lock that was not free for a while.
-const LONG_STEP: Duration = Duration::from_millis(25);
 /// No holder needs a lock for so long: a supervisor and a plugin each have less. One that was stopped does.
 const PATIENCE: Duration = Duration::from_secs(180);
 
@@ -32,35 +27,19 @@ impl Lock {
     /// Waits for the lock on `path`, which is made if missing (its directory must exist); at most
     /// [`PATIENCE`].
     pub(crate) fn exclusive(path: &Path) -> Result<Self> {
-        Self::within(path, FlockOperation::NonBlockingLockExclusive, PATIENCE)
+        Self::within(path, Kind::Exclusive, PATIENCE)
     }
 
     /// Waits until nobody holds it exclusively; at most [`PATIENCE`].
     pub(crate) fn shared(path: &Path) -> Result<Self> {
-        Self::within(path, FlockOperation::NonBlockingLockShared, PATIENCE)
+        Self::within(path, Kind::Shared, PATIENCE)
     }
 
-    fn within(path: &Path, operation: FlockOperation, patience: Duration) -> Result<Self> {
-        Self::until(path, operation, Instant::now() + patience)?.ok_or_else(|| {
-            let held = format!("somebody else has held it for {} s", patience.as_secs());
-            Error::io("lock", path)(std::io::Error::new(ErrorKind::TimedOut, held))
-        })
-    }
-
-    /// `operation` does not wait by itself. `None`: somebody else has the lock when `until` comes.
-    fn until(path: &Path, operation: FlockOperation, until: Instant) -> Result<Option<Self>> {
-        let mut step = STEP;
-        loop {
-            match Self::take(path, operation) {
-                Err(Error::Io { source, .. }) if source.kind() == ErrorKind::WouldBlock => {}
-                outcome => return outcome.map(Some),
-            }
-            if Instant::now() >= until {
-                return Ok(None);
-            }
-            std::thread::sleep(step);
-            step = (step * 2).min(LONG_STEP);
-        }
+    fn within(path: &Path, kind: Kind, patience: Duration) -> Result<Self> {
+        let taken = lock::path_within(path, kind, patience)
+            .and_then(|taken| taken.ok_or_else(|| lock::timed_out(patience)));
+        let file = taken.map_err(Error::io("lock", path))?;
+        Ok(Self { file })
     }
 
     /// As [`Lock::shared`]; `None` if its directory is gone.
@@ -83,29 +62,10 @@ impl Lock {
     /// Takes the lock if it is given free before `until`. A child that a killed process has just made
     /// holds its locks for as long as it takes to execute its program.
     pub(crate) fn exclusive_until(path: &Path, until: Instant) -> Result<Option<Self>> {
-        Self::until(path, FlockOperation::NonBlockingLockExclusive, until)
-    }
-
-    fn take(path: &Path, operation: FlockOperation) -> Result<Self> {
-        loop {
-            let file = File::options()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .mode(0o600)
-                .open(path)
-                .map_err(Error::io("open lock", path))?;
-            rustix::fs::flock(&file, operation).map_err(|e| Error::io("lock", path)(e.into()))?;
-            // Its last owner may have removed it while we waited: then the lock guards nothing.
-            let ours = rustix::fs::fstat(&file).map_err(|e| Error::io("stat", path)(e.into()))?;
-            match rustix::fs::stat(path) {
-                Ok(there) if (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino) => {
-                    return Ok(Self { file });
-                }
-                _ => continue,
-            }
-        }
+        let limit = until.saturating_duration_since(Instant::now());
+        let taken = lock::path_within(path, Kind::Exclusive, limit);
+        let taken = taken.map_err(Error::io("lock", path))?;
+        Ok(taken.map(|file| Self { file }))
     }
 }
 
@@ -256,47 +216,20 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_that_was_removed_by_its_owner_is_not_mistaken_for_held() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("lock");
-        let first = Lock::exclusive(&path).unwrap();
-        assert!(
-            Lock::exclusive_until(&path, Instant::now())
-                .unwrap()
-                .is_none()
-        );
-        let waiting = std::thread::spawn({
-            let path = path.clone();
-            move || Lock::exclusive(&path).unwrap()
-        });
-        std::fs::remove_file(&path).unwrap();
-        drop(first);
-        let second = waiting.join().unwrap();
-        assert!(path.exists());
-        assert!(
-            Lock::exclusive_until(&path, Instant::now())
-                .unwrap()
-                .is_none()
-        );
-        drop(second);
-    }
-
-    #[test]
     fn a_lock_that_is_never_given_free_is_an_error_that_says_so() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
         let held = Lock::shared(&path).unwrap();
         let soon = Duration::from_millis(10);
-        Lock::within(&path, FlockOperation::NonBlockingLockShared, soon).unwrap();
-        let error =
-            Lock::within(&path, FlockOperation::NonBlockingLockExclusive, soon).unwrap_err();
+        Lock::within(&path, Kind::Shared, soon).unwrap();
+        let error = Lock::within(&path, Kind::Exclusive, soon).unwrap_err();
         assert_eq!(error.kind(), crate::error::Kind::Unavailable, "{error}");
         assert!(
-            error.to_string().contains("somebody else has held it"),
+            error.to_string().contains("another process has held it"),
             "{error}"
         );
         drop(held);
-        Lock::within(&path, FlockOperation::NonBlockingLockExclusive, soon).unwrap();
+        Lock::within(&path, Kind::Exclusive, soon).unwrap();
     }
 
     #[test]

@@ -23,6 +23,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use base::file::Temporary;
 use base::lock;
 use image::{Algorithm, Digest};
 use rustix::fs::{
@@ -267,43 +268,36 @@ fn directory(parent: BorrowedFd<'_>, path: &Path, name: &str) -> Result<OwnedFd>
     openat(parent, name, DIRECTORY, Mode::empty()).map_err(Error::sys("open", path.join(name)))
 }
 
-/// A file in `tmp/`, removed on drop unless it was committed.
+/// A file in `tmp/`, removed on drop unless it was committed. What cannot be removed is the business of
+/// the next gc after this process.
 #[derive(Debug)]
 pub(crate) struct TempFile<'a> {
     layout: &'a Layout,
-    name: String,
-    file: File,
-    committed: bool,
+    file: Temporary<'a>,
 }
 
 impl<'a> TempFile<'a> {
     pub(crate) fn create(layout: &'a Layout) -> Result<TempFile<'a>> {
         let name = layout.temp_name();
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        let file = openat(layout.tmp(), &name, flags, Mode::from_raw_mode(0o644))
-            .map_err(Error::sys("create", layout.temp_path(&name)))?;
-        Ok(TempFile {
-            layout,
-            name,
-            file: file.into(),
-            committed: false,
-        })
+        let path = layout.temp_path(&name);
+        let file =
+            Temporary::create(layout.tmp(), name, 0o644).map_err(Error::io("create", path))?;
+        Ok(TempFile { layout, file })
     }
 
     pub(crate) fn path(&self) -> PathBuf {
-        self.layout.temp_path(&self.name)
+        self.layout.path.join("tmp").join(self.file.name())
     }
 
     pub(crate) fn file(&self) -> &File {
-        &self.file
+        self.file.file()
     }
 
     /// Gives the content its name in `dir`. `path` is for messages.
-    pub(crate) fn commit(mut self, dir: BorrowedFd<'_>, name: &str, path: &Path) -> Result<()> {
-        renameat(self.layout.tmp(), &self.name, dir, name)
-            .map_err(Error::sys("rename to", path))?;
-        self.committed = true;
-        Ok(())
+    pub(crate) fn commit(self, dir: BorrowedFd<'_>, name: &str, path: &Path) -> Result<()> {
+        self.file
+            .commit(dir, name)
+            .map_err(Error::io("rename to", path))
     }
 }
 
@@ -314,15 +308,6 @@ impl Write for TempFile<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-impl Drop for TempFile<'_> {
-    fn drop(&mut self) {
-        if !self.committed {
-            // What cannot be removed now is removed at the next gc after this process.
-            let _ = unlinkat(self.layout.tmp(), &self.name, AtFlags::empty());
-        }
     }
 }
 

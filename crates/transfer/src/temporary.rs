@@ -9,9 +9,11 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use rustix::fs::{FlockOperation, Mode, OFlags, flock};
-use rustix::io::Errno;
+use base::file::Temporary;
+use base::lock;
+use rustix::fs::{CWD, Mode, OFlags};
 use tempfile::TempDir;
 
 use crate::error::{Error, Result};
@@ -93,17 +95,11 @@ fn sweep_dirs(place: &Path) {
 
 /// Locks a file or directory that nobody else has locked. Where nothing can be locked, everything is.
 fn locked(file: &File) -> bool {
-    !matches!(
-        flock(file, FlockOperation::NonBlockingLockExclusive),
-        Err(Errno::WOULDBLOCK)
-    )
+    lock::within(file, lock::Kind::Exclusive, Duration::ZERO).unwrap_or(true)
 }
 
 fn is_still(file: &File, path: &Path) -> bool {
-    let (Ok(here), Ok(there)) = (file.metadata(), fs::symlink_metadata(path)) else {
-        return false;
-    };
-    (here.dev(), here.ino()) == (there.dev(), there.ino())
+    lock::is_at(file, path).unwrap_or(false)
 }
 
 /// A new file without a name.
@@ -115,11 +111,7 @@ pub(crate) fn nameless() -> Result<File> {
 /// A file beside what it is to become, gone when dropped before that. As long as its process lives it is
 /// locked: the next one removes those of processes that were killed ([`sweep`]).
 #[derive(Debug)]
-pub(crate) struct Beside {
-    path: PathBuf,
-    file: File,
-    done: bool,
-}
+pub(crate) struct Beside(Temporary<'static>);
 
 impl Beside {
     pub(crate) fn create(target: &Path) -> Result<Beside> {
@@ -131,40 +123,30 @@ impl Beside {
             temp.push(name);
             temp.push(format!(".{}-{number}.tmp", std::process::id()));
             let path = target.with_file_name(temp);
-            let file = match File::create_new(&path) {
+            let file = match Temporary::create(CWD, &path, 0o666) {
                 // Of a process with this number, or swept this moment.
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => continue,
                 other => other.map_err(Error::io("create", &path))?,
             };
-            if locked(&file) && is_still(&file, &path) {
-                let done = false;
-                return Ok(Beside { path, file, done });
+            if locked(file.file()) && is_still(file.file(), &path) {
+                return Ok(Beside(file));
             }
         }
     }
 
     pub(crate) fn path(&self) -> &Path {
-        &self.path
+        self.0.name()
     }
 
     pub(crate) fn file(&self) -> &File {
-        &self.file
+        self.0.file()
     }
 
     /// Gives it its name, in place of what has it.
-    pub(crate) fn finish(mut self, target: &Path) -> Result<()> {
-        fs::rename(&self.path, target).map_err(Error::io("rename", target))?;
-        self.done = true;
-        Ok(())
-    }
-}
-
-impl Drop for Beside {
-    fn drop(&mut self) {
-        if !self.done {
-            // That it is gone already is no harm.
-            let _ = fs::remove_file(&self.path);
-        }
+    pub(crate) fn finish(self, target: &Path) -> Result<()> {
+        self.0
+            .commit(CWD, target)
+            .map_err(Error::io("rename", target))
     }
 }
 

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use base::size;
 use runtime::cgroup::Unit;
 use serde::{Deserialize, Serialize};
 
@@ -170,7 +171,9 @@ impl RuntimeEntry {
     pub fn min_memory(&self) -> Result<i64, String> {
         match self.container_min_memory.as_str() {
             "" => Ok(0),
-            text => size(text).ok_or_else(|| format!("{text:?} is no size, such as \"12MiB\"")),
+            text => {
+                size::parse(text).ok_or_else(|| format!("{text:?} is no size, such as \"12MiB\""))
+            }
         }
     }
 
@@ -228,20 +231,6 @@ pub(super) fn validate(runtime: &Runtime) -> Result<(), String> {
             "crio.runtime.default_runtime: there is no [crio.runtime.runtimes.{default}]"
         )),
     }
-}
-
-/// Bytes of a size in the words of crio.conf: `12MiB`, `12MB`, `12m`, `1024`.
-fn size(text: &str) -> Option<i64> {
-    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-    let (number, unit) = text.split_at(digits);
-    let factor: i64 = match unit.trim().to_ascii_lowercase().as_str() {
-        "" | "b" => 1,
-        "k" | "kb" | "kib" => 1 << 10,
-        "m" | "mb" | "mib" => 1 << 20,
-        "g" | "gb" | "gib" => 1 << 30,
-        _ => return None,
-    };
-    number.parse::<i64>().ok()?.checked_mul(factor)
 }
 
 /// The keys of an entry that floe does not act on: the value's beginning or all of it with which that
@@ -377,18 +366,20 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_cri_os_words() {
-        for (text, bytes) in [
-            ("12MiB", 12 << 20),
-            ("12MB", 12 << 20),
-            ("4k", 4096),
-            ("7", 7),
-        ] {
-            assert_eq!(size(text), Some(bytes), "{text}");
-        }
-        for text in ["MiB", "12 pints", "-1", "9223372036854775807g"] {
-            assert_eq!(size(text), None, "{text}");
-        }
+    fn the_least_memory_is_in_cri_os_words() {
+        let of = |text: &str| {
+            let container_min_memory = text.into();
+            let entry = RuntimeEntry {
+                container_min_memory,
+                ..RuntimeEntry::default()
+            };
+            entry.min_memory()
+        };
+        assert_eq!(of(""), Ok(0));
+        assert_eq!(of("12MiB"), Ok(12 << 20));
+        assert_eq!(of("12MB"), Ok(12 << 20));
+        assert!(of("12 pints").unwrap_err().contains("is no size"));
+        assert!(of("-1").is_err());
     }
 
     #[test]

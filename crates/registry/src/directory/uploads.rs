@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use base::lock;
 use image::{Algorithm, Digest, Hasher};
-use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use super::{Directory, write};
@@ -173,7 +173,7 @@ impl Directory {
         let Ok(lock) = File::open(one.dir.join("session")) else {
             return Ok(false);
         };
-        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+        if !is_free(&lock) {
             return Ok(false);
         }
         tracing::info!(client = one.client, idle = ?one.idle, "an abandoned upload gives way");
@@ -198,7 +198,7 @@ impl Directory {
         let (id, algorithm) = self.session(name, id)?;
         let dir = self.uploads().join(id.to_string());
         let lock = File::open(dir.join("session")).map_err(|e| absent(name, id, e))?;
-        let got = base::lock::within(&lock, base::lock::Kind::Exclusive, PATIENCE);
+        let got = lock::within(&lock, lock::Kind::Exclusive, PATIENCE);
         if !got.map_err(Error::io("lock", &dir))? {
             return Err(Error::UploadBusy);
         }
@@ -282,8 +282,7 @@ impl Directory {
             let Ok(lock) = File::open(dir.join("session")) else {
                 continue;
             };
-            let free = flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok();
-            if !free || !touched.is_ok_and(|touched| is_older(touched, idle)) {
+            if !is_free(&lock) || !touched.is_ok_and(|touched| is_older(touched, idle)) {
                 continue;
             }
             expired += 1;
@@ -355,6 +354,11 @@ impl Upload {
 }
 
 /// When an upload was last written to. A directory without data is a commit that was cut off.
+/// Is nobody writing to the upload that this locks? Then nobody can before the file is closed.
+fn is_free(session: &File) -> bool {
+    lock::within(session, lock::Kind::Exclusive, Duration::ZERO).unwrap_or(false)
+}
+
 fn touched(dir: &Path) -> io::Result<SystemTime> {
     let data = fs::metadata(dir.join("data")).and_then(|data| data.modified());
     data.or_else(|_| fs::metadata(dir).and_then(|dir| dir.modified()))

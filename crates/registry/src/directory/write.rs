@@ -5,6 +5,10 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
 
+use base::file::Temporary;
+pub(super) use base::file::is_absent;
+use rustix::fs::CWD;
+
 use crate::error::{Error, Result};
 use crate::name::UploadId;
 
@@ -12,18 +16,14 @@ use crate::name::UploadId;
 /// The caller is [`adding`](super::Directory::adding).
 pub(super) fn file(tmp: &Path, path: &Path, bytes: &[u8]) -> Result<()> {
     let temp = tmp.join(UploadId::random().to_string());
-    let written = || {
-        let mut file = File::create_new(&temp).map_err(Error::io("create", &temp))?;
-        file.write_all(bytes).map_err(Error::io("write", &temp))?;
-        file.sync_all().map_err(Error::io("sync", &temp))?;
-        directory(parent(path))?;
-        fs::rename(&temp, path).map_err(Error::io("rename to", path))?;
-        sync(parent(path))
-    };
-    written().inspect_err(|_| {
-        // What cannot be removed now is removed by the next gc.
-        let _ = fs::remove_file(&temp);
-    })
+    // What cannot be removed after an error is removed by the next gc.
+    let mut file = Temporary::create(CWD, &temp, 0o666).map_err(Error::io("create", &temp))?;
+    file.write_all(bytes).map_err(Error::io("write", &temp))?;
+    file.file().sync_all().map_err(Error::io("sync", &temp))?;
+    directory(parent(path))?;
+    file.commit(CWD, path)
+        .map_err(Error::io("rename to", path))?;
+    sync(parent(path))
 }
 
 /// Makes a directory and those above it, each known to the disk.
@@ -80,13 +80,6 @@ pub(super) fn names(path: &Path) -> Result<Vec<String>> {
         names.extend(OsStr::to_str(&name).map(str::to_owned));
     }
     Ok(names)
-}
-
-pub(super) fn is_absent(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-    )
 }
 
 fn parent(path: &Path) -> &Path {

@@ -7,8 +7,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FlockOperation, flock};
-use rustix::io::Errno;
+use base::lock;
 use rustix::net::sockopt::socket_peercred;
 
 use crate::address;
@@ -23,22 +22,16 @@ const ENDING: Duration = Duration::from_secs(1);
 /// The lock of the supervisor that is about to be started. It goes when the last process that was
 /// given it has ended or closed it, which takes one that failed a moment.
 pub(super) fn lock(dir: &Path) -> Result<File> {
-    let until = Instant::now() + ENDING;
-    loop {
-        match try_lock(dir)? {
-            (file, true) => return Ok(file),
-            _ if Instant::now() < until => std::thread::sleep(STEP),
-            _ => {
-                return Err(Error::SetUp {
-                    part: "the supervisor's lock".to_owned(),
-                    reason: "another supervisor of the pod lives".to_owned(),
-                });
-            }
-        }
+    match try_lock(dir, ENDING)? {
+        (file, true) => Ok(file),
+        _ => Err(Error::SetUp {
+            part: "the supervisor's lock".to_owned(),
+            reason: "another supervisor of the pod lives".to_owned(),
+        }),
     }
 }
 
-fn try_lock(dir: &Path) -> Result<(File, bool)> {
+fn try_lock(dir: &Path, limit: Duration) -> Result<(File, bool)> {
     let path = dir.join(LOCK_FILE);
     let file = File::options()
         .read(true)
@@ -49,9 +42,8 @@ fn try_lock(dir: &Path) -> Result<(File, bool)> {
         .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
         .open(&path)
         .map_err(Error::io("open", &path))?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok((file, true)),
-        Err(Errno::WOULDBLOCK) => Ok((file, false)),
+    match lock::within(&file, lock::Kind::Exclusive, limit) {
+        Ok(got) => Ok((file, got)),
         Err(error) => Err(Error::io("lock", path)(error)),
     }
 }
@@ -71,7 +63,7 @@ pub fn find(dir: &Path, patience: Duration) -> Result<Option<SupervisorInfo>> {
             Ok(None) => {}
         }
         // Asked in this order: whoever starts writes its record before it could let go.
-        let free = !dir.join(LOCK_FILE).exists() || try_lock(dir)?.1;
+        let free = !dir.join(LOCK_FILE).exists() || try_lock(dir, Duration::ZERO)?.1;
         if let Some(info) = listener(dir)? {
             return Ok(Some(info));
         }
