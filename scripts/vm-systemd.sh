@@ -1,7 +1,7 @@
 # The second machine of test-vm.sh, which sources this: Debian's systemd as init, in memory, for the
 # tests of the systemd manager, of the runtime and of the engine: once on cgroup v2 and once on v1 with v2
 # beside it ("hybrid").
-# What is sourced finds in $work the kernel, in $root an empty directory, in $filter which programs.
+# What is sourced finds in $work the kernel, in $root an empty directory, in $filter which tests.
 
 # Debian's systemd and D-Bus, without what nobody reads in a machine.
 debian=$work/debian
@@ -20,10 +20,10 @@ fi
 cargo build --locked -p floe-runtime --bins
 packages="-p runtime -p floe-runtime"
 [ "$filter" != server ] || packages="-p runtime --lib"
-cargo test --locked --no-run $packages 2>&1 | tee "$root/build.log" | grep -E '^(warning|error)' || true
+test_programs $packages >"$root/programs"
 mkdir -p "$root"/{bin,new,debian/tests}
 # The engine with its own tests, which look for it above the directory that they are in, and for a registry.
-case server-suite in *"$filter"*) engine=yes ;; *) engine= ;; esac
+case "$filter" in "" | server) engine=yes ;; *) engine= ;; esac
 if [ -n "$engine" ]; then
     # As `make test` builds them.
     cargo build --locked --workspace --bins
@@ -49,14 +49,16 @@ for program in /usr/sbin/criu /sbin/apparmor_parser /usr/sbin/runc /usr/bin/crun
     done
 done
 cp -r $work/modules "$root/debian/modules"
-sed -n 's/^ *Executable .*(\(.*\))$/\1/p' "$root/build.log" | while read -r program; do
-    name=$(basename "$program")
+while read -r name program; do
     # What needs systemd, and what it is made of.
-    case "$name" in systemd*-* | runtime-*) ;; *) continue ;; esac
-    case "$name" in *"$filter"*) strip --strip-debug -o "$root/debian/tests/$name" "$program" ;; esac
-done
-rm "$root/build.log"
-ls "$root/debian/tests" | grep -q . || { echo "no test program is named like $filter" >&2; exit 1; }
+    case "$name" in
+    floe-runtime-suite | runtime-runtime) strip --strip-debug -o "$root/debian/tests/$name" "$program" ;;
+    esac
+done <"$root/programs"
+rm "$root/programs"
+# Only what belongs to systemd: the first machine runs the rest.
+only=systemd
+case "$filter" in "" | server) ;; *) only=$filter ;; esac
 # The one that cargo built with the tests, not musl's of `make test`.
 driven="target/$(rustc -vV | sed -n 's/^host: //p')/debug/floe-runtime"
 mkdir -p "$root/debian$PWD/$(dirname "$driven")"
@@ -113,11 +115,7 @@ failed=0
 [ -S /run/user/1000/bus ] || { echo "vm: the user's manager does not run"; failed=1; }
 for test in /tests/*; do
     name=$(basename "$test")
-    name=${name%-*}
-    filter=
-    # Of the library only what belongs to systemd: the first machine runs the rest; so of the engine.
-    case $name in runtime | server) filter=systemd ;; esac
-    timeout 1500 "$test" $filter --test-threads 2 --show-output >/tmp/out 2>&1
+    timeout 2000 "$test" "ONLY" --test-threads 2 --show-output >/tmp/out 2>&1
     code=$?
     line=$(grep '^test result:' /tmp/out | tail -1)
     passed=$((passed + $(echo "$line" | sed -n 's/.* \([0-9]*\) passed.*/\1/p;t;s/.*/0/p')))
@@ -134,7 +132,7 @@ left=$(comm -13 /run/before /run/after)
 [ -z "$left" ] || { echo "vm: units left behind:" $left; failed=$((failed + 1)); }
 echo "vm: $passed tests passed, $failed test programs failed"
 TESTS
-sed -i "s/MODULES/$modules/" "$root/debian/tests.sh"
+sed -i "s/MODULES/$modules/; s/ONLY/$only/" "$root/debian/tests.sh"
 chmod 755 "$root/init" "$root/debian/tests.sh"
 (cd "$root" && find . | cpio --quiet -o -H newc -R 0:0) >$work/initramfs
 
@@ -149,7 +147,7 @@ for hierarchy in 1 0; do
         -append "console=ttyS0 quiet panic=-1 rdinit=/init random.trust_cpu=on no_timer_check systemd.unit=tests.target \
 systemd.show_status=0 systemd.unified_cgroup_hierarchy=$hierarchy$masked" </dev/null |
         tee $work/log | sed -u 's/\r$//'
-    grep -q '^vm: [0-9]* tests passed, 0 test programs failed' $work/log || failed=yes
+    grep -q '^vm: [1-9][0-9]* tests passed, 0 test programs failed' $work/log || failed=yes
 done
 rm -f $work/initramfs
 [ -z "${failed:-}" ]

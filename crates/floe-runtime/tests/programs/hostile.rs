@@ -6,7 +6,7 @@ use supervisor::Error;
 
 use crate::machine::{Program, liar, nothing_is_left};
 use crate::needs_host;
-use crate::support::{self, Pod, eventually, lives};
+use crate::support::{Pod, eventually, lives};
 
 fn refused(pod: &Pod, program: &Program, id: &str) -> String {
     let container = program.container(pod, id, "true");

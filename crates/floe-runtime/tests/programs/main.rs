@@ -25,7 +25,7 @@ mod hostile;
 mod machine;
 mod mounts;
 mod streams;
-#[path = "../../../supervisor/tests/support/mod.rs"]
+#[path = "../../../supervisor/tests/suite/support/mod.rs"]
 mod support;
 
 const LONG: Duration = Duration::from_secs(1000);
@@ -48,7 +48,6 @@ macro_rules! with_each_program {
                     }
                 }
             )*
-            use super::support;
         }
     };
 }

@@ -108,6 +108,27 @@ fn indexes_that_lead_on_and_on_are_refused() {
 }
 
 #[test]
+fn an_index_that_lies_about_a_size_is_refused() {
+    machine(|floe| {
+        let (layout, mut image) = Layout::new(floe, "layout");
+        image["size"] = 1.into();
+        layout.top(&layout.index(&[image]));
+        let to = format!("dir:{}", floe.node.path("to").display());
+        for verb in [
+            &["copy", "-q", &layout.place(), &to][..],
+            &["inspect", &layout.place()],
+        ] {
+            let said = floe.floe(verb);
+            in_words(&said);
+            assert!(
+                said.code == 125 && said.err.contains(" has 1 bytes, and it has "),
+                "{verb:?}: {said:?}"
+            );
+        }
+    });
+}
+
+#[test]
 fn an_index_within_an_index_is_pulled_copied_and_found_again() {
     machine(|floe| {
         let (layout, image) = Layout::new(floe, "layout");
