@@ -1,7 +1,7 @@
 //! The Distribution client (OCI distribution-spec v1.1, Docker Registry HTTP API V2).
 //!
 //! A [`Client`] is made once from a [`ClientConfig`] and cloned freely; it keeps connections, tokens
-//! and what it learned about each registry. A pull asks for the [`image`](Client::image), which
+//! and what it learned about each registry. A pull asks for the [`manifest`](Client::manifest), which
 //! tries the mirrors and then the registry, and then for each [`blob`](Client::blob) at the source
 //! that answered. A push sends blobs first and the manifest last.
 //!
@@ -47,7 +47,7 @@ mod warning;
 pub use blob::BlobStream;
 pub use offer::{Offer, Opened};
 pub use proxy::Proxies;
-pub use pull::{Fetched, ImageManifest};
+pub use pull::Fetched;
 pub use push::BlobBody;
 pub use retry::Retry;
 pub use upload::BlobContent;
@@ -381,7 +381,6 @@ impl Trail {
 mod tests {
     use super::*;
     use image::Descriptor;
-    use image::Platform;
 
     /// The engine pulls layers in spawned tasks.
     #[test]
@@ -393,7 +392,6 @@ mod tests {
         let descriptor = Descriptor::of("a/b".into(), b"");
         let source = Source::direct(reference.clone());
         spawnable(&client);
-        spawnable(&client.image(&reference, &Platform::host(), &nobody));
         spawnable(&client.manifest(&reference, &nobody));
         spawnable(&client.blob(&source, &descriptor, &nobody));
         spawnable(&client.tags(&reference, &nobody));

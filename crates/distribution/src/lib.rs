@@ -3,8 +3,9 @@
 //!
 //! To pull: read [`Registries`], [`AuthFiles`] and a [`Policy`](trust::Policy); give the name a meaning
 //! with [`Registries::candidates`]; ask what [`Policy::demands`](trust::Policy::demands); get the
-//! manifest by [`Client::image`] and let [`Client::admit`] hold it against these demands, which nothing
-//! else does; then [`Client::blob`] for each layer.
+//! manifest or index by [`Client::manifest`] and what it points to by [`Client::manifest_beside`], and hold
+//! each, with its [`Client::signatures`], against these demands, which nothing here does; then
+//! [`Client::blob`] for each layer. The crate `transfer` does it all.
 //!
 //! This crate never writes below the store's root, never unpacks a layer, and never trusts a byte
 //! whose digest it has not computed itself.
@@ -27,8 +28,8 @@ pub use auth::{AuthFiles, Credentials};
 #[cfg(any(test, feature = "fuzz"))]
 pub use client::fuzz;
 pub use client::{
-    BlobBody, BlobContent, BlobStream, Client, ClientConfig, Fetched, ImageManifest, Offer, Opened,
-    Proxies, Retry, Warnings, show_warnings,
+    BlobBody, BlobContent, BlobStream, Client, ClientConfig, Fetched, Offer, Opened, Proxies,
+    Retry, Warnings, show_warnings,
 };
 pub use error::{At, Attempt, Error, ProtocolFlaw, RedirectFlaw, Result};
 pub use progress::{BlobStep, BlobWatch};

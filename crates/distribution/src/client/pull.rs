@@ -1,11 +1,9 @@
-//! Pulling manifests (distribution-spec, "Pulling manifests"), and the choice of platform.
+//! Pulling manifests (distribution-spec, "Pulling manifests").
 //!
 //! Must never return a manifest whose digest is not the one asked for or announced.
 
 use bytes::Bytes;
-use image::{
-    AnyManifest, Descriptor, Digest, Manifest, ManifestFlaw, MediaType, Platform, Reference,
-};
+use image::{AnyManifest, Descriptor, Digest, ManifestFlaw, MediaType, Reference};
 use reqwest::Method;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
 
@@ -18,8 +16,6 @@ use crate::registries::Source;
 
 /// The most that a manifest may be, as registries have it.
 pub(super) const MAX_MANIFEST: u64 = 4 << 20;
-/// An index may point at an index, but real ones do so once at most.
-const MAX_NESTING: usize = 2;
 const ACCEPTED: &str = "application/vnd.oci.image.manifest.v1+json, \
     application/vnd.oci.image.index.v1+json, \
     application/vnd.docker.distribution.manifest.v2+json, \
@@ -49,19 +45,6 @@ impl Fetched {
             self.bytes.len() as u64,
         )
     }
-}
-
-/// The manifest for one platform, and the index that it was chosen from.
-#[derive(Debug, Clone)]
-pub struct ImageManifest {
-    /// What the reference named, when that was an index.
-    pub index: Option<Fetched>,
-    /// Indexes between that one and the manifest, outermost first.
-    pub inner: Vec<Fetched>,
-    /// The manifest of the image.
-    pub fetched: Fetched,
-    /// The same, read.
-    pub manifest: Manifest,
 }
 
 impl Client {
@@ -114,74 +97,9 @@ impl Client {
             Err(error) => Err(error),
         }
     }
-
-    /// The manifest for `platform` of the image that `reference` names: [`manifest`](Client::manifest),
-    /// and when that is an index, the entry that fits. A source that has an index and lacks what it
-    /// points to is passed over as a whole.
-    pub async fn image(
-        &self,
-        reference: &Reference,
-        platform: &Platform,
-        credentials: &Credentials,
-    ) -> Result<ImageManifest> {
-        let reference = reference.clone().or_latest();
-        let inner = &self.inner;
-        let mut trail = Trail::new(&reference);
-        for source in inner.config.registries.resolve(&reference)? {
-            let image = match inner.turn(&source, credentials).await {
-                Ok(repo) => inner.image_at(repo, platform).await,
-                Err(error) => Err(error),
-            };
-            match image {
-                Ok(image) => return Ok(image),
-                Err(error) => trail.failed(inner, source, error),
-            }
-        }
-        Err(trail.into_error())
-    }
 }
 
 impl Inner {
-    async fn image_at(&self, mut repo: Repo, platform: &Platform) -> Result<ImageManifest> {
-        let mut fetched = self.manifest_at(&repo).await?;
-        let (mut index, mut inner) = (None, Vec::new());
-        for _ in 0..=MAX_NESTING {
-            let chosen = match &fetched.parsed {
-                AnyManifest::Manifest(manifest) => {
-                    let manifest = manifest.clone();
-                    return Ok(ImageManifest {
-                        index,
-                        inner,
-                        fetched,
-                        manifest,
-                    });
-                }
-                AnyManifest::Index(list) => list.choose(platform)?.clone(),
-            };
-            repo.source.reference = repo
-                .source
-                .reference
-                .repository()
-                .with_digest(chosen.digest.clone());
-            let next = self.manifest_at(&repo).await?;
-            if next.bytes.len() as u64 != chosen.size {
-                let (digest, expected) = (chosen.digest, chosen.size);
-                let reason = ManifestFlaw::Size {
-                    digest,
-                    expected,
-                    actual: next.bytes.len() as u64,
-                };
-                return Err(flawed(reason));
-            }
-            match index {
-                None => index = Some(fetched),
-                Some(_) => inner.push(fetched),
-            }
-            fetched = next;
-        }
-        Err(flawed(ManifestFlaw::Nesting(MAX_NESTING)))
-    }
-
     pub(super) async fn manifest_at(&self, repo: &Repo) -> Result<Fetched> {
         let reference = &repo.source.reference;
         let name = match (reference.digest(), reference.tag()) {

@@ -14,38 +14,16 @@ use image::{AnyManifest, Descriptor, Digest, Manifest, MediaType, Reference};
 use reqwest::{Method, Url};
 use serde_json::json;
 use trust::signature::{Attachment, MAX_SIGNATURE, MAX_SIGNATURES};
-use trust::{Demands, RegistriesD, Signature, SignatureFlaw};
+use trust::{RegistriesD, Signature, SignatureFlaw};
 
 use super::endpoint::shown;
 use super::exchange::{Ask, Repo, Target};
-use super::{BlobBody, Client, ImageManifest, PULL};
+use super::{BlobBody, Client, PULL};
 use crate::auth::Credentials;
 use crate::error::{Error, Result};
 use crate::registries::Source;
 
 impl Client {
-    /// Whether the image may be used: holds its manifest (that of the platform, not an index), and
-    /// the signatures that its source has for it, against what a policy demands. Returns the signatures
-    /// that were looked at; none are when the policy wants none. Errors with what
-    /// [`Demands::verify`] says, and when signatures that are needed cannot be read.
-    pub async fn admit(
-        &self,
-        demands: &Demands,
-        image: &ImageManifest,
-        credentials: &Credentials,
-    ) -> Result<Vec<Signature>> {
-        let mut signatures = Vec::new();
-        if demands.want_signatures() {
-            // The source by the name that was asked for, which registries.d may know.
-            let source = &image.index.as_ref().unwrap_or(&image.fetched).source;
-            signatures = self
-                .signatures(source, &image.fetched.digest, credentials)
-                .await?;
-        }
-        demands.verify(&image.fetched.bytes, &signatures)?;
-        Ok(signatures)
-    }
-
     /// All signatures that there are for the manifest `digest` of the image at `source`, unverified.
     pub async fn signatures(
         &self,
