@@ -10,7 +10,7 @@
 use std::any::Any;
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -20,8 +20,8 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::sync::Notify;
 use tonic::Status;
-use tonic::codegen::{Service, http};
-use tonic::server::NamedService;
+
+use crate::frame::Answer;
 
 /// Answers from here on are shared, and their memory is given back.
 const LONG: usize = 256 * 1024;
@@ -113,6 +113,22 @@ impl Answers {
         long.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// An answer that is encoded before it is sent.
+    pub(crate) async fn encoded(
+        &self,
+        answer: impl Future<Output = Result<Answer, Infallible>>,
+    ) -> Result<Answer, Infallible> {
+        let mut unanswered = Unanswered(Some(self.clone()));
+        let (mut parts, body) = answer.await?.into_parts();
+        let held = parts.extensions.remove::<Held>();
+        let building = parts.extensions.remove::<Building>();
+        let mut whole = self.encode(body).await;
+        whole._held = held;
+        drop(building);
+        unanswered.0 = None;
+        Ok(Answer::from_parts(parts, tonic::body::Body::new(whole)))
+    }
+
     /// The whole of an answer's body.
     async fn encode(&self, mut body: tonic::body::Body) -> Whole {
         let mut whole = Whole {
@@ -131,51 +147,6 @@ impl Answers {
             }
         }
         whole
-    }
-}
-
-/// A service whose answers are encoded before they are sent.
-#[derive(Debug, Clone)]
-pub(crate) struct Encoded<S> {
-    pub(crate) service: S,
-    pub(crate) answers: Answers,
-}
-
-impl<S: NamedService> NamedService for Encoded<S> {
-    const NAME: &'static str = S::NAME;
-}
-
-type Answer = http::Response<tonic::body::Body>;
-
-impl<S, B> Service<http::Request<B>> for Encoded<S>
-where
-    S: Service<http::Request<B>, Response = Answer, Error = Infallible>,
-    S::Future: Send + 'static,
-    B: Send + 'static,
-{
-    type Response = Answer;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Answer, Infallible>> + Send>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.service.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: http::Request<B>) -> Self::Future {
-        let answer = self.service.call(request);
-        let answers = self.answers.clone();
-        Box::pin(async move {
-            let mut unanswered = Unanswered(Some(answers.clone()));
-            let (mut parts, body) = answer.await?.into_parts();
-            let held = parts.extensions.remove::<Held>();
-            let building = parts.extensions.remove::<Building>();
-            let mut whole = answers.encode(body).await;
-            whole._held = held;
-            drop(building);
-            unanswered.0 = None;
-            let body = tonic::body::Body::new(whole);
-            Ok(http::Response::from_parts(parts, body))
-        })
     }
 }
 

@@ -1,64 +1,38 @@
 //! The client's deadline (`grpc-timeout` of gRPC over HTTP/2), answered as DEADLINE_EXCEEDED.
 //!
 //! tonic keeps that deadline too, but answers CANCELLED, which clients take for their own doing.
-//! This stands inside of it and so is asked first when both are over. It ends the wait, never the
+//! The frame stands inside of it and so is asked first when both are over. It ends the wait, never the
 //! work: what an RPC has begun goes on in [`crate::work`].
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tonic::Status;
-use tonic::codegen::{Body, Service, StdError, http};
-use tonic::server::NamedService;
+use tonic::codegen::http;
 
-/// A service that keeps its client's deadlines.
-#[derive(Debug, Clone)]
-pub(crate) struct Deadline<S>(pub S);
+use crate::frame::Answer;
 
-impl<S: NamedService> NamedService for Deadline<S> {
-    const NAME: &'static str = S::NAME;
+/// The deadline that a request's client has set, from now on.
+pub(crate) fn of(headers: &http::HeaderMap) -> Option<Duration> {
+    timeout(headers.get("grpc-timeout")?.to_str().ok()?)
 }
 
-type Answer = http::Response<tonic::body::Body>;
-
-impl<S, B> Service<http::Request<B>> for Deadline<S>
-where
-    S: Service<http::Request<B>, Response = Answer, Error = Infallible>,
-    S::Future: Send + 'static,
-    B: Body + Send + 'static,
-    B::Error: Into<StdError>,
-{
-    type Response = Answer;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Answer, Infallible>> + Send>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.0.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: http::Request<B>) -> Self::Future {
-        let limit = request
-            .headers()
-            .get("grpc-timeout")
-            .and_then(|value| timeout(value.to_str().ok()?));
-        let Some(limit) = limit else {
-            return Box::pin(self.0.call(request));
-        };
-        let over = tokio::time::sleep(limit);
-        let answer = self.0.call(request);
-        Box::pin(async move {
-            tokio::select! {
-                biased;
-                answer = answer => answer,
-                () = over => Ok(Status::deadline_exceeded(format!(
-                    "the client's deadline of {limit:?} is over"
-                ))
-                .into_http()),
-            }
-        })
+/// The answer, or DEADLINE_EXCEEDED when the limit is over before.
+pub(crate) async fn keep(
+    limit: Option<Duration>,
+    answer: impl Future<Output = Result<Answer, Infallible>>,
+) -> Result<Answer, Infallible> {
+    let Some(limit) = limit else {
+        return answer.await;
+    };
+    tokio::select! {
+        biased;
+        answer = answer => answer,
+        () = tokio::time::sleep(limit) => Ok(Status::deadline_exceeded(format!(
+            "the client's deadline of {limit:?} is over"
+        ))
+        .into_http()),
     }
 }
 
@@ -84,33 +58,14 @@ fn timeout(text: &str) -> Option<Duration> {
 mod tests {
     use super::*;
 
-    /// Answers after a while.
-    struct Slow(Duration);
-
-    impl Service<http::Request<String>> for Slow {
-        type Response = Answer;
-        type Error = Infallible;
-        type Future = Pin<Box<dyn Future<Output = Result<Answer, Infallible>> + Send>>;
-
-        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-            Poll::Ready(Ok(()))
-        }
-
-        fn call(&mut self, _: http::Request<String>) -> Self::Future {
-            let answer = tokio::time::sleep(self.0);
-            Box::pin(async move {
-                answer.await;
-                Ok(Status::ok("").into_http())
-            })
-        }
-    }
-
     async fn status(answers_after: Duration, timeout: &str) -> String {
-        let request = http::Request::builder()
-            .header("grpc-timeout", timeout)
-            .body(String::new())
-            .unwrap();
-        let answer = Deadline(Slow(answers_after)).call(request).await.unwrap();
+        let mut headers = http::HeaderMap::new();
+        headers.insert("grpc-timeout", timeout.parse().unwrap());
+        let answer = async move {
+            tokio::time::sleep(answers_after).await;
+            Ok(Status::ok("").into_http())
+        };
+        let answer = keep(of(&headers), answer).await.unwrap();
         answer.headers()["grpc-status"].to_str().unwrap().to_owned()
     }
 

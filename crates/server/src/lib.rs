@@ -11,9 +11,10 @@
 //! | `runtime_service.rs`, `image_service.rs` | the RPCs of one service each |
 //! | `convert/` | CRI's types to the engine's and back, a file per noun |
 //! | `status.rs` | errors to gRPC codes |
-//! | `refusal.rs` | the log line of each request that is refused |
-//! | `deadline.rs` | the client's deadline |
-//! | `answer.rs` | the memory of answers that wait for their client |
+//! | `frame.rs` | what every RPC of every service runs in: |
+//! | `refusal.rs` | – the log line of each request that is refused |
+//! | `deadline.rs` | – the client's deadline |
+//! | `answer.rs` | – the memory of answers that wait for their client |
 //! | `chunks.rs` | lists in parts, for the Stream… RPCs |
 //! | `work.rs` | running engine calls, and the log line of each change |
 //! | `pool.rs`, `turns.rs` | threads for blocking calls, and each pod's share of them |
@@ -31,6 +32,7 @@ mod authority;
 mod chunks;
 mod convert;
 mod deadline;
+mod frame;
 mod image_service;
 mod node;
 mod notify;
@@ -56,11 +58,10 @@ use tracing::{info, warn};
 
 pub use socket::Error as SocketError;
 
-use answer::{Answers, Encoded};
+use answer::Answers;
 use authority::AnyAuthority;
-use deadline::Deadline;
+use frame::Framed;
 use image_service::ImageServer;
-use refusal::Refusals;
 use runtime_service::RuntimeServer;
 use socket::Socket;
 use work::Work;
@@ -149,14 +150,8 @@ pub async fn serve(
     notify::send("READY=1");
     let served = Server::builder()
         .max_concurrent_streams(STREAMS)
-        .add_service(Encoded {
-            service: Refusals(Deadline(runtime)),
-            answers: answers.clone(),
-        })
-        .add_service(Encoded {
-            service: Refusals(Deadline(images)),
-            answers: answers.clone(),
-        })
+        .add_service(Framed::new(runtime, &answers))
+        .add_service(Framed::new(images, &answers))
         .serve_with_incoming_shutdown(
             UnixListenerStream::new(listener).map(|client| client.map(AnyAuthority::new)),
             stop,

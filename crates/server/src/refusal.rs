@@ -6,14 +6,11 @@
 use std::cell::RefCell;
 use std::convert::Infallible;
 use std::future::Future;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 
-use tonic::codegen::{Body, Service, http};
-use tonic::server::NamedService;
 use tonic::{Code, Status};
 use tracing::{debug, warn};
 
+use crate::frame::Answer;
 use crate::status;
 
 /// What is known of the request that is under way.
@@ -44,50 +41,28 @@ fn note(change: impl FnOnce(&mut Request)) {
     let _ = REQUEST.try_with(|request| change(&mut request.borrow_mut()));
 }
 
-/// A service whose refusals are logged.
-#[derive(Debug, Clone)]
-pub(crate) struct Refusals<S>(pub S);
-
-impl<S: NamedService> NamedService for Refusals<S> {
-    const NAME: &'static str = S::NAME;
-}
-
-type Answer = http::Response<tonic::body::Body>;
-
-impl<S, B> Service<http::Request<B>> for Refusals<S>
-where
-    S: Service<http::Request<B>, Response = Answer, Error = Infallible>,
-    S::Future: Send + 'static,
-    B: Body + Send + 'static,
-{
-    type Response = Answer;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Answer, Infallible>> + Send>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.0.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: http::Request<B>) -> Self::Future {
-        let rpc = request.uri().path().rsplit('/').next().unwrap_or_default();
-        let rpc = status::brief(rpc);
-        let answer = self.0.call(request);
-        Box::pin(REQUEST.scope(RefCell::default(), async move {
-            let answer = answer.await?;
-            let said = match answer.extensions().get::<Status>() {
-                Some(said) => said.clone(),
-                None if answer.headers().contains_key(Status::GRPC_STATUS) => {
-                    // The router's word for a method that it does not know has no words.
-                    let unknown = status::unimplemented(&rpc);
-                    write(&rpc, &unknown);
-                    return Ok(unknown.into_http());
-                }
-                None => return Ok(answer),
-            };
-            write(&rpc, &said);
-            Ok(answer)
-        }))
-    }
+/// The answer of an RPC, in whose course [`about`] and [`logged`] mean it. If it is refused, that is logged.
+pub(crate) async fn log(
+    rpc: &str,
+    answer: impl Future<Output = Result<Answer, Infallible>>,
+) -> Result<Answer, Infallible> {
+    let rpc = status::brief(rpc);
+    let answered = async move {
+        let answer = answer.await?;
+        let said = match answer.extensions().get::<Status>() {
+            Some(said) => said.clone(),
+            None if answer.headers().contains_key(Status::GRPC_STATUS) => {
+                // The router's word for a method that it does not know has no words.
+                let unknown = status::unimplemented(&rpc);
+                write(&rpc, &unknown);
+                return Ok(unknown.into_http());
+            }
+            None => return Ok(answer),
+        };
+        write(&rpc, &said);
+        Ok(answer)
+    };
+    REQUEST.scope(RefCell::default(), answered).await
 }
 
 fn write(rpc: &str, said: &Status) {
