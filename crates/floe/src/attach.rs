@@ -12,7 +12,8 @@ use rustix::event::{PollFd, PollFlags, poll};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH};
 use signal_hook::iterator::Signals;
 
-use crate::{Failure, terminal};
+use crate::failure::Failure;
+use crate::terminal;
 
 /// A container's streams, joined before it starts so that nothing is missed.
 pub(crate) struct Session {
@@ -72,7 +73,7 @@ impl Session {
                 AttachEvent::Output(Stream::Stdout, bytes) => write(std::io::stdout(), &bytes)?,
                 AttachEvent::Output(Stream::Stderr, bytes) => write(std::io::stderr(), &bytes)?,
                 AttachEvent::Exit(state) => {
-                    return Ok(engine::exit_code(&state).unwrap_or(crate::FAILED));
+                    return Ok(engine::exit_code(&state).unwrap_or(crate::failure::FAILED));
                 }
             }
         }
@@ -155,7 +156,7 @@ pub(crate) fn exec(mut session: ExecSession, interactive: bool) -> Result<u8, Fa
 
 fn code(session: &ExecSession) -> Result<u8, Failure> {
     let exit = session.wait()?;
-    Ok(u8::try_from(exit.code).unwrap_or(crate::FAILED))
+    Ok(u8::try_from(exit.code).unwrap_or(crate::failure::FAILED))
 }
 
 fn follow_size(console: &File) -> Result<(), Failure> {

@@ -1,14 +1,10 @@
-//! The command line: global options and the list of commands. Each command's own options stand
+//! The command line: the list of commands. Each command's own options stand
 //! in its file under `cmd/`. Flag names are podman's.
 
-use std::path::{Path, PathBuf};
+use clap::{Parser, Subcommand};
 
-use clap::builder::{OsStringValueParser, TypedValueParser};
-use clap::{Args, Parser, Subcommand};
-use engine::config::{Sources, UnusedKey};
-use engine::{Config, Engine};
-
-use crate::{Failure, cmd};
+use crate::cmd;
+use crate::global::Global;
 
 /// Pods, containers and images of this node: for kubelet, and for you.
 #[derive(Debug, Parser)]
@@ -18,33 +14,6 @@ pub(crate) struct Cli {
     pub(crate) global: Global,
     #[command(subcommand)]
     pub(crate) command: Command,
-}
-
-/// Options of every command.
-#[derive(Debug, Default, Args)]
-pub(crate) struct Global {
-    /// Configuration file (crio.conf's tables and keys) [default: /etc/floe/floe.toml, if it exists]
-    #[arg(long, short = 'c', env = "FLOE_CONFIG", value_name = "FILE")]
-    pub(crate) config: Option<PathBuf>,
-    /// Directory whose files are read after the configuration file, in lexical order; '' for none
-    /// [default: the one beside the file: FILE.d, if it exists]
-    #[arg(long, short = 'd', env = "FLOE_CONFIG_DIR", value_name = "DIR", value_parser = path_or_empty())]
-    pub(crate) config_dir: Option<PathBuf>,
-    /// Directory of the image store, instead of the configuration's
-    #[arg(long, global = true, value_name = "DIR")]
-    pub(crate) root: Option<PathBuf>,
-    /// Directory of the state of pods and containers, instead of the configuration's
-    #[arg(long, global = true, value_name = "DIR")]
-    pub(crate) runroot: Option<PathBuf>,
-    /// Root of another store, whose images are seen and never written (may be given more than once)
-    #[arg(long, global = true, value_name = "DIR")]
-    pub(crate) additional_store: Vec<PathBuf>,
-    /// registries.conf, instead of the configuration's; not on floe's own command line
-    #[arg(skip)]
-    pub(crate) registries_conf: Option<PathBuf>,
-    /// Whether certificates are checked where a command does not say; not on floe's own command line
-    #[arg(skip)]
-    pub(crate) tls_verify: Option<bool>,
 }
 
 /// What can be done.
@@ -138,52 +107,4 @@ pub(crate) enum MoveCommand {
     Login(cmd::login::LoginArgs),
     /// Forget a login for a registry
     Logout(cmd::login::LogoutArgs),
-}
-
-/// What is written on the command line counts from the working directory.
-fn absolute(path: &Path) -> Result<PathBuf, Failure> {
-    std::path::absolute(path).map_err(|e| Failure::new(format!("{}: {e}", path.display())))
-}
-
-/// A path that may be empty.
-pub(crate) fn path_or_empty() -> impl TypedValueParser<Value = PathBuf> {
-    OsStringValueParser::new().map(PathBuf::from)
-}
-
-impl Global {
-    /// The configuration with this command line's changes. Of keys without effect only `floe serve`
-    /// speaks: a person's command is not about them.
-    pub(crate) fn config(&self) -> Result<Config, Failure> {
-        Ok(self.configured()?.0)
-    }
-
-    /// The same, with the keys without effect.
-    pub(crate) fn configured(&self) -> Result<(Config, Vec<UnusedKey>), Failure> {
-        let (mut config, unused) = Config::load(&Sources {
-            file: self.config.clone(),
-            dir: self.config_dir.clone(),
-        })?;
-        if let Some(root) = &self.root {
-            config.root_table.root = absolute(root)?;
-        }
-        if let Some(runroot) = &self.runroot {
-            config.root_table.runroot = absolute(runroot)?;
-        }
-        if let Some(file) = &self.registries_conf {
-            if !file.is_file() {
-                let why = format!("registries.conf {}: no such file", file.display());
-                return Err(Failure::new(why));
-            }
-            config.image.registries_conf = absolute(file)?;
-        }
-        for store in &self.additional_store {
-            let store = absolute(store)?;
-            config.root_table.additionalimagestores.push(store);
-        }
-        Ok((config, unused))
-    }
-
-    pub(crate) fn open(&self) -> Result<Engine, Failure> {
-        Ok(Engine::open(self.config()?)?)
-    }
 }

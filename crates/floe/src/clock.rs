@@ -5,7 +5,7 @@ use std::time::Duration;
 use time::format_description::well_known::Rfc3339;
 use time::{OffsetDateTime, UtcDateTime};
 
-use crate::Failure;
+use crate::failure::Failure;
 
 /// Now, as images write it.
 pub(crate) fn now() -> Result<String, Failure> {

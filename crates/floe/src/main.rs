@@ -10,6 +10,8 @@ mod attach;
 mod cli;
 mod clock;
 mod cmd;
+mod failure;
+mod global;
 mod names;
 mod output;
 mod progress;
@@ -22,10 +24,9 @@ mod warnings;
 use std::process::ExitCode;
 
 use clap::Parser;
-use cli::{Cli, Command, Global, MoveCommand, NodeCommand};
-
-/// floe itself failed (podman's code for that).
-const FAILED: u8 = 125;
+use cli::{Cli, Command, MoveCommand, NodeCommand};
+use failure::{FAILED, Failure, Nature};
+use global::Global;
 
 fn main() -> ExitCode {
     if skopeo::is_meant() {
@@ -132,129 +133,5 @@ fn move_images(global: &Global, command: MoveCommand) -> Result<ExitCode, Failur
         MoveCommand::GenerateSigstoreKey(args) => cmd::sign::generate(&args),
         MoveCommand::Login(args) => cmd::login::login(global, &args),
         MoveCommand::Logout(args) => cmd::login::logout(global, &args),
-    }
-}
-
-/// Why a command failed, in words, and the exit code that says so.
-#[derive(Debug)]
-pub(crate) struct Failure {
-    message: String,
-    code: u8,
-    nature: Nature,
-}
-
-/// What may be done about a failure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Nature {
-    /// The image that was asked for is not there.
-    Missing,
-    /// Another try may help.
-    Passing,
-    /// Anything else.
-    Lasting,
-}
-
-impl Failure {
-    pub(crate) fn new(message: impl Into<String>) -> Self {
-        Self {
-            message: message.into(),
-            code: FAILED,
-            nature: Nature::Lasting,
-        }
-    }
-
-    pub(crate) fn nature(&self) -> Nature {
-        self.nature
-    }
-
-    pub(crate) fn with_code(mut self, code: u8) -> Self {
-        self.code = code;
-        self
-    }
-}
-
-impl std::fmt::Display for Failure {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // Errors quote what registries and archives say.
-        f.write_str(&output::lines(&self.message))
-    }
-}
-
-impl From<engine::Error> for Failure {
-    fn from(error: engine::Error) -> Self {
-        Self::new(error.to_string())
-    }
-}
-
-impl From<image::Error> for Failure {
-    fn from(error: image::Error) -> Self {
-        Self::new(error.to_string())
-    }
-}
-
-impl From<trust::Error> for Failure {
-    fn from(error: trust::Error) -> Self {
-        Self::new(error.to_string())
-    }
-}
-
-impl From<distribution::Error> for Failure {
-    fn from(error: distribution::Error) -> Self {
-        let nature = nature(&error);
-        Self {
-            nature,
-            ..Self::new(error.to_string())
-        }
-    }
-}
-
-/// What a registry's failure is, where it is the one that decides.
-fn nature(error: &distribution::Error) -> Nature {
-    use distribution::Error as E;
-    match error.deciding() {
-        E::NotFound { at, .. } if at.subject.starts_with("manifest ") => Nature::Missing,
-        E::Unreachable { .. }
-        | E::ServerError { .. }
-        | E::RateLimited { .. }
-        | E::Truncated { .. } => Nature::Passing,
-        _ => Nature::Lasting,
-    }
-}
-
-impl From<trust::SignatureFlaw> for Failure {
-    fn from(flaw: trust::SignatureFlaw) -> Self {
-        Self::new(flaw.to_string())
-    }
-}
-
-impl From<store::Error> for Failure {
-    fn from(error: store::Error) -> Self {
-        Self::new(error.to_string())
-    }
-}
-
-impl From<registry::Error> for Failure {
-    fn from(error: registry::Error) -> Self {
-        Self::new(error.to_string())
-    }
-}
-
-impl From<transfer::Error> for Failure {
-    fn from(error: transfer::Error) -> Self {
-        let nature = match &error {
-            transfer::Error::Registry(error) => nature(error),
-            transfer::Error::Missing { .. } => Nature::Missing,
-            _ => Nature::Lasting,
-        };
-        Self {
-            nature,
-            ..Self::new(error.to_string())
-        }
-    }
-}
-
-impl From<std::io::Error> for Failure {
-    fn from(error: std::io::Error) -> Self {
-        Self::new(error.to_string())
     }
 }

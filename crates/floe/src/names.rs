@@ -5,7 +5,7 @@ use std::sync::Arc;
 use engine::{Container, ContainerFilter, Engine};
 use image::Reference;
 
-use crate::Failure;
+use crate::failure::Failure;
 
 /// A container by name, id, or the unambiguous beginning of its id.
 pub(crate) fn find(engine: &Engine, text: &str) -> Result<Container, Failure> {

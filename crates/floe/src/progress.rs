@@ -15,7 +15,8 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rustix::termios::tcgetwinsize;
 use transfer::{Event, Watch};
 
-use crate::{Failure, output};
+use crate::failure::Failure;
+use crate::output;
 
 /// Fetches an image and returns its id; what happens goes to standard error.
 pub(crate) fn pull(engine: &Engine, image: &str, quiet: bool) -> Result<String, Failure> {

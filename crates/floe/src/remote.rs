@@ -12,8 +12,9 @@ use store::Store;
 use transfer::{Access, Location};
 use trust::Policy;
 
-use crate::cli::Global;
-use crate::{Failure, Nature, clock, output, progress};
+use crate::failure::{Failure, Nature};
+use crate::global::Global;
+use crate::{clock, output, progress};
 
 /// Flags of the only side.
 #[derive(Debug, Clone, Default, clap::Args)]

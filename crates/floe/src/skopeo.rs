@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use clap::Parser;
 
-use crate::cli::{Global, MoveCommand};
+use crate::cli::MoveCommand;
 use crate::cmd::copy::flags::PlatformFlags;
+use crate::failure::Failure;
+use crate::global::Global;
 use crate::remote::{self, PolicyFlags};
-use crate::{Failure, clock, move_images};
+use crate::{clock, move_images};
 
 /// skopeo's exit codes: for an image that is not there, and for every other failure.
 pub(crate) const MISSING: u8 = 2;

@@ -6,7 +6,8 @@
 
 use serde_json::Value;
 
-use crate::{Failure, output};
+use crate::failure::Failure;
+use crate::output;
 
 /// The text that the template makes of a value.
 pub(crate) fn render(template: &str, value: &Value) -> Result<String, Failure> {

@@ -5,7 +5,7 @@ use std::io::{IsTerminal, Stdin, Write};
 
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 
-use crate::Failure;
+use crate::failure::Failure;
 
 /// Raw mode; dropped, the terminal is as it was.
 pub(crate) struct Raw {

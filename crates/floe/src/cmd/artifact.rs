@@ -7,9 +7,10 @@ use clap::Subcommand;
 use image::Index;
 use transfer::{Location, Source};
 
-use crate::cli::Global;
+use crate::failure::Failure;
+use crate::global::Global;
 use crate::remote::{self, Flags, Remote};
-use crate::{Failure, template};
+use crate::template;
 
 /// What can be asked about artifacts.
 #[derive(Debug, Subcommand)]

@@ -6,8 +6,9 @@ use std::process::ExitCode;
 use image::Compression;
 use transfer::{Instances, Location, Options};
 
-use crate::cli::Global;
-use crate::{Failure, progress};
+use crate::failure::Failure;
+use crate::global::Global;
+use crate::progress;
 
 pub(crate) mod flags;
 

@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use transfer::Location;
 
-use crate::Failure;
-use crate::cli::Global;
+use crate::failure::Failure;
+use crate::global::Global;
 use crate::remote::{self, Flags, Remote, RetryFlags};
 
 /// Options of `floe delete`.

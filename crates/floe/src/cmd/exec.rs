@@ -7,7 +7,8 @@ use std::process::ExitCode;
 use engine::container::ExecOptions;
 use engine::{Engine, ExecStdio};
 
-use crate::{Failure, attach, names, terminal};
+use crate::failure::Failure;
+use crate::{attach, names, terminal};
 
 /// Options of `floe exec`.
 #[derive(Debug, clap::Args)]
@@ -56,7 +57,7 @@ pub(crate) fn run(engine: &Engine, args: &Args) -> Result<ExitCode, Failure> {
             let code = if let engine::Error::Exec { exit_code, .. } = &error {
                 *exit_code
             } else {
-                crate::FAILED
+                crate::failure::FAILED
             };
             Failure::from(error).with_code(code)
         })?;

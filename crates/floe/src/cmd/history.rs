@@ -7,7 +7,8 @@ use engine::image::{ImageConfig, ImageRecord};
 use image::config::History;
 use serde_json::json;
 
-use crate::{Failure, clock, output, template};
+use crate::failure::Failure;
+use crate::{clock, output, template};
 
 /// What is shown of a command at most, unless all is asked for.
 const COMMAND: usize = 45;

@@ -6,8 +6,8 @@ use clap::Subcommand;
 use engine::Engine;
 
 use super::{history, images, import, pull, rmi, stored};
-use crate::Failure;
-use crate::cli::Global;
+use crate::failure::Failure;
+use crate::global::Global;
 
 mod prune;
 

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use engine::Engine;
 use engine::image::ImageRecord;
 
-use crate::{Failure, output};
+use crate::failure::Failure;
+use crate::output;
 
 /// Options of `floe images`.
 #[derive(Debug, clap::Args)]

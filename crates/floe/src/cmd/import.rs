@@ -12,9 +12,10 @@ use image::Platform;
 use image::config::ContainerConfig;
 use transfer::PrivateDir;
 
-use crate::cli::Global;
+use crate::failure::Failure;
+use crate::global::Global;
 use crate::remote::{self, Remote};
-use crate::{Failure, clock, names};
+use crate::{clock, names};
 
 mod change;
 

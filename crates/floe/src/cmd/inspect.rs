@@ -9,9 +9,10 @@ use serde::Serialize;
 use transfer::{Access, Document, Location, Source};
 
 use super::copy::flags::PlatformFlags;
-use crate::cli::Global;
+use crate::failure::Failure;
+use crate::global::Global;
 use crate::remote::{self, Flags, Remote, RetryFlags};
-use crate::{Failure, template};
+use crate::template;
 
 /// Options of `floe inspect`.
 #[derive(Debug, clap::Args)]

@@ -6,8 +6,8 @@ use image::Reference;
 use serde::Serialize;
 use transfer::Location;
 
-use crate::Failure;
-use crate::cli::Global;
+use crate::failure::Failure;
+use crate::global::Global;
 use crate::remote::{self, Flags, Remote, RetryFlags};
 
 /// Options of `floe list-tags`.

@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use distribution::{AuthFiles, Credentials, auth};
 use image::Reference;
 
-use crate::Failure;
-use crate::cli::Global;
+use crate::failure::Failure;
+use crate::global::Global;
 use crate::remote::{self, Flags, Remote};
 use crate::terminal;
 

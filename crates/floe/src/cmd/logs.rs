@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use engine::{Container, ContainerState, Engine};
 
-use crate::{Failure, names};
+use crate::failure::Failure;
+use crate::names;
 
 /// How often a followed log is looked at.
 const LOOK: Duration = Duration::from_millis(50);

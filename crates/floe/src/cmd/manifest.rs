@@ -10,9 +10,10 @@ use store::Store;
 use transfer::{Change, Instances, List, Location, Source};
 
 use super::copy::flags::PlatformFlags;
-use crate::cli::Global;
+use crate::failure::Failure;
+use crate::global::Global;
+use crate::names;
 use crate::remote::{self, Flags, PolicyFlags, Remote};
-use crate::{Failure, names};
 
 mod push;
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use image::{AnyManifest, Digest};
 
-use crate::Failure;
+use crate::failure::Failure;
 
 /// Options of `floe manifest-digest`.
 #[derive(Debug, clap::Args)]

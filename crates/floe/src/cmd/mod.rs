@@ -30,7 +30,7 @@ pub(crate) mod system;
 
 use std::process::ExitCode;
 
-use crate::Failure;
+use crate::failure::Failure;
 
 /// Does `act` for each name, goes on past failures, reports each, and fails if one did.
 fn for_each(

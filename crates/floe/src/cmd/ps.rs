@@ -7,7 +7,8 @@ use std::sync::Arc;
 use engine::pod::{Origin, Protocol};
 use engine::{Container, ContainerFilter, ContainerState, Engine, Pod, PodFilter};
 
-use crate::{Failure, output};
+use crate::failure::Failure;
+use crate::output;
 
 /// Options of `floe ps`.
 #[derive(Debug, clap::Args)]

@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use engine::Engine;
 
-use crate::{Failure, progress};
+use crate::failure::Failure;
+use crate::progress;
 
 /// Options of `floe pull`.
 #[derive(Debug, clap::Args)]

@@ -13,9 +13,9 @@ use registry::{
 use store::Store;
 use tracing::{info, warn};
 
-use crate::Failure;
-use crate::cli::Global;
 use crate::cmd::serve::start_log;
+use crate::failure::Failure;
+use crate::global::Global;
 
 /// What can be done with a registry.
 #[derive(Debug, clap::Args)]

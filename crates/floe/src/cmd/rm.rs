@@ -6,7 +6,8 @@ use std::time::Duration;
 use engine::pod::Origin;
 use engine::{Container, ContainerFilter, ContainerState, Engine, PodFilter};
 
-use crate::{Failure, names};
+use crate::failure::Failure;
+use crate::names;
 
 /// Options of `floe rm`.
 #[derive(Debug, clap::Args)]

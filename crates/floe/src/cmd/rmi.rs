@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use engine::image::ImageRecord;
 use engine::{ContainerFilter, Engine};
 
-use crate::{Failure, cmd};
+use crate::cmd;
+use crate::failure::Failure;
 
 /// podman's exit code for an image that a container uses.
 const IN_USE: u8 = 2;

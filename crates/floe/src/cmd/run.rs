@@ -9,7 +9,8 @@ use std::process::ExitCode;
 
 use engine::{ContainerState, Engine};
 
-use crate::{Failure, attach, names, output, progress, terminal};
+use crate::failure::Failure;
+use crate::{attach, names, output, progress, terminal};
 
 /// Options of `floe run`.
 #[derive(Debug, clap::Args)]
@@ -127,7 +128,7 @@ impl<'a> Made<'a> {
                         exit_code: code @ (126 | 127),
                         ..
                     }) => code as u8,
-                    _ => crate::FAILED,
+                    _ => crate::failure::FAILED,
                 };
                 Failure::from(error).with_code(code)
             })

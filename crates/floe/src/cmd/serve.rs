@@ -10,8 +10,8 @@ use engine::node::Manager;
 use server::ServeOptions;
 use tracing::{debug, info, warn};
 
-use crate::Failure;
-use crate::cli::{Global, path_or_empty};
+use crate::failure::Failure;
+use crate::global::{Global, path_or_empty};
 
 /// Options of `floe serve`.
 #[derive(Debug, clap::Args)]

@@ -17,7 +17,7 @@ use trust::signature::openpgp::{self, Keyring};
 use trust::signature::{Generated, MAX_SIGNATURE, PrivateKey, Signer, gpg, verify_simple};
 use trust::{Signature, SignatureFlaw};
 
-use crate::Failure;
+use crate::failure::Failure;
 use crate::terminal;
 
 /// Whether and how to sign what is copied.

@@ -6,7 +6,8 @@ use std::time::Duration;
 use engine::pod::Origin;
 use engine::{Container, ContainerFilter, Engine};
 
-use crate::{Failure, names};
+use crate::failure::Failure;
+use crate::names;
 
 /// Options of `floe stop`.
 #[derive(Debug, clap::Args)]

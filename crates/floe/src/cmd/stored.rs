@@ -10,10 +10,11 @@ use transfer::{ArchiveWriter, Format, Location, Options, PrivateDir, Source, Tar
 
 use super::copy::flags::format;
 use super::sign::SignFlags;
-use crate::cli::Global;
+use crate::failure::Failure;
+use crate::global::Global;
+use crate::output;
 use crate::progress::watch;
 use crate::remote::{self, Flags, PolicyFlags, Remote};
-use crate::{Failure, output};
 
 /// Options of `floe push`.
 #[derive(Debug, clap::Args)]

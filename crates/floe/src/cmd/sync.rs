@@ -12,10 +12,11 @@ use clap::ValueEnum;
 use transfer::{Document, Location, Options};
 
 use super::copy::flags::{self, Shape, Sides};
-use crate::cli::Global;
+use crate::failure::Failure;
+use crate::global::Global;
+use crate::output;
 use crate::progress::watch;
 use crate::remote::Remote;
-use crate::{Failure, output};
 
 mod list;
 mod plan;

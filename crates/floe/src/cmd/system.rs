@@ -6,7 +6,8 @@ use clap::Subcommand;
 use engine::Engine;
 use store::{Check, Finding, Outcome, Report};
 
-use crate::{Failure, output};
+use crate::failure::Failure;
+use crate::output;
 
 /// The exit code for a store that is whole, with something left over in it.
 const LEFTOVERS: u8 = 3;

@@ -4,9 +4,9 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use image::Platform;
 use transfer::{Access, Document, Format, Instances, Location, Options, Source, Target, Watch};
 
-use crate::Failure;
-use crate::cli::Global;
 use crate::cmd::sign::SignFlags;
+use crate::failure::Failure;
+use crate::global::Global;
 use crate::remote::{self, Flags, PolicyFlags, Remote, RetryFlags, SourceFlags, TargetFlags};
 
 /// What of an image is copied, and as what.

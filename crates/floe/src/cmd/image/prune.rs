@@ -8,7 +8,8 @@ use std::process::ExitCode;
 use engine::Engine;
 use engine::image::ImageRecord;
 
-use crate::{Failure, clock};
+use crate::clock;
+use crate::failure::Failure;
 
 /// Options of `floe image prune`.
 #[derive(Debug, clap::Args)]

@@ -5,7 +5,7 @@
 use image::config::ContainerConfig;
 use serde_json::json;
 
-use crate::Failure;
+use crate::failure::Failure;
 
 /// Applies one instruction, as `CMD ["sh"]` or `CMD=sh`.
 pub(super) fn apply(config: &mut ContainerConfig, instruction: &str) -> Result<(), Failure> {

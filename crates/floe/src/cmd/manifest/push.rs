@@ -7,10 +7,10 @@ use engine::Engine;
 use transfer::{Format, Instances, Location, Options, Source, Target};
 
 use super::{open, swap};
-use crate::Failure;
-use crate::cli::Global;
 use crate::cmd::copy::flags::format;
 use crate::cmd::sign::SignFlags;
+use crate::failure::Failure;
+use crate::global::Global;
 use crate::progress::watch;
 use crate::remote::{self, Flags, PolicyFlags, Remote};
 

@@ -7,7 +7,7 @@ use engine::container::{Mount, Profile, Propagation, Resources, Security};
 use engine::pod::{DnsConfig, NamespaceMode, NamespaceModes, Origin, PortMapping, Protocol};
 use engine::{ContainerSpec, PodSpec};
 
-use crate::Failure;
+use crate::failure::Failure;
 
 /// Paths under /proc and /sys that tell or change too much of the node.
 const MASKED: [&str; 10] = [

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::Failure;
+use crate::failure::Failure;
 
 /// What to take from one registry.
 #[derive(Debug, Default, PartialEq, Deserialize)]

@@ -8,7 +8,7 @@ use transfer::Location;
 
 use super::list::{self, Registry};
 use super::versions::Constraint;
-use crate::Failure;
+use crate::failure::Failure;
 use crate::progress::note;
 use crate::remote::{self, Flags, Remote};
 
