@@ -21,6 +21,7 @@ pub mod stats;
 
 mod budget;
 mod calls;
+mod choose;
 mod disk;
 mod engine;
 mod lock;

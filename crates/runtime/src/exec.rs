@@ -12,19 +12,20 @@ use rustix::io::Errno;
 
 use crate::between;
 use crate::cgroup::{Cgroup, is_unified, join_opened};
-use crate::container::{Progress, Stdio, compile, stdio_fds};
 use crate::error::{Error, InitFailure, Result};
 use crate::guard::ChildGuard;
 use crate::hooks::HookState;
 use crate::init::{self, Identity, Limits, Stop};
 use crate::labels::Labels;
 use crate::message::{Channel, FromInit, ToInit};
+use crate::progress::Progress;
 use crate::resctrl::Group;
 use crate::rootless;
 use crate::scheduling;
 use crate::seccomp::Filter;
 use crate::spec::{NamespaceKind, Process, Spec};
 use crate::starting::Starting;
+use crate::stdio::Stdio;
 use crate::sys::{self, Forked};
 use crate::users::{self, Groups};
 use crate::validate;
@@ -323,7 +324,7 @@ impl NewExec<'_> {
     ) -> Result<Labels<'_>, InitFailure> {
         sys::forget_signals();
         sys::forget_environment();
-        let mut keep = stdio_fds(&self.stdio);
+        let mut keep = self.stdio.fds();
         keep.extend([channel.as_fd().as_raw_fd(), self.container.as_raw_fd()]);
         keep.extend(opened.map(AsRawFd::as_raw_fd));
         keep.extend((0..self.preserve_fds).filter_map(|number| i32::try_from(number + 3).ok()));

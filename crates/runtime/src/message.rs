@@ -219,3 +219,8 @@ impl AsFd for Channel {
         self.0.as_fd()
     }
 }
+
+/// A message that has no place where it came.
+pub(crate) fn unasked() -> Error {
+    Error::Init(InitFailure::because("init said what nobody asked"))
+}

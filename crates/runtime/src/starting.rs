@@ -8,13 +8,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::between;
 use crate::cgroup::Cgroup;
-use crate::container::{Progress, unasked};
 use crate::error::{Error, Result};
 use crate::exec::Started;
 use crate::guard::ChildGuard;
 use crate::hooks::HookState;
+use crate::message::unasked;
 use crate::message::{Channel, FromInit, Incoming, ToInit};
 use crate::notify;
+use crate::progress::Progress;
 use crate::scheduling;
 use crate::spec::{Scheduler, Spec};
 

@@ -1,12 +1,11 @@
-//! StartContainer, StopContainer, RemoveContainer, ReopenContainerLog: one step of a
-//! container's life each. Stop and remove succeed on what is gone.
+//! StartContainer, StopContainer, ReopenContainerLog: one step of a container's life each. Stop
+//! succeeds on what is gone.
 
 use std::fmt::Debug;
 use std::time::Duration;
 
 use super::{Container, ContainerState};
 use crate::calls::{Place, Purpose};
-use crate::disk::Lock;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::handler::{Ability, ContainerRef, Handler, LIMIT, Pending};
@@ -107,23 +106,6 @@ impl Engine {
         self.with_handler(&container, |handler, at| {
             handler.signal(at, signal, false, LIMIT)
         })
-    }
-
-    /// Kills the container if it runs and removes all of it but its log. A container that does
-    /// not exist is fine.
-    ///
-    /// # Errors
-    /// An ambiguous id, or a step that failed; it may be asked again.
-    pub fn remove_container(&self, id: &str) -> Result<()> {
-        let Some(container) = self.container_if_any(id)? else {
-            return Ok(());
-        };
-        let lock = self.layout().pod(&container.pod_id).join("lock");
-        let Some(_pod_stays) = Lock::shared_if_there(&lock)? else {
-            // It went with its pod meanwhile.
-            return Ok(());
-        };
-        self.discard_container(&container.pod_id, &container.id)
     }
 
     /// Opens the log file anew, after it was renamed away.

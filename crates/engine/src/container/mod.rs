@@ -8,6 +8,7 @@ mod exec_sync;
 mod life;
 mod query;
 pub(crate) mod record;
+mod remove;
 mod update;
 
 use std::collections::BTreeMap;

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use super::record::ContainerRecord;
 use super::{Container, ContainerFilter};
+use crate::choose::{has_labels, resolve_prefix};
 use crate::disk;
-use crate::engine::{Engine, has_labels, resolve_prefix};
+use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::handler::Sandbox;
 use crate::pod::record::PodRecord;

@@ -3,6 +3,7 @@
 //! to `pod.json` is in `record/pod.rs` alone.
 
 pub(crate) mod files;
+pub(crate) mod network;
 mod port;
 mod query;
 pub(crate) mod record;
@@ -73,7 +74,7 @@ pub struct DnsConfig {
 }
 
 /// A port of the node that leads to the pod.
-pub use network::{PortMapping, Protocol};
+pub use ::network::{PortMapping, Protocol};
 
 /// One namespace's owner (CRI NamespaceMode).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

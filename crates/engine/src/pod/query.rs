@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use super::{Pod, PodFilter};
+use crate::choose::{has_labels, resolve_prefix};
 use crate::disk;
-use crate::engine::{Engine, has_labels, resolve_prefix};
+use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::handler::Pending;
 use crate::view::{is_of, origin};

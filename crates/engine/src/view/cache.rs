@@ -11,9 +11,10 @@ use rustix::io::Errno;
 
 use super::Listed;
 use super::watcher::{Change, Id, Life, Place, Watch, Watcher};
+use crate::choose::resolve_prefix;
 use crate::container::{Container, ContainerState};
 use crate::disk::Layout;
-use crate::engine::{Engine, resolve_prefix};
+use crate::engine::Engine;
 use crate::error::Result;
 use crate::events::change::{PodViews, compare};
 use crate::handler::{End, Sandbox};

@@ -2,8 +2,9 @@
 //! half-way. CNI specification, section 3 (execution of network configurations).
 
 use super::list::List;
-use super::plugin::{Call, Plugin, build};
+use super::plugin::{Call, Plugin};
 use super::result::CniResult;
+use crate::plugins::build;
 use crate::{Error, Result};
 
 /// The plugins of a network, all checked.

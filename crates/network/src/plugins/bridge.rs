@@ -5,8 +5,9 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::pod_link::{self, HostEnd, must_exist};
+use super::{Built, unknown_key};
 use crate::cni::List;
-use crate::cni::plugin::{Built, Call, Plugin, unknown_key};
+use crate::cni::plugin::{Call, Plugin};
 use crate::cni::result::CniResult;
 use crate::host::{BridgeWish, link_name};
 use crate::ipam::Ipam;

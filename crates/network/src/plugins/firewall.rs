@@ -6,9 +6,10 @@
 
 use serde_json::{Map, Value};
 
+use super::{Built, unknown_key};
 use crate::cni::List;
 use crate::cni::external::External;
-use crate::cni::plugin::{Built, Call, Plugin, unknown_key};
+use crate::cni::plugin::{Call, Plugin};
 use crate::cni::result::CniResult;
 use crate::nft::foreign::dropping_forward_chain;
 use crate::{Error, Result};

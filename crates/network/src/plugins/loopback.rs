@@ -1,9 +1,10 @@
 //! The loopback plugin: brings `lo` up in the pod. Every pod gets that, whether its network's
 //! configuration names the plugin or not. CNI plugins: main/loopback.
 
+use super::Built;
 use super::pod_link::LOOPBACK;
 use crate::Result;
-use crate::cni::plugin::{Built, Call, Plugin};
+use crate::cni::plugin::{Call, Plugin};
 use crate::cni::result::CniResult;
 use crate::pod::Pod;
 use crate::rtnetlink::link;

@@ -5,8 +5,9 @@ use std::net::IpAddr;
 
 use serde_json::{Map, Value};
 
+use super::{Built, unknown_key};
 use crate::cni::List;
-use crate::cni::plugin::{Built, Call, Plugin, unknown_key};
+use crate::cni::plugin::{Call, Plugin};
 use crate::cni::result::CniResult;
 use crate::nft::table::explain_taken;
 use crate::nft::{Forward, conntrack};

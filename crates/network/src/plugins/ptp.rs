@@ -8,8 +8,9 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::pod_link::{self, HostEnd};
+use super::{Built, unknown_key};
 use crate::cni::List;
-use crate::cni::plugin::{Built, Call, Plugin, unknown_key};
+use crate::cni::plugin::{Call, Plugin};
 use crate::cni::result::{CniResult, IpConfig};
 use crate::host::{forwarding, link_name, link_settings};
 use crate::ipam::Ipam;

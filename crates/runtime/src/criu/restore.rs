@@ -17,13 +17,15 @@ use super::message::{Kind, Message, Notification, Opt, Version};
 use super::{Criu, DESCRIPTORS, Log, Settings, Streams, directory, inherit, mounts, options};
 use crate::birthplace::{CgroupGuard, CgroupManager};
 use crate::cgroup::Cgroup;
-use crate::container::{GateKind, NewContainer, Rootfs, Stdio};
+use crate::container::{NewContainer, Rootfs};
 use crate::error::{Error, Result};
+use crate::gate::GateKind;
 use crate::guard::{ChildGuard, GroupGuard};
 use crate::init;
 use crate::namespaces::{self, ParentMounts};
 use crate::resctrl::Group;
 use crate::spec::{NamespaceKind, Spec};
+use crate::stdio::Stdio;
 use crate::validate;
 
 const LOG: &str = "restore.log";

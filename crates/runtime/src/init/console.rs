@@ -12,10 +12,10 @@ use rustix::termios::{OptionalActions, OutputModes, Winsize, tcgetattr, tcsetatt
 use super::mounts::attach;
 use super::program::replace_stdio;
 use super::target::{self, Missing};
-use crate::container::Stdio;
 use crate::error::InitFailure;
 use crate::message::{Channel, FromInit};
 use crate::spec::Process;
+use crate::stdio::Stdio;
 use crate::sys;
 
 /// The type of a devpts, as statfs(2) has it.

@@ -29,8 +29,9 @@ use rustix::thread::UnshareFlags;
 use crate::between;
 use crate::birthplace::Birthplace;
 use crate::cgroup::Cgroup;
-use crate::container::{GateKind, NewContainer, Rootfs, Stdio, stdio_fds};
+use crate::container::{NewContainer, Rootfs};
 use crate::error::InitFailure;
+use crate::gate::GateKind;
 use crate::hooks::{self, Environment, HookState};
 use crate::labels::Labels;
 use crate::message::{Channel, FromInit, ToInit};
@@ -39,6 +40,7 @@ use crate::procfs::Procfs;
 use crate::scheduling;
 use crate::seccomp::Filter;
 use crate::spec::{Linux, NamespaceKind, Process, Spec};
+use crate::stdio::Stdio;
 use crate::sys;
 use crate::users::{self, Groups};
 use mounts::Mounts;
@@ -107,7 +109,7 @@ fn kept(
     idmaps: &[Option<OwnedFd>],
     channel: &Channel,
 ) -> Vec<i32> {
-    let mut keep = stdio_fds(&new.stdio);
+    let mut keep = new.stdio.fds();
     keep.push(channel.as_fd().as_raw_fd());
     keep.extend(namespaces.fds());
     if let Rootfs::Mount(tree) = &new.rootfs {

@@ -168,5 +168,15 @@ pub fn architectures() -> impl Iterator<Item = &'static str> {
     arch::Arch::NATIVE.family().iter().map(|arch| arch.name())
 }
 
+/// The filter of the configuration, if it has one.
+pub(crate) fn of_config(linux: &Linux) -> Result<Option<Filter>> {
+    let Some(seccomp) = &linux.seccomp else {
+        return Ok(None);
+    };
+    let filter = Filter::compile(seccomp)?;
+    notify::check(seccomp, filter.notifies())?;
+    Ok(Some(filter))
+}
+
 #[cfg(test)]
 mod tests;
