@@ -6,8 +6,8 @@
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use crate::birthplace::CgroupManager;
 use crate::cgroup::{Cgroup, default_path};
+use crate::cgroup_placement::CgroupManager;
 use crate::error::Result;
 use crate::gate::{Gate, GateKind};
 use crate::hooks::{self, HookState};

@@ -9,22 +9,22 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
-use crate::between;
-use crate::birthplace::{Birthplace, CgroupGuard, Placing};
 use crate::cgroup::Cgroup;
+use crate::cgroup_placement::{CgroupGuard, CgroupPlacement, Placing};
 use crate::container::{Created, NewContainer};
 use crate::error::{Error, Result};
 use crate::gate::Gate;
 use crate::guard::{ChildGuard, GroupGuard, MountGuard};
 use crate::hooks::{self, HookState};
 use crate::init;
-use crate::message::unasked;
-use crate::message::{Channel, FromInit, HookFailure, Incoming, ToInit, Unplaced};
+use crate::intermediate;
+use crate::message::{Channel, FromInit, HookFailure, Incoming, ToInit, Unplaced, unasked};
 use crate::namespaces::{self, ParentTime, Plan};
 use crate::net_devices::NetDevices;
 use crate::notify;
 use crate::progress::Progress;
 use crate::scheduling;
+use crate::seccomp;
 use crate::spec::{Hooks, NamespaceKind, Spec};
 use crate::sys::{self, Forked};
 use crate::users::{self, Ids};
@@ -71,18 +71,18 @@ impl NewContainer<'_> {
     pub fn begin(self) -> Result<Creating> {
         validate::spec(self.spec)?;
         let linux = self.spec.linux.clone().unwrap_or_default();
-        let filter = compile(&linux)?;
+        let filter = seccomp::of_config(&linux)?;
         let notifies = filter
             .as_ref()
             .is_some_and(crate::seccomp::Filter::notifies);
         let limits = self.limits();
-        let birthplace = Birthplace::of(self.cgroup_manager, &self.cgroup_path(), &limits)?;
+        let placement = CgroupPlacement::of(self.cgroup_manager, &self.cgroup_path(), &limits)?;
         let namespaces = namespaces::Plan::new(&linux)?;
         let (ours, theirs) = Channel::pair().map_err(Error::io("make", "socketpair"))?;
         let parent_time = ParentTime::enter(&namespaces, &linux.time_offsets)?;
         let idmaps = users::of_mounts(self.spec)?;
         let mounts = MountGuard::of(self.bundle, self.spec);
-        let v2 = birthplace.v2_directory()?;
+        let v2 = placement.v2_directory()?;
         let users = namespaces.has_users();
         let flags = if users { 0 } else { namespaces.clone_flags() };
         let (id, bundle, spec) = (self.id, self.bundle, self.spec);
@@ -93,14 +93,14 @@ impl NewContainer<'_> {
                 new: self,
                 namespaces,
                 filter,
-                birthplace,
+                placement,
                 channel: theirs,
                 idmaps,
             }),
             Forked::Parent { pid, pidfd } => (ChildGuard::of(pid), pidfd),
         };
         parent_time.leave()?;
-        let (cgroup, placing) = birthplace.settle(&limits, child.pid(), &theirs)?;
+        let (cgroup, placing) = placement.settle(&limits, child.pid(), &theirs)?;
         let (mut devices, mut group) = (None, GroupGuard::none());
         if !users && placing.is_none() {
             let given = NetDevices::give(&linux, &namespaces, child.pid());
@@ -282,7 +282,7 @@ impl Creating {
 
     /// A process has made its successor, and ends.
     fn born(&mut self, pidfd: OwnedFd) -> Result<()> {
-        (self.child, self.pidfd) = between::successor(pidfd)?;
+        (self.child, self.pidfd) = intermediate::successor(pidfd)?;
         let pid = self.pid();
         let Some(more) = self.more.as_mut().filter(|more| more.unborn) else {
             return self.send(ToInit::Known);

@@ -10,19 +10,19 @@ use std::path::Path;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::between;
 use crate::cgroup::{Cgroup, is_unified, join_opened};
 use crate::error::{Error, InitFailure, Result};
 use crate::guard::ChildGuard;
 use crate::hooks::HookState;
 use crate::init::{self, Identity, Limits, Stop};
+use crate::intermediate;
 use crate::labels::Labels;
 use crate::message::{Channel, FromInit, ToInit};
 use crate::progress::Progress;
 use crate::resctrl::Group;
 use crate::rootless;
 use crate::scheduling;
-use crate::seccomp::Filter;
+use crate::seccomp::{self, Filter};
 use crate::spec::{NamespaceKind, Process, Spec};
 use crate::starting::Starting;
 use crate::stdio::Stdio;
@@ -97,7 +97,7 @@ impl NewExec<'_> {
         validate::process(self.process)?;
         rootless::check_process(self.process)?;
         let linux = self.spec.linux.as_ref();
-        let filter = linux.map(compile).transpose()?.flatten();
+        let filter = linux.map(seccomp::of_config).transpose()?.flatten();
         self.check_traced(filter.as_ref())?;
         let (ours, theirs) = Channel::pair().map_err(Error::io("make", "socketpair"))?;
         // Elsewhere it is in the cgroup only when it has nothing left to do there.
@@ -171,7 +171,7 @@ impl NewExec<'_> {
         Ok((forked.map_err(clone_failed)?, true))
     }
 
-    /// The v2 directories that the process between may clone its successor into, the best first.
+    /// The v2 directories that the intermediate process may clone its successor into, the best first.
     fn places(&self) -> Result<Vec<OwnedFd>, InitFailure> {
         let failed = |error: crate::cgroup::Error| InitFailure::because(error.to_string());
         let own = self.cgroup.v2_directory().map_err(failed)?;
@@ -188,7 +188,7 @@ impl NewExec<'_> {
     fn enter_cgroup(&self, channel: &Channel, places: Vec<OwnedFd>) -> Result<(), InitFailure> {
         let mut done = Err(Errno::BUSY);
         for place in &places {
-            done = between::succeed(channel, 0, Some(place.as_fd()), None);
+            done = intermediate::succeed(channel, 0, Some(place.as_fd()), None);
             if !matches!(done, Err(Errno::BUSY)) {
                 break;
             }
@@ -254,7 +254,7 @@ impl NewExec<'_> {
             .map_err(InitFailure::at(format_args!("open {path}")))
     }
 
-    /// The child's side: the process between ([`between`]) up to `succeed`, then its successor.
+    /// The child's side: the intermediate process ([`intermediate`]) up to `succeed`, then its successor.
     fn run(
         &self,
         channel: &Channel,
@@ -361,7 +361,7 @@ impl NewExec<'_> {
             Some(_) => ToInit::Start,
             None => ToInit::Known,
         };
-        between::succeed(channel, 0, None, ready).map_err(InitFailure::at("clone exec"))?;
+        intermediate::succeed(channel, 0, None, ready).map_err(InitFailure::at("clone exec"))?;
         init::expect(channel, answer)?;
         init::lead_session(&self.stdio)
     }

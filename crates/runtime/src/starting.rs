@@ -6,12 +6,12 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use crate::between;
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Result};
 use crate::exec::Started;
 use crate::guard::ChildGuard;
 use crate::hooks::HookState;
+use crate::intermediate;
 use crate::message::unasked;
 use crate::message::{Channel, FromInit, Incoming, ToInit};
 use crate::notify;
@@ -60,7 +60,7 @@ impl Starting {
                 (FromInit::NotExecuted(failure), _) => return Err(Error::Exec(failure)),
                 _ if standing => return Err(unasked()),
                 (FromInit::Born { ready }, Some(pidfd)) => {
-                    (self.child, self.pidfd) = between::successor(pidfd)?;
+                    (self.child, self.pidfd) = intermediate::successor(pidfd)?;
                     match ready {
                         Some(warnings) => self.release(warnings)?,
                         None => self.send(ToInit::Known)?,

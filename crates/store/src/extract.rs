@@ -23,7 +23,7 @@ use rustix::io::Errno;
 
 use crate::archive::{Archive, ArchiveError, Entry, Kind};
 use crate::error::LayerError;
-use crate::implied::MOST;
+use crate::implicit_directories::MOST;
 use crate::layout::{DIRECTORY, Layout};
 use crate::limits::Limits;
 use crate::{Usage, tree};

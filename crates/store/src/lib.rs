@@ -26,14 +26,14 @@ mod error;
 mod extract;
 mod gc;
 mod images;
-mod implied;
+mod implicit_directories;
 mod index;
 mod keep;
 mod layer;
 mod layout;
 mod lease;
 mod limits;
-mod lists;
+mod manifest_lists;
 mod mounts;
 mod owner;
 mod records;
@@ -42,11 +42,11 @@ mod reserve;
 mod restore;
 mod root;
 mod rootfs;
-mod rw;
 mod settle;
 mod sys;
 mod tree;
 mod usage;
+mod writable_layer;
 
 pub use archive::TarFlaw;
 pub use check::{Check, Finding, Flaw, Outcome, Report, Subject};
@@ -145,7 +145,8 @@ impl Store {
             self.0.background.remove(name);
         }
         // A node whose disk is full must start, and be able to remove.
-        let prepared = implied::prepare(&core.db).and_then(|()| keep::prepare(&core.db));
+        let prepared =
+            implicit_directories::prepare(&core.db).and_then(|()| keep::prepare(&core.db));
         match prepared.and_then(|()| records::complete(&core.db)) {
             Err(error) if error.is_no_space() => tracing::warn!("store: {error}"),
             other => other?,

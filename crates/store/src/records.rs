@@ -187,7 +187,7 @@ fn containers(db: &Connection) -> Result<Vec<(String, ContainerFacts)>> {
     };
     let mut found = Vec::new();
     for (id, image) in read().map_err(Error::db("read the containers"))? {
-        let layers = crate::rw::container_layers(db, &id)?;
+        let layers = crate::writable_layer::container_layers(db, &id)?;
         let roots = Vec::new();
         let facts = ContainerFacts {
             image,

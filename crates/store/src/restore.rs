@@ -210,7 +210,7 @@ fn layers(tx: &Connection, layout: &Layout) -> Result<()> {
         };
         run().map_err(Error::db("record a layer"))?;
         let implied: Vec<Vec<u8>> = implied.into_iter().map(String::into_bytes).collect();
-        crate::implied::keep(tx, id, &implied)?;
+        crate::implicit_directories::keep(tx, id, &implied)?;
     }
     Ok(())
 }

@@ -187,7 +187,7 @@ impl ContainerState {
     }
 
     /// The record of a container that another program is about to make.
-    pub(crate) fn carried(id: &str) -> Self {
+    pub(crate) fn of_shim(id: &str) -> Self {
         Self {
             pid: None,
             ..Self::created(id, 0, "")

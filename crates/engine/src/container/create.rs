@@ -15,7 +15,7 @@ use crate::image::ImageRecord;
 use crate::oci;
 use crate::pod::record::{PodRecord, Stage};
 use crate::pod::{NamespaceMode, Origin};
-use crate::record::Kept;
+use crate::record::UnknownFields;
 use crate::user;
 use image::config::ContainerConfig;
 
@@ -219,7 +219,7 @@ impl<'a> Making<'a> {
             handler: self.pod.handler.clone(),
             args: oci::arguments(&spec, config)?,
             spec,
-            kept: Kept::default(),
+            kept: UnknownFields::default(),
         })
     }
 

@@ -136,7 +136,7 @@ fn null() -> Result<OwnedFd> {
 struct Output {
     /// `None` once it is at its end.
     sources: [Option<Receiver>; 2],
-    kept: Kept,
+    kept: UnknownFields,
     memory: Share,
 }
 
@@ -146,7 +146,7 @@ impl Output {
             |fd: OwnedFd| Receiver::from_owned_fd(fd).map_err(Error::io("watch", "output of exec"));
         Ok(Self {
             sources: [Some(watch(stdout)?), Some(watch(stderr)?)],
-            kept: Kept::default(),
+            kept: UnknownFields::default(),
             memory,
         })
     }
@@ -215,7 +215,7 @@ async fn readable(source: Option<&Receiver>) -> std::io::Result<()> {
 /// The beginning of both streams, at most [`KEPT`] bytes; each has at least half of that, if it
 /// wants it.
 #[derive(Debug, Default)]
-struct Kept([Beginning; 2]);
+struct UnknownFields([Beginning; 2]);
 
 #[derive(Debug, Default)]
 struct Beginning {
@@ -224,7 +224,7 @@ struct Beginning {
     cut: bool,
 }
 
-impl Kept {
+impl UnknownFields {
     fn len(&self) -> usize {
         self.0.iter().map(|stream| stream.bytes.len()).sum()
     }
@@ -260,13 +260,13 @@ impl Kept {
 mod tests {
     use super::*;
 
-    fn lengths(kept: &Kept) -> [usize; 2] {
+    fn lengths(kept: &UnknownFields) -> [usize; 2] {
         [kept.0[0].bytes.len(), kept.0[1].bytes.len()]
     }
 
     #[test]
     fn one_stream_may_have_all_the_room_and_gives_half_of_it_back() {
-        let mut kept = Kept::default();
+        let mut kept = UnknownFields::default();
         kept.add(0, &vec![b'a'; KEPT + 5]);
         assert_eq!(lengths(&kept), [KEPT, 0]);
         kept.add(1, b"why");

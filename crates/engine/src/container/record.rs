@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::handler::{Cause, ContainerRef, PodRef, State, Status};
 use crate::node::cgroups;
 use crate::pod::record::PodRecord;
-use crate::record::{self, Kept};
+use crate::record::{self, UnknownFields};
 
 /// What is remembered of a container. How it is written down: `record/container.rs`.
 #[derive(Debug, Clone)]
@@ -31,7 +31,7 @@ pub(crate) struct ContainerRecord {
     pub(crate) args: Vec<String>,
     pub(crate) spec: ContainerSpec,
     /// What a newer floe has written besides.
-    pub(crate) kept: Kept,
+    pub(crate) kept: UnknownFields,
 }
 
 impl ContainerRecord {
@@ -89,7 +89,7 @@ impl ContainerRecord {
             handler: pod.handler.clone(),
             args: Vec::new(),
             spec: ContainerSpec::default(),
-            kept: Kept::default(),
+            kept: UnknownFields::default(),
         }
     }
 

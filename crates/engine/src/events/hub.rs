@@ -8,7 +8,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use tokio::sync::broadcast::{self, Receiver, Sender};
 
 use super::change::{Change, PodViews};
-use super::{Event, ears};
+use super::{Event, listener};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 
@@ -83,7 +83,7 @@ impl Hub {
         };
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         if !*running {
-            ears::start(engine.clone(), by.clone())?;
+            listener::start(engine.clone(), by.clone())?;
             *running = true;
         }
         drop(running);

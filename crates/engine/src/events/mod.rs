@@ -1,7 +1,7 @@
 //! Events: what happens to pods and containers, told to whoever subscribes.
 //!
 //! ```text
-//!  handlers ──push (OOM kills, pauses, each step)─────▶ ears.rs ─┐
+//!  handlers ──push (OOM kills, pauses, each step)─▶ listener.rs ─┐
 //!  records, lives of processes ──inotify, pidfd──▶ view/ ────────┼▶ hub.rs ──▶ Subscription, each its own
 //!                                                                └─ change.rs: what is new
 //! ```
@@ -15,8 +15,8 @@
 //! Nothing runs while nobody is subscribed.
 
 pub(crate) mod change;
-mod ears;
 pub(crate) mod hub;
+mod listener;
 
 use std::sync::Arc;
 

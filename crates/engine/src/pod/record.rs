@@ -10,7 +10,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::handler::{PodRef, Sandbox};
 use crate::node::cgroups;
-use crate::record::{self, Kept};
+use crate::record::{self, UnknownFields};
 
 /// What is remembered of a pod. How it is written down: `record/pod.rs`.
 #[derive(Debug, Clone)]
@@ -28,7 +28,7 @@ pub(crate) struct PodRecord {
     pub(crate) maker: Option<(i32, u64)>,
     pub(crate) spec: PodSpec,
     /// What a newer floe has written besides.
-    pub(crate) kept: Kept,
+    pub(crate) kept: UnknownFields,
 }
 
 /// How far a pod has come. A pod that is being made is hidden from every list.
@@ -181,7 +181,7 @@ impl Engine {
             owns_cgroup: true,
             maker: None,
             spec: PodSpec::default(),
-            kept: Kept::default(),
+            kept: UnknownFields::default(),
         }
     }
 

@@ -12,7 +12,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::handler::{Ability, Handler, LIMIT, PodPlan, RootForm, Sandbox};
 use crate::node::Node;
-use crate::record::Kept;
+use crate::record::UnknownFields;
 
 /// As many bytes as a path may have, less what floe adds below it.
 const MAX_CGROUP_PARENT: usize = 3500;
@@ -221,7 +221,7 @@ impl<'a> Making<'a> {
             handler: handler.name().to_owned(),
             owns_cgroup,
             spec,
-            kept: Kept::default(),
+            kept: UnknownFields::default(),
         };
         let file = format!("{}.{}", name.file_name(), disk::NEW);
         let making = Self {

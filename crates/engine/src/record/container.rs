@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::pod::Namespaces;
-use super::{At, Form, Kept, Record, Text, VERSION};
+use super::{At, Form, Record, Text, UnknownFields, VERSION};
 use crate::container::record::ContainerRecord;
 use crate::container::{self, ContainerSpec, ResolvedUser};
 use crate::error::Result;
@@ -198,7 +198,7 @@ impl<'a> Container<'a> {
         }
     }
 
-    fn into_live(self, kept: Kept) -> ContainerRecord {
+    fn into_live(self, kept: UnknownFields) -> ContainerRecord {
         ContainerRecord {
             id: self.id.into_owned(),
             pod_id: self.pod_id.into_owned(),

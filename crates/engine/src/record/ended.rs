@@ -4,9 +4,9 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Form, Kept, Record, VERSION};
+use super::{Form, Record, UnknownFields, VERSION};
 use crate::error::Result;
-use crate::handler::supervisor::lost::Ended as Live;
+use crate::handler::supervisor::orphaned::Ended as Live;
 
 /// Revision 1: `version` and `revision`.
 const REVISION: u32 = 1;
@@ -38,7 +38,7 @@ pub(crate) fn write(path: &Path, live: &Live) -> Result<()> {
         finished_at: live.finished_at,
         oom_killed: live.oom_killed,
     };
-    super::write(path, &record, &Kept::default())
+    super::write(path, &record, &UnknownFields::default())
 }
 
 impl Record for Ended {

@@ -3,7 +3,7 @@
 //! disk. One file for each kind of record. The rules are in `docs/records.md`; in short:
 //!
 //! - a field is added with a default, and the record's `revision` is raised: older readers pass it
-//!   over, and keep it when they write the record again ([`Kept`]);
+//!   over, and keep it when they write the record again ([`UnknownFields`]);
 //! - `version` is raised only when an older reader would do harm: it refuses the record then, and
 //!   its pod is one that can be listed and removed;
 //! - what [`VERSION`] began with is always written, as its first readers need it;
@@ -13,8 +13,8 @@
 
 pub(crate) mod container;
 pub(crate) mod ended;
-mod kept;
 pub(crate) mod pod;
+mod unknown_fields;
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::disk;
 use crate::error::{Error, Result};
-pub(crate) use kept::Kept;
+pub(crate) use unknown_fields::UnknownFields;
 
 /// The version that records of the engine began with.
 const VERSION: u32 = 1;
@@ -62,7 +62,9 @@ pub(crate) trait Record {
 ///
 /// # Errors
 /// What is no such record, or one of a version that this program does not know.
-pub(crate) fn read<T: Record + DeserializeOwned>(path: &Path) -> Result<Option<(T, Kept)>> {
+pub(crate) fn read<T: Record + DeserializeOwned>(
+    path: &Path,
+) -> Result<Option<(T, UnknownFields)>> {
     let Some(bytes) = disk::read_record(path)? else {
         return Ok(None);
     };
@@ -70,7 +72,7 @@ pub(crate) fn read<T: Record + DeserializeOwned>(path: &Path) -> Result<Option<(
         path: path.to_owned(),
         reason,
     };
-    match kept::parse::<T>(&bytes) {
+    match unknown_fields::parse::<T>(&bytes) {
         Ok((record, kept)) => match refusal(record.form(), T::NEWEST) {
             Some(reason) => Err(wrong(reason)),
             None => Ok(Some((record, kept))),
@@ -98,7 +100,7 @@ fn refusal(form: Form, newest: u32) -> Option<String> {
 ///
 /// # Errors
 /// As [`disk::write_json`].
-pub(crate) fn write<T: Serialize>(path: &Path, record: &T, kept: &Kept) -> Result<()> {
+pub(crate) fn write<T: Serialize>(path: &Path, record: &T, kept: &UnknownFields) -> Result<()> {
     if kept.is_empty() {
         return disk::write_json(path, record);
     }

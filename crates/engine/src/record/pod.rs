@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{At, Form, Kept, Record, Text, VERSION};
+use super::{At, Form, Record, Text, UnknownFields, VERSION};
 use crate::config::BUILT_IN;
 use crate::error::Result;
 use crate::pod::record::{PodRecord, Stage as Live};
@@ -185,7 +185,7 @@ impl<'a> Pod<'a> {
         }
     }
 
-    fn into_live(self, kept: Kept) -> PodRecord {
+    fn into_live(self, kept: UnknownFields) -> PodRecord {
         PodRecord {
             id: self.id.into_owned(),
             created_at: self.created_at,

@@ -11,7 +11,7 @@ use crate::container::record::ContainerRecord;
 use crate::container::{
     ContainerSpec, Device, Mount, Profile, Propagation, ResolvedUser, Resources, Security,
 };
-use crate::handler::supervisor::lost::Ended;
+use crate::handler::supervisor::orphaned::Ended;
 use crate::pod::record::{PodRecord, Stage};
 use crate::pod::{DnsConfig, NamespaceMode, NamespaceModes, Origin, PodSpec};
 
@@ -114,7 +114,7 @@ fn full_pod() -> PodRecord {
             runtime_handler: "floe".into(),
             network_none: true,
         },
-        kept: Kept::default(),
+        kept: UnknownFields::default(),
     }
 }
 
@@ -182,7 +182,7 @@ fn full_container() -> ContainerRecord {
             security: full_security(),
             stop_signal: Some(3),
         },
-        kept: Kept::default(),
+        kept: UnknownFields::default(),
     }
 }
 
@@ -275,9 +275,13 @@ fn every_record_that_was_ever_written_is_read_and_nothing_of_it_is_lost() {
 #[test]
 fn nothing_of_a_former_record_is_unknown() {
     let parsed = |kind: &str, text: &[u8]| match kind {
-        "pod" => kept::parse::<pod::Pod<'_>>(text).unwrap().1,
-        "container" => kept::parse::<container::Container<'_>>(text).unwrap().1,
-        _ => kept::parse::<ended::Ended>(text).unwrap().1,
+        "pod" => unknown_fields::parse::<pod::Pod<'_>>(text).unwrap().1,
+        "container" => {
+            unknown_fields::parse::<container::Container<'_>>(text)
+                .unwrap()
+                .1
+        }
+        _ => unknown_fields::parse::<ended::Ended>(text).unwrap().1,
     };
     for kind in KINDS {
         for (name, record) in golden(kind) {

@@ -3,7 +3,7 @@
 
 mod bridge;
 mod firewall;
-mod loopback;
+pub(crate) mod loopback;
 mod pod_link;
 mod portmap;
 mod ptp;

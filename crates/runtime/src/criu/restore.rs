@@ -15,8 +15,8 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use super::dump::key;
 use super::message::{Kind, Message, Notification, Opt, Version};
 use super::{Criu, DESCRIPTORS, Log, Settings, Streams, directory, inherit, mounts, options};
-use crate::birthplace::{CgroupGuard, CgroupManager};
 use crate::cgroup::Cgroup;
+use crate::cgroup_placement::{CgroupGuard, CgroupManager};
 use crate::container::{NewContainer, Rootfs};
 use crate::error::{Error, Result};
 use crate::gate::GateKind;
@@ -226,7 +226,7 @@ impl Restore<'_> {
         options.set_path(Opt::Root, root);
         let foreign = mounts::foreign(self.spec, self.bundle, root, cgroup);
         let places: Vec<&Path> = foreign.iter().map(|one| one.place.as_path()).collect();
-        let places = init::rehearse(new, cgroup, &places).map_err(Error::Init)?;
+        let places = init::make_mountpoints(new, cgroup, &places).map_err(Error::Init)?;
         mounts::put_back(options, self.spec, &foreign, &places);
         Ok(())
     }

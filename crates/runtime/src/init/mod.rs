@@ -5,14 +5,14 @@
 mod console;
 mod devices;
 mod files;
-mod hidden;
 mod identity;
-mod locked;
+mod locked_flags;
+mod masked_paths;
+mod mountpoints;
 mod mounts;
 mod options;
 mod procfs;
 mod program;
-mod rehearsal;
 mod rootfs;
 mod target;
 mod tmpfs;
@@ -26,13 +26,13 @@ use rustix::io::Errno;
 use rustix::net::SocketFlags;
 use rustix::thread::UnshareFlags;
 
-use crate::between;
-use crate::birthplace::Birthplace;
 use crate::cgroup::Cgroup;
+use crate::cgroup_placement::CgroupPlacement;
 use crate::container::{NewContainer, Rootfs};
 use crate::error::InitFailure;
 use crate::gate::GateKind;
 use crate::hooks::{self, Environment, HookState};
+use crate::intermediate;
 use crate::labels::Labels;
 use crate::message::{Channel, FromInit, ToInit};
 use crate::namespaces::Plan;
@@ -50,7 +50,7 @@ pub(crate) struct Inputs<'a> {
     pub(crate) new: NewContainer<'a>,
     pub(crate) namespaces: Plan,
     pub(crate) filter: Option<Filter>,
-    pub(crate) birthplace: Birthplace<'a>,
+    pub(crate) placement: CgroupPlacement<'a>,
     pub(crate) channel: Channel,
     /// The user namespace of each mount of config.json that is idmapped.
     pub(crate) idmaps: Vec<Option<OwnedFd>>,
@@ -73,7 +73,7 @@ impl From<InitFailure> for Stop {
 /// Runs the container's first process.
 pub(crate) fn container(inputs: Inputs<'_>) -> ! {
     let mut channel = inputs.channel;
-    if let Some(mut keep) = inputs.birthplace.waits_with() {
+    if let Some(mut keep) = inputs.placement.waits_with() {
         // Nobody is to take an open file for a sign that the runtime lives, or a client is there.
         keep.extend(kept(
             &inputs.new,
@@ -83,7 +83,7 @@ pub(crate) fn container(inputs: Inputs<'_>) -> ! {
         ));
         sys::close_all_but(&keep);
     }
-    let cgroup = match inputs.birthplace.wait(&channel) {
+    let cgroup = match inputs.placement.wait(&channel) {
         Ok(cgroup) => cgroup,
         Err(failure) => end(&channel, Stop::Failed(failure)),
     };
@@ -190,7 +190,9 @@ impl<'a> Init<'a> {
         let read_only = self.build(&root, channel)?;
         self.container_hooks(channel)?;
         // Hooks may still write everywhere.
-        read_only.iter().try_for_each(hidden::make_read_only)?;
+        read_only
+            .iter()
+            .try_for_each(masked_paths::make_read_only)?;
         let root = rootfs::in_order(root, own, self.new)?;
         let terminal = self.terminal(&root, channel)?;
         self.close_up(&root)?;
@@ -209,7 +211,7 @@ impl<'a> Init<'a> {
         sys::close_all_but(&kept(self.new, self.namespaces, self.idmaps, channel));
     }
 
-    /// Into the user namespace, as its root; see [`between`]. Returns what only the host's root
+    /// Into the user namespace, as its root; see [`intermediate`]. Returns what only the host's root
     /// could open.
     fn enter_users(
         &mut self,
@@ -226,7 +228,7 @@ impl<'a> Init<'a> {
             sys::not_dumpable().map_err(InitFailure::at("prctl PR_SET_DUMPABLE"))?;
         }
         self.namespaces.join_as_parent()?;
-        between::succeed(channel, self.namespaces.clone_flags(), None, None)
+        intermediate::succeed(channel, self.namespaces.clone_flags(), None, None)
             .map_err(InitFailure::at("clone"))?;
         expect(channel, ToInit::UsersMapped)?;
         self.groups = Groups::of(self.new.spec, "self");
@@ -330,7 +332,7 @@ impl<'a> Init<'a> {
 
     /// What is hidden or read-only becomes so.
     fn close_up(&self, root: &rootfs::Root<'_>) -> Result<(), InitFailure> {
-        hidden::perform(root, &self.linux)?;
+        masked_paths::perform(root, &self.linux)?;
         let asked = self.new.spec.root.as_ref();
         match asked.is_some_and(|root| root.readonly) {
             true => root.make_read_only(),
@@ -443,7 +445,7 @@ impl<'a> Init<'a> {
 
     /// Makes the process that is in the PID namespace, and ends.
     fn succeed(&self, channel: &Channel) -> Result<(), InitFailure> {
-        between::succeed(channel, 0, None, None).map_err(InitFailure::at("clone"))?;
+        intermediate::succeed(channel, 0, None, None).map_err(InitFailure::at("clone"))?;
         expect(channel, ToInit::Known)?;
         console::lead_session(&self.new.stdio)
     }
@@ -538,9 +540,9 @@ pub(crate) use identity::{
     Identity, Limits, assume, limits, listen, oom_score_adj, own_stdio, raise_limits,
     succeeds_first,
 };
+pub(crate) use mountpoints::make_mountpoints;
 pub(crate) use mounts::{inside, set_ids};
 pub(crate) use options::{is_bind, is_shared, words as mount_options};
 pub(crate) use program::replace_stdio;
-pub(crate) use rehearsal::rehearse;
 pub(crate) use rootfs::overlay as mount_overlay;
 pub(crate) use target::{open as open_inside, resolve};

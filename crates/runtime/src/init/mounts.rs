@@ -8,7 +8,7 @@ use rustix::fs::{FileType, Mode, OFlags, fstat};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags, MoveMountFlags, mount, move_mount};
 
-use super::locked;
+use super::locked_flags;
 use super::options::Options;
 use super::procfs;
 use super::rootfs::{Root, Source};
@@ -196,7 +196,7 @@ pub(super) fn set_attributes(
     }
     let options = Options::parse(asked);
     let attr = if locked {
-        locked::keep(source, path, &options)
+        locked_flags::keep(source, path, &options)
             .map_err(|reason| InitFailure::because(format!("{}: {reason}", what())))?
     } else {
         options.bind_attributes()

@@ -1,5 +1,5 @@
 //! procfs(5) of a PID namespace that the mounting process is not in: a container that joins one is set up
-//! by a process outside of it ([`crate::between`]), whom nobody in there sees.
+//! by a process outside of it ([`crate::intermediate`]), whom nobody in there sees.
 //!
 //! Since Linux 6.17 procfs takes the namespace as an option. Before, it is that of whoever opens the file
 //! system's context, so that a process in the namespace has to: one that opens it, passes it on and ends. It

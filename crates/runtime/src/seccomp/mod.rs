@@ -27,7 +27,7 @@ use std::fmt;
 use libc::sock_filter;
 use rustix::io::Errno;
 
-use crate::spec;
+use crate::{notify, spec};
 
 /// A profile that cannot be compiled, or a kernel that does not take it.
 #[derive(Debug, thiserror::Error)]
@@ -169,7 +169,7 @@ pub fn architectures() -> impl Iterator<Item = &'static str> {
 }
 
 /// The filter of the configuration, if it has one.
-pub(crate) fn of_config(linux: &Linux) -> Result<Option<Filter>> {
+pub(crate) fn of_config(linux: &spec::Linux) -> crate::error::Result<Option<Filter>> {
     let Some(seccomp) = &linux.seccomp else {
         return Ok(None);
     };

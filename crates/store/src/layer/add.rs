@@ -16,7 +16,7 @@ use crate::keep::record_dropped;
 use crate::layout::{TempDir, TempFile};
 use crate::lease::{Lease, hold_layer};
 use crate::records::{self, LayerFacts};
-use crate::{KeepBlobs, Store, implied, tree};
+use crate::{KeepBlobs, Store, implicit_directories, tree};
 
 use super::pipeline;
 
@@ -150,7 +150,7 @@ impl Store {
             hold_layer(tx, lease.id(), first.map_or(id, |(first, _)| first))?;
             if first.is_none() {
                 declare_ready(tx, id, &unpacked, &self.layout().temp_name())?;
-                implied::keep(tx, id, &unpacked.implied)?;
+                implicit_directories::keep(tx, id, &unpacked.implied)?;
             }
             Ok(first.is_none())
         })?;

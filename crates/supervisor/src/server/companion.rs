@@ -2,7 +2,7 @@
 //! One is begun as a child, in the pod's cgroup and namespaces, leads a session of its own, and has
 //! a limit. What it leaves running lives on as a child of the supervisor, its subreaper: it is in the
 //! pod's cgroup, and so ends with the pod at the latest. A companion that dies takes nothing else with it;
-//! containers that it carried are ended by what they were watched with ([`super::carried`]).
+//! containers of it are ended by what they were watched with ([`super::shim_container`]).
 
 use std::fs::File;
 use std::io::{Seek, Write};

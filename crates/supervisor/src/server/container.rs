@@ -8,11 +8,11 @@ use runtime::Gate;
 use runtime::cgroup::{Cgroup, OomWatch};
 use runtime::resctrl::Group;
 
-use super::carried::Carried;
 use super::cri_log::CriLog;
 use super::diagnose;
 use super::poller::Key;
 use super::program::Driven;
+use super::shim_container::ShimContainer;
 use super::stdin::Stdin;
 use super::streams::Output;
 use super::time::after;
@@ -35,7 +35,7 @@ pub(super) struct Container {
     /// Holds its first process before its program; taken by start.
     pub(super) gate: Option<Gate>,
     /// What is known of it, if another program runs it.
-    pub(super) carried: Option<Box<Carried>>,
+    pub(super) shim: Option<Box<ShimContainer>>,
     /// The program that it is made by, if one is.
     pub(super) program: Option<Box<Driven>>,
     /// It was let on at its gate, and its program is not executed yet.
@@ -201,8 +201,8 @@ impl Container {
             .filter(|_| self.is_exited())
             .map(|removal| removal.next);
         let start = self.starting.as_ref().map(|start| start.limit);
-        let carried = self.carried.as_ref().and_then(|it| it.deadline());
-        let all = [stop, removal, start, carried, self.unsaved, self.oom_due];
+        let shim = self.shim.as_ref().and_then(|it| it.deadline());
+        let all = [stop, removal, start, shim, self.unsaved, self.oom_due];
         all.into_iter().flatten().min()
     }
 }

@@ -386,7 +386,7 @@ impl Ready {
             process: Some(standing.process),
             gate: standing.gate,
             program: standing.program,
-            carried: None,
+            shim: None,
             starting: None,
             start_failure: None,
             cgroup: standing.cgroup,

@@ -166,8 +166,8 @@ impl Supervisor {
         let Some(container) = self.containers.get_mut(&key) else {
             return;
         };
-        if container.is_exited() || container.carried.is_some() {
-            return self.give_up_carried(key);
+        if container.is_exited() || container.shim.is_some() {
+            return self.give_up_shim_container(key);
         }
         thaw(container, &mut self.events);
         if let Err(error) = container.signal("kill", libc::SIGKILL) {

@@ -176,7 +176,7 @@ impl Supervisor {
                 return self.ask_to_end_by_program(key, signal);
             }
             // What another program runs it has been asked to end; here is waited for that.
-            if !at_once && container.carried.is_none() {
+            if !at_once && container.shim.is_none() {
                 thaw(container, &mut self.events);
                 // Only a process that has ended cannot be signalled, and its end is on its way.
                 let _ = container.signal("stop", signal);

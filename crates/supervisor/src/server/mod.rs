@@ -11,14 +11,13 @@
 //! [`exit`] is where all lives end.
 
 mod attach;
-mod boot;
-mod carried;
 mod companion;
 mod connection;
 mod container;
 mod create;
 mod creation;
 pub(crate) mod cri_log;
+mod daemonize;
 mod events;
 mod exec;
 mod exit;
@@ -31,6 +30,7 @@ mod poller;
 mod program;
 mod removal;
 mod requests;
+mod shim_container;
 mod stdin;
 mod streams;
 mod sysctl;
@@ -88,7 +88,7 @@ pub fn supervise(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         ));
         return ExitCode::from(2);
     }
-    match boot::keep_what_was_given().and_then(run) {
+    match daemonize::keep_what_was_given().and_then(run) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             diagnose(format_args!("{error}"));
@@ -104,15 +104,15 @@ pub(crate) fn diagnose(text: Arguments<'_>) {
     let _ = writeln!(std::io::stderr(), "{now} {text}");
 }
 
-fn run(given: boot::Inherited) -> Result<()> {
-    let boot::Inherited { connection, lock } = given;
-    let Some(setup) = boot::receive_setup(&connection)? else {
+fn run(given: daemonize::Inherited) -> Result<()> {
+    let daemonize::Inherited { connection, lock } = given;
+    let Some(setup) = daemonize::receive_setup(&connection)? else {
         return Ok(());
     };
     let stands = pod::validate(&setup)
-        .and_then(|()| boot::limit_open_files(&setup))
-        .and_then(|()| boot::leave_starter(&setup))
-        .and_then(|oom_score_adj| boot::become_supervisor().map(|()| oom_score_adj))
+        .and_then(|()| daemonize::limit_open_files(&setup))
+        .and_then(|()| daemonize::leave_starter(&setup))
+        .and_then(|oom_score_adj| daemonize::become_supervisor().map(|()| oom_score_adj))
         .and_then(|oom_score_adj| Supervisor::set_up(&setup, oom_score_adj));
     let (answer, supervisor) = match stands {
         Ok(supervisor) => (
@@ -152,7 +152,7 @@ struct Supervisor {
     program_runs: BTreeMap<i32, Run>,
     orphans: Vec<Orphan>,
     last_key: Key,
-    /// What containers have that ask for nothing else; see [`boot::leave_starter`].
+    /// What containers have that ask for nothing else; see [`daemonize::leave_starter`].
     oom_score_adj: Option<i32>,
     /// What was killed in the pod's slice, if systemd makes its cgroups.
     slice: Option<oom::SliceKills>,
@@ -235,7 +235,7 @@ impl Supervisor {
             Token::Gate(key) => self.on_gate(key),
             Token::Starting(key) => self.on_starting(key),
             Token::Oom(key) => self.on_oom(key),
-            Token::Carried(key) => self.on_carried(key),
+            Token::ShimContainer(key) => self.on_shim_container(key),
         }
     }
 
@@ -397,7 +397,7 @@ impl Supervisor {
         self.end_late_starts(now);
         self.end_late_hooks(now);
         self.end_late_companions(now);
-        self.end_late_carried(now);
+        self.end_late_shim_container(now);
         self.end_late_programs(now);
         if self.deaf_until.is_some_and(|until| until <= now) {
             self.listen_again();

@@ -36,7 +36,7 @@ pub(super) enum Token {
     /// The kernel's word that a container's memory ran out.
     Oom(Key),
     /// Who says how a container ends that another program runs.
-    Carried(Key),
+    ShimContainer(Key),
 }
 
 impl Token {
@@ -52,7 +52,7 @@ impl Token {
             Self::Gate(key) => (7, key),
             Self::Starting(key) => (8, key),
             Self::Oom(key) => (9, key),
-            Self::Carried(key) => (10, key),
+            Self::ShimContainer(key) => (10, key),
         };
         kind << 32 | u64::from(key)
     }
@@ -71,7 +71,7 @@ impl Token {
             7 => Self::Gate(key),
             8 => Self::Starting(key),
             9 => Self::Oom(key),
-            _ => Self::Carried(key),
+            _ => Self::ShimContainer(key),
         }
     }
 }
@@ -215,7 +215,7 @@ mod tests {
             Token::Gate(u32::MAX),
             Token::Starting(8),
             Token::Oom(9),
-            Token::Carried(9),
+            Token::ShimContainer(9),
         ] {
             assert_eq!(Token::unpack(token.pack()), token);
         }

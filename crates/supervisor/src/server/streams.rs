@@ -95,7 +95,7 @@ impl Supervisor {
             &self.poller,
         );
         self.balance(key);
-        self.settle_carried(key);
+        self.settle_shim_container(key);
     }
 
     /// Reads what a container that has ended left in its streams.

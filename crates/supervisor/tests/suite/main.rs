@@ -7,7 +7,6 @@
 mod support;
 
 mod attach;
-mod carried;
 mod events;
 mod exec;
 mod former;
@@ -17,4 +16,5 @@ mod logs;
 mod pod;
 mod protocol;
 mod root;
+mod shim_container;
 mod silent;

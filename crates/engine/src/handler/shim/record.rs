@@ -11,7 +11,7 @@ use shim::{Options, Program, Shim, Version};
 use super::super::PodRef;
 use super::ShimConfig;
 use crate::error::Result;
-use crate::record::{self, Form, Kept, Record};
+use crate::record::{self, Form, Record, UnknownFields};
 
 /// The version that is written.
 const VERSION: u32 = 1;
@@ -41,7 +41,7 @@ pub(super) struct ShimRecord {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     task: Option<i64>,
     #[serde(skip)]
-    kept: Kept,
+    kept: UnknownFields,
 }
 
 impl Record for ShimRecord {
@@ -67,7 +67,7 @@ impl ShimRecord {
             events: config.runroot.join("events").join(name),
             address: None,
             task: None,
-            kept: Kept::default(),
+            kept: UnknownFields::default(),
         }
     }
 

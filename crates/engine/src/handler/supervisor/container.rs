@@ -12,7 +12,7 @@ use super::super::{
     Adopted, Cause, ContainerPlan, ContainerRef, Event, Happened, Pending, Sandbox, State, Status,
 };
 use super::ask::{Asked, ask as begin};
-use super::lost::{self, Ended};
+use super::orphaned::{self, Ended};
 use super::pod::connect;
 use super::root::Root;
 use crate::disk;
@@ -110,7 +110,7 @@ pub(in crate::handler) fn stop(
                 Ok(answer(STOP, id, asked, limit))
             }
             Err(error) if error.is_gone() => {
-                let stop = move || lost::stop(&id, &cgroup, signal, grace);
+                let stop = move || orphaned::stop(&id, &cgroup, signal, grace);
                 let stop = tokio::task::spawn_blocking(stop);
                 Ok(Box::pin(async move {
                     match stop.await {
@@ -132,7 +132,9 @@ pub(super) fn stop_and_wait(
     let stopped = Client::connect(container.pod.dir)
         .and_then(|mut client| client.stop(container.id, signal, grace));
     match stopped {
-        Err(error) if error.is_gone() => lost::stop(container.id, container.cgroup, signal, grace),
+        Err(error) if error.is_gone() => {
+            orphaned::stop(container.id, container.cgroup, signal, grace)
+        }
         Err(error) if !error.is_not_found() => Err(failed(STOP, container.id, error)),
         _ => Ok(()),
     }

@@ -8,8 +8,8 @@
 mod ask;
 pub(super) mod container;
 mod events;
-pub(crate) mod lost;
 mod oci;
+pub(crate) mod orphaned;
 mod pod;
 mod program;
 mod root;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use supervisor::{Client, PodSetup, SupervisorInfo};
 
 use super::super::{ContainerRef, End, Namespaces, Pending, PodPlan, PodRef, Sandbox};
-use super::lost::Ended;
+use super::orphaned::Ended;
 use crate::disk;
 use crate::error::{Error, Result};
 use crate::node::cgroups;

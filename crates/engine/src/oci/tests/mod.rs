@@ -14,7 +14,7 @@ use crate::config::Runtime;
 use crate::container::{Device, Mount, Profile, Propagation, ResolvedUser};
 use crate::handler::Namespaces;
 use crate::pod::record::Stage;
-use crate::record::Kept;
+use crate::record::UnknownFields;
 
 /// A plain container of a plain pod on a plain node.
 struct World {
@@ -40,7 +40,7 @@ fn world() -> World {
             owns_cgroup: true,
             maker: None,
             spec: crate::pod::PodSpec::default(),
-            kept: Kept::default(),
+            kept: UnknownFields::default(),
         },
         container: ContainerRecord {
             id: "c1".into(),
@@ -55,7 +55,7 @@ fn world() -> World {
             handler: String::new(),
             args: vec!["sh".into()],
             spec: crate::container::ContainerSpec::default(),
-            kept: Kept::default(),
+            kept: UnknownFields::default(),
         },
         image: ContainerConfig::default(),
         host: Host {

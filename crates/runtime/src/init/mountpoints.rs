@@ -15,7 +15,7 @@ use crate::error::InitFailure;
 /// Mounts everything as for a new container, so that all places are made, also those in other
 /// mounts; then takes it down and leaves the root file system alone. Returns `places` without
 /// symbolic links.
-pub(crate) fn rehearse(
+pub(crate) fn make_mountpoints(
     new: &NewContainer<'_>,
     cgroup: &Cgroup,
     places: &[&Path],

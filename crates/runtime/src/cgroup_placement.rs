@@ -28,34 +28,34 @@ pub enum CgroupManager<'a> {
 }
 
 /// Where init is born.
-pub(crate) enum Birthplace<'a> {
+pub(crate) enum CgroupPlacement<'a> {
     /// In its cgroup.
     Inside(CgroupGuard),
     /// Where the runtime is.
     Outside(&'a Unit),
 }
 
-impl<'a> Birthplace<'a> {
+impl<'a> CgroupPlacement<'a> {
     /// Makes the cgroup, if that can be done before there is a process.
     pub(crate) fn of(
         manager: CgroupManager<'a>,
         path: &str,
         resources: &Resources,
-    ) -> Result<Birthplace<'a>> {
+    ) -> Result<CgroupPlacement<'a>> {
         match manager {
             CgroupManager::Fs => {
                 let cgroup = Cgroup::create(path, Some(resources))?;
-                Ok(Birthplace::Inside(CgroupGuard(Some(cgroup))))
+                Ok(CgroupPlacement::Inside(CgroupGuard(Some(cgroup))))
             }
-            CgroupManager::Systemd(unit) => Ok(Birthplace::Outside(unit)),
+            CgroupManager::Systemd(unit) => Ok(CgroupPlacement::Outside(unit)),
         }
     }
 
     /// The v2 directory to clone into.
     pub(crate) fn v2_directory(&self) -> Result<Option<OwnedFd>> {
         match self {
-            Birthplace::Inside(cgroup) => Ok(cgroup.get().v2_directory()?),
-            Birthplace::Outside(_) => Ok(None),
+            CgroupPlacement::Inside(cgroup) => Ok(cgroup.get().v2_directory()?),
+            CgroupPlacement::Outside(_) => Ok(None),
         }
     }
 
@@ -68,8 +68,8 @@ impl<'a> Birthplace<'a> {
         theirs: &Channel,
     ) -> Result<(CgroupGuard, Option<Placing>)> {
         let unit = match self {
-            Birthplace::Inside(cgroup) => return Ok((cgroup, None)),
-            Birthplace::Outside(unit) => unit,
+            CgroupPlacement::Inside(cgroup) => return Ok((cgroup, None)),
+            CgroupPlacement::Outside(unit) => unit,
         };
         let cgroup = Cgroup::awaited(unit)?;
         let forked = sys::clone_process(0, None).map_err(Error::io("clone", "to ask systemd"))?;
@@ -99,16 +99,16 @@ impl<'a> Birthplace<'a> {
     /// The descriptors that init needs until it is in its cgroup, if it has to wait for that.
     pub(crate) fn waits_with(&self) -> Option<Vec<i32>> {
         match self {
-            Birthplace::Inside(_) => None,
-            Birthplace::Outside(_) => Some(cgroup::descriptors()),
+            CgroupPlacement::Inside(_) => None,
+            CgroupPlacement::Outside(_) => Some(cgroup::descriptors()),
         }
     }
 
     /// Init's side: waits until it is in its cgroup.
     pub(crate) fn wait(self, channel: &Channel) -> Result<Cgroup, InitFailure> {
         match self {
-            Birthplace::Inside(cgroup) => Ok(cgroup.commit()),
-            Birthplace::Outside(unit) => {
+            CgroupPlacement::Inside(cgroup) => Ok(cgroup.commit()),
+            CgroupPlacement::Outside(unit) => {
                 init::expect(channel, ToInit::Placed)?;
                 Cgroup::open_unit(unit).map_err(|error| InitFailure::because(error.to_string()))
             }

@@ -42,7 +42,7 @@ const KILLED: i32 = 128 + libc::SIGKILL;
 
 /// What is known of a container that another program runs.
 #[derive(Debug, Default)]
-pub(super) struct Carried {
+pub(super) struct ShimContainer {
     watch: Option<Question>,
     /// What is to be said when no more stdin will come.
     close_stdin: Option<Watch>,
@@ -85,7 +85,7 @@ fn began_before_its_end(container: &mut Container) {
     }
 }
 
-impl Carried {
+impl ShimContainer {
     /// When its end is told though its streams have no end.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.end.as_ref().map(|end| end.until)
@@ -109,7 +109,7 @@ impl Supervisor {
             false => None,
         };
         let cgroup = Cgroup::open("").map_err(runtime_failed(&request.id, "create"))?;
-        let state = ContainerState::carried(&request.id);
+        let state = ContainerState::of_shim(&request.id);
         state.write(&request.bundle)?;
         let key = self.new_key();
         let container = Container {
@@ -118,7 +118,7 @@ impl Supervisor {
             dir: request.bundle,
             process: None,
             gate: None,
-            carried: Some(Box::default()),
+            shim: Some(Box::default()),
             starting: None,
             start_failure: None,
             cgroup,
@@ -152,7 +152,7 @@ impl Supervisor {
         let Some(container) = self.containers.get_mut(&key) else {
             return Err(Error::NotFound { id: id.to_owned() });
         };
-        let Some(carried) = &mut container.carried else {
+        let Some(shim) = &mut container.shim else {
             let reason = format!("the supervisor runs container {id} itself");
             return Err(Error::invalid("tell", reason));
         };
@@ -180,10 +180,10 @@ impl Supervisor {
                 self.events.note(Happening::Paused, &container.state);
             }
             Became::OutOfMemory => {
-                carried.oom = true;
+                shim.oom = true;
                 self.events.note(Happening::OutOfMemory, &container.state);
             }
-            Became::Ended { code, at, message } => self.end_carried(key, code, at, message),
+            Became::Ended { code, at, message } => self.end_shim_container(key, code, at, message),
         }
         Ok(Response::Done.into())
     }
@@ -209,10 +209,10 @@ impl Supervisor {
             container.oom = cgroup.oom_events().ok();
             container.cgroup = cgroup;
         }
-        let carried = container.carried.get_or_insert_default();
+        let shim = container.shim.get_or_insert_default();
         if question.is_some() {
-            carried.watch = question;
-            carried.close_stdin = watch.filter(|watch| !watch.close_stdin.is_empty());
+            shim.watch = question;
+            shim.close_stdin = watch.filter(|watch| !watch.close_stdin.is_empty());
         }
         container.save();
         self.watch_for_oom(key);
@@ -223,7 +223,7 @@ impl Supervisor {
     fn ask(&mut self, key: Key, watch: &Watch) -> Result<Question> {
         let socket = say(&watch.socket, &watch.request)?;
         self.poller
-            .add(socket.as_fd(), Token::Carried(key), Interest::READ)?;
+            .add(socket.as_fd(), Token::ShimContainer(key), Interest::READ)?;
         Ok(Question {
             socket,
             answer: Vec::new(),
@@ -233,26 +233,26 @@ impl Supervisor {
     /// No more stdin will come.
     pub(super) fn stdin_ended(&mut self, key: Key) {
         let container = self.containers.get_mut(&key);
-        let Some(carried) = container.and_then(|it| it.carried.as_mut()) else {
+        let Some(shim) = container.and_then(|it| it.shim.as_mut()) else {
             return;
         };
-        if let Some(watch) = carried.close_stdin.take() {
+        if let Some(watch) = shim.close_stdin.take() {
             match say(&watch.socket, &watch.close_stdin) {
-                Ok(socket) => carried.closing = Some(socket),
+                Ok(socket) => shim.closing = Some(socket),
                 Err(error) => diagnose(format_args!("stdin is not closed: {error}")),
             }
         }
     }
 
     /// The program has said something, or is gone.
-    pub(super) fn on_carried(&mut self, key: Key) {
+    pub(super) fn on_shim_container(&mut self, key: Key) {
         let Some(container) = self.containers.get_mut(&key) else {
             return;
         };
-        let Some(carried) = &mut container.carried else {
+        let Some(shim) = &mut container.shim else {
             return;
         };
-        let Some(question) = &mut carried.watch else {
+        let Some(question) = &mut shim.watch else {
             return;
         };
         let heard = match question.hear() {
@@ -260,41 +260,49 @@ impl Supervisor {
             Ok(Some(end)) => Ok(end),
             Err(reason) => Err(reason),
         };
-        let _ = self.poller.remove(&question.socket, Token::Carried(key));
-        carried.watch = None;
+        let _ = self
+            .poller
+            .remove(&question.socket, Token::ShimContainer(key));
+        shim.watch = None;
         match heard {
-            Ok((code, at)) => self.end_carried(key, code, at, None),
+            Ok((code, at)) => self.end_shim_container(key, code, at, None),
             Err(reason) => {
                 diagnose(format_args!("container {}: {reason}", container.id()));
                 kill_rest(container);
-                self.end_carried(key, KILLED, None, Some(reason));
+                self.end_shim_container(key, KILLED, None, Some(reason));
             }
         }
     }
 
     /// It has ended; told when its streams have too.
-    fn end_carried(&mut self, key: Key, code: i32, at: Option<i64>, message: Option<String>) {
+    fn end_shim_container(
+        &mut self,
+        key: Key,
+        code: i32,
+        at: Option<i64>,
+        message: Option<String>,
+    ) {
         let Some(container) = self.containers.get_mut(&key) else {
             return;
         };
-        let Some(carried) = &mut container.carried else {
+        let Some(shim) = &mut container.shim else {
             return;
         };
-        carried.end.get_or_insert_with(|| End {
+        shim.end.get_or_insert_with(|| End {
             code,
             at: at.unwrap_or_else(now_ns),
             message,
             until: Instant::now() + LAST_WORDS,
         });
-        self.settle_carried(key);
+        self.settle_shim_container(key);
     }
 
     /// Tells the end of a container, if all it said is heard or it is not waited for any longer.
-    pub(super) fn settle_carried(&mut self, key: Key) {
+    pub(super) fn settle_shim_container(&mut self, key: Key) {
         let Some(container) = self.containers.get_mut(&key) else {
             return;
         };
-        let Some(end) = container.carried.as_ref().and_then(|it| it.end.clone()) else {
+        let Some(end) = container.shim.as_ref().and_then(|it| it.end.clone()) else {
             return;
         };
         let silent = container.stdout.is_none() && container.stderr.is_none();
@@ -313,9 +321,9 @@ impl Supervisor {
         if kills > container.oom_told {
             self.events.note(Happening::OutOfMemory, &container.state);
         }
-        let carried = container.carried.get_or_insert_default();
-        carried.end = None;
-        let oom_killed = kills > 0 || carried.oom;
+        let shim = container.shim.get_or_insert_default();
+        shim.end = None;
+        let oom_killed = kills > 0 || shim.oom;
         container.state.pid = None;
         let started_at = container.state.status.started_at();
         container.set_status(Status::Exited {
@@ -335,42 +343,44 @@ impl Supervisor {
     }
 
     /// The time is over in which the program was to say that a container has ended: it has.
-    pub(super) fn give_up_carried(&mut self, key: Key) {
+    pub(super) fn give_up_shim_container(&mut self, key: Key) {
         let Some(container) = self.containers.get_mut(&key) else {
             return;
         };
-        let Some(carried) = container.carried.as_mut() else {
+        let Some(shim) = container.shim.as_mut() else {
             return;
         };
         if container.state.status.is_exited() {
             return;
         }
-        if let Some(question) = carried.watch.take() {
-            let _ = self.poller.remove(&question.socket, Token::Carried(key));
+        if let Some(question) = shim.watch.take() {
+            let _ = self
+                .poller
+                .remove(&question.socket, Token::ShimContainer(key));
         }
         kill_rest(container);
         let now = Instant::now();
-        let carried = container.carried.get_or_insert_default();
-        let end = carried.end.get_or_insert(End {
+        let shim = container.shim.get_or_insert_default();
+        let end = shim.end.get_or_insert(End {
             code: KILLED,
             at: now_ns(),
             message: None,
             until: now,
         });
         end.until = now;
-        self.settle_carried(key);
+        self.settle_shim_container(key);
     }
 
     /// Tells the ends of containers whose streams do not end.
-    pub(super) fn end_late_carried(&mut self, now: Instant) {
+    pub(super) fn end_late_shim_container(&mut self, now: Instant) {
         let late = |container: &Container| {
-            let carried = container.carried.as_ref();
-            carried.is_some_and(|it| it.deadline().is_some_and(|until| until <= now))
+            let shim = container.shim.as_ref();
+            shim.is_some_and(|it| it.deadline().is_some_and(|until| until <= now))
         };
         let of = |(key, container): (&Key, &Container)| late(container).then_some(*key);
         let keys: Vec<Key> = self.containers.iter().filter_map(of).collect();
         for key in keys {
-            self.settle_carried(key);
+            self.settle_shim_container(key);
         }
     }
 }
@@ -378,7 +388,7 @@ impl Supervisor {
 impl Container {
     /// The error for a verb that the program has to do.
     pub(super) fn own_process(&self, verb: &str) -> Result<()> {
-        match self.carried {
+        match self.shim {
             None => Ok(()),
             Some(_) => Err(Error::State {
                 verb: verb.to_owned(),

@@ -34,7 +34,7 @@ pub(super) fn start(engine: Engine, wake: Arc<OwnedFd>) -> Result<()> {
     let failed = |errno: Errno| Error::io("watch", "events")(errno.into());
     let poll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(failed)?;
     epoll::add(&poll, &wake, EventData::new_u64(0), EventFlags::IN).map_err(failed)?;
-    let ears = Ears {
+    let listener = Listener {
         engine,
         poll,
         wake,
@@ -48,7 +48,7 @@ pub(super) fn start(engine: Engine, wake: Arc<OwnedFd>) -> Result<()> {
     std::thread::Builder::new()
         .name("events".to_owned())
         .stack_size(STACK)
-        .spawn(move || ears.run())
+        .spawn(move || listener.run())
         .map(drop)
         .map_err(Error::io("start", "the thread of events"))
 }
@@ -62,7 +62,7 @@ struct Heard {
 
 /// What the thread has.
 #[derive(Debug)]
-struct Ears {
+struct Listener {
     engine: Engine,
     poll: OwnedFd,
     wake: Arc<OwnedFd>,
@@ -77,7 +77,7 @@ struct Ears {
     last: u64,
 }
 
-impl Ears {
+impl Listener {
     fn run(mut self) {
         while self.engine.hub().goes_on() {
             let again = self.follow();

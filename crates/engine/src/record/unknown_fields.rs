@@ -8,7 +8,7 @@ use serde_json::Value;
 
 /// Fields of a record that this program does not know.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Kept {
+pub(crate) struct UnknownFields {
     fields: Vec<(Vec<Step>, Value)>,
     /// The record's own, if it is of a later one than this program's.
     revision: Option<u64>,
@@ -22,20 +22,20 @@ enum Step {
 }
 
 /// A record, and what is in it besides.
-pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> serde_json::Result<(T, Kept)> {
+pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> serde_json::Result<(T, UnknownFields)> {
     let mut unknown = Vec::new();
     let mut text = serde_json::Deserializer::from_slice(bytes);
     let record = serde_ignored::deserialize(&mut text, |path| unknown.extend(steps(&path)))?;
     text.end()?;
     if unknown.is_empty() {
-        return Ok((record, Kept::default()));
+        return Ok((record, UnknownFields::default()));
     }
     let whole: Value = serde_json::from_slice(bytes)?;
     let value = |path: Vec<Step>| {
         let found = path.iter().try_fold(&whole, |at, step| step.of(at))?;
         Some((path, found.clone()))
     };
-    let kept = Kept {
+    let kept = UnknownFields {
         fields: unknown.into_iter().filter_map(value).collect(),
         revision: whole.get("revision").and_then(Value::as_u64),
     };
@@ -81,7 +81,7 @@ impl Step {
     }
 }
 
-impl Kept {
+impl UnknownFields {
     pub(super) fn is_empty(&self) -> bool {
         self.fields.is_empty()
     }

@@ -1,4 +1,4 @@
-//! The process between the runtime and a process of the container. It has the host's rights while it
+//! The intermediate process, between the runtime and a process of the container. It has the host's rights while it
 //! needs them: joins the namespaces, opens what is to be mounted, becomes the container's user. Only then
 //! it clones its successor, as a child of the runtime, into the container's PID namespace: so nothing that
 //! the container can see, trace or stop has ever had more than the container's own root and rights

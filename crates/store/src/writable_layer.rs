@@ -19,7 +19,8 @@ use crate::layer::{Home, LayerRow, image_layers, read_row};
 use crate::layout::DIRECTORY;
 use crate::records::{self, ContainerFacts};
 use crate::{
-    ImageRecord, Layer, LayerRecord, RootFilesystem, Store, Usage, implied, reserve, tree,
+    ImageRecord, Layer, LayerRecord, RootFilesystem, Store, Usage, implicit_directories, reserve,
+    tree,
 };
 
 const LONGEST_ID: usize = 200;
@@ -69,13 +70,13 @@ impl Store {
         ids: &[i64],
         upper: OwnedFd,
     ) -> Result<()> {
-        let implied = implied::of(tx, ids)?;
+        let implied = implicit_directories::of(tx, ids)?;
         if implied.is_empty() {
             return Ok(());
         }
         let roots = layers.iter().map(Layer::directory);
         let roots = roots.collect::<Result<Vec<_>>>()?;
-        let made = implied::make(upper.as_fd(), ids, &roots, &implied);
+        let made = implicit_directories::make(upper.as_fd(), ids, &roots, &implied);
         made.map_err(Error::sys(
             "fill",
             self.root().join("containers").join(container).join("upper"),
