@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::Failure;
+use crate::failure::Failure;
 
 /// An event has an id and some numbers.
 const MAX_EVENT: u64 = 64 << 10;
