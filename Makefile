@@ -39,6 +39,7 @@ lint: deps ## What CI checks without running anything: format, lints, documentat
 	$(CARGO) fmt --all --check
 	$(CARGO) fmt --manifest-path examples/embed/Cargo.toml --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	scripts/runtime.sh lint
 	$(CARGO) clippy --locked $(EMBED) --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" $(CARGO) doc --quiet --locked --workspace --no-deps
 	scripts/deny.sh

@@ -1,19 +1,25 @@
 #!/usr/bin/env bash
 # Builds floe-runtime as it ships: for musl where the compiler has that target (install-deps.sh toolchain),
 # because each start is then the cheapest (docs/performance.md); otherwise as floe is built. Says which.
-# Usage: runtime.sh release|debug
+# Usage: runtime.sh release|debug|lint
 #   release  puts it beside the floe of that build, where floe looks for it
 #   debug    prints its path, for the tests (FLOE_TEST_RUNTIME)
+#   lint     only checks what is compiled for musl alone
 set -euo pipefail
 cd "$(dirname "$0")/.."
 case "${1:-}" in
     release) options=(--release) ;;
-    debug) options=() ;;
-    *) echo "usage: $0 release|debug" >&2; exit 2 ;;
+    debug | lint) options=() ;;
+    *) echo "usage: $0 release|debug|lint" >&2; exit 2 ;;
 esac
 cargo=${CARGO:-cargo}
 host=$(rustc -vV | sed -n 's/^host: //p')
 musl=${host%-gnu}-musl
+if [ "$1" = lint ]; then
+    [ -d "$(rustc --print sysroot)/lib/rustlib/$musl/lib" ] || { echo "floe-runtime: no $musl to check it for" >&2; exit 0; }
+    $cargo clippy --locked -p floe-runtime --target "$musl" -- -D warnings
+    exit
+fi
 if [ -d "$(rustc --print sysroot)/lib/rustlib/$musl/lib" ]; then
     echo "floe-runtime: for $musl, the cheapest start" >&2
     $cargo build --locked -p floe-runtime "${options[@]}" --target "$musl"
