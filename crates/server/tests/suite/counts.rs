@@ -20,7 +20,7 @@ const SLACK: u64 = 12;
 const LIMITS: [(&str, u64, u64); 9] = [
     ("RunPodSandbox", 195, 28),
     ("CreateContainer", 187, 26),
-    ("StartContainer", 125, 18),
+    ("StartContainer", 105, 15),
     ("ListContainers", 30, 2),
     ("ListContainerStats", 60, 4),
     ("StopContainer", 28, 2),
@@ -29,7 +29,7 @@ const LIMITS: [(&str, u64, u64); 9] = [
     ("RemovePodSandbox", 190, 25),
 ];
 /// What ListContainerStats may cost for each container.
-const STATS: (u64, u64) = (32, 9);
+const STATS: (u64, u64) = (40, 10);
 
 type Table = BTreeMap<&'static str, Calls>;
 
