@@ -1,4 +1,6 @@
-//! Times as logs and documents write them (RFC 3339), in UTC.
+//! Times as logs and documents write them (RFC 3339), in UTC, and durations as configurations do.
+
+use std::time::Duration;
 
 /// `2016-10-06T00:17:09.669794202Z`, from nanoseconds since 1970.
 #[must_use]
@@ -57,6 +59,35 @@ fn civil(days: i64) -> (i64, i64, i64) {
     (year, month, day)
 }
 
+/// A duration as Go writes it: `1h30m`, `1.5s`, `300ms`, `0`; never negative. `None` for anything else,
+/// and for more than a [`Duration`] holds.
+#[must_use]
+pub fn go_duration(text: &str) -> Option<Duration> {
+    if text == "0" {
+        return Some(Duration::ZERO);
+    }
+    let (mut rest, mut total) = (text, Duration::ZERO);
+    while !rest.is_empty() {
+        let unit = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let (number, after) = rest.split_at(unit);
+        let next = after.find(|c: char| c.is_ascii_digit() || c == '.');
+        let (unit, after) = after.split_at(next.unwrap_or(after.len()));
+        let seconds = match unit {
+            "ns" => 1e-9,
+            "us" | "µs" | "μs" => 1e-6,
+            "ms" => 1e-3,
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            _ => return None,
+        };
+        let part = number.parse::<f64>().ok()? * seconds;
+        total = total.checked_add(Duration::try_from_secs_f64(part).ok()?)?;
+        rest = after;
+    }
+    (!text.is_empty()).then_some(total)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -75,5 +106,33 @@ mod tests {
             assert_eq!(rfc3339(ns.div_euclid(1_000_000_000)), whole);
         }
         assert_eq!(rfc3339(1_709_251_199), "2024-02-29T23:59:59Z");
+    }
+
+    #[test]
+    fn durations_are_read_as_go_writes_them() {
+        for (text, milliseconds) in [
+            ("0", 0),
+            ("4h0m0s", 4 * 3_600_000),
+            ("1h30m", 5_400_000),
+            ("1.5s", 1500),
+            ("2m300ms", 120_300),
+            ("5000us", 5),
+        ] {
+            let expected = Some(Duration::from_millis(milliseconds));
+            assert_eq!(go_duration(text), expected, "{text}");
+        }
+        for bad in [
+            "",
+            "5",
+            "s",
+            "-1s",
+            "1 s",
+            "1d",
+            "1..5s",
+            "1e3s",
+            "99999999999999999999h",
+        ] {
+            assert_eq!(go_duration(bad), None, "{bad:?}");
+        }
     }
 }

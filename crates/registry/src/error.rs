@@ -60,6 +60,9 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// A file of TLS cannot be used.
+    #[error(transparent)]
+    Tls(#[from] tls::Error),
     /// Options that do not go together.
     #[error("{0}")]
     Options(&'static str),

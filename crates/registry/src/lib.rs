@@ -6,7 +6,7 @@
 //!
 //! | file | what |
 //! | --- | --- |
-//! | `listen.rs`, `tls.rs` | connections: TLS, HTTP/1.1 and HTTP/2, time limits, the end |
+//! | `listen.rs` | connections: TLS (the crate `tls`), HTTP/1.1 and HTTP/2, time limits, the end |
 //! | `route.rs`, `name.rs` | what a URL names; the one gate between clients and file names |
 //! | `auth/` | htpasswd and bearer tokens |
 //! | `http/` | the endpoints, one file per category of the specification; the pages for people |
@@ -32,7 +32,6 @@ mod metrics;
 mod mirror;
 mod name;
 mod route;
-mod tls;
 
 pub use auth::{AuthOptions, TokenOptions};
 pub use directory::{Collected, Directory, Grace};

@@ -17,6 +17,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use store::Store;
+use tls::TlsOptions;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -30,7 +31,6 @@ use crate::http::{self, App, Room};
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::mirror::Mirror;
-use crate::tls::TlsOptions;
 
 mod flow;
 mod patience;
@@ -89,7 +89,8 @@ impl Server {
     ///
     /// Errors with what is wrong about an option, a file or an address.
     pub async fn bind(options: Options) -> Result<Server> {
-        let tls = options.tls.as_ref().map(TlsOptions::config).transpose()?;
+        let config = |tls: &TlsOptions| tls.config(&["h2", "http/1.1"]);
+        let tls = options.tls.as_ref().map(config).transpose()?;
         let gate = Gate::new(&options.auth)?;
         let mirror = matches!(options.what, What::Store(_));
         let (contents, writable): (Arc<dyn Contents>, _) = match options.what {

@@ -16,6 +16,7 @@
 //! | `deadline.rs` | – the client's deadline |
 //! | `answer.rs` | – the memory of answers that wait for their client |
 //! | `chunks.rs` | lists in parts, for the Stream… RPCs |
+//! | `streams.rs` | Exec, Attach and PortForward, beside the socket |
 //! | `work.rs` | running engine calls, and the log line of each change |
 //! | `pool.rs`, `turns.rs` | threads for blocking calls, and each pod's share of them |
 //! | `node.rs` | what the runtime says of itself |
@@ -41,6 +42,7 @@ mod refusal;
 mod runtime_service;
 mod socket;
 mod status;
+mod streams;
 mod turns;
 mod work;
 
@@ -49,6 +51,7 @@ use std::time::Duration;
 
 use cri::image_service_server::ImageServiceServer;
 use cri::runtime_service_server::RuntimeServiceServer;
+use engine::config::Api;
 use engine::{Config, Engine};
 use tokio::sync::oneshot;
 use tokio_stream::StreamExt;
@@ -57,6 +60,7 @@ use tonic::transport::Server;
 use tracing::{info, warn};
 
 pub use socket::Error as SocketError;
+pub use streams::StreamsError;
 
 use answer::Answers;
 use authority::AnyAuthority;
@@ -85,6 +89,8 @@ pub struct ServeOptions {
     /// How long requests that run at the end may go on before their clients are left without an
     /// answer. Their work goes on as long as the process does.
     pub grace: Duration,
+    /// Where and how streams are served.
+    pub api: Api,
 }
 
 impl ServeOptions {
@@ -96,6 +102,7 @@ impl ServeOptions {
             max_request: config.api.grpc_max_recv_msg_size,
             max_answer: config.api.grpc_max_send_msg_size,
             grace: Duration::from_secs(10),
+            api: config.api.clone(),
         }
     }
 }
@@ -106,6 +113,9 @@ pub enum Error {
     /// The socket could not be made.
     #[error(transparent)]
     Socket(#[from] SocketError),
+    /// Streams cannot be served.
+    #[error(transparent)]
+    Streams(#[from] StreamsError),
     /// gRPC failed on the socket as a whole.
     #[error("serve CRI on {listen}: {source}")]
     Serve {
@@ -132,7 +142,13 @@ pub async fn serve(
         warn!(%error, "each list reads all records");
     }
     let work = Work::new(engine);
-    let runtime = RuntimeServiceServer::new(RuntimeServer::new(work.clone()))
+    let (streams, urls) = streams::bind(work.clone(), &options.api).await?;
+    // Ends with this call, and its streams with it.
+    let (_streaming, over) = oneshot::channel::<()>();
+    tokio::spawn(streams.run(async {
+        let _ = over.await;
+    }));
+    let runtime = RuntimeServiceServer::new(RuntimeServer::new(work.clone(), urls))
         .max_decoding_message_size(options.max_request)
         .max_encoding_message_size(options.max_answer);
     let images = ImageServiceServer::new(ImageServer::new(work.clone()))

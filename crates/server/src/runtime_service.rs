@@ -5,23 +5,25 @@ use std::time::Duration;
 
 use cri::runtime_service_server::RuntimeService;
 use engine::Engine;
+use streaming::{Attach, Exec, PortForward, Urls};
 use tonic::{Request, Response, Status};
 
 use crate::answer::{Building, Held};
 use crate::chunks::{Chunks, chunks};
 use crate::convert::{self, container, pod, stats};
 use crate::work::{Lists, Work};
-use crate::{node, refusal, status};
+use crate::{node, refusal, status, streams};
 
 /// The runtime service of one engine.
 #[derive(Debug)]
 pub(crate) struct RuntimeServer {
     work: Work,
+    urls: Urls,
 }
 
 impl RuntimeServer {
-    pub(crate) fn new(work: Work) -> Self {
-        Self { work }
+    pub(crate) fn new(work: Work, urls: Urls) -> Self {
+        Self { work, urls }
     }
 
     async fn pods(
@@ -431,24 +433,54 @@ impl RuntimeService for RuntimeServer {
         &self,
         request: Request<cri::ExecRequest>,
     ) -> Result<Response<cri::ExecResponse>, Status> {
-        refusal::about(&request.into_inner().container_id);
-        Err(status::unimplemented("Exec"))
+        let request = request.into_inner();
+        let wanted = streams::exec(&request).map_err(status::of)?;
+        let id = id("container_id", request.container_id)?;
+        if request.cmd.is_empty() {
+            return Err(status::of(convert::invalid("cmd", "must not be empty")));
+        }
+        convert::check::command("cmd", &request.cmd).map_err(status::of)?;
+        let runs = move |engine: &Engine| engine.require_running("exec in", &id);
+        let exec = Exec {
+            container: self.work.read("Exec", runs).await?,
+            command: request.cmd,
+            streams: wanted,
+        };
+        let url = self.urls.exec(exec).map_err(streams::full)?;
+        Ok(Response::new(cri::ExecResponse { url }))
     }
 
     async fn attach(
         &self,
         request: Request<cri::AttachRequest>,
     ) -> Result<Response<cri::AttachResponse>, Status> {
-        refusal::about(&request.into_inner().container_id);
-        Err(status::unimplemented("Attach"))
+        let request = request.into_inner();
+        let wanted = streams::attach(&request).map_err(status::of)?;
+        let id = id("container_id", request.container_id)?;
+        let runs = move |engine: &Engine| engine.require_running("attach to", &id);
+        let attach = Attach {
+            container: self.work.read("Attach", runs).await?,
+            streams: wanted,
+        };
+        let url = self.urls.attach(attach).map_err(streams::full)?;
+        Ok(Response::new(cri::AttachResponse { url }))
     }
 
     async fn port_forward(
         &self,
         request: Request<cri::PortForwardRequest>,
     ) -> Result<Response<cri::PortForwardResponse>, Status> {
-        refusal::about(&request.into_inner().pod_sandbox_id);
-        Err(status::unimplemented("PortForward"))
+        let request = request.into_inner();
+        let id = id("pod_sandbox_id", request.pod_sandbox_id)?;
+        let ports = streams::ports(&request.port).map_err(status::of)?;
+        let ready = move |engine: &Engine| {
+            let pod = engine.require_ready("connect to ports of", &id)?;
+            Ok(pod.id)
+        };
+        let pod = self.work.read("PortForward", ready).await?;
+        let url = self.urls.port_forward(PortForward { pod, ports });
+        let url = url.map_err(streams::full)?;
+        Ok(Response::new(cri::PortForwardResponse { url }))
     }
 
     async fn pod_sandbox_stats(

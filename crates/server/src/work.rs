@@ -263,6 +263,37 @@ impl Work {
         answer(rpc, outcome)
     }
 
+    /// Begins what a client's streams belong to, in a container. Its sandbox may take long to answer: it
+    /// has a thread of those for changes, and one pod has few of them for this.
+    pub(crate) async fn begin_in<T: Send + 'static>(
+        &self,
+        rpc: &'static str,
+        container: &str,
+        call: impl FnOnce(&Engine) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Status> {
+        let id = container.to_owned();
+        let pod = self.read(rpc, move |engine| engine.pod_of_container(&id));
+        let pod = pod.await?.unwrap_or_default();
+        self.begin(rpc, pod, call).await
+    }
+
+    /// As [`Work::begin_in`], in a pod.
+    pub(crate) async fn begin<T: Send + 'static>(
+        &self,
+        rpc: &'static str,
+        pod: String,
+        call: impl FnOnce(&Engine) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Status> {
+        let (engine, permit) = (self.engine.clone(), self.permit(rpc).await?);
+        // Not the turns of its changes: a pod full of commands that hang can be stopped.
+        let turn = self.turns.take(&format!("streams of {pod}")).await;
+        let begun = self.changers.run(move || {
+            let _under_way = (permit, turn);
+            call(&engine)
+        });
+        answer(rpc, begun.await)
+    }
+
     async fn permit(&self, rpc: &'static str) -> Result<OwnedSemaphorePermit, Status> {
         let permit = Arc::clone(&self.free).acquire_owned().await;
         permit.map_err(|_| status::ending(rpc))

@@ -23,8 +23,7 @@ const STORE: &str = "floe has a store of its own";
 const MONITOR: &str = "floe has no monitor beside its supervisors";
 const PAUSE: &str = "floe's pods have no pause container";
 const STATE: &str = "floe keeps its state elsewhere and clears it by itself";
-const STREAMS: &str =
-    "exec, attach and port-forward are served on loopback, at a port of the kernel's choice";
+const STREAMS: &str = "streams speak TLS 1.2 or 1.3, with the suites that rustls holds for safe";
 const NAMESPACES: &str = "namespaces live in the pods' supervisors";
 const METRICS: &str = "floe serves no metrics of its own";
 const TRACING: &str = "floe sends no traces";
@@ -41,17 +40,6 @@ const ENTRIES: &[Entry] = &[
     ("clean_shutdown_file", STATE, &[]),
     ("internal_wipe", STATE, &[]),
     ("internal_repair", STATE, &[]),
-    (
-        "api.stream_address",
-        STREAMS,
-        &["''", "'127.0.0.1'", "'localhost'", "'::1'"],
-    ),
-    ("api.stream_port", STREAMS, &["''", "'0'"]),
-    ("api.stream_enable_tls", STREAMS, &["false"]),
-    ("api.stream_tls_cert", STREAMS, &["''"]),
-    ("api.stream_tls_key", STREAMS, &["''"]),
-    ("api.stream_tls_ca", STREAMS, &["''"]),
-    ("api.stream_idle_timeout", STREAMS, &[]),
     ("api.tls_min_version", STREAMS, &[]),
     ("api.tls_cipher_suites", STREAMS, &[]),
     ("api.host_ip", STREAMS, &[]),

@@ -2,7 +2,9 @@
 //! crio.conf's; a key that CRI-O does not have says so.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -50,7 +52,7 @@ impl Default for Root {
     }
 }
 
-/// `[crio.api]`: the CRI socket.
+/// `[crio.api]`: the CRI socket, and where clients of Exec, Attach and PortForward come.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Api {
@@ -62,6 +64,20 @@ pub struct Api {
     /// Largest answer in bytes; 0 and less: the default.
     #[serde(deserialize_with = "size")]
     pub grpc_max_send_msg_size: usize,
+    /// Where streams are served; empty or `localhost`: 127.0.0.1.
+    pub stream_address: String,
+    /// Their port; 0 or empty: any.
+    pub stream_port: String,
+    /// Streams are served over TLS.
+    pub stream_enable_tls: bool,
+    /// Their certificate with those between it and the CA, PEM; read again when it changes.
+    pub stream_tls_cert: PathBuf,
+    /// Its private key, PEM; likewise.
+    pub stream_tls_key: PathBuf,
+    /// CAs that must have signed each client's certificate, PEM; empty: clients show none.
+    pub stream_tls_ca: PathBuf,
+    /// How long a stream may carry nothing, as Go writes durations; empty or 0: four hours.
+    pub stream_idle_timeout: String,
 }
 
 impl Default for Api {
@@ -70,7 +86,67 @@ impl Default for Api {
             listen: "/run/floe/floe.sock".into(),
             grpc_max_recv_msg_size: MESSAGE_MAX,
             grpc_max_send_msg_size: MESSAGE_MAX,
+            stream_address: "127.0.0.1".to_owned(),
+            stream_port: "0".to_owned(),
+            stream_enable_tls: false,
+            stream_tls_cert: PathBuf::new(),
+            stream_tls_key: PathBuf::new(),
+            stream_tls_ca: PathBuf::new(),
+            stream_idle_timeout: String::new(),
         }
+    }
+}
+
+/// What kubelet's own streaming server has.
+const STREAM_IDLE: Duration = Duration::from_secs(4 * 60 * 60);
+
+impl Api {
+    /// Where streams are served.
+    ///
+    /// # Errors
+    /// No address, or no port.
+    pub fn stream_socket(&self) -> Result<SocketAddr, String> {
+        let address = match self.stream_address.as_str() {
+            "" | "localhost" => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            address => address
+                .parse()
+                .map_err(|_| format!("crio.api.stream_address: {address:?} is no IP address"))?,
+        };
+        let port = match self.stream_port.as_str() {
+            "" => 0,
+            port => port
+                .parse()
+                .map_err(|_| format!("crio.api.stream_port: {port:?} is no port"))?,
+        };
+        Ok(SocketAddr::new(address, port))
+    }
+
+    /// Streams over TLS need a certificate and its key.
+    fn check_tls(&self) -> Result<(), String> {
+        if !self.stream_enable_tls {
+            return Ok(());
+        }
+        for (key, path) in [
+            ("crio.api.stream_tls_cert", &self.stream_tls_cert),
+            ("crio.api.stream_tls_key", &self.stream_tls_key),
+        ] {
+            absolute(key, path)?;
+        }
+        Ok(())
+    }
+
+    /// How long a stream may carry nothing.
+    ///
+    /// # Errors
+    /// What is no duration.
+    pub fn stream_idle(&self) -> Result<Duration, String> {
+        if self.stream_idle_timeout.is_empty() {
+            return Ok(STREAM_IDLE);
+        }
+        let text = &self.stream_idle_timeout;
+        let idle = base::time::go_duration(text)
+            .ok_or_else(|| format!("crio.api.stream_idle_timeout: {text:?} is no duration"))?;
+        Ok(if idle.is_zero() { STREAM_IDLE } else { idle })
     }
 }
 
@@ -298,6 +374,9 @@ impl Config {
         ] {
             absolute(key, path)?;
         }
+        self.api.stream_socket()?;
+        self.api.stream_idle()?;
+        self.api.check_tls()?;
         self.image.keep_blobs()?;
         if self.runtime.log_filter_of_level().is_none() {
             let level = &self.runtime.log_level;

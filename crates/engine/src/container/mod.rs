@@ -4,6 +4,7 @@
 
 mod create;
 mod exec;
+mod exec_streams;
 mod exec_sync;
 mod life;
 mod query;
@@ -16,6 +17,7 @@ use std::path::PathBuf;
 
 pub use crate::budget::Share;
 pub use exec::ExecOptions;
+pub use exec_streams::{ExecStreams, WantedStreams};
 pub use exec_sync::ExecSync;
 pub use life::{LifeAnswer, LifeCall};
 

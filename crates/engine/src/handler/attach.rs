@@ -23,6 +23,13 @@ pub enum AttachEvent {
 pub struct Attachment {
     output: AttachOutput,
     input: AttachInput,
+    hang_up: Box<dyn HangUp>,
+}
+
+/// Ends an attached connection from beside its halves, whose calls fail from then on.
+pub trait HangUp: Debug + Send + Sync {
+    /// Ends the connection.
+    fn hang_up(&self);
 }
 
 /// The half that receives.
@@ -65,12 +72,17 @@ pub trait StreamInput: Debug + Send {
 }
 
 impl Attachment {
-    /// Of two halves, for handlers.
+    /// Of two halves and their common end, for handlers.
     #[must_use]
-    pub fn new(output: Box<dyn StreamOutput>, input: Box<dyn StreamInput>) -> Self {
+    pub fn new(
+        output: Box<dyn StreamOutput>,
+        input: Box<dyn StreamInput>,
+        hang_up: Box<dyn HangUp>,
+    ) -> Self {
         Self {
             output: AttachOutput(output),
             input: AttachInput(input),
+            hang_up,
         }
     }
 
@@ -83,6 +95,7 @@ impl Attachment {
         Self {
             output: self.output,
             input: AttachInput(wrap(self.input.0)),
+            hang_up: self.hang_up,
         }
     }
 
@@ -90,6 +103,12 @@ impl Attachment {
     #[must_use]
     pub fn split(self) -> (AttachOutput, AttachInput) {
         (self.output, self.input)
+    }
+
+    /// The two halves, and what ends both.
+    #[must_use]
+    pub fn parts(self) -> (AttachOutput, AttachInput, Box<dyn HangUp>) {
+        (self.output, self.input, self.hang_up)
     }
 }
 

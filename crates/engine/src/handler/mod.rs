@@ -50,7 +50,7 @@ use std::time::Duration;
 
 pub use abilities::{Abilities, Ability, Overhead, RootForm};
 pub use attach::{AttachEvent, AttachInput, AttachOptions, AttachOutput, Attachment, Stream};
-pub use attach::{StreamInput, StreamOutput};
+pub use attach::{HangUp, StreamInput, StreamOutput};
 pub use event::{Adopted, Event, Events, Happened, News};
 pub use exec::{Command, ExecExit, ExecSession, ExecStdio, Running, Session};
 pub(crate) use left::{release, release_all};

@@ -2,6 +2,8 @@
 
 use std::os::fd::OwnedFd;
 
+use super::{Pod, PodState};
+use crate::calls::Purpose;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::handler::{Ability, Pending};
@@ -12,7 +14,7 @@ impl Engine {
     ///
     /// # Errors
     /// `NotFound`, an ambiguous beginning, a pod that is not ready, a handler that reaches no ports, or a port
-    /// where nobody listens.
+    /// where nobody listens, or [`Error::Busy`].
     pub fn port(&self, pod: &str, port: u16) -> Result<Pending<OwnedFd>> {
         let missing = || Error::NotFound {
             what: "pod",
@@ -24,6 +26,28 @@ impl Engine {
         if !handler.abilities().has(Ability::Ports) {
             return Err(handler.lacks(Ability::Ports));
         }
-        handler.port(record.at(&self.layout().pod(&full)), port)
+        let place = self.calls().take(&full, Purpose::Command)?;
+        let connection = handler.port(record.at(&self.layout().pod(&full)), port)?;
+        Ok(Box::pin(async move {
+            let _until_it_stands = place;
+            connection.await
+        }))
+    }
+
+    /// A pod that is ready, for what is to begin later; `verb` is that, for the error.
+    ///
+    /// # Errors
+    /// An unknown pod, or one that is not ready.
+    pub fn require_ready(&self, verb: &'static str, id: &str) -> Result<Pod> {
+        let pod = self.pod(id)?;
+        match pod.state {
+            PodState::Ready => Ok(pod),
+            PodState::NotReady => Err(Error::State {
+                verb,
+                what: "pod",
+                id: pod.id,
+                state: "not ready".to_owned(),
+            }),
+        }
     }
 }

@@ -94,6 +94,7 @@ fn code(error: &Error, method: &Method) -> (StatusCode, &'static str) {
         | Error::Damaged { .. }
         | Error::Store(_)
         | Error::Setting { .. }
+        | Error::Tls(_)
         | Error::Options(_)
         | Error::Listen { .. }
         | Error::Task(_) => (StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN"),

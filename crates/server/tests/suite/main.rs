@@ -30,6 +30,7 @@ mod runtime;
 mod shim;
 mod stats;
 mod stats_lists;
+mod streams;
 mod systemd;
 mod trust;
 mod update;

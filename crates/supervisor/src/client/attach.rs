@@ -2,6 +2,7 @@
 //! Both halves block; a program that does both at once splits them over two threads, or polls.
 
 use std::io::{self, Write};
+use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -55,6 +56,18 @@ pub struct AttachOutput {
 pub struct AttachInput {
     socket: UnixStream,
     dir: PathBuf,
+}
+
+/// Ends an attached connection from beside its halves, whose calls fail from then on.
+#[derive(Debug)]
+pub struct HangUp(UnixStream);
+
+impl HangUp {
+    /// Ends the connection.
+    pub fn hang_up(&self) {
+        // One that is gone needs no end.
+        let _ = self.0.shutdown(Shutdown::Both);
+    }
 }
 
 impl Client {
@@ -127,6 +140,16 @@ impl Attachment {
     /// As [`Attachment::write`]. A container without a terminal ignores it.
     pub fn resize(&mut self, rows: u16, cols: u16) -> Result<()> {
         self.input.resize(rows, cols)
+    }
+
+    /// A way to end the connection while other threads wait on its halves.
+    ///
+    /// # Errors
+    /// No more descriptors.
+    pub fn hang_up(&self) -> Result<HangUp> {
+        let twin = self.input.socket.try_clone();
+        twin.map(HangUp)
+            .map_err(Error::io("duplicate the socket of", &self.input.dir))
     }
 
     /// The two halves, for two threads.

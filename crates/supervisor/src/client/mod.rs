@@ -31,7 +31,7 @@ use crate::protocol::{
 };
 use crate::state::{ContainerState, remove_file};
 
-pub use attach::{AttachEvent, AttachInput, AttachOutput, Attachment, Stream};
+pub use attach::{AttachEvent, AttachInput, AttachOutput, Attachment, HangUp, Stream};
 pub use call::Call;
 pub use exec::{ExecSession, ExecStdio};
 pub use find::find;

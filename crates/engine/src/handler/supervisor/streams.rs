@@ -9,7 +9,7 @@ use supervisor::{ANSWER_LIMIT, Call, Error as Failure, ExecRequest};
 
 use super::super::{
     AttachEvent, AttachOptions, Attachment, Command, ContainerRef, ExecExit, ExecSession,
-    ExecStdio, Pending, Running, Session, StreamInput, StreamOutput,
+    ExecStdio, HangUp, Pending, Running, Session, StreamInput, StreamOutput,
 };
 use super::ask::ask as begin;
 use super::container::seen;
@@ -133,11 +133,14 @@ pub(super) fn attach(
     let client = connect(container.pod, limit)?;
     let attachment = client.attach(container.id, options);
     let attachment = attachment.map_err(|source| lost(container.id, source))?;
+    let hang_up = attachment.hang_up();
+    let hang_up = hang_up.map_err(|source| lost(container.id, source))?;
     let (output, input) = attachment.split();
     let id = container.id.to_owned();
     Ok(Attachment::new(
         Box::new(Half(id.clone(), output)),
         Box::new(Half(id, input)),
+        Box::new(hang_up),
     ))
 }
 
@@ -162,6 +165,12 @@ impl StreamOutput for Half<supervisor::AttachOutput> {
             Ok(supervisor::AttachEvent::Exit(state)) => Ok(AttachEvent::Exit(seen(state))),
             Err(source) => Err(lost(&self.0, source)),
         }
+    }
+}
+
+impl HangUp for supervisor::HangUp {
+    fn hang_up(&self) {
+        supervisor::HangUp::hang_up(self);
     }
 }
 

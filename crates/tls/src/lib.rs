@@ -1,5 +1,6 @@
-//! TLS of the server: its certificate, which may be renewed while it serves, and optionally the CA that
-//! clients' certificates must be from.
+//! TLS of what floe serves (the registry, CRI's streams): a certificate, which may be renewed while it is
+//! served, and optionally the CA that clients' certificates must be from. What floe is a client of is in
+//! `distribution`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +14,19 @@ use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig};
 
-use crate::error::{Error, Result};
+/// What is wrong with one of the files.
+#[derive(Debug, thiserror::Error)]
+#[error("{what} {}: {reason}", path.display())]
+pub struct Error {
+    /// What the file is for.
+    pub what: &'static str,
+    /// The file.
+    pub path: PathBuf,
+    /// Why it cannot be used.
+    pub reason: String,
+}
+
+type Result<T> = std::result::Result<T, Error>;
 
 /// Files of TLS.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,7 +40,11 @@ pub struct TlsOptions {
 }
 
 impl TlsOptions {
-    pub(crate) fn config(&self) -> Result<Arc<ServerConfig>> {
+    /// What serves with these files, to clients that speak one of the `protocols` (ALPN).
+    ///
+    /// # Errors
+    /// A file that cannot be read or is not what it should be, or a key of another certificate.
+    pub fn config(&self, protocols: &[&str]) -> Result<Arc<ServerConfig>> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
@@ -51,7 +68,10 @@ impl TlsOptions {
         };
         let identity = Identity::open(self.clone(), provider)?;
         let mut config = builder.with_cert_resolver(Arc::new(identity));
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        config.alpn_protocols = protocols
+            .iter()
+            .map(|name| name.as_bytes().to_vec())
+            .collect();
         Ok(Arc::new(config))
     }
 
@@ -125,7 +145,7 @@ fn certificates(what: &'static str, path: &Path) -> Result<Vec<CertificateDer<'s
 }
 
 fn setting(what: &'static str, path: &Path, reason: &dyn std::fmt::Display) -> Error {
-    Error::Setting {
+    Error {
         what,
         path: path.to_owned(),
         reason: reason.to_string(),
