@@ -166,7 +166,7 @@ fn sockets_of_systemd_reach_the_container_with_their_variables() {
         "exec 3<{dir}/given 4<{dir}/given; export LISTEN_FDS=1 LISTEN_PID=${{WHOSE:-$$}}; \
          exec {program} --root {dir}/state run -b {dir}/bundle c",
         dir = lab.dir.display(),
-        program = support::program(),
+        program = crate::support::program(),
     );
     let run = |whose: &str| {
         drop(lab.command(&[]));
@@ -334,7 +334,7 @@ fn an_exec_gets_the_descriptors_asked_for() {
         "exec 3<{dir}/given 4<{dir}/given; \
          exec {program} --root {dir}/state exec --preserve-fds 1 c sh -c 'cat <&3; cat <&4'",
         dir = lab.dir.display(),
-        program = support::program(),
+        program = crate::support::program(),
     );
     let output = Command::new("sh").args(["-c", &script]).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout), "given\n");
@@ -418,7 +418,7 @@ fn a_list_without_a_state_directory_is_empty_unless_one_was_named() {
     needs_host!();
     let lab = Lab::new();
     let runtime = lab.dir.join("nobody");
-    let program = support::program();
+    let program = crate::support::program();
     // As root of a user namespace: the usual directory is then below this one.
     let list = |extra: &[&str]| {
         let mut command = std::process::Command::new("unshare");

@@ -460,7 +460,7 @@ fn a_paused_container_says_so_and_goes_on_when_resumed() {
 fn a_container_cannot_overwrite_the_runtimes_program() {
     needs_host!();
     let mut lab = Lab::new();
-    let before = std::fs::read(support::program()).unwrap();
+    let before = std::fs::read(crate::support::program()).unwrap();
     // The container's program is the runtime itself, executed by its link in /proc (CVE-2019-5736).
     std::fs::write(lab.rootfs("bin/trap"), "#!/proc/self/exe --help\n").unwrap();
     std::fs::set_permissions(lab.rootfs("bin/trap"), PermissionsExt::from_mode(0o755)).unwrap();
@@ -484,7 +484,7 @@ fn a_container_cannot_overwrite_the_runtimes_program() {
         format!("{}{}", attack.out, attack.err).contains("Read-only file system"),
         "{attack:#?}"
     );
-    let after = std::fs::read(support::program()).unwrap();
+    let after = std::fs::read(crate::support::program()).unwrap();
     assert!(before == after);
 }
 

@@ -340,7 +340,7 @@ fn no_descriptor_of_the_runtime_or_its_caller_gets_in_but_those_asked_for() {
     let call = format!(
         "exec 3<{dir}/out 4<{dir}/file 5<{dir}/file; exec {program} --root {dir}/state run -b {dir}/bundle --preserve-fds 2 c",
         dir = lab.dir.display(),
-        program = support::program(),
+        program = crate::support::program(),
     );
     let output = std::process::Command::new("/bin/sh")
         .args(["-c", &call])

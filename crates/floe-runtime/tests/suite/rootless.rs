@@ -322,7 +322,7 @@ fn as_root_of_a_namespace(lab: &Lab, script: &str) -> std::process::Output {
     drop(lab.command(&[]));
     let whole = format!(
         "floe='{} --root {}'; cd {}; {script}",
-        support::program(),
+        crate::support::program(),
         lab.dir.join("state").display(),
         lab.dir.join("bundle").display()
     );
