@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
-use crate::support::{self, Lab};
+use crate::support::Lab;
 use serde_json::{Value, json};
 
 #[test]
