@@ -18,6 +18,13 @@ fn says(world: &World<'_>, id: &str, words: &str) {
 pub(crate) fn a_container_lives_from_created_to_removed(world: &mut World<'_>) {
     let pod = world.pod("a");
     assert_eq!(world.engine.pod(&pod).unwrap().state, PodState::Ready);
+    let record = world.node.path("run/pods").join(&pod).join("shim.json");
+    if let Ok(record) = std::fs::read(record) {
+        let record: serde_json::Value = serde_json::from_slice(&record).unwrap();
+        // What has the sandbox service is used by it.
+        let by_service = record["service"].as_bool().unwrap_or_default();
+        assert_eq!(by_service, world.subject.name == "sandbox-shim");
+    }
     let id = world.create(&pod, "c", "echo said; exit 3");
     assert_eq!(world.container(&id).state, ContainerState::Created);
     world.engine.start_container(&id).unwrap();

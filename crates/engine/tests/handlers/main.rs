@@ -60,4 +60,4 @@ macro_rules! all_tests {
     };
 }
 
-all_tests!(built_in, runc, crun, floe_runtime, shim);
+all_tests!(built_in, runc, crun, floe_runtime, shim, sandbox_shim);

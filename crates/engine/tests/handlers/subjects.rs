@@ -44,12 +44,24 @@ pub(crate) fn built_in() -> Subject {
 
 /// Debian's containerd-shim-runc-v2, which is a shim as Kata's is one.
 pub(crate) fn shim() -> Subject {
-    const PROGRAM: &str = "/usr/bin/containerd-shim-runc-v2";
-    let there = std::path::Path::new(PROGRAM).exists();
-    let more = format!("runtime_type = \"vm\"\nruntime_path = \"{PROGRAM}\"");
+    shim_of("shim", Path::new(RUNC_SHIM))
+}
+
+/// The same behind a program that has the sandbox service, which Debian's has not.
+pub(crate) fn sandbox_shim() -> Subject {
+    let tests = std::env::current_exe().unwrap();
+    let examples = tests.parent().unwrap().with_file_name("examples");
+    shim_of("sandbox-shim", &examples.join("sandbox-shim"))
+}
+
+const RUNC_SHIM: &str = "/usr/bin/containerd-shim-runc-v2";
+
+fn shim_of(name: &'static str, program: &Path) -> Subject {
+    let there = Path::new(RUNC_SHIM).exists() && program.exists();
+    let more = format!("runtime_type = \"vm\"\nruntime_path = {program:?}");
     Subject {
-        name: "shim",
-        config: entry("shim", &more),
+        name,
+        config: entry(name, &more),
         missing: (!there).then(|| "needs containerd-shim-runc-v2 (Debian: containerd)".to_owned()),
         lacks: vec![
             Ability::HostNetwork,

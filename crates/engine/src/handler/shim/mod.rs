@@ -19,6 +19,7 @@ mod pod;
 mod record;
 mod relay;
 mod sandbox;
+mod service;
 mod streams;
 
 use std::os::fd::OwnedFd;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::mount::{UnmountFlags, unmount};
-use shim::{Bootstrap, Invocation, Mount, Shim, sandbox as service, task};
+use shim::{Bootstrap, Invocation, Mount, Shim, sandbox as sandboxes, task};
 use supervisor::{
     Became, Client, Companion, CompanionExit, ContainerState, CreateContainer, LogTarget,
     RootfsSource,
@@ -13,7 +13,7 @@ use supervisor::{
 
 use super::super::{ContainerRef, Pending, PodRef};
 use super::record::{self, ShimRecord};
-use super::{Shims, container, failed, sandbox};
+use super::{Shims, container, failed, sandbox, service};
 use crate::error::{Error, Result};
 
 /// Where the shim's own words are, in the pod's directory.
@@ -46,16 +46,22 @@ pub(super) fn gone(supervisor_gone: Pending<()>, pod: PodRef<'_>) -> Result<Pend
     if has_ended(pod) {
         return Ok(Box::pin(std::future::ready(Ok(()))));
     }
-    let shim = record::read(pod)?.and_then(|record| record.shim());
+    let record = record::read(pod)?;
+    let by_service = record.as_ref().is_some_and(|record| record.service);
+    let shim = record.and_then(|record| record.shim());
     let id = pod.id.to_owned();
     Ok(Box::pin(async move {
         let Some(shim) = shim else {
             return supervisor_gone.await;
         };
+        let end = match by_service {
+            true => sandboxes::wait(&id),
+            false => task::wait(&shim, &id, None),
+        };
         tokio::select! {
             gone = supervisor_gone => gone,
             // However it is answered, it is over.
-            _ = shim.ask_async(task::wait(&shim, &id, None)) => Ok(()),
+            _ = shim.ask_async(end) => Ok(()),
         }
     }))
 }
@@ -95,6 +101,15 @@ impl Shims {
         let shim = start(&mut client, &record, pod, &bundle)?;
         record.found(&shim);
         record.write(pod)?;
+        let cgroup = sandbox::cgroup(pod);
+        let at = as_container(pod, &bundle, &cgroup);
+        let most = self.limit(limit);
+        if let Some(pid) = service::begin(&shim, &record, pod, most)? {
+            record.service = true;
+            record.write(pod)?;
+            service::tell_made(&shim, at, pid)?;
+            return container::tell(at, Became::Running);
+        }
         let root = sandbox::root(&self.config.runroot, self.pods.program()?)?;
         let root = Mount::bind(&root, true);
         let create = task::Create {
@@ -105,8 +120,6 @@ impl Shims {
             checkpoint: None,
             options: record.options(pod),
         };
-        let cgroup = sandbox::cgroup(pod);
-        let at = as_container(pod, &bundle, &cgroup);
         let pid = shim.ask(task::create(&shim, create).within(Some(self.limit(limit))));
         container::tell_made(&shim, at, pid.map_err(failed)?)?;
         let start = task::start(&shim, pod.id, None).within(Some(limit));
@@ -181,12 +194,27 @@ impl Shims {
         }
         let bundle = sandbox::bundle(pod);
         let cgroup = sandbox::cgroup(pod);
-        self.end(as_container(pod, &bundle, &cgroup), limit);
-        let Some(shim) = record.shim() else { return };
-        match shim.ask(task::shutdown(&shim, pod.id, true)) {
+        let at = as_container(pod, &bundle, &cgroup);
+        let Some(shim) = record.shim() else {
+            return self.end(at, limit);
+        };
+        let ended = if record.service {
+            service::end(&shim, pod, limit)
+        } else {
+            self.end(at, limit);
+            shim.ask(task::shutdown(&shim, pod.id, true))
+        };
+        match ended {
             // It may end before it has answered.
             Ok(()) => wait_for_end(&shim),
-            Err(error) if error.is_gone() => {}
+            Err(error) if error.is_gone() => {
+                // What stood for the pod as a container is cleaned up after already.
+                if record.service
+                    && let Err(error) = clean_up(&record, at)
+                {
+                    tracing::warn!(pod = %pod.id, %error, "its dead shim is not cleaned up after");
+                }
+            }
             Err(error) => tracing::warn!(pod = %pod.id, %error, "the shim is killed with its pod"),
         }
         remove_socket(shim.address());
@@ -299,7 +327,7 @@ fn clean_up(record: &ShimRecord, container: ContainerRef<'_>) -> Result<(), shim
 fn wait_for_end(shim: &Shim) {
     let until = Instant::now() + ENDS;
     while Instant::now() < until {
-        let asked = shim.ask(service::ping("").within(Some(LOOKS)));
+        let asked = shim.ask(sandboxes::ping("").within(Some(LOOKS)));
         if asked.is_err_and(|error| error.is_gone()) {
             return;
         }

@@ -15,6 +15,8 @@ use crate::record::{self, Form, Record, UnknownFields};
 
 /// The version that is written.
 const VERSION: u32 = 1;
+/// Revision 1: `service`.
+const REVISION: u32 = 1;
 /// The file's name in the pod's directory.
 const FILE: &str = "shim.json";
 /// The namespace of our containers' ids in shims, which may be others' too.
@@ -40,6 +42,9 @@ pub(super) struct ShimRecord {
     /// The version of its task service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     task: Option<i64>,
+    /// The sandbox is one of its sandbox service, and no container.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) service: bool,
     #[serde(skip)]
     kept: UnknownFields,
 }
@@ -60,13 +65,14 @@ impl ShimRecord {
         let name = pod.id.get(..16).unwrap_or(pod.id);
         Self {
             version: VERSION,
-            revision: 0,
+            revision: REVISION,
             program: config.program.clone(),
             config: config.file(),
             namespace: NAMESPACE.to_owned(),
             events: config.runroot.join("events").join(name),
             address: None,
             task: None,
+            service: false,
             kept: UnknownFields::default(),
         }
     }
@@ -163,6 +169,14 @@ mod tests {
         assert_eq!(shim.address().to_str(), Some("/run/containerd/s/1"));
         assert_eq!(shim.version(), Version::V2);
         assert_eq!(again, golden);
+        assert!(!record.service);
+        // As revision 1 may have it.
+        let mut of_service = golden.clone();
+        of_service["revision"] = json!(1);
+        of_service["service"] = json!(true);
+        let (record, again) = read_back(&of_service);
+        assert!(record.service);
+        assert_eq!(again, of_service);
         let mut later = golden;
         later["revision"] = json!(7);
         later["later"] = json!([1]);

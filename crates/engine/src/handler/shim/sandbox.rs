@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use runtime::spec::Spec;
 use serde_json::{Value, json};
 
 use super::super::{PodPlan, PodRef, Sandbox};
@@ -100,6 +101,29 @@ fn describe(plan: &PodPlan<'_>, mut all: BTreeMap<String, String>) -> BTreeMap<S
         all.insert(key.to_owned(), value.clone());
     }
     all
+}
+
+/// What a sandbox service is told of a bundle.
+#[derive(Debug)]
+pub(super) struct Written {
+    /// The pod's network namespace.
+    pub(super) netns: Option<PathBuf>,
+    /// What the pod may tell the shim, and whose sandbox it is.
+    pub(super) annotations: BTreeMap<String, String>,
+}
+
+/// What [`write`] has written.
+pub(super) fn written(bundle: &Path) -> Result<Written> {
+    let config: Spec = disk::read_json(&bundle.join("config.json"))?.unwrap_or_default();
+    let linux = config.linux.unwrap_or_default();
+    let network = |namespace: &runtime::spec::Namespace| {
+        namespace.kind == runtime::spec::NamespaceKind::Network
+    };
+    let netns = linux.namespaces.into_iter().find(network);
+    Ok(Written {
+        netns: netns.and_then(|namespace| namespace.path),
+        annotations: config.annotations,
+    })
 }
 
 /// What says that a container is its pod's sandbox, or in it.
