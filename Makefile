@@ -18,9 +18,10 @@ build: deps ## Build the two programs: floe and floe-runtime
 	$(CARGO) build --release --locked -p floe
 	@scripts/runtime.sh release
 
-quickstart: build ## From a registry to a running pod, step by step, leaving nothing behind
-	$(CARGO) build --release --locked -p testkit --examples
-	@$(TARGET)/release/examples/quickstart
+# The tests' build, of which nothing is compiled again for `make test`.
+quickstart: deps ## From a registry to a running pod, step by step, leaving nothing behind
+	$(CARGO) build --locked --workspace --bins --example quickstart
+	@runtime=$$(scripts/runtime.sh debug) && FLOE_TEST_RUNTIME=$$runtime $(TARGET)/debug/examples/quickstart
 
 test: deps ## The whole test suite
 	scripts/install-deps.sh nextest
@@ -47,9 +48,9 @@ lint: deps ## What CI checks without running anything: format, lints, documentat
 
 bench: build ## Side by side with Debian's containerd, crun, runc and podman; writes docs/benchmarks.md, or with SECTIONS="verbs pods" only prints those
 	scripts/install-deps.sh peers
-	$(CARGO) build --release --locked -p testkit --examples
+# Together with floe: alone, cargo chooses other features of what they share, and compiles 60 crates again.
+	$(CARGO) build --release --locked -p floe -p testkit -p store --example bench --example fill
 	$(CARGO) build --release --locked -p runtime --example instructions
-	$(CARGO) build --release --locked -p store --example fill
 	@$(TARGET)/release/examples/bench $(or $(SECTIONS),docs/benchmarks.md)
 
 deps:

@@ -50,6 +50,10 @@ fn tour() -> Result<(), Error> {
         steps.count,
         steps.total.as_millis()
     );
+    println!(
+        "  make build                                    the programs as they ship: these are a"
+    );
+    println!("                                                debugger's, and slower");
     println!("  target/*/release/floe run --rm -it IMAGE sh   a container, without any daemon");
     println!(
         "  target/*/release/floe serve                   then point kubelet or crictl at /run/floe/floe.sock"
