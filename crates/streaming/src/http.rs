@@ -315,6 +315,7 @@ impl<B: Backend> Session<B> {
             stderr: streams.stderr.then(|| outbox(2)),
             error: outbox(3),
             resize: streams.tty.then(|| inboxes.next()).flatten(),
+            silent: Vec::new(),
         };
         let work = async {
             // An empty message tells older clients that the connection stands.
@@ -416,7 +417,7 @@ fn named_ports(query: &str) -> Vec<u16> {
 /// Waits until a client has opened the streams that it wants; `None` when it leaves before.
 async fn gather(session: &mut spdy::Session, wanted: Streams, sizes: bool) -> Option<Channels> {
     let (mut stdin, mut stdout, mut stderr) = (None, None, None);
-    let (mut error, mut resize) = (None, None);
+    let (mut error, mut resize, mut silent) = (None, None, Vec::new());
     loop {
         let whole = error.is_some()
             && stdin.is_some() == wanted.stdin
@@ -430,6 +431,7 @@ async fn gather(session: &mut spdy::Session, wanted: Streams, sizes: bool) -> Op
                 stderr,
                 error: error?,
                 resize,
+                silent,
             });
         }
         let stream = session.accept().await?;
@@ -438,13 +440,13 @@ async fn gather(session: &mut spdy::Session, wanted: Streams, sizes: bool) -> Op
             Some("error") => error = Some(outbox),
             Some("stdout") if wanted.stdout => stdout = Some(outbox),
             Some("stderr") if wanted.stderr => stderr = Some(outbox),
-            // Nothing is sent on these.
+            // Nothing is sent on these, and their end would tell the client to send no more.
             Some("stdin") if wanted.stdin => {
-                outbox.close();
+                silent.push(outbox);
                 stdin = Some(stream.inbox);
             }
             Some("resize") if wanted.tty => {
-                outbox.close();
+                silent.push(outbox);
                 resize = Some(stream.inbox);
             }
             // Dropped, it is reset.

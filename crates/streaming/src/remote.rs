@@ -27,6 +27,8 @@ pub(crate) struct Channels {
     /// Where the end is said.
     pub error: Outbox,
     pub resize: Option<Inbox>,
+    /// Our direction of those that only the client writes to: they end when all has.
+    pub silent: Vec<Outbox>,
 }
 
 /// How the end is said on the error stream.
@@ -69,7 +71,7 @@ impl Ending {
 
 /// Connects the two until the process has ended, and says how it did.
 pub(crate) async fn run(channels: Channels, process: Process, ending: Ending) {
-    let (end, ended) = watch::channel(false);
+    let (over, ended) = watch::channel(false);
     let outputs = async {
         let stdout = output(process.stdout, channels.stdout, ended.clone());
         let stderr = output(process.stderr, channels.stderr, ended.clone());
@@ -78,7 +80,7 @@ pub(crate) async fn run(channels: Channels, process: Process, ending: Ending) {
     let exit = async {
         let outcome = process.exit.await;
         // The outputs wait for it until they are done.
-        end.send_replace(true);
+        over.send_replace(true);
         outcome
     };
     let inputs = async {
@@ -94,7 +96,7 @@ pub(crate) async fn run(channels: Channels, process: Process, ending: Ending) {
         outcome = outcome => outcome,
         () = inputs => return,
     };
-    say(channels.error, ending, &outcome).await;
+    end(channels.silent, channels.error, ending, &outcome).await;
 }
 
 /// Says why nothing is run.
@@ -102,11 +104,12 @@ pub(crate) async fn refuse(channels: Channels, ending: Ending, why: String) {
     for outbox in [channels.stdout, channels.stderr].into_iter().flatten() {
         outbox.close();
     }
-    say(channels.error, ending, &Err(why)).await;
+    end(channels.silent, channels.error, ending, &Err(why)).await;
 }
 
 /// Says how it ended.
-async fn say(error: Outbox, ending: Ending, outcome: &Result<i32, String>) {
+async fn end(silent: Vec<Outbox>, error: Outbox, ending: Ending, outcome: &Result<i32, String>) {
+    silent.into_iter().for_each(Outbox::close);
     let mut text = Bytes::from(ending.text(outcome));
     text.truncate(PIECE);
     // A client that has left does not hear it.

@@ -227,6 +227,26 @@ async fn a_gigabyte_divided_by_ten_arrives_and_its_last_byte_too() {
 }
 
 #[tokio::test]
+async fn a_clients_stdin_is_not_ended_from_here_while_the_command_runs() {
+    let world = world().await;
+    let url = world.sh("head -c 1000000 | wc -c; read last; echo $last", ALL);
+    let mut client = spdy(&url, "v4.channel.k8s.io").await;
+    open(&mut client, &["error", "stdin", "stdout", "stderr"]).await;
+    for _ in 0..100 {
+        client.send(3, false, &[b'x'; 10_000]).await;
+    }
+    // A client that sees the end of stdin sends no more.
+    assert_eq!(
+        client.news().await,
+        Got::Data(5, false, b"1000000\n".into())
+    );
+    client.send(3, false, b"last\n").await;
+    let all = collect(&mut client, 4).await;
+    assert_eq!(all[2], b"last\n");
+    assert!(all[0].ends_with(b"\"Success\"}"));
+}
+
+#[tokio::test]
 async fn a_child_that_keeps_the_output_does_not_keep_the_client() {
     let world = world().await;
     let url = world.sh("printf said; sleep 1000 & exit 0", OUT);
