@@ -141,7 +141,7 @@ pub async fn copy(
 }
 
 /// The image of an index for a platform, and the indexes that lead to it, outermost first.
-async fn choose(
+pub(crate) async fn choose(
     source: &Source,
     top: Document,
     index: Index,
@@ -150,17 +150,7 @@ async fn choose(
     let mut chosen = index.choose(platform)?.clone();
     let mut indexes = vec![top];
     for _ in 0..=MAX_NESTING {
-        let document = source.manifest(Some(&chosen.digest)).await?;
-        let actual = document.bytes.len() as u64;
-        if actual != chosen.size {
-            let (digest, expected) = (chosen.digest, chosen.size);
-            let reason = image::ManifestFlaw::Size {
-                digest,
-                expected,
-                actual,
-            };
-            return Err(image::Error::Manifest { reason }.into());
-        }
+        let document = source.entry(&chosen).await?;
         match document.parse()? {
             AnyManifest::Manifest(manifest) => return Ok((document, manifest, indexes)),
             AnyManifest::Index(index) => {
@@ -250,7 +240,7 @@ impl Copy<'_> {
                 Some(copied) => copied,
                 None => {
                     (self.watch)(Event::Instance(&entry.digest, number + 1, count));
-                    self.entry(&entry.digest, depth).await?
+                    self.entry(entry, depth).await?
                 }
             };
             changed |= copied.digest != entry.digest;
@@ -273,8 +263,8 @@ impl Copy<'_> {
 
     /// Copies what an entry of an index points at, once: an index, and one within it, may name the same
     /// image as often as they like.
-    async fn entry(&self, digest: &Digest, depth: usize) -> Result<Descriptor> {
-        let document = self.source.manifest(Some(digest)).await?;
+    async fn entry(&self, entry: &Descriptor, depth: usize) -> Result<Descriptor> {
+        let document = self.source.entry(entry).await?;
         let copied = match document.parse()? {
             AnyManifest::Manifest(manifest) => {
                 self.image(document, manifest, Place::Within).await?.0
@@ -285,7 +275,7 @@ impl Copy<'_> {
         };
         self.target.put_manifest(&copied).await?;
         let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
-        done.insert(digest.clone(), copied.descriptor());
+        done.insert(entry.digest.clone(), copied.descriptor());
         Ok(copied.descriptor())
     }
 

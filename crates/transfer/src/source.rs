@@ -3,13 +3,14 @@
 use std::path::Path;
 
 use distribution::{Client, Credentials};
-use image::{Descriptor, Digest, ImageConfig, Manifest, Reference};
+use image::{AnyManifest, Descriptor, Digest, ImageConfig, Manifest, Platform, Reference};
 use store::Store;
 use trust::{Demands, Policy, Signature};
 
 use crate::chunks::{self, Chunks};
 use crate::containers_storage::StorageSource;
 use crate::convert::Format;
+use crate::copy::choose;
 use crate::dir::DirSource;
 use crate::docker_archive::ArchiveSource;
 use crate::document::{Document, MAX_CONFIG};
@@ -111,6 +112,35 @@ impl Source {
             Kind::Storage(source) => source.manifest(digest).await,
             Kind::Store(source) => source.manifest(digest),
             Kind::List(source) => Box::pin(source.manifest(digest)).await,
+        }
+    }
+
+    /// What an entry of an index points at, which has the size that the index says.
+    pub(crate) async fn entry(&self, entry: &Descriptor) -> Result<Document> {
+        let document = self.manifest(Some(&entry.digest)).await?;
+        let actual = document.bytes.len() as u64;
+        if actual == entry.size {
+            return Ok(document);
+        }
+        let reason = image::ManifestFlaw::Size {
+            digest: entry.digest.clone(),
+            expected: entry.size,
+            actual,
+        };
+        Err(image::Error::Manifest { reason }.into())
+    }
+
+    /// The manifest of an image for a platform, of which `top` is the manifest or index.
+    ///
+    /// # Errors
+    /// An index without such an image, one that is nested too deep or says another size, or what cannot be read.
+    pub async fn image(&self, top: &Document, platform: &Platform) -> Result<Manifest> {
+        match top.parse()? {
+            AnyManifest::Manifest(manifest) => Ok(manifest),
+            AnyManifest::Index(index) => {
+                let (_, manifest, _) = choose(self, top.clone(), index, platform).await?;
+                Ok(manifest)
+            }
         }
     }
 

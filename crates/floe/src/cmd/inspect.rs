@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::process::ExitCode;
 
-use image::{Algorithm, AnyManifest, Descriptor, Digest, ImageConfig, Manifest};
+use image::{Algorithm, Digest, ImageConfig, Manifest};
 use serde::Serialize;
-use transfer::{Access, Document, Location, Source};
+use transfer::{Access, Location, Source};
 
 use super::copy::flags::PlatformFlags;
 use crate::failure::Failure;
@@ -89,7 +89,7 @@ fn inspect(args: &Args, location: &Location, access: &Access) -> Result<ExitCode
         if args.raw && !args.config {
             return bytes(&top.bytes);
         }
-        let manifest = one(&source, &top, args).await?;
+        let manifest = source.image(&top, &args.platform.platform()).await?;
         let config = source.config(&manifest.config).await?;
         if args.raw {
             return bytes(&config);
@@ -135,22 +135,6 @@ fn show(args: &Args, value: &serde_json::Value) -> Result<ExitCode, Failure> {
 fn bytes(bytes: &[u8]) -> Result<ExitCode, Failure> {
     std::io::stdout().write_all(bytes)?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// The manifest for the platform.
-async fn one(source: &Source, top: &Document, args: &Args) -> Result<Manifest, Failure> {
-    let mut document = top.clone();
-    // An index of indexes is found in the wild; no deeper nesting is.
-    for _ in 0..3 {
-        match document.parse()? {
-            AnyManifest::Manifest(manifest) => return Ok(manifest),
-            AnyManifest::Index(index) => {
-                let chosen: &Descriptor = index.choose(&args.platform.platform())?;
-                document = source.manifest(Some(&chosen.digest)).await?;
-            }
-        }
-    }
-    Err(Failure::new("the index points at indexes, too deep"))
 }
 
 fn describe(

@@ -117,6 +117,7 @@ fn an_index_that_lies_about_a_size_is_refused() {
         for verb in [
             &["copy", "-q", &layout.place(), &to][..],
             &["inspect", &layout.place()],
+            &["copy", "-q", "--all", &layout.place(), &to],
         ] {
             let said = floe.floe(verb);
             in_words(&said);
