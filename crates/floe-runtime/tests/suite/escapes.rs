@@ -305,7 +305,7 @@ fn hunter() -> Lab {
     for set in ["effective", "permitted", "bounding"] {
         lab.config["process"]["capabilities"][set] = json!(["CAP_SYS_PTRACE"]);
     }
-    lab.config["process"]["args"] = json!(["/bin/hunter", "--exact", "the_hunter_inside"]);
+    lab.config["process"]["args"] = json!(["/bin/hunter", "--exact", "escapes::the_hunter_inside"]);
     let prey = format!("{PREY}={}", prey.display());
     lab.config["process"]["env"] = json!(["PATH=/bin", prey]);
     lab.call(&["run", "-d", "hunter"]).ok();
