@@ -434,6 +434,7 @@ impl RuntimeService for RuntimeServer {
         request: Request<cri::ExecRequest>,
     ) -> Result<Response<cri::ExecResponse>, Status> {
         let request = request.into_inner();
+        refusal::about(&request.container_id);
         let wanted = streams::exec(&request).map_err(status::of)?;
         let id = id("container_id", request.container_id)?;
         if request.cmd.is_empty() {
@@ -455,6 +456,7 @@ impl RuntimeService for RuntimeServer {
         request: Request<cri::AttachRequest>,
     ) -> Result<Response<cri::AttachResponse>, Status> {
         let request = request.into_inner();
+        refusal::about(&request.container_id);
         let wanted = streams::attach(&request).map_err(status::of)?;
         let id = id("container_id", request.container_id)?;
         let runs = move |engine: &Engine| engine.require_running("attach to", &id);

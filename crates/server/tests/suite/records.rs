@@ -25,7 +25,7 @@ const DAMAGES: [Damage; 8] = [
     }),
     ("of a version that needs a newer floe", |path| {
         let text = std::fs::read_to_string(path).unwrap();
-        let newer = text.replace("\"version\":1", "\"version\":2");
+        let newer = text.replace("\"version\":1", "\"version\":99");
         assert_ne!(newer, text);
         std::fs::write(path, newer).unwrap();
     }),

@@ -101,24 +101,6 @@ fn an_rpc_that_is_not_built_answers_unimplemented_with_its_name() {
         let mut runtime = world.runtime();
         let refused = [
             (
-                "Exec",
-                runtime.exec(cri::ExecRequest::default()).await.map(drop),
-            ),
-            (
-                "Attach",
-                runtime
-                    .attach(cri::AttachRequest::default())
-                    .await
-                    .map(drop),
-            ),
-            (
-                "PortForward",
-                runtime
-                    .port_forward(cri::PortForwardRequest::default())
-                    .await
-                    .map(drop),
-            ),
-            (
                 "CheckpointContainer",
                 runtime
                     .checkpoint_container(cri::CheckpointContainerRequest::default())
@@ -153,9 +135,14 @@ fn each_refused_request_has_a_line_in_the_log_with_rpc_object_and_reason() {
         runtime.exec(exec).await.unwrap_err();
         let forward = cri::PortForwardRequest {
             pod_sandbox_id: "a-pod".into(),
-            port: vec![80],
+            port: vec![0],
         };
         runtime.port_forward(forward).await.unwrap_err();
+        let checkpoint = cri::CheckpointContainerRequest {
+            container_id: "b-container".into(),
+            ..Default::default()
+        };
+        runtime.checkpoint_container(checkpoint).await.unwrap_err();
         let mut config = world.pod_config("badly-made");
         config.log_directory = "relative".into();
         world.try_pod(&config).await.unwrap_err();
@@ -165,8 +152,9 @@ fn each_refused_request_has_a_line_in_the_log_with_rpc_object_and_reason() {
         world.stop("stopped-badly", -5).await.unwrap_err();
         let log = world.node.log();
         for words in [
-            ["Exec", "a-container", "not implemented"],
-            ["PortForward", "a-pod", "not implemented"],
+            ["CheckpointContainer", "b-container", "not implemented"],
+            ["Exec", "a-container", "one of stdin"],
+            ["PortForward", "a-pod", "0 is no port"],
             ["RunPodSandbox", "default/badly-made", "log_directory"],
             [
                 "RunPodSandbox",
