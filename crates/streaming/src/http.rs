@@ -68,7 +68,8 @@ pub(crate) struct App<B> {
 #[derive(Clone)]
 pub(crate) struct Link {
     pub activity: Activity,
-    pub place: Arc<OwnedSemaphorePermit>,
+    /// Its place among the connections, given back with the last user of it.
+    pub _place: Arc<OwnedSemaphorePermit>,
     pub ending: watch::Receiver<()>,
 }
 
@@ -381,16 +382,6 @@ impl<B: Backend> Session<B> {
             moved = moved => moved,
             () = work => Ok(()),
         }
-    }
-}
-
-impl<B> Drop for Session<B> {
-    fn drop(&mut self) {
-        // The connection's place is given back with the last user of it.
-        tracing::trace!(
-            users = Arc::strong_count(&self.link.place),
-            "a stream is over"
-        );
     }
 }
 

@@ -205,7 +205,7 @@ async fn serve<B: Backend>(
     };
     let link = http::Link {
         activity,
-        place: Arc::new(place),
+        _place: Arc::new(place),
         ending,
     };
     let service = service_fn(|request: hyper::Request<Incoming>| {
