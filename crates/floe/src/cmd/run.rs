@@ -48,11 +48,8 @@ pub(crate) struct Args {
 pub(crate) fn run(engine: &Engine, args: Args) -> Result<ExitCode, Failure> {
     let name = args.name.clone().map_or_else(names::invent, Ok)?;
     names::check(&name)?;
-    let taken = engine
-        .pods(&engine::PodFilter::default())?
-        .into_iter()
-        .any(|pod| pod.spec.name == name && pod.spec.origin == engine::pod::Origin::Cli);
-    if taken {
+    // One that was invented is looked for where pods are made, which reads no other pod's record.
+    if args.name.is_some() && is_taken(engine, &name)? {
         return Err(Failure::new(format!(
             "the container name {name:?} is already in use: remove that container first or choose another name"
         )));
@@ -72,6 +69,13 @@ pub(crate) fn run(engine: &Engine, args: Args) -> Result<ExitCode, Failure> {
     } else {
         made.foreground(&args)
     }
+}
+
+/// Has a pod of a person's that name?
+fn is_taken(engine: &Engine, name: &str) -> Result<bool, Failure> {
+    let pods = engine.pods(&engine::PodFilter::default())?;
+    let mut pods = pods.iter();
+    Ok(pods.any(|pod| pod.spec.name == name && pod.spec.origin == engine::pod::Origin::Cli))
 }
 
 /// The id of the image, pulled if need be.
