@@ -114,7 +114,12 @@ pub fn systemctl(arguments: &[&str]) -> String {
     for _ in 0..50 {
         let output = Command::new("systemctl").args(arguments).output().unwrap();
         let error = String::from_utf8_lossy(&output.stderr);
-        let gone = ["endpoint is not connected", "disconnected from message bus"];
+        let gone = [
+            "endpoint is not connected",
+            "disconnected from message bus",
+            "Connection reset by peer",
+            "Connection refused",
+        ];
         if gone.iter().any(|words| error.contains(words)) {
             // Another test has systemd executed anew.
             std::thread::sleep(std::time::Duration::from_millis(200));
