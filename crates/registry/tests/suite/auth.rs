@@ -329,6 +329,23 @@ async fn a_token_that_is_not_for_this_is_refused() {
         (altered, "trusted key"),
         ("x.y".to_owned(), "is none"),
         ("a.b.c".to_owned(), "is none"),
+        (issuer.sign(json!({ "alg": "None" }), &good), "algorithm"),
+        (issuer.sign(json!({ "alg": "" }), &good), "algorithm"),
+        (issuer.sign(json!({ "typ": "JWT" }), &good), "lacks a field"),
+        (issuer.token(&with("exp", Value::Null)), "lacks a field"),
+        (
+            issuer.token(&with("exp", json!("4102444800"))),
+            "lacks a field",
+        ),
+        (issuer.token(&with("exp", json!(-1))), "lacks a field"),
+        (issuer.token(&with("aud", Value::Null)), "lacks a field"),
+        (issuer.token(&with("iss", json!(["floe"]))), "lacks a field"),
+        (format!("{}.x", issuer.token(&good)), "is none"),
+        ("x".repeat(8_000), "is none"),
+        (
+            format!("{}.b.c", BASE64_URL_SAFE_NO_PAD.encode("[".repeat(5_000))),
+            "lacks a field",
+        ),
     ] {
         let answer = ask(&registry, Method::GET, "/v2/", &token).await;
         assert!(header(&answer, "www-authenticate").ends_with("error=\"invalid_token\""));
