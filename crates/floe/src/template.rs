@@ -1,309 +1,251 @@
-//! `--format`: the part of Go's text/template that people use to look into JSON.
+//! `--format`: Go's text/template over JSON, as podman and skopeo have it, by the crate gtmpl-ng
+//! (docs/decisions/008-go-templates.md). Here is what they add to Go: their functions, `\t` and `\n` outside
+//! of actions, and `table`.
 //!
-//! `{{.A.B}}`, `{{.}}`, `{{json .A}}`, `{{index .A "key"}}`, `{{len .A}}`, `{{range .A}}…{{end}}`,
-//! `{{if .A}}…{{else}}…{{end}}`, and `{{- -}}` trimming. Whatever else is written is an error: must
-//! never print something other than Go would.
+//! Objects whose keys all begin with a capital are Go's structs: a field that is not there is an error, as a
+//! typing mistake is likely. Must never print what a terminal obeys.
 
+use std::collections::HashMap;
+
+use gtmpl_ng::{Context, Func, FuncError, Number, Template, Value as Go};
 use serde_json::Value;
 
-use crate::failure::Failure;
-use crate::output;
+use crate::{Failure, output};
+
+/// podman's functions, and `index`, which finds nothing in a map without a word.
+const FUNCTIONS: [(&str, Func); 9] = [
+    ("index", index),
+    ("join", join),
+    ("json", json),
+    ("lower", lower),
+    ("pad", pad),
+    ("split", split),
+    ("title", title),
+    ("truncate", truncate),
+    ("upper", upper),
+];
 
 /// The text that the template makes of a value.
 pub(crate) fn render(template: &str, value: &Value) -> Result<String, Failure> {
-    let tokens = split(template)?;
-    let mut out = String::new();
-    let mut at = 0;
-    block(&tokens, &mut at, value, true, &mut out)?;
-    match tokens.get(at) {
-        None => Ok(out),
-        Some(_) => Err(flawed("{{end}} or {{else}} without a beginning")),
-    }
+    let text = parse(&unescaped(template, false))?.render(value)?;
+    Ok(output::value(&text).into_owned())
 }
 
-enum Token {
-    Text(String),
-    Action(Vec<String>),
+/// A line for each value, or, when `table` stands before the template, columns below what the template
+/// makes of `header`.
+pub(crate) fn lines(format: &str, header: &Value, values: &[Value]) -> Result<String, Failure> {
+    let Some(columns) = format.strip_prefix("table ") else {
+        let rendered = values.iter().map(|value| render(format, value));
+        return rendered.map(|line| Ok(line? + "\n")).collect();
+    };
+    let template = parse(&unescaped(columns.trim(), true))?;
+    let row = |value: &Value| -> Result<Vec<String>, Failure> {
+        Ok(template
+            .render(value)?
+            .split('\t')
+            .map(str::to_owned)
+            .collect())
+    };
+    let header = row(header)?;
+    let header: Vec<&str> = header.iter().map(String::as_str).collect();
+    let rows = values.iter().map(row).collect::<Result<Vec<_>, _>>()?;
+    Ok(output::table(&header, &rows))
+}
+
+struct Parsed(Template);
+
+fn parse(template: &str) -> Result<Parsed, Failure> {
+    let mut parsed = Template::default();
+    parsed.add_funcs(&FUNCTIONS);
+    parsed.parse(template).map_err(flawed)?;
+    Ok(Parsed(parsed))
+}
+
+impl Parsed {
+    fn render(&self, value: &Value) -> Result<String, Failure> {
+        self.0.render(&Context::from(to_go(value))).map_err(flawed)
+    }
 }
 
 fn flawed(why: impl std::fmt::Display) -> Failure {
     Failure::new(format!("template: {why}"))
 }
 
-/// Text and actions. `{{-` and `-}}` take the blanks before and after with them.
-fn split(template: &str) -> Result<Vec<Token>, Failure> {
-    let mut tokens = Vec::new();
+/// The template with tabs and line ends for `\t` and `\n`, and in a table tabs for blanks, but in actions: in
+/// their strings the crate itself takes such escapes for what they mean, also in raw ones, as podman has it.
+fn unescaped(template: &str, is_table: bool) -> String {
+    let mut out = String::with_capacity(template.len());
     let mut rest = template;
-    let mut trim = false;
     while !rest.is_empty() {
-        let (text, action) = match rest.split_once("{{") {
-            Some((text, action)) => (text, Some(action)),
-            None => (rest, None),
+        let (text, action) = rest.split_at(rest.find("{{").unwrap_or(rest.len()));
+        let text = text.replace("\\t", "\t").replace("\\n", "\n");
+        out += &match is_table {
+            true => text.replace(' ', "\t"),
+            false => text,
         };
-        let mut text = if trim { text.trim_start() } else { text };
-        let Some(action) = action else {
-            tokens.push(Token::Text(text.to_owned()));
-            break;
-        };
-        let (inside, after) = action
-            .split_once("}}")
-            .ok_or_else(|| flawed("{{ without }}"))?;
-        let mut inside = inside;
-        if let Some(trimmed) = inside.strip_prefix("- ") {
-            text = text.trim_end();
-            inside = trimmed;
-        }
-        trim = inside.ends_with(" -");
-        inside = inside.strip_suffix(" -").unwrap_or(inside);
-        tokens.push(Token::Text(text.to_owned()));
-        tokens.push(Token::Action(words(inside)?));
-        rest = after;
+        let end = action.find("}}").map_or(action.len(), |at| at + 2);
+        out += &action[..end];
+        rest = &action[end..];
     }
-    Ok(tokens)
+    out
 }
 
-/// The words of an action; a quoted one keeps its opening quote as a mark.
-fn words(text: &str) -> Result<Vec<String>, Failure> {
-    let mut words = Vec::new();
-    let mut rest = text.trim_start();
-    while !rest.is_empty() {
-        let (word, after) = match rest.strip_prefix('"') {
-            Some(quoted) => {
-                let (word, after) = quoted
-                    .split_once('"')
-                    .ok_or_else(|| flawed(format!("a quote is not closed in {text:?}")))?;
-                (format!("\"{word}"), after)
-            }
-            None => {
-                let end = rest.find(char::is_whitespace).unwrap_or(rest.len());
-                (rest[..end].to_owned(), &rest[end..])
-            }
-        };
-        words.push(word);
-        rest = after.trim_start();
-    }
-    Ok(words)
-}
-
-/// Renders up to the `{{end}}` or `{{else}}` that belongs to this block. When not `live`, only
-/// finds it.
-fn block(
-    tokens: &[Token],
-    at: &mut usize,
-    value: &Value,
-    live: bool,
-    out: &mut String,
-) -> Result<(), Failure> {
-    while let Some(token) = tokens.get(*at) {
-        let words = match token {
-            Token::Text(text) => {
-                if live {
-                    out.push_str(text);
-                }
-                *at += 1;
-                continue;
-            }
-            Token::Action(words) => words,
-        };
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        match words.as_slice() {
-            ["end" | "else"] => return Ok(()),
-            ["range", path] => range(tokens, at, value, (path, live), out)?,
-            ["if", path] => condition(tokens, at, value, (path, live), out)?,
-            expression => {
-                if live {
-                    out.push_str(&output::value(&evaluate(expression, value)?));
-                }
-                *at += 1;
-            }
-        }
-    }
-    Ok(())
-}
-
-fn range(
-    tokens: &[Token],
-    at: &mut usize,
-    value: &Value,
-    (path, live): (&str, bool),
-    out: &mut String,
-) -> Result<(), Failure> {
-    let body = *at + 1;
-    let items: Vec<Value> = match live.then(|| field(path, value)).transpose()? {
-        Some(Value::Array(items)) => items.clone(),
-        Some(Value::Object(map)) => map.values().cloned().collect(),
-        Some(Value::Null) | None => Vec::new(),
-        Some(_) => return Err(flawed(format!("cannot range over {path}"))),
-    };
-    for item in &items {
-        *at = body;
-        block(tokens, at, item, true, out)?;
-    }
-    if items.is_empty() {
-        *at = body;
-        block(tokens, at, value, false, out)?;
-    }
-    if is(tokens, *at, "else") {
-        *at += 1;
-        block(tokens, at, value, live && items.is_empty(), out)?;
-    }
-    close(tokens, at)
-}
-
-fn condition(
-    tokens: &[Token],
-    at: &mut usize,
-    value: &Value,
-    (path, live): (&str, bool),
-    out: &mut String,
-) -> Result<(), Failure> {
-    let holds = live && truth(field(path, value)?);
-    *at += 1;
-    block(tokens, at, value, holds, out)?;
-    if is(tokens, *at, "else") {
-        *at += 1;
-        block(tokens, at, value, live && !holds, out)?;
-    }
-    close(tokens, at)
-}
-
-fn is(tokens: &[Token], at: usize, word: &str) -> bool {
-    matches!(tokens.get(at), Some(Token::Action(words)) if words == &[word])
-}
-
-fn close(tokens: &[Token], at: &mut usize) -> Result<(), Failure> {
-    if !is(tokens, *at, "end") {
-        return Err(flawed("{{end}} is missing"));
-    }
-    *at += 1;
-    Ok(())
-}
-
-/// Go's idea of what is true: all but the empty and the zero.
-fn truth(value: &Value) -> bool {
+fn to_go(value: &Value) -> Go {
     match value {
-        Value::Null => false,
-        Value::Bool(value) => *value,
-        Value::Number(number) => number.as_f64() != Some(0.0),
-        Value::String(text) => !text.is_empty(),
-        Value::Array(items) => !items.is_empty(),
-        Value::Object(map) => !map.is_empty(),
-    }
-}
-
-fn evaluate(words: &[&str], value: &Value) -> Result<String, Failure> {
-    match words {
-        [path] if path.starts_with('.') => Ok(shown(field(path, value)?)),
-        [text] if text.starts_with('"') => Ok(text[1..].to_owned()),
-        ["json", path] => Ok(field(path, value)?.to_string()),
-        ["println", path] => Ok(format!("{}\n", shown(field(path, value)?))),
-        ["len", path] => match field(path, value)? {
-            Value::Array(items) => Ok(items.len().to_string()),
-            Value::Object(map) => Ok(map.len().to_string()),
-            Value::String(text) => Ok(text.len().to_string()),
-            Value::Null => Ok("0".into()),
-            _ => Err(flawed(format!("{path} has no length"))),
-        },
-        ["index", path, key] => {
-            let whole = field(path, value)?;
-            let found = match key.strip_prefix('"') {
-                Some(key) => whole.get(key),
-                None => key.parse().ok().and_then(|at: usize| whole.get(at)),
-            };
-            Ok(found.map(shown).unwrap_or_default())
-        }
-        other => Err(flawed(format!(
-            "{{{{{}}}}} is not supported by this version of floe",
-            other.join(" ")
-        ))),
-    }
-}
-
-/// `.A.B` of a value. A field that is not there is an error, as a typing mistake is likely.
-fn field<'a>(path: &str, value: &'a Value) -> Result<&'a Value, Failure> {
-    let names = path
-        .strip_prefix('.')
-        .ok_or_else(|| flawed(format!("{path:?} is not a field: write .{path}")))?;
-    let mut found = value;
-    for name in names.split('.').filter(|name| !name.is_empty()) {
-        found = found
-            .get(name)
-            .ok_or_else(|| flawed(format!("there is no field {name:?} ({path})")))?;
-    }
-    Ok(found)
-}
-
-/// As Go prints it: lists as `[a b]`, maps as `map[k:v]`.
-fn shown(value: &Value) -> String {
-    match value {
-        Value::Null => "<nil>".into(),
-        Value::String(text) => text.clone(),
-        Value::Array(items) => {
-            let items: Vec<String> = items.iter().map(shown).collect();
-            format!("[{}]", items.join(" "))
-        }
+        Value::Null => Go::Nil,
+        Value::Bool(value) => Go::Bool(*value),
+        Value::Number(number) => Go::Number(match (number.as_u64(), number.as_i64()) {
+            (Some(number), _) => Number::unsigned(number),
+            (None, Some(number)) => Number::signed(number),
+            (None, None) => Number::float(number.as_f64().unwrap_or_default()),
+        }),
+        Value::String(text) => Go::String(text.clone()),
+        Value::Array(items) => Go::Array(items.iter().map(to_go).collect()),
         Value::Object(map) => {
-            let entries: Vec<String> = map
-                .iter()
-                .map(|(key, value)| format!("{key}:{}", shown(value)))
-                .collect();
-            format!("map[{}]", entries.join(" "))
+            let is_field = |name: &String| name.starts_with(|c: char| c.is_ascii_uppercase());
+            let is_struct = !map.is_empty() && map.keys().all(is_field);
+            let entries = map.iter().map(|(key, value)| (key.clone(), to_go(value)));
+            let entries: HashMap<String, Go> = entries.collect();
+            match is_struct {
+                true => Go::Object(entries),
+                false => Go::Map(entries),
+            }
         }
-        other => other.to_string(),
     }
+}
+
+fn to_json(value: &Go) -> Value {
+    match value {
+        Go::Bool(value) => Value::Bool(*value),
+        Go::String(text) => Value::String(text.clone()),
+        Go::Number(number) => match (number.as_u64(), number.as_i64(), number.as_f64()) {
+            (Some(number), _, _) => number.into(),
+            (None, Some(number), _) => number.into(),
+            (None, None, number) => number.into(),
+        },
+        Go::Array(items) => items.iter().map(to_json).collect(),
+        Go::Map(map) | Go::Object(map) => {
+            let entries = map.iter().map(|(key, value)| (key.clone(), to_json(value)));
+            Value::Object(entries.collect())
+        }
+        Go::NoValue | Go::Nil | Go::Function(_) => Value::Null,
+    }
+}
+
+type Made = Result<Go, FuncError>;
+
+fn wrong(why: impl std::fmt::Display) -> FuncError {
+    FuncError::Generic(why.to_string())
+}
+
+fn arguments<'a, const N: usize>(name: &str, given: &'a [Go]) -> Result<&'a [Go; N], FuncError> {
+    let exactly = || FuncError::ExactlyXArgs(name.to_owned(), N);
+    given.try_into().map_err(|_| exactly())
+}
+
+fn text<'a>(name: &str, value: &'a Go) -> Result<&'a str, FuncError> {
+    match value {
+        Go::String(text) => Ok(text),
+        other => Err(wrong(format!("{name} wants a text instead of {other}"))),
+    }
+}
+
+fn count(name: &str, value: &Go) -> Result<usize, FuncError> {
+    let number = match value {
+        Go::Number(number) => number
+            .as_u64()
+            .and_then(|number| usize::try_from(number).ok()),
+        _ => None,
+    };
+    number.ok_or_else(|| wrong(format!("{name} wants a number instead of {value}")))
+}
+
+/// As Go's: an entry that a map does not have is an empty text, and one that a list does not have an error.
+fn index(given: &[Go]) -> Made {
+    let (whole, keys) = given
+        .split_first()
+        .ok_or_else(|| wrong("index wants a value"))?;
+    keys.iter()
+        .try_fold(whole.clone(), |found, key| match &found {
+            Go::Map(map) | Go::Object(map) => {
+                let entry = map.get(text("index", key)?).cloned();
+                Ok(entry.unwrap_or_else(|| Go::String(String::new())))
+            }
+            Go::Array(items) => items
+                .get(count("index", key)?)
+                .cloned()
+                .ok_or_else(|| wrong(format!("index {key} of a list of {}", items.len()))),
+            other => Err(wrong(format!("there is no index into {other}"))),
+        })
+}
+
+fn join(given: &[Go]) -> Made {
+    let [list, between] = arguments("join", given)?;
+    match list {
+        Go::Array(items) => {
+            let items: Vec<String> = items.iter().map(ToString::to_string).collect();
+            Ok(Go::String(items.join(text("join", between)?)))
+        }
+        other => Err(wrong(format!("join wants a list instead of {other}"))),
+    }
+}
+
+fn json(given: &[Go]) -> Made {
+    let [value] = arguments("json", given)?;
+    Ok(Go::String(to_json(value).to_string()))
+}
+
+fn lower(given: &[Go]) -> Made {
+    let [value] = arguments("lower", given)?;
+    Ok(Go::String(text("lower", value)?.to_lowercase()))
+}
+
+fn upper(given: &[Go]) -> Made {
+    let [value] = arguments("upper", given)?;
+    Ok(Go::String(text("upper", value)?.to_uppercase()))
+}
+
+/// So many blanks before and after, unless there is nothing.
+fn pad(given: &[Go]) -> Made {
+    let [value, before, after] = arguments("pad", given)?;
+    let (value, most) = (text("pad", value)?, usize::from(u16::MAX));
+    let blanks = |wanted: &Go| count("pad", wanted).map(|wanted| " ".repeat(wanted.min(most)));
+    Ok(Go::String(match value {
+        "" => String::new(),
+        value => blanks(before)? + value + &blanks(after)?,
+    }))
+}
+
+fn split(given: &[Go]) -> Made {
+    let [value, at] = arguments("split", given)?;
+    let parts = text("split", value)?.split(text("split", at)?);
+    Ok(Go::Array(
+        parts.map(|part| Go::String(part.to_owned())).collect(),
+    ))
+}
+
+/// The first letter of every word as a capital.
+fn title(given: &[Go]) -> Made {
+    let [value] = arguments("title", given)?;
+    let mut begins = true;
+    let letters = text("title", value)?.chars().flat_map(|letter| {
+        let raised = begins && letter.is_lowercase();
+        begins = letter.is_whitespace();
+        match raised {
+            true => letter.to_uppercase().collect(),
+            false => vec![letter],
+        }
+    });
+    Ok(Go::String(letters.collect()))
+}
+
+fn truncate(given: &[Go]) -> Made {
+    let [value, most] = arguments("truncate", given)?;
+    let most = count("truncate", most)?;
+    Ok(Go::String(
+        text("truncate", value)?.chars().take(most).collect(),
+    ))
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn render_sample(template: &str) -> Result<String, String> {
-        let value = json!({
-            "Name": "n", "Digest": "sha256:1", "Labels": {"a.b": "c"}, "Layers": ["x", "y"],
-            "Size": 3, "None": null, "Config": {"Env": ["A=1"]},
-        });
-        render(template, &value).map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn fields_functions_and_blocks_render_as_in_go() {
-        for (template, expected) in [
-            ("{{.Name}}@{{ .Digest }}", "n@sha256:1"),
-            ("{{.Config.Env}}", "[A=1]"),
-            ("{{json .Labels}}", r#"{"a.b":"c"}"#),
-            (r#"{{index .Labels "a.b"}}"#, "c"),
-            ("{{index .Layers 1}}", "y"),
-            ("{{len .Layers}}", "2"),
-            ("{{range .Layers}}<{{.}}>{{end}}!", "<x><y>!"),
-            ("{{range .None}}x{{else}}none{{end}}", "none"),
-            ("{{if .None}}a{{else}}b{{end}}{{if .Size}}c{{end}}", "bc"),
-            ("a {{- .Size -}} b", "a3b"),
-            ("{{.Labels}} {{.None}}", "map[a.b:c] <nil>"),
-            ("plain", "plain"),
-        ] {
-            assert_eq!(
-                render_sample(template).as_deref(),
-                Ok(expected),
-                "{template}"
-            );
-        }
-    }
-
-    #[test]
-    fn what_is_not_understood_is_an_error() {
-        for (template, why) in [
-            ("{{.Nmae}}", "no field \"Nmae\""),
-            ("{{.Name", "without }}"),
-            ("{{printf .Name}}", "not supported"),
-            ("{{range .Layers}}", "{{end}} is missing"),
-            ("{{end}}", "without a beginning"),
-            ("{{range .Size}}{{end}}", "cannot range"),
-            ("{{json Name}}", "write .Name"),
-        ] {
-            let error = render_sample(template).unwrap_err();
-            assert!(error.contains(why), "{template}: {error}");
-        }
-    }
-}
+mod tests;

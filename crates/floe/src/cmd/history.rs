@@ -18,7 +18,7 @@ const MISSING: &str = "<missing>";
 /// Options of `floe history`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// `json`, or a Go template such as '{{.CreatedBy}}'
+    /// `json`, a Go template such as '{{.CreatedBy}}', or one as columns: 'table {{.ID}} {{.Size}}'
     #[arg(long, value_name = "FORMAT")]
     format: Option<String>,
     /// Print sizes and times for people
@@ -61,23 +61,31 @@ pub(crate) fn run(engine: &Engine, args: &Args) -> Result<ExitCode, Failure> {
                 output::json(&serde_json::Value::from(list).to_string())
             );
         }
-        Some(format) if format.starts_with("table") => {
-            return Err(Failure::new(
-                "the format table is what is printed without --format",
-            ));
+        Some(format) if format != "table" => {
+            let steps: Vec<_> = steps.iter().map(|step| step.fields(args)).collect();
+            print!("{}", template::lines(format, &header(), &steps)?);
         }
-        Some(format) => {
-            for step in &steps {
-                println!("{}", template::render(format, &step.fields(args))?);
-            }
-        }
-        None => {
+        _ => {
             let header = ["ID", "CREATED", "CREATED BY", "SIZE", "COMMENT"];
             let rows: Vec<_> = steps.iter().map(|step| step.row(args)).collect();
             print!("{}", output::table(&header, &rows));
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What stands above the fields in a table.
+fn header() -> serde_json::Value {
+    json!({
+        "ID": "ID",
+        "Created": "CREATED",
+        "CreatedAt": "CREATED AT",
+        "CreatedSince": "CREATED",
+        "CreatedBy": "CREATED BY",
+        "Size": "SIZE",
+        "Comment": "COMMENT",
+        "Tags": "TAGS",
+    })
 }
 
 /// Newest first. Steps that changed no file have no layer; layers without a step are steps of which

@@ -224,6 +224,13 @@ fn history_tells_each_step_with_its_size_newest_first() {
         assert_eq!(floe.floe(&["history", "-q", "--no-trunc", name]).ok(), id);
         let format = ["history", "--format", "{{.Comment}}", name];
         assert_eq!(floe.floe(&format).ok(), "a remark");
+        let format = [
+            "history",
+            "--format",
+            r"table {{.Comment}}\t{{len .ID}}",
+            name,
+        ];
+        assert_eq!(floe.floe(&format).ok(), "COMMENT   2\na remark  12");
         let whole = floe
             .floe(&["image", "history", "--no-trunc", "--human=false", name])
             .ok();
