@@ -5,7 +5,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
-use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -13,6 +13,9 @@ use crate::calls::{Place, Purpose};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::handler::{ExecExit, ExecSession, ExecStdio, LIMIT, Pending};
+
+/// What a command's pipe may hold, in bytes.
+const PIPE: usize = 512 << 10;
 
 /// Which of a command's streams are wanted; the others are /dev/null.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -161,8 +164,14 @@ fn nonblocking(ours: &OwnedFd) -> Result<()> {
     set.map_err(|error| Error::io("set flags of", "pipe")(error.into()))
 }
 
+/// A pipe that holds a good part of a large transfer: each time that it is full or empty the two sides
+/// wait for each other's turn on a processor.
 fn pipe() -> Result<(OwnedFd, OwnedFd)> {
-    pipe_with(PipeFlags::CLOEXEC).map_err(|error| Error::io("make", "pipe")(error.into()))
+    let made = pipe_with(PipeFlags::CLOEXEC);
+    let (read, write) = made.map_err(|error| Error::io("make", "pipe")(error.into()))?;
+    // Slower where that is not allowed (fs.pipe-max-size).
+    let _ = fcntl_setpipe_size(&read, PIPE);
+    Ok((read, write))
 }
 
 fn null(write: bool) -> Result<OwnedFd> {
