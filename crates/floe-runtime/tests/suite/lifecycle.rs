@@ -228,11 +228,15 @@ fn a_create_killed_half_way_is_found_and_deleted_by_force() {
     needs_host!();
     let mut lab = Lab::new();
     // The hook holds create up behind the clone, with the cgroup made and init in it.
-    let script = format!("touch {}/hook; exec sleep 1000", lab.dir.display());
+    let hook = lab.dir.join("hook");
+    let script = format!(
+        "echo $$ >{0}.new; mv {0}.new {0}; exec sleep 1000",
+        hook.display()
+    );
     lab.config["hooks"] =
         json!({ "createRuntime": [{ "path": "/bin/sh", "args": ["sh", "-c", script] }] });
     let mut create = lab.spawn(&["create", "c"]);
-    soon("the hook", || lab.dir.join("hook").exists());
+    soon("the hook", || hook.exists());
     assert_eq!(lab.status("c"), "creating");
     lab.call(&["delete", "c"]).fails("creating");
     lab.call(&["start", "c"]).fails("being created");
@@ -241,38 +245,15 @@ fn a_create_killed_half_way_is_found_and_deleted_by_force() {
     assert_eq!(lab.status("c"), "stopped");
     assert!(!lab.cgroups("c").is_empty());
     lab.call(&["delete", "--force", "c"]).ok();
+    end_of(&hook);
     lab.is_clean().unwrap();
-    end_of(&script);
 }
 
 /// The killed runtime's hook is nobody's child now.
-fn end_of(script: &str) {
-    let mark = script
-        .split_whitespace()
-        .nth(1)
-        .unwrap()
-        .trim_end_matches(';')
-        .to_owned();
-    let hooks = std::fs::read_dir("/proc")
-        .unwrap()
-        .flatten()
-        .filter(|entry| {
-            let environ = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-            environ.starts_with(b"sleep\0")
-                && cwd_of(&entry.path()).is_some_and(|cwd| mark.starts_with(&cwd))
-        });
-    for hook in hooks {
-        let pid: i32 = hook.file_name().to_str().unwrap().parse().unwrap();
-        let _ = rustix::process::kill_process(
-            rustix::process::Pid::from_raw(pid).unwrap(),
-            rustix::process::Signal::KILL,
-        );
-    }
-}
-
-fn cwd_of(process: &Path) -> Option<String> {
-    let cwd = std::fs::read_link(process.join("cwd")).ok()?;
-    Some(cwd.parent()?.to_str()?.to_owned())
+fn end_of(hook: &Path) {
+    let pid = std::fs::read_to_string(hook).unwrap();
+    let pid = rustix::process::Pid::from_raw(pid.trim().parse().unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
 }
 
 #[test]
