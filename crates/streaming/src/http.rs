@@ -293,12 +293,8 @@ impl<B: Backend> Session<B> {
                 Err(_) => tracing::debug!("a client did not open its streams in time"),
             }
             session.finish();
-            std::future::pending::<()>().await;
         };
-        tokio::select! {
-            moved = moved => moved,
-            () = work => Ok(()),
-        }
+        until_moved(moved, work).await
     }
 
     async fn remote_websocket(&self, asked: Request, io: Io) -> std::io::Result<()> {
@@ -324,12 +320,8 @@ impl<B: Backend> Session<B> {
             let _ = first.unwrap_or(&channels.error).write(Bytes::new()).await;
             self.remote(&asked, channels).await;
             session.finish().await;
-            std::future::pending::<()>().await;
         };
-        tokio::select! {
-            moved = moved => moved,
-            () = work => Ok(()),
-        }
+        until_moved(moved, work).await
     }
 
     fn framing(&self) -> Framing {
@@ -376,13 +368,23 @@ impl<B: Backend> Session<B> {
         let work = async {
             forward::channels(&named, inboxes, outbox, self.pod(&ports)).await;
             session.finish().await;
-            std::future::pending::<()>().await;
         };
-        tokio::select! {
-            moved = moved => moved,
-            () = work => Ok(()),
-        }
+        until_moved(moved, work).await
     }
+}
+
+/// Does the work while the connection's bytes are moved, and moves the last of them after it. A client that
+/// leaves ends the work.
+async fn until_moved(
+    moved: impl Future<Output = std::io::Result<()>>,
+    work: impl Future<Output = ()>,
+) -> std::io::Result<()> {
+    let mut moved = std::pin::pin!(moved);
+    tokio::select! {
+        moved = &mut moved => return moved,
+        () = work => {}
+    }
+    moved.await
 }
 
 fn streams(asked: &Request) -> Streams {
