@@ -4,12 +4,23 @@
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, renameat, unlinkat};
+use rustix::fs::{
+    AtFlags, CWD, Mode, OFlags, fcntl_getfl, fcntl_setfl, openat, renameat, unlinkat,
+};
+
+/// The calls of an open file do not wait from now on, whoever else has it; its other flags stay.
+///
+/// # Errors
+/// As fcntl(2).
+pub fn never_wait(file: impl AsFd) -> io::Result<()> {
+    let flags = fcntl_getfl(&file)?;
+    Ok(fcntl_setfl(&file, flags | OFlags::NONBLOCK)?)
+}
 
 /// The bytes of a plain file of at most `max` bytes; `None` if there is none. No link is followed,
 /// and nothing that is in its place can hold the reader up.

@@ -12,7 +12,6 @@ use engine::container::{ExecStreams, WantedStreams};
 use engine::handler::{AttachInput, AttachOutput, HangUp};
 use engine::{AttachEvent, AttachOptions, Engine, Error, Stream};
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::termios::{Winsize, tcsetwinsize};
 use streaming::{
@@ -360,8 +359,7 @@ fn wait_for(files: [&Option<File>; 2]) -> io::Result<[bool; 2]> {
 
 /// Sends rows and columns, four bytes each time; a container that takes none misses some.
 fn send_sizes(pipe: OwnedFd) -> Resize {
-    let set = fcntl_getfl(&pipe).and_then(|flags| fcntl_setfl(&pipe, flags | OFlags::NONBLOCK));
-    if let Err(error) = set {
+    if let Err(error) = base::file::never_wait(&pipe) {
         tracing::warn!(%error, "sizes of a client's terminal may wait");
     }
     Box::new(move |size: Size| {

@@ -5,7 +5,6 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 
-use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest};
 
@@ -76,7 +75,7 @@ pub(crate) enum Writing {
 }
 
 fn nonblocking(fd: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
-    fcntl_setfl(&fd, fcntl_getfl(&fd)? | OFlags::NONBLOCK)?;
+    base::file::never_wait(&fd)?;
     // SAFETY: an owned descriptor is open, and the same one, until it is dropped.
     Ok(unsafe { AsyncFd::register_with_interest(fd, interest) }?)
 }

@@ -1,14 +1,13 @@
 //! A command whose streams somebody far away has: pipes or a terminal, of which we hold the other ends,
 //! and a life that ends with whoever holds them. `exec.rs` is for callers with files of their own.
 
-use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
-use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
-use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
+use rustix::pipe::fcntl_setpipe_size;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use super::pipes;
 use crate::calls::{Place, Purpose};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -142,41 +141,26 @@ impl AsRawFd for Watched {
 /// Our end of a command's stdin, and the command's.
 fn input(wanted: bool) -> Result<(Option<OwnedFd>, OwnedFd)> {
     if !wanted {
-        return Ok((None, null(false)?));
+        return Ok((None, pipes::null(false)?));
     }
-    let (read, write) = pipe()?;
-    nonblocking(&write)?;
+    let (read, write) = roomy()?;
     Ok((Some(write), read))
 }
 
 /// Our end of one of a command's outputs, and the command's.
 fn output(wanted: bool) -> Result<(Option<OwnedFd>, OwnedFd)> {
     if !wanted {
-        return Ok((None, null(true)?));
+        return Ok((None, pipes::null(true)?));
     }
-    let (read, write) = pipe()?;
-    nonblocking(&read)?;
+    let (read, write) = roomy()?;
     Ok((Some(read), write))
-}
-
-fn nonblocking(ours: &OwnedFd) -> Result<()> {
-    let set = fcntl_getfl(ours).and_then(|flags| fcntl_setfl(ours, flags | OFlags::NONBLOCK));
-    set.map_err(|error| Error::io("set flags of", "pipe")(error.into()))
 }
 
 /// A pipe that holds a good part of a large transfer: each time that it is full or empty the two sides
 /// wait for each other's turn on a processor.
-fn pipe() -> Result<(OwnedFd, OwnedFd)> {
-    let made = pipe_with(PipeFlags::CLOEXEC);
-    let (read, write) = made.map_err(|error| Error::io("make", "pipe")(error.into()))?;
+fn roomy() -> Result<(OwnedFd, OwnedFd)> {
+    let (read, write) = pipes::pipe()?;
     // Slower where that is not allowed (fs.pipe-max-size).
     let _ = fcntl_setpipe_size(&read, PIPE);
     Ok((read, write))
-}
-
-fn null(write: bool) -> Result<OwnedFd> {
-    let opened = File::options().read(!write).write(write).open("/dev/null");
-    opened
-        .map(OwnedFd::from)
-        .map_err(Error::io("open", "/dev/null"))
 }

@@ -2,14 +2,13 @@
 //! it with our pipes as its stdout and stderr; nothing is copied twice, and no thread waits.
 //! Dropping an [`ExecSync`] that is under way kills its command.
 
-use std::fs::File;
 use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use tokio::net::unix::pipe::Receiver;
 
-use super::ExecOutput;
+use super::{ExecOutput, pipes};
 use crate::budget::Share;
 use crate::calls::{Place, Purpose};
 use crate::engine::Engine;
@@ -54,15 +53,16 @@ impl Engine {
         }
         let (container, command) = self.command(id, command, limit, |_| {})?;
         let place = self.calls().take(&container.pod_id, Purpose::Command)?;
-        let (stdout, stderr) = (pipe()?, pipe()?);
-        let given = [null()?, stdout.write, stderr.write];
+        let (stdout, to_stdout) = output()?;
+        let (stderr, to_stderr) = output()?;
+        let given = [pipes::null(false)?, to_stdout, to_stderr];
         let exec = self.with_handler(&container, |handler, at| handler.exec(at, command, given));
         Ok(ExecSync {
             running: exec?,
             id: container.id,
             limit,
             _place: place,
-            kept: [stdout.read, stderr.read],
+            kept: [stdout, stderr],
             memory: self.output_budget().share(),
         })
     }
@@ -113,30 +113,18 @@ fn outcome(
     })
 }
 
-struct Pipe {
-    read: OwnedFd,
-    write: OwnedFd,
-}
-
-fn pipe() -> Result<Pipe> {
-    let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
-        .map_err(|e| Error::io("make", "pipe")(e.into()))?;
-    rustix::fs::fcntl_setfl(&read, rustix::fs::OFlags::NONBLOCK)
-        .map_err(|e| Error::io("set flags of", "pipe")(e.into()))?;
-    Ok(Pipe { read, write })
-}
-
-fn null() -> Result<OwnedFd> {
-    File::open("/dev/null")
-        .map(OwnedFd::from)
-        .map_err(Error::io("open", "/dev/null"))
+/// Our end of one of a command's outputs, which does not wait, and the command's.
+fn output() -> Result<(OwnedFd, OwnedFd)> {
+    let (read, write) = pipes::pipe()?;
+    base::file::never_wait(&read).map_err(Error::io("set flags of", "pipe"))?;
+    Ok((read, write))
 }
 
 /// Both streams of a command.
 struct Output {
     /// `None` once it is at its end.
     sources: [Option<Receiver>; 2],
-    kept: UnknownFields,
+    kept: Kept,
     memory: Share,
 }
 
@@ -146,7 +134,7 @@ impl Output {
             |fd: OwnedFd| Receiver::from_owned_fd(fd).map_err(Error::io("watch", "output of exec"));
         Ok(Self {
             sources: [Some(watch(stdout)?), Some(watch(stderr)?)],
-            kept: UnknownFields::default(),
+            kept: Kept::default(),
             memory,
         })
     }
@@ -215,7 +203,7 @@ async fn readable(source: Option<&Receiver>) -> std::io::Result<()> {
 /// The beginning of both streams, at most [`KEPT`] bytes; each has at least half of that, if it
 /// wants it.
 #[derive(Debug, Default)]
-struct UnknownFields([Beginning; 2]);
+struct Kept([Beginning; 2]);
 
 #[derive(Debug, Default)]
 struct Beginning {
@@ -224,7 +212,7 @@ struct Beginning {
     cut: bool,
 }
 
-impl UnknownFields {
+impl Kept {
     fn len(&self) -> usize {
         self.0.iter().map(|stream| stream.bytes.len()).sum()
     }
@@ -260,13 +248,13 @@ impl UnknownFields {
 mod tests {
     use super::*;
 
-    fn lengths(kept: &UnknownFields) -> [usize; 2] {
+    fn lengths(kept: &Kept) -> [usize; 2] {
         [kept.0[0].bytes.len(), kept.0[1].bytes.len()]
     }
 
     #[test]
     fn one_stream_may_have_all_the_room_and_gives_half_of_it_back() {
-        let mut kept = UnknownFields::default();
+        let mut kept = Kept::default();
         kept.add(0, &vec![b'a'; KEPT + 5]);
         assert_eq!(lengths(&kept), [KEPT, 0]);
         kept.add(1, b"why");

@@ -10,7 +10,6 @@ use runtime::cgroup::{Cgroup, Unit};
 use runtime::resctrl::Group;
 use runtime::spec::{NamespaceKind, Spec};
 use runtime::{CgroupManager, Created, Creating, Gate, GateKind, NewContainer, Rootfs, Stdio};
-use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, WaitOptions, waitpid};
 
@@ -228,9 +227,7 @@ fn pipe(request: &CreateContainer) -> Result<(OwnedFd, OwnedFd)> {
 }
 
 fn never_wait(fd: &OwnedFd) -> Result<()> {
-    fcntl_getfl(fd)
-        .and_then(|flags| fcntl_setfl(fd, flags | OFlags::NONBLOCK))
-        .map_err(Error::io("set flags of", "a container's stream"))
+    base::file::never_wait(fd).map_err(Error::io("set flags of", "a container's stream"))
 }
 
 /// What a container will be once its first process stands at its gate.
