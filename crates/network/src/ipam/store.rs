@@ -1,9 +1,10 @@
 //! Addresses in use, on disk as CNI's host-local keeps them, so that both can share a directory:
 //! a file per address, named by it, holding the pod's id and interface; `last_reserved_ip.N` for
-//! the round robin of range set N; `lock`. Must not know ranges or networks.
+//! the round robin of range set N; `lock`; `new`, what a killed floe was writing. Must not know ranges or
+//! networks.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -118,36 +119,41 @@ impl Locked<'_> {
     /// Takes an address; `false` when somebody has it.
     pub(crate) fn reserve(&self, ip: IpAddr, id: &str, ifname: &str, set: usize) -> Result<bool> {
         let path = self.dir.path.join(ip.to_string());
-        let mut file = match OpenOptions::new().write(true).create_new(true).open(&path) {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => match unfinished(&path) {
-                Some(file) => file,
-                None => return Ok(false),
-            },
-            other => other.map_err(Error::file("create", &path))?,
-        };
-        // Line ends as host-local writes them.
-        let written = file.write_all(format!("{id}\r\n{ifname}").as_bytes());
-        let last = self.dir.last_file(set);
-        let noted = written
-            .map_err(Error::file("write", &path))
-            .and_then(|()| fs::write(&last, ip.to_string()).map_err(Error::file("write", &last)));
-        if noted.is_err() {
-            remove(&path)?;
+        if is_taken(&path)? {
+            return Ok(false);
         }
-        noted.map(|()| true)
+        // It has its owner from its first moment on: one of nobody's would stay after a kill, as it is by
+        // the owner that what is left of a pod is found.
+        let new = self.dir.path.join(NEW);
+        // Line ends as host-local writes them.
+        fs::write(&new, format!("{id}\r\n{ifname}"))
+            .and_then(|()| fs::rename(&new, &path))
+            .map_err(Error::file("write", &path))?;
+        let last = self.dir.last_file(set);
+        if let Err(error) = fs::write(&last, ip.to_string()) {
+            remove(&path)?;
+            return Err(Error::file("write", &last)(error));
+        }
+        Ok(true)
+    }
+}
+
+/// The file of an address before it has its name. Only who holds the lock writes it, over what a killed
+/// one has left.
+const NEW: &str = "new";
+
+/// Whether an address has an owner. An empty file is of a host-local that was killed, or ran out of disk,
+/// before it wrote the id: the caller holds the lock, which every writer holds.
+fn is_taken(path: &Path) -> Result<bool> {
+    match fs::symlink_metadata(path) {
+        Ok(found) => Ok(!found.is_file() || found.len() > 0),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(Error::file("look at", path)(error)),
     }
 }
 
 /// No owner's file is as long.
 const FILE_MAX: u64 = 4 << 10;
-
-/// The file of an address whose owner was killed, or ran out of disk, before it wrote its id. The
-/// caller holds the lock, which every writer holds.
-fn unfinished(path: &Path) -> Option<File> {
-    let is_empty = |found: &fs::Metadata| found.is_file() && found.len() == 0;
-    fs::symlink_metadata(path).ok().filter(is_empty)?;
-    OpenOptions::new().write(true).open(path).ok()
-}
 
 /// The id in an address's file; `None` when there is no such file, or nothing in it.
 fn owner(path: &Path) -> Result<Option<String>> {

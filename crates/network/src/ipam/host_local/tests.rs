@@ -204,6 +204,43 @@ fn an_address_whose_owner_died_before_it_wrote_its_id_is_given_out_again() {
     assert_eq!(local.leases.leases().unwrap().len(), 1);
 }
 
+/// Set for the process of [`a_kill_at_the_first_byte_leaves_no_address_of_nobodys`] that is killed.
+const KILLED_IN: &str = "FLOE_TEST_KILLED_IN";
+
+#[test]
+fn a_kill_at_the_first_byte_leaves_no_address_of_nobodys() {
+    let ipam = r#"{"type":"host-local","subnet":"10.1.0.0/24"}"#;
+    if let Some(dir) = std::env::var_os(KILLED_IN) {
+        local(Path::new(&dir), ipam).add("a", "eth0").unwrap();
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (program, test) = (std::env::current_exe().unwrap(), std::thread::current());
+    // SIGXFSZ comes with the first byte that is written to a file.
+    let killed = std::process::Command::new("prlimit")
+        .args(["--core=0", "--fsize=0"])
+        .arg(program)
+        .args(["--exact", test.name().unwrap()])
+        .env(KILLED_IN, dir.path())
+        .output()
+        .unwrap();
+    let signal = std::os::unix::process::ExitStatusExt::signal(&killed.status);
+    assert_eq!(signal, Some(libc::SIGXFSZ), "{killed:?}");
+    let net = dir.path().join("net");
+    let names = || {
+        fs::read_dir(&net)
+            .unwrap()
+            .map(|one| one.unwrap().file_name())
+    };
+    let address = |name: &std::ffi::OsString| name.to_str()?.parse::<IpAddr>().ok();
+    assert_eq!(names().find_map(|name| address(&name)), None);
+    let local = local(dir.path(), ipam);
+    let result = local.add("b", "eth0").unwrap();
+    assert_eq!(addresses(&result), ["10.1.0.2/24"]);
+    local.del("b", None).unwrap();
+    assert_eq!(names().find_map(|name| address(&name)), None);
+}
+
 /// A file system of a few pages; gone with this value.
 struct Small(PathBuf);
 
