@@ -1,9 +1,12 @@
-//! What an engine does when it starts: find what the last one left half made and clear it away;
-//! let everything else run on. Nothing that another process is making right now is touched: its
-//! name is locked. What cannot be read or cleared is a warning, and stays: it never stops the start.
+//! What an engine does when it has started, beside what it is asked: find what the last one left half made
+//! and clear it away; let everything else run on. Nothing that is being made right now is touched: its
+//! name is locked. What cannot be read or cleared is a warning, and stays; and what takes long, as the
+//! clear-up of a pod whose handler does not answer, holds up neither requests nor other pods.
 
 use std::collections::HashSet;
+use std::iter::Sum;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::container::record::ContainerRecord;
@@ -27,22 +30,55 @@ pub struct Recovered {
     pub cleared: usize,
 }
 
-/// How long a start waits, in all, for locks that are held: by somebody who makes something right now,
+impl Recovered {
+    /// One pod whose supervisor lives.
+    const RUNNING: Self = Self {
+        running: 1,
+        dead: 0,
+        cleared: 0,
+    };
+    /// One pod whose supervisor is gone.
+    const DEAD: Self = Self {
+        running: 0,
+        dead: 1,
+        cleared: 0,
+    };
+
+    fn cleared(count: usize) -> Self {
+        Self {
+            cleared: count,
+            ..Self::default()
+        }
+    }
+}
+
+impl Sum for Recovered {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |sum, one| Self {
+            running: sum.running + one.running,
+            dead: sum.dead + one.dead,
+            cleared: sum.cleared + one.cleared,
+        })
+    }
+}
+
+/// How long a recovery waits, in all, for locks that are held: by somebody who makes something right now,
 /// or by a child of a killed engine for the moment before it executes its program.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Pods that are looked at at once.
+const AT_ONCE: usize = 8;
 
 /// A recovery under way.
 struct Recovery {
-    found: Recovered,
     /// Until when locks are waited for.
     until: Instant,
 }
 
 impl Engine {
-    /// Clears away what a killed engine left half made. Safe at any time, beside other engines.
+    /// Clears away what a killed engine left half made. Safe at any time, beside requests and other
+    /// engines. It lasts as long as handlers take to end what is half made, each within its limits.
     pub fn recover(&self) -> Recovered {
-        let mut recovery = Recovery {
-            found: Recovered::default(),
+        let recovery = Recovery {
             until: Instant::now() + PATIENCE,
         };
         self.warn_of_lasting_records();
@@ -53,19 +89,42 @@ impl Engine {
             self.clear_rests(&self.layout().pods(), &recovery),
         );
         let pods = warned("pods", self.layout().pod_ids()).unwrap_or_default();
-        for id in &pods {
-            if let Err(error) = self.recover_pod(id, &mut recovery) {
-                tracing::warn!(pod = %id, %error, "left as it is");
-            }
-        }
+        let mut found = self.recover_pods(&pods, &recovery);
         let layers = layers.map_err(Error::from);
-        let found = &mut recovery.found;
         let cleared = layers.and_then(|layers| self.clear_layers(layers));
         found.cleared += warned("writable layers", cleared).unwrap_or(0);
         found.cleared += self.clear_networks();
         warned("names", self.clear_names(&recovery));
         warned("store", self.store().gc().map_err(Error::from));
-        recovery.found
+        found
+    }
+
+    /// Several at once: one that is held up holds up no other.
+    fn recover_pods(&self, pods: &[String], recovery: &Recovery) -> Recovered {
+        let next = AtomicUsize::new(0);
+        let work = || -> Recovered {
+            let ids = std::iter::from_fn(|| pods.get(next.fetch_add(1, Ordering::Relaxed)));
+            ids.map(|id| {
+                let recovered = self.recover_pod(id, recovery);
+                recovered.unwrap_or_else(|error| {
+                    tracing::warn!(pod = %id, %error, "left as it is");
+                    Recovered::default()
+                })
+            })
+            .sum()
+        };
+        std::thread::scope(|scope| {
+            // This thread works as well.
+            let others = 1..AT_ONCE.min(pods.len());
+            let begin = |_| {
+                let thread = std::thread::Builder::new().name("recover-pod".to_owned());
+                thread.spawn_scoped(scope, work).ok()
+            };
+            let others: Vec<_> = others.filter_map(begin).collect();
+            let own = work();
+            let others = others.into_iter().filter_map(|other| other.join().ok());
+            others.chain([own]).sum()
+        })
     }
 
     /// Records tell of processes, which a reboot ends.
@@ -112,43 +171,55 @@ impl Engine {
         }
     }
 
-    fn recover_pod(&self, id: &str, recovery: &mut Recovery) -> Result<()> {
-        let dir = self.layout().pod(id);
+    fn recover_pod(&self, id: &str, recovery: &Recovery) -> Result<Recovered> {
         let Some(record) = self.pod_record(id)? else {
-            return Ok(());
+            return Ok(Recovered::default());
         };
         match record.stage {
             Stage::Creating | Stage::Failed => return self.recover_half_made(record, recovery),
-            Stage::Damaged => return self.recover_damaged(&record, &mut recovery.found),
+            Stage::Damaged => return self.recover_damaged(&record),
             Stage::Made { .. } | Stage::Stopped if self.is_abandoned(&record)? => {
                 return self.recover_half_made(record, recovery);
             }
             Stage::Made { .. } | Stage::Stopped | Stage::Other => {}
         }
-        match self.adopt(&record)? {
-            Some(_) => recovery.found.running += 1,
-            None => recovery.found.dead += 1,
-        }
-        self.clear_rests(&dir.join("containers"), recovery)?;
-        // Whoever makes a container holds this lock shared.
-        let Some(_lock) = Lock::exclusive_until(&dir.join("lock"), recovery.until)? else {
-            return Ok(());
+        let adopted = match self.adopt(&record)? {
+            Some(_) => Recovered::RUNNING,
+            None => Recovered::DEAD,
         };
-        for container in self.layout().container_ids(id)? {
-            let record = ContainerRecord::read(&self.layout().container(id, &container));
-            if matches!(record, Ok(None)) {
-                self.discard_container(id, &container)?;
-                recovery.found.cleared += 1;
-            }
-        }
-        Ok(())
+        let cleared = Recovered::cleared(self.recover_containers(id, recovery)?);
+        Ok([adopted, cleared].into_iter().sum())
     }
 
-    fn recover_half_made(&self, mut record: PodRecord, recovery: &mut Recovery) -> Result<()> {
+    /// Containers of a pod that were being made or removed; how many.
+    fn recover_containers(&self, pod: &str, recovery: &Recovery) -> Result<usize> {
+        let dir = self.layout().pod(pod);
+        self.clear_rests(&dir.join("containers"), recovery)?;
+        let half_made = || -> Result<Vec<String>> {
+            let mut all = self.layout().container_ids(pod)?;
+            let read = |id: &String| ContainerRecord::read(&self.layout().container(pod, id));
+            all.retain(|id| matches!(read(id), Ok(None)));
+            Ok(all)
+        };
+        if half_made()?.is_empty() {
+            return Ok(0);
+        }
+        // Whoever makes a container holds this lock shared: looked at again once nobody does.
+        let Some(_lock) = Lock::exclusive_until(&dir.join("lock"), recovery.until)? else {
+            return Ok(0);
+        };
+        let half_made = half_made()?;
+        for container in &half_made {
+            self.discard_container(pod, container)?;
+        }
+        Ok(half_made.len())
+    }
+
+    fn recover_half_made(&self, mut record: PodRecord, recovery: &Recovery) -> Result<Recovered> {
         let parts = PodRecord::name_parts(&record.spec);
         let names = self.layout().names();
         let Some(name) = Reservation::lock_until(&names, &parts, recovery.until)? else {
-            return Ok(());
+            return Ok(Recovered::default());
         };
         // Whoever had the lock may have finished it meanwhile.
         let unchanged = |now: &PodRecord| {
@@ -158,17 +229,22 @@ impl Engine {
             .pod_record(&record.id)?
             .is_some_and(|now| unchanged(&now))
         {
-            return Ok(());
+            return Ok(Recovered::default());
         }
+        // Whoever removes it has this one, and then asks for the name: it is not waited for.
+        let lock = self.layout().pod(&record.id).join("lock");
+        let Some(_lock) = Lock::exclusive_until(&lock, Instant::now())? else {
+            return Ok(Recovered::default());
+        };
         if let Err(error) = self.destroy_pod(&record) {
             self.mark_failed(&mut record);
             return Err(error);
         }
-        recovery.found.cleared += 1;
         match name.holder() {
-            Some(holder) if holder != record.id => Ok(()),
-            _ => name.release(),
+            Some(holder) if holder != record.id => {}
+            _ => name.release()?,
         }
+        Ok(Recovered::cleared(1))
     }
 
     /// Takes a pod over from its records alone, as [`Engine::recover`] does with all: how it and its containers
@@ -210,16 +286,14 @@ impl Engine {
 
     /// A pod without any record and without a supervisor is the rest of one; any other is shown until
     /// somebody removes it.
-    fn recover_damaged(&self, record: &PodRecord, found: &mut Recovered) -> Result<()> {
+    fn recover_damaged(&self, record: &PodRecord) -> Result<Recovered> {
         let dir = self.layout().pod(&record.id);
         let none = std::fs::symlink_metadata(PodRecord::path(&dir)).is_err();
         if none && self.sandbox(record)?.is_none() {
             self.destroy_pod(record)?;
-            found.cleared += 1;
-        } else {
-            found.dead += 1;
+            return Ok(Recovered::cleared(1));
         }
-        Ok(())
+        Ok(Recovered::DEAD)
     }
 
     /// Layers of containers that are gone.

@@ -127,7 +127,7 @@ pub enum Error {
 }
 
 /// Serves CRI until `shutdown` completes and the requests that run then have their answers, or
-/// [`ServeOptions::grace`] is over. The socket is there when the service manager is told `READY=1`
+/// [`ServeOptions::grace`] is over. What a killed engine left is cleared away beside that. The socket is there when the service manager is told `READY=1`
 /// and is gone when this returns; containers are untouched by either.
 ///
 /// # Errors
@@ -164,6 +164,7 @@ pub async fn serve(
     };
     info!(socket = %options.listen.display(), "serving CRI");
     notify::send("READY=1");
+    recover_beside(work.engine());
     let served = Server::builder()
         .max_concurrent_streams(STREAMS)
         .add_service(Framed::new(runtime, &answers))
@@ -176,6 +177,25 @@ pub async fn serve(
         served = served => served.map_err(|source| Error::Serve { listen: options.listen, source }),
         () = enough(ended, &work, options.grace) => Ok(()),
         () = answers.clone().give_back() => Ok(()),
+    }
+}
+
+/// Clears away what a killed engine left, and waits for it nowhere: a handler that does not answer would
+/// keep kubelet from a node whose other pods are well.
+fn recover_beside(engine: &Engine) {
+    let recovering = engine.clone();
+    let recover = move || {
+        let found = recovering.recover();
+        info!(
+            running = found.running,
+            dead = found.dead,
+            cleared = found.cleared,
+            "state of the last run"
+        );
+    };
+    let thread = std::thread::Builder::new().name("recover".to_owned());
+    if let Err(error) = thread.spawn(recover) {
+        warn!(%error, "what the last run left half made stays until the next start");
     }
 }
 

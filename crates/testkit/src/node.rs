@@ -46,6 +46,9 @@ pub struct Node {
     process: Option<Child>,
 }
 
+/// What the engine's log says once it has cleared away what the last one left.
+const RECOVERED: &str = "state of the last run";
+
 /// Clients of one CRI socket.
 #[derive(Debug, Clone)]
 pub struct Clients {
@@ -134,11 +137,29 @@ impl Node {
         ))
     }
 
-    /// Starts `floe serve`, after [`Node::prepare`] or [`Node::kill`].
+    /// Starts `floe serve`, after [`Node::prepare`] or [`Node::kill`], and waits until it has cleared away
+    /// what the last one left.
+    ///
+    /// # Errors
+    /// As [`Node::listen`], and a clear-up that takes longer than a minute.
+    pub fn serve(&mut self) -> Result<(), Error> {
+        let recoveries = || self.log().matches(RECOVERED).count();
+        let before = recoveries();
+        self.listen()?;
+        for _ in 0..6000 {
+            if self.log().matches(RECOVERED).count() > before {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Err(format!("floe serve has not cleared up within 60 s:\n{}", self.log()).into())
+    }
+
+    /// As [`Node::serve`], without waiting for what is done beside requests.
     ///
     /// # Errors
     /// It ends at once or does not listen within 10 s; its log is in the message.
-    pub fn serve(&mut self) -> Result<(), Error> {
+    pub fn listen(&mut self) -> Result<(), Error> {
         let log = std::fs::File::options()
             .create(true)
             .append(true)

@@ -1,5 +1,5 @@
-//! `floe serve`: the CRI engine. Opens the engine, clears away what a killed one left, and
-//! serves until SIGTERM or SIGINT. Containers run on.
+//! `floe serve`: the CRI engine. Opens the engine and serves until SIGTERM or SIGINT; what a killed one
+//! left is cleared away beside that. Containers run on.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -52,13 +52,6 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let engine = Engine::open(config)?;
     tell_of_cgroups(asked, engine.node().cgroups().manager());
     engine.prepare()?;
-    let found = engine.recover();
-    info!(
-        running = found.running,
-        dead = found.dead,
-        cleared = found.cleared,
-        "state of the last run"
-    );
     if let Err(reason) = engine.network_status() {
         warn!(%reason, "pods cannot get a network yet");
     }

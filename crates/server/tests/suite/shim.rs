@@ -197,6 +197,57 @@ fn a_kill_of_the_engine_in_the_middle_of_a_verb_of_a_shim_is_cleared_away() {
     });
 }
 
+/// A shim's program that is never done, in either of its verbs, as long as `DIR/hang` is there.
+const HANGS: &str = "#!/bin/sh
+for verb; do :; done
+[ $verb = start ] || [ $verb = delete ] || exit 1
+touch DIR/$verb
+while [ -e DIR/hang ]; do sleep 0.05; done
+exit 3
+";
+
+#[test]
+fn what_a_handler_takes_long_to_clear_away_does_not_hold_up_the_start_of_the_engine() {
+    let dir = tempfile::tempdir().unwrap();
+    let program = dir.path().join("shim");
+    let script = HANGS.replace("DIR", &dir.path().display().to_string());
+    std::fs::write(&program, script).unwrap();
+    std::fs::set_permissions(
+        &program,
+        std::os::unix::fs::PermissionsExt::from_mode(0o755),
+    )
+    .unwrap();
+    std::fs::write(dir.path().join("hang"), "").unwrap();
+    let handler = format!(
+        "[crio.runtime.runtimes.shim]\nruntime_type = \"vm\"\nruntime_path = \"{}\"\n",
+        program.display()
+    );
+    world_with(handler, async |world| {
+        let of_the_shim = world.pod_config("half-made");
+        let began = async || dir.path().join("start").exists().then_some(());
+        let begun = world.until("the shim begins", began);
+        tokio::select! {
+            ended = try_pod(world, of_the_shim.clone()) => panic!("{ended:?}"),
+            () = begun => {}
+        }
+        world.node.kill().unwrap();
+        // Fails if it does not listen.
+        world.listen_again().await;
+        let clears = async || dir.path().join("delete").exists().then_some(());
+        world.until("it is cleared away", clears).await;
+        let other = world.pod("other").await;
+        let says = world.script("says", "exit 4");
+        assert_eq!(world.output(&other, says).await.1.exit_code, 4);
+        let half_made = || world.node.path("run/pods").read_dir().unwrap().count() - 1;
+        assert_eq!(half_made(), 1, "it is being cleared away all the while");
+        std::fs::remove_file(dir.path().join("hang")).unwrap();
+        world
+            .until("it is gone", async || (half_made() == 0).then_some(()))
+            .await;
+        world.remove_pod(&other).await.unwrap();
+    });
+}
+
 #[test]
 fn a_shim_that_is_killed_takes_its_pod_along_and_can_be_removed() {
     shim_world(async |world| {

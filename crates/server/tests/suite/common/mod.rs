@@ -149,9 +149,15 @@ impl World {
         self.clients.images.clone()
     }
 
-    /// Starts the engine again, after it was ended or killed.
+    /// Starts the engine again, after it was ended or killed, and waits until it has cleared up.
     pub(crate) async fn serve_again(&mut self) {
         self.node.serve().unwrap();
+        self.clients = self.node.clients().await.unwrap();
+    }
+
+    /// As [`World::serve_again`], without waiting for the clear-up.
+    pub(crate) async fn listen_again(&mut self) {
+        self.node.listen().unwrap();
         self.clients = self.node.clients().await.unwrap();
     }
 
