@@ -46,6 +46,9 @@ fn podman(lab: &Lab, script: &str) -> String {
         .stdin(Stdio::null())
         .output()
         .unwrap();
+    // conmon has another podman clean up after each exec, which makes its directories anew if need be: the
+    // lab could not be removed, or would be there again.
+    soon("podman's clean-ups end", || lab.processes().is_empty());
     let err = String::from_utf8_lossy(&output.stderr);
     let out = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{out}\n{err}");
