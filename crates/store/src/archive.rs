@@ -6,6 +6,7 @@
 
 use std::io::{self, BufRead};
 
+mod file;
 mod header;
 mod pax;
 mod sparse;
@@ -13,6 +14,7 @@ mod sparse;
 mod tests;
 mod write;
 
+pub use file::{TarEntry, TarFile, TarKind};
 use header::{BLOCK, Header};
 use pax::Pax;
 pub(crate) use sparse::Extent;
@@ -51,6 +53,12 @@ pub enum TarFlaw {
     /// A sparse file's map is malformed or too long.
     #[error("the map of a sparse file is malformed")]
     Sparse,
+    /// More entries than an archive of images has.
+    #[error("it has more entries than any archive of images")]
+    Entries,
+    /// A name that no file system has.
+    #[error("a name is longer than 4096 bytes")]
+    LongName,
 }
 
 /// Why reading an archive ended.
@@ -116,6 +124,7 @@ impl Extensions {
 }
 
 /// An archive read from `source`, entry by entry.
+#[derive(Debug)]
 pub(crate) struct Archive<R> {
     source: R,
     /// Bytes consumed.

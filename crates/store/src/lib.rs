@@ -48,7 +48,7 @@ mod tree;
 mod usage;
 mod writable_layer;
 
-pub use archive::TarFlaw;
+pub use archive::{TarEntry, TarFile, TarFlaw, TarKind};
 pub use check::{Check, Finding, Flaw, Outcome, Report, Subject};
 pub use diff::{DiffFlaw, Difference};
 pub use error::{Error, ImageFlaw, LayerError, NameFlaw, Result};

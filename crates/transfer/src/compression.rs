@@ -8,6 +8,7 @@ use std::io::{self, BufRead, BufReader, Read, Seek, Write};
 use std::path::Path;
 
 use liblzma::stream::{CONCATENATED, Stream};
+use store::TarFile;
 
 use crate::error::{Error, Result};
 use crate::temporary;
@@ -75,7 +76,7 @@ pub(crate) fn tar_file(path: &Path) -> Result<File> {
     let failed = |e| Error::io("read", path)(e);
     let mut block = [0; BLOCK];
     let length = fill(&mut file, &mut block).map_err(failed)?;
-    if length < BLOCK || !begins_tar(&block) {
+    if length < BLOCK || !TarFile::begins_with(&block) {
         let why = "it is no tar archive, nor one compressed with gzip, zstd, xz or bzip2";
         return Err(Error::place(path.display(), why));
     }
@@ -125,25 +126,6 @@ fn spool(form: Form, reader: &mut BufReader<Counted>, whole: &mut File, path: &P
         }
         whole.write_all(&chunk[..length]).map_err(failed)?;
     }
-}
-
-/// Whether a block can be the first one of a tar archive: its checksum is right, or the archive is empty.
-fn begins_tar(block: &[u8; BLOCK]) -> bool {
-    if block.iter().all(|byte| *byte == 0) {
-        return true;
-    }
-    let (field, blank) = (148..156, u32::from(b' '));
-    let sum = block.iter().enumerate().fold(0, |sum, (place, byte)| {
-        sum + if field.contains(&place) {
-            blank
-        } else {
-            u32::from(*byte)
-        }
-    });
-    let text = String::from_utf8_lossy(&block[field.clone()]).into_owned();
-    let digits = text.trim_matches(|c| c == ' ' || c == '\0');
-    let digits = digits.split(['\0', ' ']).next().unwrap_or_default();
-    u32::from_str_radix(digits, 8).is_ok_and(|stated| stated == sum)
 }
 
 fn fill(file: &mut File, block: &mut [u8]) -> io::Result<usize> {

@@ -1,7 +1,7 @@
 //! What can go wrong while an image moves: the place, the thing and the cause.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use image::{Digest, MediaType};
 
@@ -134,6 +134,17 @@ impl Error {
         Error::Place {
             place: place.to_string(),
             why: why.into(),
+        }
+    }
+
+    /// What reading a tar file said: a flaw of the archive, or the file's own error.
+    pub(crate) fn archive(op: &'static str, path: &Path) -> impl Fn(io::Error) -> Error + use<> {
+        let path = path.to_owned();
+        move |error| match error.kind() {
+            io::ErrorKind::InvalidData => {
+                Error::place(path.display(), format!("the archive is damaged: {error}"))
+            }
+            _ => Error::io(op, &path)(error),
         }
     }
 

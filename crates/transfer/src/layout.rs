@@ -4,13 +4,16 @@
 //! An archive is unpacked to, or packed from, a private temporary directory. Must never write
 //! `index.json` before what it points to, nor unpack anything but plain files of a layout.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Read};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use base::lock::{Kind, or_timeout};
 use image::{Descriptor, Digest, Index, MediaType};
+use store::{TarFile, TarKind};
 
 use crate::chunks::{self, Chunks, ToFile};
 use crate::compression;
@@ -240,20 +243,22 @@ fn find(index: &Index, name: Option<&str>, place: &str) -> Result<Descriptor> {
     }
 }
 
+/// Parts of a layout's longest name, `./blobs/ALGORITHM/ENCODED`: each may be a directory to make.
+const DEEPEST: usize = 4;
+
 /// Unpacks the plain files and directories of a layout; whatever else an archive holds is refused.
 fn unpack(file: &Path, into: &Path) -> Result<()> {
     let archive = compression::tar_file(file)?;
-    // What the reader of archives says repeats bytes of it.
-    let failed = |_| Error::place(file.display(), "the archive is damaged or cut off");
-    let mut archive = tar::Archive::new(archive);
-    for entry in archive.entries().map_err(failed)? {
-        let mut entry = entry.map_err(failed)?;
-        let name = entry.path().map_err(failed)?.into_owned();
+    let failed = Error::archive("read", file);
+    let mut archive = TarFile::new(archive).map_err(&failed)?;
+    while let Some(entry) = archive.entry().map_err(&failed)? {
+        let name = PathBuf::from(OsString::from_vec(entry.path));
         let plain = name
             .components()
-            .all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
-        let kind = entry.header().entry_type();
-        if !plain || !(kind.is_file() || kind.is_dir()) {
+            .all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
+            && name.components().count() <= DEEPEST;
+        let is_directory = entry.kind == TarKind::Directory;
+        if !plain || !(is_directory || entry.kind == TarKind::File) {
             return Err(Error::place(
                 file.display(),
                 format!(
@@ -263,7 +268,7 @@ fn unpack(file: &Path, into: &Path) -> Result<()> {
             ));
         }
         let path = into.join(&name);
-        if kind.is_dir() {
+        if is_directory {
             fs::create_dir_all(&path).map_err(Error::io("create", &path))?;
             continue;
         }
@@ -271,7 +276,9 @@ fn unpack(file: &Path, into: &Path) -> Result<()> {
             fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
         }
         let mut out = fs::File::create(&path).map_err(Error::io("create", &path))?;
-        io::copy(&mut entry, &mut out).map_err(failed)?;
+        archive
+            .copy(&mut out)
+            .map_err(Error::archive("unpack", file))?;
     }
     Ok(())
 }
@@ -297,3 +304,6 @@ fn pack(dir: &Path, file: &Path) -> Result<()> {
 
 /// How long another process that changes the index is waited for: it may be stopped.
 const LOCK_WAIT: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests;
