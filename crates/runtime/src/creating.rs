@@ -70,14 +70,14 @@ impl NewContainer<'_> {
     /// A configuration that cannot be accepted; nothing is left then.
     pub fn begin(self) -> Result<Creating> {
         validate::spec(self.spec)?;
-        let linux = self.spec.linux.clone().unwrap_or_default();
-        let filter = seccomp::of_config(&linux)?;
+        let linux = self.spec.linux();
+        let filter = seccomp::of_config(linux)?;
         let notifies = filter
             .as_ref()
             .is_some_and(crate::seccomp::Filter::notifies);
         let limits = self.limits();
         let placement = CgroupPlacement::of(self.cgroup_manager, &self.cgroup_path(), &limits)?;
-        let namespaces = namespaces::Plan::new(&linux)?;
+        let namespaces = namespaces::Plan::new(linux)?;
         let (ours, theirs) = Channel::pair().map_err(Error::io("make", "socketpair"))?;
         let parent_time = ParentTime::enter(&namespaces, &linux.time_offsets)?;
         let idmaps = users::of_mounts(self.spec)?;
@@ -103,9 +103,9 @@ impl NewContainer<'_> {
         let (cgroup, placing) = placement.settle(&limits, child.pid(), &theirs)?;
         let (mut devices, mut group) = (None, GroupGuard::none());
         if !users && placing.is_none() {
-            let given = NetDevices::give(&linux, &namespaces, child.pid());
+            let given = NetDevices::give(linux, &namespaces, child.pid());
             devices = Some(given.map_err(|error| own_words(&ours, error))?);
-            let made = GroupGuard::of(id, &linux, child.pid());
+            let made = GroupGuard::of(id, linux, child.pid());
             group = made.map_err(|error| own_words(&ours, error))?;
         }
         let asks = users || notifies || placing.is_some() || asks_late(spec, &idmaps);
@@ -298,9 +298,9 @@ impl Creating {
     /// Gives init its network devices and its group of resctrl.
     fn outfit(&mut self) -> Result<()> {
         let (pid, more) = (self.pid(), self.more()?);
-        let linux = more.spec.linux.clone().unwrap_or_default();
-        let devices = NetDevices::give(&linux, &more.plan, pid)?;
-        let group = GroupGuard::of(&more.id, &linux, pid)?;
+        let linux = more.spec.linux();
+        let devices = NetDevices::give(linux, &more.plan, pid)?;
+        let group = GroupGuard::of(&more.id, linux, pid)?;
         (self.devices, self.group) = (Some(devices), group);
         Ok(())
     }

@@ -23,7 +23,7 @@ pub(super) struct Foreign {
 /// All of a container but masked files. `rootfs` and `cgroup` are its own.
 pub(super) fn foreign(spec: &Spec, bundle: &Path, rootfs: &Path, cgroup: &Cgroup) -> Vec<Foreign> {
     let mut all = Vec::new();
-    let linux = spec.linux.clone().unwrap_or_default();
+    let linux = spec.linux();
     let namespaced = linux
         .namespaces
         .iter()
@@ -40,7 +40,7 @@ pub(super) fn foreign(spec: &Spec, bundle: &Path, rootfs: &Path, cgroup: &Cgroup
         }
     }
     // Bound where nodes cannot be made.
-    all.extend(init::device_paths(&linux).into_iter().map(|path| Foreign {
+    all.extend(init::device_paths(linux).into_iter().map(|path| Foreign {
         place: path.clone(),
         source: path,
     }));

@@ -98,8 +98,8 @@ impl Restore<'_> {
         parent.leave()?;
         self.describe(&criu, &descriptors, &mut options)?;
         name_cgroup(criu.pid(), &mut options)?;
-        let linux = self.spec.linux.clone().unwrap_or_default();
-        let mut group = GroupGuard::of(self.id, &linux, criu.pid())?;
+        let linux = self.spec.linux();
+        let mut group = GroupGuard::of(self.id, linux, criu.pid())?;
         let gone = || Error::Vanished {
             doing: "being restored",
         };

@@ -93,7 +93,7 @@ pub(crate) fn container(inputs: Inputs<'_>) -> ! {
         filter: inputs.filter.as_ref(),
         cgroup: &cgroup,
         idmaps: &inputs.idmaps,
-        linux: inputs.new.spec.linux.clone().unwrap_or_default(),
+        linux: inputs.new.spec.linux(),
         groups: Groups::of(inputs.new.spec, "self"),
         environment: environment_for_hooks(inputs.new.spec),
         warnings: Vec::new(),
@@ -149,7 +149,7 @@ struct Init<'a> {
     filter: Option<&'a Filter>,
     cgroup: &'a Cgroup,
     idmaps: &'a [Option<OwnedFd>],
-    linux: Linux,
+    linux: &'a Linux,
     groups: Groups,
     /// The runtime's, for hooks that are to have it.
     environment: Environment,
@@ -198,7 +198,7 @@ impl<'a> Init<'a> {
         self.close_up(&root)?;
         rootfs::switch(&root, own, self.new.no_pivot)?;
         drop((root, read_only));
-        rootfs::propagation(&self.linux)?;
+        rootfs::propagation(self.linux)?;
         self.connect_stdio(terminal)?;
         self.finish(channel, &labels)
     }
@@ -303,7 +303,7 @@ impl<'a> Init<'a> {
         }
         .perform()?;
         if !devices::is_bound(&self.new.spec.mounts) {
-            devices::create(root.fd(), &self.linux)?;
+            devices::create(root.fd(), self.linux)?;
         }
         if matches!(self.new.stdio, Stdio::Terminal { .. }) {
             console::place(root.fd())?;
@@ -332,7 +332,7 @@ impl<'a> Init<'a> {
 
     /// What is hidden or read-only becomes so.
     fn close_up(&self, root: &rootfs::Root<'_>) -> Result<(), InitFailure> {
-        masked_paths::perform(root, &self.linux)?;
+        masked_paths::perform(root, self.linux)?;
         let asked = self.new.spec.root.as_ref();
         match asked.is_some_and(|root| root.readonly) {
             true => root.make_read_only(),
@@ -416,7 +416,7 @@ impl<'a> Init<'a> {
             Limits::All
         };
         self.warnings.extend(identity::limits(process, which)?);
-        scheduling::apply(process, Some(&self.linux))?;
+        scheduling::apply(process, Some(self.linux))?;
         if terminal && !joins {
             console::control()?;
         }

@@ -41,7 +41,6 @@ impl Test {
 const REACH: usize = u8::MAX as usize;
 
 /// A program under construction, from its end to its beginning.
-#[derive(Default)]
 pub(super) struct Assembler {
     reversed: Vec<sock_filter>,
     /// The latest place of each return value, to be shared while it is in reach.
@@ -49,6 +48,14 @@ pub(super) struct Assembler {
 }
 
 impl Assembler {
+    /// One for a program of about so many instructions.
+    pub(super) fn for_about(length: usize) -> Self {
+        Self {
+            reversed: Vec::with_capacity(length),
+            returns: Vec::new(),
+        }
+    }
+
     /// `A = *(u32 *)(data + offset)`.
     pub(super) fn load(&mut self, offset: u32) -> Label {
         self.push(LOAD, 0, 0, offset)

@@ -12,6 +12,8 @@ use super::{Error, Filter, load};
 
 /// BPF_MAXINSNS.
 const MAX_LENGTH: usize = 4096;
+/// As many instructions, and calls of an architecture, as a profile such as the default has.
+const TYPICAL: usize = 512;
 /// Offset of `nr` in `struct seccomp_data`.
 const NUMBER: u32 = 0;
 /// Offset of `arch` in `struct seccomp_data`.
@@ -40,6 +42,8 @@ struct Call<'p> {
     number: u32,
     rule: &'p Rule<'p>,
     selector: Option<u64>,
+    /// Its place in the profile.
+    place: u32,
 }
 
 /// Intervals by their first number, ascending; each ends where the next begins.
@@ -47,7 +51,8 @@ type Intervals<'p> = Vec<(u32, Answer<'p>)>;
 
 /// Compiles a profile; see [`Filter::compile`].
 pub(super) fn compile(profile: &Profile<'_>) -> Result<Filter, Error> {
-    let mut out = Assembler::default();
+    let mut out = Assembler::for_about(TYPICAL);
+    let mut calls = Vec::with_capacity(TYPICAL);
     let mut next = out.ret(Verdict::KILL_PROCESS.0);
     // Emitted backwards: the native architecture, first in the list, is tested first.
     for arch in profile
@@ -56,7 +61,7 @@ pub(super) fn compile(profile: &Profile<'_>) -> Result<Filter, Error> {
         .rev()
         .filter(|arch| **arch != Arch::X32)
     {
-        let intervals = intervals_of(profile, *arch);
+        let intervals = intervals_of(profile, *arch, &mut calls);
         let entry = tree(&mut out, profile, *arch, &intervals);
         out.fall_to(entry);
         let body = out.load(NUMBER);
@@ -91,11 +96,16 @@ fn load_flags(profile: &Profile<'_>) -> u64 {
     }
 }
 
-/// The answers to every number of an audit architecture (x32 lives inside x86_64).
-fn intervals_of<'p>(profile: &'p Profile<'p>, arch: Arch) -> Intervals<'p> {
-    let of = |arch| {
-        let calls = Calls::of(profile, arch);
-        overlay(&gaps(profile, arch, calls.newest), calls.answers())
+/// The answers to every number of an audit architecture (x32 lives inside x86_64). What is in `calls` is
+/// of another one, and its memory is used again.
+fn intervals_of<'p>(
+    profile: &'p Profile<'p>,
+    arch: Arch,
+    calls: &mut Vec<Call<'p>>,
+) -> Intervals<'p> {
+    let mut of = |arch| {
+        let newest = calls_of(profile, arch, calls);
+        overlay(&gaps(profile, arch, newest), answers(calls))
     };
     let mut intervals = of(arch);
     if arch == Arch::X86_64 {
@@ -110,64 +120,54 @@ fn intervals_of<'p>(profile: &'p Profile<'p>, arch: Arch) -> Intervals<'p> {
     intervals
 }
 
-/// The rules of a profile by the numbers they have on one architecture.
-struct Calls<'p> {
-    /// By number; rules for one number stay in the profile's order.
-    calls: Vec<Call<'p>>,
-    /// The newest system call the profile names, even if only to say what the default says.
-    newest: Option<u32>,
-}
-
-impl<'p> Calls<'p> {
-    fn of(profile: &'p Profile<'p>, arch: Arch) -> Calls<'p> {
-        let private = arch.private().unwrap_or(0..0);
-        let (mut calls, mut newest) = (Vec::with_capacity(512), None);
-        for rule in &profile.rules {
-            // A rule that says what the default says would only be in the way of others.
-            let counts = rule.verdict != profile.default;
-            for name in &rule.names {
-                for number in arch.numbers(*name) {
-                    newest = newest.max(Some(number).filter(|number| !private.contains(number)));
-                    if counts {
-                        calls.push(Call {
-                            number,
-                            rule,
-                            selector: None,
-                        });
-                    }
-                }
-                // The selected call's arguments are behind a pointer: only plain rules carry over.
-                if let Some((multiplexer, selector)) = arch.multiplexed(*name)
-                    && counts
-                    && rule.alternatives.is_empty()
-                {
-                    let selector = Some(selector);
-                    let numbers = arch.numbers(multiplexer);
-                    calls.extend(numbers.map(|number| Call {
-                        number,
-                        rule,
-                        selector,
-                    }));
-                }
+/// The rules of a profile by the numbers they have on one architecture; rules for one number stay in the
+/// profile's order. Returns the newest system call that the profile names, even if only to say what the
+/// default says.
+fn calls_of<'p>(profile: &'p Profile<'p>, arch: Arch, calls: &mut Vec<Call<'p>>) -> Option<u32> {
+    calls.clear();
+    let private = arch.private().unwrap_or(0..0);
+    let mut newest = None;
+    for (place, rule) in (0..).zip(&profile.rules) {
+        // A rule that says what the default says would only be in the way of others.
+        let counts = rule.verdict != profile.default;
+        let call = |selector| {
+            move |number| Call {
+                number,
+                rule,
+                selector,
+                place,
+            }
+        };
+        for name in &rule.names {
+            for number in arch.numbers(*name) {
+                newest = newest.max(Some(number).filter(|number| !private.contains(number)));
+            }
+            if !counts {
+                continue;
+            }
+            calls.extend(arch.numbers(*name).map(call(None)));
+            // The selected call's arguments are behind a pointer: only plain rules carry over.
+            if let Some((multiplexer, selector)) = arch.multiplexed(*name)
+                && rule.alternatives.is_empty()
+            {
+                calls.extend(arch.numbers(multiplexer).map(call(Some(selector))));
             }
         }
-        calls.sort_by_key(|call| call.number);
-        Calls { calls, newest }
     }
+    calls.sort_unstable_by_key(|call| (call.number, call.place, call.selector));
+    newest
+}
 
-    /// One answer per number that a rule names: a rule without conditions wins over those with,
-    /// the earlier over the later.
-    fn answers(&self) -> Intervals<'p> {
-        let plain = |call: &&Call<'p>| call.selector.is_none() && call.rule.alternatives.is_empty();
-        let answer = |same: &[Call<'p>]| match same.iter().find(plain) {
-            Some(call) => Answer::Plain(call.rule.verdict),
-            None => Answer::Depends(same.iter().flat_map(cases).collect()),
-        };
-        let by_number = self.calls.chunk_by(|a, b| a.number == b.number);
-        by_number
-            .map(|same| (same[0].number, answer(same)))
-            .collect()
-    }
+/// One answer per number that a rule names: a rule without conditions wins over those with, the earlier
+/// over the later.
+fn answers<'p>(calls: &[Call<'p>]) -> impl Iterator<Item = (u32, Answer<'p>)> {
+    let plain = |call: &&Call<'p>| call.selector.is_none() && call.rule.alternatives.is_empty();
+    let answer = move |same: &[Call<'p>]| match same.iter().find(plain) {
+        Some(call) => Answer::Plain(call.rule.verdict),
+        None => Answer::Depends(same.iter().flat_map(cases).collect()),
+    };
+    let by_number = calls.chunk_by(|a, b| a.number == b.number);
+    by_number.map(move |same| (same[0].number, answer(same)))
 }
 
 fn cases<'p>(call: &Call<'p>) -> impl Iterator<Item = Case<'p>> + use<'p> {
@@ -199,8 +199,11 @@ fn gaps(profile: &Profile<'_>, arch: Arch, newest: Option<u32>) -> Vec<(u32, Ver
 }
 
 /// Lays single answers over the gaps' answers and joins equal neighbours.
-fn overlay<'p>(gaps: &[(u32, Verdict)], answers: Intervals<'p>) -> Intervals<'p> {
-    let mut out = Vec::with_capacity(answers.len() * 2 + gaps.len());
+fn overlay<'p>(
+    gaps: &[(u32, Verdict)],
+    answers: impl Iterator<Item = (u32, Answer<'p>)>,
+) -> Intervals<'p> {
+    let mut out = Vec::with_capacity(TYPICAL / 4);
     let mut gaps = gaps.iter().copied().peekable();
     let mut current = None;
     for (number, answer) in answers {

@@ -6,6 +6,8 @@
 //! older call. It must never allow what can change the mounts, namespaces, clock, keys or modules
 //! of the host unless the container was given the capability that the kernel asks for.
 
+use std::borrow::Cow;
+
 use rustix::io::Errno;
 
 use super::architectures;
@@ -198,9 +200,9 @@ fn clone_without_namespaces() -> impl Iterator<Item = SeccompSyscall> {
 /// Argument index, operator, value, second value.
 type Arg = (u32, &'static str, u64, u64);
 
-fn when(name: &str, action: &str, (index, op, value, value_two): Arg) -> SeccompSyscall {
+fn when(name: &'static str, action: &str, (index, op, value, value_two): Arg) -> SeccompSyscall {
     SeccompSyscall {
-        names: vec![name.to_owned()],
+        names: vec![Cow::Borrowed(name)],
         action: action.to_owned(),
         args: vec![SeccompArg {
             index,
@@ -212,7 +214,7 @@ fn when(name: &str, action: &str, (index, op, value, value_two): Arg) -> Seccomp
     }
 }
 
-fn refuse_when(name: &str, arg: Arg) -> SeccompSyscall {
+fn refuse_when(name: &'static str, arg: Arg) -> SeccompSyscall {
     SeccompSyscall {
         errno_ret: Some(errno(Errno::PERM)),
         ..when(name, ERRNO, arg)
@@ -223,6 +225,6 @@ fn errno(errno: Errno) -> u32 {
     errno.raw_os_error().unsigned_abs()
 }
 
-fn words(text: &str) -> Vec<String> {
-    text.split_ascii_whitespace().map(str::to_owned).collect()
+fn words(text: &'static str) -> Vec<Cow<'static, str>> {
+    text.split_ascii_whitespace().map(Cow::Borrowed).collect()
 }

@@ -20,6 +20,7 @@ mod profile;
 mod simulate;
 
 pub use default::default_profile;
+pub(crate) use names::known as known_name;
 pub use profile::{ACTIONS, FLAGS, OPERATORS};
 
 use std::fmt;

@@ -127,3 +127,10 @@ pub(super) fn number(arch: Arch, name: Name<'_>) -> Option<u32> {
     }
     None
 }
+
+/// The name as the table of this program's architecture has it, if it is there.
+pub(crate) fn known(name: &str) -> Option<&'static str> {
+    let number = number(Arch::NATIVE, Name::new(name))?;
+    let (_, name_of) = table(Arch::NATIVE);
+    name_of(usize::try_from(number).ok()?)
+}

@@ -38,7 +38,7 @@ fn profile(default: &str, architectures: &[&str], syscalls: Vec<SeccompSyscall>)
 
 fn rule(names: &[&str], action: &str) -> SeccompSyscall {
     SeccompSyscall {
-        names: names.iter().map(|name| (*name).to_owned()).collect(),
+        names: names.iter().map(|name| (*name).to_owned().into()).collect(),
         action: action.to_owned(),
         ..SeccompSyscall::default()
     }

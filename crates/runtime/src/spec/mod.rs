@@ -11,6 +11,7 @@ mod seccomp;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
 
@@ -66,6 +67,15 @@ pub struct Spec {
     /// What only Linux has.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub linux: Option<Linux>,
+}
+
+impl Spec {
+    /// What only Linux has; nothing where that is absent.
+    #[must_use]
+    pub fn linux(&self) -> &Linux {
+        static NONE: LazyLock<Linux> = LazyLock::new(Linux::default);
+        self.linux.as_ref().unwrap_or(&NONE)
+    }
 }
 
 /// The root file system (config.md, root).
