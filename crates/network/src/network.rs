@@ -4,6 +4,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,6 +18,7 @@ use crate::ipam::store::LeaseDir;
 use crate::plugins::loopback;
 use crate::pod::Pod;
 use crate::rtnetlink::link;
+use crate::sys::netns::Netns;
 use crate::{Attached, Attachment, Error, InterfaceStats, NetworkConfig, NotReady, Result, sysctl};
 
 /// How long a plugin program may take: less than kubelet waits for a pod.
@@ -313,6 +315,24 @@ impl Network {
 
     fn current(&self) -> Result<Arc<Chain>> {
         self.loader.current(&self.config)
+    }
+
+    /// A network namespace for a pod, in which nothing is but a loopback interface that is down. It goes with
+    /// its last holder.
+    ///
+    /// # Errors
+    /// What the kernel says: too many namespaces, or no right to make one.
+    pub fn new_namespace() -> std::io::Result<OwnedFd> {
+        Netns::new()
+    }
+
+    /// Whether [`Network::setup`] with the configuration of now may start a plugin program, which is told a
+    /// path of the pod's network namespace and may keep it.
+    ///
+    /// # Errors
+    /// [`Error::NotReady`] when no network can be used.
+    pub fn runs_programs(&self) -> Result<bool> {
+        Ok(self.current()?.runs_programs())
     }
 
     /// Brings up loopback in a network namespace that gets no other network.

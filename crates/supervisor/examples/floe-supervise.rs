@@ -18,7 +18,7 @@ fn launch(setup: &str) -> ExitCode {
         .map_err(|error| error.to_string())
         .and_then(|program| {
             let setup = serde_json::from_str(setup).map_err(|error| error.to_string())?;
-            supervisor::launch(&program, &setup, supervisor::ANSWER_LIMIT)
+            supervisor::launch(&program, &setup, None, supervisor::ANSWER_LIMIT)
                 .map_err(|error| error.to_string())
         });
     match launched {

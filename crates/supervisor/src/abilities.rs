@@ -38,6 +38,7 @@ const LATER: &[&str] = &[
     "tell",
     "create.program",
     "rootfs.mount",
+    "set_up.netns",
 ];
 
 /// What a supervisor can be asked for.

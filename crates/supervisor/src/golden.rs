@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::abilities::Abilities;
 use crate::protocol::{ExecWire, Request, Response};
 use crate::{
-    Became, ContainerState, CreateContainer, Error, ExecRequest, LogTarget, OciProgram,
+    Became, ContainerState, CreateContainer, Error, ExecRequest, LogTarget, OciProgram, PodSetup,
     RootfsSource, SupervisorInfo, Watch,
 };
 
@@ -197,7 +197,22 @@ fn fullest() -> Vec<Request> {
         request: vec![0],
         close_stdin: vec![1],
     };
+    let set_up = PodSetup {
+        dir: "@DIR@".into(),
+        id: "@POD@".into(),
+        hostname: Some("@POD@".into()),
+        new_net: true,
+        netns_given: true,
+        new_ipc: true,
+        new_uts: true,
+        shared_pid: true,
+        sysctls: [("kernel.shm_rmid_forced".to_owned(), "1".to_owned())].into(),
+        shm_size: 1 << 26,
+        cgroup: Some("@CGROUP@".into()),
+        open_files: Some(1 << 20),
+    };
     vec![
+        Request::SetUp(Box::new(set_up)),
         Request::Create(Box::new(create)),
         Request::Signal {
             id: id(),

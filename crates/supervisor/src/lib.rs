@@ -52,7 +52,7 @@ mod sys;
 pub use abilities::Abilities;
 pub use client::{
     ANSWER_LIMIT, AttachEvent, AttachInput, AttachOutput, Attachment, Call, Client, ExecSession,
-    ExecStdio, HangUp, News, Stream, Subscription, clean_after_death, find, launch,
+    ExecStdio, HangUp, Netns, News, Stream, Subscription, clean_after_death, find, launch,
     raise_open_files,
 };
 pub use error::{Error, Result};

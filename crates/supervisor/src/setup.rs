@@ -16,6 +16,9 @@ pub struct PodSetup {
     pub hostname: Option<String>,
     /// A network namespace of its own. Its loopback is the network crate's to bring up.
     pub new_net: bool,
+    /// That namespace was made by the starter, and comes along as a descriptor. Ability `set_up.netns`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub netns_given: bool,
     /// An IPC namespace of its own, and with it a private /dev/shm.
     pub new_ipc: bool,
     /// A UTS namespace of its own.

@@ -55,7 +55,7 @@ pub use event::{Adopted, Event, Events, Happened, News};
 pub use exec::{Command, ExecExit, ExecSession, ExecStdio, Running, Session};
 pub(crate) use left::{release, release_all};
 pub use pending::{Pending, wait};
-pub use plan::{ContainerPlan, ContainerRef, Log, PodPlan, PodRef};
+pub use plan::{ContainerPlan, ContainerRef, Log, Netns, PodPlan, PodRef};
 pub use state::{Cause, End, Namespaces, Sandbox, State, Status};
 pub(crate) use table::Handlers;
 pub use table::RuntimeHandler;
@@ -87,7 +87,14 @@ pub trait Handler: Send + Sync + Debug {
         Ok(())
     }
 
-    /// Makes the sandbox of a pod whose directory exists. Its network is connected afterwards.
+    /// Can the sandbox have a network namespace that was made for it ([`PodPlan::netns`])? Its network is connected
+    /// while it comes up then.
+    fn takes_netns(&self) -> bool {
+        false
+    }
+
+    /// Makes the sandbox of a pod whose directory exists. Its network is connected afterwards, unless it takes
+    /// its namespace.
     ///
     /// # Errors
     /// A part of the pod that cannot be made.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+pub use ::supervisor::Netns;
 use runtime::spec::Spec;
 
 use super::Sandbox;
@@ -45,6 +46,9 @@ pub struct PodPlan<'a> {
     pub sysctls: BTreeMap<String, String>,
     /// Size of its /dev/shm in bytes.
     pub shm_size: u64,
+    /// The network namespace that it shall have, for a handler that [`takes`](super::Handler::takes_netns) one:
+    /// its network is connected meanwhile.
+    pub netns: Option<&'a Netns>,
 }
 
 /// A container to be made.

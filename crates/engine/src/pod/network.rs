@@ -85,7 +85,7 @@ impl Engine {
     }
 }
 
-fn network_error(pod: &str, source: network::Error) -> Error {
+pub(super) fn network_error(pod: &str, source: network::Error) -> Error {
     Error::Network {
         pod: pod.to_owned(),
         source: Box::new(source),

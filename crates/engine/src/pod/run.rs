@@ -3,14 +3,20 @@
 //! `Creating`, which the next try of the same name or the next start of the engine removes.
 
 use std::net::IpAddr;
+use std::os::fd::AsRawFd;
 use std::path::PathBuf;
+use std::sync::LazyLock;
+use std::thread::ScopedJoinHandle;
 
+use ::network::Network;
+
+use super::network::network_error;
 use super::record::{PodRecord, Stage};
 use super::{NamespaceMode, Origin, PodSpec, PodState, files};
 use crate::disk::{self, Reservation};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::handler::{Ability, Handler, LIMIT, PodPlan, RootForm, Sandbox};
+use crate::handler::{Ability, Handler, LIMIT, Netns, PodPlan, RootForm, Sandbox};
 use crate::node::Node;
 use crate::record::UnknownFields;
 
@@ -41,8 +47,10 @@ impl Engine {
         name.hold(&id)?;
         let making = Making::begin(self, handler, name, id, spec)?;
         files::write(&making.dir, &making.record.id, &making.record.spec)?;
-        let sandbox = making.run()?;
-        let ips = making.attach_network(&sandbox)?;
+        let ips = match making.may_give_netns()? {
+            true => making.run_while_connecting()?,
+            false => making.attach_network(&making.run(None)?)?,
+        };
         handler.connected(making.record.at(&making.dir), LIMIT)?;
         making.commit(ips)
     }
@@ -248,7 +256,44 @@ impl<'a> Making<'a> {
         }
     }
 
-    fn run(&self) -> Result<Sandbox> {
+    /// Can a network namespace be connected while the sandbox comes up? Not where the order counts: what parameters of a network say holds for the interfaces that come after them, and a plugin program
+    /// is told a path of the namespace that lasts.
+    fn may_give_netns(&self) -> Result<bool> {
+        let spec = &self.record.spec;
+        if !self.handler.takes_netns()
+            || spec.namespaces.network == NamespaceMode::Node
+            || spec.namespaces.user_pod
+            || self.sysctls().keys().any(|key| key.starts_with("net"))
+        {
+            return Ok(false);
+        }
+        let failed = |source| network_error(&self.record.id, source);
+        Ok(spec.network_none || !self.engine.network().runs_programs().map_err(failed)?)
+    }
+
+    /// Makes a network namespace and connects it while the sandbox comes up, which takes it.
+    fn run_while_connecting(&self) -> Result<Vec<IpAddr>> {
+        let netns = Netns::new(Network::new_namespace);
+        let path = || {
+            let made = LazyLock::force(&netns).as_ref();
+            let number = made.map(AsRawFd::as_raw_fd).unwrap_or(-1);
+            PathBuf::from(format!("/proc/self/fd/{number}"))
+        };
+        std::thread::scope(|scope| {
+            let connect = || self.engine.attach_network(&self.record, &path());
+            let thread = std::thread::Builder::new().name("connect".to_owned());
+            let connecting = thread.spawn_scoped(scope, connect);
+            let sandbox = self.run(Some(&netns));
+            let ips = match connecting.map(ScopedJoinHandle::join) {
+                Ok(Ok(ips)) => ips,
+                Ok(Err(panic)) => std::panic::resume_unwind(panic),
+                Err(error) => Err(Error::io("start", "a thread")(error)),
+            };
+            sandbox.and(ips)
+        })
+    }
+
+    fn run(&self, netns: Option<&Netns>) -> Result<Sandbox> {
         let spec = &self.record.spec;
         let own_hostname = spec.namespaces.network != NamespaceMode::Node;
         let plan = PodPlan {
@@ -257,6 +302,7 @@ impl<'a> Making<'a> {
             hostname: own_hostname.then(|| files::hostname(&self.record.id, spec)),
             sysctls: self.sysctls(),
             shm_size: self.engine.config().runtime.shm_size,
+            netns,
         };
         self.handler.run_pod(&plan, LIMIT)
     }

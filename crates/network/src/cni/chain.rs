@@ -40,6 +40,11 @@ impl Chain {
         (Chain { list, plugins }, errors)
     }
 
+    /// Whether any of its plugins may start a program.
+    pub(crate) fn runs_programs(&self) -> bool {
+        self.plugins.iter().any(|plugin| plugin.runs_programs())
+    }
+
     /// Runs every plugin's ADD; `started` counts those begun, the failing one included.
     pub(crate) fn add(&self, call: &Call<'_>, started: &mut usize) -> Result<CniResult> {
         let mut result = None;

@@ -197,6 +197,10 @@ impl Plugin for External {
         &self.kind
     }
 
+    fn runs_programs(&self) -> bool {
+        true
+    }
+
     fn add(&self, call: &Call<'_>, previous: Option<CniResult>) -> Result<CniResult> {
         call.pod()?;
         let output = self.run("ADD", call, previous.as_ref())?;

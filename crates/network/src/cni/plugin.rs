@@ -37,6 +37,11 @@ pub(crate) trait Plugin: Debug + Send + Sync {
     /// Its type, for logs.
     fn kind(&self) -> &str;
 
+    /// Whether it may start a program, which is told a path of the network namespace and may keep it.
+    fn runs_programs(&self) -> bool {
+        false
+    }
+
     /// Puts its part of the pod's network up. Returns the result so far, its own part included.
     fn add(&self, call: &Call<'_>, previous: Option<CniResult>) -> Result<CniResult>;
 

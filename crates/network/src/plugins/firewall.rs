@@ -59,6 +59,10 @@ impl Plugin for Firewall {
         "firewall"
     }
 
+    fn runs_programs(&self) -> bool {
+        self.program.is_some()
+    }
+
     fn add(&self, call: &Call<'_>, previous: Option<CniResult>) -> Result<CniResult> {
         let Some(chain) = dropping_forward_chain(&mut *call.host.netfilter()?)? else {
             return Ok(previous.unwrap_or_default());

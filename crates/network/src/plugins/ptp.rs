@@ -117,6 +117,10 @@ impl Plugin for Ptp {
         "ptp"
     }
 
+    fn runs_programs(&self) -> bool {
+        matches!(self.ipam, Ipam::External(_))
+    }
+
     fn add(&self, call: &Call<'_>, _previous: Option<CniResult>) -> Result<CniResult> {
         let mut result = self.ipam.add(call)?;
         if !self.config.dns.is_empty() {

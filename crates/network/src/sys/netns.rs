@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 
 use crate::{Error, Result};
 
@@ -38,6 +38,23 @@ impl Netns {
             .check_kind()
             .map_err(|source| netns.error("identify", source))?;
         Ok(netns)
+    }
+
+    /// A new one, in which nothing is but a loopback interface that is down. It goes with its last holder.
+    pub(crate) fn new() -> io::Result<OwnedFd> {
+        let make = || -> io::Result<OwnedFd> {
+            // SAFETY: a new network namespace changes only which network this thread sees, and it ends here.
+            unsafe { unshare_unsafe(UnshareFlags::NEWNET) }?;
+            Ok(File::open("/proc/thread-self/ns/net")?.into())
+        };
+        thread::scope(|scope| {
+            let helper = thread::Builder::new().name("netns".to_owned());
+            let helper = helper.stack_size(HELPER_STACK).spawn_scoped(scope, make)?;
+            match helper.join() {
+                Ok(made) => made,
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        })
     }
 
     /// Where it was opened.

@@ -8,6 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus};
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use runtime::cgroup::Cgroup;
@@ -19,9 +20,14 @@ use crate::info::{LOG_FILE, SupervisorInfo};
 use crate::protocol::{Request, Response};
 use crate::setup::PodSetup;
 
+/// A network namespace that is made when it is first asked for, by whoever asks.
+pub type Netns = LazyLock<std::io::Result<OwnedFd>>;
+
 /// Starts `program supervise POD` for a pod whose directory exists, and returns when the pod
 /// stands: its namespaces exist, its socket listens, `supervisor.json` is written. It outlives the
-/// caller, is not its child, and ignores SIGTERM, SIGHUP and SIGINT while it has containers.
+/// caller, is not its child, and ignores SIGTERM, SIGHUP and SIGINT while it has containers. `netns` is to be
+/// the pod's network namespace, and asked for once the program is started; one of an older floe passes it over and
+/// makes one of its own, so whoever gives one asks for the ability `set_up.netns` afterwards.
 ///
 /// # Errors
 /// A program that cannot be started, or a part of the pod that cannot be set up; nothing is left
@@ -30,6 +36,7 @@ use crate::setup::PodSetup;
 pub fn launch(
     program: &Path,
     setup: &PodSetup,
+    netns: Option<&Netns>,
     limit: Duration,
 ) -> Result<(Client, SupervisorInfo)> {
     let until = Instant::now() + limit;
@@ -45,6 +52,7 @@ pub fn launch(
         .map_err(Error::io("open", &log_path))?;
     let mut client = Client::over(ours, &setup.dir, limit);
     let mut setup = setup.clone();
+    setup.netns_given = netns.is_some();
     setup.open_files = setup.open_files.or_else(super::open_files::of_supervisors);
     // What runs before a container's program must not be a way to overwrite this program's file.
     let file = runtime::read_only_program(program).map_err(|error| Error::Launch {
@@ -63,7 +71,17 @@ pub fn launch(
     let mut starter = Starter(command.spawn().map_err(Error::io("execute", program))?);
     // Our copy of its connection: its end must be seen.
     drop(command);
-    let sent = client.send(&Request::SetUp(Box::new(setup.clone())), &[]);
+    let netns = match netns.map(|netns| LazyLock::force(netns)) {
+        Some(Ok(netns)) => Some(netns.as_fd()),
+        Some(Err(error)) => {
+            return Err(Error::SetUp {
+                part: "a network namespace".to_owned(),
+                reason: error.to_string(),
+            });
+        }
+        None => None,
+    };
+    let sent = client.send(&Request::SetUp(Box::new(setup.clone())), netns.as_slice());
     // First the answer: one that is longer than the socket's buffer waits for its reader.
     let answer = client.answer(Some(left()));
     let silent = || Error::silent(&setup.dir, limit);

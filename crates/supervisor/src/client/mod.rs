@@ -35,7 +35,7 @@ pub use attach::{AttachEvent, AttachInput, AttachOutput, Attachment, HangUp, Str
 pub use call::Call;
 pub use exec::{ExecSession, ExecStdio};
 pub use find::find;
-pub use launch::launch;
+pub use launch::{Netns, launch};
 pub use open_files::raise_open_files;
 pub use subscription::{News, Subscription};
 

@@ -43,13 +43,17 @@ pub(super) fn keep_what_was_given() -> Result<Inherited> {
     Ok(Inherited { connection, lock })
 }
 
-/// Waits for what the starter wants set up. `None`: the starter is gone.
-pub(super) fn receive_setup(connection: &OwnedFd) -> Result<Option<PodSetup>> {
+/// Waits for what the starter wants set up, and the network namespace that it gives along. `None`: the
+/// starter is gone.
+pub(super) fn receive_setup(connection: &OwnedFd) -> Result<Option<(PodSetup, Option<OwnedFd>)>> {
     let mut inbox = Inbox::default();
     let mut scratch = [0; 4096];
     loop {
         match inbox.message::<Request>()? {
-            Some(Request::SetUp(setup)) => return Ok(Some(*setup)),
+            Some(Request::SetUp(setup)) => {
+                let netns = inbox.take_fds().pop_front();
+                return Ok(Some((*setup, netns)));
+            }
             Some(_) => return Err(Error::protocol("the first request is not set_up")),
             None => {}
         }

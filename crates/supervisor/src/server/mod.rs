@@ -106,14 +106,14 @@ pub(crate) fn diagnose(text: Arguments<'_>) {
 
 fn run(given: daemonize::Inherited) -> Result<()> {
     let daemonize::Inherited { connection, lock } = given;
-    let Some(setup) = daemonize::receive_setup(&connection)? else {
+    let Some((setup, netns)) = daemonize::receive_setup(&connection)? else {
         return Ok(());
     };
     let stands = pod::validate(&setup)
         .and_then(|()| daemonize::limit_open_files(&setup))
         .and_then(|()| daemonize::leave_starter(&setup))
         .and_then(|oom_score_adj| daemonize::become_supervisor().map(|()| oom_score_adj))
-        .and_then(|oom_score_adj| Supervisor::set_up(&setup, oom_score_adj));
+        .and_then(|oom_score_adj| Supervisor::set_up(&setup, netns, oom_score_adj));
     let (answer, supervisor) = match stands {
         Ok(supervisor) => (
             Response::Ready(supervisor.pod.info.clone()),
@@ -164,11 +164,15 @@ struct Supervisor {
 }
 
 impl Supervisor {
-    fn set_up(setup: &PodSetup, oom_score_adj: Option<i32>) -> Result<Self> {
+    fn set_up(
+        setup: &PodSetup,
+        netns: Option<OwnedFd>,
+        oom_score_adj: Option<i32>,
+    ) -> Result<Self> {
         let poller = Poller::new()?;
         let signals = SignalFd::new().map_err(Error::io("make", "signalfd"))?;
         poller.add(signals.as_fd(), Token::Signals, Interest::READ)?;
-        let pod = Pod::set_up(setup)?;
+        let pod = Pod::set_up(setup, netns)?;
         poller.add(&pod.listener, Token::Listener, Interest::READ)?;
         Ok(Self {
             pod,

@@ -2,12 +2,13 @@
 //! first process of a shared PID namespace. Dropping it takes everything back that does not go
 //! with the process.
 
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 
-use rustix::thread::UnshareFlags;
+use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 
-use super::pod_init::PodInit;
+use super::pod_init::{Beginning, PodInit};
 use super::{diagnose, sysctl};
 use crate::address;
 use crate::error::{Error, Result};
@@ -30,14 +31,14 @@ pub(super) struct Pod {
 }
 
 impl Pod {
-    /// Makes it; `supervisor.json` comes last, so that who finds it finds all.
-    pub(super) fn set_up(setup: &PodSetup) -> Result<Self> {
-        enter_namespaces(setup)?;
+    /// Makes it; `supervisor.json` comes last, so that who finds it finds all. `netns` is what came along with
+    /// the set-up.
+    pub(super) fn set_up(setup: &PodSetup, netns: Option<OwnedFd>) -> Result<Self> {
+        enter_namespaces(setup, netns)?;
         sysctl::apply(setup)?;
-        let init = if setup.shared_pid {
-            Some(PodInit::start()?)
-        } else {
-            None
+        let (init, beginning) = match setup.shared_pid {
+            true => PodInit::start().map(|(init, beginning)| (Some(init), Some(beginning)))?,
+            false => (None, None),
         };
         let shm = if setup.new_ipc {
             Some(Shm::mount(setup)?)
@@ -49,6 +50,7 @@ impl Pod {
         };
         let listener = address::listen(&setup.dir)?;
         let info = SupervisorInfo::of_this_process(init.as_ref().map(PodInit::pid))?;
+        beginning.map_or(Ok(()), Beginning::wait)?;
         info.write(&setup.dir)?;
         Ok(Self {
             init,
@@ -80,16 +82,22 @@ pub(super) fn validate(setup: &PodSetup) -> Result<()> {
     sysctl::validate(setup)
 }
 
-fn enter_namespaces(setup: &PodSetup) -> Result<()> {
+fn enter_namespaces(setup: &PodSetup, netns: Option<OwnedFd>) -> Result<()> {
+    let failed = |error: std::io::Error| Error::SetUp {
+        part: "namespaces".to_owned(),
+        reason: error.to_string(),
+    };
     let mut flags = UnshareFlags::empty();
-    flags.set(UnshareFlags::NEWNET, setup.new_net);
+    flags.set(UnshareFlags::NEWNET, setup.new_net && !setup.netns_given);
     flags.set(UnshareFlags::NEWIPC, setup.new_ipc);
     flags.set(UnshareFlags::NEWUTS, setup.new_uts);
     if !flags.is_empty() {
-        unshare(flags).map_err(|error| Error::SetUp {
-            part: "namespaces".to_owned(),
-            reason: error.to_string(),
-        })?;
+        unshare(flags).map_err(failed)?;
+    }
+    if setup.netns_given {
+        let netns = netns.ok_or_else(|| Error::protocol("no network namespace came along"))?;
+        let kind = Some(LinkNameSpaceType::Network);
+        move_into_link_name_space(netns.as_fd(), kind).map_err(|errno| failed(errno.into()))?;
     }
     if let Some(hostname) = &setup.hostname {
         rustix::system::sethostname(hostname.as_bytes()).map_err(|error| Error::SetUp {

@@ -5,7 +5,7 @@
 //! It can be seen from the containers (`/proc/1`), so it must give them nothing: it has an empty
 //! read-only file system as its root, no user, no capability, no open file, and cannot be traced.
 
-use std::io::{PipeWriter, Read, Write};
+use std::io::{PipeReader, PipeWriter, Read, Write};
 use std::os::fd::IntoRawFd;
 
 use rustix::io::Errno;
@@ -34,27 +34,22 @@ pub(super) struct PodInit {
     reaped: bool,
 }
 
+/// A [`PodInit`] that does what it does first.
+#[derive(Debug)]
+#[must_use]
+pub(super) struct Beginning(PipeReader);
+
 impl PodInit {
-    /// Forks it and waits until it stands.
-    pub(super) fn start() -> Result<Self> {
-        let (mut ours, theirs) = std::io::pipe().map_err(failed("make a pipe to"))?;
+    /// Forks it; it stands when that has been waited for.
+    pub(super) fn start() -> Result<(Self, Beginning)> {
+        let (ours, theirs) = std::io::pipe().map_err(failed("make a pipe to"))?;
         let pid =
             match fork(libc::CLONE_NEWPID | libc::CLONE_NEWNS, None).map_err(failed("fork"))? {
                 Fork::Child => child(theirs),
                 Fork::Parent(pid) => pid,
             };
         drop(theirs);
-        let init = Self { pid, reaped: false };
-        let mut said = Vec::new();
-        ours.read_to_end(&mut said).map_err(failed("hear from"))?;
-        if said != STANDS {
-            let reason = String::from_utf8_lossy(&said).into_owned();
-            return Err(Error::SetUp {
-                part: "the pod's first process".into(),
-                reason,
-            });
-        }
-        Ok(init)
+        Ok((Self { pid, reaped: false }, Beginning(ours)))
     }
 
     /// Its pid as the host sees it.
@@ -65,6 +60,22 @@ impl PodInit {
     /// The main loop has reaped it.
     pub(super) fn gone(&mut self) {
         self.reaped = true;
+    }
+}
+
+impl Beginning {
+    /// Waits until it stands.
+    pub(super) fn wait(mut self) -> Result<()> {
+        let mut said = Vec::new();
+        let heard = self.0.read_to_end(&mut said);
+        heard.map_err(failed("hear from"))?;
+        if said == STANDS {
+            return Ok(());
+        }
+        Err(Error::SetUp {
+            part: "the pod's first process".into(),
+            reason: String::from_utf8_lossy(&said).into_owned(),
+        })
     }
 }
 

@@ -1,12 +1,14 @@
 //! The pod around the containers: how its supervisor begins and ends, its namespaces, /dev/shm,
 //! and the first process of a shared PID namespace.
 
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use crate::support::{self, Pod, eventually, lives, program};
-use supervisor::{ANSWER_LIMIT, Client, Error, SupervisorInfo, launch};
+use supervisor::{ANSWER_LIMIT, Client, Error, Netns, SupervisorInfo, launch};
 
 #[test]
 fn a_supervisor_is_ready_when_launch_returns_and_gone_when_shutdown_returns() {
@@ -164,7 +166,7 @@ fn a_pod_that_cannot_be_set_up_says_why_and_leaves_nothing() {
             setup.shared_pid = true;
             setup.sysctls.insert(name.into(), value.into());
         });
-        let error = launch(&program(), &setup, ANSWER_LIMIT).unwrap_err();
+        let error = launch(&program(), &setup, None, ANSWER_LIMIT).unwrap_err();
         let mut left: Vec<_> = std::fs::read_dir(&setup.dir)
             .unwrap()
             .map(|entry| entry.unwrap().file_name())
@@ -181,13 +183,52 @@ fn a_pod_that_cannot_be_set_up_says_why_and_leaves_nothing() {
 }
 
 #[test]
+fn a_network_namespace_that_is_given_is_the_pods_own() {
+    needs_host!();
+    let given = Netns::new(|| {
+        // A thread's own, which outlives it as an open file.
+        let made = std::thread::spawn(|| -> std::io::Result<OwnedFd> {
+            let flags = rustix::thread::UnshareFlags::NEWNET;
+            // SAFETY: the thread shares nothing but its network with others, and ends.
+            unsafe { rustix::thread::unshare_unsafe(flags) }?;
+            Ok(std::fs::File::open("/proc/thread-self/ns/net")?.into())
+        });
+        made.join().unwrap()
+    });
+    let setup = Pod::setup(|setup| setup.shared_pid = true);
+    let (_client, info) = launch(&program(), &setup, Some(&given), ANSWER_LIMIT).unwrap();
+    let pod = Pod::adopt(setup, info);
+    let number = |path: String| std::fs::metadata(path).unwrap().ino();
+    let fd = given.as_ref().unwrap().as_raw_fd();
+    let own = number(format!("/proc/{}/ns/net", pod.info.pid));
+    assert_eq!(own, number(format!("/proc/self/fd/{fd}")));
+    assert_ne!(own, number("/proc/self/ns/net".into()));
+    assert!(pod.info.abilities.has("set_up.netns"));
+}
+
+#[test]
+fn a_network_namespace_that_cannot_be_made_is_told_and_leaves_no_pod() {
+    needs_host!();
+    let none = Netns::new(|| Err(std::io::Error::other("no room for networks")));
+    let setup = Pod::setup(|_| {});
+    let error = launch(&program(), &setup, Some(&none), ANSWER_LIMIT).unwrap_err();
+    let found = supervisor::find(&setup.dir, Duration::from_secs(30)).unwrap();
+    std::fs::remove_dir_all(&setup.dir).unwrap();
+    assert!(
+        error.to_string().contains("no room for networks"),
+        "{error}"
+    );
+    assert!(found.is_none(), "{found:?}");
+}
+
+#[test]
 fn a_program_that_is_no_supervisor_is_an_error() {
     needs_host!();
     let setup = Pod::setup(|_| {});
     let absent = setup.dir.join("program");
-    let missing = launch(&absent, &setup, ANSWER_LIMIT).unwrap_err();
-    let failing = launch(Path::new("/bin/false"), &setup, ANSWER_LIMIT).unwrap_err();
-    let silent = launch(Path::new("/bin/true"), &setup, ANSWER_LIMIT).unwrap_err();
+    let missing = launch(&absent, &setup, None, ANSWER_LIMIT).unwrap_err();
+    let failing = launch(Path::new("/bin/false"), &setup, None, ANSWER_LIMIT).unwrap_err();
+    let silent = launch(Path::new("/bin/true"), &setup, None, ANSWER_LIMIT).unwrap_err();
     std::fs::remove_dir_all(&setup.dir).unwrap();
     assert!(
         missing.to_string().contains(absent.to_str().unwrap()),
@@ -210,7 +251,7 @@ fn a_program_that_does_not_answer_is_given_up_at_the_limit_and_killed() {
     }
     let setup = Pod::setup(|_| {});
     // It reads its stdin, which is the connection, and answers nothing.
-    let error = launch(program, &setup, Duration::from_secs(1)).unwrap_err();
+    let error = launch(program, &setup, None, Duration::from_secs(1)).unwrap_err();
     assert!(
         matches!(error, Error::Silent { seconds: 1, .. }),
         "{error:?}"
@@ -279,7 +320,7 @@ fn is_mounted(path: &Path) -> bool {
 fn a_request_and_a_refusal_longer_than_the_sockets_buffer_hang_nobody() {
     needs_host!();
     let setup = Pod::setup(|setup| setup.hostname = Some("long".repeat(300_000)));
-    let error = launch(&program(), &setup, ANSWER_LIMIT).unwrap_err();
+    let error = launch(&program(), &setup, None, ANSWER_LIMIT).unwrap_err();
     assert!(
         error.to_string().starts_with("hostname: "),
         "refused for its name"

@@ -115,6 +115,10 @@ impl Handler for Supervisor {
         self.oci.as_ref().map_or(Ok(()), OciRuntime::check)
     }
 
+    fn takes_netns(&self) -> bool {
+        true
+    }
+
     fn run_pod(&self, plan: &PodPlan<'_>, limit: Duration) -> Result<Sandbox> {
         // Before anything is made: a pod without it could have no container.
         self.oci.as_ref().map_or(Ok(()), OciRuntime::check)?;

@@ -33,6 +33,7 @@ pub(super) fn run(program: &Path, plan: &PodPlan<'_>, limit: Duration) -> Result
         id: plan.pod.id.to_owned(),
         hostname: plan.hostname.clone(),
         new_net: modes.network != node,
+        netns_given: false,
         new_ipc: modes.ipc != node,
         new_uts: modes.network != node,
         shared_pid: modes.pid == NamespaceMode::Pod,
@@ -41,9 +42,13 @@ pub(super) fn run(program: &Path, plan: &PodPlan<'_>, limit: Duration) -> Result
         cgroup: Some(cgroup(plan.pod)),
         open_files: None,
     };
-    supervisor::launch(program, &setup, limit)
-        .map(|(_client, info)| sandbox(&info))
-        .map_err(failed("start the supervisor of pod", plan.pod))
+    let launched =
+        supervisor::launch(program, &setup, plan.netns, limit).and_then(|(_client, info)| {
+            // One of before would have made a network namespace of its own, which nobody connects.
+            plan.netns.map_or(Ok(()), |_| info.can("set_up.netns"))?;
+            Ok(sandbox(&info))
+        });
+    launched.map_err(failed("start the supervisor of pod", plan.pod))
 }
 
 /// The pod's supervisor, if it lives and its record can be read.

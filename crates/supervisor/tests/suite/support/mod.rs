@@ -74,7 +74,7 @@ impl Pod {
     /// A pod that differs from [`Pod::new`].
     pub fn with(change: impl FnOnce(&mut PodSetup)) -> Self {
         let setup = Self::setup(change);
-        let (_client, info) = launch(&program(), &setup, ANSWER_LIMIT).unwrap();
+        let (_client, info) = launch(&program(), &setup, None, ANSWER_LIMIT).unwrap();
         Self {
             name: setup.id.clone(),
             setup,
