@@ -21,6 +21,7 @@ pub mod stats;
 
 mod budget;
 mod calls;
+pub mod cdi;
 mod choose;
 mod disk;
 mod engine;

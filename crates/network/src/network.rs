@@ -323,7 +323,7 @@ impl Network {
     /// # Errors
     /// What the kernel says: too many namespaces, or no right to make one.
     pub fn new_namespace() -> std::io::Result<OwnedFd> {
-        Netns::new()
+        Netns::make()
     }
 
     /// Whether [`Network::setup`] with the configuration of now may start a plugin program, which is told a

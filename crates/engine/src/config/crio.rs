@@ -87,11 +87,6 @@ const ENTRIES: &[Entry] = &[
     ),
     ("runtime.additional_devices", NOT_BUILT, &["[]"]),
     (
-        "runtime.cdi_spec_dirs",
-        NOT_BUILT,
-        &["[]", "['/etc/cdi', '/var/run/cdi']"],
-    ),
-    (
         "runtime.device_ownership_from_security_context",
         NOT_BUILT,
         &["false"],

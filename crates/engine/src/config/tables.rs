@@ -185,6 +185,8 @@ pub struct Runtime {
     pub default_capabilities: Vec<String>,
     /// `NAME=VALUE` for every container.
     pub default_env: Vec<String>,
+    /// Directories of CDI files; a later one wins.
+    pub cdi_spec_dirs: Vec<PathBuf>,
     /// `NAME=VALUE`, set in every pod that has the namespace for it.
     pub default_sysctls: Vec<String>,
     /// `NAME=SOFT:HARD`
@@ -232,6 +234,7 @@ impl Default for Runtime {
             cgroup_parent: String::new(),
             default_capabilities: capabilities.map(String::from).to_vec(),
             default_env: Vec::new(),
+            cdi_spec_dirs: ["/etc/cdi", "/var/run/cdi"].map(PathBuf::from).into(),
             default_sysctls: Vec::new(),
             default_ulimits: Vec::new(),
             pids_limit: 0,

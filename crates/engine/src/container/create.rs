@@ -253,6 +253,7 @@ impl<'a> Making<'a> {
             pod: self.pod,
             container: record,
             image: config,
+            cdi_devices: &record.spec.cdi_devices,
         };
         let config = oci::build(self.engine, &inputs)?;
         disk::write_json(&self.bundle.join("config.json"), &config)?;

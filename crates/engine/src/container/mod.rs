@@ -49,6 +49,8 @@ pub struct ContainerSpec {
     pub mounts: Vec<Mount>,
     /// Device nodes of the node.
     pub devices: Vec<Device>,
+    /// Devices by their CDI names ([`crate::cdi`]). Not recorded: only making the container needs them.
+    pub cdi_devices: Vec<String>,
     /// Labels, kept byte for byte.
     pub labels: BTreeMap<String, String>,
     /// Annotations, kept byte for byte.

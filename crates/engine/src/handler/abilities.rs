@@ -85,7 +85,10 @@ impl Ability {
         let needs = [
             (pid == NamespaceMode::Node, Self::HostPid),
             (pid == NamespaceMode::Target, Self::TargetPid),
-            (!spec.devices.is_empty(), Self::Devices),
+            (
+                !spec.devices.is_empty() || !spec.cdi_devices.is_empty(),
+                Self::Devices,
+            ),
             (spec.security.privileged, Self::Privileged),
             (
                 mounts.any(|mount| mount.propagation != private),

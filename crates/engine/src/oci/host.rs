@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use runtime::spec;
 
 use super::{Inputs, devices, mounts, security};
+use crate::cdi;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::handler::Namespaces;
@@ -39,6 +40,8 @@ pub(super) struct Host {
     pub(super) sources: Vec<mounts::Source>,
     /// The devices that are asked for.
     pub(super) devices: devices::Found,
+    /// What the devices that are asked for by CDI name change.
+    pub(super) cdi: cdi::Edits,
 }
 
 impl Host {
@@ -69,6 +72,7 @@ impl Host {
             last_capability: runtime::capability::last(),
             seccomp: security::read_seccomp(inputs)?,
             devices: devices::look(&spec.devices, inputs.all_devices())?,
+            cdi: cdi::look(&inputs.runtime.cdi_spec_dirs, inputs.cdi_devices)?,
             sources: mounts::look(&spec.mounts)?,
         })
     }

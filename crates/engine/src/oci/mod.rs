@@ -37,6 +37,8 @@ pub(crate) struct Inputs<'a> {
     pub(crate) container: &'a ContainerRecord,
     /// What the image says about its containers.
     pub(crate) image: &'a ContainerConfig,
+    /// Devices by their CDI names.
+    pub(crate) cdi_devices: &'a [String],
 }
 
 impl Inputs<'_> {
@@ -58,8 +60,10 @@ impl Inputs<'_> {
 /// A field of the request that cannot be accepted, named; nothing was made then.
 pub(crate) fn build(engine: &Engine, inputs: &Inputs<'_>) -> Result<spec::Spec> {
     check(inputs)?;
-    let host = Host::look(engine, inputs)?;
+    let mut host = Host::look(engine, inputs)?;
+    let edits = std::mem::take(&mut host.cdi);
     let mut built = config(inputs, &host)?;
+    edits.make(&mut built, !inputs.all_devices());
     let process = built.process.as_ref();
     if let Some(profile) = process.and_then(|process| process.apparmor_profile.as_deref()) {
         security::load_apparmor(profile)?;

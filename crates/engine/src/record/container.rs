@@ -261,6 +261,7 @@ impl<'a> Spec<'a> {
             binary_env: self.binary_env.into_owned(),
             mounts: self.mounts.into_iter().map(Mount::into_live).collect(),
             devices: self.devices.into_iter().map(Device::into_live).collect(),
+            cdi_devices: Vec::new(),
             labels: self.labels.into_owned(),
             annotations: self.annotations.into_owned(),
             log_path: self.log_path.map(Cow::into_owned),

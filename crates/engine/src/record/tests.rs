@@ -166,6 +166,7 @@ fn full_container() -> ContainerRecord {
                 propagation: Propagation::HostToContainer,
                 selinux_relabel: true,
             }],
+            cdi_devices: Vec::new(),
             devices: vec![Device {
                 container_path: "/dev/x".into(),
                 host_path: "/dev/null".into(),

@@ -41,15 +41,17 @@ impl Netns {
     }
 
     /// A new one, in which nothing is but a loopback interface that is down. It goes with its last holder.
-    pub(crate) fn new() -> io::Result<OwnedFd> {
-        let make = || -> io::Result<OwnedFd> {
+    pub(crate) fn make() -> io::Result<OwnedFd> {
+        let unshare = || -> io::Result<OwnedFd> {
             // SAFETY: a new network namespace changes only which network this thread sees, and it ends here.
             unsafe { unshare_unsafe(UnshareFlags::NEWNET) }?;
             Ok(File::open("/proc/thread-self/ns/net")?.into())
         };
         thread::scope(|scope| {
             let helper = thread::Builder::new().name("netns".to_owned());
-            let helper = helper.stack_size(HELPER_STACK).spawn_scoped(scope, make)?;
+            let helper = helper
+                .stack_size(HELPER_STACK)
+                .spawn_scoped(scope, unshare)?;
             match helper.join() {
                 Ok(made) => made,
                 Err(panic) => std::panic::resume_unwind(panic),

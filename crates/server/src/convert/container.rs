@@ -15,7 +15,6 @@ use super::{check, given, invalid, known, not_empty, required, signal};
 /// What CreateContainer asks for.
 pub(crate) fn spec(config: Option<cri::ContainerConfig>) -> Result<ContainerSpec, Error> {
     let config = required("config", config)?;
-    refuse_cdi(&config)?;
     let metadata = required("config.metadata", config.metadata)?;
     let image = required("config.image", config.image)?;
     let linux = config.linux.unwrap_or_default();
@@ -27,6 +26,9 @@ pub(crate) fn spec(config: Option<cri::ContainerConfig>) -> Result<ContainerSpec
     check::notes("config.annotations", &config.annotations)?;
     check::at_most("config.mounts", &config.mounts, MOUNTS)?;
     check::at_most("config.devices", &config.devices, DEVICES)?;
+    check::at_most("config.CDI_devices", &config.cdi_devices, DEVICES)?;
+    let by_name = config.cdi_devices.into_iter().map(|device| device.name);
+    let cdi_devices = engine::cdi::requested(by_name, &config.annotations)?;
     twice(&config.mounts)?;
     let (env, binary_env) = environment(config.envs)?;
     Ok(ContainerSpec {
@@ -51,6 +53,7 @@ pub(crate) fn spec(config: Option<cri::ContainerConfig>) -> Result<ContainerSpec
             .enumerate()
             .map(device)
             .collect::<Result<_, _>>()?,
+        cdi_devices,
         labels: config.labels,
         annotations: config.annotations,
         log_path: log_path(&config.log_path)?,
@@ -92,24 +95,6 @@ fn twice(mounts: &[cri::Mount]) -> Result<(), Error> {
         }
     }
     Ok(())
-}
-
-/// Devices by CDI name, in the field or in the annotations of before Kubernetes 1.28: a container
-/// without the device it was promised is worse than none.
-fn refuse_cdi(config: &cri::ContainerConfig) -> Result<(), Error> {
-    if !config.cdi_devices.is_empty() {
-        return Err(Error::Unsupported("config.CDI_devices".into()));
-    }
-    match config
-        .annotations
-        .keys()
-        .find(|key| key.starts_with("cdi.k8s.io/"))
-    {
-        Some(key) => Err(Error::Unsupported(format!(
-            "config.annotations[{key}] (a CDI device)"
-        ))),
-        None => Ok(()),
-    }
 }
 
 /// Variables with values that are text, and those with others.

@@ -5,6 +5,7 @@
 
 mod authority;
 mod bad_requests;
+mod cdi;
 mod common;
 mod container;
 mod container_config;

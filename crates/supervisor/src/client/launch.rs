@@ -71,7 +71,7 @@ pub fn launch(
     let mut starter = Starter(command.spawn().map_err(Error::io("execute", program))?);
     // Our copy of its connection: its end must be seen.
     drop(command);
-    let netns = match netns.map(|netns| LazyLock::force(netns)) {
+    let netns = match netns.map(LazyLock::force) {
         Some(Ok(netns)) => Some(netns.as_fd()),
         Some(Err(error)) => {
             return Err(Error::SetUp {

@@ -77,6 +77,7 @@ fn world() -> World {
 impl World {
     fn config(&self) -> Result<Value> {
         let inputs = Inputs {
+            cdi_devices: &[],
             runtime: &self.runtime,
             entry: self.entry.as_ref(),
             pod: &self.pod,

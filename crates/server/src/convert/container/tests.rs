@@ -86,9 +86,6 @@ fn name_and_image_must_be_given() {
 
 #[test]
 fn what_would_change_the_container_and_is_not_built_is_refused() {
-    let devices = vec![cri::CdiDevice {
-        name: "vendor/class=a".into(),
-    }];
     let image = cri::Mount {
         container_path: "/data".into(),
         image: Some(cri::ImageSpec::default()),
@@ -101,13 +98,6 @@ fn what_would_change_the_container_and_is_not_built_is_refused() {
         ..Default::default()
     };
     let asked = [
-        with(|config| config.cdi_devices = devices),
-        with(|config| {
-            let key = "cdi.k8s.io/plugin".to_owned();
-            config
-                .annotations
-                .insert(key, "vendor.example/gpu=0".to_owned());
-        }),
         with(|config| config.mounts = vec![image]),
         with(|config| config.mounts = vec![mapped]),
     ];
