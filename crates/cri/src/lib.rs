@@ -1,8 +1,9 @@
-//! The Kubernetes Container Runtime Interface v1 of Kubernetes 1.36 (gRPC package `runtime.v1`):
+//! The Kubernetes Container Runtime Interface v1 of Kubernetes 1.37 (gRPC package `runtime.v1`):
 //! its messages, and a client and a server for each of its two services.
 //!
-//! Everything but this page is generated at build time from `proto/runtime/v1/api.proto`, which is
-//! the place to read what each message means. No behaviour belongs here: what an RPC does is in
+//! Messages, clients and servers are generated at build time from `proto/runtime/v1/api.proto`, which
+//! is the place to read what each message means. Fields of requests that are not there, as a newer
+//! kubelet may send, are told once in the log (`fields.rs`). No other behaviour belongs here: what an RPC does is in
 //! the crate `server`, what a pod is in the crate `engine`.
 //!
 //! ```no_run
@@ -15,6 +16,9 @@
 //! # Ok(())
 //! # }
 //! ```
+
+mod codec;
+mod fields;
 
 mod generated {
     #![allow(

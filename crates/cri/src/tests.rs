@@ -78,6 +78,21 @@ fn numbers_that_newer_kubernetes_added_are_the_interfaces() {
         ..Default::default()
     };
     assert_eq!(encoded(&mount), (key(10, LENGTH), vec![1, b'a']));
+    let mount = Mount {
+        mount_options: vec!["a".into()],
+        ..Default::default()
+    };
+    assert_eq!(encoded(&mount), (key(11, LENGTH), vec![1, b'a']));
+    let features = RuntimeHandlerFeatures {
+        mount_options: true,
+        ..Default::default()
+    };
+    assert_eq!(encoded(&features), (key(3, VARINT), vec![1]));
+    let restore = RestorePodRequest {
+        container_configs: vec![ContainerConfig::default()],
+        ..Default::default()
+    };
+    assert_eq!(encoded(&restore), (key(5, LENGTH), vec![0]));
     let limits = LinuxContainerResources {
         memory_swap_limit_in_bytes: -1,
         ..Default::default()
@@ -111,7 +126,7 @@ fn enums_have_the_interfaces_numbers_and_names() {
     assert_eq!(ContainerState::ContainerUnknown as i32, 3);
     assert_eq!(Signal::try_from(24), Ok(Signal::Sigtrap));
     assert_eq!(Signal::Sigrtmaxminus14 as i32, 51);
-    assert_eq!(Signal::Sigrtmin.as_str_name(), "SIGRTMIN");
+    assert_eq!(Signal::Sigrtmin.as_str_name(), "SIGNAL_SIGRTMIN");
     assert_eq!(
         MountPropagation::PropagationBidirectional.as_str_name(),
         "PROPAGATION_BIDIRECTIONAL"

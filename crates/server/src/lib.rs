@@ -1,5 +1,5 @@
 //! The CRI server: the face that kubelet and crictl see (Container Runtime Interface v1 of
-//! Kubernetes 1.36, over a unix socket).
+//! Kubernetes 1.37, over a unix socket).
 //!
 //! An RPC is three steps and no more: turn the request into the engine's types (`convert/`, which
 //! refuses what cannot be meant), call the engine (`work.rs`, so that what was begun is finished when

@@ -429,6 +429,22 @@ impl RuntimeService for RuntimeServer {
         Err(status::unimplemented("CheckpointContainer"))
     }
 
+    async fn checkpoint_pod(
+        &self,
+        request: Request<cri::CheckpointPodRequest>,
+    ) -> Result<Response<cri::CheckpointPodResponse>, Status> {
+        refusal::about(&request.into_inner().pod_sandbox_id);
+        Err(status::unimplemented("CheckpointPod"))
+    }
+
+    async fn restore_pod(
+        &self,
+        request: Request<cri::RestorePodRequest>,
+    ) -> Result<Response<cri::RestorePodResponse>, Status> {
+        refusal::about(&request.into_inner().checkpoint_path);
+        Err(status::unimplemented("RestorePod"))
+    }
+
     async fn exec(
         &self,
         request: Request<cri::ExecRequest>,

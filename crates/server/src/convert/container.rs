@@ -138,6 +138,12 @@ fn mount((index, mount): (usize, cri::Mount)) -> Result<Mount, Error> {
     if !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty() {
         return unsupported("uidMappings");
     }
+    if !mount.image_sub_path.is_empty() {
+        return unsupported("image_sub_path");
+    }
+    if !mount.mount_options.is_empty() {
+        return unsupported("mount_options");
+    }
     not_empty(&field("host_path"), mount.host_path.clone())?;
     check::absolute(&field("host_path"), &mount.host_path)?;
     check::absolute(&field("container_path"), &mount.container_path)?;

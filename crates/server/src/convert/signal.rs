@@ -4,13 +4,15 @@ use engine::Error;
 
 use super::known;
 
+/// What CRI's names have before those of signal(7).
+const PREFIX: &str = "SIGNAL_";
+
 /// The kernel's number of a signal; `None` if the image is to choose.
 pub(crate) fn to_kernel(field: &str, number: i32) -> Result<Option<i32>, Error> {
     let signal: cri::Signal = known(field, number)?;
-    let name = signal
-        .as_str_name()
-        .replace("PLUS", "+")
-        .replace("MINUS", "-");
+    let name = signal.as_str_name();
+    let name = name.strip_prefix(PREFIX).unwrap_or(name);
+    let name = name.replace("PLUS", "+").replace("MINUS", "-");
     Ok(base::signal::parse(&name))
 }
 
@@ -19,7 +21,7 @@ pub(crate) fn to_cri(number: i32) -> cri::Signal {
     let name = base::signal::name(number)
         .replace('+', "PLUS")
         .replace('-', "MINUS");
-    cri::Signal::from_str_name(&name).unwrap_or(cri::Signal::RuntimeDefault)
+    cri::Signal::from_str_name(&format!("{PREFIX}{name}")).unwrap_or(cri::Signal::RuntimeDefault)
 }
 
 #[cfg(test)]

@@ -262,6 +262,8 @@ fn spoil_container(dice: &mut Dice, dir: &str, config: &mut cri::ContainerConfig
                     readonly: dice.below(2) == 0,
                     recursive_read_only: dice.below(3) == 0,
                     propagation: dice.int() & 3,
+                    image_sub_path: dice.of(&["", "", "", "a"]).to_owned(),
+                    mount_options: dice.of(&[vec![], vec![], vec!["noexec".into()]]),
                     ..Default::default()
                 };
                 config.mounts = vec![mount; 1 + dice.below(2)];

@@ -108,6 +108,20 @@ fn an_rpc_that_is_not_built_answers_unimplemented_with_its_name() {
                     .map(drop),
             ),
             (
+                "CheckpointPod",
+                runtime
+                    .checkpoint_pod(cri::CheckpointPodRequest::default())
+                    .await
+                    .map(drop),
+            ),
+            (
+                "RestorePod",
+                runtime
+                    .restore_pod(cri::RestorePodRequest::default())
+                    .await
+                    .map(drop),
+            ),
+            (
                 "GetContainerEvents",
                 runtime
                     .get_container_events(cri::GetEventsRequest {})

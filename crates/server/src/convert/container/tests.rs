@@ -91,6 +91,19 @@ fn what_would_change_the_container_and_is_not_built_is_refused() {
         image: Some(cri::ImageSpec::default()),
         ..Default::default()
     };
+    let plain = || cri::Mount {
+        container_path: "/data".into(),
+        host_path: "/data".into(),
+        ..Default::default()
+    };
+    let below = cri::Mount {
+        image_sub_path: "a".into(),
+        ..plain()
+    };
+    let options = cri::Mount {
+        mount_options: vec!["noexec".into()],
+        ..plain()
+    };
     let mapped = cri::Mount {
         container_path: "/data".into(),
         host_path: "/data".into(),
@@ -100,6 +113,8 @@ fn what_would_change_the_container_and_is_not_built_is_refused() {
     let asked = [
         with(|config| config.mounts = vec![image]),
         with(|config| config.mounts = vec![mapped]),
+        with(|config| config.mounts = vec![below]),
+        with(|config| config.mounts = vec![options]),
     ];
     for result in asked {
         assert_eq!(result.unwrap_err().kind(), engine::Kind::Unimplemented);
