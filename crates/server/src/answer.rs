@@ -1,7 +1,7 @@
 //! Answers in memory: as small as can be while a slow client takes them, and given back afterwards.
 //!
 //! - An answer is encoded at once, so that the engine's and the schema's types do not live until
-//!   its client reads. (A stream that never ends would have to be left out of this.)
+//!   its client reads. A stream without an end ([`Endless`]) is encoded as its client reads.
 //! - Long answers that are equal are one: many clients that list the same pods share it.
 //! - When a long answer is gone, the allocator's free memory goes back to the kernel.
 //!
@@ -53,6 +53,10 @@ impl Building {
         Self(Arc::new(what))
     }
 }
+
+/// Marks an answer as a stream that ends when its client or the server does: an extension of its response.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Endless;
 
 /// The long answers that are under way. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -119,7 +123,12 @@ impl Answers {
         answer: impl Future<Output = Result<Answer, Infallible>>,
     ) -> Result<Answer, Infallible> {
         let mut unanswered = Unanswered(Some(self.clone()));
-        let (mut parts, body) = answer.await?.into_parts();
+        let answer = answer.await?;
+        if answer.extensions().get::<Endless>().is_some() {
+            unanswered.0 = None;
+            return Ok(answer);
+        }
+        let (mut parts, body) = answer.into_parts();
         let held = parts.extensions.remove::<Held>();
         let building = parts.extensions.remove::<Building>();
         let mut whole = self.encode(body).await;

@@ -16,6 +16,7 @@
 //! | `deadline.rs` | – the client's deadline |
 //! | `answer.rs` | – the memory of answers that wait for their client |
 //! | `chunks.rs` | lists in parts, for the Stream… RPCs |
+//! | `events.rs` | GetContainerEvents, a stream for each client |
 //! | `streams.rs` | Exec, Attach and PortForward, beside the socket |
 //! | `work.rs` | running engine calls, and the log line of each change |
 //! | `pool.rs`, `turns.rs` | threads for blocking calls, and each pod's share of them |
@@ -33,6 +34,7 @@ mod authority;
 mod chunks;
 mod convert;
 mod deadline;
+mod events;
 mod frame;
 mod image_service;
 mod node;
@@ -53,7 +55,7 @@ use cri::image_service_server::ImageServiceServer;
 use cri::runtime_service_server::RuntimeServiceServer;
 use engine::config::Api;
 use engine::{Config, Engine};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
@@ -64,6 +66,7 @@ pub use streams::StreamsError;
 
 use answer::Answers;
 use authority::AnyAuthority;
+use events::Events;
 use frame::Framed;
 use image_service::ImageServer;
 use runtime_service::RuntimeServer;
@@ -148,19 +151,21 @@ pub async fn serve(
     tokio::spawn(streams.run(async {
         let _ = over.await;
     }));
-    let runtime = RuntimeServiceServer::new(RuntimeServer::new(work.clone(), urls))
+    let (ends, ending) = watch::channel(false);
+    let runtime = RuntimeServer::new(work.clone(), urls, Events::new(ending));
+    let runtime = RuntimeServiceServer::new(runtime)
         .max_decoding_message_size(options.max_request)
         .max_encoding_message_size(options.max_answer);
     let images = ImageServiceServer::new(ImageServer::new(work.clone()))
         .max_decoding_message_size(options.max_request)
         .max_encoding_message_size(options.max_answer);
     let answers = Answers::default();
-    let (ending, ended) = oneshot::channel();
+    let (ending_calls, ended) = oneshot::channel();
     let stop = async {
         shutdown.await;
         notify::send("STOPPING=1");
         // Nobody waits for it only if serving has failed already.
-        let _ = ending.send(());
+        let _ = (ending_calls.send(()), ends.send(true));
     };
     info!(socket = %options.listen.display(), "serving CRI");
     notify::send("READY=1");

@@ -11,19 +11,21 @@ use tonic::{Request, Response, Status};
 use crate::answer::{Building, Held};
 use crate::chunks::{Chunks, chunks};
 use crate::convert::{self, container, pod, stats};
+use crate::events::Events;
 use crate::work::{Lists, Work};
-use crate::{node, refusal, status, streams};
+use crate::{events, node, refusal, status, streams};
 
 /// The runtime service of one engine.
 #[derive(Debug)]
 pub(crate) struct RuntimeServer {
     work: Work,
     urls: Urls,
+    events: Events,
 }
 
 impl RuntimeServer {
-    pub(crate) fn new(work: Work, urls: Urls) -> Self {
-        Self { work, urls }
+    pub(crate) fn new(work: Work, urls: Urls, events: Events) -> Self {
+        Self { work, urls, events }
     }
 
     async fn pods(
@@ -179,20 +181,24 @@ impl RuntimeService for RuntimeServer {
     ) -> Result<Response<cri::PodSandboxStatusResponse>, Status> {
         let request = request.into_inner();
         let id = id("pod_sandbox_id", request.pod_sandbox_id)?;
-        let found = self
-            .work
-            .read("PodSandboxStatus", move |engine| engine.pod(&id))
-            .await?;
+        let read = move |engine: &Engine| engine.pod_views(&id);
+        let (found, containers, as_of) = self.work.read("PodSandboxStatus", read).await?;
         let info = if request.verbose {
             pod::info(&found)
         } else {
             Default::default()
         };
         let status = Some(pod::status(found));
+        // With them kubelet needs no further calls, and can tell what is older than an event.
+        let (containers_statuses, timestamp) = match events::enabled(&self.work) {
+            true => (container::statuses(&containers), as_of),
+            false => Default::default(),
+        };
         Ok(Response::new(cri::PodSandboxStatusResponse {
             status,
             info,
-            ..Default::default()
+            containers_statuses,
+            timestamp,
         }))
     }
 
@@ -411,6 +417,15 @@ impl RuntimeService for RuntimeServer {
         Ok(Response::new(cri::UpdateContainerResourcesResponse {}))
     }
 
+    type GetContainerEventsStream = events::Stream;
+
+    async fn get_container_events(
+        &self,
+        _: Request<cri::GetEventsRequest>,
+    ) -> Result<Response<Self::GetContainerEventsStream>, Status> {
+        self.events.stream(&self.work).await
+    }
+
     // --- Not built yet. A client that sees UNIMPLEMENTED does without. ---
 
     async fn update_pod_sandbox_resources(
@@ -523,15 +538,6 @@ impl RuntimeService for RuntimeServer {
         _: Request<cri::StreamPodSandboxStatsRequest>,
     ) -> Result<Response<Self::StreamPodSandboxStatsStream>, Status> {
         Err(status::unimplemented("StreamPodSandboxStats"))
-    }
-
-    type GetContainerEventsStream = Chunks<cri::ContainerEventResponse>;
-
-    async fn get_container_events(
-        &self,
-        _: Request<cri::GetEventsRequest>,
-    ) -> Result<Response<Self::GetContainerEventsStream>, Status> {
-        Err(status::unimplemented("GetContainerEvents"))
     }
 
     async fn list_metric_descriptors(

@@ -160,8 +160,11 @@ impl Work {
         let turn = self.turns.take(object).await;
         let change = self.changers.run(move || {
             let _under_way = (permit, turn);
+            // A step that is taken at once after another is told apart from it.
+            engine.tell_changes();
             let outcome = call(&engine);
             log(rpc, &of, started, &outcome);
+            engine.tell_changes();
             outcome
         });
         answer_logged(rpc, change.await)

@@ -130,11 +130,6 @@ const ENTRIES: &[Entry] = &[
     ("runtime.separate_pull_cgroup", NOT_BUILT, &["''"]),
     ("runtime.shared_cpuset", NOT_BUILT, &["''"]),
     ("runtime.absent_mount_sources_to_reject", NOT_BUILT, &["[]"]),
-    (
-        "runtime.enable_pod_events",
-        "pod events need no switch",
-        &[],
-    ),
     ("runtime.timezone", NOT_BUILT, &["''"]),
     (
         "image.default_transport",

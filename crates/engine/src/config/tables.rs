@@ -206,6 +206,9 @@ pub struct Runtime {
     pub log_level: String,
     /// Host ports of pods are not forwarded: something else does it.
     pub disable_hostport_mapping: bool,
+    /// GetContainerEvents is served, and PodSandboxStatus has what kubelet needs with it (CRI-O's default is
+    /// false: there, events cost something with nobody subscribed).
+    pub enable_pod_events: bool,
     /// Size of a pod's /dev/shm in bytes (not a key of CRI-O).
     pub shm_size: u64,
     /// The program `floe-runtime`; empty: beside the running program, then on PATH (not a key of CRI-O).
@@ -244,6 +247,7 @@ impl Default for Runtime {
             log_size_max: 0,
             log_level: "info".into(),
             disable_hostport_mapping: false,
+            enable_pod_events: true,
             shm_size: 64 * 1024 * 1024,
             runtime_path: PathBuf::new(),
             default_runtime: String::new(),

@@ -48,13 +48,23 @@ pub(crate) fn compare(id: &Arc<str>, before: &PodViews, after: &PodViews) -> Vec
         let taken = container_steps(known.map(|known| &known.state), one);
         steps.extend(taken.map(|taken| step(Some(&one.id), taken)));
     }
+    // What is gone has ended before, though nobody may have seen it ended.
+    let mut gone = |container: Option<&str>, ran: bool| {
+        if ran {
+            steps.push(step(container, (Happening::Stopped, now_ns())));
+        }
+        steps.push(step(container, (Happening::Deleted, now_ns())));
+    };
     for one in &before.containers {
         if after.containers.iter().all(|left| left.id != one.id) {
-            steps.push(step(Some(&one.id), (Happening::Deleted, now_ns())));
+            let ran = matches!(one.state, ContainerState::Running { .. });
+            gone(Some(&one.id), ran);
         }
     }
-    if before.pod.is_some() && after.pod.is_none() {
-        steps.push(step(None, (Happening::Deleted, now_ns())));
+    if let Some(pod) = &before.pod
+        && after.pod.is_none()
+    {
+        gone(None, pod.state == PodState::Ready);
     }
     steps
 }

@@ -11,6 +11,7 @@ use super::change::{Change, PodViews};
 use super::{Event, listener};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::pod::Pod;
 
 /// How many events are kept for subscribers who have not fetched them.
 const KEPT: usize = 1024;
@@ -57,13 +58,16 @@ impl Hub {
             .is_some_and(|sender| sender.receiver_count() > 0)
     }
 
-    /// Tells all subscribers of a step, and how the pod is after it.
-    pub(crate) fn tell(&self, change: Change, views: PodViews) {
+    /// Tells all subscribers of a step, and how the pod is after it: `views`, at least as new as `as_of`, and
+    /// if it is gone, how it was `last`.
+    pub(crate) fn tell(&self, change: Change, views: PodViews, as_of: i64, last: Option<Arc<Pod>>) {
         let event = Event {
             what: change.what,
             at: change.at,
             pod_id: change.pod,
             container_id: change.container,
+            as_of,
+            pod: views.pod.clone().or(last),
             views,
         };
         // Nobody is subscribed: nobody wants it.

@@ -12,6 +12,7 @@ use rustix::io::Errno;
 
 use super::Happening;
 use super::change::Change;
+use crate::disk::now_ns;
 use crate::engine::Engine;
 use crate::error::{Error, Kind, Result};
 use crate::handler::{self, Happened, News};
@@ -218,6 +219,7 @@ fn tell(engine: &Engine, pod: &Arc<str>, event: &handler::Event) {
         | Happened::Removed
         | Happened::SandboxGone => return,
     };
+    let as_of = now_ns();
     let told = engine.cached_mut(|cache| {
         let views = cache
             .pod(pod)
@@ -235,7 +237,7 @@ fn tell(engine: &Engine, pod: &Arc<str>, event: &handler::Event) {
                 what,
                 at: event.at,
             };
-            engine.hub().tell(change, views.clone());
+            engine.hub().tell(change, views.clone(), as_of, None);
         }
     });
     if let Err(error) = told {

@@ -27,6 +27,7 @@ pub use change::PodViews;
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::pod::Pod;
 
 /// Something that happened.
 #[derive(Debug, Clone)]
@@ -41,6 +42,10 @@ pub struct Event {
     pub container_id: Option<Arc<str>>,
     /// The pod and its containers as they were when it was told: perhaps later than it happened.
     pub views: PodViews,
+    /// Nanoseconds since 1970: `views` are at least as new as this.
+    pub as_of: i64,
+    /// The pod of `views`; if there is none any more, the pod as it was seen last.
+    pub pod: Option<Arc<Pod>>,
 }
 
 /// What happened to a pod or a container.
@@ -106,6 +111,16 @@ impl Engine {
             engine: self.clone(),
             _leaves: leaves,
         })
+    }
+
+    /// Has all subscribers told of what has changed until now: after each step of one who takes several in
+    /// a moment, so that each is told.
+    pub fn tell_changes(&self) {
+        if self.hub().is_heard()
+            && let Err(error) = self.cached_mut(|_| ())
+        {
+            tracing::debug!(%error, "a step is told later");
+        }
     }
 
     /// The present state, and all that comes after it.

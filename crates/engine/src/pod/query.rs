@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::{Pod, PodFilter};
 use crate::choose::{has_labels, resolve_prefix};
-use crate::disk;
+use crate::container::{Container, ContainerFilter};
+use crate::disk::{self, now_ns};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::handler::Pending;
@@ -26,6 +27,24 @@ impl Engine {
         }
         let record = self.pod_record(&full)?.ok_or_else(missing)?;
         self.view_pod(&record)?.ok_or_else(missing)
+    }
+
+    /// A pod with its containers, and a time (nanoseconds since 1970) that they are at least as new as.
+    ///
+    /// # Errors
+    /// As [`Engine::pod`].
+    pub fn pod_views(&self, id: &str) -> Result<(Pod, Vec<Arc<Container>>, i64)> {
+        let as_of = now_ns();
+        let pod = self.pod(id)?;
+        let kept = self.cached(|cache| cache.pod(&pod.id).map(|kept| kept.views().containers));
+        let containers = match kept {
+            Some(kept) => kept.unwrap_or_default(),
+            None => self.containers(&ContainerFilter {
+                pod_id: Some(pod.id.clone()),
+                ..ContainerFilter::default()
+            })?,
+        };
+        Ok((pod, containers, as_of))
     }
 
     /// The pods that fit, newest first. A filter that nothing fits gives an empty list.

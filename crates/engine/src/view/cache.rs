@@ -13,7 +13,7 @@ use super::Listed;
 use super::watcher::{Change, Id, Life, Place, Watch, Watcher};
 use crate::choose::resolve_prefix;
 use crate::container::{Container, ContainerState};
-use crate::disk::Layout;
+use crate::disk::{Layout, now_ns};
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::events::change::{PodViews, compare};
@@ -183,6 +183,7 @@ impl Cache {
 
     /// Reads again what has changed, and tells the hub.
     pub(super) fn refresh(&mut self, engine: &Engine) {
+        let as_of = now_ns();
         let found = identity(engine.layout());
         if self.root.is_none_or(|root| found != Some(root.identity)) {
             self.begin_anew(engine);
@@ -200,7 +201,8 @@ impl Cache {
             match self.reload(&id, stale, engine) {
                 Ok(()) if engine.hub().is_heard() => {
                     let after = self.pods.get(&id).map(CachedPod::views);
-                    told.extend(compare(&id, &before, &after.unwrap_or_default()));
+                    let changes = compare(&id, &before, &after.unwrap_or_default());
+                    told.extend(changes.into_iter().map(|one| (one, before.pod.clone())));
                 }
                 Ok(()) => {}
                 Err(error) => {
@@ -210,9 +212,10 @@ impl Cache {
                 }
             }
         }
-        for change in told {
+        for (change, last) in told {
             let views = self.pods.get(&*change.pod).map(CachedPod::views);
-            engine.hub().tell(change, views.unwrap_or_default());
+            let views = views.unwrap_or_default();
+            engine.hub().tell(change, views, as_of, last);
         }
     }
 

@@ -372,8 +372,16 @@ fn a_subscriber_learns_the_present_and_then_each_step_whoever_took_it() {
         disk::remove_object(&world.dir(&first), crate::handler::release).unwrap();
         assert_eq!(
             told(&mut subscription, 2).await,
-            [(Deleted, true), (Deleted, false)]
+            [(Deleted, true), (Stopped, false)]
         );
+        match subscription.next().await.unwrap() {
+            Notice::Event(event) => {
+                assert_eq!(event.what, Deleted);
+                assert!(event.views.pod.is_none());
+                assert_eq!(event.pod.as_ref().unwrap().id, first);
+            }
+            other => panic!("{other:?}"),
+        }
         let mut late = world.watching.subscribe().unwrap();
         match late.next().await.unwrap() {
             Notice::Present(views) => assert_eq!(views[0].pod.as_ref().unwrap().id, second),

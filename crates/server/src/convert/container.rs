@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use engine::container::{Device, Mount, Profile, Propagation, Security, StateKind};
 use engine::pod::Origin;
@@ -378,6 +379,12 @@ pub(crate) fn status(container: Container) -> cri::ContainerStatus {
         }
     }
     status
+}
+
+/// Several in full.
+pub(crate) fn statuses(containers: &[Arc<Container>]) -> Vec<cri::ContainerStatus> {
+    let each = containers.iter().map(|one| Container::clone(one));
+    each.map(status).collect()
 }
 
 /// What `crictl inspect` shows below the status: JSON under the key `info`, with the fields that

@@ -13,6 +13,7 @@ mod container_requests;
 mod container_security;
 mod counts;
 mod crash;
+mod events;
 mod exec;
 mod exec_requests;
 mod host_ports;

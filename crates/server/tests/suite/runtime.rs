@@ -121,13 +121,6 @@ fn an_rpc_that_is_not_built_answers_unimplemented_with_its_name() {
                     .await
                     .map(drop),
             ),
-            (
-                "GetContainerEvents",
-                runtime
-                    .get_container_events(cri::GetEventsRequest {})
-                    .await
-                    .map(drop),
-            ),
         ];
         for (name, answer) in refused {
             let status = answer.unwrap_err();
