@@ -326,7 +326,26 @@ impl Engine {
                 Err(error) => tracing::warn!(pod = %id, %error, "its network is left as it is"),
             }
         }
+        self.collect_network_garbage();
         cleared
+    }
+
+    /// What plugins keep of pods that floe has never heard of, or has forgotten.
+    fn collect_network_garbage(&self) {
+        let live = match self.layout().pod_ids() {
+            Ok(ids) => ids.into_iter().collect(),
+            Err(error) => return tracing::warn!(%error, "network plugins keep what they have"),
+        };
+        match self.network().collect_garbage(&live) {
+            Ok(failed) => {
+                for error in failed {
+                    tracing::warn!(%error, "a network plugin did not collect its garbage");
+                }
+            }
+            Err(error) => {
+                tracing::debug!(%error, "network plugins are not asked for their garbage")
+            }
+        }
     }
 
     /// Names whose object is gone: their holder was killed between reserving and making.

@@ -31,6 +31,10 @@ pub struct Attachment<'a> {
     /// The pod's annotations; `kubernetes.io/{ingress,egress}-bandwidth` are passed to plugins with
     /// the `bandwidth` capability.
     pub annotations: &'a BTreeMap<String, String>,
+    /// Name service settings that the pod asks for, for plugins with the `dns` capability.
+    pub dns: Option<&'a Dns>,
+    /// The pod's cgroup, for plugins with the `cgroupPath` capability; empty: unknown.
+    pub cgroup: &'a str,
 }
 
 static NO_ANNOTATIONS: BTreeMap<String, String> = BTreeMap::new();
@@ -47,6 +51,8 @@ impl<'a> Attachment<'a> {
             uid: "",
             port_mappings: &[],
             annotations: &NO_ANNOTATIONS,
+            dns: None,
+            cgroup: "",
         }
     }
 }

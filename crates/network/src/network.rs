@@ -6,11 +6,11 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use crate::cni::chain::Chain;
-use crate::cni::plugin::Call;
+use crate::cni::plugin::{Call, Valid};
 use crate::cni::record::{Memory, Record, Records};
 use crate::cni::{List, Loader};
 use crate::host::Host;
@@ -31,6 +31,63 @@ pub struct Network {
     loader: Loader,
     host: Host,
     records: Records,
+    asked: Asked,
+}
+
+/// How long the answer of a network's plugins to STATUS is taken for the present one: kubelet asks every
+/// five seconds, and others when they like.
+const STATUS_LASTS: Duration = Duration::from_secs(2);
+
+/// What the plugins of a network have said to STATUS.
+#[derive(Debug, Default)]
+struct Asked {
+    /// Of which network, when, and the answer.
+    last: Mutex<Option<(Arc<Chain>, Instant, Result<(), NotReady>)>>,
+    /// Held while they are asked.
+    asking: Mutex<()>,
+}
+
+impl Asked {
+    fn status(&self, chain: &Arc<Chain>) -> Result<(), NotReady> {
+        if let Some(answer) = self.known(chain, |age| age < STATUS_LASTS) {
+            return answer;
+        }
+        let _asking = match self.asking.try_lock() {
+            Ok(asking) => asking,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => match self.known(chain, |_| true) {
+                Some(answer) => return answer,
+                None => self.asking.lock().unwrap_or_else(PoisonError::into_inner),
+            },
+        };
+        if let Some(answer) = self.known(chain, |age| age < STATUS_LASTS) {
+            return answer;
+        }
+        let answer = chain.status().map_err(not_ready);
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        *last = Some((chain.clone(), Instant::now(), answer.clone()));
+        answer
+    }
+
+    fn known(
+        &self,
+        chain: &Arc<Chain>,
+        counts: impl Fn(Duration) -> bool,
+    ) -> Option<Result<(), NotReady>> {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_this = last.as_ref().filter(|(of, ..)| Arc::ptr_eq(of, chain));
+        let (_, when, answer) = of_this?;
+        counts(when.elapsed()).then(|| answer.clone())
+    }
+}
+
+fn not_ready(error: Error) -> NotReady {
+    match error {
+        Error::NotReady(reason) => reason,
+        error => NotReady {
+            reason: error.to_string(),
+        },
+    }
 }
 
 impl Network {
@@ -46,6 +103,7 @@ impl Network {
             host: Host::new(&config),
             records: Records::new(config.state_dir.join("results")),
             config,
+            asked: Asked::default(),
         }
     }
 
@@ -298,19 +356,40 @@ impl Network {
         table.all_owners(&mut socket)
     }
 
-    /// Whether pods can be put on the network now: a configuration loads, and what it needs is
-    /// installed.
+    /// Whether pods can be put on the network now: a configuration loads, what it needs is installed, and
+    /// its plugins say that they are ready (STATUS). They are not asked again within [`STATUS_LASTS`], and
+    /// by one caller at a time: others get the last answer meanwhile.
     ///
     /// # Errors
     /// [`NotReady`] with the reason.
     pub fn status(&self) -> Result<(), NotReady> {
-        match self.current() {
-            Ok(_) => Ok(()),
-            Err(Error::NotReady(reason)) => Err(reason),
-            Err(error) => Err(NotReady {
-                reason: error.to_string(),
-            }),
+        let chain = self.current().map_err(not_ready)?;
+        if !chain.runs_programs() {
+            return Ok(());
         }
+        self.asked.status(&chain)
+    }
+
+    /// Has plugins take away what they keep of attachments that are nobody's (GC): those of all pods but these
+    /// are. Returns what failed.
+    ///
+    /// # Errors
+    /// [`Error::NotReady`] when no network can be used; [`Error::File`] when records cannot be listed.
+    pub fn collect_garbage(&self, live: &BTreeSet<String>) -> Result<Vec<Error>> {
+        let chain = self.current()?;
+        if !chain.runs_programs() {
+            return Ok(Vec::new());
+        }
+        let mut valid = Vec::new();
+        for id in self.records.ids()? {
+            if live.contains(&id)
+                && let Memory::Record(record) = self.records.read(&id)?
+            {
+                let ifname = record.attachment(None).ifname.to_owned();
+                valid.push(Valid { id, ifname });
+            }
+        }
+        Ok(chain.gc(&valid))
     }
 
     fn current(&self) -> Result<Arc<Chain>> {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::Path;
 
-use ::network::{Attachment, Network, NetworkConfig};
+use ::network::{Attachment, Dns, Network, NetworkConfig};
 
 use super::record::{PodRecord, Stage};
 use super::{NamespaceMode, PodSpec, PortMapping, files};
@@ -27,6 +27,8 @@ impl Engine {
             .network()
             .setup(&Attachment {
                 port_mappings: self.forwarded(&record.spec),
+                dns: Some(&dns_wish(&record.spec)),
+                cgroup: &record.cgroup,
                 ..attachment(record, Some(netns))
             })
             .map_err(failed)?;
@@ -94,7 +96,6 @@ pub(super) fn network_error(pod: &str, source: network::Error) -> Error {
 
 fn attachment<'a>(record: &'a PodRecord, netns: Option<&'a Path>) -> Attachment<'a> {
     Attachment {
-        id: &record.id,
         netns,
         name: &record.spec.name,
         namespace: &record.spec.namespace,
@@ -102,7 +103,19 @@ fn attachment<'a>(record: &'a PodRecord, netns: Option<&'a Path>) -> Attachment<
         ifname: "eth0",
         port_mappings: &record.spec.port_mappings,
         annotations: &record.spec.annotations,
+        ..Attachment::of(&record.id)
     }
+}
+
+/// The name service that the pod asks for, as plugins are told.
+fn dns_wish(spec: &PodSpec) -> Dns {
+    let wish = spec.dns.as_ref();
+    wish.map_or_else(Dns::default, |wish| Dns {
+        nameservers: wish.servers.clone(),
+        search: wish.searches.clone(),
+        options: wish.options.clone(),
+        ..Dns::default()
+    })
 }
 
 /// What the configuration says of pods' networks.

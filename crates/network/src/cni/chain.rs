@@ -2,7 +2,7 @@
 //! half-way. CNI specification, section 3 (execution of network configurations).
 
 use super::list::List;
-use super::plugin::{Call, Plugin};
+use super::plugin::{Call, Plugin, Valid};
 use super::result::CniResult;
 use crate::plugins::build;
 use crate::{Error, Result};
@@ -68,6 +68,22 @@ impl Chain {
     /// Runs every plugin's DEL, the last one first; returns what failed.
     pub(crate) fn del(&self, call: &Call<'_>, result: Option<&CniResult>) -> Vec<Error> {
         del(&self.plugins, call, result)
+    }
+
+    /// Runs every plugin's STATUS, up to the first that is not ready.
+    pub(crate) fn status(&self) -> Result<()> {
+        self.plugins.iter().try_for_each(|plugin| plugin.status())
+    }
+
+    /// Runs every plugin's GC; returns what failed.
+    pub(crate) fn gc(&self, valid: &[Valid]) -> Vec<Error> {
+        if self.list.disable_gc {
+            return Vec::new();
+        }
+        let plugins = self.plugins.iter();
+        plugins
+            .filter_map(|plugin| plugin.gc(valid).err())
+            .collect()
     }
 
     /// Runs every plugin's CHECK.

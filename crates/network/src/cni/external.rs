@@ -11,10 +11,13 @@ use serde_json::{Map, Value, json};
 
 use super::exec::{self, Failure};
 use super::list::{List, is_true};
-use super::plugin::{Call, Plugin};
+use super::plugin::{Call, Plugin, Valid};
 use super::result::CniResult;
 use crate::pod::Pod;
-use crate::{Attachment, Error, PortMapping, Result};
+use crate::{Attachment, Dns, Error, PortMapping, Result};
+
+/// How long a plugin may think about whether it is ready: whoever asks for a node's status waits for it.
+const STATUS_LIMIT: Duration = Duration::from_secs(10);
 
 /// An installed plugin program with its configuration.
 #[derive(Debug)]
@@ -91,11 +94,16 @@ impl External {
         self.run("DEL", call, None).map(drop)
     }
 
-    /// The configuration as the program reads it.
-    fn input(&self, call: &Call<'_>, previous: Option<&CniResult>) -> serde_json::Result<Vec<u8>> {
+    /// The configuration as the program reads it, without what is one attachment's.
+    fn base_input(&self) -> Map<String, Value> {
         let mut config = self.config.clone();
         config.insert("cniVersion".to_owned(), Value::from(self.version.as_str()));
         config.insert("name".to_owned(), Value::from(self.network.as_str()));
+        config
+    }
+
+    fn input(&self, call: &Call<'_>, previous: Option<&CniResult>) -> serde_json::Result<Vec<u8>> {
+        let mut config = self.base_input();
         if let Some(previous) = previous {
             config.insert("prevResult".to_owned(), previous.write(&self.version)?);
         }
@@ -112,7 +120,6 @@ impl External {
         call: &Call<'_>,
         previous: Option<&CniResult>,
     ) -> Result<Vec<u8>> {
-        let (network, plugin) = (|| self.network.clone(), || self.kind.clone());
         let input = self.input(call, previous);
         let input = input.map_err(|source| self.unreadable(command, source))?;
         let attachment = call.attachment;
@@ -126,7 +133,34 @@ impl External {
             ("CNI_ARGS", arguments(attachment)),
             ("CNI_PATH", self.path.clone()),
         ];
-        let output = exec::run(&self.program, &environment, &input, self.limit);
+        self.execute(command, &environment, &input, self.limit)
+    }
+
+    /// Asks it something that is about no attachment.
+    fn ask(
+        &self,
+        command: &'static str,
+        config: &Map<String, Value>,
+        limit: Duration,
+    ) -> Result<()> {
+        let input = serde_json::to_vec(config);
+        let input = input.map_err(|source| self.unreadable(command, source))?;
+        let environment = [
+            ("CNI_COMMAND", command.to_owned()),
+            ("CNI_PATH", self.path.clone()),
+        ];
+        self.execute(command, &environment, &input, limit).map(drop)
+    }
+
+    fn execute(
+        &self,
+        command: &'static str,
+        environment: &[(&str, String)],
+        input: &[u8],
+        limit: Duration,
+    ) -> Result<Vec<u8>> {
+        let (network, plugin) = (|| self.network.clone(), || self.kind.clone());
+        let output = exec::run(&self.program, environment, input, limit);
         let output = output.map_err(|failure| match failure {
             Failure::Run(operation, source) => Error::PluginRun {
                 network: network(),
@@ -139,7 +173,7 @@ impl External {
                 network: network(),
                 plugin: plugin(),
                 command,
-                limit: self.limit,
+                limit,
             },
         })?;
         if output.status.success() {
@@ -184,6 +218,11 @@ impl External {
         }
     }
 
+    /// Whether its version of the specification has STATUS and GC.
+    fn is_since_1_1(&self) -> bool {
+        self.version == "1.1.0"
+    }
+
     /// Whether its version of the specification has a CHECK, and a result for DEL.
     fn is_since_0_4(&self) -> bool {
         !["0.1.", "0.2.", "0.3."]
@@ -210,6 +249,24 @@ impl Plugin for External {
     fn del(&self, call: &Call<'_>, result: Option<&CniResult>) -> Result<()> {
         let result = result.filter(|_| self.is_since_0_4());
         self.run("DEL", call, result).map(drop)
+    }
+
+    fn status(&self) -> Result<()> {
+        match self.is_since_1_1() {
+            true => self.ask("STATUS", &self.base_input(), self.limit.min(STATUS_LIMIT)),
+            false => Ok(()),
+        }
+    }
+
+    fn gc(&self, valid: &[Valid]) -> Result<()> {
+        if !self.is_since_1_1() {
+            return Ok(());
+        }
+        let mut config = self.base_input();
+        config.insert("cni.dev/valid-attachments".to_owned(), json!(valid));
+        // The name that drafts of the specification had, which plugins of today read.
+        config.insert("cni.dev/attachments".to_owned(), json!(valid));
+        self.ask("GC", &config, self.limit)
     }
 
     fn check(&self, call: &Call<'_>, result: &CniResult) -> Result<()> {
@@ -284,6 +341,16 @@ fn runtime_config(config: &Map<String, Value>, attachment: &Attachment<'_>) -> M
         && let Some(bandwidth) = bandwidth(annotations)
     {
         runtime.insert("bandwidth".to_owned(), bandwidth);
+    }
+    if can("dns")
+        && let Some(dns) = attachment.dns.filter(|dns| **dns != Dns::default())
+    {
+        let servers: Vec<String> = dns.nameservers.clone();
+        let wish = json!({ "servers": servers, "searches": dns.search, "options": dns.options });
+        runtime.insert("dns".to_owned(), wish);
+    }
+    if can("cgroupPath") && !attachment.cgroup.is_empty() {
+        runtime.insert("cgroupPath".to_owned(), Value::from(attachment.cgroup));
     }
     const ANNOTATIONS: &str = "io.kubernetes.cri.pod-annotations";
     if can(ANNOTATIONS) && !annotations.is_empty() {
@@ -361,9 +428,17 @@ mod tests {
                 "much".to_owned(),
             ),
         ]);
+        let dns = Dns {
+            nameservers: vec!["192.0.2.53".to_owned()],
+            search: vec!["example".to_owned()],
+            options: vec!["ndots:5".to_owned()],
+            ..Dns::default()
+        };
         let attachment = Attachment {
             port_mappings: &[mapping, declared],
             annotations: &annotations,
+            dns: Some(&dns),
+            cgroup: "/kubepods/pod1",
             ..Attachment::of("pod")
         };
         let of = |json: Value| {
@@ -373,6 +448,14 @@ mod tests {
             )
         };
         assert!(of(json!({})).is_empty());
+        let dns = of(json!({"dns": true, "cgroupPath": true}));
+        assert_eq!(
+            Value::Object(dns),
+            json!({
+                "dns": { "servers": ["192.0.2.53"], "searches": ["example"], "options": ["ndots:5"] },
+                "cgroupPath": "/kubepods/pod1",
+            })
+        );
         let all = of(json!({"portMappings": true, "bandwidth": true}));
         assert_eq!(
             Value::Object(all),

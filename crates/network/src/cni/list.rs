@@ -47,6 +47,8 @@ pub(crate) struct List {
     pub(crate) version: String,
     /// Whether CHECK is switched off.
     pub(crate) disable_check: bool,
+    /// Whether GC is switched off.
+    pub(crate) disable_gc: bool,
     /// The plugins' objects in order.
     pub(crate) plugins: Vec<Map<String, Value>>,
     /// Surroundings.
@@ -77,6 +79,7 @@ impl List {
         };
         let version = version(&object, &name)?;
         let disable_check = object.get("disableCheck").is_some_and(is_true);
+        let disable_gc = object.get("disableGC").is_some_and(is_true);
         let plugins = match object.remove("plugins") {
             Some(Value::Array(plugins)) => plugins,
             Some(_) => return Err(Error::config(&name, "plugins", "is not a list")),
@@ -103,6 +106,7 @@ impl List {
             name,
             version,
             disable_check,
+            disable_gc,
             plugins,
             places: places.clone(),
         })
@@ -183,7 +187,7 @@ fn version(object: &Map<String, Value>, name: &str) -> Result<String> {
 }
 
 /// The specification's rule for names, which also makes them safe as file names.
-fn is_name(name: &str) -> bool {
+pub(super) fn is_name(name: &str) -> bool {
     name.starts_with(|c: char| c.is_ascii_alphanumeric())
         && name
             .chars()

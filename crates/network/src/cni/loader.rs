@@ -9,8 +9,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use serde_json::Value;
+
 use super::chain::Chain;
-use super::list::{List, Places};
+use super::list::{List, Places, is_name, is_true};
 use crate::{Error, NetworkConfig, NotReady, Result};
 
 /// What tells one state of the directory from another.
@@ -18,6 +20,8 @@ type Fingerprint = Vec<(PathBuf, Option<SystemTime>, u64, u64)>;
 
 /// No configuration is as long.
 const FILE_MAX: u64 = 4 << 20;
+/// Plugins of one network's folder, and folders.
+const FOLDER_MAX: usize = 256;
 
 /// The configuration directory and what was last read from it.
 #[derive(Debug)]
@@ -43,14 +47,16 @@ impl Loader {
     /// The network to put pods on now.
     pub(crate) fn current(&self, config: &NetworkConfig) -> Result<Arc<Chain>> {
         let files = files(&config.conf_dir)?;
+        let mut fingerprint = files.clone();
+        fingerprint.extend(folders(&config.conf_dir)?);
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((fingerprint, chain)) = &*last
-            && *fingerprint == files
+        if let Some((known, chain)) = &*last
+            && *known == fingerprint
         {
             return Ok(chain.clone());
         }
         let chain = Arc::new(self.load(config, &files)?);
-        *last = Some((files, chain.clone()));
+        *last = Some((fingerprint, chain.clone()));
         Ok(chain)
     }
 
@@ -91,24 +97,88 @@ impl Loader {
     }
 
     fn read(&self, path: &Path) -> Result<List> {
-        let mut text = Vec::new();
-        File::open(path)
-            .and_then(|file| file.take(FILE_MAX + 1).read_to_end(&mut text))
-            .and_then(|length| match length as u64 > FILE_MAX {
-                true => Err(ErrorKind::FileTooLarge.into()),
-                false => Ok(()),
-            })
-            .map_err(Error::file("read", path))?;
+        let text = read(path)?;
         let source = path.file_name().unwrap_or_default().to_string_lossy();
-        let value = serde_json::from_slice(&text)
+        let mut value = serde_json::from_slice(&text)
             .map_err(|error| Error::config(&source, "JSON", error.to_string()))?;
+        self.add_plugins_of_folder(path, &mut value)?;
         List::parse(value, &source, &self.places)
     }
+
+    /// Appends the plugins that lie as files in the folder of the network's name beside its list, unless the
+    /// list has `loadOnlyInlinedPlugins` (CNI specification 1.1.0, section 1).
+    fn add_plugins_of_folder(&self, path: &Path, list: &mut Value) -> Result<()> {
+        let Some(object) = list.as_object_mut() else {
+            return Ok(());
+        };
+        let inlined_only = object.get("loadOnlyInlinedPlugins").is_some_and(is_true);
+        let name = object.get("name").and_then(Value::as_str);
+        let (Some(name), Some(dir)) = (name.filter(|name| is_name(name)), path.parent()) else {
+            return Ok(());
+        };
+        if inlined_only || object.contains_key("type") {
+            return Ok(());
+        }
+        let name = name.to_owned();
+        for (file, ..) in folder_files(&dir.join(&name))? {
+            let text = read(&file)?;
+            let plugin: Value = serde_json::from_slice(&text).map_err(|error| {
+                let source = file.file_name().unwrap_or_default().to_string_lossy();
+                Error::config(&name, format!("{source}: JSON"), error.to_string())
+            })?;
+            let plugins = object
+                .entry("plugins")
+                .or_insert_with(|| Value::Array(Vec::new()));
+            if let Some(plugins) = plugins.as_array_mut() {
+                plugins.push(plugin);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    let mut text = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(FILE_MAX + 1).read_to_end(&mut text))
+        .and_then(|length| match length as u64 > FILE_MAX {
+            true => Err(ErrorKind::FileTooLarge.into()),
+            false => Ok(text),
+        })
+        .map_err(Error::file("read", path))
+}
+
+/// The plugins' files of a network's folder, in the order of their names; none when it does not exist.
+fn folder_files(dir: &Path) -> Result<Fingerprint> {
+    let mut files = files_of(dir, &["conf"])?;
+    files.truncate(FOLDER_MAX);
+    Ok(files)
 }
 
 /// The directory's configuration files in the order of their names, whichever extension they have: a
 /// `00-multus.conf` comes before a `10-calico.conflist`. None when it does not exist.
 fn files(dir: &Path) -> Result<Fingerprint> {
+    files_of(dir, &["conflist", "conf", "json"])
+}
+
+/// What lies in folders of networks: a change there is one of their lists.
+fn folders(dir: &Path) -> Result<Fingerprint> {
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.map_err(Error::file("list", dir))?,
+    };
+    let mut files = Vec::new();
+    for entry in entries.flatten().take(FOLDER_MAX) {
+        let kind = entry.file_type();
+        if kind.is_ok_and(|kind| kind.is_dir() || kind.is_symlink() && entry.path().is_dir()) {
+            files.extend(folder_files(&entry.path())?);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn files_of(dir: &Path, extensions: &[&str]) -> Result<Fingerprint> {
     let entries = match fs::read_dir(dir) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         other => other.map_err(Error::file("list", dir))?,
@@ -117,7 +187,7 @@ fn files(dir: &Path) -> Result<Fingerprint> {
     for entry in entries {
         let path = entry.map_err(Error::file("list", dir))?.path();
         let extension = path.extension().and_then(|extension| extension.to_str());
-        if !matches!(extension, Some("conflist" | "conf" | "json")) {
+        if !extension.is_some_and(|extension| extensions.contains(&extension)) {
             continue;
         }
         // Follows links, as configuration is often mounted. What vanishes meanwhile is left out.

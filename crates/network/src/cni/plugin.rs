@@ -6,6 +6,8 @@
 
 use std::fmt::Debug;
 
+use serde::Serialize;
+
 use super::result::CniResult;
 use crate::host::Host;
 use crate::pod::Pod;
@@ -32,6 +34,16 @@ impl Call<'_> {
     }
 }
 
+/// An attachment that is there, as GC names it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Valid {
+    /// The pod's id.
+    #[serde(rename = "containerID")]
+    pub(crate) id: String,
+    /// The interface inside.
+    pub(crate) ifname: String,
+}
+
 /// A plugin with its checked configuration.
 pub(crate) trait Plugin: Debug + Send + Sync {
     /// Its type, for logs.
@@ -47,6 +59,17 @@ pub(crate) trait Plugin: Debug + Send + Sync {
 
     /// Takes its part down. `result` is that of the whole chain; `None` when `add` never finished.
     fn del(&self, call: &Call<'_>, result: Option<&CniResult>) -> Result<()>;
+
+    /// Whether it can serve an `add` now (STATUS, since 1.1.0).
+    fn status(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Takes away what it keeps of attachments that are not among these (GC, since 1.1.0).
+    fn gc(&self, valid: &[Valid]) -> Result<()> {
+        let _ = valid;
+        Ok(())
+    }
 
     /// Whether its part is still as `add` left it.
     fn check(&self, call: &Call<'_>, result: &CniResult) -> Result<()>;

@@ -64,6 +64,8 @@ impl Record {
             uid: &self.uid,
             port_mappings: &self.port_mappings,
             annotations: &self.annotations,
+            dns: None,
+            cgroup: "",
         }
     }
 

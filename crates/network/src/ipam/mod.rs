@@ -8,7 +8,7 @@ pub(crate) mod store;
 use serde_json::{Map, Value};
 
 use crate::cni::external::External;
-use crate::cni::plugin::Call;
+use crate::cni::plugin::{Call, Plugin, Valid};
 use crate::cni::result::CniResult;
 use crate::{Error, Result};
 use host_local::HostLocal;
@@ -54,6 +54,23 @@ impl Ipam {
             Ipam::None => Ok(CniResult::default()),
             Ipam::HostLocal(local) => local.add(call.attachment.id, call.attachment.ifname),
             Ipam::External(plugin) => plugin.delegate_add(call),
+        }
+    }
+
+    /// Whether it can give addresses now.
+    pub(crate) fn status(&self) -> Result<()> {
+        match self {
+            Ipam::None | Ipam::HostLocal(_) => Ok(()),
+            Ipam::External(plugin) => plugin.status(),
+        }
+    }
+
+    /// Takes addresses of other attachments back. Those of [`Ipam::HostLocal`] are taken back as their pods'
+    /// records are found to be nobody's ([`crate::Network::attachments`]).
+    pub(crate) fn gc(&self, valid: &[Valid]) -> Result<()> {
+        match self {
+            Ipam::None | Ipam::HostLocal(_) => Ok(()),
+            Ipam::External(plugin) => plugin.gc(valid),
         }
     }
 

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::pod_link::{self, HostEnd, must_exist};
 use super::{Built, unknown_key};
 use crate::cni::List;
-use crate::cni::plugin::{Call, Plugin};
+use crate::cni::plugin::{Call, Plugin, Valid};
 use crate::cni::result::CniResult;
 use crate::host::{BridgeWish, link_name};
 use crate::ipam::Ipam;
@@ -176,6 +176,14 @@ impl Plugin for Bridge {
             Ok(())
         };
         cut.and(released)
+    }
+
+    fn status(&self) -> Result<()> {
+        self.ipam.status()
+    }
+
+    fn gc(&self, valid: &[Valid]) -> Result<()> {
+        self.ipam.gc(valid)
     }
 
     fn check(&self, call: &Call<'_>, _result: &CniResult) -> Result<()> {

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::{Built, unknown_key};
 use crate::cni::List;
 use crate::cni::external::External;
-use crate::cni::plugin::{Call, Plugin};
+use crate::cni::plugin::{Call, Plugin, Valid};
 use crate::cni::result::CniResult;
 use crate::nft::foreign::dropping_forward_chain;
 use crate::{Error, Result};
@@ -88,6 +88,16 @@ impl Plugin for Firewall {
             }
             _ => Ok(()),
         }
+    }
+
+    fn status(&self) -> Result<()> {
+        self.program.as_ref().map_or(Ok(()), Plugin::status)
+    }
+
+    fn gc(&self, valid: &[Valid]) -> Result<()> {
+        self.program
+            .as_ref()
+            .map_or(Ok(()), |program| program.gc(valid))
     }
 
     fn check(&self, _call: &Call<'_>, _result: &CniResult) -> Result<()> {

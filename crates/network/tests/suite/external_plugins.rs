@@ -407,3 +407,157 @@ fn a_name_cannot_become_another_argument_of_a_plugin() {
     assert!(error.is_request(), "{error}");
     assert!(!lab.dir.path().join("calls").exists());
 }
+
+/// As [`RECORDER`], for a plugin that asks for nothing of the runtime.
+fn recorder() -> String {
+    RECORDER.replace(r#","r.*"#, r#","type".*"#)
+}
+
+fn recorder_of_1_1(more: &str) -> String {
+    format!(
+        r#"{{"cniVersion":"1.1.0","name":"new"{more},"plugins":[
+            {{"type":"bridge","bridge":"br-lab","isGateway":true,
+              "ipam":{{"type":"host-local","subnet":"10.97.0.0/24"}}}},
+            {{"type":"recorder","key":"value"}}]}}"#
+    )
+}
+
+/// What a plugin was called with, and whether that happened.
+fn called(lab: &Lab, what: &str) -> Option<String> {
+    let file = lab.dir.path().join("calls").join(what);
+    std::fs::read_to_string(file).ok()
+}
+
+#[test]
+fn a_plugin_that_is_not_ready_makes_the_network_not_ready_until_it_is() {
+    let Some(lab) = Lab::new() else { return };
+    lab.script(
+        "recorder",
+        r#"#!/bin/sh
+dir=$(dirname "$0")/../calls; mkdir -p "$dir"
+[ "$CNI_COMMAND" = STATUS ] || exit 0
+echo x >> "$dir/asked"; cat > "$dir/STATUS.json"; env | grep ^CNI_ | sort > "$dir/STATUS.env"
+[ -e "$dir/ready" ] && exit 0
+echo '{"cniVersion":"1.1.0","code":50,"msg":"the agent is not up"}'; exit 1"#,
+    );
+    lab.conflist("10.conflist", &recorder_of_1_1(""));
+    let network = lab.network();
+    let refused = network.status().unwrap_err();
+    assert!(
+        refused.reason.contains("the agent is not up"),
+        "{}",
+        refused.reason
+    );
+    // Who asks again at once gets the same answer, and the plugin is left in peace.
+    (0..50).for_each(|_| assert_eq!(network.status().unwrap_err().reason, refused.reason));
+    assert_eq!(called(&lab, "asked").unwrap().lines().count(), 1);
+    let environment = called(&lab, "STATUS.env").unwrap();
+    let names: Vec<_> = environment
+        .lines()
+        .map(|line| line.split('=').next().unwrap())
+        .collect();
+    assert_eq!(names, ["CNI_COMMAND", "CNI_PATH"]);
+    let config: Value = serde_json::from_str(&called(&lab, "STATUS.json").unwrap()).unwrap();
+    assert_eq!(
+        (&config["name"], &config["key"]),
+        (&"new".into(), &"value".into())
+    );
+    assert_eq!(config["cniVersion"], "1.1.0");
+    std::fs::write(lab.dir.path().join("calls/ready"), "").unwrap();
+    crate::common::eventually("the plugin is ready", || network.status().is_ok());
+    // Plugins of older versions are never asked.
+    lab.conflist(
+        "10.conflist",
+        &recorder_of_1_1("").replace("1.1.0", "1.0.0"),
+    );
+    std::fs::remove_file(lab.dir.path().join("calls/ready")).unwrap();
+    network.status().unwrap();
+}
+
+#[test]
+fn plugins_are_told_which_attachments_there_are_and_collect_the_rest() {
+    let Some(lab) = Lab::new() else { return };
+    lab.script("recorder", &recorder());
+    lab.conflist("10.conflist", &recorder_of_1_1(""));
+    let network = lab.network();
+    let (one, two) = (Netns::new(), Netns::new());
+    lab.host.run(|| {
+        for (id, pod) in [("one", &one), ("two", &two)] {
+            network.setup(&attachment(id, Some(&pod.path()))).unwrap();
+        }
+        let live = ["two".to_owned(), "never-attached".to_owned()].into();
+        let failed = network.collect_garbage(&live).unwrap();
+        assert!(failed.is_empty(), "{failed:?}");
+    });
+    let config: Value = serde_json::from_str(&called(&lab, "GC.json").unwrap()).unwrap();
+    let valid = serde_json::json!([{ "containerID": "two", "ifname": "eth0" }]);
+    assert_eq!(config["cni.dev/valid-attachments"], valid);
+    assert!(config.get("prevResult").is_none() && config["key"] == "value");
+    let environment = called(&lab, "GC.env").unwrap();
+    assert!(!environment.contains("CNI_CONTAINERID"), "{environment}");
+    // Where it is switched off, and for older versions, there is none.
+    std::fs::remove_file(lab.dir.path().join("calls/GC.json")).unwrap();
+    for list in [
+        recorder_of_1_1(r#","disableGC":true"#),
+        recorder_of_1_1("").replace("1.1.0", "1.0.0"),
+    ] {
+        lab.conflist("10.conflist", &list);
+        network.collect_garbage(&["two".to_owned()].into()).unwrap();
+    }
+    assert_eq!(called(&lab, "GC.json"), None);
+    lab.host.run(|| {
+        for id in ["one", "two"] {
+            network.teardown(&attachment(id, None)).unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_networks_folder_has_further_plugins_unless_the_list_says_not() {
+    let Some(lab) = Lab::new() else { return };
+    lab.script("recorder", &recorder());
+    lab.script(
+        "first",
+        "#!/bin/sh\ncat > $(dirname \"$0\")/../first; exit 0",
+    );
+    let list = |more: &str| {
+        format!(
+            r#"{{"cniVersion":"1.1.0","name":"folded"{more},"plugins":[
+                {{"type":"bridge","bridge":"br-lab","isGateway":true,
+                  "ipam":{{"type":"host-local","subnet":"10.98.0.0/24"}}}}]}}"#
+        )
+    };
+    lab.conflist("10.conflist", &list(""));
+    let network = lab.network();
+    let setup = |id: &str| {
+        let pod = Netns::new();
+        lab.host.run(|| {
+            network.setup(&attachment(id, Some(&pod.path()))).unwrap();
+            network.teardown(&attachment(id, None)).unwrap();
+        });
+    };
+    setup("a");
+    assert_eq!(called(&lab, "ADD.json"), None);
+    let folder = lab.config().conf_dir.join("folded");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(
+        folder.join("20-recorder.conf"),
+        r#"{"type":"recorder","of":"folder"}"#,
+    )
+    .unwrap();
+    std::fs::write(folder.join("ignored.txt"), "no plugin").unwrap();
+    setup("b");
+    let config: Value = serde_json::from_str(&called(&lab, "ADD.json").unwrap()).unwrap();
+    assert_eq!(config["of"], "folder");
+    // A file there that is damaged is the list's damage.
+    std::fs::write(folder.join("10.conf"), "{").unwrap();
+    let refused = network.status().unwrap_err().reason;
+    assert!(
+        refused.contains("folded") && refused.contains("10.conf"),
+        "{refused}"
+    );
+    std::fs::remove_file(lab.dir.path().join("calls/ADD.json")).unwrap();
+    lab.conflist("10.conflist", &list(r#","loadOnlyInlinedPlugins":true"#));
+    setup("c");
+    assert_eq!(called(&lab, "ADD.json"), None);
+}
