@@ -41,10 +41,16 @@ const STATUS_LASTS: Duration = Duration::from_secs(2);
 /// What the plugins of a network have said to STATUS.
 #[derive(Debug, Default)]
 struct Asked {
-    /// Of which network, when, and the answer.
-    last: Mutex<Option<(Arc<Chain>, Instant, Result<(), NotReady>)>>,
+    last: Mutex<Option<Answer>>,
     /// Held while they are asked.
     asking: Mutex<()>,
+}
+
+#[derive(Debug)]
+struct Answer {
+    of: Arc<Chain>,
+    at: Instant,
+    ready: Result<(), NotReady>,
 }
 
 impl Asked {
@@ -63,10 +69,14 @@ impl Asked {
         if let Some(answer) = self.known(chain, |age| age < STATUS_LASTS) {
             return answer;
         }
-        let answer = chain.status().map_err(not_ready);
+        let ready = chain.status().map_err(not_ready);
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        *last = Some((chain.clone(), Instant::now(), answer.clone()));
-        answer
+        *last = Some(Answer {
+            of: chain.clone(),
+            at: Instant::now(),
+            ready: ready.clone(),
+        });
+        ready
     }
 
     fn known(
@@ -75,9 +85,8 @@ impl Asked {
         counts: impl Fn(Duration) -> bool,
     ) -> Option<Result<(), NotReady>> {
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_this = last.as_ref().filter(|(of, ..)| Arc::ptr_eq(of, chain));
-        let (_, when, answer) = of_this?;
-        counts(when.elapsed()).then(|| answer.clone())
+        let last = last.as_ref().filter(|last| Arc::ptr_eq(&last.of, chain))?;
+        counts(last.at.elapsed()).then(|| last.ready.clone())
     }
 }
 
