@@ -1,7 +1,7 @@
-//! The handle: configuration, places, and the parts below the engine. It holds no state of pods
-//! and containers but what it has read; that is on disk.
+//! The handle: settings, places, and the parts below the engine. It holds no state of pods and
+//! containers but what it has read; that is on disk.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use network::Network;
 use store::Store;
@@ -19,22 +19,35 @@ use crate::pod::record::PodRecord;
 use crate::stats::{CpuHistory, LayerUsage};
 use crate::view::Views;
 
-/// The engine. Cheap to clone; any number of processes may have one on the same roots.
+/// The engine. Cheap to clone; any number of processes may have one on the same roots. A value keeps the
+/// settings with which it was made: what is under way is not changed by a reload, and what begins asks for
+/// the newest ([`Engine::now`]).
 #[derive(Debug, Clone)]
 pub struct Engine {
     parts: Arc<Parts>,
+    settings: Arc<Settings>,
+}
+
+/// What a reload replaces, as a whole.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) config: Config,
+    pub(crate) images: crate::image::Fetcher,
+    /// The same as before where nothing of them has changed.
+    pub(crate) handlers: Arc<Handlers>,
 }
 
 #[derive(Debug)]
 struct Parts {
-    config: Config,
+    /// The newest.
+    settings: RwLock<Arc<Settings>>,
+    /// Held by whoever replaces them.
+    reload: Mutex<()>,
     node: Node,
     layout: Layout,
     store: Store,
     network: Network,
-    images: crate::image::Fetcher,
     cpu_history: CpuHistory,
-    handlers: Handlers,
     layer_usage: LayerUsage,
     calls: Calls,
     output: Budget,
@@ -64,17 +77,19 @@ impl Engine {
         )?;
         store.set_keep_blobs(keep_blobs);
         let network = Network::new(pod::network::config(&config, &layout)?);
-        let images = crate::image::Fetcher::new(&config)?;
-        let cpu_history = CpuHistory::default();
-        let parts = Parts {
-            handlers: Handlers::new(&config),
+        let settings = Arc::new(Settings {
+            images: crate::image::Fetcher::new(&config)?,
+            handlers: Arc::new(Handlers::new(&config)),
             config,
+        });
+        let parts = Parts {
+            settings: RwLock::new(Arc::clone(&settings)),
+            reload: Mutex::default(),
             node,
             layout,
             store,
             network,
-            images,
-            cpu_history,
+            cpu_history: CpuHistory::default(),
             layer_usage: LayerUsage::default(),
             calls: Calls::default(),
             output: Budget::default(),
@@ -83,13 +98,41 @@ impl Engine {
         };
         Ok(Self {
             parts: Arc::new(parts),
+            settings,
         })
     }
 
-    /// The configuration in force.
+    /// The engine with the newest settings: what a request begins with.
+    #[must_use]
+    pub fn now(&self) -> Self {
+        let newest = self.parts.settings.read();
+        let newest = newest.unwrap_or_else(PoisonError::into_inner);
+        Self {
+            parts: Arc::clone(&self.parts),
+            settings: Arc::clone(&newest),
+        }
+    }
+
+    /// Replaces the settings for all that begins from now on. `make` gets those that are in force; one
+    /// caller at a time.
+    ///
+    /// # Errors
+    /// Those of `make`, and the settings stay.
+    pub(crate) fn replace_settings(
+        &self,
+        make: impl FnOnce(&Settings) -> Result<Settings>,
+    ) -> Result<()> {
+        let _alone = self.parts.reload.lock();
+        let made = Arc::new(make(&self.now().settings)?);
+        let newest = self.parts.settings.write();
+        *newest.unwrap_or_else(PoisonError::into_inner) = made;
+        Ok(())
+    }
+
+    /// The configuration with which this value was made.
     #[must_use]
     pub fn config(&self) -> &Config {
-        &self.parts.config
+        &self.settings.config
     }
 
     /// What the engine runs on.
@@ -124,7 +167,7 @@ impl Engine {
     }
 
     pub(crate) fn images_fetcher(&self) -> &crate::image::Fetcher {
-        &self.parts.images
+        &self.settings.images
     }
 
     pub(crate) fn cpu_history(&self) -> &CpuHistory {
@@ -157,7 +200,7 @@ impl Engine {
 
     /// The handlers of pods.
     pub(crate) fn handlers(&self) -> &Handlers {
-        &self.parts.handlers
+        &self.settings.handlers
     }
 
     /// The handler of a pod that is there.

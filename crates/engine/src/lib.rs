@@ -30,6 +30,7 @@ mod mount;
 mod oci;
 mod record;
 mod recover;
+mod reload;
 mod user;
 mod view;
 
@@ -46,6 +47,7 @@ pub use image::PullRequest;
 pub use node::Node;
 pub use pod::{Pod, PodFilter, PodSpec, PodState};
 pub use recover::Recovered;
+pub use reload::Reloaded;
 pub use supervisor::{keep_little_memory, raise_open_files, trim_memory};
 
 /// The crates whose types stand in signatures here, in the very version: whoever embeds the engine needs

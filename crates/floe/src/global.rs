@@ -10,7 +10,7 @@ use engine::{Config, Engine};
 use crate::failure::Failure;
 
 /// Options of every command.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub(crate) struct Global {
     /// Configuration file (crio.conf's tables and keys) [default: /etc/floe/floe.toml, if it exists]
     #[arg(long, short = 'c', env = "FLOE_CONFIG", value_name = "FILE")]
@@ -31,6 +31,9 @@ pub(crate) struct Global {
     /// registries.conf, instead of the configuration's; not on floe's own command line
     #[arg(skip)]
     pub(crate) registries_conf: Option<PathBuf>,
+    /// The CRI socket, instead of the configuration's; of `floe serve` only
+    #[arg(skip)]
+    pub(crate) listen: Option<PathBuf>,
     /// Whether certificates are checked where a command does not say; not on floe's own command line
     #[arg(skip)]
     pub(crate) tls_verify: Option<bool>,
@@ -53,17 +56,25 @@ impl Global {
         Ok(self.configured()?.0)
     }
 
-    /// The same, with the keys without effect.
-    pub(crate) fn configured(&self) -> Result<(Config, Vec<UnusedKey>), Failure> {
-        let (mut config, unused) = Config::load(&Sources {
+    /// The files of the configuration.
+    pub(crate) fn sources(&self) -> Sources {
+        Sources {
             file: self.config.clone(),
             dir: self.config_dir.clone(),
-        })?;
+        }
+    }
+
+    /// The same, with the keys without effect.
+    pub(crate) fn configured(&self) -> Result<(Config, Vec<UnusedKey>), Failure> {
+        let (mut config, unused) = Config::load(&self.sources())?;
         if let Some(root) = &self.root {
             config.root_table.root = absolute(root)?;
         }
         if let Some(runroot) = &self.runroot {
             config.root_table.runroot = absolute(runroot)?;
+        }
+        if let Some(listen) = &self.listen {
+            config.api.listen.clone_from(listen);
         }
         if let Some(file) = &self.registries_conf {
             if !file.is_file() {

@@ -89,7 +89,7 @@ impl cri::image_service_server::ImageService for ImageServer {
         request: Request<cri::PullImageRequest>,
     ) -> Result<Response<cri::PullImageResponse>, Status> {
         let request = image::pull_request(request.into_inner()).map_err(status::of)?;
-        let engine = self.work.engine().clone();
+        let engine = self.work.engine();
         let name = request.image.clone();
         debug!(image = status::brief(&name), "PullImage begins");
         let pull = async move { engine.pull_image(request).await };

@@ -61,6 +61,7 @@ use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 use tracing::{info, warn};
 
+pub use notify::{ready as notify_ready, reloading as notify_reloading};
 pub use socket::Error as SocketError;
 pub use streams::StreamsError;
 
@@ -168,8 +169,8 @@ pub async fn serve(
         let _ = (ending_calls.send(()), ends.send(true));
     };
     info!(socket = %options.listen.display(), "serving CRI");
-    notify::send("READY=1");
-    recover_beside(work.engine());
+    notify::ready();
+    recover_beside(&work.engine());
     let served = Server::builder()
         .max_concurrent_streams(STREAMS)
         .add_service(Framed::new(runtime, &answers))

@@ -3,6 +3,18 @@
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
+/// The service is up, or up again.
+pub fn ready() {
+    send("READY=1");
+}
+
+/// The configuration is read again, as `Type=notify-reload` wants it; [`ready`] follows.
+pub fn reloading() {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let micros = now.tv_sec * 1_000_000 + now.tv_nsec / 1000;
+    send(&format!("RELOADING=1\nMONOTONIC_USEC={micros}"));
+}
+
 /// Sends a state such as `READY=1` to the socket that `NOTIFY_SOCKET` names, if it names one.
 /// A manager that cannot be told is a warning: pods can run without it.
 pub(crate) fn send(state: &str) {

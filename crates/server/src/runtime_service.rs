@@ -57,7 +57,7 @@ impl RuntimeServer {
         filter: Option<cri::ContainerStatsFilter>,
     ) -> Result<Vec<cri::ContainerStats>, Status> {
         let filter = stats::filter(filter);
-        let layers = node::writable_layers(self.work.engine());
+        let layers = node::writable_layers(&self.work.engine());
         let read = move |engine: &Engine| {
             let figures = engine.list_container_stats(&filter)?.into_iter();
             Ok(figures
@@ -368,7 +368,7 @@ impl RuntimeService for RuntimeServer {
         request: Request<cri::ContainerStatsRequest>,
     ) -> Result<Response<cri::ContainerStatsResponse>, Status> {
         let id = id("container_id", request.into_inner().container_id)?;
-        let layers = node::writable_layers(self.work.engine());
+        let layers = node::writable_layers(&self.work.engine());
         let read = move |engine: &Engine| engine.container_stats(&id);
         let figures = self.work.read_disk("ContainerStats", read).await?;
         let stats = Some(stats::stats(figures, &layers));

@@ -94,8 +94,9 @@ impl Work {
         }
     }
 
-    pub(crate) fn engine(&self) -> &Engine {
-        &self.engine
+    /// The engine with its newest settings, which a request keeps to its end.
+    pub(crate) fn engine(&self) -> Engine {
+        self.engine.now()
     }
 
     /// Completes when no call is under way.
@@ -138,7 +139,7 @@ impl Work {
         rpc: &'static str,
         call: impl FnOnce(&Engine) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Status> {
-        let (engine, permit) = (self.engine.clone(), self.permit(rpc).await?);
+        let (engine, permit) = (self.engine(), self.permit(rpc).await?);
         let read = pool.run(move || {
             let _under_way = permit;
             call(&engine)
@@ -155,7 +156,7 @@ impl Work {
         object: &str,
         call: impl FnOnce(&Engine) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Status> {
-        let (engine, permit) = (self.engine.clone(), self.permit(rpc).await?);
+        let (engine, permit) = (self.engine(), self.permit(rpc).await?);
         let started = Instant::now();
         let turn = self.turns.take(object).await;
         let change = self.changers.run(move || {
@@ -221,7 +222,7 @@ impl Work {
             && tries > 0
         {
             tries -= 1;
-            let (engine, begin) = (self.engine.clone(), begin.clone());
+            let (engine, begin) = (self.engine(), begin.clone());
             match self.readers.run(move || begin(&engine)).await {
                 Ok(Ok(Some(_))) => tokio::time::sleep(LOOK_AGAIN).await,
                 other => outcome = other.map(|found| found.map(drop)),
@@ -237,7 +238,7 @@ impl Work {
         &self,
         begin: impl FnOnce(&Engine) -> Result<Option<LifeCall>, Error> + Send + 'static,
     ) -> Result<Result<(), Error>, Lost> {
-        let engine = self.engine.clone();
+        let engine = self.engine();
         let call = match self.readers.run(move || begin(&engine)).await? {
             Ok(Some(call)) => call,
             other => return Ok(other.map(drop)),
@@ -257,7 +258,7 @@ impl Work {
         begin: impl FnOnce(&Engine) -> Result<ExecSync, Error> + Send + 'static,
     ) -> Result<ExecOutput, Status> {
         let _under_way = self.permit(rpc).await?;
-        let engine = self.engine.clone();
+        let engine = self.engine();
         let outcome = match self.readers.run(move || begin(&engine)).await {
             Ok(Ok(command)) => Ok(command.finish().await),
             Ok(Err(error)) => Ok(Err(error)),
@@ -287,7 +288,7 @@ impl Work {
         pod: String,
         call: impl FnOnce(&Engine) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Status> {
-        let (engine, permit) = (self.engine.clone(), self.permit(rpc).await?);
+        let (engine, permit) = (self.engine(), self.permit(rpc).await?);
         // Not the turns of its changes: a pod full of commands that hang can be stopped.
         let turn = self.turns.take(&format!("streams of {pod}")).await;
         let begun = self.changers.run(move || {

@@ -41,7 +41,8 @@ pub struct Node {
     dir: TempDir,
     /// The run directory, if it is not in `dir`.
     run: Option<TempDir>,
-    log_level: &'static str,
+    /// `None`: the configuration's.
+    log_level: Option<&'static str>,
     cgroup: String,
     process: Option<Child>,
 }
@@ -90,10 +91,7 @@ impl Node {
         let node = Self {
             dir,
             run: options.as_on_a_node.then(on_tmpfs).transpose()?,
-            log_level: match options.as_on_a_node {
-                true => "info",
-                false => "debug",
-            },
+            log_level: (!options.as_on_a_node).then_some("debug"),
             cgroup,
             process: None,
         };
@@ -165,11 +163,10 @@ impl Node {
             .append(true)
             .open(self.path("serve.log"))?;
         let mut command = Command::new(program("floe")?);
-        command
-            .arg("--config")
-            .arg(self.config())
-            .arg("serve")
-            .args(["--log-level", self.log_level]);
+        command.arg("--config").arg(self.config()).arg("serve");
+        if let Some(level) = self.log_level {
+            command.args(["--log-level", level]);
+        }
         command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -215,6 +212,16 @@ impl Node {
         } else {
             Err(format!("floe serve ended with {status}").into())
         }
+    }
+
+    /// Sends the engine a signal.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn signal(&self, signal: rustix::process::Signal) -> Result<(), Error> {
+        let process = self.process.as_ref().ok_or("the engine does not run")?;
+        let pid = rustix::process::Pid::from_child(process);
+        Ok(rustix::process::kill_process(pid, signal)?)
     }
 
     /// Process id of the engine.

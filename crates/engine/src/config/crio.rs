@@ -171,8 +171,8 @@ const ENTRIES: &[Entry] = &[
     ),
     (
         "image.auto_reload_registries",
-        "registries.conf is read at the start",
-        &["false"],
+        "registries.conf is read again whenever it changes",
+        &[],
     ),
     (
         "image.pull_progress_timeout",

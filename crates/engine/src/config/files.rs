@@ -3,6 +3,7 @@
 //! As CRI-O does it: the main file, then every file below a directory of drop-ins in lexical order.
 //! Must never be stopped by a file that only root may read and nobody named.
 
+use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
@@ -49,11 +50,52 @@ pub(super) struct Key {
     pub(super) value: toml::Value,
 }
 
+/// Where each key stands that counts: the last of its name.
+#[derive(Debug, Default)]
+pub(super) struct Places(BTreeMap<String, String>);
+
+impl Places {
+    pub(super) fn add(&mut self, file: &Path, key: &Key) {
+        let place = format!("{}:{}", file.display(), key.line);
+        self.0.insert(key.name.clone(), place);
+    }
+
+    /// Where the key stands with which an error begins (`crio.runtime.pids_limit: …`), or the first key of
+    /// the table that it names.
+    pub(super) fn of(&self, error: &str) -> Option<String> {
+        let name = own_name(error.split(':').next()?);
+        let below = format!("{name}.");
+        let mut keys = self.0.iter();
+        let found = keys.find(|(key, _)| *key == name || key.starts_with(&below));
+        found.map(|(_, place)| place.clone())
+    }
+}
+
 impl Sources {
     /// Where errors of the whole are said to be.
     pub(super) fn origin(&self) -> String {
-        let file = self.file.as_deref().unwrap_or(Path::new(DEFAULT_FILE));
-        file.display().to_string()
+        self.main_file().display().to_string()
+    }
+
+    /// The main file, whether it is there or not.
+    #[must_use]
+    pub fn main_file(&self) -> &Path {
+        self.file.as_deref().unwrap_or(Path::new(DEFAULT_FILE))
+    }
+
+    /// The directory of drop-ins, whether it is there or not.
+    #[must_use]
+    pub fn drop_ins(&self) -> Option<PathBuf> {
+        match (&self.dir, &self.file) {
+            (Some(dir), _) if dir.as_os_str().is_empty() => None,
+            (Some(dir), _) => Some(dir.clone()),
+            (None, None) => Some(DEFAULT_DIR.into()),
+            (None, Some(file)) => {
+                let mut name = file.as_os_str().to_owned();
+                name.push(".d");
+                Some(name.into())
+            }
+        }
     }
 
     /// Reads all files, in the order in which later ones win.
@@ -63,16 +105,10 @@ impl Sources {
             Some(file) => layers.push(read(file)?),
             None => layers.extend(unless_hidden(read(Path::new(DEFAULT_FILE)))?),
         }
-        let (dir, is_own) = match (&self.dir, &self.file) {
-            (Some(dir), _) if dir.as_os_str().is_empty() => return Ok(layers),
-            (Some(dir), _) => (dir.clone(), false),
-            (None, None) => (DEFAULT_DIR.into(), true),
-            (None, Some(file)) => {
-                let mut name = file.as_os_str().to_owned();
-                name.push(".d");
-                (name.into(), false)
-            }
+        let Some(dir) = self.drop_ins() else {
+            return Ok(layers);
         };
+        let is_own = self.file.is_none() && self.dir.is_none();
         let wanted = |path: &Path| {
             !is_own
                 || path

@@ -4,6 +4,7 @@
 //!
 //! One struct per table ([`tables`]); defaults stand there and nowhere else.
 
+mod changes;
 mod crio;
 mod files;
 mod runtimes;
@@ -84,22 +85,26 @@ impl Config {
     pub fn load(sources: &Sources) -> Result<(Self, Vec<UnusedKey>)> {
         let mut merged = toml::Table::new();
         let mut unused = Vec::new();
+        let mut places = files::Places::default();
         let known = Self::known_keys();
         for layer in sources.read()? {
-            let foreign = layer.keys.into_iter();
-            let foreign = foreign.filter(|key| !known.contains(&key.name));
-            unused.extend(foreign.filter_map(|key| {
-                Some(UnusedKey {
-                    file: layer.path.clone(),
+            let layer_path = layer.path;
+            for key in layer.keys {
+                places.add(&layer_path, &key);
+                if known.contains(&key.name) {
+                    continue;
+                }
+                unused.extend(crio::why(&key.name, &key.value).map(|why| UnusedKey {
+                    file: layer_path.clone(),
                     line: key.line,
-                    why: crio::why(&key.name, &key.value)?,
+                    why,
                     key: key.name,
-                })
-            }));
+                }));
+            }
             files::merge(&mut merged, layer.table);
         }
-        let wrong = |reason| Error::Config {
-            origin: sources.origin(),
+        let wrong = |reason: String| Error::Config {
+            origin: places.of(&reason).unwrap_or_else(|| sources.origin()),
             reason,
         };
         let mut config = Self::from_table(&merged).map_err(wrong)?;

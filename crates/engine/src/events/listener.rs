@@ -81,6 +81,7 @@ struct Listener {
 impl Listener {
     fn run(mut self) {
         while self.engine.hub().goes_on() {
+            self.engine = self.engine.now();
             let again = self.follow();
             let mut ready = Vec::with_capacity(BATCH);
             let timeout = again.then(|| rustix::time::Timespec {

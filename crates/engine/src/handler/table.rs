@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::shim::{ShimConfig, Shims};
+use super::shim::{ShimConfig, ShimEvents, Shims};
 use super::supervisor::{OciRuntime, Program, Supervisor};
 use super::{Abilities, Handler, Overhead};
 use crate::config::{BUILT_IN, Config, Meaning, RuntimeEntry};
@@ -14,6 +14,8 @@ use crate::error::{Error, Result};
 #[derive(Debug)]
 pub(crate) struct Handlers {
     built_in: Arc<dyn Handler>,
+    /// Taken for the pods of all shims.
+    of_shims: Arc<ShimEvents>,
     /// The handler of each name; the default's is the empty one. Or why there is none.
     by_name: BTreeMap<String, Result<Arc<dyn Handler>, String>>,
     /// The entries of the configuration, the default's also under the empty name.
@@ -34,9 +36,20 @@ pub struct RuntimeHandler {
 impl Handlers {
     /// Those that the configuration names, and the built-in one.
     pub(crate) fn new(config: &Config) -> Self {
+        let program = Program::new(&config.runtime.runtime_path);
+        let built_in = Arc::new(Supervisor::new(BUILT_IN, program));
+        Self::with(built_in, Arc::default(), config)
+    }
+
+    /// Those of a configuration that has come: the built-in one stays, with the program that it has found,
+    /// and what is heard of shims.
+    pub(crate) fn again(&self, config: &Config) -> Self {
+        let heard = Arc::clone(&self.of_shims);
+        Self::with(Arc::clone(&self.built_in), heard, config)
+    }
+
+    fn with(built_in: Arc<dyn Handler>, of_shims: Arc<ShimEvents>, config: &Config) -> Self {
         let runtime = &config.runtime;
-        let program = Program::new(&runtime.runtime_path);
-        let built_in: Arc<dyn Handler> = Arc::new(Supervisor::new(BUILT_IN, program));
         let default_name = match runtime.default_runtime.as_str() {
             "" => BUILT_IN,
             name => name,
@@ -46,6 +59,7 @@ impl Handlers {
             by_name: BTreeMap::new(),
             entries: BTreeMap::new(),
             built_in,
+            of_shims,
         };
         all.by_name
             .insert(BUILT_IN.to_owned(), Ok(Arc::clone(&all.built_in)));
@@ -102,7 +116,7 @@ impl Handlers {
                     runroot: config.root_table.runroot.clone(),
                 };
                 let pods = Supervisor::new(name, Program::new(&config.runtime.runtime_path));
-                Ok(Arc::new(Shims::new(pods, shim)))
+                Ok(Arc::new(Shims::new(pods, shim, Arc::clone(&self.of_shims))))
             }
         }
     }

@@ -7,6 +7,7 @@ mod trust;
 
 pub(crate) use pull::Fetcher;
 pub use pull::client_config;
+pub(crate) use pull::registries_files;
 pub use trust::policy;
 
 /// How to authenticate at a registry.

@@ -24,9 +24,11 @@ pub(crate) struct Fetcher {
     client: Client,
     registries: Registries,
     policies: Policies,
-    /// One pull of a reference at a time: the second finds what the first has stored.
-    busy: Mutex<HashMap<String, Arc<AsyncMutex<()>>>>,
+    busy: Arc<Busy>,
 }
+
+/// One pull of a reference at a time: the second finds what the first has stored.
+type Busy = Mutex<HashMap<String, Arc<AsyncMutex<()>>>>;
 
 impl Fetcher {
     pub(crate) fn new(config: &Config) -> Result<Self> {
@@ -35,7 +37,16 @@ impl Fetcher {
             registries: settings.registries.clone(),
             client: Client::new(settings),
             policies: Policies::load(config)?,
-            busy: Mutex::default(),
+            busy: Arc::default(),
+        })
+    }
+
+    /// As [`Fetcher::new`], with all files read again; pulls that are under way are known to it.
+    pub(crate) fn again(&self, config: &Config) -> Result<Self> {
+        let busy = Arc::clone(&self.busy);
+        Ok(Self {
+            busy,
+            ..Self::new(config)?
         })
     }
 
@@ -91,23 +102,39 @@ fn registries_paths(settings: &crate::config::Image) -> RegistriesPaths {
     paths
 }
 
+/// All files and directories of registries.conf and registries.d, whether they are there or not.
+pub(crate) fn registries_files(config: &Config) -> Vec<PathBuf> {
+    let paths = registries_paths(&config.image);
+    let mut all = vec![paths.file];
+    all.extend(paths.dropin_dirs);
+    all.extend(registries_d_dirs(&config.image));
+    all
+}
+
 /// Where signatures are: the directory that the configuration names, or the usual ones.
 fn registries_d(config: &Config) -> Result<RegistriesD> {
-    let var = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
-    let dirs = match config.image.registries_d_dir.as_os_str() {
-        empty if empty.is_empty() => RegistriesD::default_dirs(var),
-        dir => vec![dir.into()],
-    };
-    let found = RegistriesD::load(&dirs).map_err(failed)?;
+    let found = RegistriesD::load(&registries_d_dirs(&config.image)).map_err(failed)?;
     if rustix::process::geteuid().is_root() {
         return Ok(found);
     }
-    let home = || var("HOME").map(|home| PathBuf::from(home).join(".local/share"));
-    let data = var("XDG_DATA_HOME").map(PathBuf::from).or_else(home);
+    let home = || variable("HOME").map(|home| PathBuf::from(home).join(".local/share"));
+    let data = variable("XDG_DATA_HOME").map(PathBuf::from).or_else(home);
     Ok(match data {
         Some(data) => found.with_built_in(&data.join("containers/sigstore")),
         None => found,
     })
+}
+
+fn registries_d_dirs(settings: &crate::config::Image) -> Vec<PathBuf> {
+    match settings.registries_d_dir.as_os_str() {
+        empty if empty.is_empty() => RegistriesD::default_dirs(variable),
+        dir => vec![dir.into()],
+    }
+}
+
+/// A variable of the environment that is not empty.
+fn variable(name: &str) -> Option<std::ffi::OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
 pub(super) fn failed(error: impl std::fmt::Display) -> Error {

@@ -17,7 +17,7 @@ use runtime::spec;
 
 pub(crate) use process::{arguments, exec_process, stop_signal};
 pub(crate) use resources::limits;
-pub(crate) use security::all_capabilities;
+pub(crate) use security::{all_capabilities, check_profiles};
 
 use crate::config::{self, RuntimeEntry};
 use crate::container::record::ContainerRecord;

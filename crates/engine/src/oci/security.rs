@@ -142,6 +142,30 @@ pub(super) fn read_seccomp(inputs: &Inputs<'_>) -> Result<Option<spec::Seccomp>>
 /// The most that the file of a profile may be, in bytes.
 const MAX_PROFILE: u64 = 4 << 20;
 
+/// Whether every seccomp profile that a configuration names can be read and is one.
+///
+/// # Errors
+/// Key and file of the first that is not.
+pub(crate) fn check_profiles(runtime: &crate::config::Runtime) -> Result<()> {
+    let own = runtime.runtimes.iter().map(|(name, entry)| {
+        let key = format!("crio.runtime.runtimes.{name}.seccomp_profile");
+        (key, &entry.seccomp_profile)
+    });
+    let all = [(
+        "crio.runtime.seccomp_profile".to_owned(),
+        &runtime.seccomp_profile,
+    )];
+    for (key, path) in all.into_iter().chain(own) {
+        if !path.is_empty() {
+            read_profile(path).map_err(|error| Error::Config {
+                origin: key,
+                reason: error.to_string(),
+            })?;
+        }
+    }
+    Ok(())
+}
+
 fn read_profile(path: &str) -> Result<spec::Seccomp> {
     let refused = |reason: String| Error::invalid("security_context.seccomp", reason);
     if !Path::new(path).is_absolute() {

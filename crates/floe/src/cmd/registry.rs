@@ -13,7 +13,7 @@ use registry::{
 use store::Store;
 use tracing::{info, warn};
 
-use crate::cmd::serve::start_log;
+use crate::cmd::serve::log;
 use crate::failure::Failure;
 use crate::global::Global;
 
@@ -153,7 +153,7 @@ pub(crate) fn run(global: &Global, args: Args) -> Result<ExitCode, Failure> {
 }
 
 fn serve(global: &Global, args: ServeArgs) -> Result<ExitCode, Failure> {
-    start_log(&args.log_level, &args.log_format)?;
+    let _level_stays = log::start(&args.log_level, &args.log_format)?;
     let options = options(global, args)?;
     raise_file_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -1,17 +1,24 @@
 //! `floe serve`: the CRI engine. Opens the engine and serves until SIGTERM or SIGINT; what a killed one
 //! left is cleared away beside that. Containers run on.
 
+pub(crate) mod log;
+mod reload;
+mod watch;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use engine::Engine;
 use engine::config::{CgroupManager, UnusedKey};
 use engine::node::Manager;
+use reload::Reloader;
 use server::ServeOptions;
+use tokio::signal::unix::{SignalKind, signal};
 use tracing::{debug, info, warn};
 
 use crate::failure::Failure;
 use crate::global::{Global, path_or_empty};
+use log::Log;
 
 /// Options of `floe serve`.
 #[derive(Debug, clap::Args)]
@@ -25,7 +32,7 @@ pub(crate) struct Args {
     pub(crate) config_dir: Option<PathBuf>,
     /// Path of the CRI socket, instead of the configuration's
     #[arg(long, value_name = "SOCKET")]
-    listen: Option<PathBuf>,
+    pub(crate) listen: Option<PathBuf>,
     /// What is logged: error, warn, info, debug or trace; debug names the keys of the configuration
     /// that have no effect [default: the configuration's, or else info]
     #[arg(long, value_name = "LEVEL")]
@@ -36,24 +43,14 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
-    let (mut config, unused) = global.configured()?;
-    let level = config.runtime.log_filter_of_level().unwrap_or("info");
-    start_log(args.log_level.as_deref().unwrap_or(level), &args.log_format)?;
-    tell(&unused);
-    if let Some(listen) = &args.listen {
-        config.api.listen.clone_from(listen);
-    }
+    let loaded = reload::load(global)?;
+    let config = loaded.config;
+    let log = Log::start(&config, args.log_level.as_deref(), &args.log_format)?;
+    tell(&loaded.unused);
     let options = ServeOptions::from_config(&config);
     engine::keep_little_memory();
     if let Err(error) = engine::raise_open_files() {
         warn!(%error, "fewer calls can be under way at once");
-    }
-    let asked = config.runtime.cgroup_manager;
-    let engine = Engine::open(config)?;
-    tell_of_cgroups(asked, engine.node().cgroups().manager());
-    engine.prepare()?;
-    if let Err(reason) = engine.network_status() {
-        warn!(%reason, "pods cannot get a network yet");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -61,9 +58,26 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         .enable_all()
         .build()
         .map_err(|e| Failure::new(format!("start the async runtime: {e}")))?;
+    // From here on SIGHUP ends nothing, however long the start takes.
+    let hang_ups = runtime.block_on(async { signal(SignalKind::hangup()).ok() });
+    let asked = config.runtime.cgroup_manager;
+    let engine = Engine::open(config)?;
+    tell_of_cgroups(asked, engine.node().cgroups().manager());
+    engine.prepare()?;
+    if let Err(reason) = engine.network_status() {
+        warn!(%reason, "pods cannot get a network yet");
+    }
+    let reloader = Reloader {
+        global: global.clone(),
+        engine: engine.clone(),
+        log,
+        files: loaded.files,
+        told: engine::config::summary(&loaded.unused),
+    };
     let served = runtime.block_on(async {
         // Caught before the socket is there: whoever sees it may end this process.
         let end = shutdown();
+        tokio::spawn(reloader.run(hang_ups));
         server::serve(engine, options, end).await
     });
     // Work whose client has left is given up here: it is found half made at the next start.
@@ -98,7 +112,6 @@ fn tell(unused: &[UnusedKey]) {
 
 /// Catches the signals that end this process from now on; completes when one has come.
 fn shutdown() -> impl Future<Output = ()> {
-    use tokio::signal::unix::{SignalKind, signal};
     let signals = (
         signal(SignalKind::terminate()),
         signal(SignalKind::interrupt()),
@@ -113,21 +126,4 @@ fn shutdown() -> impl Future<Output = ()> {
             _ = interrupt.recv() => info!("SIGINT: ending; containers run on"),
         }
     }
-}
-
-/// Sends the log to standard error.
-pub(crate) fn start_log(level: &str, format: &str) -> Result<(), Failure> {
-    let filter = tracing_subscriber::EnvFilter::try_new(level)
-        .map_err(|e| Failure::new(format!("--log-level {level:?}: {e}")))?;
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    match format {
-        "json" => log.json().init(),
-        _ => log
-            .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-            .with_target(false)
-            .init(),
-    }
-    Ok(())
 }

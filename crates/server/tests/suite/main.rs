@@ -28,6 +28,7 @@ mod pod;
 mod pod_requests;
 mod programs;
 mod records;
+mod reload;
 mod runtime;
 mod shim;
 mod stats;

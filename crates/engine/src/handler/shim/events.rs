@@ -26,7 +26,7 @@ const WAITING: usize = 16;
 
 /// The pods whose events are taken by this engine.
 #[derive(Debug, Default)]
-pub(super) struct Events {
+pub(crate) struct ShimEvents {
     server: Mutex<Option<Server>>,
 }
 
@@ -46,7 +46,7 @@ impl Drop for Server {
     }
 }
 
-impl Events {
+impl ShimEvents {
     /// Takes the events of a pod from now on, unless this or another engine does already.
     ///
     /// # Errors

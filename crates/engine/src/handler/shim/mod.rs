@@ -25,6 +25,7 @@ mod streams;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use shim::task;
@@ -37,7 +38,7 @@ use super::{
 };
 use crate::config::RuntimeEntry;
 use crate::error::{Error, Result};
-use events::Events;
+pub(crate) use events::ShimEvents;
 
 /// What a virtual machine takes at the least, beside its containers: Kata's own figure for Kubernetes
 /// (RuntimeClass `overhead.podFixed`).
@@ -82,12 +83,12 @@ pub(crate) struct Shims {
     pods: Supervisor,
     config: ShimConfig,
     abilities: Abilities,
-    events: Events,
+    events: Arc<ShimEvents>,
 }
 
 impl Shims {
-    /// By the name of `pods`.
-    pub(crate) fn new(pods: Supervisor, config: ShimConfig) -> Self {
+    /// By the name of `pods`; shims tell `events`.
+    pub(crate) fn new(pods: Supervisor, config: ShimConfig, events: Arc<ShimEvents>) -> Self {
         let has = [
             Ability::Devices,
             Ability::Privileged,
@@ -98,7 +99,7 @@ impl Shims {
             pods,
             config,
             abilities: Abilities::new(&[RootForm::Layers], &has),
-            events: Events::default(),
+            events,
         }
     }
 }

@@ -1,0 +1,75 @@
+//! A new configuration for an engine that runs: taken as a whole or not at all. What has begun keeps the
+//! settings with which it began; what is made once keeps its value until the next start, and is named.
+//!
+//! Must never leave an engine between two configurations: everything that can fail is made first.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::config::Config;
+use crate::engine::{Engine, Settings};
+use crate::error::{Error, Result};
+use crate::image;
+use crate::oci::check_profiles;
+
+/// What a reload came to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reloaded {
+    /// Dotted keys whose new value holds from now on.
+    pub changed: Vec<String>,
+    /// Dotted keys whose new value holds from the next start on.
+    pub needs_restart: Vec<String>,
+}
+
+impl Engine {
+    /// Takes a configuration for all that begins from now on, and reads again the files that it names:
+    /// registries.conf with its drop-ins, policy.json, registries.d. (Those of seccomp profiles, CNI and namespaces'
+    /// policies are read at each use.)
+    ///
+    /// # Errors
+    /// A value that cannot be used, or a file that cannot be read: nothing has changed then.
+    pub fn reload(&self, wanted: &Config) -> Result<Reloaded> {
+        let unfit = |reason| Error::Config {
+            origin: "configuration".into(),
+            reason,
+        };
+        wanted.validate().map_err(unfit)?;
+        check_profiles(&wanted.runtime)?;
+        let mut reloaded = Reloaded::default();
+        self.replace_settings(|old| {
+            let config = wanted.within(&old.config);
+            let keep_blobs = config.image.keep_blobs().map_err(unfit)?;
+            reloaded = Reloaded {
+                changed: config.differing_keys(&old.config),
+                needs_restart: wanted.differing_keys(&config),
+            };
+            let runtimes = |config: &Config| {
+                let runtime = &config.runtime;
+                (runtime.default_runtime.clone(), runtime.runtimes.clone())
+            };
+            let handlers = match runtimes(&config) == runtimes(&old.config) {
+                true => Arc::clone(&old.handlers),
+                false => Arc::new(old.handlers.again(&config)),
+            };
+            let images = old.images.again(&config)?;
+            self.store().set_keep_blobs(keep_blobs);
+            Ok(Settings {
+                config,
+                images,
+                handlers,
+            })
+        })?;
+        Ok(reloaded)
+    }
+}
+
+impl Config {
+    /// The files and directories beside the configuration that a reload reads: whether they are there or
+    /// not.
+    #[must_use]
+    pub fn read_at_reload(&self) -> Vec<PathBuf> {
+        let mut paths = image::registries_files(self);
+        paths.push(self.image.signature_policy.clone());
+        paths
+    }
+}
