@@ -45,6 +45,7 @@ mod network;
 mod nft;
 mod plugins;
 mod pod;
+mod readiness;
 mod rtnetlink;
 mod socket;
 mod sys;

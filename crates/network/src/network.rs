@@ -6,7 +6,7 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::cni::chain::Chain;
@@ -17,6 +17,7 @@ use crate::host::Host;
 use crate::ipam::store::LeaseDir;
 use crate::plugins::loopback;
 use crate::pod::Pod;
+use crate::readiness::{Asked, not_ready};
 use crate::rtnetlink::link;
 use crate::sys::netns::Netns;
 use crate::{Attached, Attachment, Error, InterfaceStats, NetworkConfig, NotReady, Result, sysctl};
@@ -32,71 +33,6 @@ pub struct Network {
     host: Host,
     records: Records,
     asked: Asked,
-}
-
-/// How long the answer of a network's plugins to STATUS is taken for the present one: kubelet asks every
-/// five seconds, and others when they like.
-const STATUS_LASTS: Duration = Duration::from_secs(2);
-
-/// What the plugins of a network have said to STATUS.
-#[derive(Debug, Default)]
-struct Asked {
-    last: Mutex<Option<Answer>>,
-    /// Held while they are asked.
-    asking: Mutex<()>,
-}
-
-#[derive(Debug)]
-struct Answer {
-    of: Arc<Chain>,
-    at: Instant,
-    ready: Result<(), NotReady>,
-}
-
-impl Asked {
-    fn status(&self, chain: &Arc<Chain>) -> Result<(), NotReady> {
-        if let Some(answer) = self.known(chain, |age| age < STATUS_LASTS) {
-            return answer;
-        }
-        let _asking = match self.asking.try_lock() {
-            Ok(asking) => asking,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => match self.known(chain, |_| true) {
-                Some(answer) => return answer,
-                None => self.asking.lock().unwrap_or_else(PoisonError::into_inner),
-            },
-        };
-        if let Some(answer) = self.known(chain, |age| age < STATUS_LASTS) {
-            return answer;
-        }
-        let ready = chain.status().map_err(not_ready);
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        *last = Some(Answer {
-            of: chain.clone(),
-            at: Instant::now(),
-            ready: ready.clone(),
-        });
-        ready
-    }
-
-    fn known(
-        &self,
-        chain: &Arc<Chain>,
-        counts: impl Fn(Duration) -> bool,
-    ) -> Option<Result<(), NotReady>> {
-        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let last = last.as_ref().filter(|last| Arc::ptr_eq(&last.of, chain))?;
-        counts(last.at.elapsed()).then(|| last.ready.clone())
-    }
-}
-
-fn not_ready(error: Error) -> NotReady {
-    match error {
-        Error::NotReady(reason) => reason,
-        error => NotReady {
-            reason: error.to_string(),
-        },
-    }
 }
 
 impl Network {
@@ -366,7 +302,7 @@ impl Network {
     }
 
     /// Whether pods can be put on the network now: a configuration loads, what it needs is installed, and
-    /// its plugins say that they are ready (STATUS). They are not asked again within [`STATUS_LASTS`], and
+    /// its plugins say that they are ready (STATUS). They are not asked again within two seconds, and
     /// by one caller at a time: others get the last answer meanwhile.
     ///
     /// # Errors
