@@ -332,11 +332,7 @@ impl Engine {
 
     /// What plugins keep of pods that floe has never heard of, or has forgotten.
     fn collect_network_garbage(&self) {
-        let live = match self.layout().pod_ids() {
-            Ok(ids) => ids.into_iter().collect(),
-            Err(error) => return tracing::warn!(%error, "network plugins keep what they have"),
-        };
-        match self.network().collect_garbage(&live) {
+        match self.network().collect_garbage() {
             Ok(failed) => {
                 for error in failed {
                     tracing::warn!(%error, "a network plugin did not collect its garbage");

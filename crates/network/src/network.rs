@@ -2,12 +2,15 @@
 //! Verbs only; what they do is in `cni` (configuration chains) and `plugins`.
 
 use std::collections::{BTreeSet, HashSet};
+use std::fs::File;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use base::lock;
 
 use crate::cni::chain::Chain;
 use crate::cni::plugin::{Call, Valid};
@@ -24,6 +27,8 @@ use crate::{Attached, Attachment, Error, InterfaceStats, NetworkConfig, NotReady
 
 /// How long a plugin program may take: less than kubelet waits for a pod.
 const PLUGIN_TIMEOUT: Duration = Duration::from_secs(90);
+/// How long a moment without pods that come and go is waited for to collect garbage.
+const COLLECTS_WITHIN: Duration = Duration::from_secs(10);
 
 /// The pod network of one engine. Shared between threads by reference.
 #[derive(Debug)]
@@ -80,8 +85,9 @@ impl Network {
         })?;
         let pod = Pod::open(path)?;
         let chain = self.loader.current(&self.config)?;
+        let _stays = self.not_collecting()?;
         if !matches!(self.records.read(attachment.id)?, Memory::None) {
-            self.teardown(attachment)?;
+            self.take_off(attachment)?;
         }
         warn_about_bandwidth(attachment, &chain.list);
         let call = Call {
@@ -125,6 +131,11 @@ impl Network {
     /// # Errors
     /// [`Error::Teardown`] with everything that could not be removed; calling again tries again.
     pub fn teardown(&self, attachment: &Attachment<'_>) -> Result<()> {
+        let _stays = self.not_collecting()?;
+        self.take_off(attachment)
+    }
+
+    fn take_off(&self, attachment: &Attachment<'_>) -> Result<()> {
         let start = Instant::now();
         check(attachment)?;
         let id = attachment.id;
@@ -315,26 +326,49 @@ impl Network {
         self.asked.status(&chain)
     }
 
-    /// Has plugins take away what they keep of attachments that are nobody's (GC): those of all pods but these
-    /// are. Returns what failed.
+    /// Has plugins take away what they keep of attachments that are nobody's (GC): those of pods without a record
+    /// here are. No pod is put on the network or taken off it meanwhile, as the specification wants it. Returns
+    /// what failed.
     ///
     /// # Errors
-    /// [`Error::NotReady`] when no network can be used; [`Error::File`] when records cannot be listed.
-    pub fn collect_garbage(&self, live: &BTreeSet<String>) -> Result<Vec<Error>> {
+    /// [`Error::NotReady`] when no network can be used; [`Error::File`] when records cannot be listed, or
+    /// pods come and go all the time.
+    pub fn collect_garbage(&self) -> Result<Vec<Error>> {
         let chain = self.current()?;
-        if !chain.runs_programs() {
+        if !chain.collects() {
             return Ok(Vec::new());
         }
+        let _alone = self.collecting(lock::Kind::Exclusive, COLLECTS_WITHIN)?;
         let mut valid = Vec::new();
         for id in self.records.ids()? {
-            if live.contains(&id)
-                && let Memory::Record(record) = self.records.read(&id)?
-            {
+            if let Memory::Record(record) = self.records.read(&id)? {
                 let ifname = record.attachment(None).ifname.to_owned();
                 valid.push(Valid { id, ifname });
             }
         }
         Ok(chain.gc(&valid))
+    }
+
+    /// Keeps garbage from being collected, if it ever is, until the lock is dropped.
+    fn not_collecting(&self) -> Result<Option<File>> {
+        match self.current() {
+            Ok(chain) if chain.collects() => {
+                let limit = PLUGIN_TIMEOUT;
+                self.collecting(lock::Kind::Shared, limit).map(Some)
+            }
+            // Without a network nothing is collected.
+            _ => Ok(None),
+        }
+    }
+
+    fn collecting(&self, kind: lock::Kind, limit: Duration) -> Result<File> {
+        let path = self.config.state_dir.join("collecting.lock");
+        let failed = Error::file("lock", &path);
+        let locked = std::fs::create_dir_all(&self.config.state_dir)
+            .and_then(|()| lock::path_within(&path, kind, limit));
+        locked
+            .and_then(|file| file.ok_or_else(|| lock::timed_out(limit)))
+            .map_err(failed)
     }
 
     fn current(&self) -> Result<Arc<Chain>> {

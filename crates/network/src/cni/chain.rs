@@ -7,6 +7,9 @@ use super::result::CniResult;
 use crate::plugins::build;
 use crate::{Error, Result};
 
+/// The version of the specification that brought GC and STATUS, and the last one that there is.
+pub(super) const GC_SINCE: &str = "1.1.0";
+
 /// The plugins of a network, all checked.
 #[derive(Debug)]
 pub(crate) struct Chain {
@@ -75,11 +78,13 @@ impl Chain {
         self.plugins.iter().try_for_each(|plugin| plugin.status())
     }
 
+    /// Whether there is anybody who collects garbage (GC).
+    pub(crate) fn collects(&self) -> bool {
+        self.runs_programs() && !self.list.disable_gc && self.list.version == GC_SINCE
+    }
+
     /// Runs every plugin's GC; returns what failed.
     pub(crate) fn gc(&self, valid: &[Valid]) -> Vec<Error> {
-        if self.list.disable_gc {
-            return Vec::new();
-        }
         let plugins = self.plugins.iter();
         plugins
             .filter_map(|plugin| plugin.gc(valid).err())

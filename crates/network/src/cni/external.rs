@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use super::chain::GC_SINCE;
 use super::exec::{self, Failure};
 use super::list::{List, is_true};
 use super::plugin::{Call, Plugin, Valid};
@@ -18,6 +19,8 @@ use crate::{Attachment, Dns, Error, PortMapping, Result};
 
 /// How long a plugin may think about whether it is ready: whoever asks for a node's status waits for it.
 const STATUS_LIMIT: Duration = Duration::from_secs(10);
+/// How long a plugin may collect garbage: no pod comes or goes meanwhile.
+const GC_LIMIT: Duration = Duration::from_secs(20);
 
 /// An installed plugin program with its configuration.
 #[derive(Debug)]
@@ -220,7 +223,7 @@ impl External {
 
     /// Whether its version of the specification has STATUS and GC.
     fn is_since_1_1(&self) -> bool {
-        self.version == "1.1.0"
+        self.version == GC_SINCE
     }
 
     /// Whether its version of the specification has a CHECK, and a result for DEL.
@@ -266,7 +269,7 @@ impl Plugin for External {
         config.insert("cni.dev/valid-attachments".to_owned(), json!(valid));
         // The name that drafts of the specification had, which plugins of today read.
         config.insert("cni.dev/attachments".to_owned(), json!(valid));
-        self.ask("GC", &config, self.limit)
+        self.ask("GC", &config, self.limit.min(GC_LIMIT))
     }
 
     fn check(&self, call: &Call<'_>, result: &CniResult) -> Result<()> {

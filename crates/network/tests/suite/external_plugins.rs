@@ -485,8 +485,8 @@ fn plugins_are_told_which_attachments_there_are_and_collect_the_rest() {
         for (id, pod) in [("one", &one), ("two", &two)] {
             network.setup(&attachment(id, Some(&pod.path()))).unwrap();
         }
-        let live = ["two".to_owned(), "never-attached".to_owned()].into();
-        let failed = network.collect_garbage(&live).unwrap();
+        network.teardown(&attachment("one", None)).unwrap();
+        let failed = network.collect_garbage().unwrap();
         assert!(failed.is_empty(), "{failed:?}");
     });
     let config: Value = serde_json::from_str(&called(&lab, "GC.json").unwrap()).unwrap();
@@ -502,14 +502,48 @@ fn plugins_are_told_which_attachments_there_are_and_collect_the_rest() {
         recorder_of_1_1("").replace("1.1.0", "1.0.0"),
     ] {
         lab.conflist("10.conflist", &list);
-        network.collect_garbage(&["two".to_owned()].into()).unwrap();
+        network.collect_garbage().unwrap();
     }
     assert_eq!(called(&lab, "GC.json"), None);
-    lab.host.run(|| {
-        for id in ["one", "two"] {
-            network.teardown(&attachment(id, None)).unwrap();
-        }
+    lab.host
+        .run(|| network.teardown(&attachment("two", None)).unwrap());
+}
+
+#[test]
+fn no_pod_is_put_on_the_network_while_garbage_is_collected() {
+    let Some(lab) = Lab::new() else { return };
+    // Its GC waits to be let go, and says if anything else of it ran meanwhile.
+    lab.script(
+        "recorder",
+        r#"#!/bin/sh
+dir=$(dirname "$0")/../calls; mkdir -p "$dir"
+[ "$CNI_COMMAND" = GC ] || { [ -e "$dir/collecting" ] && touch "$dir/beside"; }
+cat > "$dir/$CNI_COMMAND.json"
+[ "$CNI_COMMAND" = ADD ] && sed 's/.*"prevResult":\({.*}\),"type".*/\1/' "$dir/ADD.json"
+[ "$CNI_COMMAND" = GC ] || exit 0
+touch "$dir/collecting"; until [ -e "$dir/go" ]; do sleep 0.02; done; rm "$dir/collecting""#,
+    );
+    lab.conflist("10.conflist", &recorder_of_1_1(""));
+    let network = lab.network();
+    let calls = lab.dir.path().join("calls");
+    let pod = Netns::new();
+    std::thread::scope(|scope| {
+        let collecting = scope.spawn(|| network.collect_garbage().unwrap());
+        crate::common::eventually("garbage is collected", || calls.join("collecting").exists());
+        let setup = scope.spawn(|| {
+            let wish = pod.path();
+            lab.host
+                .run(|| network.setup(&attachment("pod", Some(&wish))).map(drop))
+        });
+        std::thread::sleep(Duration::from_millis(300));
+        assert!(!setup.is_finished());
+        std::fs::write(calls.join("go"), "").unwrap();
+        assert!(collecting.join().unwrap().is_empty());
+        setup.join().unwrap().unwrap();
     });
+    assert!(calls.join("ADD.json").exists() && !calls.join("beside").exists());
+    lab.host
+        .run(|| network.teardown(&attachment("pod", None)).unwrap());
 }
 
 #[test]
