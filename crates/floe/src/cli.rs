@@ -23,6 +23,11 @@ pub(crate) enum Command {
     Serve(cmd::serve::Args),
     /// A registry of one's own, or of this node's images
     Registry(cmd::registry::Args),
+    /// Print what makes a shell complete commands and options
+    #[command(alias = "complete")]
+    Completion(cmd::documents::CompletionArgs),
+    /// Write manual pages into a directory
+    Man(cmd::documents::ManArgs),
     #[command(flatten)]
     Node(NodeCommand),
     #[command(flatten)]

@@ -77,6 +77,8 @@ fn dispatch(mut cli: Cli) -> Result<ExitCode, Failure> {
             cmd::serve::run(&cli.global, &args)
         }
         Command::Registry(args) => cmd::registry::run(&cli.global, args),
+        Command::Completion(args) => cmd::documents::completion(&args),
+        Command::Man(args) => cmd::documents::man(&args),
         Command::Node(command) => {
             show_warnings();
             on_node(&cli.global, command)

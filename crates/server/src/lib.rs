@@ -22,7 +22,7 @@
 //! | `pool.rs`, `turns.rs` | threads for blocking calls, and each pod's share of them |
 //! | `node.rs` | what the runtime says of itself |
 //! | `authority/` | clients that send any `:authority` |
-//! | `socket.rs`, `notify.rs` | the socket, and systemd's ready protocol |
+//! | `socket.rs`, `notify.rs`, `watchdog.rs` | the socket, and systemd's ready protocol and watchdog |
 
 #![cfg_attr(
     test,
@@ -46,6 +46,7 @@ mod socket;
 mod status;
 mod streams;
 mod turns;
+mod watchdog;
 mod work;
 
 use std::path::PathBuf;
@@ -170,6 +171,7 @@ pub async fn serve(
     };
     info!(socket = %options.listen.display(), "serving CRI");
     notify::ready();
+    watchdog::start(&options.listen);
     recover_beside(&work.engine());
     let served = Server::builder()
         .max_concurrent_streams(STREAMS)

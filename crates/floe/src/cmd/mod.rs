@@ -3,6 +3,7 @@
 pub(crate) mod artifact;
 pub(crate) mod copy;
 pub(crate) mod delete;
+pub(crate) mod documents;
 pub(crate) mod exec;
 pub(crate) mod history;
 pub(crate) mod image;

@@ -39,3 +39,4 @@ mod trust;
 mod update;
 mod upgrade;
 mod waits;
+mod watchdog;
