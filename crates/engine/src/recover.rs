@@ -83,7 +83,7 @@ impl Engine {
         };
         self.warn_of_lasting_records();
         // Listed before the pods: the directory of a container is made before its layer.
-        let layers = self.store().rw_ids();
+        let layers = self.store().writable_layer_ids();
         warned(
             "half-made pods",
             self.clear_rests(&self.layout().pods(), &recovery),
@@ -304,7 +304,7 @@ impl Engine {
         }
         let mut cleared = 0;
         for layer in layers.into_iter().filter(|layer| !known.contains(layer)) {
-            match self.store().remove_rw(&layer) {
+            match self.store().remove_writable_layer(&layer) {
                 Ok(()) => cleared += 1,
                 Err(error) => tracing::warn!(container = %layer, %error, "its layer is left"),
             }

@@ -200,7 +200,7 @@ impl Engine {
         let cgroup = self.with_handler(&container, |handler, at| handler.basics(at))?;
         let timestamp = now_ns();
         let cpu_usage_ns = cgroup.cpu_usage.unwrap_or(0);
-        let measure = || Ok(self.store().rw_usage(&container.id)?);
+        let measure = || Ok(self.store().writable_layer_usage(&container.id)?);
         let (written_at, written) = self.layer_usage().get(&container.id, age, measure)?;
         Ok(ContainerStats {
             cpu_nano_cores: self
@@ -230,8 +230,8 @@ impl Engine {
             inodes_used: used.inodes,
         };
         let mut written = store::Usage::default();
-        for id in self.store().rw_ids()? {
-            if let Ok(one) = self.store().rw_usage(&id) {
+        for id in self.store().writable_layer_ids()? {
+            if let Ok(one) = self.store().writable_layer_usage(&id) {
                 written.bytes += one.bytes;
                 written.inodes += one.inodes;
             }

@@ -7,7 +7,7 @@
 //! ```text
 //! lease ──▶ add_layer (each layer) ──▶ put_image ──▶ find, images, read_file
 //!                                          │              │
-//!                                  tag, untag, remove   create_rw ──▶ remove_rw
+//!                                  tag, untag, remove   create_writable_layer ──▶ remove_writable_layer
 //!                                          └──────▶ gc ◀──────┘
 //! ```
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]

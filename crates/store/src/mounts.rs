@@ -32,9 +32,9 @@ impl Store {
     pub fn mount_image(&self, record: &ImageRecord) -> Result<PathBuf> {
         let name = format!("{IMAGE}{}", record.id);
         self.mounted(&name, |store| {
-            let held = match store.rw(&name)? {
+            let held = match store.container_root(&name)? {
                 Some(held) => held,
-                None => store.create_rw(&name, record)?,
+                None => store.create_writable_layer(&name, record)?,
             };
             Ok((held, Access::ReadOnly))
         })
@@ -46,7 +46,7 @@ impl Store {
     /// For writing (`Access::Durable`) no process may run in it: the caller sees to that. What a container that
     /// runs changes meanwhile may be seen or not by a mount for reading.
     pub fn mount_container(&self, container: &str, access: Access) -> Result<Option<PathBuf>> {
-        let Some(root) = self.rw(container)? else {
+        let Some(root) = self.container_root(container)? else {
             return Ok(None);
         };
         self.mounted(container, |_| Ok((root, access))).map(Some)
@@ -163,7 +163,7 @@ impl Store {
     /// Removes the directory of what is not mounted, and what an image's mount stood on.
     fn clear_mount(&self, dir: BorrowedFd<'_>, name: &str) -> Result<()> {
         if Store::is_mount_of_image(name) {
-            self.remove_rw(name)?;
+            self.remove_writable_layer(name)?;
         }
         let doomed = CString::new(name).unwrap_or_default();
         tree::remove(self.layout(), dir, &doomed)

@@ -23,7 +23,7 @@ impl std::ops::AddAssign for Usage {
 
 impl Store {
     /// What all blobs and unpacked layers take; writable layers are counted by
-    /// [`rw_usage`](Store::rw_usage).
+    /// [`writable_layer_usage`](Store::writable_layer_usage).
     pub fn usage(&self) -> Result<Usage> {
         self.db().read(|db| {
             Ok(Usage {

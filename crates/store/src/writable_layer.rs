@@ -30,7 +30,11 @@ impl Store {
     ///
     /// Its root has the owner and mode of the image's. Errors with [`Error::ContainerId`],
     /// [`Error::ContainerExists`] or [`Error::ImageNotFound`].
-    pub fn create_rw(&self, container: &str, record: &ImageRecord) -> Result<RootFilesystem> {
+    pub fn create_writable_layer(
+        &self,
+        container: &str,
+        record: &ImageRecord,
+    ) -> Result<RootFilesystem> {
         check_id(container)?;
         let foreign = self.place_of(&record.id)?;
         // Nobody collects the layers of additional stores.
@@ -83,9 +87,9 @@ impl Store {
         ))
     }
 
-    /// The root file system whose writable layer [`create_rw`](Store::create_rw) made; `None` when there is
+    /// The root file system whose writable layer [`create_writable_layer`](Store::create_writable_layer) made; `None` when there is
     /// none. Errors with [`Error::LayerLost`] when a layer of it is nowhere.
-    pub fn rw(&self, container: &str) -> Result<Option<RootFilesystem>> {
+    pub fn container_root(&self, container: &str) -> Result<Option<RootFilesystem>> {
         check_id(container)?;
         let found = self.db().read(|db| {
             let known = db
@@ -163,7 +167,7 @@ impl Store {
     /// Removes a container's writable layer; that it is gone already is no error.
     ///
     /// Its content is deleted in the background: a container may have written gigabytes.
-    pub fn remove_rw(&self, container: &str) -> Result<()> {
+    pub fn remove_writable_layer(&self, container: &str) -> Result<()> {
         check_id(container)?;
         let layout = self.layout();
         self.detach_mount(container);
@@ -218,14 +222,14 @@ impl Store {
     }
 
     /// The containers that have a writable layer, those that a crash left half-made included.
-    pub fn rw_ids(&self) -> Result<Vec<String>> {
+    pub fn writable_layer_ids(&self) -> Result<Vec<String>> {
         let mut ids = self.layout().container_ids()?;
         ids.retain(|id| !Store::is_mount_of_image(id));
         Ok(ids)
     }
 
     /// What a container has written, by a walk over its upper directory; nothing when it is gone.
-    pub fn rw_usage(&self, container: &str) -> Result<Usage> {
+    pub fn writable_layer_usage(&self, container: &str) -> Result<Usage> {
         check_id(container)?;
         let path = self.root().join("containers").join(container).join("upper");
         let dir = openat(

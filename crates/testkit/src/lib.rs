@@ -8,6 +8,7 @@ mod containerd;
 pub mod disk;
 mod freshness;
 mod gnupg;
+pub mod host;
 pub mod images;
 pub mod kill;
 pub mod leftovers;

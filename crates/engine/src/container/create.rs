@@ -246,7 +246,7 @@ impl<'a> Making<'a> {
         image: &ImageRecord,
         config: &ContainerConfig,
     ) -> Result<()> {
-        let root = self.engine.store().create_rw(&self.id, image)?;
+        let root = self.engine.store().create_writable_layer(&self.id, image)?;
         let inputs = oci::Inputs {
             runtime: &self.engine.config().runtime,
             entry: self.engine.runtime_entry(&self.pod.spec.runtime_handler),

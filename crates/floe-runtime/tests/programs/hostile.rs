@@ -5,8 +5,8 @@ use std::thread;
 use supervisor::Error;
 
 use crate::machine::{Program, liar, nothing_is_left};
-use crate::needs_host;
 use crate::support::{Pod, eventually, lives};
+use testkit::needs_host;
 
 fn refused(pod: &Pod, program: &Program, id: &str) -> String {
     let container = program.container(pod, id, "true");

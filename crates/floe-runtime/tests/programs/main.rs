@@ -42,7 +42,7 @@ macro_rules! with_each_program {
             $(
                 #[test]
                 fn $test() {
-                    crate::needs_host!();
+                    testkit::needs_host!();
                     if let Some(program) = super::Program::find($name) {
                         super::$test(&program);
                     }

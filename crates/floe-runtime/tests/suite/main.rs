@@ -5,6 +5,9 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 #[macro_use]
+extern crate testkit;
+
+#[macro_use]
 mod support;
 
 mod as_runc;

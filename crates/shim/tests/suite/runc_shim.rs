@@ -21,7 +21,7 @@ fn state(shim: &Shim, id: &str) -> Status {
 
 #[test]
 fn a_container_lives_through_every_verb() {
-    needs_host!();
+    needs_shim!();
     let mut pod = Pod::new();
     let mut pipes = pod.write("c", WAITS, |_| {});
     let shim = pod.start("c");
@@ -70,7 +70,7 @@ fn a_container_lives_through_every_verb() {
 
 #[test]
 fn a_process_is_added_and_ends_by_itself() {
-    needs_host!();
+    needs_shim!();
     let mut pod = Pod::new();
     let pipes = pod.write("c", WAITS, |_| {});
     let shim = pod.start("c");
@@ -111,7 +111,7 @@ fn a_process_is_added_and_ends_by_itself() {
 
 #[test]
 fn a_terminal_has_the_size_that_was_set() {
-    needs_host!();
+    needs_shim!();
     let mut pod = Pod::new();
     let script = "read line; stty size";
     let mut pipes = pod
@@ -130,7 +130,7 @@ fn a_terminal_has_the_size_that_was_set() {
 
 #[test]
 fn the_containers_of_a_pod_share_a_shim() {
-    needs_host!();
+    needs_shim!();
     let mut pod = Pod::new();
     let first = pod.write("a", WAITS, |_| {});
     let second = pod.write("b", WAITS, |_| {});
@@ -147,7 +147,7 @@ fn the_containers_of_a_pod_share_a_shim() {
 
 #[test]
 fn what_happened_without_a_client_is_told_to_the_next() {
-    needs_host!();
+    needs_shim!();
     let mut pod = Pod::new();
     let pipes = pod.write("c", "exit 5", |_| {});
     let shim = pod.start("c");
@@ -164,7 +164,7 @@ fn what_happened_without_a_client_is_told_to_the_next() {
 
 #[test]
 fn a_shim_that_is_killed_is_cleaned_up_after() {
-    needs_host!();
+    needs_shim!();
     let mut pod = Pod::new();
     let mut pipes = pod.write("c", WAITS, |_| {});
     let shim = pod.start("c");
@@ -190,7 +190,7 @@ fn a_shim_that_is_killed_is_cleaned_up_after() {
 
 #[test]
 fn a_container_that_cannot_be_made_says_why() {
-    needs_host!();
+    needs_shim!();
     let mut pod = Pod::new();
     let pipes = pod.write("c", WAITS, |config| {
         config["process"]["args"] = json!(["/no/such/program"]);
@@ -206,7 +206,7 @@ fn a_container_that_cannot_be_made_says_why() {
 
 #[test]
 fn a_shim_without_sandboxes_says_so() {
-    needs_host!();
+    needs_shim!();
     let mut pod = Pod::new();
     let pipes = pod.write("c", WAITS, |_| {});
     let shim = pod.start("c");
@@ -218,7 +218,7 @@ fn a_shim_without_sandboxes_says_so() {
 
 #[tokio::test]
 async fn waits_take_no_thread_and_end_with_their_future() {
-    needs_host!();
+    needs_shim!();
     let mut pod = Pod::new();
     let pipes = pod.write("c", WAITS, |_| {});
     let shim = pod.start("c");
@@ -246,7 +246,7 @@ async fn waits_take_no_thread_and_end_with_their_future() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_happens_is_told_also_to_an_engine_that_came_later() {
-    needs_host!();
+    needs_shim!();
     let mut pod = Pod::new();
     let (to, mut events) = tokio::sync::mpsc::channel(16);
     let namespace: std::sync::Arc<str> = pod.name.as_str().into();

@@ -38,7 +38,7 @@ impl Store {
                 (Subject::Layer(id, diff_id), _) => self.repair_layer(*id, diff_id)?,
                 (Subject::Image(id), _) => self.repair_image(id)?,
                 (Subject::Container(id), Flaw::Orphan) => {
-                    self.remove_rw(id)?;
+                    self.remove_writable_layer(id)?;
                     Outcome::Repaired("removed".into())
                 }
                 (Subject::Path(_), Flaw::Index) => {

@@ -52,15 +52,15 @@ fn used(store: &Store, id: &str) {
     assert_eq!(store.layer_sizes(id).unwrap().len(), 1);
     let lease = store.lease().unwrap();
     assert!(store.hold_image(&lease, &found).unwrap());
-    let made = store.create_rw("guest", &found).unwrap();
-    assert_eq!(store.rw("guest").unwrap(), Some(made.clone()));
+    let made = store.create_writable_layer("guest", &found).unwrap();
+    assert_eq!(store.container_root("guest").unwrap(), Some(made.clone()));
     assert_eq!(
         std::fs::read(made.overlay_paths().unwrap().lower[0].join("etc/file")).unwrap(),
         b"far"
     );
     store.gc().unwrap();
-    assert_eq!(store.rw("guest").unwrap(), Some(made));
-    store.remove_rw("guest").unwrap();
+    assert_eq!(store.container_root("guest").unwrap(), Some(made));
+    store.remove_writable_layer("guest").unwrap();
 }
 
 #[test]

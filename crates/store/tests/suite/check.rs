@@ -68,7 +68,10 @@ fn repaired(sandbox: &Sandbox) {
 #[test]
 fn a_sound_store_has_no_findings_and_is_not_changed() {
     let (sandbox, record, _) = sandbox();
-    sandbox.store.create_rw("busy", &record).unwrap();
+    sandbox
+        .store
+        .create_writable_layer("busy", &record)
+        .unwrap();
     let before = sandbox.listing();
     for check in [LOOK, QUICK, REPAIR] {
         let report = sandbox.store.check(check).unwrap();
@@ -179,7 +182,10 @@ fn a_config_is_written_again_and_a_layer_unpacked_again() {
 #[test]
 fn what_a_container_stands_on_is_kept_and_said() {
     let (sandbox, record, layers) = sandbox();
-    sandbox.store.create_rw("busy", &record).unwrap();
+    sandbox
+        .store
+        .create_writable_layer("busy", &record)
+        .unwrap();
     let top = crate::common::top_of(&sandbox.store, &record);
     fs::write(top.join("etc/file"), "UPPER").unwrap();
     fs::remove_file(blob(&sandbox, &layers[0].descriptor.digest)).unwrap();
@@ -193,7 +199,7 @@ fn what_a_container_stands_on_is_kept_and_said() {
     }
     assert!(report.is_damaged());
     assert_eq!(fs::read(top.join("etc/file")).unwrap(), b"UPPER");
-    sandbox.store.remove_rw("busy").unwrap();
+    sandbox.store.remove_writable_layer("busy").unwrap();
     repaired(&sandbox);
 }
 
@@ -211,7 +217,10 @@ fn what_belongs_to_nothing_is_found_and_removed() {
     for orphan in orphans {
         fs::create_dir_all(root.join(orphan)).unwrap();
     }
-    sandbox.store.create_rw("gone", &record).unwrap();
+    sandbox
+        .store
+        .create_writable_layer("gone", &record)
+        .unwrap();
     fs::remove_dir_all(root.join("containers/gone")).unwrap();
     let mut lines = said(&sandbox.store.check(QUICK).unwrap());
     lines.sort();
@@ -266,8 +275,8 @@ fn a_check_beside_others_who_add_and_remove_finds_nothing() {
                 for round in 0..40 {
                     let name = format!("{worker}-{round}");
                     let image = put(&other, &[layer(&name)], &[], &name);
-                    other.create_rw(&name, &image).unwrap();
-                    other.remove_rw(&name).unwrap();
+                    other.create_writable_layer(&name, &image).unwrap();
+                    other.remove_writable_layer(&name).unwrap();
                     other.remove(&image.id).unwrap();
                     other.gc().unwrap();
                 }

@@ -122,7 +122,7 @@ fn used() -> Used {
     drop(lease);
     put(store, &[layer("nameless")], &[], "b");
     let gone = put(store, &[base, layer("gone")], &["example.com/gone:1"], "c");
-    store.create_rw("busy", &gone).unwrap();
+    store.create_writable_layer("busy", &gone).unwrap();
     store.remove(&gone.id).unwrap();
     store.gc().unwrap();
     store.settle().unwrap();
@@ -136,7 +136,7 @@ fn used() -> Used {
 fn sound(store: &Store, images: &[store::ImageRecord], form: &str) {
     for _ in 0..2 {
         assert_eq!(store.images().unwrap(), images, "{form}");
-        let rw = store.rw("busy").unwrap().unwrap();
+        let rw = store.container_root("busy").unwrap().unwrap();
         let lower = rw.overlay_paths().unwrap().lower;
         let names = ["etc/gone", "etc/base"];
         assert_eq!(lower.len(), 2, "{form}");
@@ -161,7 +161,7 @@ fn sound(store: &Store, images: &[store::ImageRecord], form: &str) {
     // New things get numbers of their own.
     let record = put(store, &[layer("new")], &["example.com/new:1"], "new");
     assert!(store.read_file(&record, "etc/new", 9).unwrap().is_some());
-    let busy = store.rw("busy").unwrap().unwrap();
+    let busy = store.container_root("busy").unwrap().unwrap();
     let lower = busy.overlay_paths().unwrap().lower;
     assert!(
         !busy
@@ -172,7 +172,7 @@ fn sound(store: &Store, images: &[store::ImageRecord], form: &str) {
     store.remove(&record.id).unwrap();
     store.gc().unwrap();
     // A removed container gives its layer free.
-    store.remove_rw("busy").unwrap();
+    store.remove_writable_layer("busy").unwrap();
     store.gc().unwrap();
     assert!(!lower[0].exists() && lower[1].exists(), "{form}");
 }
@@ -227,13 +227,21 @@ fn without_index_and_database_images_are_found_by_their_blobs() {
     };
     assert_eq!(ids(&store.images().unwrap()), ids(&images));
     store.gc().unwrap();
-    assert_eq!(store.rw("busy").unwrap().unwrap().layers().len(), 2);
+    assert_eq!(
+        store
+            .container_root("busy")
+            .unwrap()
+            .unwrap()
+            .layers()
+            .len(),
+        2
+    );
 }
 
 #[test]
 fn a_container_of_which_nothing_is_written_down_keeps_every_layer_until_it_is_removed() {
     let Used { sandbox, .. } = used();
-    let before = sandbox.store.rw("busy").unwrap().unwrap();
+    let before = sandbox.store.container_root("busy").unwrap().unwrap();
     let before = before.overlay_paths().unwrap();
     let dir = sandbox.stop();
     let root = dir.path().join("store");
@@ -243,7 +251,7 @@ fn a_container_of_which_nothing_is_written_down_keeps_every_layer_until_it_is_re
     let store = Store::open(&root).unwrap();
     store.gc().unwrap();
     assert!(before.lower.iter().all(|dir| dir.exists()));
-    store.remove_rw("busy").unwrap();
+    store.remove_writable_layer("busy").unwrap();
     store.gc().unwrap();
     assert!(!before.lower[0].exists());
 }

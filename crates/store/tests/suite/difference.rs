@@ -177,7 +177,7 @@ fn attributes(path: &Path) -> String {
 fn worked(dir: &Path) -> (Store, RootFilesystem, PathBuf) {
     let store = Store::open(&dir.join("store")).unwrap();
     let record = put(&store, &[base()], &["example.com/base:1"], "base");
-    let root = store.create_rw("c1", &record).unwrap();
+    let root = store.create_writable_layer("c1", &record).unwrap();
     let target = dir.join("c1");
     fs::create_dir(&target).unwrap();
     root.mount_at(&target, &MountOptions::new(Access::Volatile))
@@ -210,7 +210,7 @@ fn the_difference_on_the_same_image_gives_the_same_tree() {
     let expected = seen(&target);
     unmount(&target, UnmountFlags::empty()).unwrap();
     let image = image_with(&store, &archive);
-    let applied = store.create_rw("c2", &image).unwrap();
+    let applied = store.create_writable_layer("c2", &image).unwrap();
     applied
         .mount_at(&target, &MountOptions::new(Access::Volatile))
         .unwrap();
@@ -226,7 +226,7 @@ fn the_difference_on_the_same_image_gives_the_same_tree() {
     assert!(!found.contains_key(Path::new("etc/gone")));
     assert!(!found.contains_key(Path::new("replaced/old")));
     // A container that wrote nothing has only the root of its own.
-    let (nothing, done) = difference(&store.create_rw("c3", &image).unwrap());
+    let (nothing, done) = difference(&store.create_writable_layer("c3", &image).unwrap());
     assert!(nothing.len() <= 5 * 512 && done.entries == 1);
 }
 
@@ -296,7 +296,7 @@ fn tar_and_umoci_read_it_as_it_is_meant() {
 fn unmounted() -> (Sandbox, RootFilesystem, PathBuf) {
     let sandbox = Sandbox::new();
     let record = put(&sandbox.store, &[base()], &[], "x");
-    let root = sandbox.store.create_rw("c1", &record).unwrap();
+    let root = sandbox.store.create_writable_layer("c1", &record).unwrap();
     let upper = crate::common::upper(&root);
     (sandbox, root, upper)
 }

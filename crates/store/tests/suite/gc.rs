@@ -158,13 +158,13 @@ fn a_container_keeps_its_layers_when_the_image_is_removed() {
     let sandbox = Sandbox::new();
     let store = &sandbox.store;
     let record = put(store, &[layer("x")], &["example.com/x:1"], "x");
-    let rw = store.create_rw("c1", &record).unwrap();
+    let rw = store.create_writable_layer("c1", &record).unwrap();
     store.remove(&record.id).unwrap();
     store.gc().unwrap();
     assert!(rw.overlay_paths().unwrap().lower[0].join("x").exists());
     assert_eq!(counts(store), (1, 0), "the blobs are no container's");
-    assert_eq!(store.rw("c1").unwrap().unwrap(), rw);
-    store.remove_rw("c1").unwrap();
+    assert_eq!(store.container_root("c1").unwrap().unwrap(), rw);
+    store.remove_writable_layer("c1").unwrap();
     store.gc().unwrap();
     assert_eq!(counts(store), (0, 0));
 }
@@ -195,7 +195,7 @@ fn trees_of_any_depth_and_width_are_removed_and_counted() {
     let sandbox = Sandbox::new();
     let store = &sandbox.store;
     let record = put(store, &[layer("x")], &["example.com/x:1"], "x");
-    let rw = store.create_rw("c1", &record).unwrap();
+    let rw = store.create_writable_layer("c1", &record).unwrap();
     // Deeper than any path that the kernel takes, as a process can make it step by step.
     let mut dir = rustix::fs::open(
         crate::common::upper(&rw),
@@ -216,12 +216,12 @@ fn trees_of_any_depth_and_width_are_removed_and_counted() {
     for n in 0..9000 {
         std::fs::write(crate::common::upper(&rw).join(format!("f{n}")), "").unwrap();
     }
-    let usage = store.rw_usage("c1").unwrap();
+    let usage = store.writable_layer_usage("c1").unwrap();
     assert!(usage.inodes > 9000 + 1000, "{usage:?}");
-    store.remove_rw("c1").unwrap();
-    assert_eq!(store.rw_usage("c1").unwrap(), Usage::default());
+    store.remove_writable_layer("c1").unwrap();
+    assert_eq!(store.writable_layer_usage("c1").unwrap(), Usage::default());
     assert_eq!(counts(store), (1, 3));
-    assert_eq!(store.rw_ids().unwrap(), Vec::<String>::new());
+    assert_eq!(store.writable_layer_ids().unwrap(), Vec::<String>::new());
 }
 
 /// A store that no process has open, without what was not recorded as settled at the last moment.
@@ -275,7 +275,7 @@ fn a_power_cut_leaves_no_image_with_a_part_that_was_not_settled() {
         &["example.com/lost:1"],
         "lost",
     );
-    sandbox.store.create_rw("c1", &lost).unwrap();
+    sandbox.store.create_writable_layer("c1", &lost).unwrap();
     let stopped = Stopped(sandbox.stop());
     stopped.unsettle("layers", "diff_id", &new.diff_id.to_string());
     std::fs::remove_file(stopped.0.path().join("store/oci-layout")).unwrap();
@@ -290,8 +290,8 @@ fn a_power_cut_leaves_no_image_with_a_part_that_was_not_settled() {
         "{index}"
     );
     // The container is still listed for its owner to remove.
-    assert_eq!(store.rw_ids().unwrap(), ["c1"]);
-    store.remove_rw("c1").unwrap();
+    assert_eq!(store.writable_layer_ids().unwrap(), ["c1"]);
+    store.remove_writable_layer("c1").unwrap();
     store.gc().unwrap();
     assert_eq!(counts(&store), (1, 3));
     // The same pull again succeeds.

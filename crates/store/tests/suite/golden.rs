@@ -24,7 +24,7 @@ fn fill(store: &Store) -> ImageRecord {
     let record = put(store, &layers, &names, "one");
     put(store, &layers[..1], &[], "two");
     store.set_pinned(&record.id, true).unwrap();
-    store.create_rw(CONTAINER, &record).unwrap();
+    store.create_writable_layer(CONTAINER, &record).unwrap();
     store.swap_list(LIST, None, Some(b"{}")).unwrap();
     store.settle().unwrap();
     store.find(&record.id).unwrap().unwrap()
@@ -149,9 +149,9 @@ fn every_database_that_was_ever_written_is_brought_up_to_date_and_says_what_it_s
         assert_eq!(store.lists().unwrap(), lists, "{name}");
         // What holds something holds it, and what nothing holds goes.
         assert_eq!(store.gc().unwrap(), Usage::default(), "{name}");
-        let root = store.rw(CONTAINER).unwrap().unwrap();
+        let root = store.container_root(CONTAINER).unwrap().unwrap();
         assert_eq!(root.layers().len(), 2, "{name}");
-        store.remove_rw(CONTAINER).unwrap();
+        store.remove_writable_layer(CONTAINER).unwrap();
         store.set_pinned(&record.id, false).unwrap();
         for image in images {
             store.remove(&image.id).unwrap();
@@ -210,7 +210,7 @@ fn a_newer_schema_that_this_program_may_work_on_is_worked_on_and_left_as_it_is()
     let store = Store::open(&root).unwrap();
     assert!(store.images().unwrap().contains(&record));
     let added = put(&store, &[], &["example.com/new:1"], "three");
-    store.remove_rw(CONTAINER).unwrap();
+    store.remove_writable_layer(CONTAINER).unwrap();
     drop(store);
     let database = database(&root);
     assert_eq!(version(&database), own + 1);

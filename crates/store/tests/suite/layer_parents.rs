@@ -48,7 +48,10 @@ fn mounted(sandbox: &Sandbox, container: &str, archives: &[Vec<u8>]) -> std::pat
         .map(|archive| Layer::gzip(archive))
         .collect();
     let image = put(&sandbox.store, &layers, &[], container);
-    let rw = sandbox.store.create_rw(container, &image).unwrap();
+    let rw = sandbox
+        .store
+        .create_writable_layer(container, &image)
+        .unwrap();
     let rw = rw.overlay_paths().unwrap();
     let root = sandbox.dir.path().join(container);
     std::fs::create_dir(&root).unwrap();

@@ -37,7 +37,7 @@ fn an_image_is_mounted_for_reading_and_stays_until_it_is_unmounted() {
     let refused = fs::write(place.join("x"), "").unwrap_err();
     assert_eq!(refused.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
     // No container, and no reason to keep the image's name; its layers stay as long as they are needed.
-    assert!(store.rw_ids().unwrap().is_empty());
+    assert!(store.writable_layer_ids().unwrap().is_empty());
     store.remove(&record.id).unwrap();
     store.gc().unwrap();
     assert_eq!(fs::read_to_string(place.join("etc/file")).unwrap(), "image");
@@ -69,7 +69,7 @@ fn a_container_is_mounted_and_what_is_written_there_is_its_own() {
     let store = Store::open(&dir.join("store")).unwrap();
     let record = image(&store);
     assert_eq!(store.mount_container("c1", Access::ReadOnly).unwrap(), None);
-    let root = store.create_rw("c1", &record).unwrap();
+    let root = store.create_writable_layer("c1", &record).unwrap();
     let place = store
         .mount_container("c1", Access::Durable)
         .unwrap()
@@ -91,7 +91,7 @@ fn a_container_is_mounted_and_what_is_written_there_is_its_own() {
     assert_eq!(done.bytes, 7);
     // A container that goes takes its mount with it, whoever looks at it.
     let _used = fs::File::open(place.join("etc/new")).unwrap();
-    store.remove_rw("c1").unwrap();
+    store.remove_writable_layer("c1").unwrap();
     assert!(!place.exists() && store.mounts().unwrap().is_empty());
     assert!(!store.unmount("../layers").unwrap());
 }
@@ -107,7 +107,7 @@ fn what_a_kill_or_a_reboot_leaves_goes_with_the_next_collection() {
     let store = Store::open(&dir.join("store")).unwrap();
     let record = image(&store);
     let place = store.mount_image(&record).unwrap();
-    let container = store.create_rw("c1", &record).unwrap();
+    let container = store.create_writable_layer("c1", &record).unwrap();
     let mounted = store
         .mount_container("c1", Access::ReadOnly)
         .unwrap()
@@ -122,7 +122,7 @@ fn what_a_kill_or_a_reboot_leaves_goes_with_the_next_collection() {
     store.gc().unwrap();
     assert_eq!(names(&store, "mounts"), 0);
     assert_eq!(
-        store.rw("c1").unwrap(),
+        store.container_root("c1").unwrap(),
         Some(container),
         "the container stays"
     );
@@ -140,7 +140,7 @@ fn a_mount_that_fails_leaves_nothing() {
     let (_, dir) = role().unwrap();
     let store = Store::open(&dir.join("store")).unwrap();
     let record = image(&store);
-    store.create_rw("c1", &record).unwrap();
+    store.create_writable_layer("c1", &record).unwrap();
     fs::remove_dir_all(store.root().join("containers/c1/work")).unwrap();
     let failed = store.mount_container("c1", Access::Durable).unwrap_err();
     assert!(matches!(failed, Error::Io { .. }), "{failed}");

@@ -116,7 +116,7 @@ fn the_kernel_sees_whiteouts_and_opaque_directories() {
     let store = Store::open(&dir.join("store")).unwrap();
     let record = layered(&store);
     for way in WAYS {
-        let rw = store.create_rw("c1", &record).unwrap();
+        let rw = store.create_writable_layer("c1", &record).unwrap();
         assert_eq!(rw.layers(), store.layers_of(&record).unwrap());
         let root = dir.join("root");
         overlay(&rw, &root, way);
@@ -130,12 +130,12 @@ fn the_kernel_sees_whiteouts_and_opaque_directories() {
         fs::write(root.join("etc/new"), "written").unwrap();
         fs::remove_file(root.join("etc/passwd")).unwrap();
         assert_eq!(
-            store.rw_usage("c1").unwrap().inodes,
+            store.writable_layer_usage("c1").unwrap().inodes,
             4,
             "root, etc, new, and a whiteout"
         );
         unmount(&root, UnmountFlags::empty()).unwrap();
-        store.remove_rw("c1").unwrap();
+        store.remove_writable_layer("c1").unwrap();
     }
     // Reading without the mount tells the same.
     for (path, content) in VISIBLE {
@@ -181,7 +181,7 @@ fn what_a_container_wrote_is_read_and_written_on_once_it_has_ended() {
     let record = layered(&store);
     let target = dir.join("root");
     for way in WAYS {
-        let rw = store.create_rw("c1", &record).unwrap();
+        let rw = store.create_writable_layer("c1", &record).unwrap();
         overlay(&rw, &target, way);
         fs::write(target.join("written"), "1").unwrap();
         unmount(&target, UnmountFlags::empty()).unwrap();
@@ -200,7 +200,7 @@ fn what_a_container_wrote_is_read_and_written_on_once_it_has_ended() {
             unmount(&target, UnmountFlags::empty()).unwrap();
         }
         assert!(crate::common::upper(&rw).join("more").exists());
-        store.remove_rw("c1").unwrap();
+        store.remove_writable_layer("c1").unwrap();
     }
 }
 
@@ -208,7 +208,7 @@ fn what_a_container_wrote_is_read_and_written_on_once_it_has_ended() {
 fn a_root_is_recorded_by_identities_and_forms_and_no_paths() {
     let sandbox = Sandbox::new();
     let record = layered(&sandbox.store);
-    let rw = sandbox.store.create_rw("c1", &record).unwrap();
+    let rw = sandbox.store.create_writable_layer("c1", &record).unwrap();
     let text = serde_json::to_string(&rw.record()).unwrap();
     let diff_ids: Vec<_> = rw
         .layers()
@@ -242,12 +242,12 @@ fn an_opaque_root_hides_all_layers_below() {
     let record = put(&store, &[bottom, opaque, top], &["example.com/x:1"], "x");
     let root = dir.join("root");
     for way in WAYS {
-        let rw = store.create_rw("c1", &record).unwrap();
+        let rw = store.create_writable_layer("c1", &record).unwrap();
         overlay(&rw, &root, way);
         assert_eq!(files(&root).keys().collect::<Vec<_>>(), ["new", "newer"]);
         assert_eq!(store.read_file(&record, "old", 10).unwrap(), None);
         unmount(&root, UnmountFlags::empty()).unwrap();
-        store.remove_rw("c1").unwrap();
+        store.remove_writable_layer("c1").unwrap();
     }
 }
 
@@ -274,7 +274,7 @@ fn odd_stacks_can_be_mounted() {
         let root = dir.join(format!("root{number}"));
         for way in WAYS {
             let id = format!("c{number}-{way}");
-            let rw = store.create_rw(&id, &record).unwrap();
+            let rw = store.create_writable_layer(&id, &record).unwrap();
             overlay(&rw, &root, way);
             assert_eq!(files(&root).len(), expected);
             fs::write(root.join("written"), "").unwrap();
@@ -330,16 +330,16 @@ fn writable_layers_come_and_go() {
     let sandbox = Sandbox::new();
     let store = &sandbox.store;
     let record = layered(store);
-    let rw = store.create_rw("c1", &record).unwrap();
+    let rw = store.create_writable_layer("c1", &record).unwrap();
     assert!(matches!(
-        store.create_rw("c1", &record).unwrap_err(),
+        store.create_writable_layer("c1", &record).unwrap_err(),
         Error::ContainerExists { .. }
     ));
     let other = Store::open(sandbox.root()).unwrap();
-    assert_eq!(other.rw("c1").unwrap(), Some(rw.clone()));
-    assert_eq!(other.rw("c2").unwrap(), None);
-    other.create_rw("c2", &record).unwrap();
-    let mut ids = store.rw_ids().unwrap();
+    assert_eq!(other.container_root("c1").unwrap(), Some(rw.clone()));
+    assert_eq!(other.container_root("c2").unwrap(), None);
+    other.create_writable_layer("c2", &record).unwrap();
+    let mut ids = store.writable_layer_ids().unwrap();
     ids.sort();
     assert_eq!(ids, ["c1", "c2"]);
     let upper = crate::common::upper(&rw).metadata().unwrap();
@@ -351,26 +351,29 @@ fn writable_layers_come_and_go() {
         ),
         (0o751, 11, 22)
     );
-    store.remove_rw("c1").unwrap();
-    store.remove_rw("c1").unwrap();
+    store.remove_writable_layer("c1").unwrap();
+    store.remove_writable_layer("c1").unwrap();
     assert!(!crate::common::upper(&rw).exists());
-    store.create_rw("c1", &record).unwrap();
+    store.create_writable_layer("c1", &record).unwrap();
     for id in ["", ".", "..", "a/b", "-x", ".x", "x y", &"x".repeat(201)] {
         assert!(
             matches!(
-                store.create_rw(id, &record).unwrap_err(),
+                store.create_writable_layer(id, &record).unwrap_err(),
                 Error::ContainerId { .. }
             ),
             "{id}"
         );
         assert!(
-            matches!(store.remove_rw(id).unwrap_err(), Error::ContainerId { .. }),
+            matches!(
+                store.remove_writable_layer(id).unwrap_err(),
+                Error::ContainerId { .. }
+            ),
             "{id}"
         );
     }
     store.remove(&record.id).unwrap();
     assert!(matches!(
-        store.create_rw("c3", &record).unwrap_err(),
+        store.create_writable_layer("c3", &record).unwrap_err(),
         Error::ImageNotFound { .. }
     ));
     assert!(!sandbox.root().join("containers/c3").exists());
@@ -381,9 +384,15 @@ fn dropping_the_last_handle_waits_until_all_is_removed() {
     let sandbox = Sandbox::new();
     let record = layered(&sandbox.store);
     for n in 0..20 {
-        let rw = sandbox.store.create_rw(&format!("c{n}"), &record).unwrap();
+        let rw = sandbox
+            .store
+            .create_writable_layer(&format!("c{n}"), &record)
+            .unwrap();
         fs::write(crate::common::upper(&rw).join("x"), "").unwrap();
-        sandbox.store.remove_rw(&format!("c{n}")).unwrap();
+        sandbox
+            .store
+            .remove_writable_layer(&format!("c{n}"))
+            .unwrap();
         assert!(
             !crate::common::upper(&rw).exists(),
             "at once out of the way"

@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 #[macro_use]
+extern crate testkit;
+
 mod support;
 
 mod attach;

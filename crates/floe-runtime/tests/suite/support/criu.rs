@@ -14,7 +14,7 @@ pub const COUNTING: &str = "exec </dev/null >/dev/null 2>&1; i=0; \
 #[macro_export]
 macro_rules! needs_criu {
     () => {
-        $crate::needs_host!();
+        testkit::needs_host!();
         if let Some(reason) = $crate::support::criu::no_criu() {
             eprintln!("SKIP: {reason}");
             return;

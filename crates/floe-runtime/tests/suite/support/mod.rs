@@ -52,17 +52,6 @@ pub fn program() -> &'static str {
     &PROGRAM
 }
 
-/// Says why a test cannot run here, if it cannot.
-pub fn cannot_run() -> Option<&'static str> {
-    if !rustix::process::geteuid().is_root() {
-        return Some("needs root");
-    }
-    if !Path::new("/bin/busybox").exists() {
-        return Some("needs /bin/busybox (Debian: busybox-static)");
-    }
-    None
-}
-
 /// What the first of these files says that is in one of these directories; nothing if there is none.
 pub fn first_of(dirs: &[PathBuf], names: &[&str]) -> String {
     let files = dirs
@@ -72,17 +61,6 @@ pub fn first_of(dirs: &[PathBuf], names: &[&str]) -> String {
         .filter_map(|file| std::fs::read_to_string(file).ok())
         .next();
     text.unwrap_or_default().trim().to_owned()
-}
-
-/// Ends a test that cannot run on this host, with its reason.
-#[macro_export]
-macro_rules! needs_host {
-    () => {
-        if let Some(reason) = $crate::support::cannot_run() {
-            eprintln!("SKIP: {reason}");
-            return;
-        }
-    };
 }
 
 /// What a call of the program, or of a container's process, came to.

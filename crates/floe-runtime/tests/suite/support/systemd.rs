@@ -12,7 +12,7 @@ use super::{Done, Lab, first_of};
 #[macro_export]
 macro_rules! needs_systemd {
     () => {
-        $crate::needs_host!();
+        testkit::needs_host!();
         if !std::path::Path::new("/run/systemd/system").is_dir() {
             eprintln!("SKIP: systemd is not this host's init");
             return;

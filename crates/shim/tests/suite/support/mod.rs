@@ -26,28 +26,10 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 
 const PROGRAM: &str = "/usr/bin/containerd-shim-runc-v2";
 
-/// Says why a test cannot run here, if it cannot.
-pub fn cannot_run() -> Option<&'static str> {
-    if !rustix::process::geteuid().is_root() {
-        return Some("needs root");
-    }
-    if !Path::new("/bin/busybox").exists() {
-        return Some("needs /bin/busybox (Debian: busybox-static)");
-    }
-    if !Path::new(PROGRAM).exists() {
-        return Some("needs containerd-shim-runc-v2 (Debian: containerd)");
-    }
-    None
-}
-
 /// Ends a test that cannot run on this host, with its reason.
-#[macro_export]
-macro_rules! needs_host {
+macro_rules! needs_shim {
     () => {
-        if let Some(reason) = $crate::support::cannot_run() {
-            eprintln!("SKIP: {reason}");
-            return;
-        }
+        testkit::needs_host!("/usr/bin/containerd-shim-runc-v2" from "containerd");
     };
 }
 

@@ -23,28 +23,6 @@ static COUNTER: AtomicU32 = AtomicU32::new(0);
 /// The applets that containers can call by name.
 const APPLETS: &str = "sh sleep cat echo printf seq kill yes head stty id true false dd tail test env hostname usleep touch wc tr";
 
-/// Says why a test cannot run here, if it cannot.
-pub fn cannot_run() -> Option<&'static str> {
-    if !rustix::process::geteuid().is_root() {
-        return Some("needs root");
-    }
-    if !Path::new("/bin/busybox").exists() {
-        return Some("needs /bin/busybox (Debian: busybox-static)");
-    }
-    None
-}
-
-/// Ends a test that cannot run on this host, with its reason.
-#[macro_export]
-macro_rules! needs_host {
-    () => {
-        if let Some(reason) = $crate::support::cannot_run() {
-            eprintln!("SKIP: {reason}");
-            return;
-        }
-    };
-}
-
 /// The supervisor's program: this crate's example, or that of the crate whose tests these are.
 pub fn program() -> PathBuf {
     if let Some(own) = option_env!("CARGO_BIN_EXE_floe-runtime") {
