@@ -8,7 +8,7 @@ EMBED := --manifest-path examples/embed/Cargo.toml --target-dir target
 export CARGO
 TARGET := target/$(shell rustc -vV | sed -n 's/^host: //p')
 
-.PHONY: help quickstart test test-vm lint bench build deps
+.PHONY: help quickstart test test-vm lint bench build deb deps
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -17,6 +17,9 @@ help: ## Show this list
 build: deps ## Build the two programs: floe and floe-runtime
 	$(CARGO) build --release --locked -p floe
 	@scripts/runtime.sh release
+
+deb: build ## A Debian package: programs, systemd unit, manual pages, completions, configuration
+	@scripts/deb.sh
 
 # The tests' build, of which nothing is compiled again for `make test`.
 quickstart: deps ## From a registry to a running pod, step by step, leaving nothing behind

@@ -23,7 +23,7 @@ packages="-p runtime -p floe-runtime"
 test_programs $packages >"$root/programs"
 mkdir -p "$root"/{bin,new,debian/tests}
 # The engine with its own tests, which look for it above the directory that they are in, and for a registry.
-case "$filter" in "" | server) engine=yes ;; *) engine= ;; esac
+case "$filter" in "" | server | package) engine=yes ;; *) engine= ;; esac
 if [ -n "$engine" ]; then
     # As `make test` builds them.
     cargo build --locked --workspace --bins
@@ -35,6 +35,11 @@ if [ -n "$engine" ]; then
         strip --strip-debug -o "$root/debian/$program" "$built"
     done
     install -D /usr/bin/docker-registry "$root/debian/usr/bin/docker-registry"
+    # The package, in two versions, and what is to be seen of them.
+    for version in 0.1.0 0.2.0; do
+        cp "$(scripts/deb.sh "$root/debian" $version)" "$root/debian/floe-$version.deb"
+    done
+    install -m 755 scripts/vm-package.sh "$root/debian/tests/package"
 fi
 cp /bin/busybox "$root/bin/busybox"
 cp -a $debian/. "$root/debian/"
