@@ -16,7 +16,7 @@ use crate::handler::{Handler, Handlers};
 use crate::node::Node;
 use crate::pod;
 use crate::pod::record::PodRecord;
-use crate::stats::{CpuHistory, LayerUsage};
+use crate::stats::{Gauges, LastFigures, LayerUsage};
 use crate::view::Views;
 
 /// The engine. Cheap to clone; any number of processes may have one on the same roots. A value keeps the
@@ -47,8 +47,9 @@ struct Parts {
     layout: Layout,
     store: Store,
     network: Network,
-    cpu_history: CpuHistory,
+    gauges: Gauges,
     layer_usage: LayerUsage,
+    last_figures: LastFigures,
     calls: Calls,
     output: Budget,
     views: Views,
@@ -89,8 +90,9 @@ impl Engine {
             layout,
             store,
             network,
-            cpu_history: CpuHistory::default(),
+            gauges: Gauges::default(),
             layer_usage: LayerUsage::default(),
+            last_figures: LastFigures::default(),
             calls: Calls::default(),
             output: Budget::default(),
             views: Views::default(),
@@ -170,12 +172,16 @@ impl Engine {
         &self.settings.images
     }
 
-    pub(crate) fn cpu_history(&self) -> &CpuHistory {
-        &self.parts.cpu_history
+    pub(crate) fn gauges(&self) -> &Gauges {
+        &self.parts.gauges
     }
 
     pub(crate) fn layer_usage(&self) -> &LayerUsage {
         &self.parts.layer_usage
+    }
+
+    pub(crate) fn last_figures(&self) -> &LastFigures {
+        &self.parts.last_figures
     }
 
     /// What is under way in pods.

@@ -5,11 +5,14 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use tonic::codegen::{Service, http};
 use tonic::server::NamedService;
+use tonic::{Code, Status};
 
 use crate::answer::Answers;
+use crate::metrics::Metrics;
 use crate::{deadline, refusal};
 
 /// What an RPC answers.
@@ -20,12 +23,16 @@ pub(crate) type Answer = http::Response<tonic::body::Body>;
 pub(crate) struct Framed<S> {
     service: S,
     answers: Answers,
+    metrics: Metrics,
 }
 
 impl<S> Framed<S> {
-    pub(crate) fn new(service: S, answers: &Answers) -> Self {
-        let answers = answers.clone();
-        Self { service, answers }
+    pub(crate) fn new(service: S, answers: &Answers, metrics: &Metrics) -> Self {
+        Self {
+            service,
+            answers: answers.clone(),
+            metrics: metrics.clone(),
+        }
     }
 }
 
@@ -51,7 +58,18 @@ where
         let rpc = path.rsplit('/').next().unwrap_or_default().to_owned();
         let limit = deadline::of(request.headers());
         let answer = deadline::keep(limit, self.service.call(request));
-        let answers = self.answers.clone();
-        Box::pin(async move { answers.encoded(refusal::log(&rpc, answer)).await })
+        let (answers, metrics) = (self.answers.clone(), self.metrics.clone());
+        Box::pin(async move {
+            let begun = Instant::now();
+            let answer = answers.encoded(refusal::log(&rpc, answer)).await?;
+            metrics.answered(&rpc, code(&answer), begun.elapsed());
+            Ok(answer)
+        })
     }
+}
+
+/// How an RPC ended that has its answer; of a stream, how it began.
+fn code(answer: &Answer) -> Code {
+    let said = answer.headers().get(Status::GRPC_STATUS);
+    said.map_or(Code::Ok, |code| Code::from_bytes(code.as_bytes()))
 }

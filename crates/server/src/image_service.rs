@@ -6,6 +6,7 @@ use tracing::debug;
 
 use crate::chunks::{Chunks, chunks};
 use crate::convert::image;
+use crate::metrics::Metrics;
 use crate::runtime_service::building;
 use crate::work::{Lists, Work};
 use crate::{refusal, status};
@@ -14,11 +15,12 @@ use crate::{refusal, status};
 #[derive(Debug)]
 pub(crate) struct ImageServer {
     work: Work,
+    metrics: Metrics,
 }
 
 impl ImageServer {
-    pub(crate) fn new(work: Work) -> Self {
-        Self { work }
+    pub(crate) fn new(work: Work, metrics: Metrics) -> Self {
+        Self { work, metrics }
     }
 
     async fn images(&self, filter: Option<cri::ImageFilter>) -> Result<Vec<cri::Image>, Status> {
@@ -88,7 +90,8 @@ impl cri::image_service_server::ImageService for ImageServer {
         &self,
         request: Request<cri::PullImageRequest>,
     ) -> Result<Response<cri::PullImageResponse>, Status> {
-        let request = image::pull_request(request.into_inner()).map_err(status::of)?;
+        let mut request = image::pull_request(request.into_inner()).map_err(status::of)?;
+        request.watch = self.metrics.pull();
         let engine = self.work.engine();
         let name = request.image.clone();
         debug!(image = status::brief(&name), "PullImage begins");

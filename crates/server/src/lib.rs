@@ -10,6 +10,8 @@
 //! | --- | --- |
 //! | `runtime_service.rs`, `image_service.rs` | the RPCs of one service each |
 //! | `convert/` | CRI's types to the engine's and back, a file per noun |
+//! | `metrics/` | the engine's own metrics, for Prometheus |
+//! | `statistics.rs` | what pods and containers use |
 //! | `status.rs` | errors to gRPC codes |
 //! | `frame.rs` | what every RPC of every service runs in: |
 //! | `refusal.rs` | – the log line of each request that is refused |
@@ -37,12 +39,14 @@ mod deadline;
 mod events;
 mod frame;
 mod image_service;
+mod metrics;
 mod node;
 mod notify;
 mod pool;
 mod refusal;
 mod runtime_service;
 mod socket;
+mod statistics;
 mod status;
 mod streams;
 mod turns;
@@ -62,6 +66,7 @@ use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 use tracing::{info, warn};
 
+pub use metrics::MetricsError;
 pub use notify::{ready as notify_ready, reloading as notify_reloading};
 pub use socket::Error as SocketError;
 pub use streams::StreamsError;
@@ -71,6 +76,7 @@ use authority::AnyAuthority;
 use events::Events;
 use frame::Framed;
 use image_service::ImageServer;
+use metrics::Metrics;
 use runtime_service::RuntimeServer;
 use socket::Socket;
 use work::Work;
@@ -121,6 +127,9 @@ pub enum Error {
     /// Streams cannot be served.
     #[error(transparent)]
     Streams(#[from] StreamsError),
+    /// The engine's own metrics cannot be served.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
     /// gRPC failed on the socket as a whole.
     #[error("serve CRI on {listen}: {source}")]
     Serve {
@@ -146,6 +155,8 @@ pub async fn serve(
     if let Err(error) = engine.watch() {
         warn!(%error, "each list reads all records");
     }
+    let metrics = Metrics::new(&engine);
+    let scraped = metrics::server(&engine, &metrics).await?;
     let work = Work::new(engine);
     let (streams, urls) = streams::bind(work.clone(), &options.api).await?;
     // Ends with this call, and its streams with it.
@@ -158,7 +169,7 @@ pub async fn serve(
     let runtime = RuntimeServiceServer::new(runtime)
         .max_decoding_message_size(options.max_request)
         .max_encoding_message_size(options.max_answer);
-    let images = ImageServiceServer::new(ImageServer::new(work.clone()))
+    let images = ImageServiceServer::new(ImageServer::new(work.clone(), metrics.clone()))
         .max_decoding_message_size(options.max_request)
         .max_encoding_message_size(options.max_answer);
     let answers = Answers::default();
@@ -175,8 +186,8 @@ pub async fn serve(
     recover_beside(&work.engine());
     let served = Server::builder()
         .max_concurrent_streams(STREAMS)
-        .add_service(Framed::new(runtime, &answers))
-        .add_service(Framed::new(images, &answers))
+        .add_service(Framed::new(runtime, &answers, &metrics))
+        .add_service(Framed::new(images, &answers, &metrics))
         .serve_with_incoming_shutdown(
             UnixListenerStream::new(listener).map(|client| client.map(AnyAuthority::new)),
             stop,
@@ -185,6 +196,7 @@ pub async fn serve(
         served = served => served.map_err(|source| Error::Serve { listen: options.listen, source }),
         () = enough(ended, &work, options.grace) => Ok(()),
         () = answers.clone().give_back() => Ok(()),
+        () = metrics::serve(scraped) => Ok(()),
     }
 }
 

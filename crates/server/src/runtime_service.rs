@@ -10,10 +10,10 @@ use tonic::{Request, Response, Status};
 
 use crate::answer::{Building, Held};
 use crate::chunks::{Chunks, chunks};
-use crate::convert::{self, container, pod, stats};
+use crate::convert::{self, container, pod};
 use crate::events::Events;
 use crate::work::{Lists, Work};
-use crate::{events, node, refusal, status, streams};
+use crate::{events, node, refusal, statistics, status, streams};
 
 /// The runtime service of one engine.
 #[derive(Debug)]
@@ -50,21 +50,6 @@ impl RuntimeServer {
             Ok(containers.iter().map(|one| container::item(one)).collect())
         };
         self.work.read("ListContainers", read).await
-    }
-
-    async fn stats(
-        &self,
-        filter: Option<cri::ContainerStatsFilter>,
-    ) -> Result<Vec<cri::ContainerStats>, Status> {
-        let filter = stats::filter(filter);
-        let layers = node::writable_layers(&self.work.engine());
-        let read = move |engine: &Engine| {
-            let figures = engine.list_container_stats(&filter)?.into_iter();
-            Ok(figures
-                .map(|figures| stats::stats(figures, &layers))
-                .collect())
-        };
-        self.work.read_disk("ListContainerStats", read).await
     }
 }
 
@@ -368,10 +353,7 @@ impl RuntimeService for RuntimeServer {
         request: Request<cri::ContainerStatsRequest>,
     ) -> Result<Response<cri::ContainerStatsResponse>, Status> {
         let id = id("container_id", request.into_inner().container_id)?;
-        let layers = node::writable_layers(&self.work.engine());
-        let read = move |engine: &Engine| engine.container_stats(&id);
-        let figures = self.work.read_disk("ContainerStats", read).await?;
-        let stats = Some(stats::stats(figures, &layers));
+        let stats = Some(statistics::container(&self.work, id).await?);
         Ok(Response::new(cri::ContainerStatsResponse { stats }))
     }
 
@@ -380,7 +362,7 @@ impl RuntimeService for RuntimeServer {
         request: Request<cri::ListContainerStatsRequest>,
     ) -> Result<Response<cri::ListContainerStatsResponse>, Status> {
         let place = self.work.list(Lists::Disks).await;
-        let stats = self.stats(request.into_inner().filter).await?;
+        let stats = statistics::containers(&self.work, request.into_inner().filter).await?;
         Ok(building(
             Response::new(cri::ListContainerStatsResponse { stats }),
             place,
@@ -394,13 +376,83 @@ impl RuntimeService for RuntimeServer {
         request: Request<cri::StreamContainerStatsRequest>,
     ) -> Result<Response<Self::StreamContainerStatsStream>, Status> {
         let place = self.work.list(Lists::Disks).await;
-        let stats = self.stats(request.into_inner().filter).await?;
+        let stats = statistics::containers(&self.work, request.into_inner().filter).await?;
         Ok(building(
             chunks(stats, |container_stats| cri::StreamContainerStatsResponse {
                 container_stats,
             }),
             place,
         ))
+    }
+
+    async fn pod_sandbox_stats(
+        &self,
+        request: Request<cri::PodSandboxStatsRequest>,
+    ) -> Result<Response<cri::PodSandboxStatsResponse>, Status> {
+        let id = id("pod_sandbox_id", request.into_inner().pod_sandbox_id)?;
+        let stats = Some(statistics::pod(&self.work, id).await?);
+        Ok(Response::new(cri::PodSandboxStatsResponse { stats }))
+    }
+
+    async fn list_pod_sandbox_stats(
+        &self,
+        request: Request<cri::ListPodSandboxStatsRequest>,
+    ) -> Result<Response<cri::ListPodSandboxStatsResponse>, Status> {
+        let place = self.work.list(Lists::Disks).await;
+        let stats = statistics::pods(&self.work, request.into_inner().filter).await?;
+        Ok(building(
+            Response::new(cri::ListPodSandboxStatsResponse { stats }),
+            place,
+        ))
+    }
+
+    type StreamPodSandboxStatsStream = Chunks<cri::StreamPodSandboxStatsResponse>;
+
+    async fn stream_pod_sandbox_stats(
+        &self,
+        request: Request<cri::StreamPodSandboxStatsRequest>,
+    ) -> Result<Response<Self::StreamPodSandboxStatsStream>, Status> {
+        let place = self.work.list(Lists::Disks).await;
+        let stats = statistics::pods(&self.work, request.into_inner().filter).await?;
+        Ok(building(
+            chunks(stats, |pod_sandbox_stats| {
+                cri::StreamPodSandboxStatsResponse { pod_sandbox_stats }
+            }),
+            place,
+        ))
+    }
+
+    async fn list_metric_descriptors(
+        &self,
+        _: Request<cri::ListMetricDescriptorsRequest>,
+    ) -> Result<Response<cri::ListMetricDescriptorsResponse>, Status> {
+        let descriptors = statistics::descriptors(&self.work);
+        let answer = cri::ListMetricDescriptorsResponse { descriptors };
+        Ok(Response::new(answer))
+    }
+
+    async fn list_pod_sandbox_metrics(
+        &self,
+        _: Request<cri::ListPodSandboxMetricsRequest>,
+    ) -> Result<Response<cri::ListPodSandboxMetricsResponse>, Status> {
+        let place = self.work.list(Lists::Disks).await;
+        let pod_metrics = statistics::metrics(&self.work).await?.collect();
+        let answer = cri::ListPodSandboxMetricsResponse { pod_metrics };
+        Ok(building(Response::new(answer), place))
+    }
+
+    type StreamPodSandboxMetricsStream = Chunks<cri::StreamPodSandboxMetricsResponse>;
+
+    async fn stream_pod_sandbox_metrics(
+        &self,
+        _: Request<cri::StreamPodSandboxMetricsRequest>,
+    ) -> Result<Response<Self::StreamPodSandboxMetricsStream>, Status> {
+        let place = self.work.list(Lists::Disks).await;
+        let all = statistics::metrics(&self.work).await?.collect();
+        let message = |pod_sandbox_metrics| cri::StreamPodSandboxMetricsResponse {
+            pod_sandbox_metrics,
+        };
+        Ok(building(chunks(all, message), place))
     }
 
     async fn update_container_resources(
@@ -514,52 +566,5 @@ impl RuntimeService for RuntimeServer {
         let url = self.urls.port_forward(PortForward { pod, ports });
         let url = url.map_err(streams::full)?;
         Ok(Response::new(cri::PortForwardResponse { url }))
-    }
-
-    async fn pod_sandbox_stats(
-        &self,
-        request: Request<cri::PodSandboxStatsRequest>,
-    ) -> Result<Response<cri::PodSandboxStatsResponse>, Status> {
-        refusal::about(&request.into_inner().pod_sandbox_id);
-        Err(status::unimplemented("PodSandboxStats"))
-    }
-
-    async fn list_pod_sandbox_stats(
-        &self,
-        _: Request<cri::ListPodSandboxStatsRequest>,
-    ) -> Result<Response<cri::ListPodSandboxStatsResponse>, Status> {
-        Err(status::unimplemented("ListPodSandboxStats"))
-    }
-
-    type StreamPodSandboxStatsStream = Chunks<cri::StreamPodSandboxStatsResponse>;
-
-    async fn stream_pod_sandbox_stats(
-        &self,
-        _: Request<cri::StreamPodSandboxStatsRequest>,
-    ) -> Result<Response<Self::StreamPodSandboxStatsStream>, Status> {
-        Err(status::unimplemented("StreamPodSandboxStats"))
-    }
-
-    async fn list_metric_descriptors(
-        &self,
-        _: Request<cri::ListMetricDescriptorsRequest>,
-    ) -> Result<Response<cri::ListMetricDescriptorsResponse>, Status> {
-        Err(status::unimplemented("ListMetricDescriptors"))
-    }
-
-    async fn list_pod_sandbox_metrics(
-        &self,
-        _: Request<cri::ListPodSandboxMetricsRequest>,
-    ) -> Result<Response<cri::ListPodSandboxMetricsResponse>, Status> {
-        Err(status::unimplemented("ListPodSandboxMetrics"))
-    }
-
-    type StreamPodSandboxMetricsStream = Chunks<cri::StreamPodSandboxMetricsResponse>;
-
-    async fn stream_pod_sandbox_metrics(
-        &self,
-        _: Request<cri::StreamPodSandboxMetricsRequest>,
-    ) -> Result<Response<Self::StreamPodSandboxMetricsStream>, Status> {
-        Err(status::unimplemented("StreamPodSandboxMetrics"))
     }
 }

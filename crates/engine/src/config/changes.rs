@@ -1,5 +1,5 @@
 //! What two configurations differ in, key by key, and which keys keep their value for as long as an engine
-//! runs: those of what is made once (roots, sockets, cgroups, the network).
+//! runs: those of what is made once (roots, sockets, cgroups, the network, the server of metrics).
 
 use super::Config;
 
@@ -16,6 +16,7 @@ impl Config {
         new.root_table.additionalimagestores.clone_from(stores);
         new.api = running.api.clone();
         new.network = running.network.clone();
+        new.metrics = running.metrics.clone();
         let runtime = &running.runtime;
         new.runtime.cgroup_manager = runtime.cgroup_manager;
         new.runtime.cgroup_parent.clone_from(&runtime.cgroup_parent);
@@ -61,6 +62,7 @@ mod tests {
         wanted.root_table.root = "/elsewhere".into();
         wanted.api.stream_port = "1".into();
         wanted.network.bridge = "b".into();
+        wanted.metrics.enable_metrics = true;
         wanted.runtime.pids_limit = 7;
         wanted.runtime.cgroup_parent = "/other".into();
         let new = wanted.within(&running);
@@ -69,6 +71,7 @@ mod tests {
             wanted.differing_keys(&new),
             [
                 "crio.api.stream_port",
+                "crio.metrics.enable_metrics",
                 "crio.network.bridge",
                 "crio.root",
                 "crio.runtime.cgroup_parent",

@@ -25,7 +25,6 @@ const PAUSE: &str = "floe's pods have no pause container";
 const STATE: &str = "floe keeps its state elsewhere and clears it by itself";
 const STREAMS: &str = "streams speak TLS 1.2 or 1.3, with the suites that rustls holds for safe";
 const NAMESPACES: &str = "namespaces live in the pods' supervisors";
-const METRICS: &str = "floe serves no metrics of its own";
 const TRACING: &str = "floe sends no traces";
 const LABELS: &str = "floe sets labels and profiles only where a pod asks for one";
 const USERS: &str = "user namespaces of pods are not built";
@@ -190,19 +189,7 @@ const ENTRIES: &[Entry] = &[
         NOT_BUILT,
         &["0", "''", "'0s'"],
     ),
-    ("metrics.enable_metrics", METRICS, &["false"]),
     ("tracing.enable_tracing", TRACING, &["false"]),
-    (
-        "stats.stats_collection_period",
-        "statistics are read when they are asked for",
-        &[],
-    ),
-    (
-        "stats.collection_period",
-        "statistics are read when they are asked for",
-        &[],
-    ),
-    ("stats.included_pod_metrics", NOT_BUILT, &["[]"]),
     (
         "checkpoint_restore.container_level_enabled",
         "checkpoints are not built",
@@ -213,7 +200,6 @@ const ENTRIES: &[Entry] = &[
 /// Whole tables: what their keys begin with, why, and whether that changes nothing.
 const TABLES: &[(&str, &str, bool)] = &[
     ("runtime.workloads.", "workloads are not built", false),
-    ("metrics.", METRICS, true),
     ("tracing.", TRACING, true),
     ("nri.", "NRI plugins are not asked", true),
 ];

@@ -7,6 +7,7 @@
 mod changes;
 mod crio;
 mod files;
+mod metrics;
 mod runtimes;
 mod tables;
 
@@ -15,6 +16,7 @@ use std::path::PathBuf;
 
 pub use crio::Why;
 pub use files::{DEFAULT_DIR, DEFAULT_FILE, Sources};
+pub use metrics::{MetricGroup, Metrics, Stats};
 pub use runtimes::{BUILT_IN, Meaning, RuntimeEntry};
 pub(crate) use tables::parse_ulimit;
 pub use tables::{Api, CgroupManager, Config, Image, Network, Root, Runtime};
@@ -128,6 +130,8 @@ impl Config {
             runtime: subsection(crio, "runtime")?,
             image: subsection(crio, "image")?,
             network: subsection(crio, "network")?,
+            stats: subsection(crio, "stats")?,
+            metrics: subsection(crio, "metrics")?,
         })
     }
 

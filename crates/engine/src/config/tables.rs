@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::metrics::{Metrics, Stats};
 use super::runtimes::{self, RuntimeEntry};
 
 /// The whole configuration.
@@ -24,6 +25,10 @@ pub struct Config {
     pub image: Image,
     /// `[crio.network]`
     pub network: Network,
+    /// `[crio.stats]`
+    pub stats: Stats,
+    /// `[crio.metrics]`
+    pub metrics: Metrics,
 }
 
 /// `[crio]`: where things are kept.
@@ -385,6 +390,8 @@ impl Config {
         self.api.stream_idle()?;
         self.api.check_tls()?;
         self.image.keep_blobs()?;
+        self.stats.groups()?;
+        self.metrics.check()?;
         if self.runtime.log_filter_of_level().is_none() {
             let level = &self.runtime.log_level;
             return Err(format!("crio.runtime.log_level: {level:?} is no level"));
@@ -439,7 +446,7 @@ impl Runtime {
     }
 }
 
-fn absolute(key: &str, path: &Path) -> Result<(), String> {
+pub(super) fn absolute(key: &str, path: &Path) -> Result<(), String> {
     if path.is_absolute() {
         Ok(())
     } else {

@@ -297,7 +297,18 @@ pub enum StateKind {
     Unknown,
 }
 
+/// The reason of an end for want of memory.
+pub(crate) const OUT_OF_MEMORY: &str = "OOMKilled";
+
 impl ContainerState {
+    /// Why it has ended, if it has.
+    pub(crate) fn reason(&self) -> Option<&'static str> {
+        match self {
+            Self::Exited { reason, .. } => Some(reason),
+            _ => None,
+        }
+    }
+
     /// The variant alone.
     #[must_use]
     pub fn kind(&self) -> StateKind {

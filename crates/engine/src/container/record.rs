@@ -177,7 +177,7 @@ fn state_of(status: Status) -> ContainerState {
         } => {
             let reason = match (&cause, exit_code) {
                 // A child of the first process was killed, if that one ended otherwise.
-                (_, OOM_KILLED) if oom_killed => "OOMKilled",
+                (_, OOM_KILLED) if oom_killed => super::OUT_OF_MEMORY,
                 (Cause::NotExecuted(_), _) if started_at.is_none() => "StartError",
                 (_, 0) => "Completed",
                 _ => "Error",

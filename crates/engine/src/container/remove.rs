@@ -34,6 +34,7 @@ impl Engine {
             disk::remove_tree(&bundle.join("config.json"))?;
         }
         self.end_container(pod, id)?;
+        self.gauges().forget(id);
         self.store().remove_writable_layer(id)?;
         disk::remove_object(&bundle, handler::release)?;
         let names = self.layout().names();

@@ -1,14 +1,18 @@
 //! The hub: each event goes to every subscriber, and waits for none. What a slow one has not fetched is
 //! kept for it up to [`KEPT`] events, and then it has missed the oldest.
 
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rustix::event::{EventfdFlags, eventfd};
 use tokio::sync::broadcast::{self, Receiver, Sender};
 
 use super::change::{Change, PodViews};
-use super::{Event, listener};
+use super::{Event, Happening, listener};
+use crate::container::{Container, OUT_OF_MEMORY};
+use crate::disk::now_ns;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::pod::Pod;
@@ -24,6 +28,79 @@ pub(crate) struct Hub {
     running: Mutex<bool>,
     /// Wakes it.
     wake: OnceLock<Arc<OwnedFd>>,
+    counts: Counts,
+}
+
+/// What is counted of events, whoever hears them.
+#[derive(Debug, Default)]
+struct Counts {
+    /// From when on, in nanoseconds since 1970; not set: nothing is counted.
+    since: OnceLock<i64>,
+    /// Containers killed for want of memory, by name.
+    out_of_memory: Mutex<BTreeMap<String, u64>>,
+    dropped: AtomicU64,
+}
+
+/// As many names are told apart.
+const NAMES: usize = 1024;
+
+impl Counts {
+    fn note(&self, event: &Event) {
+        // What ended before that is seen when its pod is read first.
+        if self.since.get().is_none_or(|since| event.at < *since) {
+            return;
+        }
+        let Some((pod, container)) = out_of_memory(event) else {
+            return;
+        };
+        let (pod, of) = (&pod.spec, &container.spec);
+        // As docker called it, and CRI-O still does.
+        let name = format!(
+            "k8s_{}_{}_{}_{}_{}",
+            of.name, pod.name, pod.namespace, pod.uid, of.attempt
+        );
+        let mut counts = self
+            .out_of_memory
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let name = match counts.contains_key(&name) || counts.len() < NAMES {
+            true => name,
+            false => "other".to_owned(),
+        };
+        *counts.entry(name).or_default() += 1;
+    }
+}
+
+/// Of whose end for want of memory an event tells.
+fn out_of_memory(event: &Event) -> Option<(&Pod, &Container)> {
+    let id = event.container_id.as_ref();
+    let id = id.filter(|_| event.what == Happening::Stopped)?;
+    let mut of_pod = event.views.containers.iter();
+    let container = of_pod.find(|one| *one.id == **id)?;
+    let killed = container.state.reason() == Some(OUT_OF_MEMORY);
+    let pod = event.views.pod.as_deref()?;
+    killed.then_some((pod, &**container))
+}
+
+impl Engine {
+    /// Counts what happens from now on, for [`Engine::out_of_memory`].
+    pub fn count_events(&self) {
+        self.hub().counts.since.get_or_init(now_ns);
+    }
+
+    /// How many containers were seen to be killed for want of memory since [`Engine::count_events`], by their
+    /// name and their pod's: `k8s_CONTAINER_POD_NAMESPACE_UID_ATTEMPT`.
+    #[must_use]
+    pub fn out_of_memory(&self) -> BTreeMap<String, u64> {
+        let counts = self.hub().counts.out_of_memory.lock();
+        counts.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How many events subscribers have missed for being slow.
+    #[must_use]
+    pub fn dropped_events(&self) -> u64 {
+        self.hub().counts.dropped.load(Ordering::Relaxed)
+    }
 }
 
 /// Wakes the listening thread when a subscriber has left.
@@ -51,6 +128,11 @@ impl Hub {
         self.sender().subscribe()
     }
 
+    /// Does anybody want to know what happens?
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.is_heard() || self.counts.since.get().is_some()
+    }
+
     /// Is anybody subscribed?
     pub(crate) fn is_heard(&self) -> bool {
         self.sender
@@ -70,8 +152,14 @@ impl Hub {
             pod: views.pod.clone().or(last),
             views,
         };
+        self.counts.note(&event);
         // Nobody is subscribed: nobody wants it.
         let _ = self.sender().send(Arc::new(event));
+    }
+
+    /// A subscriber has missed so many.
+    pub(super) fn missed(&self, events: u64) {
+        self.counts.dropped.fetch_add(events, Ordering::Relaxed);
     }
 
     /// Sees to it that supervisors are heard for as long as anybody is subscribed.

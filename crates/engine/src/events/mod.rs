@@ -155,6 +155,7 @@ impl Subscription {
             Ok(event) => Ok(Notice::Event(event)),
             Err(RecvError::Lagged(missed)) => {
                 self.behind = true;
+                self.engine.hub().missed(missed);
                 Ok(Notice::Gap { missed })
             }
             Err(RecvError::Closed) => Err(Error::Unsupported("events without a hub".into())),

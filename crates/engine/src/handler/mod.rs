@@ -332,12 +332,11 @@ pub trait Handler: Send + Sync + Debug {
     /// What cannot be read now.
     fn stats(&self, container: ContainerRef<'_>) -> Result<runtime::cgroup::Stats>;
 
-    /// The part of [`Handler::stats`] that lists of many containers ask for.
-    ///
-    /// # Errors
-    /// As [`Handler::stats`].
-    fn basics(&self, container: ContainerRef<'_>) -> Result<runtime::cgroup::Basics> {
-        Ok(self.stats(container)?.basics())
+    /// The cgroup of this node that counts what [`Handler::stats`] says, if one does: it may be read without
+    /// asking.
+    fn counted_in<'a>(&self, container: ContainerRef<'a>) -> Option<&'a str> {
+        let _ = container;
+        None
     }
 
     /// Writes a running container down, to be made again from that: see [`Ability::Checkpoint`].

@@ -105,6 +105,7 @@ impl Engine {
             remove_cgroup(&record.id, &record.cgroup)?;
         }
         self.remove_own_logs(record);
+        self.gauges().forget(&record.id);
         disk::remove_object(&dir, handler::release)
     }
 

@@ -199,7 +199,7 @@ impl Cache {
             let known = || self.pods.get(&id).map(CachedPod::views).unwrap_or_default();
             let before = self.unread.remove(&id).unwrap_or_else(known);
             match self.reload(&id, stale, engine) {
-                Ok(()) if engine.hub().is_heard() => {
+                Ok(()) if engine.hub().is_wanted() => {
                     let after = self.pods.get(&id).map(CachedPod::views);
                     let changes = compare(&id, &before, &after.unwrap_or_default());
                     told.extend(changes.into_iter().map(|one| (one, before.pod.clone())));

@@ -116,7 +116,7 @@ fn blkio(stats: &Stats) -> Value {
 
 fn hugetlb(stats: &Stats) -> Value {
     let sizes = stats.hugetlb.iter().map(|(size, huge)| {
-        let mut figures = nonzero([("usage", huge.usage), ("max", huge.peak)]);
+        let mut figures = nonzero([("usage", huge.usage), ("max", huge.peak.unwrap_or(0))]);
         figures.insert("failcnt".to_owned(), json!(huge.limit_hits));
         (size.clone(), Value::Object(figures))
     });

@@ -220,6 +220,19 @@ pub(crate) fn write_value(fd: &OwnedFd, value: &str) -> Result<(), Errno> {
     }
 }
 
+/// Reads an open control file that the kernel writes as one record, from its beginning: all that it says
+/// comes with the first read(2) whose buffer has room for it. Lists of processes are several records.
+pub(crate) fn read_record(fd: &OwnedFd) -> Result<String, Errno> {
+    let mut buffer = [0; 4096];
+    let count = rustix::io::retry_on_intr(|| rustix::io::pread(fd, &mut buffer, 0))?;
+    match buffer.get(..count) {
+        Some(text) if count < buffer.len() => {
+            String::from_utf8(text.to_vec()).map_err(|_| Errno::ILSEQ)
+        }
+        _ => read_all(fd),
+    }
+}
+
 /// Reads an open control file from its beginning.
 pub(crate) fn read_all(fd: &OwnedFd) -> Result<String, Errno> {
     let mut buffer = vec![0; 4096];

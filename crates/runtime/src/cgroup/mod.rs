@@ -36,7 +36,7 @@ pub use oom::OomWatch;
 pub use resources::devices::default_rules as default_device_rules;
 pub use stats::{
     Basics, CpuStats, DetailedStats, HugetlbStats, IoStats, MemoryBasics, MemoryStats, MemoryUse,
-    PidsStats, Pressure, PressureLine, PressureStats, Stats,
+    Meter, Of, PidsStats, Pressure, PressureLine, PressureStats, Stats,
 };
 
 pub use systemd::{Unit, is_systemd_running, slice_path};
@@ -400,23 +400,6 @@ impl Cgroup {
     /// What the cgroup uses and may use. Parts whose controller is missing are zero or `None`.
     pub fn stats(&self) -> Result<Stats, Error> {
         stats::read(self)
-    }
-
-    /// The most asked-for part of [`Cgroup::stats`], of the cgroup at `path`. Its directories are not looked
-    /// for first: one that is gone is [`Error::NotFound`].
-    pub fn basics_at(path: &str) -> Result<Basics, Error> {
-        let hierarchies = Hierarchies::of_host()?;
-        let cgroup = Cgroup {
-            present: vec![true; hierarchies.all.len()],
-            path: checked(path)?,
-            ..Cgroup::none(hierarchies)
-        };
-        let basics = stats::read_basics(&cgroup)?;
-        match (&basics.cpu_usage, &basics.memory) {
-            // Not counted on this host, or not there.
-            (None, None) => Cgroup::open(path).map(|_| basics),
-            _ => Ok(basics),
-        }
     }
 
     /// What [`Cgroup::stats`] leaves out: by CPU, the cpuset, all of memory.stat.

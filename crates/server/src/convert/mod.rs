@@ -7,6 +7,7 @@
 pub(crate) mod check;
 pub(crate) mod container;
 pub(crate) mod image;
+pub(crate) mod metrics;
 pub(crate) mod pod;
 pub(crate) mod security;
 pub(crate) mod signal;

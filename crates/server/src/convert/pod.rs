@@ -236,7 +236,7 @@ pub(crate) fn info(pod: &Pod) -> BTreeMap<String, String> {
     BTreeMap::from([("info".to_owned(), info.to_string())])
 }
 
-fn metadata(spec: &PodSpec) -> cri::PodSandboxMetadata {
+pub(crate) fn metadata(spec: &PodSpec) -> cri::PodSandboxMetadata {
     cri::PodSandboxMetadata {
         name: spec.name.clone(),
         uid: spec.uid.clone(),

@@ -70,6 +70,8 @@ async fn a_pod_lives_with_the_engine_killed_in_between(world: &mut World, handle
     let stats = stats.into_inner().stats.unwrap();
     let memory = stats.memory.unwrap().working_set_bytes.unwrap();
     assert!(memory.value > 0);
+    crate::pod_stats::are_told(world, &pod, &id).await;
+    crate::metrics::are_told(world, &id).await;
     world.stop(&id, 30).await.unwrap();
     let ended = world.ended(&id).await;
     assert_eq!(ended.exit_code, 7);

@@ -80,6 +80,8 @@ fn a_pod_in_a_shim_lives_through_every_verb() {
         assert_eq!(late.code(), tonic::Code::DeadlineExceeded, "{late}");
 
         stats_and_limits(world, &runs).await;
+        crate::pod_stats::are_told(world, &pod, &runs).await;
+        crate::metrics::are_told(world, &runs).await;
         world.stop(&runs, 10).await.unwrap();
         let status = world.status(&runs).await.unwrap();
         assert_eq!(status.exit_code, 3);

@@ -46,6 +46,9 @@ const MEMORY: u64 = 160 << 20;
 /// As [`MEMORY`], in thousandths of a processor.
 const CPU_MILLIS: u64 = 250;
 
+/// How long a shim may count: a list of all containers waits for it.
+const COUNTS: Duration = Duration::from_secs(2);
+
 /// A shim as the configuration has it.
 #[derive(Debug, Clone)]
 pub(crate) struct ShimConfig {
@@ -326,7 +329,8 @@ impl Handler for Shims {
 
     fn stats(&self, container: ContainerRef<'_>) -> Result<runtime::cgroup::Stats> {
         let shim = self.shim(container.pod)?;
-        let stats = shim.ask(task::stats(&shim, container.id));
+        let question = task::stats(&shim, container.id).within(Some(COUNTS));
+        let stats = shim.ask(question);
         stats.map(container::figures).map_err(failed)
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::files::Files;
 use crate::cgroup::Cgroup;
 use crate::cgroup::dir::Dir;
 use crate::cgroup::error::Error;
@@ -26,24 +27,24 @@ pub struct IoStats {
 
 type Devices = BTreeMap<(u32, u32), IoStats>;
 
-pub(super) fn read(cgroup: &Cgroup) -> Result<Devices, Error> {
+pub(super) fn read(cgroup: &Cgroup, files: &mut Files) -> Result<Devices, Error> {
     let Some(dir) = cgroup.dir_of(Controller::Io) else {
         return Ok(Devices::new());
     };
     match dir.version() {
-        Version::V1 => v1(&dir),
-        Version::V2 => Ok(v2(&dir.get_optional("io.stat")?.unwrap_or_default())),
+        Version::V1 => v1(&dir, files),
+        Version::V2 => Ok(v2(&files.text(&dir, "io.stat")?.unwrap_or_default())),
     }
 }
 
 /// Lines `8:0 Read 4096`, in a file for bytes and one for requests. Throttling counts what any
 /// scheduler does.
-fn v1(dir: &Dir<'_>) -> Result<Devices, Error> {
-    let bytes = dir
-        .get_optional("blkio.throttle.io_service_bytes_recursive")?
+fn v1(dir: &Dir<'static>, files: &mut Files) -> Result<Devices, Error> {
+    let bytes = files
+        .text(dir, "blkio.throttle.io_service_bytes_recursive")?
         .unwrap_or_default();
-    let requests = dir
-        .get_optional("blkio.throttle.io_serviced_recursive")?
+    let requests = files
+        .text(dir, "blkio.throttle.io_serviced_recursive")?
         .unwrap_or_default();
     Ok(v1_devices(&bytes, &requests))
 }

@@ -1,6 +1,6 @@
 //! CPU time: v1's cpuacct and cpu, v2's cpu.stat.
 
-use super::{Table, number};
+use super::files::Files;
 use crate::cgroup::Cgroup;
 use crate::cgroup::error::Error;
 use crate::cgroup::hierarchy::{Controller, Version};
@@ -23,35 +23,35 @@ pub struct CpuStats {
 }
 
 /// The time in all; `None` if the cgroup is not there, or nobody counts.
-pub(super) fn read_usage(cgroup: &Cgroup) -> Result<Option<u64>, Error> {
+pub(super) fn read_usage(cgroup: &Cgroup, files: &mut Files) -> Result<Option<u64>, Error> {
     let Some(dir) = cgroup.dir_of(Controller::Cpuacct) else {
         return Ok(None);
     };
     match dir.version() {
-        Version::V1 => number(&dir, "cpuacct.usage"),
+        Version::V1 => files.number(&dir, "cpuacct.usage"),
         Version::V2 => {
-            let table = Table::read(&dir, "cpu.stat")?;
+            let table = files.table(&dir, "cpu.stat")?;
             Ok(table.map(|table| table.get("usage_usec") * 1000))
         }
     }
 }
 
-pub(super) fn read(cgroup: &Cgroup) -> Result<Option<CpuStats>, Error> {
+pub(super) fn read(cgroup: &Cgroup, files: &mut Files) -> Result<Option<CpuStats>, Error> {
     let Some(dir) = cgroup.dir_of(Controller::Cpuacct) else {
         return Ok(None);
     };
     let mut stats = CpuStats::default();
     let bandwidth = match dir.version() {
         Version::V1 => {
-            stats.usage = number(&dir, "cpuacct.usage")?.unwrap_or(0);
-            stats.user = number(&dir, "cpuacct.usage_user")?.unwrap_or(0);
-            stats.system = number(&dir, "cpuacct.usage_sys")?.unwrap_or(0);
+            stats.usage = files.number(&dir, "cpuacct.usage")?.unwrap_or(0);
+            stats.user = files.number(&dir, "cpuacct.usage_user")?.unwrap_or(0);
+            stats.system = files.number(&dir, "cpuacct.usage_sys")?.unwrap_or(0);
             let cpu = cgroup.dir_of(Controller::Cpu);
-            cpu.map_or(Ok(None), |cpu| Table::read(&cpu, "cpu.stat"))?
+            cpu.map_or(Ok(None), |cpu| files.table(&cpu, "cpu.stat"))?
                 .unwrap_or_default()
         }
         Version::V2 => {
-            let table = Table::read(&dir, "cpu.stat")?.unwrap_or_default();
+            let table = files.table(&dir, "cpu.stat")?.unwrap_or_default();
             stats.usage = table.get("usage_usec") * 1000;
             stats.user = table.get("user_usec") * 1000;
             stats.system = table.get("system_usec") * 1000;

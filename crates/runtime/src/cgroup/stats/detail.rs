@@ -119,7 +119,7 @@ fn members(list: &str) -> Option<Vec<u64>> {
     Some(all)
 }
 
-fn memory(dir: &Dir<'_>, all: &mut DetailedStats) -> Result<(), Error> {
+fn memory(dir: &Dir<'static>, all: &mut DetailedStats) -> Result<(), Error> {
     let text = dir.get_optional("memory.stat")?.unwrap_or_default();
     let pair = |line: &str| {
         let (name, value) = line.split_once(' ')?;
@@ -141,7 +141,7 @@ fn memory(dir: &Dir<'_>, all: &mut DetailedStats) -> Result<(), Error> {
     Ok(())
 }
 
-fn v1(dir: &Dir<'_>, kind: &str) -> Result<MemoryUse, Error> {
+fn v1(dir: &Dir<'static>, kind: &str) -> Result<MemoryUse, Error> {
     let value =
         |name: &str| Ok(number(dir, &format!("{kind}.{name}"))?.unwrap_or(0)) as Result<u64, Error>;
     Ok(MemoryUse {
@@ -152,7 +152,7 @@ fn v1(dir: &Dir<'_>, kind: &str) -> Result<MemoryUse, Error> {
     })
 }
 
-fn v2(dir: &Dir<'_>, kind: &str) -> Result<MemoryUse, Error> {
+fn v2(dir: &Dir<'static>, kind: &str) -> Result<MemoryUse, Error> {
     let value = |name: &str| number(dir, &format!("{kind}.{name}"));
     Ok(MemoryUse {
         usage: value("current")?.unwrap_or(0),

@@ -1,8 +1,9 @@
 //! Huge pages.
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
-use super::{Table, number};
+use super::files::Files;
 use crate::cgroup::Cgroup;
 use crate::cgroup::error::Error;
 use crate::cgroup::hierarchy::{Controller, Version};
@@ -12,46 +13,54 @@ use crate::cgroup::hierarchy::{Controller, Version};
 pub struct HugetlbStats {
     /// In use.
     pub usage: u64,
-    /// Most ever in use; v2 does not count it.
-    pub peak: u64,
+    /// Most ever in use; `None` where it is not counted, as in v2.
+    pub peak: Option<u64>,
     /// Times the limit was hit, a number.
     pub limit_hits: u64,
 }
 
-pub(super) fn read(cgroup: &Cgroup) -> Result<BTreeMap<String, HugetlbStats>, Error> {
+pub(super) fn read(
+    cgroup: &Cgroup,
+    files: &mut Files,
+) -> Result<BTreeMap<String, HugetlbStats>, Error> {
     let mut all = BTreeMap::new();
     let Some(dir) = cgroup.dir_of(Controller::Hugetlb) else {
         return Ok(all);
     };
     for size in page_sizes() {
         let file = |end: &str| format!("hugetlb.{size}.{end}");
-        let stats = match dir.version() {
-            Version::V1 => number(&dir, &file("usage_in_bytes"))?.map(|usage| {
-                let peak = number(&dir, &file("max_usage_in_bytes"))?.unwrap_or(0);
-                Ok(HugetlbStats {
-                    usage,
-                    peak,
-                    limit_hits: number(&dir, &file("failcnt"))?.unwrap_or(0),
-                })
-            }),
-            Version::V2 => number(&dir, &file("current"))?.map(|usage| {
-                let events = Table::read(&dir, &file("events"))?.unwrap_or_default();
-                Ok(HugetlbStats {
-                    usage,
-                    peak: 0,
-                    limit_hits: events.get("max"),
-                })
-            }),
+        let (usage, peak, limit_hits) = match dir.version() {
+            Version::V1 => (
+                files.number(&dir, &file("usage_in_bytes"))?,
+                files.number(&dir, &file("max_usage_in_bytes"))?,
+                files.number(&dir, &file("failcnt"))?,
+            ),
+            Version::V2 => {
+                let usage = files.number(&dir, &file("current"))?;
+                let events = files.table(&dir, &file("events"))?;
+                (usage, None, events.map(|events| events.get("max")))
+            }
         };
-        if let Some(stats) = stats {
-            all.insert(size, stats?);
+        if let Some(usage) = usage {
+            let limit_hits = limit_hits.unwrap_or(0);
+            let stats = HugetlbStats {
+                usage,
+                peak,
+                limit_hits,
+            };
+            all.insert(size.clone(), stats);
         }
     }
     Ok(all)
 }
 
-/// The page sizes of this kernel, as the control files write them.
-fn page_sizes() -> Vec<String> {
+/// The page sizes of this kernel, as the control files write them: found once.
+fn page_sizes() -> &'static [String] {
+    static SIZES: OnceLock<Vec<String>> = OnceLock::new();
+    SIZES.get_or_init(find_page_sizes)
+}
+
+fn find_page_sizes() -> Vec<String> {
     let entries = std::fs::read_dir("/sys/kernel/mm/hugepages")
         .into_iter()
         .flatten()

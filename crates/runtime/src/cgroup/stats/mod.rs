@@ -7,8 +7,10 @@
 mod blkio;
 mod cpu;
 pub(super) mod detail;
+mod files;
 mod hugetlb;
 mod memory;
+mod meter;
 mod pids;
 mod pressure;
 
@@ -17,12 +19,14 @@ use std::collections::BTreeMap;
 use super::Cgroup;
 use super::dir::Dir;
 use super::error::Error;
+use files::Files;
 
 pub use blkio::IoStats;
 pub use cpu::CpuStats;
 pub use detail::{DetailedStats, MemoryUse};
 pub use hugetlb::HugetlbStats;
 pub use memory::{MemoryBasics, MemoryStats};
+pub use meter::{Meter, Of};
 pub use pids::PidsStats;
 pub use pressure::{Pressure, PressureLine, PressureStats};
 
@@ -45,12 +49,14 @@ pub struct Stats {
 
 /// The part of [`Stats`] that is wanted of many containers at a time: half a dozen files instead of two
 /// dozen.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Basics {
     /// CPU time in all, in nanoseconds.
     pub cpu_usage: Option<u64>,
     /// Memory.
     pub memory: Option<MemoryBasics>,
+    /// Processes and threads; only of a pod ([`Of::Pod`]).
+    pub tasks: Option<u64>,
     /// How long tasks waited for what they lacked; needs v2 and a kernel that counts it.
     pub pressure: Option<PressureStats>,
 }
@@ -61,61 +67,26 @@ impl Stats {
         Basics {
             cpu_usage: self.cpu.map(|cpu| cpu.usage),
             memory: self.memory.map(|memory| memory.basics()),
+            tasks: None,
             pressure: self.pressure,
         }
     }
 }
 
-/// Reads the basics of a cgroup.
-pub(super) fn read_basics(cgroup: &Cgroup) -> Result<Basics, Error> {
-    Ok(Basics {
-        cpu_usage: cpu::read_usage(cgroup)?,
-        memory: memory::read_basics(cgroup)?,
-        pressure: pressure::read(cgroup)?,
-    })
-}
-
 /// Reads all of it.
 pub(super) fn read(cgroup: &Cgroup) -> Result<Stats, Error> {
+    let files = &mut Files::default();
     Ok(Stats {
-        cpu: cpu::read(cgroup)?,
-        memory: memory::read(cgroup)?,
-        pids: pids::read(cgroup)?,
-        io: blkio::read(cgroup)?,
-        hugetlb: hugetlb::read(cgroup)?,
-        pressure: pressure::read(cgroup)?,
+        cpu: cpu::read(cgroup, files)?,
+        memory: memory::read(cgroup, files)?,
+        pids: pids::read(cgroup, files)?,
+        io: blkio::read(cgroup, files)?,
+        hugetlb: hugetlb::read(cgroup, files)?,
+        pressure: pressure::read(cgroup, files)?,
     })
 }
 
 /// A file that holds one number, `None` if it is missing; v2's "max" is no number.
-fn number(dir: &Dir<'_>, file: &str) -> Result<Option<u64>, Error> {
-    match dir.get_optional(file)? {
-        None => Ok(None),
-        Some(text) if text.trim() == "max" => Ok(None),
-        Some(text) => text
-            .trim()
-            .parse()
-            .map(Some)
-            .map_err(|_| dir.parse_error(file, &text)),
-    }
-}
-
-/// A file of lines `name value`.
-#[derive(Debug, Default)]
-struct Table(String);
-
-impl Table {
-    fn read(dir: &Dir<'_>, file: &str) -> Result<Option<Table>, Error> {
-        Ok(dir.get_optional(file)?.map(Table))
-    }
-
-    /// The value of a name, 0 if it is not listed.
-    fn get(&self, name: &str) -> u64 {
-        self.find(name).unwrap_or(0)
-    }
-
-    fn find(&self, name: &str) -> Option<u64> {
-        let value = |line: &str| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok();
-        self.0.lines().find_map(value)
-    }
+fn number(dir: &Dir<'static>, file: &str) -> Result<Option<u64>, Error> {
+    Files::default().number(dir, file)
 }

@@ -1,6 +1,6 @@
 //! Processes and threads.
 
-use super::number;
+use super::files::Files;
 use crate::cgroup::Cgroup;
 use crate::cgroup::error::Error;
 use crate::cgroup::hierarchy::Controller;
@@ -15,15 +15,25 @@ pub struct PidsStats {
 }
 
 /// The files are the same in v1 and v2.
-pub(super) fn read(cgroup: &Cgroup) -> Result<Option<PidsStats>, Error> {
+pub(super) fn read(cgroup: &Cgroup, files: &mut Files) -> Result<Option<PidsStats>, Error> {
     let Some(dir) = cgroup.dir_of(Controller::Pids) else {
         return Ok(None);
     };
-    let Some(current) = number(&dir, "pids.current")? else {
+    let Some(current) = files.number(&dir, CURRENT)? else {
         return Ok(None);
     };
     Ok(Some(PidsStats {
         current,
-        limit: number(&dir, "pids.max")?,
+        limit: files.number(&dir, "pids.max")?,
     }))
+}
+
+const CURRENT: &str = "pids.current";
+
+/// How many there are; `None` if nobody counts.
+pub(super) fn read_current(cgroup: &Cgroup, files: &mut Files) -> Result<Option<u64>, Error> {
+    match cgroup.dir_of(Controller::Pids) {
+        None => Ok(None),
+        Some(dir) => files.number(&dir, CURRENT),
+    }
 }

@@ -258,3 +258,52 @@ fn stats_count_what_processes_used() {
     assert_eq!(none.memory.expect("memory").limit, None);
     assert_eq!(none.pids.expect("pids").limit, None);
 }
+
+#[test]
+fn a_meter_reads_the_same_with_files_that_it_keeps_and_sees_that_its_cgroup_is_gone() {
+    if !on_v1(&[Controller::Cpuacct, Controller::Memory, Controller::Pids]) {
+        return;
+    }
+    let scratch = Scratch::new();
+    let memory = crate::spec::Memory {
+        limit: Some(64 << 20),
+        ..Default::default()
+    };
+    let cgroup = scratch.create(&Resources {
+        memory: Some(memory),
+        ..Default::default()
+    });
+    let process = Process::start(&cgroup, "read line");
+    let path = cgroup.path().to_owned();
+    for of in [Of::Container, Of::Pod] {
+        let mut meter = Meter::new(&path, of).expect("meter");
+        let once = meter.read().expect("read");
+        assert_eq!(meter.open_files(), 0);
+        meter.keep(true);
+        meter.read().expect("read");
+        let kept = meter.open_files();
+        assert!(kept > 2, "{kept}");
+        let again = meter.read().expect("read");
+        assert_eq!(meter.open_files(), kept);
+        let limit = |basics: &Basics| basics.memory.expect("memory").limit;
+        assert_eq!(
+            (limit(&once), limit(&again)),
+            (Some(64 << 20), limit(&once))
+        );
+        assert_eq!(once.tasks, again.tasks);
+        assert_eq!(once.tasks, (of == Of::Pod).then_some(1));
+        assert_eq!(once.pressure.is_some(), again.pressure.is_some());
+    }
+    let mut meter = Meter::new(&path, Of::Container).expect("meter");
+    meter.keep(true);
+    meter.read().expect("read");
+    drop(process);
+    cgroup.delete().expect("delete");
+    assert!(meter.read().expect_err("it is gone").is_not_found());
+    assert_eq!(meter.open_files(), 0);
+    Cgroup::create(&path, None).expect("another of that name");
+    assert_eq!(
+        meter.read().expect("read").memory.expect("memory").limit,
+        None
+    );
+}
