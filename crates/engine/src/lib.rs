@@ -28,6 +28,7 @@ mod engine;
 mod lock;
 mod mount;
 mod oci;
+mod pipes;
 mod record;
 mod recover;
 mod reload;

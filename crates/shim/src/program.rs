@@ -147,11 +147,11 @@ impl Program {
     /// container ended, as the program sees it.
     ///
     /// # Errors
-    /// As [`Program::start`].
-    pub fn clean_up(&self, id: &str, bundle: &Path) -> Result<Exit> {
+    /// As [`Program::start`], and one that takes longer than `limit`.
+    pub fn clean_up(&self, id: &str, bundle: &Path, limit: Duration) -> Result<Exit> {
         let invocation = self.invocation("delete", id, bundle, Vec::new());
         let said = invocation
-            .run(PROGRAM_LIMIT)
+            .run(limit.min(PROGRAM_LIMIT))
             .map_err(|reason| self.failed("delete", reason))?;
         let exit = wire::DeleteResponse::decode(&said[..])
             .map_err(|error| self.failed("delete", format!("no such answer: {error}")))?;

@@ -7,11 +7,11 @@ use rustix::pipe::fcntl_setpipe_size;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::pipes;
 use crate::calls::{Place, Purpose};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::handler::{ExecExit, ExecSession, ExecStdio, LIMIT, Pending};
+use crate::pipes;
 
 /// What a command's pipe may hold, in bytes.
 const PIPE: usize = 512 << 10;

@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use tokio::net::unix::pipe::Receiver;
 
-use super::{ExecOutput, pipes};
+use super::ExecOutput;
 use crate::budget::Share;
 use crate::calls::{Place, Purpose};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::handler::{ExecExit, Pending, Running};
+use crate::pipes;
 
 /// What is kept of both streams together, in bytes: a client takes messages of up to 16 MiB, and a
 /// message has a little more than the streams in it. The rest is read and thrown away.

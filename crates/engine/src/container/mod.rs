@@ -7,7 +7,6 @@ mod exec;
 mod exec_streams;
 mod exec_sync;
 mod life;
-mod pipes;
 mod query;
 pub(crate) mod record;
 mod remove;

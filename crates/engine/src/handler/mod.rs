@@ -32,6 +32,7 @@
 
 mod abilities;
 mod attach;
+mod deadline;
 mod event;
 mod exec;
 mod left;

@@ -178,7 +178,10 @@ fn a_shim_that_is_killed_is_cleaned_up_after() {
         asked.is_err_and(|error| error.is_gone())
     }));
     assert!(is_alive(pid), "it outlives its shim");
-    let exit = pod.program.clean_up("c", &pod.bundle("c")).unwrap();
+    let exit = pod
+        .program
+        .clean_up("c", &pod.bundle("c"), shim::PROGRAM_LIMIT)
+        .unwrap();
     assert_eq!(exit.code, 137);
     assert!(until(|| !is_alive(pid)));
     assert!(

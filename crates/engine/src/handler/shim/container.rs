@@ -10,8 +10,9 @@ use shim::task::{self, Status};
 use shim::{Mount, Shim};
 use supervisor::{Became, ContainerState, CreateContainer, LogTarget, RootfsSource, Watch};
 
+use super::super::deadline::Deadline;
 use super::super::supervisor::container as supervised;
-use super::super::{ContainerPlan, ContainerRef, Pending, PodRef};
+use super::super::{ContainerPlan, ContainerRef, LIMIT, Pending, PodRef};
 use super::pod::{supervisor, told};
 use super::{Shims, failed, record, sandbox};
 use crate::disk;
@@ -29,6 +30,7 @@ const NOT_STARTED: u8 = 128;
 impl Shims {
     /// Makes a container up to the moment before its program is executed.
     pub(super) fn make(&self, plan: &ContainerPlan<'_>, limit: Duration) -> Result<()> {
+        let until = Deadline::after(self.limit(limit));
         let at = plan.container;
         let shim = self.shim(at.pod)?;
         // A shim mounts by itself, and takes paths only.
@@ -36,7 +38,7 @@ impl Shims {
         let root = Mount::overlay(&paths.lower, paths.upper, paths.work);
         let root = root.map_err(|reason| Error::invalid("root", reason))?;
         disk::write_json(&at.dir.join("config.json"), &adapted(plan))?;
-        let carried = supervisor(at.pod)?.carry(&carry(plan));
+        let carried = supervisor(at.pod, until)?.carry(&carry(plan));
         carried.map_err(told("create container", at.id))?;
         let pipe = |name: &str| Some(at.dir.join(name));
         let create = task::Create {
@@ -52,8 +54,8 @@ impl Shims {
             checkpoint: None,
             options: record::options(&self.config.program, self.config.file(), at.pod),
         };
-        let pid = shim.ask(task::create(&shim, create).within(Some(self.limit(limit))));
-        tell_made(&shim, at, pid.map_err(failed)?)
+        let pid = shim.ask(task::create(&shim, create).within(Some(until.left())));
+        tell_made(&shim, at, pid.map_err(failed)?, until)
     }
 
     /// How long the shim may take to make something: virtual machines may need longer than what
@@ -95,13 +97,18 @@ fn carry(plan: &ContainerPlan<'_>) -> CreateContainer {
 }
 
 /// Tells the pod's supervisor what became of a container.
-pub(super) fn tell(container: ContainerRef<'_>, became: Became) -> Result<()> {
-    let told_it = supervisor(container.pod)?.tell(container.id, became);
+pub(super) fn tell(container: ContainerRef<'_>, became: Became, until: Deadline) -> Result<()> {
+    let told_it = supervisor(container.pod, until)?.tell(container.id, became);
     told_it.map_err(told("record the state of container", container.id))
 }
 
 /// The container is made: the supervisor asks the shim how it ends, from now on.
-pub(super) fn tell_made(shim: &Shim, container: ContainerRef<'_>, pid: Option<i32>) -> Result<()> {
+pub(super) fn tell_made(
+    shim: &Shim,
+    container: ContainerRef<'_>,
+    pid: Option<i32>,
+    until: Deadline,
+) -> Result<()> {
     let close_stdin = task::close_stdin(shim, container.id, None);
     let watch = Watch {
         socket: shim.address().to_owned(),
@@ -115,7 +122,7 @@ pub(super) fn tell_made(shim: &Shim, container: ContainerRef<'_>, pid: Option<i3
         cgroup: container.cgroup.to_owned(),
         watch: Some(watch),
     };
-    tell(container, made)
+    tell(container, made, until)
 }
 
 /// A container that is named for as long as a task lives.
@@ -156,7 +163,9 @@ impl Named {
 
     async fn tell(&self, became: Became) -> Result<()> {
         let named = self.clone();
-        joined(tokio::task::spawn_blocking(move || tell(named.at(), became)).await)
+        let until = Deadline::after(LIMIT);
+        let told = tokio::task::spawn_blocking(move || tell(named.at(), became, until));
+        joined(told.await)
     }
 }
 
@@ -177,6 +186,10 @@ pub(super) fn start(shim: Shim, container: ContainerRef<'_>) -> Pending<Pending<
     goes_on(async move {
         match shim.ask_async(task::start(&shim, &named.id, None)).await {
             Ok(_) => named.tell(Became::Running).await,
+            // The last engine may have begun it, and died before it could tell.
+            Err(shim::Error::Refused { .. }) if runs(&shim, &named.id).await => {
+                named.tell(Became::Running).await
+            }
             Err(shim::Error::Refused { message, .. }) => {
                 let ended = Became::Ended {
                     code: NOT_STARTED.into(),
@@ -193,6 +206,13 @@ pub(super) fn start(shim: Shim, container: ContainerRef<'_>) -> Pending<Pending<
             Err(error) => Err(failed(error)),
         }
     })
+}
+
+async fn runs(shim: &Shim, id: &str) -> bool {
+    let state = shim.ask_async(task::state(shim, id, None).within(Some(LIMIT)));
+    state
+        .await
+        .is_ok_and(|state| matches!(state.status, Status::Running | Status::Paused))
 }
 
 pub(super) fn stop(
@@ -248,21 +268,21 @@ fn unless_ended(killed: shim::Result<()>) -> shim::Result<()> {
 }
 
 /// Kills a container in its shim and has it forgotten. False: the shim knows nothing of it.
-pub(super) fn end(shim: &Shim, id: &str, limit: Duration) -> shim::Result<bool> {
-    let ask = |question: shim::Ask<()>| unless_ended(shim.ask(question.within(Some(limit))));
-    match shim.ask(task::state(shim, id, None).within(Some(limit))) {
+pub(super) fn end(shim: &Shim, id: &str, until: Deadline) -> shim::Result<bool> {
+    let ask = |question: shim::Ask<()>| unless_ended(shim.ask(question.within(Some(until.left()))));
+    match shim.ask(task::state(shim, id, None).within(Some(until.left()))) {
         Ok(state) if matches!(state.status, Status::Stopped(_)) => {}
         Ok(state) => {
             if state.status == Status::Paused {
                 ask(task::resume(shim, id))?;
             }
             ask(task::kill(shim, id, None, KILL, true))?;
-            shim.ask(task::wait(shim, id, None).within(Some(ENDS.min(limit))))?;
+            shim.ask(task::wait(shim, id, None).within(Some(until.left_of(ENDS))))?;
         }
         Err(error) if error.is_not_found() => return Ok(false),
         Err(error) => return Err(error),
     }
-    match shim.ask(task::delete(shim, id, None).within(Some(limit))) {
+    match shim.ask(task::delete(shim, id, None).within(Some(until.left()))) {
         Err(error) if !error.is_not_found() => Err(error),
         _ => Ok(true),
     }
@@ -276,13 +296,14 @@ pub(super) fn reconcile(shim: &Shim, container: ContainerRef<'_>) -> Result<()> 
     let Some(recorded) = recorded.filter(|state| !state.status.is_exited()) else {
         return Ok(());
     };
-    let state = shim.ask(task::state(shim, container.id, None));
+    let until = Deadline::after(LIMIT);
+    let state = shim.ask(task::state(shim, container.id, None).within(Some(until.left())));
     use supervisor::Status as Recorded;
     match (state.map_err(failed)?.status, recorded.status) {
         (Status::Running, Recorded::Created | Recorded::Paused { .. }) => {
-            tell(container, Became::Running)
+            tell(container, Became::Running, until)
         }
-        (Status::Paused, Recorded::Running { .. }) => tell(container, Became::Paused),
+        (Status::Paused, Recorded::Running { .. }) => tell(container, Became::Paused, until),
         _ => Ok(()),
     }
 }
@@ -319,7 +340,97 @@ const NO_LIMIT: u64 = 1 << 60;
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+
     use super::*;
+
+    /// A shim that answers each question after a moment; what limits they had, in nanoseconds.
+    fn slow_shim(path: &std::path::Path) -> std::sync::mpsc::Receiver<(String, u64)> {
+        let (asked, questions) = std::sync::mpsc::channel();
+        let listener = std::os::unix::net::UnixListener::bind(path).unwrap();
+        std::thread::spawn(move || {
+            for client in listener.incoming() {
+                let mut client = client.unwrap();
+                let mut head = [0; 10];
+                client.read_exact(&mut head).unwrap();
+                let length = u32::from_be_bytes(*head.first_chunk().unwrap());
+                let mut body = vec![0; length as usize];
+                client.read_exact(&mut body).unwrap();
+                let (method, limit) = question(&body);
+                std::thread::sleep(Duration::from_millis(20));
+                // StateResponse with the id and status RUNNING; the others may be empty.
+                let answer: &[u8] = match method.as_str() {
+                    "State" => &[2 << 3 | 2, 5, 1 << 3 | 2, 1, b'c', 4 << 3, 2],
+                    _ => &[],
+                };
+                let length = u32::try_from(answer.len()).unwrap().to_be_bytes();
+                let frame = [&length[..], &[0, 0, 0, 1, 2, 0], answer].concat();
+                asked.send((method, limit)).unwrap();
+                client.write_all(&frame).unwrap();
+            }
+        });
+        questions
+    }
+
+    /// The method and the limit of ttrpc's Request: fields 2 and 4.
+    fn question(mut body: &[u8]) -> (String, u64) {
+        let (mut method, mut limit) = (String::new(), 0);
+        let number = |body: &mut &[u8]| {
+            let mut sum = 0_u64;
+            for place in 0.. {
+                let (byte, rest) = body.split_first().unwrap();
+                *body = rest;
+                sum |= u64::from(byte & 0x7f) << (7 * place);
+                if byte & 0x80 == 0 {
+                    break;
+                }
+            }
+            sum
+        };
+        while !body.is_empty() {
+            let tag = number(&mut body);
+            let value = number(&mut body);
+            if tag & 7 == 2 {
+                let (bytes, rest) = body.split_at(usize::try_from(value).unwrap());
+                body = rest;
+                if tag >> 3 == 2 {
+                    method = String::from_utf8(bytes.to_vec()).unwrap();
+                }
+            } else if tag >> 3 == 4 {
+                limit = value;
+            }
+        }
+        (method, limit)
+    }
+
+    #[test]
+    fn each_question_to_a_shim_has_what_the_ones_before_it_have_left_of_the_limit() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("shim");
+        let questions = slow_shim(&socket);
+        let shim = Shim::new(socket, shim::Version::V2, "floe");
+        let limit = Duration::from_secs(20);
+        assert!(end(&shim, "c", Deadline::after(limit)).unwrap());
+        let asked: Vec<(String, u64)> = questions.try_iter().collect();
+        let methods: Vec<&str> = asked.iter().map(|(method, _)| &**method).collect();
+        assert_eq!(methods, ["State", "Kill", "Wait", "Delete"]);
+        let mut left = u64::try_from(limit.as_nanos()).unwrap();
+        for (method, limit) in asked {
+            assert!(limit > 0 && limit <= left, "{method}: {limit} of {left}");
+            // It has taken so long to answer.
+            left = limit - 20_000_000;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_container_that_the_last_engine_has_begun_runs() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("shim");
+        let _questions = slow_shim(&socket);
+        assert!(runs(&Shim::new(socket, shim::Version::V2, "floe"), "c").await);
+        let nobody = Shim::new(dir.path().join("nobody"), shim::Version::V2, "floe");
+        assert!(!runs(&nobody, "c").await);
+    }
 
     #[test]
     fn no_limit_is_none() {

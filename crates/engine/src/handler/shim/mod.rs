@@ -7,6 +7,9 @@
 //! ends, so that nothing is lost when no engine lives ([`supervisor::Watch`]); an engine that comes later
 //! needs nothing but `shim.json` ([`record`]) to go on.
 //!
+//! A verb's limit holds over all of its steps. Of one that ends something the shim has half: if it does not
+//! answer, the supervisor has the time to end what it can.
+//!
 //! ```text
 //!  engine ──ttrpc──▶ shim ──▶ virtual machine, containers
 //!     │               │ ▲ named pipes, how a container ends
@@ -30,6 +33,7 @@ use std::time::Duration;
 
 use shim::task;
 
+use super::deadline::Deadline;
 use super::supervisor::Supervisor;
 use super::{
     Abilities, Ability, Adopted, AttachOptions, Attachment, Command, ContainerPlan, ContainerRef,
@@ -186,14 +190,16 @@ impl Handler for Shims {
         containers: &[ContainerRef<'_>],
         limit: Duration,
     ) -> Result<Option<Sandbox>> {
+        let until = Deadline::after(limit);
+        let shims = Deadline::after(limit / 2);
         if self.pods.sandbox(pod)?.is_none() {
             // The supervisor is dead, and its shim may live: nothing of the pod is to be left.
-            self.end_shim(pod, containers, limit);
+            self.end_shim(pod, containers, shims);
         }
         for container in containers {
-            self.end(*container, limit);
+            self.end(*container, shims);
         }
-        self.pods.stop_pod(pod, containers, limit)
+        self.pods.stop_pod(pod, containers, until.left())
     }
 
     fn end_pod(
@@ -202,8 +208,9 @@ impl Handler for Shims {
         containers: &[ContainerRef<'_>],
         limit: Duration,
     ) -> Result<()> {
-        self.end_shim(pod, containers, limit);
-        self.pods.end_pod(pod, containers, limit)
+        let until = Deadline::after(limit);
+        self.end_shim(pod, containers, Deadline::after(limit / 2));
+        self.pods.end_pod(pod, containers, until.left())
     }
 
     fn remove_pod(&self, pod: PodRef<'_>, limit: Duration) -> Result<()> {
@@ -261,8 +268,9 @@ impl Handler for Shims {
     }
 
     fn remove(&self, container: ContainerRef<'_>, limit: Duration) -> Result<()> {
-        self.end(container, limit);
-        self.pods.remove(container, limit)
+        let until = Deadline::after(limit);
+        self.end(container, Deadline::after(limit / 2));
+        self.pods.remove(container, until.left())
     }
 
     fn exec(
@@ -315,16 +323,18 @@ impl Handler for Shims {
 
     fn pause(&self, container: ContainerRef<'_>, limit: Duration) -> Result<()> {
         let shim = self.shim(container.pod)?;
+        let until = Deadline::after(limit);
         let question = task::pause(&shim, container.id).within(Some(limit));
         shim.ask(question).map_err(failed)?;
-        container::tell(container, supervisor::Became::Paused)
+        container::tell(container, supervisor::Became::Paused, until)
     }
 
     fn resume(&self, container: ContainerRef<'_>, limit: Duration) -> Result<()> {
         let shim = self.shim(container.pod)?;
+        let until = Deadline::after(limit);
         let question = task::resume(&shim, container.id).within(Some(limit));
         shim.ask(question).map_err(failed)?;
-        container::tell(container, supervisor::Became::Running)
+        container::tell(container, supervisor::Became::Running, until)
     }
 
     fn stats(&self, container: ContainerRef<'_>) -> Result<runtime::cgroup::Stats> {

@@ -11,6 +11,7 @@ use supervisor::{
     RootfsSource,
 };
 
+use super::super::deadline::Deadline;
 use super::super::{ContainerRef, Pending, PodRef};
 use super::record::{self, ShimRecord};
 use super::{Shims, container, failed, sandbox, service};
@@ -25,9 +26,10 @@ const ENDS: Duration = Duration::from_secs(10);
 /// How often it is looked whether it has.
 const LOOKS: Duration = Duration::from_millis(10);
 
-/// A connection to the pod's supervisor.
-pub(super) fn supervisor(pod: PodRef<'_>) -> Result<Client> {
-    Client::connect(pod.dir).map_err(told("talk to the supervisor of pod", pod.id))
+/// A connection to the pod's supervisor, for as long as is left.
+pub(super) fn supervisor(pod: PodRef<'_>, until: Deadline) -> Result<Client> {
+    let client = Client::connect_within(pod.dir, until.left());
+    client.map_err(told("talk to the supervisor of pod", pod.id))
 }
 
 pub(super) fn told(verb: &'static str, id: &str) -> impl FnOnce(supervisor::Error) -> Error {
@@ -92,23 +94,22 @@ impl Shims {
 
     /// Begins the pod's shim and in it the sandbox.
     pub(super) fn begin(&self, pod: PodRef<'_>, limit: Duration) -> Result<()> {
+        let until = Deadline::after(self.limit(limit));
         let mut record = ShimRecord::new(&self.config, pod);
         record.write(pod)?;
         self.events.listen(&record, pod)?;
         let bundle = sandbox::bundle(pod);
-        let mut client = supervisor(pod)?;
-        carry(&mut client, pod, &bundle)?;
-        let shim = start(&mut client, &record, pod, &bundle)?;
+        carry(pod, &bundle, until)?;
+        let shim = start(&record, pod, &bundle, until)?;
         record.found(&shim);
         record.write(pod)?;
         let cgroup = sandbox::cgroup(pod);
         let at = as_container(pod, &bundle, &cgroup);
-        let most = self.limit(limit);
-        if let Some(pid) = service::begin(&shim, &record, pod, most)? {
+        if let Some(pid) = service::begin(&shim, &record, pod, until)? {
             record.service = true;
             record.write(pod)?;
-            service::tell_made(&shim, at, pid)?;
-            return container::tell(at, Became::Running);
+            service::tell_made(&shim, at, pid, until)?;
+            return container::tell(at, Became::Running, until);
         }
         let root = sandbox::root(&self.config.runroot, self.pods.program()?)?;
         let root = Mount::bind(&root, true);
@@ -120,11 +121,11 @@ impl Shims {
             checkpoint: None,
             options: record.options(pod),
         };
-        let pid = shim.ask(task::create(&shim, create).within(Some(self.limit(limit))));
-        container::tell_made(&shim, at, pid.map_err(failed)?)?;
-        let start = task::start(&shim, pod.id, None).within(Some(limit));
+        let pid = shim.ask(task::create(&shim, create).within(Some(until.left())));
+        container::tell_made(&shim, at, pid.map_err(failed)?, until)?;
+        let start = task::start(&shim, pod.id, None).within(Some(until.left()));
         shim.ask(start).map_err(failed)?;
-        container::tell(at, Became::Running)
+        container::tell(at, Became::Running, until)
     }
 
     /// Takes a pod over: events come here from now on, and what the last engine did not tell the
@@ -150,7 +151,7 @@ impl Shims {
 
     /// Ends a container in its shim, or what a dead shim left of it. What cannot be is a warning: the
     /// supervisor ends what it can, too.
-    pub(super) fn end(&self, container: ContainerRef<'_>, limit: Duration) {
+    pub(super) fn end(&self, container: ContainerRef<'_>, until: Deadline) {
         let record = match record::read(container.pod) {
             Ok(Some(record)) => record,
             // The shim was not begun.
@@ -161,13 +162,13 @@ impl Shims {
             }
         };
         let ended = match record.shim() {
-            Some(shim) => container::end(&shim, container.id, limit),
+            Some(shim) => container::end(&shim, container.id, until),
             None => Ok(false),
         };
         let cleaned = match ended {
             Ok(true) => return,
-            Ok(false) => clean_up(&record, container),
-            Err(error) if error.is_gone() => clean_up(&record, container),
+            Ok(false) => clean_up(&record, container, until),
+            Err(error) if error.is_gone() => clean_up(&record, container, until),
             Err(error) => Err(error),
         };
         if let Err(error) = cleaned {
@@ -180,7 +181,7 @@ impl Shims {
         &self,
         pod: PodRef<'_>,
         containers: &[ContainerRef<'_>],
-        limit: Duration,
+        until: Deadline,
     ) {
         let Ok(Some(record)) = record::read(pod) else {
             return;
@@ -190,27 +191,27 @@ impl Shims {
             tracing::warn!(pod = %pod.id, %error, "its shim's events are not taken");
         }
         for container in containers {
-            self.end(*container, limit);
+            self.end(*container, until);
         }
         let bundle = sandbox::bundle(pod);
         let cgroup = sandbox::cgroup(pod);
         let at = as_container(pod, &bundle, &cgroup);
         let Some(shim) = record.shim() else {
-            return self.end(at, limit);
+            return self.end(at, until);
         };
         let ended = if record.service {
-            service::end(&shim, pod, limit)
+            service::end(&shim, pod, until)
         } else {
-            self.end(at, limit);
-            shim.ask(task::shutdown(&shim, pod.id, true))
+            self.end(at, until);
+            shim.ask(task::shutdown(&shim, pod.id, true).within(Some(until.left())))
         };
         match ended {
             // It may end before it has answered.
-            Ok(()) => wait_for_end(&shim),
+            Ok(()) => wait_for_end(&shim, until.left_of(ENDS)),
             Err(error) if error.is_gone() => {
                 // What stood for the pod as a container is cleaned up after already.
                 if record.service
-                    && let Err(error) = clean_up(&record, at)
+                    && let Err(error) = clean_up(&record, at, until)
                 {
                     tracing::warn!(pod = %pod.id, %error, "its dead shim is not cleaned up after");
                 }
@@ -234,7 +235,7 @@ impl Shims {
 
 /// Has the supervisor take part in the container that stands for the pod: what the shim has to say
 /// itself is its log.
-fn carry(client: &mut Client, pod: PodRef<'_>, bundle: &Path) -> Result<()> {
+fn carry(pod: PodRef<'_>, bundle: &Path, until: Deadline) -> Result<()> {
     let request = CreateContainer {
         id: pod.id.to_owned(),
         bundle: bundle.to_owned(),
@@ -249,14 +250,14 @@ fn carry(client: &mut Client, pod: PodRef<'_>, bundle: &Path) -> Result<()> {
         stdin_once: false,
         program: None,
     };
-    let carried = client.carry(&request);
+    let carried = supervisor(pod, until)?.carry(&request);
     carried.map_err(told("prepare the sandbox of pod", pod.id))?;
     symlink("stderr", bundle.join("log")).map_err(Error::io("make", bundle.join("log")))
 }
 
 /// Has the supervisor run the program that begins the shim, so that the shim is its child and in the
 /// pod's cgroup.
-fn start(client: &mut Client, record: &ShimRecord, pod: PodRef<'_>, bundle: &Path) -> Result<Shim> {
+fn start(record: &ShimRecord, pod: PodRef<'_>, bundle: &Path, until: Deadline) -> Result<Shim> {
     let program = record.command(pod);
     let failed = |reason: String| {
         failed(shim::Error::Program {
@@ -267,8 +268,9 @@ fn start(client: &mut Client, record: &ShimRecord, pod: PodRef<'_>, bundle: &Pat
     };
     let mut reasons = Vec::new();
     for invocation in program.start_invocations(pod.id, bundle) {
-        let exit = client.run_companion(&companion(invocation));
-        match said(exit.map_err(told("begin the shim of pod", pod.id))?) {
+        let limit = until.left_of(shim::PROGRAM_LIMIT);
+        let exit = supervisor(pod, until)?.run_companion(&companion(invocation, limit));
+        match said(limit, exit.map_err(told("begin the shim of pod", pod.id))?) {
             Ok(said) => {
                 let found = Bootstrap::parse(&said).map_err(failed)?;
                 let namespace = &program.namespace;
@@ -281,21 +283,20 @@ fn start(client: &mut Client, record: &ShimRecord, pod: PodRef<'_>, bundle: &Pat
     Err(failed(reasons.join("; with parameters on its stdin: ")))
 }
 
-fn companion(invocation: Invocation) -> Companion {
+fn companion(invocation: Invocation, limit: Duration) -> Companion {
     Companion {
         argv: invocation.argv,
         env: invocation.env,
         dir: invocation.dir,
         stdin: invocation.stdin,
-        limit: shim::PROGRAM_LIMIT,
+        limit,
     }
 }
 
 /// What a program that succeeded has printed; why it failed, in its words.
-fn said(exit: CompanionExit) -> Result<Vec<u8>, String> {
+fn said(limit: Duration, exit: CompanionExit) -> Result<Vec<u8>, String> {
     if exit.timed_out {
-        let seconds = shim::PROGRAM_LIMIT.as_secs();
-        return Err(format!("takes longer than {seconds} s"));
+        return Err(format!("takes longer than {} s", limit.as_secs()));
     }
     if exit.code == 0 {
         return Ok(exit.stdout);
@@ -312,20 +313,24 @@ fn said(exit: CompanionExit) -> Result<Vec<u8>, String> {
 }
 
 /// Has the program undo what a dead shim left of a container.
-fn clean_up(record: &ShimRecord, container: ContainerRef<'_>) -> Result<(), shim::Error> {
+fn clean_up(
+    record: &ShimRecord,
+    container: ContainerRef<'_>,
+    until: Deadline,
+) -> Result<(), shim::Error> {
     if !container.dir.is_dir() {
         return Ok(());
     }
     let program = record.command(container.pod);
-    let cleaned = program.clean_up(container.id, container.dir);
+    let cleaned = program.clean_up(container.id, container.dir, until.left());
     let rootfs = container.dir.join("rootfs");
     // Mounted or not: what is there would keep the directory from being removed.
     let _ = unmount(&rootfs, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);
     cleaned.map(drop)
 }
 
-fn wait_for_end(shim: &Shim) {
-    let until = Instant::now() + ENDS;
+fn wait_for_end(shim: &Shim, limit: Duration) {
+    let until = Instant::now() + limit;
     while Instant::now() < until {
         let asked = shim.ask(sandboxes::ping("").within(Some(LOOKS)));
         if asked.is_err_and(|error| error.is_gone()) {

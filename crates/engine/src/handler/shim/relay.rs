@@ -12,10 +12,10 @@ use std::thread::JoinHandle;
 use runtime::spec::ConsoleSize;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::FileType;
-use rustix::pipe::{PipeFlags, pipe_with};
 use shim::task::Streams;
 
 use crate::error::{Error, Result};
+use crate::pipes::pipe;
 
 /// The streams of one command.
 #[derive(Debug)]
@@ -183,10 +183,6 @@ fn copy_until(from: &mut File, to: &mut File, stopped: &OwnedFd) {
 /// The name of a pipe, for as long as this process has it open.
 fn path_of(end: &OwnedFd) -> PathBuf {
     format!("/proc/{}/fd/{}", std::process::id(), end.as_raw_fd()).into()
-}
-
-fn pipe() -> Result<(OwnedFd, OwnedFd)> {
-    pipe_with(PipeFlags::CLOEXEC).map_err(|error| failed(error.into()))
 }
 
 fn failed(error: std::io::Error) -> Error {

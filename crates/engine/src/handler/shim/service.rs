@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use shim::{Shim, sandbox as service};
 
+use super::super::deadline::Deadline;
 use super::super::{ContainerRef, PodRef};
 use super::record::ShimRecord;
 use super::{container, failed, sandbox};
@@ -16,9 +17,9 @@ pub(super) fn begin(
     shim: &Shim,
     record: &ShimRecord,
     pod: PodRef<'_>,
-    limit: Duration,
+    until: Deadline,
 ) -> Result<Option<Option<i32>>> {
-    match shim.ask(service::platform(pod.id)) {
+    match shim.ask(service::platform(pod.id).within(Some(until.left()))) {
         Ok(_) => {}
         Err(error) if error.is_unimplemented() => return Ok(None),
         // It has the service, and no such sandbox yet.
@@ -34,10 +35,10 @@ pub(super) fn begin(
         options: record.options(pod),
         annotations: config.annotations,
     };
-    let made = make(shim, create, limit);
+    let made = make(shim, create, until);
     made.map_err(|error| {
         // Nobody would know that it is one of the service.
-        if let Err(error) = end(shim, pod, limit) {
+        if let Err(error) = end(shim, pod, until) {
             tracing::warn!(pod = %pod.id, %error, "a sandbox that did not begin is left in its shim");
         }
         failed(error)
@@ -47,12 +48,12 @@ pub(super) fn begin(
 fn make(
     shim: &Shim,
     create: service::Create,
-    limit: Duration,
+    until: Deadline,
 ) -> shim::Result<Option<Option<i32>>> {
     let id = create.id.clone();
-    shim.ask(service::create(create).within(Some(limit)))?;
-    let started = shim.ask(service::start(&id).within(Some(limit)))?;
-    match shim.ask(service::status(&id)) {
+    shim.ask(service::create(create).within(Some(until.left())))?;
+    let started = shim.ask(service::start(&id).within(Some(until.left())))?;
+    match shim.ask(service::status(&id).within(Some(until.left()))) {
         Ok(state) if state.ready => Ok(Some(started.pid.or(state.pid))),
         Ok(_) => Ok(None),
         // An answer without any sandbox in it.
@@ -62,7 +63,12 @@ fn make(
 }
 
 /// The supervisor asks the shim how the sandbox ends, from now on.
-pub(super) fn tell_made(shim: &Shim, at: ContainerRef<'_>, pid: Option<i32>) -> Result<()> {
+pub(super) fn tell_made(
+    shim: &Shim,
+    at: ContainerRef<'_>,
+    pid: Option<i32>,
+    until: Deadline,
+) -> Result<()> {
     let request = service::wait(at.id).frame(shim).map_err(failed)?;
     let watch = supervisor::Watch {
         socket: shim.address().to_owned(),
@@ -74,17 +80,17 @@ pub(super) fn tell_made(shim: &Shim, at: ContainerRef<'_>, pid: Option<i32>) -> 
         cgroup: at.cgroup.to_owned(),
         watch: Some(watch),
     };
-    container::tell(at, made)
+    container::tell(at, made, until)
 }
 
 /// Ends the sandbox, and the shim with it. What cannot be is the shim's end with its pod's cgroup.
-pub(super) fn end(shim: &Shim, pod: PodRef<'_>, limit: Duration) -> shim::Result<()> {
-    let stop = service::stop(pod.id, Duration::ZERO).within(Some(limit));
+pub(super) fn end(shim: &Shim, pod: PodRef<'_>, until: Deadline) -> shim::Result<()> {
+    let stop = service::stop(pod.id, Duration::ZERO).within(Some(until.left()));
     match shim.ask(stop) {
         Err(error) if !error.is_not_found() => return Err(error),
         _ => {}
     }
-    match shim.ask(service::shutdown(pod.id).within(Some(limit))) {
+    match shim.ask(service::shutdown(pod.id).within(Some(until.left()))) {
         // It may end before it has answered.
         Err(error) if error.is_gone() || error.is_not_found() => Ok(()),
         other => other,

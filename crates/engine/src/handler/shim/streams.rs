@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use runtime::spec::ConsoleSize;
 use rustix::fs::OFlags;
-use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{OptionalActions, Winsize, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
 use shim::{Shim, task};
@@ -20,6 +19,7 @@ use super::failed;
 use super::relay::Relay;
 use crate::disk;
 use crate::error::{Error, Result};
+use crate::pipes::pipe;
 
 /// SIGKILL, as shims number signals.
 const KILL: u32 = 9;
@@ -197,9 +197,8 @@ pub(super) fn exec_session(
         exec: process.exec.clone(),
         slave,
     };
-    let flags = PipeFlags::CLOEXEC;
-    let (ended, end) = pipe_with(flags).map_err(|error| no_terminal(error.into()))?;
-    let (given_up, give_up) = pipe_with(flags).map_err(|error| no_terminal(error.into()))?;
+    let (ended, end) = pipe()?;
+    let (given_up, give_up) = pipe()?;
     let outcome = Arc::new(Outcome::default());
     let driven = Driven {
         begun: Box::pin(begin(process, command, relay)),

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use supervisor::{Client, PodSetup, SupervisorInfo};
 
+use super::super::deadline::Deadline;
 use super::super::{ContainerRef, End, Namespaces, Pending, PodPlan, PodRef, Sandbox};
 use super::orphaned::Ended;
 use crate::disk;
@@ -177,8 +178,9 @@ fn kill_containers(
     containers: &[ContainerRef<'_>],
     limit: Duration,
 ) -> Result<()> {
+    let until = Deadline::after(limit);
     for container in containers {
-        let mut client = connect(pod, limit)?;
+        let mut client = connect(pod, until.left())?;
         match client.stop(container.id, libc::SIGKILL, Duration::ZERO) {
             Ok(_) => {}
             Err(error) if error.is_not_found() => {}

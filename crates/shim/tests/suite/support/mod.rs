@@ -202,7 +202,9 @@ impl Drop for Pod {
     fn drop(&mut self) {
         for id in &self.containers {
             // What is gone already needs no clean-up.
-            let _ = self.program.clean_up(id, &self.bundle(id));
+            let _ = self
+                .program
+                .clean_up(id, &self.bundle(id), shim::PROGRAM_LIMIT);
             let rootfs = self.bundle(id).join("rootfs");
             let _ = rustix::mount::unmount(&rootfs, rustix::mount::UnmountFlags::DETACH);
         }
