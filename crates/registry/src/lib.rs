@@ -38,4 +38,4 @@ pub use directory::{Collected, Directory, Grace};
 pub use error::{Error, Result};
 pub use limits::Limits;
 pub use listen::{Options, Server, What};
-pub use tls::TlsOptions;
+pub use tls::{Rules as TlsRules, TlsOptions};

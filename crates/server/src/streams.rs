@@ -17,7 +17,7 @@ use rustix::termios::{Winsize, tcsetwinsize};
 use streaming::{
     Attach, Backend, Exec, Full, Process, Resize, Server, Sink, Size, Source, Streams, Urls,
 };
-use tls::TlsOptions;
+use tls::{Rules, TlsOptions};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tonic::Status;
@@ -41,10 +41,12 @@ const STACK: usize = 128 << 10;
 pub(crate) async fn bind(work: Work, api: &Api) -> Result<(Server<Runner>, Urls), StreamsError> {
     let invalid = StreamsError::Setting;
     let address = api.stream_socket().map_err(invalid)?;
+    let rules = Rules::parse(&api.tls_min_version, &api.tls_cipher_suites);
     let files = TlsOptions {
         certificate: api.stream_tls_cert.clone(),
         key: api.stream_tls_key.clone(),
         client_ca: Some(api.stream_tls_ca.clone()).filter(|ca| !ca.as_os_str().is_empty()),
+        rules: rules.map_err(|reason| invalid(format!("crio.api.tls_min_version: {reason}")))?,
     };
     let tls = api.stream_enable_tls.then(|| files.config(&["http/1.1"]));
     let options = streaming::Options {

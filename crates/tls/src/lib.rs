@@ -2,6 +2,13 @@
 //! served, and optionally the CA that clients' certificates must be from. What floe is a client of is in
 //! `distribution`.
 
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")
+)]
+
+mod rules;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,6 +20,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig};
+
+pub use rules::Rules;
 
 /// What is wrong with one of the files.
 #[derive(Debug, thiserror::Error)]
@@ -28,7 +37,7 @@ pub struct Error {
 
 type Result<T> = std::result::Result<T, Error>;
 
-/// Files of TLS.
+/// Files of TLS, and what is spoken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsOptions {
     /// The certificate and those between it and the CA, PEM; read again when it changes.
@@ -37,6 +46,8 @@ pub struct TlsOptions {
     pub key: PathBuf,
     /// CAs that must have signed each client's certificate, PEM.
     pub client_ca: Option<PathBuf>,
+    /// What clients have to speak.
+    pub rules: Rules,
 }
 
 impl TlsOptions {
@@ -45,9 +56,9 @@ impl TlsOptions {
     /// # Errors
     /// A file that cannot be read or is not what it should be, or a key of another certificate.
     pub fn config(&self, protocols: &[&str]) -> Result<Arc<ServerConfig>> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let provider = Arc::new(self.rules.provider());
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(self.rules.versions(&provider))
             .map_err(|e| setting("TLS certificate", &self.certificate, &e))?;
         let builder = match &self.client_ca {
             None => builder.with_no_client_auth(),

@@ -23,7 +23,7 @@ const STORE: &str = "floe has a store of its own";
 const MONITOR: &str = "floe has no monitor beside its supervisors";
 const PAUSE: &str = "floe's pods have no pause container";
 const STATE: &str = "floe keeps its state elsewhere and clears it by itself";
-const STREAMS: &str = "streams speak TLS 1.2 or 1.3, with the suites that rustls holds for safe";
+const HOST_IP: &str = "kubelet knows the addresses of the node";
 const NAMESPACES: &str = "namespaces live in the pods' supervisors";
 const TRACING: &str = "floe sends no traces";
 const LABELS: &str = "floe sets labels and profiles only where a pod asks for one";
@@ -39,9 +39,7 @@ const ENTRIES: &[Entry] = &[
     ("clean_shutdown_file", STATE, &[]),
     ("internal_wipe", STATE, &[]),
     ("internal_repair", STATE, &[]),
-    ("api.tls_min_version", STREAMS, &[]),
-    ("api.tls_cipher_suites", STREAMS, &[]),
-    ("api.host_ip", STREAMS, &[]),
+    ("api.host_ip", HOST_IP, &[]),
     ("runtime.no_pivot", "floe-runtime always pivots", &["false"]),
     ("runtime.selinux", LABELS, &["false"]),
     ("runtime.hostnetwork_disable_selinux", LABELS, &[]),

@@ -81,6 +81,10 @@ pub struct Api {
     pub stream_tls_key: PathBuf,
     /// CAs that must have signed each client's certificate, PEM; empty: clients show none.
     pub stream_tls_ca: PathBuf,
+    /// The oldest version of TLS that they are served with: `VersionTLS12` or `VersionTLS13`.
+    pub tls_min_version: String,
+    /// The cipher suites of TLS 1.2, by the names that Go has for them; empty: all that are held for safe.
+    pub tls_cipher_suites: Vec<String>,
     /// How long a stream may carry nothing, as Go writes durations; empty or 0: four hours.
     pub stream_idle_timeout: String,
 }
@@ -97,6 +101,8 @@ impl Default for Api {
             stream_tls_cert: PathBuf::new(),
             stream_tls_key: PathBuf::new(),
             stream_tls_ca: PathBuf::new(),
+            tls_min_version: "VersionTLS12".to_owned(),
+            tls_cipher_suites: Vec::new(),
             stream_idle_timeout: String::new(),
         }
     }

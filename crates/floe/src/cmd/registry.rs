@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use clap::{ArgGroup, Subcommand};
 use registry::{
-    AuthOptions, Directory, Grace, Limits, Options, Server, TlsOptions, TokenOptions, What,
+    AuthOptions, Directory, Grace, Limits, Options, Server, TlsOptions, TlsRules, TokenOptions,
+    What,
 };
 use store::Store;
 use tracing::{info, warn};
@@ -206,6 +207,7 @@ fn options(global: &Global, args: ServeArgs) -> Result<Options, Failure> {
                 certificate,
                 key,
                 client_ca: args.tls.tls_client_ca,
+                rules: TlsRules::default(),
             }),
             _ => None,
         },
