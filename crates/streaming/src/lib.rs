@@ -19,6 +19,7 @@
 //! | `remote.rs`, `process.rs` | a client's streams and a process's |
 //! | `forward.rs` | ports |
 //! | `activity.rs` | connections that carry nothing |
+//! | `fuzz.rs` | what must hold for the bytes of any client |
 //!
 //! Protocols: k8s.io/streaming and k8s.io/apimachinery/pkg/util/remotecommand.
 
@@ -29,7 +30,12 @@
 
 mod activity;
 mod forward;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 mod http;
+#[cfg(test)]
+#[path = "../../image/tests/support/fuzz.rs"]
+mod mutator;
 mod outbox;
 mod process;
 mod queue;

@@ -2,12 +2,13 @@
 
 use tokio::io::DuplexStream;
 
+use super::writer::Writer;
 use super::*;
 
 /// A client with its own compression.
 pub(crate) struct Client<I = DuplexStream> {
     pub io: I,
-    deflater: Deflater,
+    writer: Writer,
     inflater: Inflater,
 }
 
@@ -26,25 +27,19 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Client<I> {
     pub(crate) fn new(io: I) -> Self {
         Self {
             io,
-            deflater: Deflater::new().unwrap(),
+            writer: Writer::new().unwrap(),
             inflater: Inflater::new(),
         }
     }
 
     pub(crate) async fn open(&mut self, id: StreamId, headers: &[(&str, &str)]) {
-        let block = self.deflater.block(headers).unwrap();
-        let mut frame = b"\x80\x03\0\x01\0".to_vec();
-        frame.extend(&u32::try_from(block.len() + 10).unwrap().to_be_bytes()[1..]);
-        frame.extend(id.to_be_bytes());
-        frame.extend([0; 6]);
-        frame.extend(block);
-        self.io.write_all(&frame).await.unwrap();
+        self.writer.open(id, headers).unwrap();
+        self.io.write_all(&self.writer.take()).await.unwrap();
     }
 
     pub(crate) async fn send(&mut self, id: StreamId, fin: bool, bytes: &[u8]) {
-        let head = frame::data(id, fin, bytes.len());
-        self.io.write_all(&head).await.unwrap();
-        self.io.write_all(bytes).await.unwrap();
+        self.writer.data(id, fin, bytes);
+        self.io.write_all(&self.writer.take()).await.unwrap();
     }
 
     pub(crate) async fn next(&mut self) -> Got {

@@ -104,10 +104,11 @@ pub(crate) fn serve(
         budget: Budget::default(),
         taken,
     };
+    let ending = Arc::clone(&streams);
     let moved = async move {
         let (read, write) = (reader.run(), send_all(outgoing, write));
         let (mut read, mut write) = (std::pin::pin!(read), std::pin::pin!(write));
-        tokio::select! {
+        let moved = tokio::select! {
             read = &mut read => read,
             written = &mut write => {
                 written?;
@@ -116,7 +117,9 @@ pub(crate) fn serve(
                 let _ = tokio::time::timeout(LINGER, read).await;
                 Ok(())
             }
-        }
+        };
+        ending.end_all();
+        moved
     };
     let session = Session {
         opened,
@@ -333,6 +336,11 @@ impl Streams {
         }
     }
 
+    /// The connection is closed.
+    fn end_all(&self) {
+        self.lock().clear();
+    }
+
     fn forget(&self, id: StreamId) {
         self.lock().remove(&id);
     }
@@ -427,3 +435,5 @@ impl Taken for Credit {
 pub(crate) mod client;
 #[cfg(test)]
 mod tests;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod writer;
