@@ -67,6 +67,21 @@ pub fn timed_out(limit: Duration) -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, why)
 }
 
+/// Opens a file to be locked, which is made if need be (mode 0600).
+///
+/// # Errors
+/// As open(2), which follows no symbolic link.
+pub fn open(path: &Path) -> io::Result<File> {
+    File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .open(path)
+}
+
 /// Locks the file at `path`, which is made if need be (mode 0600), and may be removed by who has it locked:
 /// then the lock is on what has come in its place. `None` if others have held it until `limit` was over.
 ///
@@ -75,14 +90,7 @@ pub fn timed_out(limit: Duration) -> io::Error {
 pub fn path_within(path: &Path, kind: Kind, limit: Duration) -> io::Result<Option<File>> {
     let begin = Instant::now();
     loop {
-        let file = File::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-            .open(path)?;
+        let file = open(path)?;
         if !within(&file, kind, limit.saturating_sub(begin.elapsed()))? {
             return Ok(None);
         }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use engine::pod::Origin;
 use engine::{Container, ContainerFilter, Engine};
 use image::Reference;
 
@@ -30,6 +31,16 @@ pub(crate) fn find(engine: &Engine, text: &str) -> Result<Container, Failure> {
             "{count} containers are named {text:?}: use an id"
         ))),
     }
+}
+
+/// The ids of all containers that people made.
+pub(crate) fn of_people(engine: &Engine) -> Result<Vec<String>, Failure> {
+    let filter = ContainerFilter {
+        origin: Some(Origin::Cli),
+        ..ContainerFilter::default()
+    };
+    let containers = engine.containers(&filter)?.into_iter();
+    Ok(containers.map(|container| container.id.clone()).collect())
 }
 
 /// Checks a name that a person chose: podman's rule, `[a-zA-Z0-9][a-zA-Z0-9_.-]*`.

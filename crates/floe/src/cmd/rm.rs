@@ -32,16 +32,7 @@ pub(crate) struct Args {
 pub(crate) fn run(engine: &Engine, args: &Args) -> Result<ExitCode, Failure> {
     let mut names = args.containers.clone();
     if args.all {
-        let filter = ContainerFilter {
-            origin: Some(Origin::Cli),
-            ..ContainerFilter::default()
-        };
-        names.extend(
-            engine
-                .containers(&filter)?
-                .iter()
-                .map(|container| container.id.clone()),
-        );
+        names.extend(names::of_people(engine)?);
     }
     if args.pods {
         for pod in engine.pods(&PodFilter {

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use engine::pod::Origin;
-use engine::{Container, ContainerFilter, Engine};
+use engine::{Container, Engine};
 
 use crate::failure::Failure;
 use crate::names;
@@ -26,16 +26,7 @@ pub(crate) struct Args {
 pub(crate) fn run(engine: &Engine, args: &Args) -> Result<ExitCode, Failure> {
     let mut names = args.containers.clone();
     if args.all {
-        let filter = ContainerFilter {
-            origin: Some(Origin::Cli),
-            ..ContainerFilter::default()
-        };
-        names.extend(
-            engine
-                .containers(&filter)?
-                .iter()
-                .map(|container| container.id.clone()),
-        );
+        names.extend(names::of_people(engine)?);
     }
     super::for_each(&names, |name| {
         let container = names::find(engine, name)?;

@@ -168,14 +168,7 @@ impl Plugin for Bridge {
     }
 
     fn del(&self, call: &Call<'_>, result: Option<&CniResult>) -> Result<()> {
-        // The link first: an address must not be given to another pod while this one answers to it.
-        let cut = call.host.retire_link(&self.link_name(call));
-        let released = if cut.is_ok() {
-            self.ipam.del(call, result)
-        } else {
-            Ok(())
-        };
-        cut.and(released)
+        pod_link::remove(call, &self.link_name(call), &self.ipam, result)
     }
 
     fn status(&self) -> Result<()> {

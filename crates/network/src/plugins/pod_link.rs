@@ -8,6 +8,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::cni::plugin::Call;
 use crate::cni::result::{CniResult, IpConfig, RouteConfig};
+use crate::ipam::Ipam;
 use crate::rtnetlink::link;
 use crate::rtnetlink::link::{Link, Veth};
 use crate::rtnetlink::route::Route;
@@ -25,6 +26,17 @@ pub(super) struct HostEnd<'a> {
     pub(super) hairpin: bool,
     /// Maximum packet size; 0 for the kernel's default.
     pub(super) mtu: u32,
+}
+
+/// Takes the pair away, then its addresses: none may be another pod's while this one answers to it.
+pub(super) fn remove(
+    call: &Call<'_>,
+    host_end: &str,
+    ipam: &Ipam,
+    result: Option<&CniResult>,
+) -> Result<()> {
+    call.host.retire_link(host_end)?;
+    ipam.del(call, result)
 }
 
 /// Makes the pair and finds the pod's end. A left-over of the same pod on the host is replaced.

@@ -8,12 +8,10 @@ use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, fgetxattr, flistxattr, openat, openat2,
-    readlinkat, statat,
+    AtFlags, FileType, Mode, OFlags, Stat, fgetxattr, flistxattr, openat, readlinkat, statat,
 };
 use rustix::io::{Errno, Result};
 
-use crate::layout::DIRECTORY;
 use crate::tree;
 
 const CHUNK: usize = 256 << 10;
@@ -24,7 +22,10 @@ const MAX_XATTR: usize = 64 << 10;
 pub(super) fn difference(one: &OwnedFd, other: BorrowedFd<'_>) -> Result<Option<Vec<u8>>> {
     let mut left: Vec<Vec<u8>> = vec![Vec::new()];
     while let Some(path) = left.pop() {
-        let (dir, twin) = (below(one.as_fd(), &path)?, below(other, &path)?);
+        let (dir, twin) = (
+            tree::open_below(one.as_fd(), &path)?,
+            tree::open_below(other, &path)?,
+        );
         let (names, twins) = (sorted(&dir)?, sorted(&twin)?);
         if let Some(name) = names.symmetric_difference(&twins).next() {
             return Ok(Some(join(&path, name.to_bytes())));
@@ -59,18 +60,6 @@ pub(super) fn difference(one: &OwnedFd, other: BorrowedFd<'_>) -> Result<Option<
         }
     }
     Ok(None)
-}
-
-fn below(top: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd> {
-    let path = if path.is_empty() { b"." } else { path };
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
-    openat2(
-        top,
-        path,
-        DIRECTORY | OFlags::NOATIME,
-        Mode::empty(),
-        resolve,
-    )
 }
 
 fn sorted(dir: &OwnedFd) -> Result<BTreeSet<std::ffi::CString>> {

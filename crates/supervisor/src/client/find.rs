@@ -3,7 +3,6 @@
 //! executed until it has ended; what tells its pid is the record, or else its socket.
 
 use std::fs::File;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -33,15 +32,7 @@ pub(super) fn lock(dir: &Path) -> Result<File> {
 
 fn try_lock(dir: &Path, limit: Duration) -> Result<(File, bool)> {
     let path = dir.join(LOCK_FILE);
-    let file = File::options()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-        .open(&path)
-        .map_err(Error::io("open", &path))?;
+    let file = lock::open(&path).map_err(Error::io("open", &path))?;
     match lock::within(&file, lock::Kind::Exclusive, limit) {
         Ok(got) => Ok((file, got)),
         Err(error) => Err(Error::io("lock", path)(error)),
