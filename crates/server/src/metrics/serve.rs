@@ -15,7 +15,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tls::TlsOptions;
+use tls::{Rules, TlsOptions};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
@@ -84,6 +84,7 @@ impl MetricsServer {
                     certificate,
                     key,
                     client_ca: None,
+                    rules: Rules::default(),
                 };
                 Some(TlsAcceptor::from(files.config(&["http/1.1"])?))
             }
