@@ -21,6 +21,7 @@
 //! | `events.rs` | GetContainerEvents, a stream for each client |
 //! | `streams.rs` | Exec, Attach and PortForward, beside the socket |
 //! | `work.rs` | running engine calls, and the log line of each change |
+//! | `calls.rs` | which changes are under way, and which of them is stuck |
 //! | `pool.rs`, `turns.rs` | threads for blocking calls, and each pod's share of them |
 //! | `node.rs` | what the runtime says of itself |
 //! | `authority/` | clients that send any `:authority` |
@@ -33,6 +34,7 @@
 
 mod answer;
 mod authority;
+mod calls;
 mod chunks;
 mod convert;
 mod deadline;

@@ -2,11 +2,14 @@
 //! keeps things. Reads configuration and files only.
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use engine::handler::{Ability, RuntimeHandler};
 use engine::node::Manager;
 use engine::{Container, Engine, Error};
 use serde_json::{Value, json};
+
+use crate::calls::{Call, Calls, Health};
 
 /// The version of kubelet's side of the interface, unchanged since there is one.
 const KUBE_API_VERSION: &str = "0.1.0";
@@ -23,18 +26,20 @@ pub(crate) fn version() -> cri::VersionResponse {
     }
 }
 
-/// The answer to Status. The runtime is ready since it answers; the network may not be.
-pub(crate) fn status(engine: &Engine, verbose: bool) -> cri::StatusResponse {
+/// The answer to Status. The runtime is ready since it answers, unless a change will not end; the network
+/// may not be.
+pub(crate) fn status(engine: &Engine, calls: &Calls, verbose: bool) -> cri::StatusResponse {
     let network = match engine.network_status() {
         Ok(()) => condition("NetworkReady", None),
         Err(reason) => condition("NetworkReady", Some(("NetworkPluginNotReady", reason))),
     };
-    let conditions = vec![condition("RuntimeReady", None), network];
+    let conditions = vec![runtime_ready(calls.health(Instant::now())), network];
     let info = if verbose {
         let handlers: Vec<Value> = engine.runtime_handlers().iter().map(described).collect();
         [
             ("config".to_owned(), json!(engine.config()).to_string()),
             ("handlers".to_owned(), json!(handlers).to_string()),
+            ("calls".to_owned(), under_way(calls).to_string()),
             ("node".to_owned(), engine.node().report().to_string()),
         ]
         .into()
@@ -50,6 +55,27 @@ pub(crate) fn status(engine: &Engine, verbose: bool) -> cri::StatusResponse {
             user_namespaces_host_network: false,
         }),
     }
+}
+
+fn runtime_ready(health: Health) -> cri::RuntimeCondition {
+    match health {
+        Health::Well => condition("RuntimeReady", None),
+        // Ready, and a person sees why a pod waits.
+        Health::Slow(message) => cri::RuntimeCondition {
+            message,
+            ..condition("RuntimeReady", None)
+        },
+        Health::Stuck(message) => condition("RuntimeReady", Some(("CallStuck", message))),
+    }
+}
+
+/// The changes that are under way as a person reads them, the oldest first.
+fn under_way(calls: &Calls) -> Value {
+    let now = Instant::now();
+    let (oldest, all) = calls.oldest();
+    let described = |call: &Call| json!({ "rpc": call.rpc, "of": call.of, "age_seconds": call.age(now).as_secs() });
+    let oldest: Vec<Value> = oldest.iter().map(described).collect();
+    json!({ "count": all, "oldest": oldest })
 }
 
 fn condition(kind: &str, failed: Option<(&str, String)>) -> cri::RuntimeCondition {
@@ -145,5 +171,10 @@ mod tests {
         assert!(!failed.status);
         assert_eq!(failed.reason, "NetworkPluginNotReady");
         assert_eq!(failed.message, "no bridge");
+        let slow = runtime_ready(Health::Slow("StopPodSandbox of a".into()));
+        assert!(slow.status && slow.message == "StopPodSandbox of a");
+        let stuck = runtime_ready(Health::Stuck("StopPodSandbox of a".into()));
+        assert!(!stuck.status && stuck.reason == "CallStuck");
+        assert_eq!(stuck.message, "StopPodSandbox of a");
     }
 }

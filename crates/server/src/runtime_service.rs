@@ -89,7 +89,12 @@ impl RuntimeService for RuntimeServer {
         request: Request<cri::StatusRequest>,
     ) -> Result<Response<cri::StatusResponse>, Status> {
         let verbose = request.into_inner().verbose;
-        let read = move |engine: &Engine| Ok(node::status(engine, verbose));
+        let calls = self.work.calls().clone();
+        let read = move |engine: &Engine| {
+            // Those of containers know their pods' names only when somebody asks.
+            calls.name_pods(|container| engine.pod_of_container(container).ok().flatten());
+            Ok(node::status(engine, &calls, verbose))
+        };
         Ok(Response::new(self.work.read("Status", read).await?))
     }
 
@@ -111,6 +116,8 @@ impl RuntimeService for RuntimeServer {
             .runtime_config
             .and_then(|config| config.network_config);
         let pod_cidr = network.unwrap_or_default().pod_cidr;
+        convert::check::ranges("runtime_config.network_config.pod_cidr", &pod_cidr)
+            .map_err(status::of)?;
         tracing::info!(
             pod_cidr,
             "UpdateRuntimeConfig: noted; addresses are the conflist's to give"
@@ -237,7 +244,8 @@ impl RuntimeService for RuntimeServer {
         let of = id("container_id", request.into_inner().container_id)?;
         let id = of.clone();
         let start = move |engine: &Engine| engine.start_call(&id);
-        self.work.life("StartContainer", of, start).await?;
+        let none = Duration::ZERO;
+        self.work.life("StartContainer", of, none, start).await?;
         Ok(Response::new(cri::StartContainerResponse {}))
     }
 
@@ -250,7 +258,7 @@ impl RuntimeService for RuntimeServer {
         let grace = seconds("timeout", request.timeout)?;
         let id = of.clone();
         let stop = move |engine: &Engine| engine.stop_call(&id, grace);
-        self.work.life("StopContainer", of, stop).await?;
+        self.work.life("StopContainer", of, grace, stop).await?;
         Ok(Response::new(cri::StopContainerResponse {}))
     }
 
@@ -469,6 +477,20 @@ impl RuntimeService for RuntimeServer {
         Ok(Response::new(cri::UpdateContainerResourcesResponse {}))
     }
 
+    async fn update_pod_sandbox_resources(
+        &self,
+        request: Request<cri::UpdatePodSandboxResourcesRequest>,
+    ) -> Result<Response<cri::UpdatePodSandboxResourcesResponse>, Status> {
+        let request = request.into_inner();
+        let pod = id("pod_sandbox_id", request.pod_sandbox_id)?;
+        let size = pod::size("", request.overhead, request.resources).map_err(status::of)?;
+        let (of, object) = (pod.clone(), pod.clone());
+        let update = move |engine: &Engine| engine.update_pod(&pod, &size);
+        let verb = "UpdatePodSandboxResources";
+        self.work.change(verb, of, &object, update).await?;
+        Ok(Response::new(cri::UpdatePodSandboxResourcesResponse {}))
+    }
+
     type GetContainerEventsStream = events::Stream;
 
     async fn get_container_events(
@@ -479,14 +501,6 @@ impl RuntimeService for RuntimeServer {
     }
 
     // --- Not built yet. A client that sees UNIMPLEMENTED does without. ---
-
-    async fn update_pod_sandbox_resources(
-        &self,
-        request: Request<cri::UpdatePodSandboxResourcesRequest>,
-    ) -> Result<Response<cri::UpdatePodSandboxResourcesResponse>, Status> {
-        refusal::about(&request.into_inner().pod_sandbox_id);
-        Err(status::unimplemented("UpdatePodSandboxResources"))
-    }
 
     async fn checkpoint_container(
         &self,

@@ -18,6 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::Status;
 use tracing::{info, warn};
 
+use crate::calls::Calls;
 use crate::pool::{Lost, Pool};
 use crate::turns::Turns;
 use crate::{refusal, status};
@@ -64,6 +65,7 @@ pub(crate) struct Work {
     /// A permit for each call under way, client or no client.
     free: Arc<Semaphore>,
     turns: Turns,
+    calls: Calls,
     readers: Pool,
     disk_readers: Pool,
     changers: Pool,
@@ -86,6 +88,7 @@ impl Work {
             engine,
             free: Arc::new(Semaphore::new(CALLS as usize)),
             turns: Turns::default(),
+            calls: Calls::default(),
             readers: Pool::new("read", READERS),
             disk_readers: Pool::new("read-disk", DISK_READERS),
             changers: Pool::new("change", CHANGERS),
@@ -97,6 +100,11 @@ impl Work {
     /// The engine with its newest settings, which a request keeps to its end.
     pub(crate) fn engine(&self) -> Engine {
         self.engine.now()
+    }
+
+    /// The changes that are under way.
+    pub(crate) fn calls(&self) -> &Calls {
+        &self.calls
     }
 
     /// Completes when no call is under way.
@@ -158,9 +166,15 @@ impl Work {
     ) -> Result<T, Status> {
         let (engine, permit) = (self.engine(), self.permit(rpc).await?);
         let started = Instant::now();
+        let noted = match of.contains(object) {
+            true => self.calls.begin(rpc, &of, Duration::ZERO),
+            false => self
+                .calls
+                .begin(rpc, &format!("{of} in {object}"), Duration::ZERO),
+        };
         let turn = self.turns.take(object).await;
         let change = self.changers.run(move || {
-            let _under_way = (permit, turn);
+            let _under_way = (permit, turn, noted);
             // A step that is taken at once after another is told apart from it.
             engine.tell_changes();
             let outcome = call(&engine);
@@ -205,14 +219,16 @@ impl Work {
     }
 
     /// Starts or stops a container: `begin` says what its supervisor is to be asked, if anything.
-    /// Once asked it goes on, with or without its client.
+    /// Once asked it goes on, with or without its client. `grace`: how long it may last beyond the usual.
     pub(crate) async fn life(
         &self,
         rpc: &'static str,
         of: String,
+        grace: Duration,
         begin: impl Fn(&Engine) -> Result<Option<LifeCall>, Error> + Clone + Send + 'static,
     ) -> Result<(), Status> {
         let _under_way = self.permit(rpc).await?;
+        let _noted = self.calls.begin(rpc, &of, grace);
         let mut line = Line::new(rpc, of);
         let mut outcome = self.live(begin.clone()).await;
         let mut tries = MEANWHILE;

@@ -14,8 +14,9 @@ impl Engine {
     /// Changes the limits that `change` sets; zero and empty leave what is.
     ///
     /// # Errors
-    /// An unknown container or one that has ended, limits that do not fit together, or what the
-    /// kernel refuses; limits before the refused one hold then, and the record tells the old ones.
+    /// An unknown container or one that has ended, limits that do not fit together, more memory in use than
+    /// a lower limit leaves once the kernel has taken back what it can, or what the kernel refuses; those that
+    /// the record tells hold again then, and it is as it was.
     pub fn update_container(&self, id: &str, change: &Resources) -> Result<()> {
         let container = self.container(id)?;
         if !matches!(
@@ -39,7 +40,17 @@ impl Engine {
         // What does not fit together is refused before the kernel is asked.
         oci::limits(&merged)?;
         let limits = oci::limits(change)?;
-        self.with_handler(&container, |handler, at| handler.update(at, &limits, LIMIT))?;
+        let set = |limits: &runtime::spec::Resources| {
+            self.with_handler(&container, |handler, at| handler.update(at, limits, LIMIT))
+        };
+        if let Err(refused) = set(&limits) {
+            let former = oci::limits(&record.spec.resources)?;
+            if let Err(error) = set(&former) {
+                let id = &container.id;
+                tracing::warn!(id, %error, "the former limits are not set again");
+            }
+            return Err(refused);
+        }
         record.spec.resources = merged;
         record.write(&bundle)
     }
@@ -60,7 +71,7 @@ impl Resources {
     }
 
     /// These limits, with what `change` sets instead.
-    fn with(&self, change: &Resources) -> Resources {
+    pub(crate) fn with(&self, change: &Resources) -> Resources {
         let number = |old: i64, new: i64| if new == 0 { old } else { new };
         let text = |old: &String, new: &String| match new.is_empty() {
             true => old.clone(),

@@ -8,10 +8,13 @@ mod port;
 mod query;
 pub(crate) mod record;
 mod run;
+mod size;
 pub(crate) mod stop;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+
+use crate::container::Resources;
 
 /// What a caller asks for: everything that is known before the pod exists.
 #[derive(Debug, Clone, Default)]
@@ -50,6 +53,18 @@ pub struct PodSpec {
     pub runtime_handler: String,
     /// True when no network at all is wanted (`floe run --network none`).
     pub network_none: bool,
+    /// What the pod as a whole may use. A cgroup that its maker has named is its maker's to limit, and this is
+    /// kept and shown; floe's own cgroup of the pod gets these limits.
+    pub size: PodSize,
+}
+
+/// The limits of a pod as a whole (CRI LinuxPodSandboxConfig, `overhead` and `resources`).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PodSize {
+    /// What the pod costs beyond its containers.
+    pub overhead: Option<Resources>,
+    /// The sum of its containers.
+    pub resources: Option<Resources>,
 }
 
 /// Who made a pod.

@@ -138,6 +138,7 @@ fn validate_pod(spec: &PodSpec, handler: &dyn Handler, node: &Node) -> Result<()
         validate_cgroup_parent(parent)?;
         node.cgroups().of_request(parent)?;
     }
+    crate::oci::limits(&spec.size.total())?;
     validate_sysctls(spec)
 }
 
@@ -339,6 +340,10 @@ impl<'a> Making<'a> {
     }
 
     fn commit(mut self, ips: Vec<IpAddr>) -> Result<String> {
+        if self.record.owns_cgroup {
+            let total = self.record.spec.size.total();
+            self.engine.limit_pod(&self.record, &total)?;
+        }
         self.record.stage = Stage::Made { ips };
         self.record.write(&self.dir)?;
         self.name = None;

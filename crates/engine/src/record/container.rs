@@ -104,7 +104,7 @@ struct Device<'a> {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Resources<'a> {
+pub(super) struct Resources<'a> {
     cpu_period: i64,
     cpu_quota: i64,
     cpu_shares: i64,
@@ -327,7 +327,7 @@ impl<'a> Device<'a> {
 }
 
 impl<'a> Resources<'a> {
-    fn of(live: &'a container::Resources) -> Self {
+    pub(super) fn of(live: &'a container::Resources) -> Self {
         Self {
             cpu_period: live.cpu_period,
             cpu_quota: live.cpu_quota,
@@ -343,7 +343,7 @@ impl<'a> Resources<'a> {
         }
     }
 
-    fn into_live(self) -> container::Resources {
+    pub(super) fn into_live(self) -> container::Resources {
         container::Resources {
             cpu_period: self.cpu_period,
             cpu_quota: self.cpu_quota,

@@ -9,14 +9,15 @@ use std::path::{Path, PathBuf};
 use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::container::Resources;
 use super::{At, Form, Record, Text, UnknownFields, VERSION};
 use crate::config::BUILT_IN;
 use crate::error::Result;
 use crate::pod::record::{PodRecord, Stage as Live};
-use crate::pod::{DnsConfig, NamespaceMode, NamespaceModes, Origin as Maker, PodSpec};
+use crate::pod::{DnsConfig, NamespaceMode, NamespaceModes, Origin as Maker, PodSize, PodSpec};
 
-/// Revision 1: `version` and `revision`. 2: `handler`.
-const REVISION: u32 = 2;
+/// Revision 1: `version` and `revision`. 2: `handler`. 3: `overhead` and `resources`.
+const REVISION: u32 = 3;
 /// The version of a pod that the built-in runtime does not run: who knows no handlers would take it for one
 /// that it does, and ask its supervisor for what another program is to do.
 const OF_HANDLER: u32 = 2;
@@ -77,6 +78,10 @@ struct Spec<'a> {
     privileged: bool,
     runtime_handler: Text<'a>,
     network_none: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    overhead: Option<Resources<'a>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    resources: Option<Resources<'a>>,
 }
 
 /// Who made a pod.
@@ -231,6 +236,8 @@ impl<'a> Spec<'a> {
             privileged: live.privileged,
             runtime_handler: (&live.runtime_handler).into(),
             network_none: live.network_none,
+            overhead: live.size.overhead.as_ref().map(Resources::of),
+            resources: live.size.resources.as_ref().map(Resources::of),
         }
     }
 
@@ -256,6 +263,10 @@ impl<'a> Spec<'a> {
             privileged: self.privileged,
             runtime_handler: self.runtime_handler.into_owned(),
             network_none: self.network_none,
+            size: PodSize {
+                overhead: self.overhead.map(Resources::into_live),
+                resources: self.resources.map(Resources::into_live),
+            },
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::container::{
 };
 use crate::handler::supervisor::orphaned::Ended;
 use crate::pod::record::{PodRecord, Stage};
-use crate::pod::{DnsConfig, NamespaceMode, NamespaceModes, Origin, PodSpec};
+use crate::pod::{DnsConfig, NamespaceMode, NamespaceModes, Origin, PodSize, PodSpec};
 
 fn golden_dir() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src/record/golden")
@@ -113,6 +113,10 @@ fn full_pod() -> PodRecord {
             privileged: true,
             runtime_handler: "floe".into(),
             network_none: true,
+            size: PodSize {
+                overhead: Some(full_resources()),
+                resources: Some(full_resources()),
+            },
         },
         kept: UnknownFields::default(),
     }
@@ -321,7 +325,7 @@ fn a_pod_that_another_handler_runs_is_refused_by_readers_who_know_no_handlers() 
         assert_eq!(read.handler, handler);
     }
     let golden = golden("pod");
-    let file = golden.iter().find(|(name, _)| name == "pod-2.2.json");
+    let file = golden.iter().find(|(name, _)| name == "pod-2.3.json");
     assert_eq!(file.map(|(_, record)| record), Some(&place.now()));
     let reason = refusal(
         Form {

@@ -121,6 +121,7 @@ impl<'a> World<'a> {
             },
             runtime_handler: self.subject.name.to_owned(),
             network_none: true,
+            size: Default::default(),
             ..PodSpec::default()
         }
     }

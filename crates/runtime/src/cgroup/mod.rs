@@ -26,6 +26,7 @@ mod systemd;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -395,6 +396,22 @@ impl Cgroup {
     /// Changes the limits that are given and leaves the others. A frozen cgroup stays frozen.
     pub fn update(&self, resources: &Resources) -> Result<(), Error> {
         self.manager.update(self, resources)
+    }
+
+    /// Has the kernel take back what it can of the memory in use above `limit` bytes, for at most about
+    /// `within`: before a lower limit is set, which cgroup v2 enforces by killing.
+    ///
+    /// # Errors
+    /// [`Error::MemoryInUse`] if more stays in use.
+    pub fn make_room(&self, limit: u64, within: Duration) -> Result<(), Error> {
+        resources::room::make(self, limit, within)
+    }
+
+    /// Does the kernel make room when a lower limit of memory is set, and refuse one for which there is none?
+    /// cgroup v1 does; v2 kills instead.
+    pub fn limit_makes_room(&self) -> bool {
+        let home = self.dir_of(Controller::Memory);
+        home.is_some_and(|dir| dir.version() == Version::V1)
     }
 
     /// What the cgroup uses and may use. Parts whose controller is missing are zero or `None`.

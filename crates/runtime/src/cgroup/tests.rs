@@ -7,6 +7,7 @@ mod life;
 mod limits;
 mod limits_v2;
 mod oom;
+mod room;
 mod systemd;
 
 use std::os::unix::process::CommandExt;

@@ -217,6 +217,22 @@ pub(crate) fn unified(field: &str, unified: &BTreeMap<String, String>) -> Result
     Ok(())
 }
 
+/// Ranges of addresses with a comma between, or nothing.
+pub(crate) fn ranges(field: &str, text: &str) -> Result<(), Error> {
+    line(field, text, 256)?;
+    let is_range = |part: &str| {
+        let (address, length) = part.trim().split_once('/')?;
+        let address: std::net::IpAddr = address.parse().ok()?;
+        let length: u8 = length.parse().ok()?;
+        (length <= if address.is_ipv4() { 32 } else { 128 }).then_some(())
+    };
+    let bad = text.split(',').find(|part| is_range(part).is_none());
+    match bad.filter(|_| !text.is_empty()) {
+        Some(bad) => Err(invalid(field, format!("{bad:?} is no range of addresses"))),
+        None => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -225,7 +241,7 @@ mod tests {
     fn each_kind_of_text_has_its_limits_and_its_field_is_named() {
         type Check = fn(&str, &str) -> Result<(), Error>;
         let long = "x".repeat(5000);
-        let table: [(Check, &[&str], &[&str]); 8] = [
+        let table: [(Check, &[&str], &[&str]); 9] = [
             (name, &["a", "", "ü b"], &["a\0", "a\nb", "\u{1b}", &long]),
             (path, &["", "/a", "a b"], &["/\0", &long]),
             (absolute, &["", "/a/../b"], &["a", "./a", "/\0"]),
@@ -243,6 +259,18 @@ mod tests {
                 cpuset,
                 &["", "0", "0-3,7", "1, 2"],
                 &["a", "3-1", "0-", ",", "0\0", "-1"],
+            ),
+            (
+                ranges,
+                &["", "10.0.0.0/24", "10.0.0.0/24, fd00::/64"],
+                &[
+                    "10.0.0.0",
+                    "10.0.0.0/33",
+                    "a/8",
+                    ",",
+                    "fd00::/129",
+                    "10.0.0.0/8,",
+                ],
             ),
             (
                 page_size,

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use engine::pod::{DnsConfig, NamespaceModes, Origin, PortMapping, Protocol};
+use engine::container::Resources;
+use engine::pod::{DnsConfig, NamespaceModes, Origin, PodSize, PortMapping, Protocol};
 use engine::{Error, Pod, PodFilter, PodSpec, PodState};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::security::{id, namespace_option, namespaces};
+use super::security::{id, limits as limits_of, namespace_option, namespaces};
 use super::{check, given, invalid, known, not_empty, required};
 
 /// What RunPodSandbox asks for.
@@ -49,6 +50,34 @@ pub(crate) fn spec(request: cri::RunPodSandboxRequest) -> Result<PodSpec, Error>
         privileged: security.privileged,
         runtime_handler: request.runtime_handler,
         network_none: false,
+        size: size("config.linux", linux.overhead, linux.resources)?,
+    })
+}
+
+/// The limits of the pod as a whole.
+pub(crate) fn size(
+    of: &str,
+    overhead: Option<cri::LinuxContainerResources>,
+    resources: Option<cri::LinuxContainerResources>,
+) -> Result<PodSize, Error> {
+    let part = |name: &str, limits: Option<cri::LinuxContainerResources>| {
+        let limits = limits.map(super::resources).transpose();
+        limits.map_err(|error| match error {
+            Error::Invalid { field, reason } => {
+                let field = field.strip_prefix("resources").unwrap_or(&field);
+                let of = if of.is_empty() {
+                    String::new()
+                } else {
+                    format!("{of}.")
+                };
+                invalid(format!("{of}{name}{field}"), reason)
+            }
+            other => other,
+        })
+    };
+    Ok(PodSize {
+        overhead: part("overhead", overhead)?,
+        resources: part("resources", resources)?,
     })
 }
 
@@ -230,10 +259,31 @@ pub(crate) fn info(pod: &Pod) -> BTreeMap<String, String> {
                 "cgroupsPath": pod.cgroup_parent,
                 "namespaces": netns.into_iter().collect::<Vec<_>>(),
                 "sysctl": pod.spec.sysctls,
+                "resources": pod.spec.size.resources.as_ref().map(shown_limits),
+                "overhead": pod.spec.size.overhead.as_ref().map(shown_limits),
             },
         },
     });
     BTreeMap::from([("info".to_owned(), info.to_string())])
+}
+
+/// Limits in CRI's words.
+fn shown_limits(limits: &Resources) -> Value {
+    let shown = limits_of(limits.clone());
+    let hugepages = shown.hugepage_limits.into_iter();
+    json!({
+        "cpu_period": shown.cpu_period,
+        "cpu_quota": shown.cpu_quota,
+        "cpu_shares": shown.cpu_shares,
+        "memory_limit_in_bytes": shown.memory_limit_in_bytes,
+        "memory_swap_limit_in_bytes": shown.memory_swap_limit_in_bytes,
+        "cpuset_cpus": shown.cpuset_cpus,
+        "cpuset_mems": shown.cpuset_mems,
+        "hugepage_limits": hugepages
+            .map(|one| json!({ "page_size": one.page_size, "limit": one.limit }))
+            .collect::<Vec<Value>>(),
+        "unified": shown.unified,
+    })
 }
 
 pub(crate) fn metadata(spec: &PodSpec) -> cri::PodSandboxMetadata {

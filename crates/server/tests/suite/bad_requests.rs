@@ -348,7 +348,7 @@ fn a_bad_pod_is_refused_or_made_and_never_a_fault() {
 }
 
 /// Removes the parents of cgroups that pods were given: they are kubelet's to remove.
-fn remove_parents(cgroup: &str) {
+pub(crate) fn remove_parents(cgroup: &str) {
     let hierarchies = std::fs::read_dir("/sys/fs/cgroup").unwrap();
     let places = hierarchies.map(|entry| entry.unwrap().path());
     for place in places.chain(["/sys/fs/cgroup".into()]) {

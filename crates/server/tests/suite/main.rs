@@ -27,6 +27,7 @@ mod memory;
 mod metrics;
 mod pod;
 mod pod_requests;
+mod pod_size;
 mod pod_stats;
 mod programs;
 mod records;

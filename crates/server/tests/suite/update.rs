@@ -108,3 +108,50 @@ fn what_cannot_be_is_refused_and_changes_nothing() {
         assert_eq!(error.code(), Code::FailedPrecondition);
     });
 }
+
+#[test]
+fn a_lower_limit_takes_back_page_cache_and_what_is_in_use_is_a_precondition() {
+    world(async |world| {
+        let pod = world.pod("a").await;
+        let script = "dd if=/dev/zero of=/tmp/file bs=1048576 count=48 2>/dev/null; sync; \
+                      dd if=/dev/zero of=/dev/shm/x bs=1048576 count=24 2>/dev/null; \
+                      touch /tmp/done; sleep 1000";
+        let mut config = world.script("c", script);
+        let limits = cri::LinuxContainerResources {
+            memory_limit_in_bytes: 256 << 20,
+            cpu_shares: 512,
+            ..Default::default()
+        };
+        config.linux.get_or_insert_default().resources = Some(limits);
+        let id = world.run(&pod, config).await;
+        let until = async || {
+            let done = world.exec(&id, &["test", "-e", "/tmp/done"], 20).await;
+            (done.unwrap().exit_code == 0).then_some(())
+        };
+        world.until("the memory is in use", until).await;
+        let limit = |memory_limit_in_bytes| cri::LinuxContainerResources {
+            memory_limit_in_bytes,
+            cpu_shares: 256,
+            ..Default::default()
+        };
+        update(world, &id, limit(40 << 20)).await.unwrap();
+        assert_eq!(inside(world, &id).await[0], (40 << 20).to_string());
+        let mut lower = limit(8 << 20);
+        lower.cpu_shares = 128;
+        let refused = update(world, &id, lower).await.unwrap_err();
+        assert_eq!(refused.code(), Code::FailedPrecondition, "{refused:?}");
+        assert!(refused.message().contains(&(8 << 20).to_string()));
+        assert_eq!(inside(world, &id).await[0], (40 << 20).to_string());
+        let shares =
+            "cat /sys/fs/cgroup/cpu/cpu.shares 2>/dev/null || cat /sys/fs/cgroup/cpu.weight";
+        let shares = world.said(&id, &["sh", "-c", shares]).await;
+        // cpu.weight of 256 shares is 10.
+        assert!(["256", "10"].contains(&shares.as_str()), "{shares}");
+        let status = world.status(&id).await.unwrap();
+        let shown = status.resources.unwrap().linux.unwrap();
+        assert_eq!(
+            (shown.memory_limit_in_bytes, shown.cpu_shares),
+            (40 << 20, 256)
+        );
+    });
+}

@@ -237,6 +237,14 @@ fn a_supervisor_that_is_held_delays_its_own_pod_only_and_its_pod_stays_ready() {
             }
         }
         node_answers(world, "other").await;
+        let request = cri::StatusRequest { verbose: true };
+        let answer = world.runtime().status(request).await.unwrap().into_inner();
+        let calls: serde_json::Value = serde_json::from_str(&answer.info["calls"]).unwrap();
+        assert!(calls["count"].as_u64().unwrap() > 0, "{calls}");
+        let oldest = &calls["oldest"][0];
+        assert!(oldest["of"].as_str().unwrap().contains(&pod.id), "{calls}");
+        assert!(oldest["age_seconds"].is_u64() && oldest["rpc"].is_string());
+        assert!(answer.status.unwrap().conditions[0].status);
         let ready = world.pod_status(&pod).await.unwrap();
         assert_eq!(ready.state(), cri::PodSandboxState::SandboxReady);
         let runs = world.status(&id).await.unwrap();

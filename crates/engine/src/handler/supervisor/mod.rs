@@ -34,6 +34,9 @@ use crate::error::{Error, Result};
 pub(crate) use oci::OciRuntime;
 pub(crate) use program::Program;
 
+/// How long the kernel may take to get memory back for a lower limit.
+const RECLAIM: Duration = Duration::from_secs(10);
+
 /// What a supervisor takes: measured, with room to spare (docs/benchmarks.md has the figures).
 const MEMORY: u64 = 1 << 20;
 
@@ -305,14 +308,21 @@ impl Handler for Supervisor {
         resources: &runtime::spec::Resources,
         limit: Duration,
     ) -> Result<()> {
+        let failed = cgroup_failed(container);
+        let cgroup = Cgroup::open_managed(container.cgroup).map_err(&failed)?;
+        let memory = resources.memory.as_ref().and_then(|memory| memory.limit);
+        if let Some(lower) = memory.and_then(|bytes| u64::try_from(bytes).ok())
+            && lower > 0
+            && !cgroup.limit_makes_room()
+        {
+            cgroup.make_room(lower, RECLAIM).map_err(&failed)?;
+        }
         if self.oci.is_some() {
             return container::ask("update container", container, limit, |client| {
                 client.update(container.id, resources)
             });
         }
         // Without asking: a supervisor that is held up does not hold up a limit.
-        let failed = cgroup_failed(container);
-        let cgroup = Cgroup::open_managed(container.cgroup).map_err(&failed)?;
         cgroup.update(resources).map_err(failed)
     }
 

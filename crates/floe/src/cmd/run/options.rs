@@ -147,6 +147,7 @@ impl Options {
                 .collect(),
             privileged: self.privileged,
             network_none: self.network == "none",
+            size: Default::default(),
             ..PodSpec::default()
         };
         let container = ContainerSpec {

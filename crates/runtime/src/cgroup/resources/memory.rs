@@ -16,7 +16,7 @@ const fn field(name: &'static str) -> Field {
     }
 }
 
-const LIMIT: Field = field("linux.resources.memory.limit");
+pub(super) const LIMIT: Field = field("linux.resources.memory.limit");
 const SWAP: Field = field("linux.resources.memory.swap");
 const RESERVATION: Field = field("linux.resources.memory.reservation");
 const KERNEL_TCP: Field = field("linux.resources.memory.kernelTCP");
@@ -73,7 +73,7 @@ fn check_usage(dir: &Dir<'_>, memory: &Memory) -> Result<(), Error> {
 }
 
 /// The error that a limit is below what is in use, with the figures.
-fn in_use(dir: &Dir<'_>, value: i64) -> Result<Error, Error> {
+pub(super) fn in_use(dir: &Dir<'_>, value: i64) -> Result<Error, Error> {
     let (usage, peak) = match dir.version() {
         Version::V1 => ("memory.usage_in_bytes", "memory.max_usage_in_bytes"),
         Version::V2 => ("memory.current", "memory.peak"),

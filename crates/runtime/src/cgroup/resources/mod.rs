@@ -14,6 +14,7 @@ pub(super) mod memory;
 mod network;
 mod pids;
 mod rdma;
+pub(super) mod room;
 mod unified;
 
 use std::fmt::Display;
