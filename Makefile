@@ -8,7 +8,7 @@ EMBED := --manifest-path examples/embed/Cargo.toml --target-dir target
 export CARGO
 TARGET := target/$(shell rustc -vV | sed -n 's/^host: //p')
 
-.PHONY: help quickstart test test-vm lint bench build deb deps
+.PHONY: help quickstart test test-vm lint counts bench build deb deps
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -48,6 +48,11 @@ lint: deps ## What CI checks without running anything: format, lints, documentat
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" $(CARGO) doc --quiet --locked --workspace --no-deps
 	scripts/deny.sh
 	$(CARGO) check --locked --manifest-path fuzz/Cargo.toml --target-dir target/fuzz
+
+counts: deps ## Instructions of the hot paths, compared with docs/counts.tsv
+	scripts/install-deps.sh counts
+	$(CARGO) build --release --locked -p floe -p engine --example counts
+	scripts/counts.sh
 
 bench: build ## Side by side with Debian's containerd, crun, runc and podman; writes docs/benchmarks.md, or with SECTIONS="verbs pods" only prints those
 	scripts/install-deps.sh peers

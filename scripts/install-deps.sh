@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what a make target needs and the machine lacks: Debian packages (as root), the compiler of
 # rust-toolchain.toml with musl for floe-runtime, cargo-nextest, cargo-deny.
-# Usage: install-deps.sh toolchain|build|nextest|deny|peers|vm
+# Usage: install-deps.sh toolchain|build|nextest|deny|counts|peers|vm
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -71,8 +71,9 @@ case "${1:-}" in
     toolchain) toolchain ;;
     deny) cargo deny --version >/dev/null 2>&1 || cargo install --quiet --locked --debug cargo-deny ;;
     build) install $build ;;
+    counts) install $build valgrind ;;
     peers) install $build $peers ;;
     vm) install $build $vm && apt-get update -qq ;;
     nextest) cargo nextest --version >/dev/null 2>&1 || cargo install --quiet --locked cargo-nextest ;;
-    *) echo "usage: $0 toolchain|build|nextest|deny|peers|vm" >&2; exit 2 ;;
+    *) echo "usage: $0 toolchain|build|nextest|deny|counts|peers|vm" >&2; exit 2 ;;
 esac

@@ -11,6 +11,8 @@
 
 pub mod config;
 pub mod container;
+#[doc(hidden)]
+pub mod counted;
 pub mod error;
 pub mod events;
 pub mod handler;

@@ -72,6 +72,22 @@ pub(crate) fn build(engine: &Engine, inputs: &Inputs<'_>) -> Result<spec::Spec> 
     Ok(built)
 }
 
+/// config.json as it is on a node of which nothing was seen: what [`crate::counted`] counts.
+///
+/// # Errors
+/// As [`build`].
+pub(crate) fn on_plain_node(inputs: &Inputs<'_>) -> Result<Vec<u8>> {
+    check(inputs)?;
+    let host = Host {
+        hostname: inputs.pod.spec.name.clone(),
+        pod_dir: "/run/floe/pods/sample".into(),
+        last_capability: 40,
+        ..Host::default()
+    };
+    let built = config(inputs, &host)?;
+    serde_json::to_vec(&built).map_err(|error| Error::invalid("config.json", error.to_string()))
+}
+
 /// What no look at the node could make acceptable.
 fn check(inputs: &Inputs<'_>) -> Result<()> {
     let asked = &inputs.pod.spec;
