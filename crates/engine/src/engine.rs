@@ -1,7 +1,7 @@
 //! The handle: settings, places, and the parts below the engine. It holds no state of pods and
 //! containers but what it has read; that is on disk.
 
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use network::Network;
 use store::Store;
@@ -13,6 +13,7 @@ use crate::disk::Layout;
 use crate::error::{Error, Result};
 use crate::events::hub::Hub;
 use crate::handler::{Handler, Handlers};
+use crate::hooks::HookFiles;
 use crate::node::Node;
 use crate::pod;
 use crate::pod::record::PodRecord;
@@ -35,6 +36,8 @@ pub(crate) struct Settings {
     pub(crate) images: crate::image::Fetcher,
     /// The same as before where nothing of them has changed.
     pub(crate) handlers: Arc<Handlers>,
+    /// Read when the first container is made, or with a reload.
+    pub(crate) hooks: OnceLock<HookFiles>,
 }
 
 #[derive(Debug)]
@@ -81,6 +84,7 @@ impl Engine {
         let settings = Arc::new(Settings {
             images: crate::image::Fetcher::new(&config)?,
             handlers: Arc::new(Handlers::new(&config)),
+            hooks: OnceLock::new(),
             config,
         });
         let parts = Parts {
@@ -219,6 +223,19 @@ impl Engine {
     /// # Errors
     /// What would keep every pod from being made.
     pub fn prepare(&self) -> Result<()> {
+        self.hooks()?;
         self.handlers().chosen("")?.prepare()
+    }
+
+    /// The hooks of containers.
+    ///
+    /// # Errors
+    /// A file of the directories that cannot be used.
+    pub(crate) fn hooks(&self) -> Result<&HookFiles> {
+        if let Some(hooks) = self.settings.hooks.get() {
+            return Ok(hooks);
+        }
+        let read = HookFiles::read(&self.config().runtime.hooks_dir)?;
+        Ok(self.settings.hooks.get_or_init(|| read))
     }
 }

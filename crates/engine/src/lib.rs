@@ -27,6 +27,7 @@ pub mod cdi;
 mod choose;
 mod disk;
 mod engine;
+mod hooks;
 mod lock;
 mod mount;
 mod oci;
@@ -37,6 +38,8 @@ mod reload;
 mod user;
 mod view;
 
+/// Can AppArmor profiles be used on this node?
+pub use ::runtime::apparmor::is_usable as has_apparmor;
 pub use config::Config;
 pub use container::exit_code;
 pub use container::{Container, ContainerFilter, ContainerSpec, ContainerState};

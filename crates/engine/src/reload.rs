@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crate::config::Config;
 use crate::engine::{Engine, Settings};
 use crate::error::{Error, Result};
+use crate::hooks::HookFiles;
 use crate::image;
 use crate::oci::check_profiles;
 
@@ -23,7 +24,7 @@ pub struct Reloaded {
 
 impl Engine {
     /// Takes a configuration for all that begins from now on, and reads again the files that it names:
-    /// registries.conf with its drop-ins, policy.json, registries.d. (Those of seccomp profiles, CNI and namespaces'
+    /// registries.conf with its drop-ins, policy.json, registries.d, hooks. (Those of seccomp profiles, CNI and namespaces'
     /// policies are read at each use.)
     ///
     /// # Errors
@@ -52,11 +53,13 @@ impl Engine {
                 false => Arc::new(old.handlers.again(&config)),
             };
             let images = old.images.again(&config)?;
+            let hooks = HookFiles::read(&config.runtime.hooks_dir)?.into();
             self.store().set_keep_blobs(keep_blobs);
             Ok(Settings {
                 config,
                 images,
                 handlers,
+                hooks,
             })
         })?;
         Ok(reloaded)
@@ -64,12 +67,23 @@ impl Engine {
 }
 
 impl Config {
+    /// Whether the files that it names can be used: hooks, seccomp profiles, registries.conf, policy.json, registries.d.
+    ///
+    /// # Errors
+    /// The first that cannot.
+    pub fn check_files(&self) -> Result<()> {
+        check_profiles(&self.runtime)?;
+        HookFiles::read(&self.runtime.hooks_dir)?;
+        image::Fetcher::new(self).map(drop)
+    }
+
     /// The files and directories beside the configuration that a reload reads: whether they are there or
     /// not.
     #[must_use]
     pub fn read_at_reload(&self) -> Vec<PathBuf> {
         let mut paths = image::registries_files(self);
         paths.push(self.image.signature_policy.clone());
+        paths.extend_from_slice(&self.runtime.hooks_dir);
         paths
     }
 }

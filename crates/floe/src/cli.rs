@@ -29,9 +29,22 @@ pub(crate) enum Command {
     /// Write manual pages into a directory
     Man(cmd::documents::ManArgs),
     #[command(flatten)]
+    About(AboutCommand),
+    #[command(flatten)]
     Node(NodeCommand),
     #[command(flatten)]
     Move(MoveCommand),
+}
+
+/// What is said of the configuration, of a running engine and of this program, with crio's words.
+#[derive(Debug, Subcommand)]
+pub(crate) enum AboutCommand {
+    /// Print the configuration, check one, or bring an old one up to date
+    Config(cmd::config::Args),
+    /// Ask a running engine how it is
+    Status(cmd::status::Args),
+    /// Print what this program is
+    Version(cmd::version::Args),
 }
 
 /// What is done to the node's containers and images.
@@ -70,6 +83,10 @@ pub(crate) enum NodeCommand {
     /// Images: prune, and the commands above by their second names
     #[command(subcommand)]
     Image(cmd::image::Command),
+    /// Check the image store, and repair it if that is asked for: floe system check
+    Check(cmd::system::CheckArgs),
+    /// Remove what a reboot left of containers, or all that there is
+    Wipe(cmd::wipe::Args),
     /// Look after the whole of it
     #[command(subcommand)]
     System(cmd::system::Command),

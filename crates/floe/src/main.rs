@@ -24,7 +24,7 @@ mod warnings;
 use std::process::ExitCode;
 
 use clap::Parser;
-use cli::{Cli, Command, MoveCommand, NodeCommand};
+use cli::{AboutCommand, Cli, Command, MoveCommand, NodeCommand};
 use failure::{FAILED, Failure, Nature};
 use global::Global;
 
@@ -79,6 +79,11 @@ fn dispatch(mut cli: Cli) -> Result<ExitCode, Failure> {
         Command::Registry(args) => cmd::registry::run(&cli.global, args),
         Command::Completion(args) => cmd::documents::completion(&args),
         Command::Man(args) => cmd::documents::man(&args),
+        Command::About(command) => match command {
+            AboutCommand::Config(args) => cmd::config::run(&cli.global, &args),
+            AboutCommand::Status(args) => cmd::status::run(&cli.global, &args),
+            AboutCommand::Version(args) => cmd::version::run(&args),
+        },
         Command::Node(command) => {
             show_warnings();
             on_node(&cli.global, command)
@@ -118,6 +123,8 @@ fn on_node(global: &Global, command: NodeCommand) -> Result<ExitCode, Failure> {
         NodeCommand::Image(command) => cmd::image::run(global, &engine, command),
         NodeCommand::Manifest(command) => cmd::manifest::run(global, &engine, command),
         NodeCommand::System(command) => cmd::system::run(&engine, &command),
+        NodeCommand::Check(args) => cmd::system::check(&engine, &args),
+        NodeCommand::Wipe(args) => cmd::wipe::run(&engine, &args),
         NodeCommand::Load(args) => cmd::stored::load(global, &engine, &args),
     }
 }

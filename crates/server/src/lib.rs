@@ -25,6 +25,7 @@
 //! | `pool.rs`, `turns.rs` | threads for blocking calls, and each pod's share of them |
 //! | `node.rs` | what the runtime says of itself |
 //! | `authority/` | clients that send any `:authority` |
+//! | `connections.rs`, `inspect/` | gRPC and HTTP/1 on one socket, and what is inspected by the latter |
 //! | `socket.rs`, `notify.rs`, `watchdog.rs` | the socket, and systemd's ready protocol and watchdog |
 
 #![cfg_attr(
@@ -36,11 +37,13 @@ mod answer;
 mod authority;
 mod calls;
 mod chunks;
+mod connections;
 mod convert;
 mod deadline;
 mod events;
 mod frame;
 mod image_service;
+mod inspect;
 mod metrics;
 mod node;
 mod notify;
@@ -64,7 +67,6 @@ use engine::config::Api;
 use engine::{Config, Engine};
 use tokio::sync::{oneshot, watch};
 use tokio_stream::StreamExt;
-use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 use tracing::{info, warn};
 
@@ -78,10 +80,14 @@ use authority::AnyAuthority;
 use events::Events;
 use frame::Framed;
 use image_service::ImageServer;
+use inspect::Inspect;
 use metrics::Metrics;
 use runtime_service::RuntimeServer;
 use socket::Socket;
 use work::Work;
+
+/// The version of the interface to kubelet.
+pub const CRI_VERSION: &str = cri::API_VERSION;
 
 /// Time for answers to reach clients that stay connected.
 const LINGER: Duration = Duration::from_millis(100);
@@ -186,14 +192,12 @@ pub async fn serve(
     notify::ready();
     watchdog::start(&options.listen);
     recover_beside(&work.engine());
+    let clients = connections::accept(listener, Inspect::new(work.clone()));
     let served = Server::builder()
         .max_concurrent_streams(STREAMS)
         .add_service(Framed::new(runtime, &answers, &metrics))
         .add_service(Framed::new(images, &answers, &metrics))
-        .serve_with_incoming_shutdown(
-            UnixListenerStream::new(listener).map(|client| client.map(AnyAuthority::new)),
-            stop,
-        );
+        .serve_with_incoming_shutdown(clients.map(|client| client.map(AnyAuthority::new)), stop);
     tokio::select! {
         served = served => served.map_err(|source| Error::Serve { listen: options.listen, source }),
         () = enough(ended, &work, options.grace) => Ok(()),

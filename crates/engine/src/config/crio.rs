@@ -4,6 +4,7 @@
 //! anyway. What stands in neither is a mistake, or newer than this list.
 
 use super::runtimes;
+use super::workload::Workload;
 
 /// Why floe does not act on a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,11 +68,6 @@ const ENTRIES: &[Entry] = &[
     ("runtime.manage_ns_lifecycle", NAMESPACES, &[]),
     ("runtime.manage_network_ns_lifecycle", NAMESPACES, &[]),
     (
-        "runtime.hooks_dir",
-        "hook files are not read",
-        &["[]", "['/usr/share/containers/oci/hooks.d']"],
-    ),
-    (
         "runtime.add_inheritable_capabilities",
         NOT_BUILT,
         &["false"],
@@ -127,7 +123,6 @@ const ENTRIES: &[Entry] = &[
     ("runtime.separate_pull_cgroup", NOT_BUILT, &["''"]),
     ("runtime.shared_cpuset", NOT_BUILT, &["''"]),
     ("runtime.absent_mount_sources_to_reject", NOT_BUILT, &["[]"]),
-    ("runtime.timezone", NOT_BUILT, &["''"]),
     (
         "image.default_transport",
         "images come from registries",
@@ -141,16 +136,6 @@ const ENTRIES: &[Entry] = &[
     ("image.pause_image", PAUSE, &[]),
     ("image.pause_image_auth_file", PAUSE, &[]),
     ("image.pause_command", PAUSE, &[]),
-    (
-        "image.pinned_images",
-        "no garbage collection of floe's removes images by itself",
-        &[],
-    ),
-    (
-        "image.insecure_registries",
-        "registries.conf says which registries are insecure",
-        &["[]"],
-    ),
     (
         "image.registries",
         "registries.conf has the registries of short names",
@@ -197,18 +182,27 @@ const ENTRIES: &[Entry] = &[
 
 /// Whole tables: what their keys begin with, why, and whether that changes nothing.
 const TABLES: &[(&str, &str, bool)] = &[
-    ("runtime.workloads.", "workloads are not built", false),
     ("tracing.", TRACING, true),
     ("nri.", "NRI plugins are not asked", true),
 ];
 
 /// Why floe does not act on this key with this value; `None`: it does.
 pub(super) fn why(key: &str, value: &toml::Value) -> Option<Why> {
+    if let Some(workload) = key.strip_prefix("runtime.workloads.") {
+        return of_workload(workload);
+    }
     let entry = key.strip_prefix("runtime.runtimes.");
     match entry.and_then(|entry| entry.split_once('.')) {
         Some((_name, key)) => runtimes::why(key, value),
         None => Some(of_table(key, value)),
     }
+}
+
+/// `key` begins with the workload's name.
+fn of_workload(key: &str) -> Option<Why> {
+    let used = toml::Table::try_from(Workload::default()).unwrap_or_default();
+    let field = key.split('.').skip(1).find(|part| used.contains_key(*part));
+    field.is_none().then_some(Why::Unknown)
 }
 
 fn of_table(key: &str, value: &toml::Value) -> Why {

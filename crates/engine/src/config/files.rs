@@ -182,7 +182,7 @@ fn below(dir: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-fn read(path: &Path) -> Result<Layer> {
+pub(super) fn read(path: &Path) -> Result<Layer> {
     let mut text = String::new();
     let file = std::fs::File::open(path).map_err(Error::io("read", path))?;
     file.take(FILE_MAX + 1)

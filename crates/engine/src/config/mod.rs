@@ -8,8 +8,11 @@ mod changes;
 mod crio;
 mod files;
 mod metrics;
+mod migrate;
 mod runtimes;
 mod tables;
+mod workload;
+mod write;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -17,9 +20,13 @@ use std::path::PathBuf;
 pub use crio::Why;
 pub use files::{DEFAULT_DIR, DEFAULT_FILE, Sources};
 pub use metrics::{MetricGroup, Metrics, Stats};
+pub use migrate::migrated;
+pub(crate) use runtimes::allowed;
 pub use runtimes::{BUILT_IN, Meaning, RuntimeEntry};
 pub(crate) use tables::parse_ulimit;
 pub use tables::{Api, CgroupManager, Config, Image, Network, Root, Runtime};
+
+pub use workload::{Workload, WorkloadResources};
 
 use serde::de::DeserializeOwned;
 

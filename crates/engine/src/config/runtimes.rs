@@ -154,13 +154,8 @@ impl RuntimeEntry {
     /// speaks of a unit of systemd's does, whatever is allowed.
     #[must_use]
     pub fn annotations(&self, of_pod: &BTreeMap<String, String>) -> BTreeMap<String, String> {
-        let is_allowed = |key: &str| {
-            let mut allowed = self.allowed_annotations.iter();
-            allowed.any(|begin| key.starts_with(begin.as_str())) && !Unit::is_annotation(key)
-        };
-        let of_pod = of_pod.iter().filter(|(key, _)| is_allowed(key));
         let mut all = self.default_annotations.clone();
-        all.extend(of_pod.map(|(key, value)| (key.clone(), value.clone())));
+        all.extend(allowed(&self.allowed_annotations, of_pod));
         all
     }
 
@@ -209,6 +204,19 @@ impl RuntimeEntry {
             .map(drop)
             .map_err(|reason| format!("{}: {reason}", key("container_min_memory")))
     }
+}
+
+/// A pod's annotations whose names begin with one of these; none that speaks of a unit of systemd's.
+pub(crate) fn allowed<'a>(
+    beginnings: &'a [String],
+    of_pod: &'a BTreeMap<String, String>,
+) -> impl Iterator<Item = (String, String)> + 'a {
+    let is_allowed = |key: &str| {
+        let mut allowed = beginnings.iter();
+        allowed.any(|begin| key.starts_with(begin.as_str())) && !Unit::is_annotation(key)
+    };
+    let all = of_pod.iter().filter(move |(key, _)| is_allowed(key));
+    all.map(|(key, value)| (key.clone(), value.clone()))
 }
 
 /// Checks the entries, and that the default is one.

@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::metrics::{Metrics, Stats};
 use super::runtimes::{self, RuntimeEntry};
+use super::workload::Workload;
 
 /// The whole configuration.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -220,6 +221,13 @@ pub struct Runtime {
     /// GetContainerEvents is served, and PodSandboxStatus has what kubelet needs with it (CRI-O's default is
     /// false: there, events cost something with nobody subscribed).
     pub enable_pod_events: bool,
+    /// Directories of hooks (oci-hooks(5)): programs that run at stages of the containers that their files name.
+    pub hooks_dir: Vec<PathBuf>,
+    /// Time zone of containers that mount no /etc/localtime: a name such as `Europe/Berlin`, or `local` for the
+    /// node's; empty: what the image has.
+    pub timezone: String,
+    /// Resources of containers of marked pods, by a name.
+    pub workloads: BTreeMap<String, Workload>,
     /// Size of a pod's /dev/shm in bytes (not a key of CRI-O).
     pub shm_size: u64,
     /// The program `floe-runtime`; empty: beside the running program, then on PATH (not a key of CRI-O).
@@ -259,6 +267,9 @@ impl Default for Runtime {
             log_level: "info".into(),
             disable_hostport_mapping: false,
             enable_pod_events: true,
+            hooks_dir: vec!["/usr/share/containers/oci/hooks.d".into()],
+            timezone: String::new(),
+            workloads: BTreeMap::new(),
             shm_size: 64 * 1024 * 1024,
             runtime_path: PathBuf::new(),
             default_runtime: String::new(),
@@ -286,6 +297,11 @@ pub struct Image {
     pub registries_d_dir: PathBuf,
     /// certs.d (not a key of CRI-O).
     pub certs_dir: PathBuf,
+    /// Images that kubelet's garbage collection leaves alone: names, beginnings (`quay.io/x*`), or words in them
+    /// (`*x*`), whatever their case.
+    pub pinned_images: Vec<String>,
+    /// Registries that may speak plain HTTP and show any certificate, beside those of registries.conf.
+    pub insecure_registries: Vec<String>,
     /// How long the compressed blobs of layers are kept: `always`, `until-unpacked`, or a number of days such
     /// as `7d` (not a key of CRI-O).
     pub keep_blobs: String,
@@ -301,6 +317,8 @@ impl Default for Image {
             registries_conf_dir: PathBuf::new(),
             registries_d_dir: PathBuf::new(),
             certs_dir: "/etc/containers/certs.d".into(),
+            pinned_images: Vec::new(),
+            insecure_registries: Vec::new(),
             keep_blobs: "always".into(),
         }
     }
@@ -368,6 +386,9 @@ impl Config {
                 *path = default;
             }
         }
+        let hooks = &mut self.runtime.hooks_dir;
+        hooks.retain(|dir| !dir.as_os_str().is_empty());
+        self.image.pinned_images.retain(|image| !image.is_empty());
         let dirs = &mut self.network.plugin_dirs;
         dirs.retain(|dir| !dir.as_os_str().is_empty());
         if dirs.is_empty() {
@@ -428,6 +449,10 @@ impl Config {
             parse_ulimit(ulimit)?;
         }
         runtimes::validate(&self.runtime)?;
+        self.runtime.check_timezone()?;
+        for (name, workload) in &self.runtime.workloads {
+            workload.validate(name)?;
+        }
         for subnet in &self.network.subnets {
             subnet
                 .parse::<ipnet::IpNet>()
@@ -438,6 +463,18 @@ impl Config {
 }
 
 impl Runtime {
+    /// It becomes a path below the directory of all zones.
+    fn check_timezone(&self) -> Result<(), String> {
+        let normal = |part| matches!(part, std::path::Component::Normal(_));
+        match Path::new(&self.timezone).components().all(normal) {
+            true => Ok(()),
+            false => Err(format!(
+                "crio.runtime.timezone: {:?} is no name of a zone",
+                self.timezone
+            )),
+        }
+    }
+
     /// The level that `log_level` names in CRI-O's words; `None` if there is none of that name.
     #[must_use]
     pub fn log_filter_of_level(&self) -> Option<&'static str> {

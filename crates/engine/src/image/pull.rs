@@ -74,7 +74,10 @@ impl Fetcher {
 /// A registries.conf that cannot be used.
 pub fn client_config(config: &Config) -> Result<ClientConfig> {
     let settings = &config.image;
-    let registries = Registries::load(&registries_paths(settings)).map_err(failed)?;
+    let mut registries = Registries::load(&registries_paths(settings)).map_err(failed)?;
+    for host in &settings.insecure_registries {
+        registries.allow_insecure(host);
+    }
     let auth = match settings.global_auth_file.as_os_str() {
         empty if empty.is_empty() => AuthFiles::from_env(|name| std::env::var_os(name)),
         _ => AuthFiles::only(settings.global_auth_file.clone()),

@@ -16,7 +16,11 @@ impl Engine {
     /// A store that cannot be read.
     pub fn images(&self, query: Option<&str>) -> Result<Vec<ImageRecord>> {
         match query.filter(|query| !query.is_empty()) {
-            None => Ok(self.store().images()?),
+            None => {
+                let mut all = self.store().images()?;
+                all.iter_mut().for_each(|image| self.pin(image));
+                Ok(all)
+            }
             Some(query) => Ok(self.find_image(query)?.into_iter().collect()),
         }
     }
@@ -27,6 +31,12 @@ impl Engine {
     /// # Errors
     /// An ambiguous id, or a store that cannot be read.
     pub fn find_image(&self, query: &str) -> Result<Option<ImageRecord>> {
+        let mut found = self.find_as_stored(query)?;
+        found.iter_mut().for_each(|image| self.pin(image));
+        Ok(found)
+    }
+
+    fn find_as_stored(&self, query: &str) -> Result<Option<ImageRecord>> {
         if let Some(found) = self.store().find(query)? {
             return Ok(Some(found));
         }
@@ -36,6 +46,14 @@ impl Engine {
             }
         }
         Ok(None)
+    }
+
+    /// What the configuration pins is pinned.
+    fn pin(&self, image: &mut ImageRecord) {
+        let patterns = &self.config().image.pinned_images;
+        let names = image.names.iter().chain(&image.repo_digests);
+        let mut pairs = names.flat_map(|name| patterns.iter().map(move |pattern| (pattern, name)));
+        image.pinned |= pairs.any(|(pattern, name)| is_meant(pattern, name));
     }
 
     /// As [`Engine::find_image`], where absence is an error.
@@ -114,7 +132,7 @@ impl Engine {
         let containers = self.containers(&ContainerFilter::default())?;
         let used: HashSet<&str> = containers.iter().map(|c| c.image_id.as_str()).collect();
         let mut removed = Vec::new();
-        for image in self.store().images()? {
+        for image in self.images(None)? {
             if image.pinned
                 || image.read_only
                 || used.contains(image.id.as_str())
@@ -145,5 +163,37 @@ impl Engine {
     /// A store that cannot be read.
     pub fn layer_sizes(&self, image: &ImageRecord) -> Result<Vec<u64>> {
         Ok(self.store().layer_sizes(&image.id)?)
+    }
+}
+
+/// Whether a pattern means an image's name, as CRI-O has it: `*x*` and `x*` are found anywhere in it, any other
+/// is all of it; the case does not matter.
+fn is_meant(pattern: &str, name: &str) -> bool {
+    let (pattern, name) = (pattern.to_lowercase(), name.to_lowercase());
+    match pattern.strip_suffix('*') {
+        Some(begin) => name.contains(begin.strip_prefix('*').unwrap_or(begin)),
+        None => pattern == name,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_is_pinned_by_its_name_a_part_of_it_or_a_word() {
+        let name = "registry.k8s.io/pause:3.10";
+        for pattern in [
+            "registry.k8s.io/pause:3.10",
+            "REGISTRY.k8s.io/*",
+            "*pause*",
+            "pause*",
+            "*",
+        ] {
+            assert!(is_meant(pattern, name), "{pattern}");
+        }
+        for pattern in ["pause", "*pause", "registry.k8s.io/pause", "*paws*"] {
+            assert!(!is_meant(pattern, name), "{pattern}");
+        }
     }
 }

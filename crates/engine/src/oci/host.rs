@@ -36,6 +36,8 @@ pub(super) struct Host {
     pub(super) last_capability: u8,
     /// The seccomp profile that request or configuration name by its file.
     pub(super) seccomp: Option<spec::Seccomp>,
+    /// The file of the time zone that the configuration gives to containers.
+    pub(super) zone: Option<PathBuf>,
     /// Where the sources of the request's mounts are, in order.
     pub(super) sources: Vec<mounts::Source>,
     /// The devices that are asked for.
@@ -73,6 +75,7 @@ impl Host {
             seccomp: security::read_seccomp(inputs)?,
             devices: devices::look(&spec.devices, inputs.all_devices())?,
             cdi: cdi::look(&inputs.runtime.cdi_spec_dirs, inputs.cdi_devices)?,
+            zone: mounts::zone(&inputs.runtime.timezone)?,
             sources: mounts::look(&spec.mounts)?,
         })
     }

@@ -19,10 +19,11 @@ pub(crate) use process::{arguments, exec_process, stop_signal};
 pub(crate) use resources::limits;
 pub(crate) use security::{all_capabilities, check_profiles};
 
-use crate::config::{self, RuntimeEntry};
+use crate::config::{self, RuntimeEntry, Workload, allowed};
 use crate::container::record::ContainerRecord;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::hooks::Subject;
 use crate::node::cgroups;
 use crate::pod::record::PodRecord;
 use crate::pod::{NamespaceMode, NamespaceModes};
@@ -64,6 +65,7 @@ pub(crate) fn build(engine: &Engine, inputs: &Inputs<'_>) -> Result<spec::Spec> 
     let edits = std::mem::take(&mut host.cdi);
     let mut built = config(inputs, &host)?;
     edits.make(&mut built, !inputs.all_devices());
+    add_hooks(engine, inputs, &mut built)?;
     let process = built.process.as_ref();
     if let Some(profile) = process.and_then(|process| process.apparmor_profile.as_deref()) {
         security::load_apparmor(profile)?;
@@ -86,6 +88,22 @@ pub(crate) fn on_plain_node(inputs: &Inputs<'_>) -> Result<Vec<u8>> {
     };
     let built = config(inputs, &host)?;
     serde_json::to_vec(&built).map_err(|error| Error::invalid("config.json", error.to_string()))
+}
+
+/// Those of the node's hook directories that are for this container: by the annotations of container and pod.
+fn add_hooks(engine: &Engine, inputs: &Inputs<'_>, built: &mut spec::Spec) -> Result<()> {
+    let mut annotations = inputs.container.spec.annotations.clone();
+    annotations.extend(inputs.pod.spec.annotations.clone());
+    let args = built.process.as_ref().map(|process| &process.args);
+    let subject = Subject {
+        annotations: &annotations,
+        command: args
+            .and_then(|args| args.first())
+            .map_or("", String::as_str),
+        has_bind_mounts: !inputs.container.spec.mounts.is_empty(),
+    };
+    engine.hooks()?.add_to(&mut built.hooks, subject);
+    Ok(())
 }
 
 /// What no look at the node could make acceptable.
@@ -191,6 +209,9 @@ fn annotations(inputs: &Inputs<'_>) -> std::collections::BTreeMap<String, String
         .entry
         .map(|entry| entry.annotations(of_pod))
         .unwrap_or_default();
+    if let Some(workload) = Workload::of(&inputs.runtime.workloads, of_pod) {
+        all.extend(allowed(&workload.allowed_annotations, of_pod));
+    }
     let own = container.spec.annotations.iter();
     let own = own.filter(|(key, _)| !Unit::is_annotation(key));
     all.extend(own.map(|(key, value)| (key.clone(), value.clone())));

@@ -21,6 +21,31 @@ pub(super) const POD_FILES: [(&str, &str); 3] = [
     ("hosts", "/etc/hosts"),
 ];
 
+/// Where the time zone is.
+const LOCALTIME: &str = "/etc/localtime";
+/// All zones, unless `TZDIR` names another directory.
+const ZONES: &str = "/usr/share/zoneinfo";
+
+/// The file of a time zone of the configuration's, links followed; `None`: it has none.
+///
+/// # Errors
+/// There is no such zone on this node.
+pub(super) fn zone(name: &str) -> Result<Option<PathBuf>> {
+    let path = match name {
+        "" => return Ok(None),
+        "local" => PathBuf::from(LOCALTIME),
+        name => {
+            let zones = std::env::var_os("TZDIR").filter(|dir| !dir.is_empty());
+            PathBuf::from(zones.unwrap_or_else(|| ZONES.into())).join(name)
+        }
+    };
+    let found = path.canonicalize().ok().filter(|found| found.is_file());
+    found.map(Some).ok_or_else(|| Error::Config {
+        origin: "crio.runtime.timezone".into(),
+        reason: format!("{name:?}: there is no file {}", path.display()),
+    })
+}
+
 pub(super) fn build(inputs: &Inputs<'_>, host: &Host) -> Result<Vec<spec::Mount>> {
     let mut all = system(inputs);
     let requested = &inputs.container.spec.mounts;
@@ -36,6 +61,11 @@ pub(super) fn build(inputs: &Inputs<'_>, host: &Host) -> Result<Vec<spec::Mount>
             let access = if read_only { "ro" } else { "rw" };
             all.push(bind(&pod_dir.join(name), target, access));
         }
+    }
+    if let Some(zone) = &host.zone
+        && !taken(LOCALTIME)
+    {
+        all.push(bind(zone, LOCALTIME, "ro"));
     }
     if !taken("/dev/shm") {
         let node = inputs.pod.spec.namespaces.ipc == NamespaceMode::Node;

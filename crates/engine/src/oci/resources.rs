@@ -3,6 +3,7 @@
 use runtime::spec;
 
 use super::Inputs;
+use crate::config::{Workload, WorkloadResources};
 use crate::container::Resources;
 use crate::error::{Error, Result};
 
@@ -12,6 +13,13 @@ pub(super) fn build(
 ) -> Result<spec::Resources> {
     let mut built = limits(&inputs.container.spec.resources)?;
     built.devices = device_rules;
+    let annotations = &inputs.pod.spec.annotations;
+    if let Some(workload) = Workload::of(&inputs.runtime.workloads, annotations) {
+        let given = workload.resources(annotations, &inputs.container.spec.name);
+        let given =
+            given.map_err(|(name, why)| Error::invalid("annotations", format!("{name}: {why}")))?;
+        give(built.cpu.get_or_insert_default(), given);
+    }
     if built.pids.is_none() {
         let default = inputs.runtime.pids_limit;
         built.pids = (default > 0).then_some(spec::Pids {
@@ -19,6 +27,19 @@ pub(super) fn build(
         });
     }
     Ok(built)
+}
+
+/// What the workload says holds, whatever was asked for.
+fn give(cpu: &mut spec::Cpu, given: WorkloadResources) {
+    let set = |value: u64| Some(value).filter(|value| *value != 0);
+    cpu.shares = set(given.cpushares).or(cpu.shares);
+    cpu.period = set(given.cpuperiod).or(cpu.period);
+    cpu.quota = Some(given.cpuquota)
+        .filter(|quota| *quota != 0)
+        .or(cpu.quota);
+    if !given.cpuset.is_empty() {
+        cpu.cpus = Some(given.cpuset);
+    }
 }
 
 /// The limits alone: also what an update sends.

@@ -1,6 +1,7 @@
 //! One file per command: its options and what it does.
 
 pub(crate) mod artifact;
+pub(crate) mod config;
 pub(crate) mod copy;
 pub(crate) mod delete;
 pub(crate) mod documents;
@@ -24,10 +25,13 @@ pub(crate) mod rmi;
 pub(crate) mod run;
 pub(crate) mod serve;
 pub(crate) mod sign;
+pub(crate) mod status;
 pub(crate) mod stop;
 pub(crate) mod stored;
 pub(crate) mod sync;
 pub(crate) mod system;
+pub(crate) mod version;
+pub(crate) mod wipe;
 
 use std::process::ExitCode;
 

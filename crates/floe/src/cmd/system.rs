@@ -39,7 +39,11 @@ pub(crate) fn run(engine: &Engine, command: &Command) -> Result<ExitCode, Failur
     }
 }
 
-fn check(engine: &Engine, args: &CheckArgs) -> Result<ExitCode, Failure> {
+/// `floe check` as well.
+///
+/// # Errors
+/// Damage, or something that is left over.
+pub(crate) fn check(engine: &Engine, args: &CheckArgs) -> Result<ExitCode, Failure> {
     let report = engine.store().check(Check {
         quick: args.quick,
         repair: args.repair,

@@ -11,7 +11,7 @@ fn a_persons_commands_say_nothing_of_keys_without_effect_and_the_server_one_line
         let keys: String = (0..60)
             .map(|number| format!("key{number} = true\n"))
             .collect();
-        std::fs::write(&file, format!("{config}\n[crio.metrics]\nx = 1\n[crio.tracing]\n{keys}[crio.runtime.workloads.a]\n{keys}")).expect("write");
+        std::fs::write(&file, format!("{config}\n[crio.metrics]\nx = 1\n[crio.tracing]\n{keys}[crio.runtime.nothing.a]\n{keys}")).expect("write");
         let said = floe.floe(&["images"]);
         assert_eq!((said.code, said.err.as_str()), (0, ""));
         assert_eq!(floe.floe(&["ps"]).err, "");

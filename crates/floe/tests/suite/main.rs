@@ -20,6 +20,7 @@ mod cli_import;
 mod cli_kill;
 mod cli_login;
 mod cli_manifest;
+mod cli_node;
 mod cli_ordinary_user;
 mod cli_progress;
 mod cli_ps_logs;
