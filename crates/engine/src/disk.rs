@@ -14,7 +14,7 @@
 
 use std::collections::HashSet;
 use std::io::ErrorKind;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{LazyLock, Mutex, PoisonError};
 
@@ -129,6 +129,33 @@ pub(crate) fn make_dir(path: &Path) -> Result<()> {
         .mode(0o700)
         .create(path)
         .map_err(Error::io("create directory", path))
+}
+
+/// Lets every user pass through the directories that lead to a container's, from that of the runs of this node
+/// on, and see none of them: an OCI program sets a root file system up as root of a user namespace, who is
+/// nobody on the node. What else is there stays out of reach.
+pub(crate) fn let_pass(container: &Path) -> Result<()> {
+    let way: Vec<&Path> = container.ancestors().take(5).collect();
+    let change = |path: &Path, keep: u32, add: u32| {
+        let meta = std::fs::symlink_metadata(path).map_err(Error::io("stat", path))?;
+        let mode = meta.permissions().mode() & 0o7777;
+        let wanted = mode & keep | add;
+        if mode == wanted || meta.is_symlink() {
+            return Ok(());
+        }
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(wanted))
+            .map_err(Error::io("set the mode of", path))
+    };
+    let (Some(runs), Some(pods)) = (way.get(4), way.get(3)) else {
+        return Err(Error::invalid("container", container.display().to_string()));
+    };
+    for name in entries(runs)? {
+        let path = runs.join(name);
+        if path != *pods && path.is_dir() {
+            change(&path, 0o7770, 0)?;
+        }
+    }
+    way.iter().try_for_each(|dir| change(dir, 0o7777, 0o001))
 }
 
 /// Names of the entries of a directory; none if it does not exist.

@@ -2,11 +2,15 @@
 //! tells nothing of a distribution's patches and configuration. Each probe is a few system calls, changes
 //! nothing that lasts, and says no where the caller may not try.
 
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags, open};
+use rustix::fs::{CWD, Mode, OFlags, open};
 use rustix::io::Errno;
-use rustix::mount::{FsOpenFlags, fsconfig_create, fsconfig_set_fd, fsconfig_set_string, fsopen};
+use rustix::mount::{
+    FsOpenFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_fd, fsconfig_set_string, fsopen,
+    open_tree,
+};
 
 use crate::sys;
 
@@ -58,6 +62,25 @@ pub fn idmapped_mounts() -> bool {
     sys::mount_setattr(&root, false, &attr) == Err(Errno::BADF)
 }
 
+/// Can the owners on the file system of `path` be mapped by this user namespace, in a mount of its own?
+///
+/// # Errors
+/// As open_tree(2) and mount_setattr(2), of what has another reason.
+pub fn maps_owners(path: &Path, users: BorrowedFd<'_>) -> std::io::Result<bool> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let tree = open_tree(CWD, path, flags)?;
+    let attr = sys::MountAttr {
+        set: libc::MOUNT_ATTR_IDMAP,
+        userns_fd: users.as_raw_fd().unsigned_abs().into(),
+        ..sys::MountAttr::default()
+    };
+    match sys::mount_setattr(&tree, false, &attr) {
+        Ok(()) => Ok(true),
+        Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(false),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
 /// A file server of FUSE that was started anew gets the requests again that its predecessor had not
 /// answered (FUSE_NOTIFY_RESEND, Linux 6.9).
 #[must_use]
@@ -72,7 +95,6 @@ pub fn fuse_resend() -> bool {
 
 /// What the kernel asks a file server first: its own abilities are in it.
 fn first_request() -> Result<Vec<u8>, Errno> {
-    use std::os::fd::AsRawFd;
     let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let device = open("/dev/fuse", flags, Mode::empty())?;
     let context = fsopen("fuse", FsOpenFlags::FSOPEN_CLOEXEC)?;

@@ -66,3 +66,4 @@ pub use progress::Progress;
 pub use rootless::{in_user_namespace, is_rootless, set_optional_cgroups};
 pub use starting::Starting;
 pub use stdio::Stdio;
+pub use users::{map_users, user_namespace};

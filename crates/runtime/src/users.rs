@@ -3,14 +3,13 @@
 //!
 //! Never guesses an id: what config.json does not map stays unmapped.
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::process::Command;
 
 use crate::error::{Error, InitFailure, Result};
-use crate::guard::ChildGuard;
 use crate::namespaces;
 use crate::spec::{IdMapping, Mount, NamespaceKind, Spec};
-use crate::sys::{self, Forked};
+use crate::sys;
 
 /// The ids of one user namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,25 +100,28 @@ impl<'a> Ids<'a> {
 
     /// A user namespace that has these ids and no process.
     fn namespace(&self) -> Result<OwnedFd> {
-        let (ours, theirs) =
-            crate::message::Channel::pair().map_err(Error::io("make", "socket"))?;
-        let forked = sys::clone_process(libc::CLONE_NEWUSER as u64, None)
-            .map_err(Error::io("clone", "a user namespace"))?;
-        let child = match forked {
-            Forked::Child => {
-                sys::close_all_but(&[theirs.as_fd().as_raw_fd()]);
-                // Until the other end is closed, by whatever ends its owner.
-                let _ = theirs.receive::<()>();
-                sys::exit(0)
-            }
-            Forked::Parent { pid, .. } => ChildGuard::of(pid),
-        };
-        drop(theirs);
-        let pid = child.pid();
-        let held = self.write(pid).and_then(|()| namespaces::open(pid, "user"));
-        drop(ours);
-        held
+        let holder = sys::Holder::of_users().map_err(Error::io("clone", "a user namespace"))?;
+        let pid = holder.pid();
+        self.write(pid)?;
+        namespaces::open(pid, "user")
     }
+}
+
+/// A user namespace that has these ids and no process, for idmapped mounts; it is gone with its last
+/// descriptor and mount. The caller may have threads.
+///
+/// # Errors
+/// A process that cannot be made, or a map that the kernel does not take.
+pub fn user_namespace(uids: &[IdMapping], gids: &[IdMapping]) -> Result<OwnedFd> {
+    Ids { uids, gids }.namespace()
+}
+
+/// Gives a process whose user namespace is new, and that has no ids yet, these: once, and from outside.
+///
+/// # Errors
+/// A map that the kernel, or newuidmap(1), does not take.
+pub fn map_users(pid: i32, uids: &[IdMapping], gids: &[IdMapping]) -> Result<()> {
+    Ids { uids, gids }.write(pid)
 }
 
 fn write_map(pid: i32, kind: Kind, map: &[IdMapping], privileged: bool) -> Result<()> {
@@ -187,8 +189,13 @@ pub(crate) fn of_mounts(spec: &Spec) -> Result<Vec<Option<OwnedFd>>> {
                 path: "user namespace".into(),
                 source,
             })?,
-            None if ids.uids.is_empty() => joined(spec)?,
-            None => ids.namespace()?,
+            None => match joined(spec, ids)? {
+                Some(joined) => joined,
+                None if ids.uids.is_empty() => {
+                    return Err(Error::invalid("mounts", "an idmapped mount needs mappings"));
+                }
+                None => ids.namespace()?,
+            },
         };
         made.push((ids, index));
         all.push(Some(fd));
@@ -196,14 +203,21 @@ pub(crate) fn of_mounts(spec: &Spec) -> Result<Vec<Option<OwnedFd>>> {
     Ok(all)
 }
 
-/// The user namespace that the container joins: the ids of a mount that names none.
-fn joined(spec: &Spec) -> Result<OwnedFd> {
-    let mut namespaces = spec.linux.iter().flat_map(|linux| &linux.namespaces);
+/// The user namespace that the container joins, where a mount is to have its ids: it names none, or those
+/// that config.json says this namespace has.
+fn joined(spec: &Spec, ids: Ids<'_>) -> Result<Option<OwnedFd>> {
+    let Some(linux) = &spec.linux else {
+        return Ok(None);
+    };
+    let own = ids.uids == linux.uid_mappings && ids.gids == linux.gid_mappings;
+    let mut namespaces = linux.namespaces.iter();
     let path = namespaces
         .find(|namespace| namespace.kind == NamespaceKind::User)
-        .and_then(|namespace| namespace.path.clone())
-        .ok_or_else(|| Error::invalid("mounts", "an idmapped mount needs mappings"))?;
-    namespaces::open_file(path)
+        .and_then(|namespace| namespace.path.clone());
+    match path.filter(|_| own || ids.uids.is_empty()) {
+        Some(path) => namespaces::open_file(path).map(Some),
+        None => Ok(None),
+    }
 }
 
 /// What is done with supplementary groups.

@@ -46,13 +46,17 @@ pub(crate) fn status(engine: &Engine, calls: &Calls, verbose: bool) -> cri::Stat
     } else {
         Default::default()
     };
+    let handlers: Vec<cri::RuntimeHandler> =
+        engine.runtime_handlers().into_iter().map(handler).collect();
+    let mut features = handlers.iter().flat_map(|handler| &handler.features);
+    let users = features.any(|features| features.user_namespaces);
     cri::StatusResponse {
         status: Some(cri::RuntimeStatus { conditions }),
         info,
-        runtime_handlers: engine.runtime_handlers().into_iter().map(handler).collect(),
+        runtime_handlers: handlers,
         features: Some(cri::RuntimeFeatures {
             supplemental_groups_policy: true,
-            user_namespaces_host_network: false,
+            user_namespaces_host_network: users,
         }),
     }
 }

@@ -58,7 +58,9 @@ pub use keep::KeepBlobs;
 pub use layer::{Form, Layer, LayerState, LayerTar, Purpose};
 pub use lease::Lease;
 pub use limits::Limits;
-pub use root::{Access, LayerRecord, MountOptions, OverlayPaths, RootFilesystem, RootRecord};
+pub use root::{
+    Access, LayerRecord, MappedIds, MountOptions, OverlayPaths, RootFilesystem, RootRecord,
+};
 pub use usage::Usage;
 
 /// A store: cheap to clone, usable from several threads and, through the disk, several processes.

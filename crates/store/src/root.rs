@@ -17,7 +17,10 @@ use crate::layer::{Form, Layer};
 use crate::layout::{DIRECTORY, EMPTY_LAYER};
 use crate::{ImageRecord, Limits, Store};
 
+mod mapped;
 mod overlay;
+
+pub use mapped::MappedIds;
 
 /// The root file system of a container, or of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,6 +68,9 @@ pub struct MountOptions<'a> {
     pub access: Access,
     /// The SELinux context of all its files, if they get one of their own (mount(8), `context=`).
     pub label: Option<&'a str>,
+    /// Its files belong to others outside than in it: the layers and what is written keep the owners that
+    /// they have inside, and are shared with containers of other ids.
+    pub ids: Option<MappedIds<'a>>,
 }
 
 impl MountOptions<'_> {
@@ -73,6 +79,7 @@ impl MountOptions<'_> {
         MountOptions {
             access,
             label: None,
+            ids: None,
         }
     }
 }
@@ -136,8 +143,12 @@ impl RootFilesystem {
     /// (move_mount(2)), and it is gone with its last descriptor if it never is.
     ///
     /// Errors with [`Error::Unsupported`] on kernels before Linux 6.13, which take the layers of an overlay
-    /// by path only: see [`overlay_paths`](Self::overlay_paths).
+    /// by path only: see [`overlay_paths`](Self::overlay_paths). With [`MountOptions::ids`] any kernel will do
+    /// that has overlays of id-mapped layers (Linux 5.19), and a file system that lets its owners be mapped.
     pub fn open(&self, options: &MountOptions<'_>) -> Result<OwnedFd> {
+        if let Some(ids) = options.ids {
+            return self.open_mapped(options, ids);
+        }
         let mount = overlay::Context::new(options).map_err(|e| self.unmountable(e))?;
         let set = |key, dir: OwnedFd| {
             let set = mount.set_directory(key, dir.as_fd());
@@ -164,10 +175,7 @@ impl RootFilesystem {
             set(c"lowerdir+", self.empty_layer()?)?;
         }
         if lowers + 1 < least {
-            return Err(Error::Unsupported {
-                what: "a read-only root file system without layers".to_owned(),
-                why: "there is nothing in it to be read".to_owned(),
-            });
+            return Err(nothing_to_read());
         }
         if let Some((upper, work)) = beside {
             set(c"upperdir", upper)?;
@@ -180,7 +188,9 @@ impl RootFilesystem {
     /// unmounts it.
     pub fn mount_at(&self, target: &Path, options: &MountOptions<'_>) -> Result<()> {
         let mount = match self.open(options) {
-            Err(Error::Unsupported { .. }) => return self.mount_by_paths(target, options),
+            Err(Error::Unsupported { .. }) if options.ids.is_none() => {
+                return self.mount_by_paths(target, options);
+            }
             other => other?,
         };
         let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
@@ -311,6 +321,13 @@ impl RootFilesystem {
                 Error::sys(op, path)(errno)
             }
         }
+    }
+}
+
+fn nothing_to_read() -> Error {
+    Error::Unsupported {
+        what: "a read-only root file system without layers".to_owned(),
+        why: "there is nothing in it to be read".to_owned(),
     }
 }
 

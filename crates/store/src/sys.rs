@@ -1,4 +1,5 @@
-//! mount_setattr(2), which rustix lacks. Nothing else of this crate is unsafe.
+//! mount_setattr(2) and setfsuid(2), which rustix lacks, and what a thread has for itself. Nothing else of
+//! this crate is unsafe.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -19,6 +20,14 @@ pub(crate) struct MountAttr {
 }
 
 impl MountAttr {
+    /// A private mount whose owners are mapped by this user namespace.
+    pub(crate) fn private_mapped(ids: BorrowedFd<'_>) -> MountAttr {
+        MountAttr {
+            set: MOUNT_ATTR_IDMAP,
+            ..MountAttr::private_read_only(Some(ids))
+        }
+    }
+
     /// A mount that cannot be written, and private; with `ids`, owners are mapped by this user namespace.
     pub(crate) fn private_read_only(ids: Option<BorrowedFd<'_>>) -> MountAttr {
         let users = ids.map(|ids| u64::from(ids.as_raw_fd().unsigned_abs()));
@@ -55,4 +64,23 @@ pub(crate) fn own_working_directory() -> Result<()> {
     // SAFETY: CLONE_FS takes nothing from other threads but that they share a working directory, a root and
     // a umask with this one.
     unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::FS) }
+}
+
+/// Gives the calling thread a mount namespace of its own, and a working directory with it.
+pub(crate) fn own_mounts() -> Result<()> {
+    // SAFETY: as above; a mount namespace is a thread's own too, and no other thread learns of this one.
+    unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNS) }
+}
+
+/// Has the calling thread make files as this user and group (setfsuid(2)), with the rights that it has. Only
+/// for a thread that ends soon: nothing takes it back.
+pub(crate) fn make_files_as((uid, gid): (u32, u32)) -> Result<()> {
+    let rights = rustix::thread::capabilities(None)?;
+    // SAFETY: integers only. glibc changes the calling thread alone, as the kernel does.
+    unsafe {
+        libc::setfsgid(gid);
+        libc::setfsuid(uid);
+    }
+    // The change has taken those over files away.
+    rustix::thread::set_capabilities(None, rights)
 }

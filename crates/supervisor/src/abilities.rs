@@ -39,6 +39,7 @@ const LATER: &[&str] = &[
     "create.program",
     "rootfs.mount",
     "set_up.netns",
+    "set_up.users",
 ];
 
 /// What a supervisor can be asked for.

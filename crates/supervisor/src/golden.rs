@@ -210,6 +210,8 @@ fn fullest() -> Vec<Request> {
         shm_size: 1 << 26,
         cgroup: Some("@CGROUP@".into()),
         open_files: Some(1 << 20),
+        // It excludes `netns_given`; a real conversation with it is in server/tests/suite/user_namespaces.rs.
+        users: None,
     };
     vec![
         Request::SetUp(Box::new(set_up)),

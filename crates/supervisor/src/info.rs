@@ -36,6 +36,10 @@ pub struct SupervisorInfo {
     pub version: String,
     /// The first process of the pod's shared PID namespace, if the pod has one.
     pub pod_init: Option<i32>,
+    /// The descriptor by which it keeps the pod's own user namespace, if the pod has one:
+    /// `/proc/PID/fd/NUMBER`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub users: Option<i32>,
     /// What it can be asked for.
     #[serde(default)]
     pub abilities: Abilities,
@@ -43,7 +47,7 @@ pub struct SupervisorInfo {
 
 impl SupervisorInfo {
     /// The calling process as a supervisor.
-    pub(crate) fn of_this_process(pod_init: Option<i32>) -> Result<Self> {
+    pub(crate) fn of_this_process(pod_init: Option<i32>, users: Option<i32>) -> Result<Self> {
         let pid = rustix::process::getpid().as_raw_nonzero().get();
         let start_time = process::start(pid).ok_or_else(|| Error::Record {
             path: format!("/proc/{pid}/stat").into(),
@@ -54,6 +58,7 @@ impl SupervisorInfo {
             start_time,
             version: OWN.to_owned(),
             pod_init,
+            users,
             abilities: Abilities::own(),
         })
     }
@@ -65,6 +70,7 @@ impl SupervisorInfo {
             start_time: process::start(pid)?,
             version: String::new(),
             pod_init: None,
+            users: None,
             abilities: Abilities::default(),
         })
     }
@@ -146,7 +152,7 @@ mod tests {
 
     #[test]
     fn this_process_is_alive_and_one_with_another_start_time_is_not() {
-        let mut info = SupervisorInfo::of_this_process(None).unwrap();
+        let mut info = SupervisorInfo::of_this_process(None, None).unwrap();
         assert!(info.is_alive());
         info.start_time += 1;
         assert!(!info.is_alive());

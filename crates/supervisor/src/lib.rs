@@ -64,6 +64,6 @@ pub use protocol::{
     ExecRequest, LogTarget, OciProgram, RootfsSource, Watch,
 };
 pub use server::supervise;
-pub use setup::PodSetup;
+pub use setup::{PodSetup, UserIds};
 pub use state::{ContainerState, Status};
 pub use sys::process::{keep_little_memory, trim_memory};

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use runtime::spec::IdMapping;
 use serde::{Deserialize, Serialize};
 
 /// A pod as its supervisor needs to know it.
@@ -38,6 +39,33 @@ pub struct PodSetup {
     /// leaves the caller's.
     #[serde(default)]
     pub open_files: Option<u64>,
+    /// A user namespace of its own, which then owns the pod's other namespaces; `None`: the caller's. What
+    /// must not be passed over: the ability `set_up.users`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub users: Option<UserIds>,
+}
+
+/// The ids of a pod's user namespace.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserIds {
+    /// Of its users.
+    pub uids: Vec<IdMapping>,
+    /// Of its groups.
+    pub gids: Vec<IdMapping>,
+}
+
+impl UserIds {
+    /// Its user 0 and group 0 as they are outside; `None`: it has none.
+    #[must_use]
+    pub fn root(&self) -> Option<(u32, u32)> {
+        Some((outside(&self.uids)?, outside(&self.gids)?))
+    }
+}
+
+/// What the id 0 is outside.
+fn outside(map: &[IdMapping]) -> Option<u32> {
+    let first = map.iter().find(|one| one.container_id == 0 && one.size > 0);
+    first.map(|one| one.host_id)
 }
 
 impl PodSetup {

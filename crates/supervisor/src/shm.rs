@@ -10,15 +10,16 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, unmount as umount};
 
 use crate::error::{Error, Result};
 
-/// Mounts a tmpfs of `size` bytes with the sticky bit, as /dev/shm is on a host.
-pub(crate) fn mount_at(dir: &Path, size: u64) -> Result<()> {
+/// Mounts a tmpfs of `size` bytes with the sticky bit, as /dev/shm is on a host; it belongs to this user and
+/// group.
+pub(crate) fn mount_at(dir: &Path, size: u64, (uid, gid): (u32, u32)) -> Result<()> {
     match std::fs::DirBuilder::new().mode(0o700).create(dir) {
         Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
             return Err(Error::io("make directory", dir)(error));
         }
         _ => {}
     }
-    let options = std::ffi::CString::new(format!("mode=1777,size={size}"))
+    let options = std::ffi::CString::new(format!("mode=1777,size={size},uid={uid},gid={gid}"))
         .map_err(|_| Error::invalid("shm_size", "has a zero byte"))?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     mount(c"shm", dir, c"tmpfs", flags, Some(options.as_c_str()))

@@ -33,6 +33,17 @@ impl Engine {
         if let Some(lacking) = handler.abilities().lacking(&Ability::of_container(&spec)) {
             return Err(handler.lacks(lacking));
         }
+        if !spec
+            .security
+            .namespaces
+            .users
+            .agrees_with(&pod.spec.namespaces.users)
+        {
+            return Err(Error::invalid(
+                "namespace_options.userns_options",
+                "differs from that of the pod, whose user namespace its containers are in",
+            ));
+        }
         self.check_memory(&pod, spec.resources.memory_limit)?;
         let lock = self.layout().pod(&pod.id).join("lock");
         let _pod_stays = Lock::shared_if_there(&lock)?.ok_or_else(|| Error::NotFound {
@@ -202,6 +213,10 @@ impl<'a> Making<'a> {
         config: &ContainerConfig,
     ) -> Result<ContainerRecord> {
         let user = user::resolve(self.engine.store(), image, &spec.security)?;
+        if let Some(ids) = self.pod.spec.namespaces.users.ids() {
+            let gids: Vec<u32> = [user.gid].into_iter().chain(user.groups.clone()).collect();
+            ids.check_user(user.uid, &gids)?;
+        }
         Ok(ContainerRecord {
             id: self.id.clone(),
             pod_id: self.pod.id.clone(),

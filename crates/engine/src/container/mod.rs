@@ -21,7 +21,7 @@ pub use exec_streams::{ExecStreams, WantedStreams};
 pub use exec_sync::ExecSync;
 pub use life::{LifeAnswer, LifeCall};
 
-use crate::pod::NamespaceModes;
+use crate::pod::{NamespaceModes, UserIds};
 
 /// What a caller asks for: everything that is known before the container exists.
 #[derive(Debug, Clone, Default)]
@@ -87,6 +87,8 @@ pub struct Mount {
     pub propagation: Propagation,
     /// SELinux relabelling was asked for (no effect on a node without SELinux).
     pub selinux_relabel: bool,
+    /// Its files belong to others outside than in the mount; `None`: to whom they belong.
+    pub ids: Option<UserIds>,
 }
 
 /// CRI MountPropagation.

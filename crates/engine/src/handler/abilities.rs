@@ -27,6 +27,8 @@ pub enum Ability {
     RecursiveReadOnly,
     /// A user namespace of a pod's own.
     UserNamespaces,
+    /// Mounts whose files belong to others outside than inside.
+    MappedMounts,
     /// Freezing a container.
     Pause,
     /// Writing a running container down.
@@ -55,6 +57,7 @@ impl Ability {
             Self::Propagation => "mount propagation (mounts.propagation)",
             Self::RecursiveReadOnly => "recursively read-only mounts (mounts.recursive_read_only)",
             Self::UserNamespaces => "a user namespace for a pod (userns_options.mode POD)",
+            Self::MappedMounts => "mounts with other ids (mounts.uidMappings)",
             Self::Pause => "pause and resume",
             Self::Checkpoint => "checkpoints",
             Self::Ports => "access to a pod's ports",
@@ -70,7 +73,7 @@ impl Ability {
             (spec.namespaces.network == node, Self::HostNetwork),
             (spec.namespaces.ipc == node, Self::HostIpc),
             (spec.namespaces.pid == node, Self::HostPid),
-            (spec.namespaces.user_pod, Self::UserNamespaces),
+            (spec.namespaces.users.ids().is_some(), Self::UserNamespaces),
             (spec.privileged, Self::Privileged),
         ];
         needed(&needs)
@@ -97,6 +100,10 @@ impl Ability {
             (
                 spec.mounts.iter().any(|mount| mount.recursive_read_only),
                 Self::RecursiveReadOnly,
+            ),
+            (
+                spec.mounts.iter().any(|mount| mount.ids.is_some()),
+                Self::MappedMounts,
             ),
         ];
         needed(&needs)
@@ -171,6 +178,13 @@ impl Abilities {
         self.has.contains(&ability)
     }
 
+    /// The same without this one.
+    #[must_use]
+    pub(crate) fn without(mut self, ability: Ability) -> Self {
+        self.has.remove(&ability);
+        self
+    }
+
     /// All that it can do.
     pub fn all(&self) -> impl Iterator<Item = Ability> {
         self.has.iter().copied()
@@ -216,6 +230,7 @@ pub struct Overhead {
 mod tests {
     use super::*;
     use crate::container::{Device, Mount};
+    use crate::pod::{UserIds, UserMode};
 
     #[test]
     fn what_is_lacking_is_named_by_its_field() {
@@ -223,7 +238,7 @@ mod tests {
         assert_eq!(none.lacking(&Ability::of_pod(&PodSpec::default())), None);
         let mut pod = PodSpec::default();
         pod.namespaces.network = NamespaceMode::Node;
-        pod.namespaces.user_pod = true;
+        pod.namespaces.users = UserMode::Pod(UserIds::default());
         let needed = Ability::of_pod(&pod);
         assert_eq!(needed, [Ability::HostNetwork, Ability::UserNamespaces]);
         let network = Abilities::new(&[], &[Ability::HostNetwork]);

@@ -39,6 +39,8 @@ pub struct Namespaces {
     pub ipc: Option<PathBuf>,
     /// Processes, if the pod's containers share them.
     pub pid: Option<PathBuf>,
+    /// Users, if they are not the node's.
+    pub users: Option<PathBuf>,
 }
 
 /// How a container is now.

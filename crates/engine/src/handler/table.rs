@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::shim::{ShimConfig, ShimEvents, Shims};
 use super::supervisor::{OciRuntime, Program, Supervisor};
-use super::{Abilities, Handler, Overhead};
+use super::{Abilities, Ability, Handler, Overhead};
 use crate::config::{BUILT_IN, Config, Meaning, RuntimeEntry};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -180,11 +180,16 @@ impl Engine {
     #[must_use]
     pub fn runtime_handlers(&self) -> Vec<RuntimeHandler> {
         let all = self.handlers().by_name.iter();
+        let no_users = self.node().kernel().mapped_roots(self.store()).is_err();
         let usable = all.filter_map(|(name, handler)| {
             let handler = handler.as_ref().ok()?;
+            let abilities = handler.abilities().clone();
             Some(RuntimeHandler {
                 name: name.clone(),
-                abilities: handler.abilities().clone(),
+                abilities: match no_users {
+                    true => abilities.without(Ability::UserNamespaces),
+                    false => abilities,
+                },
                 overhead: handler.overhead(),
             })
         });

@@ -1,10 +1,13 @@
 //! What this node's kernel can beyond the oldest that floe runs on (`runtime::kernel`), each tried when it
 //! is first asked for.
 
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use runtime::spec::IdMapping;
 use serde_json::{Value, json};
+use store::Store;
 
 /// See the module.
 #[derive(Debug)]
@@ -14,6 +17,7 @@ pub struct Kernel {
     overlay_layers_by_descriptor: OnceLock<bool>,
     erofs_from_file: OnceLock<bool>,
     idmapped_mounts: OnceLock<bool>,
+    mapped_roots: OnceLock<Result<(), String>>,
     fuse_resend: OnceLock<bool>,
     fanotify_pre_content: OnceLock<bool>,
     cgroup_kill: OnceLock<bool>,
@@ -27,6 +31,7 @@ impl Kernel {
             overlay_layers_by_descriptor: OnceLock::new(),
             erofs_from_file: OnceLock::new(),
             idmapped_mounts: OnceLock::new(),
+            mapped_roots: OnceLock::new(),
             fuse_resend: OnceLock::new(),
             fanotify_pre_content: OnceLock::new(),
             cgroup_kill: OnceLock::new(),
@@ -59,6 +64,30 @@ impl Kernel {
     pub fn idmapped_mounts(&self) -> bool {
         let probe = runtime::kernel::idmapped_mounts;
         *self.idmapped_mounts.get_or_init(probe)
+    }
+
+    /// Root file systems whose files belong to others outside than inside can be made of the layers of this
+    /// store: what a user namespace of a pod needs.
+    ///
+    /// # Errors
+    /// What the kernel, or the file system of the store, lacks.
+    pub fn mapped_roots(&self, store: &Store) -> Result<(), String> {
+        let probe = || {
+            let ids = [IdMapping {
+                container_id: 0,
+                host_id: 1,
+                size: 1,
+            }];
+            let users = runtime::user_namespace(&ids, &ids).map_err(|error| error.to_string())?;
+            let ids = store::MappedIds {
+                users: users.as_fd(),
+                root: (1, 1),
+            };
+            store
+                .try_mapped_root(ids)
+                .map_err(|error| error.to_string())
+        };
+        self.mapped_roots.get_or_init(probe).clone()
     }
 
     /// FUSE sends unanswered requests to the next server again.

@@ -29,6 +29,8 @@ pub(super) struct Devices {
     /// Rules of the device controller: everything for a privileged container; else what the request
     /// names, on top of the runtime's defaults, after a denial of all.
     pub(super) rules: Vec<spec::DeviceCgroup>,
+    /// With a user namespace, whose root makes no nodes: those of the node, bound where the request wants them.
+    pub(super) mounts: Vec<spec::Mount>,
 }
 
 /// The device nodes of the node that a request means.
@@ -37,7 +39,16 @@ pub(super) struct Found {
     /// All that the node has, for a privileged container.
     pub(super) all: Vec<spec::Device>,
     /// What each device of the request stands for, in order.
-    pub(super) asked: Vec<Vec<spec::Device>>,
+    pub(super) asked: Vec<Vec<Asked>>,
+}
+
+/// One that is asked for.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Asked {
+    /// Where it is on the node.
+    pub(super) source: PathBuf,
+    /// What it is to be inside.
+    pub(super) node: spec::Device,
 }
 
 /// Looks for the devices that a request names.
@@ -68,6 +79,7 @@ pub(super) fn look(asked: &[Device], all: bool) -> Result<Found> {
 pub(super) fn build(inputs: &Inputs<'_>, host: &Host) -> Result<Devices> {
     let all_devices = inputs.all_devices();
     let mut nodes = Nodes::default();
+    let mut mounts = Vec::new();
     let all = host.devices.all.iter().cloned();
     all.for_each(|node| nodes.put(node));
     let mut rules = vec![spec::DeviceCgroup {
@@ -83,15 +95,33 @@ pub(super) fn build(inputs: &Inputs<'_>, host: &Host) -> Result<Devices> {
         .zip(&host.devices.asked)
     {
         let access = access(device)?;
-        for node in found {
+        for Asked { source, node } in found {
             if !all_devices {
                 rules.push(rule(node, access));
             }
-            nodes.put(node.clone());
+            match inputs.users() {
+                Some(_) => mounts.push(bound(source, node)),
+                None => nodes.put(node.clone()),
+            }
         }
     }
     let nodes = nodes.all;
-    Ok(Devices { nodes, rules })
+    Ok(Devices {
+        nodes,
+        rules,
+        mounts,
+    })
+}
+
+fn bound(source: &Path, node: &spec::Device) -> spec::Mount {
+    let options = ["bind", "rprivate", "nosuid", "noexec", "rw"];
+    spec::Mount {
+        destination: node.path.clone(),
+        kind: Some("bind".into()),
+        source: Some(source.to_owned()),
+        options: options.map(str::to_owned).to_vec(),
+        ..spec::Mount::default()
+    }
 }
 
 fn rule(node: &spec::Device, access: &str) -> spec::DeviceCgroup {
@@ -122,7 +152,7 @@ fn access(device: &Device) -> Result<&str> {
 }
 
 /// One device, or all devices below a directory. The path that was asked for may be a link.
-fn nodes_of(device: &Device, left: &mut usize) -> Result<Vec<spec::Device>> {
+fn nodes_of(device: &Device, left: &mut usize) -> Result<Vec<Asked>> {
     let wrong = |reason: String| Error::invalid(field(device), reason);
     let source = device
         .host_path
@@ -131,12 +161,13 @@ fn nodes_of(device: &Device, left: &mut usize) -> Result<Vec<spec::Device>> {
     if !source.is_dir() {
         let node = node(&source, &device.container_path)
             .ok_or_else(|| wrong(format!("{} is not a device", source.display())))?;
-        return Ok(vec![node]);
+        return Ok(vec![Asked { source, node }]);
     }
     let found = devices_below(&source, left).map_err(|e| wrong(e.to_string()))?;
     let inside = |path: PathBuf| {
         let below = path.strip_prefix(&source).ok()?;
-        node(&path, &device.container_path.join(below))
+        let node = node(&path, &device.container_path.join(below))?;
+        Some(Asked { source: path, node })
     };
     Ok(found.into_iter().filter_map(inside).collect())
 }

@@ -1,7 +1,7 @@
 //! What a config.json needs to know of the node and of its pod: looked at once, before anything is
 //! decided. Makes nothing.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use runtime::spec;
 
@@ -26,6 +26,8 @@ pub(super) struct Host {
     pub(super) pod_dir: PathBuf,
     /// Which of [`mounts::POD_FILES`] the pod has there.
     pub(super) pod_files: Vec<&'static str>,
+    /// Has the node message queues at their usual place?
+    pub(super) mqueue: bool,
     /// Are cgroups of version 2 in use?
     pub(super) cgroup_v2: bool,
     /// Can AppArmor profiles be used?
@@ -68,6 +70,7 @@ impl Host {
             target: target(engine, inputs)?,
             pod_files: files.filter(|name| pod_dir.join(name).exists()).collect(),
             pod_dir,
+            mqueue: Path::new("/dev/mqueue").is_dir(),
             cgroup_v2: engine.node().cgroups().version() == cgroups::Version::V2,
             apparmor: runtime::apparmor::is_usable(),
             selinux: runtime::has_selinux(),

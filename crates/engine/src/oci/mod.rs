@@ -26,7 +26,7 @@ use crate::error::{Error, Result};
 use crate::hooks::Subject;
 use crate::node::cgroups;
 use crate::pod::record::PodRecord;
-use crate::pod::{NamespaceMode, NamespaceModes};
+use crate::pod::{NamespaceMode, NamespaceModes, UserIds};
 use host::Host;
 
 /// What is asked for: by the request, the pod, the image and the configuration.
@@ -45,6 +45,11 @@ pub(crate) struct Inputs<'a> {
 impl Inputs<'_> {
     fn privileged(&self) -> bool {
         self.container.spec.security.privileged
+    }
+
+    /// The ids of the pod's own user namespace.
+    fn users(&self) -> Option<&UserIds> {
+        self.pod.spec.namespaces.users.ids()
     }
 
     /// Does the container get every device of the node?
@@ -127,6 +132,8 @@ fn config(inputs: &Inputs<'_>, host: &Host) -> Result<spec::Spec> {
     let labels = confinement.selinux;
     process.selinux_label = labels.as_ref().map(|labels| labels.process.clone());
     let devices = devices::build(inputs, host)?;
+    // Known from the namespace; programs want to be told, and refuse others.
+    let ids = inputs.users().cloned().unwrap_or_default();
     Ok(spec::Spec {
         // As old as the programs that may read it: crun takes no other before 1.9.
         oci_version: "1.0.2".into(),
@@ -135,7 +142,7 @@ fn config(inputs: &Inputs<'_>, host: &Host) -> Result<spec::Spec> {
             readonly: security.readonly_rootfs || inputs.runtime.read_only,
         }),
         hostname: None,
-        mounts: mounts::build(inputs, host)?,
+        mounts: mounts::build(inputs, host, devices.mounts)?,
         annotations: annotations(inputs),
         linux: Some(spec::Linux {
             namespaces: namespaces(inputs, host)?,
@@ -147,6 +154,8 @@ fn config(inputs: &Inputs<'_>, host: &Host) -> Result<spec::Spec> {
             masked_paths: confinement.masked_paths,
             readonly_paths: confinement.readonly_paths,
             rootfs_propagation: mounts::root_propagation(inputs),
+            uid_mappings: ids.uids,
+            gid_mappings: ids.gids,
             ..spec::Linux::default()
         }),
         process: Some(process),
@@ -171,6 +180,9 @@ fn namespaces(inputs: &Inputs<'_>, host: &Host) -> Result<Vec<spec::Namespace>> 
     let join = |kind, path| spec::Namespace { kind, path };
     let its = &host.namespaces;
     let mut all = vec![new(spec::NamespaceKind::Mount)];
+    if inputs.users().is_some() {
+        all.push(join(spec::NamespaceKind::User, its.users.clone()));
+    }
     if pod.network != NamespaceMode::Node {
         all.push(join(spec::NamespaceKind::Network, its.network.clone()));
         all.push(join(spec::NamespaceKind::Uts, its.uts.clone()));

@@ -3,16 +3,21 @@
 
 use std::collections::HashMap;
 use std::io::ErrorKind;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use base::mountinfo;
 use runtime::spec;
+use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 
 use super::Inputs;
 use super::host::Host;
 use crate::container::{Mount, Propagation};
 use crate::error::{Error, Result};
-use crate::pod::NamespaceMode;
+use crate::pod::{NamespaceMode, NamespaceModes, UserIds};
+
+/// The group `tty`.
+const TTY: u32 = 5;
 
 /// The pod's files that its containers see, and where.
 pub(super) const POD_FILES: [(&str, &str); 3] = [
@@ -46,8 +51,13 @@ pub(super) fn zone(name: &str) -> Result<Option<PathBuf>> {
     })
 }
 
-pub(super) fn build(inputs: &Inputs<'_>, host: &Host) -> Result<Vec<spec::Mount>> {
-    let mut all = system(inputs);
+/// `devices` are those that are bound.
+pub(super) fn build(
+    inputs: &Inputs<'_>,
+    host: &Host,
+    devices: Vec<spec::Mount>,
+) -> Result<Vec<spec::Mount>> {
+    let mut all = system(inputs, host);
     let requested = &inputs.container.spec.mounts;
     let taken = |path: &str| {
         requested
@@ -81,6 +91,7 @@ pub(super) fn build(inputs: &Inputs<'_>, host: &Host) -> Result<Vec<spec::Mount>
         }
         all.push(shm);
     }
+    all.extend(devices);
     // A mount over one of the system's own replaces it.
     all.retain(|mount| {
         !requested
@@ -113,8 +124,9 @@ pub(super) fn root_propagation(inputs: &Inputs<'_>) -> Option<String> {
     }
 }
 
-fn system(inputs: &Inputs<'_>) -> Vec<spec::Mount> {
+fn system(inputs: &Inputs<'_>, host: &Host) -> Vec<spec::Mount> {
     let sys = if inputs.privileged() { "rw" } else { "ro" };
+    let modes = &inputs.pod.spec.namespaces;
     let mut all = vec![
         mount("proc", "proc", "/proc", &["nosuid", "noexec", "nodev"]),
         mount(
@@ -123,27 +135,19 @@ fn system(inputs: &Inputs<'_>) -> Vec<spec::Mount> {
             "/dev",
             &["nosuid", "strictatime", "mode=755", "size=65536k"],
         ),
-        mount(
-            "devpts",
-            "devpts",
-            "/dev/pts",
-            &[
-                "nosuid",
-                "noexec",
-                "newinstance",
-                "ptmxmode=0666",
-                "mode=0620",
-                "gid=5",
-            ],
-        ),
-        mount(
-            "mqueue",
-            "mqueue",
-            "/dev/mqueue",
-            &["nosuid", "noexec", "nodev"],
-        ),
+        terminals(modes),
     ];
-    all.push(match inputs.pod.spec.namespaces.network {
+    // It shows the IPC namespace; the node's belongs to no user namespace of a pod.
+    let options = ["nosuid", "noexec", "nodev"];
+    match modes.ipc {
+        NamespaceMode::Node if modes.users.ids().is_some() => {
+            let options = [&["bind", "rprivate"][..], &options].concat();
+            let bound = || bind_with("/dev/mqueue", "/dev/mqueue", &options);
+            all.extend(host.mqueue.then(bound));
+        }
+        _ => all.push(mount("mqueue", "mqueue", "/dev/mqueue", &options)),
+    }
+    all.push(match modes.network {
         // sysfs shows the network namespace it was mounted in, which its owner may forbid to mount anew.
         NamespaceMode::Node => bind_with(
             "/sys",
@@ -164,6 +168,23 @@ fn system(inputs: &Inputs<'_>) -> Vec<spec::Mount> {
         &["nosuid", "noexec", "nodev", "relatime", sys],
     ));
     all
+}
+
+/// Pseudo-terminals; they belong to the group that is tty everywhere, if there is such a group.
+fn terminals(modes: &NamespaceModes) -> spec::Mount {
+    let options = [
+        "nosuid",
+        "noexec",
+        "newinstance",
+        "ptmxmode=0666",
+        "mode=0620",
+    ];
+    let mut made = mount("devpts", "devpts", "/dev/pts", &options);
+    let there = |ids: &UserIds| ids.check_user(0, &[TTY]).is_ok();
+    if modes.users.ids().is_none_or(there) {
+        made.options.push(format!("gid={TTY}"));
+    }
+    made
 }
 
 fn mount(kind: &str, source: &str, target: &str, options: &[&str]) -> spec::Mount {
@@ -195,12 +216,15 @@ pub(super) struct Source {
     pub(super) missing: bool,
     /// Is the mount that holds it shared? Looked at where the request needs it.
     pub(super) shared: bool,
+    /// The type of its file system, if its owners are to be mapped and that type has none of it.
+    pub(super) unmapped: Option<String>,
 }
 
 /// Looks for the sources of the request's mounts; a symlink is followed on the node.
 pub(super) fn look(requested: &[Mount]) -> Result<Vec<Source>> {
     let mut shared = SharedMounts::default();
-    let one = |asked: &Mount| {
+    let mut mapped = MappedSources::default();
+    let mut one = |asked: &Mount| {
         let (path, missing) = match asked.host_path.canonicalize() {
             Ok(path) => (path, false),
             Err(e) if e.kind() == ErrorKind::NotFound => (asked.host_path.clone(), true),
@@ -210,13 +234,20 @@ pub(super) fn look(requested: &[Mount]) -> Result<Vec<Source>> {
             Propagation::Bidirectional => shared.holds(&nearest(&path))?,
             _ => false,
         };
+        let unmapped = match &asked.ids {
+            Some(ids) => mapped
+                .lacks(&nearest(&path), ids)
+                .map_err(unusable(asked))?,
+            None => None,
+        };
         Ok(Source {
             path,
             missing,
             shared,
+            unmapped,
         })
     };
-    requested.iter().map(one).collect()
+    requested.iter().map(&mut one).collect()
 }
 
 /// What is there of a path, without links: what is made below lies on the same mount.
@@ -271,6 +302,14 @@ fn request(asked: &Mount, source: &Source) -> Result<spec::Mount> {
             return Err(Error::invalid(field(asked), reason));
         }
     };
+    if let Some(kind) = &source.unmapped {
+        let reason = format!(
+            "{} is on a file system of type {kind}, whose owners cannot be mapped as a user namespace needs it",
+            source.path.display()
+        );
+        return Err(Error::invalid(field(asked), reason));
+    }
+    let ids = asked.ids.clone().unwrap_or_default();
     let access = match (asked.recursive_read_only, asked.readonly) {
         (true, _) => "rro",
         (false, true) => "ro",
@@ -281,8 +320,42 @@ fn request(asked: &Mount, source: &Source) -> Result<spec::Mount> {
         kind: Some("bind".into()),
         source: Some(source.path.clone()),
         options: ["rbind", propagation, access].map(String::from).to_vec(),
-        ..spec::Mount::default()
+        uid_mappings: ids.uids,
+        gid_mappings: ids.gids,
     })
+}
+
+/// Asks the kernel whether owners can be mapped, by one user namespace for all mounts of the same ids.
+#[derive(Default)]
+struct MappedSources(Vec<(UserIds, OwnedFd)>);
+
+impl MappedSources {
+    /// The type of the file system that holds `path`, if it maps none; that a mount below it may have another
+    /// changes nothing.
+    fn lacks(&mut self, path: &Path, ids: &UserIds) -> std::io::Result<Option<String>> {
+        let known = self.0.iter().position(|(known, _)| known == ids);
+        let place = match known {
+            Some(place) => place,
+            None => {
+                let users = runtime::user_namespace(&ids.uids, &ids.gids)
+                    .map_err(|error| std::io::Error::other(error.to_string()))?;
+                self.0.push((ids.clone(), users));
+                self.0.len() - 1
+            }
+        };
+        match runtime::kernel::maps_owners(path, self.0[place].1.as_fd())? {
+            true => Ok(None),
+            false => type_of(path).map(Some),
+        }
+    }
+}
+
+/// The type of the file system that a path is on.
+fn type_of(path: &Path) -> std::io::Result<String> {
+    let stat = statx(CWD, path, AtFlags::empty(), StatxFlags::MNT_ID)?;
+    let table = mountinfo::read()?;
+    let found = mountinfo::parse(&table).find(|mount| mount.id == stat.stx_mnt_id);
+    Ok(found.map_or_else(|| "unknown".to_owned(), |mount| mount.kind.to_owned()))
 }
 
 /// The node's mounts and whether they are shared, read when

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::net::IpAddr;
 use std::path::Path;
 
-use super::{DnsConfig, NamespaceMode, Origin, PodSpec};
+use super::{DnsConfig, NamespaceMode, Origin, PodSpec, UserIds};
 use crate::disk;
 use crate::error::{Error, Result};
 
@@ -19,7 +19,19 @@ pub(crate) fn write(dir: &Path, id: &str, spec: &PodSpec) -> Result<()> {
         &dir.join("hostname"),
         format!("{}\n", hostname(id, spec)).as_bytes(),
         0o644,
-    )
+    )?;
+    give(dir, &["resolv.conf", "hostname"], spec)
+}
+
+/// Gives files to root of the pod's own user namespace, if it has one.
+fn give(dir: &Path, names: &[&str], spec: &PodSpec) -> Result<()> {
+    let Some((uid, gid)) = spec.namespaces.users.ids().and_then(UserIds::root) else {
+        return Ok(());
+    };
+    names.iter().try_for_each(|name| {
+        let path = dir.join(name);
+        std::os::unix::fs::lchown(&path, Some(uid), Some(gid)).map_err(Error::io("give", path))
+    })
 }
 
 /// Writes /etc/hosts for a pod that has no kubelet to do it.
@@ -32,7 +44,8 @@ pub(crate) fn write_hosts(dir: &Path, id: &str, spec: &PodSpec, ips: &[IpAddr]) 
     for ip in ips {
         let _ = writeln!(text, "{ip}\t{} {}", hostname(id, spec), spec.name);
     }
-    disk::write_file(&dir.join("hosts"), text.as_bytes(), 0o644)
+    disk::write_file(&dir.join("hosts"), text.as_bytes(), 0o644)?;
+    give(dir, &["hosts"], spec)
 }
 
 /// The hostname inside the pod.

@@ -10,6 +10,7 @@ pub(crate) mod record;
 mod run;
 mod size;
 pub(crate) mod stop;
+mod users;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -90,6 +91,7 @@ pub struct DnsConfig {
 
 /// A port of the node that leads to the pod.
 pub use ::network::{PortMapping, Protocol};
+pub use users::{IdMapping, UserIds, UserMode};
 
 /// One namespace's owner (CRI NamespaceMode).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -116,8 +118,8 @@ pub struct NamespaceModes {
     pub ipc: NamespaceMode,
     /// The container whose process namespace is shared when `pid` is `Target`.
     pub target_id: String,
-    /// Has the request asked for a user namespace of the pod's own?
-    pub user_pod: bool,
+    /// Users.
+    pub users: UserMode,
 }
 
 /// Ready, or not.

@@ -35,6 +35,7 @@ impl Engine {
     pub fn run_pod(&self, spec: PodSpec) -> Result<String> {
         let handler = self.handlers().chosen(&spec.runtime_handler)?;
         validate_pod(&spec, handler, self.node())?;
+        self.validate_users(&spec)?;
         let parts = PodRecord::name_parts(&spec);
         let mut name = Reservation::lock(&self.layout().names(), &parts)?;
         if let Some(holder) = name.holder() {
@@ -53,6 +54,24 @@ impl Engine {
         };
         handler.connected(making.record.at(&making.dir), LIMIT)?;
         making.commit(ips)
+    }
+
+    /// Can this node give the pod the user namespace that it asks for?
+    fn validate_users(&self, spec: &PodSpec) -> Result<()> {
+        let field = "namespace_options.userns_options";
+        match spec.namespaces.users.ids() {
+            None => Ok(()),
+            Some(ids) if ids.root().is_none() => Err(Error::invalid(
+                field,
+                "the id 0 of users and of groups must be mapped",
+            )),
+            Some(_) => {
+                let can = self.node().kernel().mapped_roots(self.store());
+                can.map_err(|reason| {
+                    Error::Unsupported(format!("{field}: a user namespace on this node: {reason}"))
+                })
+            }
+        }
     }
 
     /// What has the name: a ready pod is the answer, a half-made one is cleared away.
@@ -263,7 +282,7 @@ impl<'a> Making<'a> {
         let spec = &self.record.spec;
         if !self.handler.takes_netns()
             || spec.namespaces.network == NamespaceMode::Node
-            || spec.namespaces.user_pod
+            || spec.namespaces.users.ids().is_some()
             || self.sysctls().keys().any(|key| key.starts_with("net"))
         {
             return Ok(false);

@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::pod::Namespaces;
+use super::pod::{Ids, Namespaces};
 use super::{At, Form, Record, Text, UnknownFields, VERSION};
 use crate::container::record::ContainerRecord;
 use crate::container::{self, ContainerSpec, ResolvedUser};
 use crate::error::Result;
 
-/// Revision 1: `version` and `revision`. 2: `handler`.
-const REVISION: u32 = 2;
+/// Revision 1: `version` and `revision`. 2: `handler`. 3: `users` of namespaces, `ids` of mounts.
+const REVISION: u32 = 3;
 
 /// The whole record.
 #[derive(Debug, Serialize, Deserialize)]
@@ -87,6 +87,8 @@ struct Mount<'a> {
     recursive_read_only: bool,
     propagation: Propagation,
     selinux_relabel: bool,
+    #[serde(default)]
+    ids: Option<Ids<'a>>,
 }
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -289,6 +291,7 @@ impl<'a> Mount<'a> {
                 container::Propagation::Bidirectional => Propagation::Bidirectional,
             },
             selinux_relabel: live.selinux_relabel,
+            ids: live.ids.as_ref().map(Ids::of),
         }
     }
 
@@ -304,6 +307,7 @@ impl<'a> Mount<'a> {
                 Propagation::Bidirectional => container::Propagation::Bidirectional,
             },
             selinux_relabel: self.selinux_relabel,
+            ids: self.ids.map(Ids::into_live),
         }
     }
 }

@@ -14,13 +14,19 @@ use super::{At, Form, Record, Text, UnknownFields, VERSION};
 use crate::config::BUILT_IN;
 use crate::error::Result;
 use crate::pod::record::{PodRecord, Stage as Live};
-use crate::pod::{DnsConfig, NamespaceMode, NamespaceModes, Origin as Maker, PodSize, PodSpec};
+use crate::pod::{
+    DnsConfig, IdMapping, NamespaceMode, NamespaceModes, Origin as Maker, PodSize, PodSpec,
+    UserIds, UserMode,
+};
 
-/// Revision 1: `version` and `revision`. 2: `handler`. 3: `overhead` and `resources`.
-const REVISION: u32 = 3;
+/// Revision 1: `version` and `revision`. 2: `handler`. 3: `overhead` and `resources`. 4: `users`.
+const REVISION: u32 = 4;
 /// The version of a pod that the built-in runtime does not run: who knows no handlers would take it for one
 /// that it does, and ask its supervisor for what another program is to do.
 const OF_HANDLER: u32 = 2;
+/// The version of a pod with a user namespace of its own: who does not know of it would make containers that
+/// are the node's root.
+const OF_USERS: u32 = 3;
 
 /// The whole record.
 #[derive(Debug, Serialize, Deserialize)]
@@ -128,6 +134,22 @@ pub(super) struct Namespaces<'a> {
     ipc: Namespace,
     target_id: Text<'a>,
     user_pod: bool,
+    #[serde(default)]
+    users: Option<Users<'a>>,
+}
+
+/// Whose users.
+#[derive(Debug, Serialize, Deserialize)]
+enum Users<'a> {
+    Node,
+    Pod(Ids<'a>),
+}
+
+/// Of a user namespace, or of a mount.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Ids<'a> {
+    uids: Cow<'a, [IdMapping]>,
+    gids: Cow<'a, [IdMapping]>,
 }
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -155,7 +177,7 @@ pub(crate) fn path(dir: &Path) -> PathBuf {
 }
 
 impl Record for Pod<'_> {
-    const NEWEST: u32 = OF_HANDLER;
+    const NEWEST: u32 = OF_USERS;
 
     fn form(&self) -> Form {
         Form {
@@ -168,9 +190,10 @@ impl Record for Pod<'_> {
 impl<'a> Pod<'a> {
     fn of(live: &'a PodRecord) -> Self {
         Self {
-            version: match live.handler.as_str() {
-                "" | BUILT_IN => VERSION,
-                _ => OF_HANDLER,
+            version: match (live.spec.namespaces.users.ids(), live.handler.as_str()) {
+                (Some(_), _) => OF_USERS,
+                (None, "" | BUILT_IN) => VERSION,
+                (None, _) => OF_HANDLER,
             },
             revision: REVISION,
             id: (&live.id).into(),
@@ -324,7 +347,12 @@ impl<'a> Namespaces<'a> {
             pid: Namespace::of(live.pid),
             ipc: Namespace::of(live.ipc),
             target_id: (&live.target_id).into(),
-            user_pod: live.user_pod,
+            user_pod: live.users.ids().is_some(),
+            users: match &live.users {
+                UserMode::Unsaid => None,
+                UserMode::Node => Some(Users::Node),
+                UserMode::Pod(ids) => Some(Users::Pod(Ids::of(ids))),
+            },
         }
     }
 
@@ -334,7 +362,29 @@ impl<'a> Namespaces<'a> {
             pid: self.pid.to_live(),
             ipc: self.ipc.to_live(),
             target_id: self.target_id.into_owned(),
-            user_pod: self.user_pod,
+            users: match self.users {
+                // It was never written by who could not say which.
+                None if self.user_pod => UserMode::Pod(UserIds::default()),
+                None => UserMode::Unsaid,
+                Some(Users::Node) => UserMode::Node,
+                Some(Users::Pod(ids)) => UserMode::Pod(ids.into_live()),
+            },
+        }
+    }
+}
+
+impl<'a> Ids<'a> {
+    pub(super) fn of(live: &'a UserIds) -> Self {
+        Self {
+            uids: (&live.uids).into(),
+            gids: (&live.gids).into(),
+        }
+    }
+
+    pub(super) fn into_live(self) -> UserIds {
+        UserIds {
+            uids: self.uids.into_owned(),
+            gids: self.gids.into_owned(),
         }
     }
 }

@@ -13,7 +13,10 @@ use crate::container::{
 };
 use crate::handler::supervisor::orphaned::Ended;
 use crate::pod::record::{PodRecord, Stage};
-use crate::pod::{DnsConfig, NamespaceMode, NamespaceModes, Origin, PodSize, PodSpec};
+use crate::pod::{
+    DnsConfig, IdMapping, NamespaceMode, NamespaceModes, Origin, PodSize, PodSpec, UserIds,
+    UserMode,
+};
 
 fn golden_dir() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src/record/golden")
@@ -128,7 +131,21 @@ fn full_namespaces() -> NamespaceModes {
         pid: NamespaceMode::Target,
         ipc: NamespaceMode::Pod,
         target_id: "t".into(),
-        user_pod: true,
+        users: UserMode::Pod(full_ids(100_000)),
+    }
+}
+
+fn full_ids(host_id: u32) -> UserIds {
+    let map = |size| {
+        vec![IdMapping {
+            container_id: 0,
+            host_id,
+            size,
+        }]
+    };
+    UserIds {
+        uids: map(65_536),
+        gids: map(65_537),
     }
 }
 
@@ -169,6 +186,7 @@ fn full_container() -> ContainerRecord {
                 recursive_read_only: true,
                 propagation: Propagation::HostToContainer,
                 selinux_relabel: true,
+                ids: Some(full_ids(200_000)),
             }],
             cdi_devices: Vec::new(),
             devices: vec![Device {
@@ -317,6 +335,7 @@ fn what_is_written_is_the_golden_file_of_its_revision() {
 fn a_pod_that_another_handler_runs_is_refused_by_readers_who_know_no_handlers() {
     let place = Place::with("pod.json", &Value::Null);
     let mut live = full_pod();
+    live.spec.namespaces.users = UserMode::Node;
     for (handler, version) in [("", 1), ("floe", 1), ("kata", 2)] {
         live.handler = handler.into();
         pod::write(place.0.path(), &live).unwrap();
@@ -325,7 +344,7 @@ fn a_pod_that_another_handler_runs_is_refused_by_readers_who_know_no_handlers() 
         assert_eq!(read.handler, handler);
     }
     let golden = golden("pod");
-    let file = golden.iter().find(|(name, _)| name == "pod-2.3.json");
+    let file = golden.iter().find(|(name, _)| name == "pod-2.4.json");
     assert_eq!(file.map(|(_, record)| record), Some(&place.now()));
     let reason = refusal(
         Form {
@@ -336,6 +355,21 @@ fn a_pod_that_another_handler_runs_is_refused_by_readers_who_know_no_handlers() 
     )
     .unwrap();
     assert!(reason.contains("needs a newer floe"), "{reason}");
+}
+
+/// Others would make containers in it that are the node's root.
+#[test]
+fn a_pod_with_a_user_namespace_is_refused_by_readers_who_know_none() {
+    let place = Place::with("pod.json", &Value::Null);
+    pod::write(place.0.path(), &full_pod()).unwrap();
+    assert_eq!(place.now()["version"], 3);
+    let form = Form {
+        version: 3,
+        revision: 3,
+    };
+    assert!(refusal(form, 2).is_some());
+    let read = pod::read(place.0.path()).unwrap().unwrap();
+    assert_eq!(read.spec.namespaces.users, full_pod().spec.namespaces.users);
 }
 
 #[test]
@@ -446,13 +480,13 @@ fn what_was_in_a_stage_that_is_over_goes_with_it() {
 fn a_version_that_needs_a_newer_reader_is_refused_by_its_number() {
     for kind in KINDS {
         let mut newer = written(kind);
-        newer["version"] = json!(3);
-        for record in [newer, json!({"version": 3, "other": []})] {
+        newer["version"] = json!(4);
+        for record in [newer, json!({"version": 4, "other": []})] {
             let error = again(kind, &record).unwrap_err();
             assert!(error.is_damage(), "{error}");
             let text = error.to_string();
             assert!(
-                text.contains("version 3 of the record needs a newer floe"),
+                text.contains("version 4 of the record needs a newer floe"),
                 "{text}"
             );
         }

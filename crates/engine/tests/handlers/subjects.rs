@@ -70,6 +70,8 @@ fn shim_of(name: &'static str, program: &Path) -> Subject {
             Ability::TargetPid,
             Ability::Propagation,
             Ability::RecursiveReadOnly,
+            Ability::UserNamespaces,
+            Ability::MappedMounts,
         ],
         litter: Vec::new(),
     }
@@ -111,10 +113,19 @@ fn program(name: &'static str, found: Option<PathBuf>) -> Subject {
     let says = |found: PathBuf| Command::new(found).arg("features").output();
     let features = found.clone().map(says).and_then(|output| output.ok());
     let features = features.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
-    let lacks = match features.is_some_and(|text| text.contains("\"rro\"")) {
-        true => Vec::new(),
-        false => vec![Ability::RecursiveReadOnly],
-    };
+    let features = features.unwrap_or_default();
+    let mut lacks = Vec::new();
+    for (word, abilities) in [
+        ("\"rro\"", &[Ability::RecursiveReadOnly][..]),
+        (
+            "\"mountExtensions\"",
+            &[Ability::UserNamespaces, Ability::MappedMounts],
+        ),
+    ] {
+        if !features.contains(word) {
+            lacks.extend_from_slice(abilities);
+        }
+    }
     Subject {
         name,
         config: entry(name, &more),

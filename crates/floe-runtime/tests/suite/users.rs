@@ -1,7 +1,7 @@
 //! config-linux.md, user namespaces: new ones with id mappings, joined ones, and what the root of a
 //! container must not be able to do with them.
 
-use std::os::unix::fs::{MetadataExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 
 use crate::support::Lab;
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
@@ -113,6 +113,38 @@ fn an_exec_joins_the_user_namespace() {
     assert_eq!(as_user, "7\n");
     let pids = lab.call(&["ps", "--format", "json", "c"]).ok();
     assert_eq!(pids.trim(), format!("[{}]", lab.pid("c")));
+}
+
+#[test]
+fn nothing_of_the_host_stays_on_the_root_of_a_bundle_that_cannot_be_reached() {
+    needs_host!();
+    let mut lab = lab();
+    let bundle = lab.rootfs("").parent().unwrap().to_owned();
+    std::fs::set_permissions(&bundle, std::fs::Permissions::from_mode(0o700)).unwrap();
+    std::fs::write(lab.rootfs("of-the-image"), "").unwrap();
+    lab.sleeper("c");
+    // Both find the top of the mount namespace's root.
+    let inside = lab.call(&["exec", "c", "sh", "-c", "ls / && ls /.."]).ok();
+    assert_eq!(inside.matches("of-the-image").count(), 2, "{inside}");
+    let table = std::fs::read_to_string(format!("/proc/{}/mountinfo", lab.pid("c"))).unwrap();
+    let roots = table
+        .lines()
+        .filter(|line| line.split(' ').nth(4) == Some("/"));
+    assert_eq!(roots.count(), 1, "{table}");
+}
+
+#[test]
+fn a_device_that_the_host_has_not_at_that_path_is_refused() {
+    needs_host!();
+    let mut lab = lab();
+    let device =
+        |path: &str, minor: u32| json!([{ "path": path, "type": "c", "major": 1, "minor": minor }]);
+    lab.config["linux"]["devices"] = device("/dev/zero", 5);
+    assert_eq!(lab.prints("head -c 2 /dev/zero | wc -c").trim(), "2");
+    // The host's /dev/zero is no /dev/mem.
+    lab.config["linux"]["devices"] = device("/dev/zero", 1);
+    lab.script("true");
+    lab.run().fails("make device /dev/zero: no such device");
 }
 
 #[test]

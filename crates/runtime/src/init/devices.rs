@@ -161,6 +161,14 @@ fn bind_host_node(root: BorrowedFd<'_>, device: &Device) -> Result<(), Errno> {
         &device.path,
         OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC,
     )?;
+    // The host may have another one at that path, or none: it is no device then, but some file.
+    if device.kind != "p" {
+        let there = fstat(&source)?;
+        let number = |value: Option<i64>| u32::try_from(value.unwrap_or(0)).unwrap_or(u32::MAX);
+        if there.st_rdev != makedev(number(device.major), number(device.minor)) {
+            return Err(Errno::NODEV);
+        }
+    }
     let (place, _) = target::open_or_make(root, &device.path, Missing::File)?;
     attach(source, place)
 }

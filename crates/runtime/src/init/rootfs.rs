@@ -5,13 +5,13 @@
 //! Sources of bind mounts are cloned (open_tree(2)) before the tree is made private: the clones stay
 //! peers of the host's mounts, so each gets exactly the propagation that its mount asks for.
 
-use std::ffi::{CString, OsStr};
+use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use base::mountinfo;
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags, statx};
 use rustix::io::Errno;
 use rustix::mount::{
     MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount,
@@ -29,6 +29,8 @@ use crate::sys::{self, MountAttr};
 /// Longer data does not fit into mount(2)'s page; then layers are named relative to their directory.
 const MOUNT_DATA: usize = 4000;
 const MOUNT_ATTR_RDONLY: u64 = 1;
+/// So many mounts of this process may be on each other at the host's root.
+const STACKED: usize = 4;
 
 /// What a mount of config.json takes its tree from.
 pub(super) enum Source<'a> {
@@ -61,6 +63,8 @@ pub(crate) struct Root<'a> {
     pub(super) sources: Vec<Source<'a>>,
     /// The host's /dev/null, to hide files with.
     pub(super) null: OwnedFd,
+    /// It was mounted on the host's root itself.
+    stacked: bool,
 }
 
 impl Root<'_> {
@@ -118,6 +122,7 @@ pub(super) fn prepare<'a>(
     }
     let null = rustix::fs::open("/dev/null", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
         .map_err(InitFailure::at("open /dev/null"))?;
+    let mut stacked = false;
     let fd = match (&new.rootfs, opened.tree) {
         (Rootfs::Overlay { lower, upper, work }, _) => {
             let label = new.spec.linux.as_ref().and_then(labels::mount_label);
@@ -126,14 +131,14 @@ pub(super) fn prepare<'a>(
         }
         (Rootfs::Mount(tree), _) => {
             // Over the bundle directory, as nothing of it is needed any more: hooks find it there.
-            attach(tree, new.bundle)?;
+            stacked = attach(tree, new.bundle)?;
             rustix::io::fcntl_dupfd_cloexec(tree, 3).map_err(InitFailure::at("keep the root"))?
         }
         (Rootfs::Path(path), Some(tree)) => {
             // The clone is of the host's peer group still: what is mounted in it must not get out.
             propagate(&tree, default_propagation(new.spec.linux.as_ref()))
                 .map_err(InitFailure::at("set the rootfs's propagation"))?;
-            attach(&tree, &new.bundle.join(path))?;
+            stacked = attach(&tree, &new.bundle.join(path))?;
             tree
         }
         (Rootfs::Path(path), None) => {
@@ -147,6 +152,7 @@ pub(super) fn prepare<'a>(
         fd,
         sources: opened.sources,
         null,
+        stacked,
     })
 }
 
@@ -213,12 +219,12 @@ pub(super) fn make_private() -> Result<(), InitFailure> {
 }
 
 /// Mounts the tree where it was taken from: hooks find it there. The root of a user namespace may
-/// not get there; then hooks have to do without.
-fn attach(tree: &OwnedFd, path: &Path) -> Result<(), InitFailure> {
+/// not get there; then hooks have to do without, it is on the host's root, and the answer is true.
+fn attach(tree: &OwnedFd, path: &Path) -> Result<bool, InitFailure> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
     match move_mount(tree, c"", CWD, path, flags) {
-        Err(Errno::ACCESS) => move_mount(tree, c"", CWD, "/", flags),
-        other => other,
+        Err(Errno::ACCESS) => move_mount(tree, c"", CWD, "/", flags).map(|()| true),
+        other => other.map(|()| false),
     }
     .map_err(InitFailure::at(format_args!(
         "mount rootfs on {}",
@@ -307,8 +313,35 @@ pub(super) fn switch(root: &Root<'_>, own: bool, no_pivot: bool) -> Result<(), I
         // The old root is stacked below the new one; "." still is the old one afterwards.
         rustix::process::pivot_root(".", ".").map_err(InitFailure::at("pivot_root"))?;
         unmount(".", UnmountFlags::DETACH).map_err(InitFailure::at("unmount the old root"))?;
+        if root.stacked {
+            uncover(root)?;
+        }
     }
     rustix::process::chdir("/").map_err(InitFailure::at("chdir /"))
+}
+
+/// Unmounts what is still on the root: what was mounted on the host's root itself was on top of it and went
+/// first. Whoever joins the mount namespace later would find himself in the host's tree.
+fn uncover(root: &Root<'_>) -> Result<(), InitFailure> {
+    let failed = || InitFailure::at("unmount the old root");
+    let id = |dir, path: &CStr, flags| {
+        statx(dir, path, flags, StatxFlags::MNT_ID).map(|stat| stat.stx_mnt_id)
+    };
+    let own = id(root.fd(), c"", AtFlags::EMPTY_PATH).map_err(failed())?;
+    // Above the root is the root again, with all that is mounted on it.
+    let top = || id(CWD, c"/..", AtFlags::empty()).map_err(failed());
+    for _ in 0..STACKED {
+        if top()? == own {
+            return Ok(());
+        }
+        unmount(".", UnmountFlags::DETACH).map_err(failed())?;
+    }
+    match top()? == own {
+        true => Ok(()),
+        false => Err(InitFailure::because(
+            "the host's root stays on the container's",
+        )),
+    }
 }
 
 /// The tree once more, on top of itself, for the first goes with the old root. Kernels from 6.8 on list

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use base::clone::{Child, clone3};
 use rustix::io::Errno;
+use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
 /// Which side of a clone this is.
 pub(crate) enum Forked {
@@ -34,6 +35,54 @@ pub(crate) fn clone_sibling(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Resul
     match clone(flags | libc::CLONE_PARENT as u64, 0, cgroup) {
         Err(Errno::NOSYS | Errno::PERM | Errno::ACCESS) if plain => old_clone(SUCCESSOR_FLAGS),
         other => other,
+    }
+}
+
+/// A process that does nothing but keep a new user namespace, and ends when this is dropped.
+pub(crate) struct Holder {
+    pid: i32,
+    pidfd: OwnedFd,
+}
+
+impl Holder {
+    /// Makes it. The caller may have threads, unlike that of [`clone_process`]: the new process makes
+    /// system calls alone.
+    pub(crate) fn of_users() -> Result<Self, Errno> {
+        let flags = (libc::CLONE_NEWUSER | libc::CLONE_PIDFD) as u64;
+        let maker = rustix::process::getpid().as_raw_nonzero().get();
+        // SAFETY: the new process runs `hold`, which is async-signal-safe; the flags share no memory.
+        let child = unsafe { clone3(flags, libc::SIGCHLD, None) }?;
+        let Some(Child { pid, pidfd }) = child else {
+            hold(maker)
+        };
+        let pidfd = pidfd.ok_or(Errno::BADF)?;
+        Ok(Self { pid, pidfd })
+    }
+
+    /// Its pid as this process sees it.
+    pub(crate) fn pid(&self) -> i32 {
+        self.pid
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
+        let ended = || waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED);
+        while let Err(Errno::INTR) = ended() {}
+    }
+}
+
+/// What a [`Holder`] does: it keeps no file of its maker's open, and ends with it.
+fn hold(maker: i32) -> ! {
+    // SAFETY: integers only, and calls that are async-signal-safe; nothing here allocates or locks.
+    unsafe {
+        libc::syscall(libc::SYS_close_range, 0, u32::MAX, 0);
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        while libc::getppid() == maker {
+            libc::pause();
+        }
+        libc::_exit(0)
     }
 }
 

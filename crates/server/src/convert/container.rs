@@ -10,7 +10,7 @@ use engine::pod::Origin;
 use engine::{Container, ContainerFilter, ContainerSpec, ContainerState, Error};
 use serde_json::{Value, json};
 
-use super::security::{id, limits, namespaces, profile, resources, selinux};
+use super::security::{id, id_ranges, limits, mappings, namespaces, profile, resources, selinux};
 use super::{check, given, invalid, known, not_empty, required, signal};
 
 /// What CreateContainer asks for.
@@ -136,8 +136,11 @@ fn mount((index, mount): (usize, cri::Mount)) -> Result<Mount, Error> {
     if mount.image.is_some() {
         return unsupported("image");
     }
-    if !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty() {
-        return unsupported("uidMappings");
+    if mount.uid_mappings.is_empty() != mount.gid_mappings.is_empty() {
+        return Err(invalid(
+            field("uidMappings"),
+            "uidMappings and gidMappings go together",
+        ));
     }
     if !mount.image_sub_path.is_empty() {
         return unsupported("image_sub_path");
@@ -145,6 +148,8 @@ fn mount((index, mount): (usize, cri::Mount)) -> Result<Mount, Error> {
     if !mount.mount_options.is_empty() {
         return unsupported("mount_options");
     }
+    let mapped = !mount.uid_mappings.is_empty();
+    let ids = id_ranges(&field("mappings"), mount.uid_mappings, mount.gid_mappings)?;
     not_empty(&field("host_path"), mount.host_path.clone())?;
     check::absolute(&field("host_path"), &mount.host_path)?;
     check::absolute(&field("container_path"), &mount.container_path)?;
@@ -165,6 +170,7 @@ fn mount((index, mount): (usize, cri::Mount)) -> Result<Mount, Error> {
         recursive_read_only: mount.recursive_read_only,
         propagation,
         selinux_relabel: mount.selinux_relabel,
+        ids: mapped.then_some(ids),
     })
 }
 
@@ -435,6 +441,7 @@ fn shown_mount(mount: Mount) -> cri::Mount {
         Propagation::HostToContainer => cri::MountPropagation::PropagationHostToContainer,
         Propagation::Bidirectional => cri::MountPropagation::PropagationBidirectional,
     };
+    let ids = mount.ids.unwrap_or_default();
     cri::Mount {
         container_path: mount.container_path.display().to_string(),
         host_path: mount.host_path.display().to_string(),
@@ -442,6 +449,8 @@ fn shown_mount(mount: Mount) -> cri::Mount {
         selinux_relabel: mount.selinux_relabel,
         propagation: propagation.into(),
         recursive_read_only: mount.recursive_read_only,
+        uid_mappings: mappings(ids.uids),
+        gid_mappings: mappings(ids.gids),
         ..Default::default()
     }
 }

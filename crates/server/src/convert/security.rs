@@ -3,7 +3,7 @@
 use cri::security_profile::ProfileType;
 use engine::Error;
 use engine::container::{Profile, Resources};
-use engine::pod::{NamespaceMode, NamespaceModes};
+use engine::pod::{IdMapping, NamespaceMode, NamespaceModes, UserIds, UserMode};
 
 use super::{check, invalid, known};
 
@@ -15,7 +15,7 @@ pub(crate) fn namespaces(options: Option<cri::NamespaceOption>) -> Result<Namesp
         pid: mode("namespace_options.pid", options.pid)?,
         ipc: mode("namespace_options.ipc", options.ipc)?,
         target_id: options.target_id,
-        user_pod: user_namespace(options.userns_options)?,
+        users: user_namespace(options.userns_options)?,
     };
     if modes.pid == NamespaceMode::Target && modes.target_id.is_empty() {
         return Err(invalid(
@@ -26,16 +26,28 @@ pub(crate) fn namespaces(options: Option<cri::NamespaceOption>) -> Result<Namesp
     Ok(modes)
 }
 
-/// Is a user namespace of the pod's own asked for?
-fn user_namespace(options: Option<cri::UserNamespace>) -> Result<bool, Error> {
+/// Whose user namespace is asked for. As kubelet sends it, one of the pod's own has one range of ids, the same
+/// of users and of groups.
+fn user_namespace(options: Option<cri::UserNamespace>) -> Result<UserMode, Error> {
     let Some(options) = options else {
-        return Ok(false);
+        return Ok(UserMode::Unsaid);
     };
     let field = "namespace_options.userns_options";
     match mode(&format!("{field}.mode"), options.mode)? {
-        NamespaceMode::Node if options.uids.is_empty() && options.gids.is_empty() => Ok(false),
+        NamespaceMode::Node if options.uids.is_empty() && options.gids.is_empty() => {
+            Ok(UserMode::Node)
+        }
         NamespaceMode::Node => Err(invalid(field, "mode NODE takes no mappings")),
-        NamespaceMode::Pod if options.uids.len() == 1 && options.uids == options.gids => Ok(true),
+        NamespaceMode::Pod if options.uids.len() == 1 && options.uids == options.gids => {
+            let ids = id_ranges(field, options.uids, options.gids)?;
+            match ids.uids.iter().all(|one| one.container_id == 0) {
+                true => Ok(UserMode::Pod(ids)),
+                false => Err(invalid(
+                    format!("{field}.uids[0].container_id"),
+                    "must be 0: a user namespace without its root can run nothing",
+                )),
+            }
+        }
         NamespaceMode::Pod => Err(invalid(
             field,
             "mode POD takes one mapping of users and the same one of groups",
@@ -44,6 +56,67 @@ fn user_namespace(options: Option<cri::UserNamespace>) -> Result<bool, Error> {
             Err(invalid(format!("{field}.mode"), "must be POD or NODE"))
         }
     }
+}
+
+/// Ranges of ids, as many as the kernel takes.
+pub(crate) fn id_ranges(
+    field: &str,
+    uids: Vec<cri::IdMapping>,
+    gids: Vec<cri::IdMapping>,
+) -> Result<UserIds, Error> {
+    Ok(UserIds {
+        uids: ranges(&format!("{field}.uids"), uids)?,
+        gids: ranges(&format!("{field}.gids"), gids)?,
+    })
+}
+
+/// The kernel's limit (user_namespaces(7)).
+const RANGES: usize = 340;
+
+fn ranges(field: &str, ranges: Vec<cri::IdMapping>) -> Result<Vec<IdMapping>, Error> {
+    check::at_most(field, &ranges, RANGES)?;
+    let mut all: Vec<IdMapping> = Vec::new();
+    for (index, range) in ranges.into_iter().enumerate() {
+        let refused = |reason: String| Err(invalid(format!("{field}[{index}]"), reason));
+        let cri::IdMapping {
+            host_id,
+            container_id,
+            length,
+        } = range;
+        if length == 0 {
+            return refused("length is 0".to_owned());
+        }
+        // The last number is no id.
+        let ends = |first: u32| first.checked_add(length).is_some();
+        if !ends(container_id) || !ends(host_id) {
+            return refused(format!("{length} ids go past the last that there is"));
+        }
+        let range = IdMapping {
+            container_id,
+            host_id,
+            size: length,
+        };
+        if all.iter().any(|other| overlap(other, &range)) {
+            return refused("overlaps one before it".to_owned());
+        }
+        all.push(range);
+    }
+    Ok(all)
+}
+
+fn overlap(one: &IdMapping, other: &IdMapping) -> bool {
+    let meet = |a: u32, b: u32| a < b.saturating_add(other.size) && b < a.saturating_add(one.size);
+    meet(one.container_id, other.container_id) || meet(one.host_id, other.host_id)
+}
+
+/// Ranges as a status shows them.
+pub(crate) fn mappings(ranges: Vec<IdMapping>) -> Vec<cri::IdMapping> {
+    let one = |range: IdMapping| cri::IdMapping {
+        host_id: range.host_id,
+        container_id: range.container_id,
+        length: range.size,
+    };
+    ranges.into_iter().map(one).collect()
 }
 
 fn mode(field: &str, number: i32) -> Result<NamespaceMode, Error> {
@@ -68,7 +141,18 @@ pub(crate) fn namespace_option(modes: NamespaceModes) -> cri::NamespaceOption {
         pid: number(modes.pid),
         ipc: number(modes.ipc),
         target_id: modes.target_id,
-        userns_options: None,
+        userns_options: match modes.users {
+            UserMode::Unsaid => None,
+            UserMode::Node => Some(cri::UserNamespace {
+                mode: cri::NamespaceMode::Node.into(),
+                ..Default::default()
+            }),
+            UserMode::Pod(ids) => Some(cri::UserNamespace {
+                mode: cri::NamespaceMode::Pod.into(),
+                uids: mappings(ids.uids),
+                gids: mappings(ids.gids),
+            }),
+        },
     }
 }
 
@@ -211,29 +295,67 @@ mod tests {
 
     #[test]
     fn a_user_namespace_is_the_pods_or_the_nodes_with_one_mapping_or_none() {
-        let mapping = cri::IdMapping {
-            host_id: 1000,
-            container_id: 0,
-            length: 65536,
+        let mapping = |container_id, host_id, length| cri::IdMapping {
+            host_id,
+            container_id,
+            length,
         };
-        let ask = |mode: cri::NamespaceMode, uids: usize, gids: usize| {
+        let usual = mapping(0, 1000, 65_536);
+        let ask = |mode: cri::NamespaceMode, uids: &[cri::IdMapping], gids: &[cri::IdMapping]| {
             let userns = cri::UserNamespace {
                 mode: mode.into(),
-                uids: vec![mapping; uids],
-                gids: vec![mapping; gids],
+                uids: uids.to_vec(),
+                gids: gids.to_vec(),
             };
-            let options = cri::NamespaceOption {
+            let asked = cri::NamespaceOption {
                 userns_options: Some(userns),
                 ..Default::default()
             };
-            namespaces(Some(options)).map(|modes| modes.user_pod)
+            let modes = namespaces(Some(asked.clone()))?;
+            assert_eq!(namespace_option(modes.clone()), asked);
+            Ok::<UserMode, Error>(modes.users)
         };
-        assert!(ask(cri::NamespaceMode::Pod, 1, 1).unwrap());
-        assert!(!ask(cri::NamespaceMode::Node, 0, 0).unwrap());
-        assert!(ask(cri::NamespaceMode::Pod, 2, 2).is_err());
-        assert!(ask(cri::NamespaceMode::Pod, 1, 0).is_err());
-        assert!(ask(cri::NamespaceMode::Container, 1, 1).is_err());
-        assert!(ask(cri::NamespaceMode::Target, 1, 1).is_err());
+        let pod = cri::NamespaceMode::Pod;
+        let asked = ask(pod, &[usual], &[usual]).unwrap();
+        assert_eq!(asked.ids().and_then(UserIds::root), Some((1000, 1000)));
+        let node = ask(cri::NamespaceMode::Node, &[], &[]).unwrap();
+        assert_eq!(node, UserMode::Node);
+        let refused = |uids: &[cri::IdMapping], gids: &[cri::IdMapping], word: &str| {
+            let error = ask(pod, uids, gids).unwrap_err().to_string();
+            assert!(
+                error.contains("userns_options") && error.contains(word),
+                "{error}"
+            );
+        };
+        refused(&[usual, usual], &[usual, usual], "one mapping");
+        refused(&[usual], &[], "one mapping");
+        refused(&[usual], &[mapping(0, 1000, 65_535)], "the same one");
+        for (bad, word) in [
+            (mapping(1, 1000, 65_536), "container_id"),
+            (mapping(0, 1000, 0), "length is 0"),
+            (mapping(0, 1000, u32::MAX), "past the last"),
+            (mapping(0, u32::MAX, 1), "past the last"),
+        ] {
+            refused(&[bad], &[bad], word);
+        }
+        assert!(ask(cri::NamespaceMode::Node, &[usual], &[usual]).is_err());
+        assert!(ask(cri::NamespaceMode::Container, &[usual], &[usual]).is_err());
+        assert!(ask(cri::NamespaceMode::Target, &[usual], &[usual]).is_err());
+    }
+
+    #[test]
+    fn ranges_of_a_mount_do_not_overlap() {
+        let range = |container_id, host_id, length| cri::IdMapping {
+            host_id,
+            container_id,
+            length,
+        };
+        let read = |ranges: Vec<cri::IdMapping>| id_ranges("m", ranges.clone(), ranges);
+        read(vec![range(0, 100, 10), range(10, 200, 10)]).unwrap();
+        for second in [range(9, 200, 10), range(10, 109, 1), range(10, 91, 10)] {
+            let error = read(vec![range(0, 100, 10), second]).unwrap_err();
+            assert!(error.to_string().contains("m.uids[1]"), "{error}");
+        }
     }
 
     #[test]

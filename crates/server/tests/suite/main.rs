@@ -43,5 +43,6 @@ mod systemd;
 mod trust;
 mod update;
 mod upgrade;
+mod user_namespaces;
 mod waits;
 mod watchdog;

@@ -206,33 +206,6 @@ fn a_request_that_cannot_be_meant_names_its_field_and_leaves_no_pod() {
 }
 
 #[test]
-fn a_user_namespace_is_refused_until_it_is_built() {
-    world(async |world| {
-        let mut config = world.pod_config("a");
-        let mapping = IdMapping {
-            host_id: 100_000,
-            container_id: 0,
-            length: 65_536,
-        };
-        let userns = UserNamespace {
-            mode: 0,
-            uids: vec![mapping],
-            gids: vec![mapping],
-        };
-        let options = NamespaceOption {
-            userns_options: Some(userns),
-            ..Default::default()
-        };
-        pod_security(&mut config).namespace_options = Some(options);
-        refused(
-            world.try_pod(&config).await,
-            Code::Unimplemented,
-            &["user namespace"],
-        );
-    });
-}
-
-#[test]
 fn a_pod_that_fails_half_way_leaves_nothing_and_may_be_tried_again() {
     world(async |world| {
         let mut config = world.pod_config("a");

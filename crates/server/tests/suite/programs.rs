@@ -1,17 +1,18 @@
 //! Pods of a RuntimeClass whose containers an OCI program makes: runc and crun, where they are installed.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::common::{World, log, world_with};
+use crate::common::{World, log, pod_security, world_with};
 
-/// A program as a runtime handler of that name, with a place of its own for its state.
-fn with_program(name: &str, test: impl AsyncFnOnce(&mut World, &str)) {
+/// Where a program is on this machine.
+fn find(name: &str) -> Option<PathBuf> {
     let dirs = ["/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin"];
     let mut files = dirs.iter().map(|dir| Path::new(dir).join(name));
     let Some(mut path) = files.find(|file| file.exists()) else {
         eprintln!("SKIP: needs {name} (Debian: {name})");
-        return;
+        return None;
     };
     // crun takes a host with both kinds of cgroups only if v2 has no controllers.
     if name == "crun" && Path::new("/sys/fs/cgroup/unified/cgroup.controllers").exists() {
@@ -19,6 +20,12 @@ fn with_program(name: &str, test: impl AsyncFnOnce(&mut World, &str)) {
         path = own.join("../engine/tests/handlers/crun-without-v2");
         path = path.canonicalize().unwrap();
     }
+    Some(path)
+}
+
+/// A program as a runtime handler of that name, with a place of its own for its state.
+fn with_program(name: &str, test: impl AsyncFnOnce(&mut World, &str)) {
+    let Some(path) = find(name) else { return };
     let state = format!("floe-{name}-{}", std::process::id());
     let state: PathBuf = std::env::temp_dir().join(state);
     let config = format!(
@@ -124,6 +131,74 @@ fn a_dead_supervisor_of_runc_leaves_nothing_of_its_containers() {
 #[test]
 fn a_dead_supervisor_of_crun_leaves_nothing_of_its_containers() {
     with_program("crun", a_dead_supervisor_leaves_nothing_of_its_containers);
+}
+
+/// crun that says what only later versions say, and can.
+fn talkative(program: &Path) -> String {
+    let says = r#"{"linux":{"namespaces":["user"],"mountExtensions":{"idmap":{"enabled":true}}}}"#;
+    format!(
+        "#!/bin/sh\nfor word in \"$@\"; do\n[ \"$word\" = features ] && echo '{says}' && exit\ndone\nexec {} \"$@\"\n",
+        program.display()
+    )
+}
+
+#[test]
+fn a_pod_of_crun_has_a_user_namespace_and_volumes_with_its_ids() {
+    let Some(crun) = find("crun") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let program = dir.path().join("later-crun");
+    std::fs::write(&program, talkative(&crun)).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let state = dir.path().join("state");
+    let config = format!(
+        "[crio.runtime.runtimes.later]\nruntime_path = {program:?}\nruntime_type = \"oci\"\nruntime_root = {state:?}\n"
+    );
+    world_with(config, async |world| {
+        // As /run is: what is below is floe's to open.
+        let way = std::fs::Permissions::from_mode(0o711);
+        std::fs::set_permissions(world.node.path(""), way).unwrap();
+        let range = vec![cri::IdMapping {
+            host_id: 2_500_000,
+            container_id: 0,
+            length: 65_536,
+        }];
+        let users = cri::UserNamespace {
+            mode: cri::NamespaceMode::Pod.into(),
+            uids: range.clone(),
+            gids: range.clone(),
+        };
+        let mut config = world.pod_config("a");
+        let options = pod_security(&mut config)
+            .namespace_options
+            .get_or_insert_default();
+        options.userns_options = Some(users);
+        let pod = world.try_pod_by("later", &config).await.unwrap();
+        let volume = world.node.path("volume");
+        std::fs::create_dir(&volume).unwrap();
+        let script = "cut -c1-30 /proc/self/uid_map; echo x >/new && echo y >/data/new && stat -c %u / /data /new /data/new";
+        let mut container = world.container("c", &["sh", "-c", script]);
+        container.mounts = vec![cri::Mount {
+            container_path: "/data".into(),
+            host_path: volume.display().to_string(),
+            uid_mappings: range.clone(),
+            gid_mappings: range,
+            ..Default::default()
+        }];
+        let (code, said) = world.ran(&pod, container).await;
+        assert_eq!(code, 0, "{said}");
+        assert!(
+            said.contains("2500000") && said.ends_with("0\n0\n0\n0"),
+            "{said}"
+        );
+        assert_eq!(std::fs::metadata(volume.join("new")).unwrap().uid(), 0);
+        // Everybody may pass through, and sees nothing.
+        let mode = |name: &str| std::fs::metadata(world.node.path(name)).unwrap().mode() & 0o007;
+        assert_eq!(
+            (mode("run"), mode("run/pods"), mode("run/names")),
+            (1, 1, 0)
+        );
+        world.remove_pod(&pod).await.unwrap();
+    });
 }
 
 #[test]

@@ -6,14 +6,17 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use rustix::fs::{CWD, Mode, mkdirat, open};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, fsconfig_create, fsconfig_set_fd,
-    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags,
+    OpenTreeFlags, fsconfig_create, fsconfig_set_fd, fsconfig_set_flag, fsconfig_set_string,
+    fsmount, fsopen, mount, mount_change, move_mount, open_tree,
 };
 use rustix::process::fchdir;
 
 use super::{Access, MountOptions};
+use crate::layout::DIRECTORY;
 use crate::sys;
 
 /// mount(2) takes one page of options.
@@ -31,7 +34,7 @@ pub(super) enum Failure {
     Kernel(&'static str, Errno),
 }
 
-fn at(op: &'static str) -> impl FnOnce(Errno) -> Failure {
+pub(super) fn at(op: &'static str) -> impl FnOnce(Errno) -> Failure {
     move |errno| Failure::Kernel(op, errno)
 }
 
@@ -117,6 +120,45 @@ pub(super) fn mount_relative(
         });
         mounted.join().unwrap_or(Err(Errno::AGAIN))
     })
+}
+
+/// A mount that is nowhere, and the name that it gets.
+pub(super) type Tree<'a> = (PathBuf, BorrowedFd<'a>);
+
+/// A mount of an overlay of mounts that are nowhere, and is itself nowhere: made in a mount namespace that the
+/// calling thread has for itself from here on, and that nobody else sees. `place` is a directory, which nothing
+/// happens to. `before` is done last before the overlay is mounted.
+pub(super) fn mount_hidden(
+    place: &Path,
+    trees: &[Tree<'_>],
+    names: &Names,
+    options: &MountOptions<'_>,
+    before: impl FnOnce() -> Result<(), Errno>,
+) -> Result<OwnedFd, Failure> {
+    let flags = match options.access {
+        Access::ReadOnly => MountFlags::RDONLY,
+        Access::Volatile | Access::Durable => MountFlags::empty(),
+    };
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    let attach = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let made = || {
+        let data = data(names, options)?;
+        sys::own_mounts()?;
+        mount_change(c"/", private)?;
+        mount(c"none", place, c"tmpfs", MountFlags::empty(), None)?;
+        let hidden = open(place, DIRECTORY, Mode::empty())?;
+        for (name, tree) in trees {
+            mkdirat(&hidden, name, Mode::RWXU)?;
+            move_mount(tree, c"", &hidden, name, attach)?;
+        }
+        mkdirat(&hidden, c"m", Mode::RWXU)?;
+        fchdir(&hidden)?;
+        before()?;
+        mount(c"overlay", c"m", c"overlay", flags, data.as_c_str())?;
+        open_tree(CWD, c"m", clone)
+    };
+    made().map_err(at("mount by names an overlay of"))
 }
 
 fn data(names: &Names, options: &MountOptions<'_>) -> Result<CString, Errno> {

@@ -98,7 +98,12 @@ pub fn launch(
         });
     }
     match sent.and(answer) {
-        Ok(Response::Ready(info)) => Ok((client, info)),
+        Ok(Response::Ready(info)) => {
+            if setup.users.is_some() {
+                info.can("set_up.users")?;
+            }
+            Ok((client, info))
+        }
         Ok(other) => Err(unexpected(&other)),
         Err(error) => {
             remove_cgroup(&setup, client);

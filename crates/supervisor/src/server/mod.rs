@@ -35,6 +35,7 @@ mod stdin;
 mod streams;
 mod sysctl;
 pub(crate) mod time;
+mod users;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

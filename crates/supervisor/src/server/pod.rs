@@ -9,11 +9,12 @@ use std::path::PathBuf;
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 
 use super::pod_init::{Beginning, PodInit};
+use super::users::Users;
 use super::{diagnose, sysctl};
 use crate::address;
 use crate::error::{Error, Result};
 use crate::info::{INFO_FILE, SHM_DIR, SOCKET_FILE, SupervisorInfo};
-use crate::setup::PodSetup;
+use crate::setup::{PodSetup, UserIds};
 use crate::shm;
 use crate::state::remove_file;
 use crate::sys::process::unshare;
@@ -28,16 +29,22 @@ pub(super) struct Pod {
     pub(super) has_units: bool,
     _files: Files,
     _shm: Option<Shm>,
+    /// Containers join it, whoever makes them.
+    _users: Option<Users>,
 }
 
 impl Pod {
     /// Makes it; `supervisor.json` comes last, so that who finds it finds all. `netns` is what came along with
     /// the set-up.
     pub(super) fn set_up(setup: &PodSetup, netns: Option<OwnedFd>) -> Result<Self> {
-        enter_namespaces(setup, netns)?;
-        sysctl::apply(setup)?;
+        let users = enter_namespaces(setup, netns)?;
+        let set = users.as_ref().map_or(&[][..], |users| &users.set);
+        sysctl::apply(setup, set)?;
         let (init, beginning) = match setup.shared_pid {
-            true => PodInit::start().map(|(init, beginning)| (Some(init), Some(beginning)))?,
+            true => {
+                let (init, beginning) = PodInit::start(users.as_ref())?;
+                (Some(init), Some(beginning))
+            }
             false => (None, None),
         };
         let shm = if setup.new_ipc {
@@ -49,7 +56,9 @@ impl Pod {
             dir: setup.dir.clone(),
         };
         let listener = address::listen(&setup.dir)?;
-        let info = SupervisorInfo::of_this_process(init.as_ref().map(PodInit::pid))?;
+        let pod_init = init.as_ref().map(PodInit::pid);
+        let number = users.as_ref().map(Users::number);
+        let info = SupervisorInfo::of_this_process(pod_init, number)?;
         beginning.map_or(Ok(()), Beginning::wait)?;
         info.write(&setup.dir)?;
         Ok(Self {
@@ -59,6 +68,7 @@ impl Pod {
             has_units: setup.unit().is_some(),
             _files: files,
             _shm: shm,
+            _users: users,
         })
     }
 }
@@ -79,10 +89,22 @@ pub(super) fn validate(setup: &PodSetup) -> Result<()> {
             ));
         }
     }
+    if setup.users.as_ref().is_some_and(|ids| ids.root().is_none()) {
+        return Err(Error::invalid(
+            "users",
+            "the user namespace has no user 0 or no group 0",
+        ));
+    }
+    if setup.users.is_some() && setup.netns_given {
+        return Err(Error::invalid(
+            "netns_given",
+            "a network namespace that was made before belongs to no user namespace of the pod's",
+        ));
+    }
     sysctl::validate(setup)
 }
 
-fn enter_namespaces(setup: &PodSetup, netns: Option<OwnedFd>) -> Result<()> {
+fn enter_namespaces(setup: &PodSetup, netns: Option<OwnedFd>) -> Result<Option<Users>> {
     let failed = |error: std::io::Error| Error::SetUp {
         part: "namespaces".to_owned(),
         reason: error.to_string(),
@@ -91,9 +113,11 @@ fn enter_namespaces(setup: &PodSetup, netns: Option<OwnedFd>) -> Result<()> {
     flags.set(UnshareFlags::NEWNET, setup.new_net && !setup.netns_given);
     flags.set(UnshareFlags::NEWIPC, setup.new_ipc);
     flags.set(UnshareFlags::NEWUTS, setup.new_uts);
-    if !flags.is_empty() {
-        unshare(flags).map_err(failed)?;
-    }
+    let users = match &setup.users {
+        Some(ids) => Some(Users::enter(setup, ids, flags)?),
+        None if flags.is_empty() => None,
+        None => unshare(flags).map(|()| None).map_err(failed)?,
+    };
     if setup.netns_given {
         let netns = netns.ok_or_else(|| Error::protocol("no network namespace came along"))?;
         let kind = Some(LinkNameSpaceType::Network);
@@ -105,7 +129,7 @@ fn enter_namespaces(setup: &PodSetup, netns: Option<OwnedFd>) -> Result<()> {
             reason: error.to_string(),
         })?;
     }
-    Ok(())
+    Ok(users)
 }
 
 /// The mount on `shm`, unmounted when dropped.
@@ -115,7 +139,8 @@ struct Shm(PathBuf);
 impl Shm {
     fn mount(setup: &PodSetup) -> Result<Self> {
         let dir = setup.dir.join(SHM_DIR);
-        shm::mount_at(&dir, setup.shm_size)?;
+        let owner = setup.users.as_ref().and_then(UserIds::root);
+        shm::mount_at(&dir, setup.shm_size, owner.unwrap_or((0, 0)))?;
         Ok(Self(dir))
     }
 }

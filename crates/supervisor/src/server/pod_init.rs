@@ -6,7 +6,7 @@
 //! read-only file system as its root, no user, no capability, no open file, and cannot be traced.
 
 use std::io::{PipeReader, PipeWriter, Read, Write};
-use std::os::fd::IntoRawFd;
+use std::os::fd::{AsFd, IntoRawFd};
 
 use rustix::io::Errno;
 use rustix::mount::{
@@ -18,12 +18,17 @@ use rustix::process::{
 };
 use rustix::thread::set_name;
 
+use super::users::Users;
 use crate::error::{Error, Result};
-use crate::sys::process::{Fork, become_nobody, close_inherited, exit_now, fork};
+use crate::sys::process::{
+    Fork, become_user, close_inherited, exit_now, fork, fork_sibling, join_users,
+};
 use crate::sys::signal::wait_for_child_signal;
 
 /// As Kubernetes' pause image: a user that owns nothing.
 const NOBODY: u32 = 65_535;
+/// What it has for itself.
+const NAMESPACES: i32 = libc::CLONE_NEWPID | libc::CLONE_NEWNS;
 /// What it says when it stands; anything else is why it does not.
 const STANDS: &[u8] = b"stands";
 
@@ -40,14 +45,16 @@ pub(super) struct PodInit {
 pub(super) struct Beginning(PipeReader);
 
 impl PodInit {
-    /// Forks it; it stands when that has been waited for.
-    pub(super) fn start() -> Result<(Self, Beginning)> {
+    /// Forks it; it stands when that has been waited for. In the pod's own user namespace, if it has one.
+    pub(super) fn start(users: Option<&Users>) -> Result<(Self, Beginning)> {
         let (ours, theirs) = std::io::pipe().map_err(failed("make a pipe to"))?;
-        let pid =
-            match fork(libc::CLONE_NEWPID | libc::CLONE_NEWNS, None).map_err(failed("fork"))? {
-                Fork::Child => child(theirs),
+        let pid = match users {
+            Some(users) => in_users(users, &theirs)?,
+            None => match fork(NAMESPACES, None).map_err(failed("fork"))? {
+                Fork::Child => child(theirs, NOBODY),
                 Fork::Parent(pid) => pid,
-            };
+            },
+        };
         drop(theirs);
         Ok((Self { pid, reaped: false }, Beginning(ours)))
     }
@@ -92,9 +99,49 @@ fn failed(operation: &'static str) -> impl FnOnce(std::io::Error) -> Error {
     Error::io(operation, "the pod's first process")
 }
 
+/// Forks it in a user namespace, by a process that joins that one: the PID namespace belongs to it then. Its
+/// parent is the supervisor all the same.
+fn in_users(users: &Users, theirs: &PipeWriter) -> Result<Pid> {
+    let (mut born, tells) = std::io::pipe().map_err(failed("make a pipe to"))?;
+    let between = match fork(0, None).map_err(failed("fork"))? {
+        Fork::Parent(between) => between,
+        Fork::Child => {
+            drop(born);
+            join(users, theirs, tells)
+        }
+    };
+    drop(tells);
+    let mut said = Vec::new();
+    let heard = born.read_to_end(&mut said);
+    while let Err(Errno::INTR) = waitpid(Some(between), WaitOptions::empty()) {}
+    heard.map_err(failed("hear of"))?;
+    let text = String::from_utf8_lossy(&said);
+    let pid = text.parse().ok().and_then(Pid::from_raw);
+    pid.ok_or_else(|| Error::SetUp {
+        part: "the pod's first process".into(),
+        reason: text.into_owned(),
+    })
+}
+
+/// The whole life of the process between.
+fn join(users: &Users, theirs: &PipeWriter, mut tells: PipeWriter) -> ! {
+    let made = join_users(users.namespace.as_fd())
+        .and_then(|()| become_user(0))
+        .and_then(|()| fork_sibling(NAMESPACES));
+    let told = match made {
+        Ok(Fork::Child) => match theirs.try_clone() {
+            Ok(theirs) => child(theirs, users.nobody()),
+            Err(_) => exit_now(1),
+        },
+        Ok(Fork::Parent(pid)) => write!(tells, "{}", pid.as_raw_nonzero()),
+        Err(error) => write!(tells, "join the user namespace: {error}"),
+    };
+    exit_now(i32::from(told.is_err()))
+}
+
 /// The new process's whole life.
-fn child(mut parent: PipeWriter) -> ! {
-    let said = match retire() {
+fn child(mut parent: PipeWriter, nobody: u32) -> ! {
+    let said = match retire(nobody) {
         Ok(()) => parent.write_all(STANDS),
         Err((step, error)) => write!(parent, "{step}: {error}"),
     };
@@ -107,7 +154,7 @@ fn child(mut parent: PipeWriter) -> ! {
 }
 
 /// Gives up all that the supervisor had, but for the open files.
-fn retire() -> Result<(), (&'static str, std::io::Error)> {
+fn retire(nobody: u32) -> Result<(), (&'static str, std::io::Error)> {
     let step = |name: &'static str| move |error: Errno| (name, std::io::Error::from(error));
     set_name(c"floe-pod-init").map_err(step("set name"))?;
     setsid().map_err(step("start session"))?;
@@ -120,7 +167,7 @@ fn retire() -> Result<(), (&'static str, std::io::Error)> {
     pivot_root(".", ".").map_err(step("pivot to the empty root"))?;
     unmount(".", UnmountFlags::DETACH).map_err(step("leave the old root"))?;
     chdir("/").map_err(step("enter the new root"))?;
-    become_nobody(NOBODY).map_err(|error| ("become nobody", error))?;
+    become_user(nobody).map_err(|error| ("become nobody", error))?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(step("forbid tracing"))?;
     // Last, since the kernel forgets it when the user changes.
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(step("tie to the supervisor"))

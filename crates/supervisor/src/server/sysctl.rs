@@ -1,11 +1,12 @@
 //! Kernel parameters of a pod (Kubernetes "sysctls"): only those that live in a namespace the pod
 //! has for itself, so that no pod changes its node. Written by the supervisor from inside the new
-//! namespaces: /proc/sys shows the writer's own.
+//! namespaces: /proc/sys shows the writer's own. In a user namespace those of IPC are its root's to write
+//! (from Linux 6.9 on), and all others this node's root's.
 
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 use crate::setup::PodSetup;
@@ -37,19 +38,44 @@ pub(super) fn validate(setup: &PodSetup) -> Result<()> {
         .try_for_each(|(name, value)| path(setup, name, value).map(drop))
 }
 
-/// Sets the pod's parameters. The caller is in the pod's namespaces.
-pub(super) fn apply(setup: &PodSetup) -> Result<()> {
-    for (name, value) in &setup.sysctls {
+/// Sets the pod's parameters but for those that are set already. The caller is in the pod's namespaces.
+pub(super) fn apply(setup: &PodSetup, set: &[String]) -> Result<()> {
+    for (name, value) in setup.sysctls.iter().filter(|(name, _)| !set.contains(name)) {
         let path = path(setup, name, value)?;
-        let written = OpenOptions::new()
-            .write(true)
-            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC)
-            .open(&path)
-            .and_then(|mut file| file.write_all(value.as_bytes()));
-        written
+        write(&path, value)
             .map_err(|error| refuse(name, value, &format!("write {}: {error}", path.display())))?;
     }
     Ok(())
+}
+
+/// Sets those of IPC that the root of a user namespace may write, and says which. The caller is that, in the
+/// pod's namespaces.
+pub(super) fn apply_as_owner(setup: &PodSetup) -> Result<Vec<String>> {
+    let mut set = Vec::new();
+    for (name, value) in &setup.sysctls {
+        let path = path(setup, name, value)?;
+        let parts = split(name).unwrap_or_default();
+        if scope(&parts) != Some(Scope::Ipc) {
+            continue;
+        }
+        match write(&path, value) {
+            Ok(()) => set.push(name.clone()),
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {}
+            Err(error) => {
+                let reason = format!("write {}: {error}", path.display());
+                return Err(refuse(name, value, &reason));
+            }
+        }
+    }
+    Ok(set)
+}
+
+fn write(path: &Path, value: &str) -> std::io::Result<()> {
+    OpenOptions::new()
+        .write(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC)
+        .open(path)
+        .and_then(|mut file| file.write_all(value.as_bytes()))
 }
 
 /// The file of a parameter that this pod may set.

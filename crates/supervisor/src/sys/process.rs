@@ -64,11 +64,39 @@ pub(crate) fn exit_now(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
-/// Becomes user and group `id`, without any other group or any capability.
+/// fork(2) whose child is the caller's sibling, in new namespaces: its parent learns of its end as of the
+/// caller's.
+///
+/// # Errors
+/// As clone3(2).
+pub(crate) fn fork_sibling(namespaces: i32) -> io::Result<Fork> {
+    let flags = u64::from((namespaces | libc::CLONE_PARENT).cast_unsigned());
+    // SAFETY: the process has one thread (see the module), and the flags share no memory.
+    match unsafe { clone3(flags, 0, None) }? {
+        None => Ok(Fork::Child),
+        Some(child) => Pid::from_raw(child.pid)
+            .map(Fork::Parent)
+            .ok_or_else(|| io::ErrorKind::InvalidData.into()),
+    }
+}
+
+/// Joins a user namespace (setns(2)).
+///
+/// # Errors
+/// As setns(2).
+pub(crate) fn join_users(namespace: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: takes integers; what this single thread may do breaks no memory rule.
+    match unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWUSER) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Becomes user and group `id`, without any other group; not root's, without any capability either.
 ///
 /// # Errors
 /// As setgroups(2), setresgid(2) and setresuid(2).
-pub(crate) fn become_nobody(id: u32) -> io::Result<()> {
+pub(crate) fn become_user(id: u32) -> io::Result<()> {
     // SAFETY: an empty list is read by nobody.
     let groups = unsafe { libc::setgroups(0, std::ptr::null()) };
     // SAFETY: no precondition.

@@ -28,12 +28,10 @@ pub(super) fn create(
     program: Option<OciProgram>,
     limit: Duration,
 ) -> Result<()> {
-    let label = plan
-        .spec
-        .linux
-        .as_ref()
-        .and_then(|linux| linux.mount_label.as_deref());
-    let root = Root::hand_over(plan.root, plan.sandbox.takes_mounts, label)?;
+    if program.is_some() && plan.sandbox.namespaces.users.is_some() {
+        disk::let_pass(plan.container.dir)?;
+    }
+    let root = Root::hand_over(plan.root, plan.sandbox.takes_mounts, plan.spec)?;
     let request = CreateContainer {
         id: plan.container.id.to_owned(),
         bundle: plan.container.dir.to_owned(),

@@ -66,6 +66,8 @@ impl Supervisor {
             Ability::Privileged,
             Ability::Propagation,
             Ability::RecursiveReadOnly,
+            Ability::UserNamespaces,
+            Ability::MappedMounts,
             Ability::Pause,
             Ability::Ports,
         ];

@@ -101,10 +101,21 @@ impl OciRuntime {
             Ability::Ports,
         ];
         match self.features() {
-            Ok(features) if features.makes_recursively_read_only() => {
-                has.push(Ability::RecursiveReadOnly);
+            Ok(features) => {
+                let can = [
+                    (
+                        features.makes_recursively_read_only(),
+                        Ability::RecursiveReadOnly,
+                    ),
+                    (features.maps_mounts(), Ability::MappedMounts),
+                    (features.has_user_namespaces(), Ability::UserNamespaces),
+                ];
+                has.extend(
+                    can.iter()
+                        .filter(|(can, _)| *can)
+                        .map(|(_, ability)| *ability),
+                );
             }
-            Ok(_) => {}
             Err(reason) => {
                 tracing::info!(handler = %self.handler, %reason, "its program does not say what it can do");
             }
@@ -124,12 +135,45 @@ impl OciRuntime {
 #[serde(rename_all = "camelCase", default)]
 struct Features {
     mount_options: Option<Vec<String>>,
+    linux: Option<LinuxFeatures>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct LinuxFeatures {
+    namespaces: Option<Vec<String>>,
+    mount_extensions: Option<MountExtensions>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct MountExtensions {
+    idmap: Option<Enabled>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Enabled {
+    enabled: Option<bool>,
 }
 
 impl Features {
     fn makes_recursively_read_only(&self) -> bool {
         let mut options = self.mount_options.iter().flatten();
         options.any(|option| option == "rro")
+    }
+
+    fn maps_mounts(&self) -> bool {
+        let extensions = self.linux.iter().flat_map(|linux| &linux.mount_extensions);
+        let mut idmaps = extensions.flat_map(|extensions| &extensions.idmap);
+        idmaps.any(|idmap| idmap.enabled == Some(true))
+    }
+
+    /// A pod with one has volumes whose files are mapped.
+    fn has_user_namespaces(&self) -> bool {
+        let linux = self.linux.iter();
+        let mut namespaces = linux.flat_map(|linux| linux.namespaces.iter().flatten());
+        namespaces.any(|kind| kind == "user") && self.maps_mounts()
     }
 }
 
@@ -142,6 +186,16 @@ mod tests {
         let read = |text: &str| serde_json::from_str::<Features>(text).unwrap();
         let runc = r#"{"ociVersionMin":"1.0.0","hooks":[],"mountOptions":["ro","rro"],"linux":{}}"#;
         assert!(read(runc).makes_recursively_read_only());
+        let runc = r#"{"linux":{"namespaces":["mount","user"],
+            "mountExtensions":{"idmap":{"enabled":true}}}}"#;
+        assert!(read(runc).has_user_namespaces());
+        for none in [
+            r#"{"linux":{"namespaces":["user"],"mountExtensions":{"idmap":{}}}}"#,
+            r#"{"linux":{"namespaces":null,"mountExtensions":{"idmap":{"enabled":true}}}}"#,
+            r#"{"linux":{"namespaces":["user"]}}"#,
+        ] {
+            assert!(!read(none).has_user_namespaces(), "{none}");
+        }
         for none in [
             r#"{"mountOptions":["ro"]}"#,
             r#"{"mountOptions":null}"#,

@@ -42,6 +42,10 @@ pub(super) fn run(program: &Path, plan: &PodPlan<'_>, limit: Duration) -> Result
         shm_size: plan.shm_size,
         cgroup: Some(cgroup(plan.pod)),
         open_files: None,
+        users: modes.users.ids().map(|ids| supervisor::UserIds {
+            uids: ids.uids.clone(),
+            gids: ids.gids.clone(),
+        }),
     };
     let launched =
         supervisor::launch(program, &setup, plan.netns, limit).and_then(|(_client, info)| {
@@ -76,6 +80,9 @@ pub(super) fn sandbox(info: &SupervisorInfo) -> Sandbox {
             uts: Some(namespace(info.pid, "uts")),
             ipc: Some(namespace(info.pid, "ipc")),
             pid: info.pod_init.map(|init| namespace(init, "pid")),
+            users: info
+                .users
+                .map(|fd| PathBuf::from(format!("/proc/{}/fd/{fd}", info.pid))),
         },
         takes_mounts: info.abilities.has("rootfs.mount"),
     }

@@ -322,9 +322,19 @@ fn what_the_node_cannot_enforce_is_refused_and_so_is_what_does_not_exist() {
                     permissions: "rx".into(),
                     ..Device::default()
                 }];
-                w.host.devices.asked = vec![vec![device("/dev/x", 1, 2)]];
+                w.host.devices.asked = vec![vec![asked("/dev/x", device("/dev/x", 1, 2))]];
             },
             "'x' is none of r, w, m",
+        ),
+        (
+            "owners of a file system that maps none",
+            |w| {
+                w.mounts("/m", |m, s| {
+                    m.ids = Some(UserIds::default());
+                    s.unmapped = Some("nfs4".into());
+                });
+            },
+            "mounts[/m].host_path: /src is on a file system of type nfs4",
         ),
         (
             "a limit",

@@ -7,13 +7,14 @@ mod process;
 
 use serde_json::{Value, json};
 
-use super::devices::Found;
+use super::devices::{Asked, Found};
 use super::mounts::Source;
 use super::*;
 use crate::config::Runtime;
 use crate::container::{Device, Mount, Profile, Propagation, ResolvedUser};
 use crate::handler::Namespaces;
 use crate::pod::record::Stage;
+use crate::pod::{IdMapping, UserMode};
 use crate::record::UnknownFields;
 
 /// A plain container of a plain pod on a plain node.
@@ -65,6 +66,7 @@ fn world() -> World {
                 uts: ns("uts"),
                 ipc: ns("ipc"),
                 pid: None,
+                users: None,
             },
             pod_dir: "/run/floe/pods/pod1".into(),
             pod_files: vec!["resolv.conf", "hostname"],
@@ -103,6 +105,7 @@ impl World {
             path: "/src".into(),
             missing: false,
             shared: false,
+            unmapped: None,
         };
         change(&mut mount, &mut source);
         self.container.spec.mounts.push(mount);
@@ -156,6 +159,14 @@ fn device(path: &str, major: i64, minor: i64) -> spec::Device {
         file_mode: Some(0o660),
         uid: Some(0),
         gid: Some(5),
+    }
+}
+
+/// A device that is asked for and is at `source` on the node.
+fn asked(source: &str, node: spec::Device) -> Asked {
+    Asked {
+        source: source.into(),
+        node,
     }
 }
 

@@ -72,15 +72,67 @@ fn namespaces_are_the_pods_the_containers_own_or_the_nodes() {
 }
 
 #[test]
+fn a_user_namespace_of_the_pod_is_joined_and_what_its_root_may_not_make_is_bound() {
+    let mut world = world();
+    let range = vec![IdMapping {
+        container_id: 0,
+        host_id: 100_000,
+        size: 5,
+    }];
+    let ids = UserIds {
+        uids: range.clone(),
+        gids: range,
+    };
+    world.pod.spec.namespaces.users = UserMode::Pod(ids.clone());
+    world.pod.spec.namespaces.ipc = NamespaceMode::Node;
+    world.host.mqueue = true;
+    world.host.namespaces.users = Some("/proc/7/fd/9".into());
+    world.mounts("/data", |mount, _| mount.ids = Some(ids.clone()));
+    let device = Device {
+        container_path: "/dev/mine".into(),
+        ..Device::default()
+    };
+    world.container.spec.devices.push(device);
+    let found = vec![super::asked(
+        "/dev/node",
+        super::device("/dev/mine", 10, 229),
+    )];
+    world.host.devices.asked.push(found);
+    let config = world.config().unwrap();
+    let namespaces = config["linux"]["namespaces"].as_array().unwrap();
+    assert!(
+        namespaces.contains(&join("user", "/proc/7/fd/9")),
+        "{namespaces:?}"
+    );
+    let map = json!([{"containerID": 0, "hostID": 100_000, "size": 5}]);
+    assert_eq!(config["linux"]["uidMappings"], map);
+    assert_eq!(config["linux"]["gidMappings"], map);
+    let mounts = config["mounts"].as_array().unwrap();
+    let at = |path: &str| {
+        mounts
+            .iter()
+            .find(|one| one["destination"] == path)
+            .unwrap()
+    };
+    assert_eq!(at("/data")["uidMappings"], map);
+    assert_eq!(at("/dev/mine")["source"], "/dev/node");
+    assert_eq!(at("/dev/mqueue")["type"], "bind");
+    // There is no group 5, which terminals have elsewhere.
+    let options = options(&config, "/dev/pts");
+    assert!(!options.contains(&json!("gid=5")), "{options:?}");
+    assert!(config["linux"].get("devices").is_none());
+}
+
+#[test]
 fn devices_are_denied_but_those_that_are_asked_for() {
     fn asked(w: &mut World, access: &str) {
         w.container.spec.devices.push(Device {
             permissions: access.into(),
             ..Device::default()
         });
-        let nodes = vec![device("/dev/fuse", 10, 229)];
-        let Found { asked, .. } = &mut w.host.devices;
-        asked.push(nodes);
+        let nodes = vec![super::asked("/dev/node", device("/dev/fuse", 10, 229))];
+        let Found { asked: all, .. } = &mut w.host.devices;
+        all.push(nodes);
     }
     let deny = || json!({"allow": false, "access": "rwm"});
     let allow = |access: &str| json!({"allow": true, "type": "c", "major": 10, "minor": 229, "access": access});

@@ -104,15 +104,8 @@ fn what_would_change_the_container_and_is_not_built_is_refused() {
         mount_options: vec!["noexec".into()],
         ..plain()
     };
-    let mapped = cri::Mount {
-        container_path: "/data".into(),
-        host_path: "/data".into(),
-        uid_mappings: vec![cri::IdMapping::default()],
-        ..Default::default()
-    };
     let asked = [
         with(|config| config.mounts = vec![image]),
-        with(|config| config.mounts = vec![mapped]),
         with(|config| config.mounts = vec![below]),
         with(|config| config.mounts = vec![options]),
     ];

@@ -248,7 +248,7 @@ fn a_link_below_the_log_directory_is_not_followed() {
 #[test]
 fn after_a_full_disk_the_log_says_how_many_lines_are_missing() {
     let full = std::env::temp_dir().join(format!("floe-log-{}-full-disk", std::process::id()));
-    if let Err(error) = crate::shm::mount_at(&full, 64 << 10) {
+    if let Err(error) = crate::shm::mount_at(&full, 64 << 10, (0, 0)) {
         eprintln!("SKIP: cannot mount a small tmpfs: {error}");
         return;
     }

@@ -1,0 +1,138 @@
+//! The user namespace of a pod (CRI UserNamespace): whose it is, and which ids it has.
+
+use crate::error::{Error, Result};
+
+pub use runtime::spec::IdMapping;
+
+/// Whose user namespace a pod has, or its container says that it has.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum UserMode {
+    /// Nothing is said: the node's; of a container the pod's.
+    #[default]
+    Unsaid,
+    /// The node's.
+    Node,
+    /// One of the pod's own.
+    Pod(UserIds),
+}
+
+/// The ids of a user namespace, or of a mount.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UserIds {
+    /// Users.
+    pub uids: Vec<IdMapping>,
+    /// Groups.
+    pub gids: Vec<IdMapping>,
+}
+
+impl UserMode {
+    /// The ids of the pod's own.
+    #[must_use]
+    pub fn ids(&self) -> Option<&UserIds> {
+        match self {
+            Self::Pod(ids) => Some(ids),
+            Self::Unsaid | Self::Node => None,
+        }
+    }
+
+    /// Can a container that says this be in a pod that has said `pod`?
+    pub(crate) fn agrees_with(&self, pod: &Self) -> bool {
+        match (self, pod) {
+            (Self::Unsaid, _) | (Self::Node, Self::Unsaid) => true,
+            (own, pod) => own == pod,
+        }
+    }
+}
+
+impl UserIds {
+    /// User 0 and group 0 as they are outside; both are there, or this is no pod's.
+    #[must_use]
+    pub fn root(&self) -> Option<(u32, u32)> {
+        Some((outside(&self.uids, 0)?, outside(&self.gids, 0)?))
+    }
+
+    /// Are all of them there?
+    ///
+    /// # Errors
+    /// The one that is not, by the field that asks for it.
+    pub(crate) fn check_user(&self, uid: u32, gids: &[u32]) -> Result<()> {
+        let missing = |field: &str, what: &str, id: u32| {
+            Error::invalid(
+                field,
+                format!("{what} {id} is not in the pod's user namespace"),
+            )
+        };
+        if outside(&self.uids, uid).is_none() {
+            return Err(missing("security_context.run_as_user", "user", uid));
+        }
+        match gids.iter().find(|gid| outside(&self.gids, **gid).is_none()) {
+            Some(gid) => Err(missing("security_context (groups)", "group", *gid)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What an id inside is outside.
+fn outside(map: &[IdMapping], id: u32) -> Option<u32> {
+    map.iter().find_map(|one| {
+        let offset = id.checked_sub(one.container_id)?;
+        (offset < one.size).then(|| one.host_id.checked_add(offset))?
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ids(container_id: u32, host_id: u32, size: u32) -> UserIds {
+        let map = vec![IdMapping {
+            container_id,
+            host_id,
+            size,
+        }];
+        UserIds {
+            uids: map.clone(),
+            gids: map,
+        }
+    }
+
+    #[test]
+    fn a_container_is_in_the_user_namespace_of_its_pod_or_is_refused() {
+        let pod = UserMode::Pod(ids(0, 100_000, 65_536));
+        let other = UserMode::Pod(ids(0, 200_000, 65_536));
+        for (own, its_pod, agree) in [
+            (UserMode::Unsaid, &pod, true),
+            (pod.clone(), &pod, true),
+            (other, &pod, false),
+            (UserMode::Node, &pod, false),
+            (UserMode::Node, &UserMode::Unsaid, true),
+            (UserMode::Node, &UserMode::Node, true),
+            (pod.clone(), &UserMode::Node, false),
+        ] {
+            assert_eq!(own.agrees_with(its_pod), agree, "{own:?} in {its_pod:?}");
+        }
+    }
+
+    #[test]
+    fn an_identity_outside_of_the_namespace_is_refused_by_its_number() {
+        let ids = ids(0, 100_000, 1000);
+        assert_eq!(ids.root(), Some((100_000, 100_000)));
+        ids.check_user(999, &[0, 999]).unwrap();
+        let error = ids.check_user(1000, &[0]).unwrap_err().to_string();
+        assert!(
+            error.contains("run_as_user") && error.contains("1000"),
+            "{error}"
+        );
+        let error = ids.check_user(0, &[0, 70_000]).unwrap_err().to_string();
+        assert!(error.contains("group 70000"), "{error}");
+        let above = UserIds {
+            uids: vec![IdMapping {
+                container_id: 1,
+                host_id: 5,
+                size: 5,
+            }],
+            ..ids
+        };
+        assert_eq!(above.root(), None);
+    }
+}
