@@ -85,7 +85,7 @@ impl Network {
         })?;
         let pod = Pod::open(path)?;
         let chain = self.loader.current(&self.config)?;
-        let _stays = self.not_collecting()?;
+        let _stays = self.not_collecting(&chain)?;
         if !matches!(self.records.read(attachment.id)?, Memory::None) {
             self.take_off(attachment)?;
         }
@@ -131,7 +131,9 @@ impl Network {
     /// # Errors
     /// [`Error::Teardown`] with everything that could not be removed; calling again tries again.
     pub fn teardown(&self, attachment: &Attachment<'_>) -> Result<()> {
-        let _stays = self.not_collecting()?;
+        // Without a network nothing is collected.
+        let chain = self.current().ok();
+        let _stays = chain.map(|chain| self.not_collecting(&chain)).transpose()?;
         self.take_off(attachment)
     }
 
@@ -350,14 +352,12 @@ impl Network {
     }
 
     /// Keeps garbage from being collected, if it ever is, until the lock is dropped.
-    fn not_collecting(&self) -> Result<Option<File>> {
-        match self.current() {
-            Ok(chain) if chain.collects() => {
-                let limit = PLUGIN_TIMEOUT;
-                self.collecting(lock::Kind::Shared, limit).map(Some)
-            }
-            // Without a network nothing is collected.
-            _ => Ok(None),
+    fn not_collecting(&self, chain: &Chain) -> Result<Option<File>> {
+        match chain.collects() {
+            true => self
+                .collecting(lock::Kind::Shared, PLUGIN_TIMEOUT)
+                .map(Some),
+            false => Ok(None),
         }
     }
 

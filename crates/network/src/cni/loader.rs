@@ -46,9 +46,9 @@ impl Loader {
 
     /// The network to put pods on now.
     pub(crate) fn current(&self, config: &NetworkConfig) -> Result<Arc<Chain>> {
-        let files = files(&config.conf_dir)?;
+        let (files, folders) = files_and_folders(&config.conf_dir)?;
         let mut fingerprint = files.clone();
-        fingerprint.extend(folders(&config.conf_dir)?);
+        fingerprint.extend(folders);
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((known, chain)) = &*last
             && *known == fingerprint
@@ -148,57 +148,50 @@ fn read(path: &Path) -> Result<Vec<u8>> {
         .map_err(Error::file("read", path))
 }
 
+/// The directory's configuration files in the order of their names, whichever extension they have (a
+/// `00-multus.conf` comes before a `10-calico.conflist`), and what lies in the folders of networks. None when it
+/// does not exist.
+fn files_and_folders(dir: &Path) -> Result<(Fingerprint, Fingerprint)> {
+    let (files, dirs) = look(dir, &["conflist", "conf", "json"])?;
+    let mut below = Vec::new();
+    for dir in dirs.iter().take(FOLDER_MAX) {
+        below.extend(folder_files(dir)?);
+    }
+    below.sort();
+    Ok((files, below))
+}
+
 /// The plugins' files of a network's folder, in the order of their names; none when it does not exist.
 fn folder_files(dir: &Path) -> Result<Fingerprint> {
-    let mut files = files_of(dir, &["conf"])?;
+    let (mut files, _) = look(dir, &["conf"])?;
     files.truncate(FOLDER_MAX);
     Ok(files)
 }
 
-/// The directory's configuration files in the order of their names, whichever extension they have: a
-/// `00-multus.conf` comes before a `10-calico.conflist`. None when it does not exist.
-fn files(dir: &Path) -> Result<Fingerprint> {
-    files_of(dir, &["conflist", "conf", "json"])
-}
-
-/// What lies in folders of networks: a change there is one of their lists.
-fn folders(dir: &Path) -> Result<Fingerprint> {
+/// The files of a directory with one of these extensions, and its directories.
+fn look(dir: &Path, extensions: &[&str]) -> Result<(Fingerprint, Vec<PathBuf>)> {
+    let (mut files, mut dirs) = (Vec::new(), Vec::new());
     let entries = match fs::read_dir(dir) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok((files, dirs)),
         other => other.map_err(Error::file("list", dir))?,
     };
-    let mut files = Vec::new();
-    for entry in entries.flatten().take(FOLDER_MAX) {
-        let kind = entry.file_type();
-        if kind.is_ok_and(|kind| kind.is_dir() || kind.is_symlink() && entry.path().is_dir()) {
-            files.extend(folder_files(&entry.path())?);
-        }
-    }
-    files.sort();
-    Ok(files)
-}
-
-fn files_of(dir: &Path, extensions: &[&str]) -> Result<Fingerprint> {
-    let entries = match fs::read_dir(dir) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        other => other.map_err(Error::file("list", dir))?,
-    };
-    let mut files = Vec::new();
     for entry in entries {
         let path = entry.map_err(Error::file("list", dir))?.path();
         let extension = path.extension().and_then(|extension| extension.to_str());
-        if !extension.is_some_and(|extension| extensions.contains(&extension)) {
-            continue;
-        }
+        let is_wanted = extension.is_some_and(|extension| extensions.contains(&extension));
         // Follows links, as configuration is often mounted. What vanishes meanwhile is left out.
-        if let Ok(metadata) = fs::metadata(&path)
-            && metadata.is_file()
-        {
+        let Ok(metadata) = fs::metadata(&path) else {
+            continue;
+        };
+        if metadata.is_dir() {
+            dirs.push(path);
+        } else if is_wanted && metadata.is_file() {
             let (changed, length, file) =
                 (metadata.modified().ok(), metadata.len(), metadata.ino());
             files.push((path, changed, length, file));
         }
     }
     files.sort();
-    Ok(files)
+    dirs.sort();
+    Ok((files, dirs))
 }
