@@ -15,18 +15,24 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 made_with="# $host, $(rustc --version | cut -d' ' -f1,2), glibc $(getconf GNU_LIBC_VERSION | cut -d' ' -f2)"
 
-# Instructions of a verb: of doing its work twice less those of doing it once.
+# Instructions of a verb: of doing its work twice less those of doing it once. Of three runs the least counts:
+# where a list grows by being moved depends on what lies behind it, now and then for 3 %.
 count() {
-    local said number counted=()
+    local said number least again run counted=()
     for again in "" again; do
-        mkdir "$scratch/state"
-        "$program" samples "$scratch/state"
-        # A fixed environment, and a directory whose name is always as long: both are parsed.
-        said=$(env -i PATH=/usr/bin:/bin valgrind --tool=callgrind --callgrind-out-file=/dev/null \
-            "$program" "$1" "$scratch/state" $again 2>&1) || { echo "$said" >&2; exit 1; }
-        rm -r "$scratch/state"
-        number=$(sed -n 's/.*Collected : \([0-9]*\).*/\1/p' <<<"$said")
-        counted+=("${number:?"$said"}")
+        least=
+        for run in 1 2 3; do
+            mkdir "$scratch/state"
+            "$program" samples "$scratch/state"
+            # A fixed environment, and a directory whose name is always as long: both are parsed.
+            said=$(env -i PATH=/usr/bin:/bin valgrind --tool=callgrind --callgrind-out-file=/dev/null \
+                "$program" "$1" "$scratch/state" $again 2>&1) || { echo "$said" >&2; exit 1; }
+            rm -r "$scratch/state"
+            number=$(sed -n 's/.*Collected : \([0-9]*\).*/\1/p' <<<"$said")
+            : "${number:?"$said"}"
+            if [ -z "$least" ] || [ "$number" -lt "$least" ]; then least=$number; fi
+        done
+        counted+=("$least")
     done
     echo $((counted[1] - counted[0]))
 }
