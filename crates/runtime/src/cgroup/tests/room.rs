@@ -34,7 +34,8 @@ fn what_a_process_needs_stays_and_is_told_and_its_page_cache_goes() {
     let cgroup = scratch.create(&Resources::default());
     let file = std::env::temp_dir().join(format!("{}.cache", scratch.0));
     let script = format!(
-        "head -c 32M /dev/zero >{0}; sync {0}; x=$(head -c 8M /dev/zero | tr '\\0' x); echo; read line",
+        "dd if=/dev/zero of={0} bs=1M count=32; sync {0}; \
+         x=$(dd if=/dev/zero bs=1M count=8 | tr '\\0' x); echo; read line",
         file.display()
     );
     let mut process = Process::start(&cgroup, &script);
