@@ -88,9 +88,17 @@ impl Beginning {
 
 impl Drop for PodInit {
     fn drop(&mut self) {
-        if !self.reaped && kill_process(self.pid, Signal::KILL).is_ok() {
-            // Soon over: the kernel kills whatever is left in the namespace with it.
-            while let Err(Errno::INTR) = waitpid(Some(self.pid), WaitOptions::empty()) {}
+        if self.reaped || kill_process(self.pid, Signal::KILL).is_err() {
+            return;
+        }
+        // The kernel kills whatever is left in the namespace with it, and it ends once all of them are
+        // reaped: some by us, whose children they are (commands, and orphans of programs that made containers).
+        loop {
+            match wait(WaitOptions::empty()) {
+                Ok(Some((pid, _))) if pid == self.pid => break,
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(_) => break,
+            }
         }
     }
 }
@@ -177,5 +185,41 @@ fn reap_for_ever() -> ! {
     loop {
         while matches!(wait(WaitOptions::NOHANG), Ok(Some(_)) | Err(Errno::INTR)) {}
         wait_for_child_signal();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+    use std::sync::mpsc::channel;
+    use std::time::Duration;
+
+    use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+    use super::*;
+
+    #[test]
+    fn a_child_of_ours_in_the_namespace_that_nobody_has_reaped_holds_up_no_end() {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("SKIP: needs root");
+            return;
+        }
+        let (init, beginning) = PodInit::start(None).unwrap();
+        beginning.wait().unwrap();
+        let namespace = std::fs::File::open(format!("/proc/{}/ns/pid", init.pid())).unwrap();
+        let (done, ended) = channel();
+        std::thread::spawn(move || {
+            let kind = Some(LinkNameSpaceType::ProcessID);
+            move_into_link_name_space(namespace.as_fd(), kind).unwrap();
+            match fork(0, None).unwrap() {
+                Fork::Child => exit_now(0),
+                Fork::Parent(_) => {}
+            }
+            std::thread::sleep(Duration::from_millis(50));
+            drop(init);
+            done.send(()).unwrap();
+        });
+        let limit = Duration::from_secs(20);
+        assert!(ended.recv_timeout(limit).is_ok(), "it waits for ever");
     }
 }
