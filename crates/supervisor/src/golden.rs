@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use runtime::spec::IdMapping;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -13,7 +14,7 @@ use crate::abilities::Abilities;
 use crate::protocol::{ExecWire, Request, Response};
 use crate::{
     Became, ContainerState, CreateContainer, Error, ExecRequest, LogTarget, OciProgram, PodSetup,
-    RootfsSource, SupervisorInfo, Watch,
+    RootfsSource, SupervisorInfo, UserIds, Watch,
 };
 
 fn dir() -> PathBuf {
@@ -197,24 +198,8 @@ fn fullest() -> Vec<Request> {
         request: vec![0],
         close_stdin: vec![1],
     };
-    let set_up = PodSetup {
-        dir: "@DIR@".into(),
-        id: "@POD@".into(),
-        hostname: Some("@POD@".into()),
-        new_net: true,
-        netns_given: true,
-        new_ipc: true,
-        new_uts: true,
-        shared_pid: true,
-        sysctls: [("kernel.shm_rmid_forced".to_owned(), "1".to_owned())].into(),
-        shm_size: 1 << 26,
-        cgroup: Some("@CGROUP@".into()),
-        open_files: Some(1 << 20),
-        // It excludes `netns_given`; a real conversation with it is in server/tests/suite/user_namespaces.rs.
-        users: None,
-    };
-    vec![
-        Request::SetUp(Box::new(set_up)),
+    let set_ups = set_ups().map(|set_up| Request::SetUp(Box::new(set_up)));
+    let mut all = vec![
         Request::Create(Box::new(create)),
         Request::Signal {
             id: id(),
@@ -240,7 +225,42 @@ fn fullest() -> Vec<Request> {
             at: Some(6),
             message: Some("lost".into()),
         }),
-    ]
+    ];
+    all.extend(set_ups);
+    all
+}
+
+/// Pods with all that they may have: a network namespace that was given excludes users of their own.
+fn set_ups() -> [PodSetup; 2] {
+    let given = PodSetup {
+        dir: "@DIR@".into(),
+        id: "@POD@".into(),
+        hostname: Some("@POD@".into()),
+        new_net: true,
+        netns_given: true,
+        new_ipc: true,
+        new_uts: true,
+        shared_pid: true,
+        sysctls: [("kernel.shm_rmid_forced".to_owned(), "1".to_owned())].into(),
+        shm_size: 1 << 26,
+        cgroup: Some("@CGROUP@".into()),
+        open_files: Some(1 << 20),
+        users: None,
+    };
+    let map = vec![IdMapping {
+        container_id: 0,
+        host_id: 100_000,
+        size: 65_536,
+    }];
+    let users = PodSetup {
+        netns_given: false,
+        users: Some(UserIds {
+            uids: map.clone(),
+            gids: map,
+        }),
+        ..given.clone()
+    };
+    [given, users]
 }
 
 #[test]
