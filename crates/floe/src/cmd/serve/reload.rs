@@ -93,11 +93,13 @@ impl Reloader {
     }
 
     fn reload(&mut self, why: &str) {
+        // Looked at before they are read: what is mended meanwhile has changed.
+        let same = self.files.now();
         let (files, read) = read(&self.global);
         // Files that a configuration that cannot be read would name stay those of the one in force.
         self.files = match read {
             Ok(_) => files,
-            Err(_) => self.files.now(),
+            Err(_) => same,
         };
         let taken = read.and_then(|(config, unused)| {
             let reloaded = self.engine.reload(&config)?;

@@ -139,7 +139,7 @@ impl Watch {
         while let (Some(dir), Some(name)) = (below.parent(), below.file_name()) {
             // Where a link leads to may be changed by other names.
             let name = (!below.is_symlink()).then(|| name.to_owned());
-            if self.watch(dir, Some(name).flatten())? {
+            if self.watch(dir, name)? {
                 break;
             }
             below = dir;
