@@ -3,8 +3,8 @@
 //!
 //! Messages, clients and servers are generated at build time from `proto/runtime/v1/api.proto`, which
 //! is the place to read what each message means. Fields of requests that are not there, as a newer
-//! kubelet may send, are told once in the log (`fields.rs`). No other behaviour belongs here: what an RPC does is in
-//! the crate `server`, what a pod is in the crate `engine`.
+//! kubelet may send, are told once in the log (`fields.rs`). No other behaviour belongs here: what an
+//! RPC does is in the crate `server`, what a pod is in the crate `engine`.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {

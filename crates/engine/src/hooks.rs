@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use regex::Regex;
-use runtime::spec::{Hook, Hooks};
+use runtime::spec::{Hook, HookStage, Hooks};
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
@@ -38,7 +38,7 @@ pub(crate) struct Subject<'a> {
 struct HookFile {
     hook: Hook,
     when: When,
-    stages: Vec<Stage>,
+    stages: Vec<HookStage>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -48,7 +48,7 @@ struct Text {
     version: String,
     hook: Hook,
     when: WhenText,
-    stages: Vec<Stage>,
+    stages: Vec<HookStage>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -66,17 +66,6 @@ struct When {
     annotations: Vec<(Regex, Regex)>,
     commands: Vec<Regex>,
     has_bind_mounts: Option<bool>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase")]
-enum Stage {
-    Prestart,
-    CreateRuntime,
-    CreateContainer,
-    StartContainer,
-    Poststart,
-    Poststop,
 }
 
 impl HookFiles {
@@ -113,20 +102,17 @@ impl HookFiles {
         files.collect::<Result<_>>().map(Self)
     }
 
+    /// Is there no file at all?
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Adds the hooks of a container to those that it has.
     pub(crate) fn add_to(&self, hooks: &mut Option<Hooks>, subject: Subject<'_>) {
         for file in self.0.iter().filter(|file| file.when.holds(subject)) {
             let hooks = hooks.get_or_insert_default();
             for stage in &file.stages {
-                let list = match stage {
-                    Stage::Prestart => &mut hooks.prestart,
-                    Stage::CreateRuntime => &mut hooks.create_runtime,
-                    Stage::CreateContainer => &mut hooks.create_container,
-                    Stage::StartContainer => &mut hooks.start_container,
-                    Stage::Poststart => &mut hooks.poststart,
-                    Stage::Poststop => &mut hooks.poststop,
-                };
-                list.push(file.hook.clone());
+                hooks.add(*stage, file.hook.clone());
             }
         }
     }

@@ -8,16 +8,7 @@ use serde::Serialize;
 use crate::capability;
 use crate::init::mount_options;
 use crate::seccomp;
-
-/// The points of a life cycle at which hooks are called, as config.md names them.
-const HOOKS: [&str; 6] = [
-    "prestart",
-    "createRuntime",
-    "createContainer",
-    "startContainer",
-    "poststart",
-    "poststop",
-];
+use crate::spec::HookStage;
 
 /// What can be made or joined.
 const NAMESPACES: [&str; 8] = [
@@ -38,7 +29,7 @@ const ANNOTATIONS: [&str; 3] = [
 pub struct Features {
     oci_version_min: &'static str,
     oci_version_max: &'static str,
-    hooks: [&'static str; 6],
+    hooks: [&'static str; HookStage::ALL.len()],
     mount_options: Vec<String>,
     linux: Linux,
     annotations: Annotations,
@@ -104,7 +95,7 @@ impl Features {
         Self {
             oci_version_min: "1.0.0",
             oci_version_max: "1.3.0",
-            hooks: HOOKS,
+            hooks: HookStage::ALL.map(HookStage::name),
             mount_options: mount_options(),
             linux: Linux {
                 namespaces: NAMESPACES,

@@ -9,7 +9,7 @@ use crate::net_devices;
 use crate::resctrl;
 use crate::rootless;
 use crate::scheduling;
-use crate::spec::{Hooks, Linux, NamespaceKind, Process, Spec, User};
+use crate::spec::{HookStage, Hooks, Linux, NamespaceKind, Process, Spec, User};
 use crate::users;
 
 /// Checks the whole configuration.
@@ -109,16 +109,9 @@ fn user(user: &User) -> Result<()> {
 
 fn hooks(hooks: Option<&Hooks>) -> Result<()> {
     let Some(hooks) = hooks else { return Ok(()) };
-    for (kind, list) in [
-        ("prestart", &hooks.prestart),
-        ("createRuntime", &hooks.create_runtime),
-        ("createContainer", &hooks.create_container),
-        ("startContainer", &hooks.start_container),
-        ("poststart", &hooks.poststart),
-        ("poststop", &hooks.poststop),
-    ] {
-        for (index, hook) in list.iter().enumerate() {
-            let field = |name: &str| format!("hooks.{kind}[{index}].{name}");
+    for stage in HookStage::ALL {
+        for (index, hook) in hooks.at(stage).iter().enumerate() {
+            let field = |name: &str| format!("hooks.{}[{index}].{name}", stage.name());
             if !hook.path.is_absolute() {
                 return Err(Error::invalid(
                     field("path"),

@@ -26,6 +26,7 @@
 //! | `node.rs` | what the runtime says of itself |
 //! | `authority/` | clients that send any `:authority` |
 //! | `connections.rs`, `inspect/` | gRPC and HTTP/1 on one socket, and what is inspected by the latter |
+//! | `http.rs` | one request per connection: of `inspect/` and `metrics/` |
 //! | `socket.rs`, `notify.rs`, `watchdog.rs` | the socket, and systemd's ready protocol and watchdog |
 
 #![cfg_attr(
@@ -42,6 +43,7 @@ mod convert;
 mod deadline;
 mod events;
 mod frame;
+mod http;
 mod image_service;
 mod inspect;
 mod metrics;

@@ -45,7 +45,7 @@ pub struct PodSetup {
     pub users: Option<UserIds>,
 }
 
-/// The ids of a pod's user namespace.
+/// The ids of a user namespace, or of a mount.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UserIds {
     /// Of its users.
@@ -55,17 +55,30 @@ pub struct UserIds {
 }
 
 impl UserIds {
-    /// Its user 0 and group 0 as they are outside; `None`: it has none.
+    /// A user of it as it is outside; `None`: it has none of this number.
+    #[must_use]
+    pub fn user(&self, uid: u32) -> Option<u32> {
+        outside(&self.uids, uid)
+    }
+
+    /// A group of it as it is outside; `None`: it has none of this number.
+    #[must_use]
+    pub fn group(&self, gid: u32) -> Option<u32> {
+        outside(&self.gids, gid)
+    }
+
+    /// Its user 0 and group 0 as they are outside; both are there, or this is no pod's.
     #[must_use]
     pub fn root(&self) -> Option<(u32, u32)> {
-        Some((outside(&self.uids)?, outside(&self.gids)?))
+        Some((self.user(0)?, self.group(0)?))
     }
 }
 
-/// What the id 0 is outside.
-fn outside(map: &[IdMapping]) -> Option<u32> {
-    let first = map.iter().find(|one| one.container_id == 0 && one.size > 0);
-    first.map(|one| one.host_id)
+fn outside(map: &[IdMapping], id: u32) -> Option<u32> {
+    map.iter().find_map(|one| {
+        let offset = id.checked_sub(one.container_id)?;
+        (offset < one.size).then(|| one.host_id.checked_add(offset))?
+    })
 }
 
 impl PodSetup {

@@ -9,6 +9,7 @@ use runtime::spec;
 use super::FIELD;
 use super::spec::{ContainerEdits, DeviceNode, IntelRdt};
 use crate::error::{Error, Result};
+use crate::node::devices;
 
 /// The changes of all devices of a container, in order.
 #[derive(Debug, Default)]
@@ -90,36 +91,36 @@ fn complete(node: &mut DeviceNode) -> std::result::Result<(), String> {
     if node.kind.is_some() && (is_fifo || node.major.is_some() && node.minor.is_some()) {
         return Ok(());
     }
-    let (kind, major, minor, mode) = on_node(&source)?;
+    let there = on_node(&source)?;
     match &node.kind {
-        Some(said) if said != kind && !(said == "u" && kind == "c") => {
+        Some(said) if *said != there.kind && !(said == "u" && there.kind == "c") => {
             return Err(format!(
-                "{} is of type {kind}, and its file says {said}",
-                source.display()
+                "{} is of type {}, and its file says {said}",
+                source.display(),
+                there.kind
             ));
         }
-        _ => node.kind = Some(kind.to_owned()),
+        _ => node.kind = Some(there.kind),
     }
-    if kind != "p" {
-        node.major = node.major.or(Some(major));
-        node.minor = node.minor.or(Some(minor));
-    }
-    node.file_mode = node.file_mode.or(Some(mode));
+    node.major = node.major.or(there.major);
+    node.minor = node.minor.or(there.minor);
+    node.file_mode = node.file_mode.or(there.file_mode);
     Ok(())
 }
 
-fn on_node(path: &Path) -> std::result::Result<(&'static str, i64, i64, u32), String> {
+/// What there is: a device, or a FIFO, which has no numbers.
+fn on_node(path: &Path) -> std::result::Result<spec::Device, String> {
     let failed = |error| format!("{}: {error}", path.display());
     let found = std::fs::metadata(path).map_err(failed)?;
-    let kind = match found.file_type() {
-        kind if kind.is_char_device() => "c",
-        kind if kind.is_block_device() => "b",
-        kind if kind.is_fifo() => "p",
-        _ => return Err(format!("{} is no device", path.display())),
-    };
-    let number = found.rdev();
-    let (major, minor) = (libc::major(number), libc::minor(number));
-    Ok((kind, major.into(), minor.into(), found.mode() & 0o777))
+    match devices::of(&found, path) {
+        Some(device) => Ok(device),
+        None if found.file_type().is_fifo() => Ok(spec::Device {
+            kind: "p".into(),
+            file_mode: Some(found.mode() & 0o777),
+            ..spec::Device::default()
+        }),
+        None => Err(format!("{} is no device", path.display())),
+    }
 }
 
 /// A variable of the same name is replaced.
@@ -170,21 +171,13 @@ fn device(config: &mut spec::Spec, node: DeviceNode, needs_rule: bool) {
 }
 
 fn hook(config: &mut spec::Spec, hook: super::spec::Hook) {
-    let hooks = config.hooks.get_or_insert_default();
-    let stage = match hook.hook_name.as_str() {
-        "prestart" => &mut hooks.prestart,
-        "createRuntime" => &mut hooks.create_runtime,
-        "createContainer" => &mut hooks.create_container,
-        "startContainer" => &mut hooks.start_container,
-        "poststart" => &mut hooks.poststart,
-        _ => &mut hooks.poststop,
-    };
-    stage.push(spec::Hook {
+    let made = spec::Hook {
         path: hook.path,
         args: hook.args,
         env: (!hook.env.is_empty()).then_some(hook.env),
         timeout: hook.timeout,
-    });
+    };
+    config.hooks.get_or_insert_default().add(hook.stage, made);
 }
 
 fn resctrl(config: &mut spec::Spec, rdt: IntelRdt) {

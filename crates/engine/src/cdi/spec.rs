@@ -4,20 +4,14 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use runtime::spec::HookStage;
 use serde::Deserialize;
+use serde::de::{Deserializer, Error};
 
 /// The versions that there are.
 const VERSIONS: [&str; 11] = [
     "0.1.0", "0.2.0", "0.3.0", "0.4.0", "0.5.0", "0.6.0", "0.7.0", "0.8.0", "1.0.0", "1.1.0",
     "1.1.1",
-];
-const HOOKS: [&str; 6] = [
-    "prestart",
-    "createRuntime",
-    "createContainer",
-    "startContainer",
-    "poststart",
-    "poststop",
 ];
 
 /// One file. What the specification does not know makes it invalid, as for the peers.
@@ -86,7 +80,8 @@ pub(super) struct NetDevice {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Hook {
-    pub(super) hook_name: String,
+    #[serde(rename = "hookName", deserialize_with = "stage")]
+    pub(super) stage: HookStage,
     pub(super) path: PathBuf,
     #[serde(default)]
     pub(super) args: Vec<String>,
@@ -123,6 +118,11 @@ pub(super) struct IntelRdt {
     _enable_cmt: bool,
     #[serde(rename = "enableMBM")]
     _enable_mbm: bool,
+}
+
+fn stage<'de, D: Deserializer<'de>>(deserializer: D) -> Result<HookStage, D::Error> {
+    let name = String::deserialize(deserializer)?;
+    HookStage::named(&name).ok_or_else(|| Error::custom(format!("a hook is of no stage: {name:?}")))
 }
 
 impl CdiSpec {
@@ -262,9 +262,6 @@ impl ContainerEdits {
             names.push(name);
         }
         for hook in &self.hooks {
-            if !HOOKS.contains(&hook.hook_name.as_str()) {
-                return refused("a hook is of no stage:", &hook.hook_name);
-            }
             if !hook.path.is_absolute() {
                 return refused("the path of a hook is not absolute:", &hook.path);
             }

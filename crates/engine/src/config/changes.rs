@@ -17,7 +17,6 @@ impl Config {
         new.api = running.api.clone();
         new.network = running.network.clone();
         new.metrics = running.metrics.clone();
-        new.metrics = running.metrics.clone();
         let runtime = &running.runtime;
         new.runtime.cgroup_manager = runtime.cgroup_manager;
         new.runtime.cgroup_parent.clone_from(&runtime.cgroup_parent);

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use base::size;
+use image::Platform;
 use runtime::cgroup::Unit;
 use serde::{Deserialize, Serialize};
 
@@ -121,12 +122,9 @@ impl RuntimeEntry {
 
     /// The program for this platform.
     fn program(&self, name: &str) -> PathBuf {
-        let arch = match std::env::consts::ARCH {
-            "x86_64" => "amd64",
-            "aarch64" => "arm64",
-            other => other,
-        };
-        let own = self.platform_runtime_paths.get(&format!("linux/{arch}"));
+        // Without a variant, as Go names platforms.
+        let platform = format!("linux/{}", Platform::host().architecture);
+        let own = self.platform_runtime_paths.get(&platform);
         let path = own.unwrap_or(&self.runtime_path);
         match path.as_os_str().is_empty() {
             true => PathBuf::from(name),

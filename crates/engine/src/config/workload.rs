@@ -70,24 +70,13 @@ impl Workload {
                 checked.map_err(|why| (name, why))?
             }
         };
-        let or = |own: i64, default: i64| if own == 0 { default } else { own };
-        if own.cpuset.is_empty() {
-            own.cpuset.clone_from(&defaults.cpuset);
-        }
-        if own.cpushares == 0 {
-            own.cpushares = defaults.cpushares;
-        }
-        if own.cpuperiod == 0 {
-            own.cpuperiod = defaults.cpuperiod;
-        }
+        own.cpuset = or(own.cpuset, defaults.cpuset.clone());
+        own.cpushares = or(own.cpushares, defaults.cpushares);
+        own.cpuperiod = or(own.cpuperiod, defaults.cpuperiod);
         own.cpuquota = or(own.cpuquota, defaults.cpuquota);
         own.cpulimit = or(own.cpulimit, defaults.cpulimit);
         if own.cpulimit != 0 {
-            let period = if own.cpuperiod == 0 {
-                PERIOD
-            } else {
-                own.cpuperiod
-            };
+            let period = or(own.cpuperiod, PERIOD);
             let period = i64::try_from(period).unwrap_or(i64::MAX);
             own.cpuquota = own.cpulimit.saturating_mul(period).max(0) / 1000;
             own.cpuquota = own.cpuquota.max(LEAST);
@@ -104,6 +93,11 @@ impl Workload {
         let checked = self.resources.check();
         checked.map_err(|why| format!("{key}.resources: {why}"))
     }
+}
+
+/// What is set; unset (0, empty) it is the default.
+fn or<T: Default + PartialEq>(own: T, default: T) -> T {
+    if own == T::default() { default } else { own }
 }
 
 impl WorkloadResources {

@@ -14,7 +14,7 @@ use crate::handler::{Ability, ContainerPlan, Handler, LIMIT, Log, Sandbox};
 use crate::image::ImageRecord;
 use crate::oci;
 use crate::pod::record::{PodRecord, Stage};
-use crate::pod::{NamespaceMode, Origin};
+use crate::pod::{NamespaceMode, Origin, check_user};
 use crate::record::UnknownFields;
 use crate::user;
 use image::config::ContainerConfig;
@@ -73,11 +73,7 @@ impl Engine {
         let image = self.image(&spec.image)?;
         if pod.spec.origin == Origin::Cri {
             // People's own containers were let in when they pulled, as with podman.
-            let asked = match spec.user_specified_image.as_str() {
-                "" => spec.image.as_str(),
-                named => named,
-            };
-            self.admit_stored(&image, asked, &pod.spec.namespace)?;
+            self.admit_stored(&image, spec.named_image(), &pod.spec.namespace)?;
         }
         let id = disk::new_id()?;
         name.hold(&id)?;
@@ -215,7 +211,7 @@ impl<'a> Making<'a> {
         let user = user::resolve(self.engine.store(), image, &spec.security)?;
         if let Some(ids) = self.pod.spec.namespaces.users.ids() {
             let gids: Vec<u32> = [user.gid].into_iter().chain(user.groups.clone()).collect();
-            ids.check_user(user.uid, &gids)?;
+            check_user(ids, user.uid, &gids)?;
         }
         Ok(ContainerRecord {
             id: self.id.clone(),

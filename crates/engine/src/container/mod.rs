@@ -72,6 +72,17 @@ pub struct ContainerSpec {
     pub stop_signal: Option<i32>,
 }
 
+impl ContainerSpec {
+    /// The image as a person would name it: kubelet asks by id once the image is pulled.
+    #[must_use]
+    pub fn named_image(&self) -> &str {
+        match self.user_specified_image.as_str() {
+            "" => &self.image,
+            named => named,
+        }
+    }
+}
+
 /// A host path or image made visible in the container.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Mount {

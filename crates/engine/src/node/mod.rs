@@ -10,8 +10,10 @@
 //! | `cgroups.rs` | version and manager of cgroups, and what cgroups of pods are called |
 //! | `kernel.rs` | what the kernel can beyond the oldest that floe runs on |
 //! | `ids.rs` | ranges of subordinate ids |
+//! | `devices.rs` | device nodes |
 
 pub(crate) mod cgroups;
+pub(crate) mod devices;
 mod ids;
 mod kernel;
 mod privileges;

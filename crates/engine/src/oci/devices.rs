@@ -4,7 +4,7 @@
 //! a limit.
 
 use std::collections::HashMap;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use runtime::spec;
@@ -13,6 +13,7 @@ use super::Inputs;
 use super::host::Host;
 use crate::container::Device;
 use crate::error::{Error, Result};
+use crate::node::devices;
 
 /// The most nodes that a container's request may ask for, directories counted out.
 const MAX_NODES: usize = 4096;
@@ -220,20 +221,8 @@ impl Nodes {
     }
 }
 
+/// A node as it is to be inside; `None`: it is no device, or gone.
 fn node(source: &Path, target: &Path) -> Option<spec::Device> {
-    let meta = std::fs::symlink_metadata(source).ok()?;
-    let kind = match meta.file_type() {
-        kind if kind.is_char_device() => "c",
-        kind if kind.is_block_device() => "b",
-        _ => return None,
-    };
-    Some(spec::Device {
-        path: PathBuf::from(target),
-        kind: kind.into(),
-        major: Some(i64::from(libc::major(meta.rdev()))),
-        minor: Some(i64::from(libc::minor(meta.rdev()))),
-        file_mode: Some(meta.mode() & 0o777),
-        uid: Some(meta.uid()),
-        gid: Some(meta.gid()),
-    })
+    let found = std::fs::symlink_metadata(source).ok()?;
+    devices::of(&found, target)
 }

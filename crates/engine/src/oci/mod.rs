@@ -97,6 +97,10 @@ pub(crate) fn on_plain_node(inputs: &Inputs<'_>) -> Result<Vec<u8>> {
 
 /// Those of the node's hook directories that are for this container: by the annotations of container and pod.
 fn add_hooks(engine: &Engine, inputs: &Inputs<'_>, built: &mut spec::Spec) -> Result<()> {
+    let files = engine.hooks()?;
+    if files.is_empty() {
+        return Ok(());
+    }
     let mut annotations = inputs.container.spec.annotations.clone();
     annotations.extend(inputs.pod.spec.annotations.clone());
     let args = built.process.as_ref().map(|process| &process.args);
@@ -107,7 +111,7 @@ fn add_hooks(engine: &Engine, inputs: &Inputs<'_>, built: &mut spec::Spec) -> Re
             .map_or("", String::as_str),
         has_bind_mounts: !inputs.container.spec.mounts.is_empty(),
     };
-    engine.hooks()?.add_to(&mut built.hooks, subject);
+    files.add_to(&mut built.hooks, subject);
     Ok(())
 }
 

@@ -180,7 +180,7 @@ fn terminals(modes: &NamespaceModes) -> spec::Mount {
         "mode=0620",
     ];
     let mut made = mount("devpts", "devpts", "/dev/pts", &options);
-    let there = |ids: &UserIds| ids.check_user(0, &[TTY]).is_ok();
+    let there = |ids: &UserIds| ids.user(0).is_some() && ids.group(TTY).is_some();
     if modes.users.ids().is_none_or(there) {
         made.options.push(format!("gid={TTY}"));
     }

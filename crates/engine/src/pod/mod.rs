@@ -91,6 +91,7 @@ pub struct DnsConfig {
 
 /// A port of the node that leads to the pod.
 pub use ::network::{PortMapping, Protocol};
+pub(crate) use users::check_user;
 pub use users::{IdMapping, UserIds, UserMode};
 
 /// One namespace's owner (CRI NamespaceMode).

@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 
 pub use runtime::spec::IdMapping;
+pub use supervisor::UserIds;
 
 /// Whose user namespace a pod has, or its container says that it has.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -14,15 +15,6 @@ pub enum UserMode {
     Node,
     /// One of the pod's own.
     Pod(UserIds),
-}
-
-/// The ids of a user namespace, or of a mount.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct UserIds {
-    /// Users.
-    pub uids: Vec<IdMapping>,
-    /// Groups.
-    pub gids: Vec<IdMapping>,
 }
 
 impl UserMode {
@@ -44,40 +36,24 @@ impl UserMode {
     }
 }
 
-impl UserIds {
-    /// User 0 and group 0 as they are outside; both are there, or this is no pod's.
-    #[must_use]
-    pub fn root(&self) -> Option<(u32, u32)> {
-        Some((outside(&self.uids, 0)?, outside(&self.gids, 0)?))
+/// Are all of them in the user namespace?
+///
+/// # Errors
+/// The one that is not, by the field that asks for it.
+pub(crate) fn check_user(ids: &UserIds, uid: u32, gids: &[u32]) -> Result<()> {
+    let missing = |field: &str, what: &str, id: u32| {
+        Error::invalid(
+            field,
+            format!("{what} {id} is not in the pod's user namespace"),
+        )
+    };
+    if ids.user(uid).is_none() {
+        return Err(missing("security_context.run_as_user", "user", uid));
     }
-
-    /// Are all of them there?
-    ///
-    /// # Errors
-    /// The one that is not, by the field that asks for it.
-    pub(crate) fn check_user(&self, uid: u32, gids: &[u32]) -> Result<()> {
-        let missing = |field: &str, what: &str, id: u32| {
-            Error::invalid(
-                field,
-                format!("{what} {id} is not in the pod's user namespace"),
-            )
-        };
-        if outside(&self.uids, uid).is_none() {
-            return Err(missing("security_context.run_as_user", "user", uid));
-        }
-        match gids.iter().find(|gid| outside(&self.gids, **gid).is_none()) {
-            Some(gid) => Err(missing("security_context (groups)", "group", *gid)),
-            None => Ok(()),
-        }
+    match gids.iter().find(|gid| ids.group(**gid).is_none()) {
+        Some(gid) => Err(missing("security_context (groups)", "group", *gid)),
+        None => Ok(()),
     }
-}
-
-/// What an id inside is outside.
-fn outside(map: &[IdMapping], id: u32) -> Option<u32> {
-    map.iter().find_map(|one| {
-        let offset = id.checked_sub(one.container_id)?;
-        (offset < one.size).then(|| one.host_id.checked_add(offset))?
-    })
 }
 
 #[cfg(test)]
@@ -117,13 +93,13 @@ mod tests {
     fn an_identity_outside_of_the_namespace_is_refused_by_its_number() {
         let ids = ids(0, 100_000, 1000);
         assert_eq!(ids.root(), Some((100_000, 100_000)));
-        ids.check_user(999, &[0, 999]).unwrap();
-        let error = ids.check_user(1000, &[0]).unwrap_err().to_string();
+        check_user(&ids, 999, &[0, 999]).unwrap();
+        let error = check_user(&ids, 1000, &[0]).unwrap_err().to_string();
         assert!(
             error.contains("run_as_user") && error.contains("1000"),
             "{error}"
         );
-        let error = ids.check_user(0, &[0, 70_000]).unwrap_err().to_string();
+        let error = check_user(&ids, 0, &[0, 70_000]).unwrap_err().to_string();
         assert!(error.contains("group 70000"), "{error}");
         let above = UserIds {
             uids: vec![IdMapping {

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use image::Platform;
 use serde_json::{Map, Value, json};
 
 use crate::failure::Failure;
@@ -41,11 +42,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
 }
 
 fn facts(verbose: bool) -> Vec<(&'static str, Value)> {
-    let arch = match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
-    };
+    let platform = Platform::host();
     let linkmode = match cfg!(target_feature = "crt-static") {
         true => "static",
         false => "dynamic",
@@ -55,7 +52,7 @@ fn facts(verbose: bool) -> Vec<(&'static str, Value)> {
     add("version", json!(env!("CARGO_PKG_VERSION")));
     add(
         "platform",
-        json!(format!("{}/{arch}", std::env::consts::OS)),
+        json!(format!("{}/{}", platform.os, platform.architecture)),
     );
     add("linkmode", json!(linkmode));
     add("seccompEnabled", json!(true));

@@ -348,8 +348,9 @@ fn runtime_config(config: &Map<String, Value>, attachment: &Attachment<'_>) -> M
     if can("dns")
         && let Some(dns) = attachment.dns.filter(|dns| **dns != Dns::default())
     {
-        let servers: Vec<String> = dns.nameservers.clone();
-        let wish = json!({ "servers": servers, "searches": dns.search, "options": dns.options });
+        let wish = json!({
+            "servers": dns.nameservers, "searches": dns.search, "options": dns.options,
+        });
         runtime.insert("dns".to_owned(), wish);
     }
     if can("cgroupPath") && !attachment.cgroup.is_empty() {

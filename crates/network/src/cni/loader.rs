@@ -2,8 +2,8 @@
 //! was asked for by name, or the built-in bridge when there is no file. Read again when a file has
 //! changed. Must never fall back to the built-in network because a file is wrong.
 
-use std::fs::{self, File};
-use std::io::{ErrorKind, Read};
+use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -138,13 +138,8 @@ impl Loader {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {
-    let mut text = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(FILE_MAX + 1).read_to_end(&mut text))
-        .and_then(|length| match length as u64 > FILE_MAX {
-            true => Err(ErrorKind::FileTooLarge.into()),
-            false => Ok(text),
-        })
+    base::file::read_linked(path, FILE_MAX)
+        .and_then(|text| text.ok_or_else(|| ErrorKind::NotFound.into()))
         .map_err(Error::file("read", path))
 }
 

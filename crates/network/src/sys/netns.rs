@@ -47,16 +47,7 @@ impl Netns {
             unsafe { unshare_unsafe(UnshareFlags::NEWNET) }?;
             Ok(File::open("/proc/thread-self/ns/net")?.into())
         };
-        thread::scope(|scope| {
-            let helper = thread::Builder::new().name("netns".to_owned());
-            let helper = helper
-                .stack_size(HELPER_STACK)
-                .spawn_scoped(scope, unshare)?;
-            match helper.join() {
-                Ok(made) => made,
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        })
+        on_a_thread(unshare)?
     }
 
     /// Where it was opened.
@@ -71,17 +62,7 @@ impl Netns {
                 .map_err(|errno| self.error("enter", errno.into()))?;
             Ok(work())
         };
-        thread::scope(|scope| {
-            let helper = thread::Builder::new()
-                .name("netns".to_owned())
-                .stack_size(HELPER_STACK)
-                .spawn_scoped(scope, inside)
-                .map_err(|source| self.error("start a thread for", source))?;
-            match helper.join() {
-                Ok(result) => result,
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        })
+        on_a_thread(inside).map_err(|source| self.error("start a thread for", source))?
     }
 
     fn check_kind(&self) -> io::Result<()> {
@@ -100,6 +81,20 @@ impl Netns {
             source,
         }
     }
+}
+
+/// Does the work on a thread that ends with it; it may change its namespace.
+fn on_a_thread<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
+    thread::scope(|scope| {
+        let helper = thread::Builder::new()
+            .name("netns".to_owned())
+            .stack_size(HELPER_STACK)
+            .spawn_scoped(scope, work)?;
+        match helper.join() {
+            Ok(result) => Ok(result),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
 }
 
 impl AsFd for Netns {

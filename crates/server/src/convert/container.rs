@@ -412,16 +412,10 @@ fn metadata(spec: &ContainerSpec) -> cri::ContainerMetadata {
     }
 }
 
-/// The image as a person would name it: kubelet asks by id once the image is pulled.
 fn image(spec: &ContainerSpec) -> cri::ImageSpec {
-    let named = &spec.user_specified_image;
     cri::ImageSpec {
-        image: if named.is_empty() {
-            spec.image.clone()
-        } else {
-            named.clone()
-        },
-        user_specified_image: named.clone(),
+        image: spec.named_image().to_owned(),
+        user_specified_image: spec.user_specified_image.clone(),
         ..Default::default()
     }
 }

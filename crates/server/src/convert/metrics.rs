@@ -60,10 +60,7 @@ pub(crate) fn pod(
     }
     let of_container = |one: &ContainerFigures| {
         let spec = &one.container.spec;
-        let image = match spec.user_specified_image.as_str() {
-            "" => &spec.image,
-            image => image,
-        };
+        let image = spec.named_image();
         let mut samples = begin(labels(&pod.pod, &one.container.id, image, &spec.name));
         container(&mut samples, one, all);
         cri::ContainerMetrics {

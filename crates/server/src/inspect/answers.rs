@@ -51,16 +51,12 @@ pub(super) async fn container(work: &Work, id: &str) -> Answer {
 }
 
 fn described(engine: &Engine, container: &Container, pod: &Pod) -> serde_json::Value {
-    let image = match container.spec.user_specified_image.as_str() {
-        "" => &container.spec.image,
-        image => image,
-    };
     // The file system itself is mounted inside alone: this is where its changes are.
     let root = node::writable_layers(engine).join(&container.id);
     json!({
         "name": container.spec.name,
         "pid": container.pid.unwrap_or_default(),
-        "image": image,
+        "image": container.spec.named_image(),
         "image_ref": container.image_ref,
         "created_time": container.created_at,
         "labels": container.spec.labels,

@@ -6,32 +6,28 @@
 
 mod answers;
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::body::Incoming;
 use hyper::header::CONTENT_TYPE;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::{Method, Response, StatusCode};
 use tokio::net::UnixStream;
 use tokio::sync::Semaphore;
 use tonic::{Code, Status};
 
+use crate::http::{self, Limits};
 use crate::work::Work;
 
 /// Clients that are served at once.
 const CLIENTS: usize = 64;
-/// How long a client may take to send its request.
-const REQUEST: Duration = Duration::from_secs(30);
 /// How long request and answer may take together: a pause waits for its supervisor.
 const WHOLE: Duration = Duration::from_secs(150);
-/// The longest head of a request, in bytes.
-const HEAD: usize = 16 << 10;
+const LIMITS: Limits = Limits {
+    request: Duration::from_secs(30),
+    head: 16 << 10,
+};
 
 /// Serves the endpoints. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -57,16 +53,9 @@ impl Inspect {
             tracing::warn!("too many clients of the inspect endpoints: one is disconnected");
             return;
         };
-        let service = service_fn(|request: Request<Incoming>| async move {
-            let answer = self.answer(request.method(), request.uri().path()).await;
-            Ok::<_, Infallible>(response(answer))
+        let served = http::serve_one(client, LIMITS, |request| async move {
+            response(self.answer(request.method(), request.uri().path()).await)
         });
-        let served = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(REQUEST)
-            .max_buf_size(HEAD)
-            .keep_alive(false)
-            .serve_connection(TokioIo::new(client), service);
         match tokio::time::timeout(WHOLE, served).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::debug!(%error, "a client of the inspect endpoints failed"),

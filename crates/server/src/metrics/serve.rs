@@ -1,7 +1,6 @@
 //! Who scrapes: a small HTTP server whose only page is `/metrics`. Connections are bounded in number and
 //! time, and each has one answer.
 
-use std::convert::Infallible;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,10 +10,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
 use tls::{Rules, TlsOptions};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
@@ -22,13 +18,16 @@ use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 
 use super::{Metrics, text};
+use crate::http::{self, Limits};
 use crate::socket::{self, Socket};
 
 /// Connections at a time.
 const CONNECTIONS: usize = 32;
 /// How long a client has for its request.
 const REQUEST: Duration = Duration::from_secs(10);
-/// And until it has taken the answer.
+/// The longest head of a request, in bytes.
+const HEAD: usize = 64 << 10;
+/// How long a client has until it has taken the answer.
 const WHOLE: Duration = Duration::from_secs(60);
 /// After a failed accept (no more files, usually) clients wait this long.
 const AGAIN: Duration = Duration::from_millis(50);
@@ -183,16 +182,14 @@ async fn next<T>(
 }
 
 async fn answer(client: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, metrics: Metrics) {
-    let service = service_fn(|request: Request<Incoming>| {
+    let limits = Limits {
+        request: REQUEST,
+        head: HEAD,
+    };
+    let served = http::serve_one(client, limits, |request| {
         let metrics = metrics.clone();
-        async move { Ok::<_, Infallible>(page(&request, &metrics).await) }
+        async move { page(&request, &metrics).await }
     });
-    let served = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(REQUEST)
-        .max_buf_size(64 << 10)
-        .keep_alive(false)
-        .serve_connection(TokioIo::new(client), service);
     if let Err(error) = served.await {
         tracing::debug!("a client of metrics: {error}");
     }

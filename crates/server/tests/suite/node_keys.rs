@@ -7,6 +7,7 @@ use std::path::Path;
 use testkit::NodeOptions;
 
 use crate::common::{World, world, world_on, world_with};
+use crate::reload::RELOADED;
 
 /// Writes an executable script.
 fn program(path: &Path, script: &str) {
@@ -41,15 +42,7 @@ fn hooks_of_a_directory_run_for_the_containers_that_they_are_for() {
             r#"{"annotations": {"^test/hook$": "^yes$"}}"#,
             r#"["createRuntime"]"#,
         );
-        world
-            .until("the hooks are read", async || {
-                world
-                    .node
-                    .log()
-                    .contains("configuration reloaded")
-                    .then_some(())
-            })
-            .await;
+        world.logged(RELOADED, 1).await;
         let pod = world.pod("a").await;
         let run = async |world: &World, name: &str, marked: &str| {
             let _ = std::fs::remove_file(&said);
@@ -220,15 +213,7 @@ fn an_insecure_registry_is_reached_over_plain_http() {
         // The test's own registries.conf has it, too: without, the key alone counts.
         let file = world.node.path("registries.conf");
         std::fs::write(&file, "").unwrap();
-        world
-            .until("registries.conf is read again", async || {
-                world
-                    .node
-                    .log()
-                    .contains("configuration reloaded")
-                    .then_some(())
-            })
-            .await;
+        world.logged(RELOADED, 1).await;
         let image = world.image.clone();
         world.remove_image(&image).await.unwrap();
         world.pull(&image).await.unwrap();

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use crate::common::{World, world, world_on};
 use testkit::NodeOptions;
 
-const RELOADED: &str = "configuration reloaded";
+pub(crate) const RELOADED: &str = "configuration reloaded";
 const KEPT: &str = "the configuration stays as it was";
 
 impl World {
@@ -25,7 +25,7 @@ impl World {
     }
 
     /// Waits until the engine has logged `words` so many times, and returns the last such line.
-    async fn logged(&self, words: &str, times: usize) -> String {
+    pub(crate) async fn logged(&self, words: &str, times: usize) -> String {
         self.until(&format!("{times} times {words:?} in the log"), async || {
             let log = self.node.log();
             let lines: Vec<&str> = log.lines().filter(|line| line.contains(words)).collect();

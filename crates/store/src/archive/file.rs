@@ -1,6 +1,7 @@
 //! A tar file on disk, for whoever imports one: where its entries' contents are. The reader is that of layers.
 //!
-//! Hostile input. Must never give more entries than [`MAX_ENTRIES`], names longer than [`MAX_NAME`], nor one whose contents the file does not hold.
+//! Hostile input. Must never give more entries than [`MAX_ENTRIES`], names longer than [`MAX_NAME`], nor one
+//! whose contents the file does not hold.
 
 use std::fs::File;
 use std::io::{self, BufReader, Seek, Write};
@@ -53,7 +54,8 @@ pub struct TarFile {
 }
 
 impl TarFile {
-    /// Whether a file that begins with this block can be a tar archive: the block is a header, or the archive is empty.
+    /// Whether a file that begins with this block can be a tar archive: the block is a header, or the archive
+    /// is empty.
     #[must_use]
     pub fn begins_with(block: &[u8; BLOCK]) -> bool {
         *block == [0; BLOCK] || Header::new(*block).is_ok()
@@ -169,6 +171,13 @@ mod tests {
 
     use super::*;
 
+    /// Writes the checksum of a header.
+    fn sum_up(block: &mut [u8]) {
+        block[148..156].fill(b' ');
+        let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
+        block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    }
+
     /// Header and contents of a plain file, padded.
     fn file(name: &str, contents: &[u8]) -> Vec<u8> {
         let mut block = [0_u8; 512];
@@ -177,9 +186,7 @@ mod tests {
         block[124..136].copy_from_slice(format!("{:011o}\0", contents.len()).as_bytes());
         block[156] = b'0';
         block[257..265].copy_from_slice(b"ustar\x0000");
-        block[148..156].fill(b' ');
-        let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
-        block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        sum_up(&mut block);
         let mut all = [&block[..], contents].concat();
         all.resize(all.len().next_multiple_of(512), 0);
         all
@@ -233,13 +240,12 @@ mod tests {
         let (mut tar, _) = opened(&[1; 600]);
         assert!(tar.entry().unwrap_err().to_string().contains("checksum"));
     }
+
     /// A file whose size field says `size`.
     fn claims(size: &[u8; 12]) -> Vec<u8> {
         let mut block = file("a", b"");
         block[124..136].copy_from_slice(size);
-        block[148..156].fill(b' ');
-        let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
-        block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        sum_up(&mut block);
         block
     }
 

@@ -42,10 +42,7 @@ pub(super) fn run(program: &Path, plan: &PodPlan<'_>, limit: Duration) -> Result
         shm_size: plan.shm_size,
         cgroup: Some(cgroup(plan.pod)),
         open_files: None,
-        users: modes.users.ids().map(|ids| supervisor::UserIds {
-            uids: ids.uids.clone(),
-            gids: ids.gids.clone(),
-        }),
+        users: modes.users.ids().cloned(),
     };
     let launched =
         supervisor::launch(program, &setup, plan.netns, limit).and_then(|(_client, info)| {

@@ -1,0 +1,25 @@
+//! Device nodes of this node, as config.json has them.
+
+use std::fs::Metadata;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::Path;
+
+use runtime::spec;
+
+/// The device that a file is, to be at `path` inside; `None`: it is none.
+pub(crate) fn of(found: &Metadata, path: &Path) -> Option<spec::Device> {
+    let kind = match found.file_type() {
+        kind if kind.is_char_device() => "c",
+        kind if kind.is_block_device() => "b",
+        _ => return None,
+    };
+    Some(spec::Device {
+        path: path.to_owned(),
+        kind: kind.into(),
+        major: Some(i64::from(libc::major(found.rdev()))),
+        minor: Some(i64::from(libc::minor(found.rdev()))),
+        file_mode: Some(found.mode() & 0o777),
+        uid: Some(found.uid()),
+        gid: Some(found.gid()),
+    })
+}
