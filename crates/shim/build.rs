@@ -2,8 +2,7 @@
 
 use std::error::Error;
 
-const SCHEMA: [&str; 4] = [
-    "proto/ttrpc.proto",
+const SCHEMA: [&str; 3] = [
     "proto/shim.proto",
     "proto/cgroups_v1.proto",
     "proto/cgroups_v2.proto",

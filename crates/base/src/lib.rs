@@ -9,6 +9,7 @@
     allow(clippy::unwrap_used, reason = "a test that unwraps fails as it should")
 )]
 
+pub mod child;
 pub mod clone;
 pub mod file;
 pub mod lock;

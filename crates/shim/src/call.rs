@@ -12,11 +12,10 @@ use prost::Message;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use tokio::io::Interest;
+use ttrpc::{Code, Inbox, KeyValue, Kind, MAX_FRAME, Request, Response, encode, printable};
 
 use crate::Shim;
-use crate::error::{Code, Error, Result};
-use crate::frame::{Inbox, Kind, MAX_FRAME, encode};
-use crate::wire::{KeyValue, Request, Response};
+use crate::error::{Error, Result};
 
 /// A client's streams have odd numbers.
 const STREAM: u32 = 1;
@@ -130,20 +129,6 @@ impl<T> Ask<T> {
             reason,
         })
     }
-}
-
-/// A shim's words as they can be shown: bounded, on one line, without control characters.
-pub(crate) fn printable(words: &str) -> String {
-    const SHOWN: usize = 4096;
-    let words = words.trim();
-    let shown = words.chars().take(SHOWN);
-    let mut shown: String = shown
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
-    if words.chars().nth(SHOWN).is_some() {
-        shown.push('…');
-    }
-    shown
 }
 
 /// A call under way.

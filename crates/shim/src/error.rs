@@ -4,6 +4,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ttrpc::Code;
+
 /// The result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -130,69 +132,6 @@ impl Error {
             operation,
             path,
             source,
-        }
-    }
-}
-
-/// A gRPC status code, which ttrpc uses too.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Code {
-    /// 1
-    Cancelled,
-    /// 2, and any number that gRPC does not have
-    Unknown,
-    /// 3
-    InvalidArgument,
-    /// 4
-    DeadlineExceeded,
-    /// 5
-    NotFound,
-    /// 6
-    AlreadyExists,
-    /// 7
-    PermissionDenied,
-    /// 8
-    ResourceExhausted,
-    /// 9
-    FailedPrecondition,
-    /// 10
-    Aborted,
-    /// 11
-    OutOfRange,
-    /// 12
-    Unimplemented,
-    /// 13
-    Internal,
-    /// 14
-    Unavailable,
-    /// 15
-    DataLoss,
-    /// 16
-    Unauthenticated,
-}
-
-impl Code {
-    /// The code of that number.
-    #[must_use]
-    pub fn from_number(number: i32) -> Self {
-        match number {
-            1 => Self::Cancelled,
-            3 => Self::InvalidArgument,
-            4 => Self::DeadlineExceeded,
-            5 => Self::NotFound,
-            6 => Self::AlreadyExists,
-            7 => Self::PermissionDenied,
-            8 => Self::ResourceExhausted,
-            9 => Self::FailedPrecondition,
-            10 => Self::Aborted,
-            11 => Self::OutOfRange,
-            12 => Self::Unimplemented,
-            13 => Self::Internal,
-            14 => Self::Unavailable,
-            15 => Self::DataLoss,
-            16 => Self::Unauthenticated,
-            _ => Self::Unknown,
         }
     }
 }

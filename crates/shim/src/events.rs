@@ -15,9 +15,9 @@ use prost::Message;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc};
+use ttrpc::{Code, Frame, Inbox, Kind, Status, encode};
 
-use crate::error::{Code, Error, Result};
-use crate::frame::{Frame, Inbox, Kind, encode};
+use crate::error::{Error, Result};
 use crate::value::Exit;
 use crate::wire;
 
@@ -136,7 +136,7 @@ async fn converse(
                 }
                 Err(status) => Some(status),
             };
-            let response = wire::Response {
+            let response = ttrpc::Response {
                 status,
                 payload: Vec::new(),
             };
@@ -150,8 +150,6 @@ async fn converse(
     }
 }
 
-type Status = wire::Status;
-
 /// The event of a frame, if it is one that is known; or what the client is to be told.
 ///
 /// # Errors
@@ -160,7 +158,7 @@ fn read(frame: Frame, namespace: &str) -> Result<Result<Option<Event>, Status>, 
     if frame.kind != Kind::Request {
         return Err("an answer to nothing".to_owned());
     }
-    let request = wire::Request::decode(&frame.body[..]).map_err(|error| error.to_string())?;
+    let request = ttrpc::Request::decode(&frame.body[..]).map_err(|error| error.to_string())?;
     if (&*request.service, &*request.method)
         != ("containerd.services.events.ttrpc.v1.Events", "Forward")
     {
@@ -184,12 +182,8 @@ fn read(frame: Frame, namespace: &str) -> Result<Result<Option<Event>, Status>, 
 }
 
 fn status(code: Code, message: &str) -> Status {
-    let code = match code {
-        Code::Unimplemented => 12,
-        _ => 3,
-    };
     Status {
-        code,
+        code: code.number(),
         message: message.to_owned(),
     }
 }

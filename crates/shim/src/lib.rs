@@ -29,7 +29,6 @@
 mod call;
 mod error;
 pub mod events;
-mod frame;
 mod program;
 pub mod sandbox;
 mod stats;
@@ -40,10 +39,10 @@ mod wire;
 use std::path::{Path, PathBuf};
 
 pub use call::Ask;
-pub use error::{Code, Error, Result};
-pub use frame::MAX_FRAME;
+pub use error::{Error, Result};
 pub use program::{Bootstrap, Invocation, PROGRAM_LIMIT, Program};
 pub use stats::Stats;
+pub use ttrpc::{Code, MAX_FRAME};
 pub use value::{Exit, Mount, Options};
 
 /// The version of the task service that a shim has.

@@ -16,8 +16,8 @@ use prost::Message;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 use serde::Deserialize;
+use ttrpc::printable;
 
-use crate::call::printable;
 use crate::error::{Error, Result};
 use crate::value::{Exit, Options};
 use crate::{Shim, Version, wire};

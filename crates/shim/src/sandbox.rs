@@ -9,8 +9,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use prost::Message;
+use ttrpc::printable;
 
-use crate::call::{Ask, Reader, printable};
+use crate::call::{Ask, Reader};
 use crate::stats::Stats;
 use crate::task::{ANSWER_LIMIT, WORK_LIMIT, nothing, read};
 use crate::value::{self, Exit, Options, time};

@@ -49,7 +49,7 @@ impl Stats {
             }
             other => Err(format!(
                 "figures of type {:?} are not known",
-                crate::call::printable(other)
+                ttrpc::printable(other)
             )),
         }
     }

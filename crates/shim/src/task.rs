@@ -13,8 +13,9 @@ use std::time::Duration;
 
 use prost::Message;
 use serde::Serialize;
+use ttrpc::printable;
 
-use crate::call::{Ask, Reader, printable};
+use crate::call::{Ask, Reader};
 use crate::stats::Stats;
 use crate::value::{self, Exit, Mount, Options};
 use crate::{Shim, wire};

@@ -5,9 +5,6 @@
     reason = "fields are named as the wire's definitions name them"
 )]
 
-mod ttrpc {
-    include!(concat!(env!("OUT_DIR"), "/ttrpc.rs"));
-}
 mod messages {
     include!(concat!(env!("OUT_DIR"), "/messages.rs"));
 }
@@ -19,4 +16,3 @@ pub(crate) mod cgroups_v2 {
 }
 
 pub(crate) use messages::*;
-pub(crate) use ttrpc::{KeyValue, Request, Response, Status};

@@ -14,6 +14,7 @@ pub mod kill;
 pub mod leftovers;
 pub mod net;
 mod node;
+pub mod nri;
 mod registry;
 
 use std::path::PathBuf;

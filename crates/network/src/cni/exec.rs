@@ -13,7 +13,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, OFlags, fcntl_setfl, memfd_create};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
-use crate::sys::child::die_with_caller;
+use base::child::die_with_caller;
 
 /// No plugin has this large a result.
 const RESULT_MAX: usize = 1 << 20;

@@ -15,7 +15,7 @@ const HEADER: usize = 10;
 
 /// What a frame is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum Kind {
     /// A call.
     Request = 1,
     /// Its outcome.
@@ -24,17 +24,20 @@ pub(crate) enum Kind {
 
 /// A whole frame.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Frame {
-    pub(crate) stream: u32,
-    pub(crate) kind: Kind,
-    pub(crate) body: Vec<u8>,
+pub struct Frame {
+    /// Which call it belongs to; those of clients are odd.
+    pub stream: u32,
+    /// Call or outcome.
+    pub kind: Kind,
+    /// A [`crate::Request`] or [`crate::Response`].
+    pub body: Vec<u8>,
 }
 
 /// A message as a frame.
 ///
 /// # Errors
 /// In words: it is too long.
-pub(crate) fn encode(stream: u32, kind: Kind, message: &impl Message) -> Result<Vec<u8>, String> {
+pub fn encode(stream: u32, kind: Kind, message: &impl Message) -> Result<Vec<u8>, String> {
     let length = message.encoded_len();
     if length > MAX_FRAME {
         return Err(format!(
@@ -53,7 +56,7 @@ pub(crate) fn encode(stream: u32, kind: Kind, message: &impl Message) -> Result<
 
 /// What has arrived of a connection and is not yet used.
 #[derive(Debug, Default)]
-pub(crate) struct Inbox {
+pub struct Inbox {
     bytes: Vec<u8>,
 }
 
@@ -62,7 +65,7 @@ impl Inbox {
     ///
     /// # Errors
     /// As read(2); `WouldBlock` if there is nothing.
-    pub(crate) fn receive(&mut self, mut socket: impl Read) -> std::io::Result<usize> {
+    pub fn receive(&mut self, mut socket: impl Read) -> std::io::Result<usize> {
         let mut buffer = [0; 64 << 10];
         loop {
             match socket.read(&mut buffer) {
@@ -77,7 +80,7 @@ impl Inbox {
     }
 
     /// Takes bytes that somebody else has read.
-    pub(crate) fn add(&mut self, bytes: &[u8]) {
+    pub fn add(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
     }
 
@@ -85,7 +88,7 @@ impl Inbox {
     ///
     /// # Errors
     /// In words: a frame that is too long or of a kind that nobody asked for.
-    pub(crate) fn frame(&mut self, limit: usize) -> Result<Option<Frame>, String> {
+    pub fn frame(&mut self, limit: usize) -> Result<Option<Frame>, String> {
         let Some([a, b, c, d, e, f, g, h, kind, _]) = self.bytes.first_chunk::<HEADER>().copied()
         else {
             return Ok(None);
@@ -115,7 +118,7 @@ impl Inbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::Response;
+    use crate::Response;
 
     fn whole() -> Vec<u8> {
         let answer = Response {

@@ -1,0 +1,13 @@
+//! Compiles the messages into Rust types. protox parses the schema, so no `protoc` is needed.
+
+use std::error::Error;
+
+const SCHEMA: &str = "proto/nri.proto";
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo:rerun-if-changed={SCHEMA}");
+    prost_build::Config::new()
+        .btree_map(["."])
+        .compile_fds(protox::compile([SCHEMA], ["proto"])?)?;
+    Ok(())
+}
