@@ -18,14 +18,20 @@ pub(crate) struct Edits {
 }
 
 impl Edits {
-    /// Adds what a device changes; what its device nodes do not say is as on the node.
+    /// Adds what a device changes; what its device nodes do not say is as on the node. With users of its own
+    /// (`in_users`) a container gets the node's devices themselves.
     ///
     /// # Errors
     /// A device node that is not there, or is none.
-    pub(super) fn add(&mut self, edits: &ContainerEdits, device: &str) -> Result<()> {
+    pub(super) fn add(
+        &mut self,
+        edits: &ContainerEdits,
+        device: &str,
+        in_users: bool,
+    ) -> Result<()> {
         let mut edits = edits.clone();
         for node in &mut edits.device_nodes {
-            complete(node)
+            complete(node, in_users)
                 .map_err(|reason| Error::invalid(FIELD, format!("{device}: {reason}")))?;
         }
         self.all.push(edits);
@@ -81,17 +87,25 @@ impl Edits {
 }
 
 /// Fills in what the node's own device says.
-fn complete(node: &mut DeviceNode) -> std::result::Result<(), String> {
+fn complete(node: &mut DeviceNode, in_users: bool) -> std::result::Result<(), String> {
     let source = node.host_path.clone();
     let source = source
         .filter(|path| !path.as_os_str().is_empty())
         .unwrap_or_else(|| node.path.clone());
     node.kind = node.kind.take().filter(|kind| !kind.is_empty());
     let is_fifo = node.kind.as_deref() == Some("p");
-    if node.kind.is_some() && (is_fifo || node.major.is_some() && node.minor.is_some()) {
+    let numbered = node.major.is_some() && node.minor.is_some();
+    if node.kind.is_some() && (is_fifo || numbered && !in_users) {
         return Ok(());
     }
     let there = on_node(&source)?;
+    let other = |said: Option<i64>, there: Option<i64>| said.is_some() && said != there;
+    if in_users && (other(node.major, there.major) || other(node.minor, there.minor)) {
+        return Err(format!(
+            "{} is another device than its file says, and a pod with a user namespace has those of the node",
+            source.display()
+        ));
+    }
     match &node.kind {
         Some(said) if *said != there.kind && !(said == "u" && there.kind == "c") => {
             return Err(format!(
@@ -167,6 +181,18 @@ fn device(config: &mut spec::Spec, node: DeviceNode, needs_rule: bool) {
         });
     }
     linux.devices.retain(|other| other.path != made.path);
+    // Root of a user namespace makes no device nodes, but FIFOs.
+    let in_users = linux
+        .namespaces
+        .iter()
+        .any(|namespace| namespace.kind == spec::NamespaceKind::User);
+    if in_users && made.kind != "p" {
+        let source = node.host_path.filter(|path| !path.as_os_str().is_empty());
+        let source = source.unwrap_or_else(|| made.path.clone());
+        config.mounts.retain(|other| other.destination != made.path);
+        config.mounts.push(devices::bound(&source, &made));
+        return;
+    }
     linux.devices.push(made);
 }
 

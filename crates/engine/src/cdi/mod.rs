@@ -69,11 +69,11 @@ pub fn requested(
 }
 
 /// Looks for devices in the directories of CDI files, of which a later one wins, and at the device nodes that
-/// they name.
+/// they name. `in_users`: for a container with a user namespace of its own.
 ///
 /// # Errors
 /// Names that are not known, all of them, with what is wrong with files that could have known them.
-pub(crate) fn look(dirs: &[PathBuf], names: &[String]) -> Result<Edits> {
+pub(crate) fn look(dirs: &[PathBuf], names: &[String], in_users: bool) -> Result<Edits> {
     if names.is_empty() {
         return Ok(Edits::default());
     }
@@ -85,10 +85,10 @@ pub(crate) fn look(dirs: &[PathBuf], names: &[String]) -> Result<Edits> {
             continue;
         };
         if !made.iter().any(|other| Rc::ptr_eq(other, spec)) {
-            edits.add(&spec.container_edits, name)?;
+            edits.add(&spec.container_edits, name, in_users)?;
             made.push(spec.clone());
         }
-        edits.add(&spec.devices[*index].container_edits, name)?;
+        edits.add(&spec.devices[*index].container_edits, name, in_users)?;
     }
     if unknown.is_empty() {
         return Ok(edits);

@@ -164,9 +164,9 @@ fn a_later_directory_wins_and_a_name_that_is_there_twice_is_not_known() {
     let one = |value: &str| device(json!({ "env": [format!("FROM={value}")] }));
     let asked = names(&["vendor.example/gpu=0"]);
     put(&dirs[0], "a.json", &one("etc"));
-    assert_eq!(env_of(look(&dirs, &asked).unwrap()), ["FROM=etc"]);
+    assert_eq!(env_of(look(&dirs, &asked, false).unwrap()), ["FROM=etc"]);
     put(&dirs[0], "b.yaml", &one("etc-b"));
-    let error = look(&dirs, &asked).unwrap_err().to_string();
+    let error = look(&dirs, &asked, false).unwrap_err().to_string();
     assert!(
         error.contains("unresolvable CDI devices vendor.example/gpu=0"),
         "{error}"
@@ -177,7 +177,7 @@ fn a_later_directory_wins_and_a_name_that_is_there_twice_is_not_known() {
     );
     // It is read again: what was mended is seen.
     put(&dirs[1], "c.json", &one("run"));
-    assert_eq!(env_of(look(&dirs, &asked).unwrap()), ["FROM=run"]);
+    assert_eq!(env_of(look(&dirs, &asked, false).unwrap()), ["FROM=run"]);
 }
 
 #[test]
@@ -190,10 +190,11 @@ fn a_damaged_file_takes_only_its_own_devices_away_and_is_named() {
     let big = std::fs::File::create(dirs[0].join("big.yaml")).unwrap();
     big.set_len(MAX_FILE + 1).unwrap();
     rustix::fs::mkfifoat(rustix::fs::CWD, dirs[0].join("fifo.json"), 0o600.into()).unwrap();
-    look(&dirs, &names(&["vendor.example/gpu=0"])).unwrap();
+    look(&dirs, &names(&["vendor.example/gpu=0"]), false).unwrap();
     let error = look(
         &dirs,
         &names(&["other.example/gpu=1", "vendor.example/gpu=7"]),
+        false,
     );
     let error = error.unwrap_err().to_string();
     for word in [
@@ -207,8 +208,8 @@ fn a_damaged_file_takes_only_its_own_devices_away_and_is_named() {
     assert!(!error.contains("notes.txt"), "{error}");
     // Directories that are not there have nothing.
     let none = [PathBuf::from("/nowhere/at/all")];
-    assert!(look(&none, &names(&["vendor.example/gpu=0"])).is_err());
-    look(&none, &[]).unwrap();
+    assert!(look(&none, &names(&["vendor.example/gpu=0"]), false).is_err());
+    look(&none, &[], false).unwrap();
 }
 
 #[test]
@@ -251,7 +252,7 @@ fn everything_that_a_device_says_is_in_the_configuration() {
         mounts: vec![mount("/usr/lib/gpu.so"), mount("/")],
         ..spec::Spec::default()
     };
-    look(&dirs, &asked).unwrap().make(&mut config, true);
+    look(&dirs, &asked, false).unwrap().make(&mut config, true);
     let process = config.process.unwrap();
     assert_eq!(process.env, ["PATH=/gpu", "ONCE=1", "NEW=1", "SECOND=1"]);
     assert_eq!(process.user.additional_gids, [45, 44]);
@@ -315,11 +316,58 @@ fn a_device_node_that_is_not_there_fails_by_name() {
         ),
     ] {
         put(&dirs[0], "gpu.json", &device(edits));
-        let error = look(&dirs, &names(&["vendor.example/gpu=0"]));
+        let error = look(&dirs, &names(&["vendor.example/gpu=0"]), false);
         let error = error.unwrap_err().to_string();
         assert!(
             error.contains("vendor.example/gpu=0: ") && error.contains(word),
             "{error}"
         );
     }
+}
+
+#[test]
+fn root_of_a_user_namespace_gets_the_nodes_devices_bound_and_no_others() {
+    let (_root, dirs) = dirs();
+    let nodes = |minor: i64| {
+        json!({ "deviceNodes": [
+            { "path": "/dev/gpu0", "hostPath": "/dev/zero", "permissions": "r" },
+            { "path": "/dev/gpu1", "hostPath": "/dev/zero", "type": "c", "major": 1, "minor": minor },
+            { "path": "/dev/pipe", "type": "p" },
+        ] })
+    };
+    let asked = names(&["vendor.example/gpu=0"]);
+    put(&dirs[0], "gpu.json", &device(nodes(5)));
+    let users = spec::Namespace {
+        kind: spec::NamespaceKind::User,
+        path: None,
+    };
+    let mut config = spec::Spec {
+        linux: Some(spec::Linux {
+            namespaces: vec![users],
+            ..spec::Linux::default()
+        }),
+        ..spec::Spec::default()
+    };
+    look(&dirs, &asked, true).unwrap().make(&mut config, true);
+    let linux = config.linux.unwrap();
+    let made: Vec<&Path> = linux.devices.iter().map(|one| one.path.as_path()).collect();
+    assert_eq!(made, [Path::new("/dev/pipe")]);
+    let bound: Vec<_> = config
+        .mounts
+        .iter()
+        .map(|mount| (mount.destination.to_str(), mount.source.as_deref()))
+        .collect();
+    let zero = Some(Path::new("/dev/zero"));
+    assert_eq!(
+        bound,
+        [(Some("/dev/gpu0"), zero), (Some("/dev/gpu1"), zero)]
+    );
+    assert_eq!(linux.resources.unwrap().devices.len(), 2);
+    put(&dirs[0], "gpu.json", &device(nodes(6)));
+    look(&dirs, &asked, false).unwrap();
+    let error = look(&dirs, &asked, true).unwrap_err().to_string();
+    assert!(
+        error.contains("another device than its file says"),
+        "{error}"
+    );
 }

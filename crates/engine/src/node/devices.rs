@@ -23,3 +23,16 @@ pub(crate) fn of(found: &Metadata, path: &Path) -> Option<spec::Device> {
         gid: Some(found.gid()),
     })
 }
+
+/// A device of the node as a bind mount: what a container with a user namespace, whose root makes no device nodes,
+/// gets in place of one.
+pub(crate) fn bound(source: &Path, node: &spec::Device) -> spec::Mount {
+    let options = ["bind", "rprivate", "nosuid", "noexec", "rw"];
+    spec::Mount {
+        destination: node.path.clone(),
+        kind: Some("bind".into()),
+        source: Some(source.to_owned()),
+        options: options.map(str::to_owned).to_vec(),
+        ..spec::Mount::default()
+    }
+}

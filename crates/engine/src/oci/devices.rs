@@ -101,7 +101,7 @@ pub(super) fn build(inputs: &Inputs<'_>, host: &Host) -> Result<Devices> {
                 rules.push(rule(node, access));
             }
             match inputs.users() {
-                Some(_) => mounts.push(bound(source, node)),
+                Some(_) => mounts.push(devices::bound(source, node)),
                 None => nodes.put(node.clone()),
             }
         }
@@ -112,17 +112,6 @@ pub(super) fn build(inputs: &Inputs<'_>, host: &Host) -> Result<Devices> {
         rules,
         mounts,
     })
-}
-
-fn bound(source: &Path, node: &spec::Device) -> spec::Mount {
-    let options = ["bind", "rprivate", "nosuid", "noexec", "rw"];
-    spec::Mount {
-        destination: node.path.clone(),
-        kind: Some("bind".into()),
-        source: Some(source.to_owned()),
-        options: options.map(str::to_owned).to_vec(),
-        ..spec::Mount::default()
-    }
 }
 
 fn rule(node: &spec::Device, access: &str) -> spec::DeviceCgroup {

@@ -1,6 +1,6 @@
 //! CRI: devices by their CDI names, as a vendor's file describes them.
 
-use crate::common::{World, inside, security, words, world_with};
+use crate::common::{World, inside, pod_security, security, words, world_with};
 use cri::*;
 use tonic::Code;
 
@@ -95,5 +95,45 @@ fn a_device_that_is_not_known_fails_the_create_and_is_found_once_it_is_described
         });
         std::fs::write(dir.join("late.json"), late.to_string()).unwrap();
         world.create(&pod, config).await.unwrap();
+    });
+}
+
+#[test]
+fn a_pod_with_its_own_users_gets_the_nodes_device_at_the_place_that_its_file_says() {
+    in_world(async |world, dir| {
+        let nodes = serde_json::json!({ "deviceNodes": [
+            { "path": "/dev/gpu0", "hostPath": "/dev/zero", "permissions": "r" },
+        ] });
+        let zero = serde_json::json!({
+            "cdiVersion": "0.5.0",
+            "kind": "zero.example/gpu",
+            "devices": [{ "name": "0", "containerEdits": nodes }],
+        });
+        std::fs::write(dir.join("zero.json"), zero.to_string()).unwrap();
+        let ids = vec![IdMapping {
+            host_id: 2_000_000,
+            container_id: 0,
+            length: 65_536,
+        }];
+        let users = Some(UserNamespace {
+            mode: NamespaceMode::Pod.into(),
+            uids: ids.clone(),
+            gids: ids,
+        });
+        let mut config = world.pod_config("a");
+        pod_security(&mut config)
+            .namespace_options
+            .get_or_insert_default()
+            .userns_options = users.clone();
+        let pod = world.pod_of(config).await;
+        let script = "stat -c '%F %t:%T' /dev/gpu0; head -c 4 /dev/gpu0 | wc -c";
+        let said = inside(world, &pod, "main", script, |config| {
+            let options = security(config).namespace_options.get_or_insert_default();
+            options.userns_options = users;
+            config.cdi_devices = vec![CdiDevice {
+                name: "zero.example/gpu=0".into(),
+            }];
+        });
+        assert_eq!(said.await, "character special file 1:5\n4");
     });
 }

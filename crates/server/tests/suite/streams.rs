@@ -10,7 +10,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tonic::{Code, Status};
 
-use crate::common::{World, world, world_with};
+use crate::common::{World, pod_security, secured, world, world_with};
 
 const STDIN: u8 = 0;
 const STDOUT: u8 = 1;
@@ -403,5 +403,95 @@ fn streams_are_served_where_the_configuration_says() {
         assert!(url.starts_with("http://[::1]:10010/exec/"), "{url}");
         let client = Client::connect(&url).await;
         assert_eq!(client.finish().await.1["status"], "Success");
+    });
+}
+
+#[test]
+fn a_pod_with_its_own_users_streams_and_counts_like_any_other() {
+    world(async |world| {
+        let ids = vec![cri::IdMapping {
+            host_id: 2_000_000,
+            container_id: 0,
+            length: 65_536,
+        }];
+        let users = Some(cri::UserNamespace {
+            mode: cri::NamespaceMode::Pod.into(),
+            uids: ids.clone(),
+            gids: ids,
+        });
+        let mut config = world.pod_config("a");
+        pod_security(&mut config)
+            .namespace_options
+            .get_or_insert_default()
+            .userns_options = users.clone();
+        let pod = world.pod_of(config).await;
+        let script = "nc -ll -p 8080 -e cat & echo up; while read line; do echo got $line; done";
+        let mut config = secured(world.script("c", script), |security| {
+            let options = security.namespace_options.get_or_insert_default();
+            options.userns_options = users;
+        });
+        config.stdin = true;
+        let id = world.run(&pod, config).await;
+
+        let mut client = connect(
+            world,
+            exec(&id, &["sh", "-c", "id -u; cat /proc/self/uid_map; cat"]),
+        )
+        .await;
+        client.send(STDIN, b"typed").await;
+        client.end(STDIN).await;
+        let ([stdout, _], status) = client.finish().await;
+        let stdout = String::from_utf8(stdout).unwrap();
+        let said: Vec<&str> = stdout.split_whitespace().collect();
+        assert_eq!(said, ["0", "0", "2000000", "65536", "typed"]);
+        assert_eq!(status["status"], "Success");
+        let mut terminal = exec(&id, &["sh", "-c", "tty; stat -c %u:%g $(tty)"]);
+        (terminal.tty, terminal.stderr) = (true, false);
+        let ([stdout, _], status) = connect(world, terminal).await.finish().await;
+        let stdout = String::from_utf8(stdout).unwrap();
+        assert!(
+            stdout.contains("/dev/pts/") && stdout.contains("0:5"),
+            "{stdout}"
+        );
+        assert_eq!(status["status"], "Success");
+
+        let attach = cri::AttachRequest {
+            container_id: id.clone(),
+            stdin: true,
+            stdout: true,
+            ..Default::default()
+        };
+        let answer = world.runtime().attach(attach).await.unwrap();
+        let mut client = Client::connect(&answer.into_inner().url).await;
+        client.send(STDIN, b"one\n").await;
+        client.until(STDOUT, "got one\n").await;
+
+        let forward = cri::PortForwardRequest {
+            pod_sandbox_id: pod.id.clone(),
+            port: vec![8080],
+        };
+        let answer = world.runtime().port_forward(forward).await.unwrap();
+        let mut client = Client::speaking(&answer.into_inner().url, "v4.channel.k8s.io").await;
+        client.send(0, b"through\n").await;
+        client.until(0, "through\n").await;
+
+        let request = cri::PodSandboxStatsRequest {
+            pod_sandbox_id: pod.id.clone(),
+        };
+        let stats = world.runtime().pod_sandbox_stats(request).await.unwrap();
+        let linux = stats.into_inner().stats.unwrap().linux.unwrap();
+        let interfaces = linux.network.unwrap();
+        assert!(
+            interfaces
+                .default_interface
+                .unwrap()
+                .rx_bytes
+                .unwrap()
+                .value
+                > 0
+        );
+        assert!(linux.process.unwrap().process_count.unwrap().value >= 2);
+        let memory = linux.containers[0].memory.as_ref().unwrap();
+        assert!(memory.working_set_bytes.unwrap().value > 0);
     });
 }
