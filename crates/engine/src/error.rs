@@ -93,6 +93,14 @@ pub enum Error {
         /// One container that uses it.
         container: String,
     },
+    /// The files of an image could not be mounted as a volume. kubelet counts these by the first word.
+    #[error("ImageVolumeMountFailed: image {image}: {source}")]
+    ImageVolume {
+        /// The image as named.
+        image: String,
+        /// Why.
+        source: Box<Error>,
+    },
     /// What is asked for is beyond the pod's runtime handler.
     #[error("the runtime handler {handler:?} does not support {what}")]
     Lacking {
@@ -240,6 +248,7 @@ impl Error {
             Self::Unsupported(_) | Self::Lacking { .. } => Kind::Unimplemented,
             Self::ExecTimeout { .. } => Kind::DeadlineExceeded,
             Self::Exec { .. } => Kind::InvalidArgument,
+            Self::ImageVolume { source, .. } => source.kind(),
             Self::Busy { .. } => Kind::ResourceExhausted,
             Self::Supervisor { source, .. } => supervisor_kind(source),
             Self::Shim(error) => shim_kind(error),

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::container::record::ContainerRecord;
+use crate::container::volumes;
 use crate::disk::{self, Lock, Reservation};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -303,7 +304,8 @@ impl Engine {
             known.extend(self.layout().container_ids(&pod)?);
         }
         let mut cleared = 0;
-        for layer in layers.into_iter().filter(|layer| !known.contains(layer)) {
+        let gone = |layer: &String| !known.contains(volumes::container_of(layer));
+        for layer in layers.into_iter().filter(gone) {
             match self.store().remove_writable_layer(&layer) {
                 Ok(()) => cleared += 1,
                 Err(error) => tracing::warn!(container = %layer, %error, "its layer is left"),

@@ -109,7 +109,7 @@ fn handler(handler: RuntimeHandler) -> cri::RuntimeHandler {
     let features = cri::RuntimeHandlerFeatures {
         recursive_read_only_mounts: handler.abilities.has(Ability::RecursiveReadOnly),
         user_namespaces: handler.abilities.has(Ability::UserNamespaces),
-        mount_options: false,
+        mount_options: handler.abilities.has(Ability::MountOptions),
     };
     cri::RuntimeHandler {
         name: handler.name,

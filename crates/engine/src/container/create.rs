@@ -5,7 +5,8 @@
 use std::path::PathBuf;
 
 use super::record::ContainerRecord;
-use super::{ContainerSpec, Propagation};
+use super::volumes::{self, Mounted};
+use super::{ContainerSpec, MOUNT_OPTIONS, Propagation};
 use crate::config::RuntimeEntry;
 use crate::disk::{self, Lock, Reservation};
 use crate::engine::Engine;
@@ -26,7 +27,7 @@ impl Engine {
     /// # Errors
     /// An unknown pod, one that is not ready, an image that is not in the store, a request that
     /// cannot be accepted, or a step that failed; nothing is left behind then.
-    pub fn create_container(&self, pod: &str, spec: ContainerSpec) -> Result<String> {
+    pub fn create_container(&self, pod: &str, mut spec: ContainerSpec) -> Result<String> {
         validate(&spec)?;
         let (pod, sandbox) = self.pod_for_container(pod)?;
         let handler = self.handler_of(&pod)?;
@@ -75,12 +76,13 @@ impl Engine {
             // People's own containers were let in when they pulled, as with podman.
             self.admit_stored(&image, spec.named_image(), &pod.spec.namespace)?;
         }
+        let volumes = self.volume_images(&pod, &mut spec)?;
         let id = disk::new_id()?;
         name.hold(&id)?;
         let making = Making::begin(self, handler, name, &pod, sandbox, id)?;
         let config = self.image_config(&image)?.config;
         let record = making.record(spec, &image, &config)?;
-        making.build(&record, &image, &config)?;
+        making.build(&record, &image, &config, &volumes)?;
         making.commit(&record)
     }
 
@@ -150,7 +152,18 @@ fn validate(spec: &ContainerSpec) -> Result<()> {
         if !mount.container_path.is_absolute() {
             return Err(Error::invalid(field, "container_path must be absolute"));
         }
-        if !mount.host_path.is_absolute() {
+        let bad = mount
+            .options
+            .iter()
+            .find(|option| !MOUNT_OPTIONS.contains(&option.as_str()));
+        if let Some(bad) = bad {
+            let reason = format!(
+                "mount_options: {bad:?} is none of {}",
+                MOUNT_OPTIONS.join(", ")
+            );
+            return Err(Error::invalid(field, reason));
+        }
+        if mount.image.is_none() && !mount.host_path.is_absolute() {
             return Err(Error::invalid(
                 field,
                 format!("host_path {:?} must be absolute", mount.host_path),
@@ -165,7 +178,7 @@ fn validate(spec: &ContainerSpec) -> Result<()> {
             ));
         }
     }
-    Ok(())
+    volumes::validate(spec)
 }
 
 /// A container that is being made. Dropped before [`Making::commit`], it takes everything back.
@@ -256,6 +269,7 @@ impl<'a> Making<'a> {
         record: &ContainerRecord,
         image: &ImageRecord,
         config: &ContainerConfig,
+        volumes: &[(usize, ImageRecord)],
     ) -> Result<()> {
         let root = self.engine.store().create_writable_layer(&self.id, image)?;
         let inputs = oci::Inputs {
@@ -268,6 +282,8 @@ impl<'a> Making<'a> {
         };
         let config = oci::build(self.engine, &inputs)?;
         disk::write_json(&self.bundle.join("config.json"), &config)?;
+        let at = (self.id.as_str(), self.bundle.as_path());
+        let _mounted = Mounted::new(self.engine.store(), at, &record.spec, volumes, &config)?;
         let max = self.engine.config().runtime.log_size_max;
         let pod_dir = self.engine.layout().pod(&self.pod.id);
         let plan = ContainerPlan {

@@ -11,6 +11,7 @@ mod query;
 pub(crate) mod record;
 mod remove;
 mod update;
+pub(crate) mod volumes;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -88,8 +89,12 @@ impl ContainerSpec {
 pub struct Mount {
     /// Absolute path inside.
     pub container_path: PathBuf,
-    /// Absolute path on the node; made as a directory if missing, symlinks followed.
+    /// Absolute path on the node; made as a directory if missing, symlinks followed. Empty with `image`.
     pub host_path: PathBuf,
+    /// The files of an image, always read-only, in place of what is at a path.
+    pub image: Option<ImageVolume>,
+    /// Flags of this mount, of [`MOUNT_OPTIONS`]. Mounts below it keep theirs.
+    pub options: Vec<String>,
     /// Not writable from inside.
     pub readonly: bool,
     /// Read-only with everything mounted below it.
@@ -100,6 +105,33 @@ pub struct Mount {
     pub selinux_relabel: bool,
     /// Its files belong to others outside than in the mount; `None`: to whom they belong.
     pub ids: Option<UserIds>,
+}
+
+/// What [`Mount::options`] may say (mount(8); CRI Mount.mount_options).
+pub const MOUNT_OPTIONS: [&str; 3] = ["noexec", "nodev", "nosuid"];
+
+/// An image whose files a mount shows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ImageVolume {
+    /// The image: an id, tag or digest reference that is in the store.
+    pub image: String,
+    /// The image as the pod's author wrote it, for policy and display.
+    pub user_specified_image: String,
+    /// The file or directory of the image to show; empty: all of it. Links lead nowhere outside of the image.
+    pub sub_path: PathBuf,
+    /// The image's id, once it is known.
+    pub id: String,
+}
+
+impl ImageVolume {
+    /// The image as a person would name it.
+    #[must_use]
+    pub fn named_image(&self) -> &str {
+        match self.user_specified_image.as_str() {
+            "" => &self.image,
+            named => named,
+        }
+    }
 }
 
 /// CRI MountPropagation.
@@ -279,6 +311,18 @@ pub struct ResolvedUser {
     pub gid: u32,
     /// Supplementary groups, the primary one first.
     pub groups: Vec<u32>,
+}
+
+impl Container {
+    /// The ids of the images that it uses: its own, and those of its volumes.
+    pub(crate) fn images(&self) -> impl Iterator<Item = &str> {
+        let volumes = self
+            .spec
+            .mounts
+            .iter()
+            .filter_map(|mount| mount.image.as_ref());
+        std::iter::once(self.image_id.as_str()).chain(volumes.map(|volume| volume.id.as_str()))
+    }
 }
 
 /// Which containers to list. Conditions are ANDed; `None` and empty mean any.

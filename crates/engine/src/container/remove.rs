@@ -35,6 +35,7 @@ impl Engine {
         }
         self.end_container(pod, id)?;
         self.gauges().forget(id);
+        self.discard_volumes(&bundle, id)?;
         self.store().remove_writable_layer(id)?;
         disk::remove_object(&bundle, handler::release)?;
         let names = self.layout().names();

@@ -25,6 +25,8 @@ pub enum Ability {
     Propagation,
     /// Mounts that are read-only with all below them.
     RecursiveReadOnly,
+    /// Flags of a mount (noexec, nodev, nosuid).
+    MountOptions,
     /// A user namespace of a pod's own.
     UserNamespaces,
     /// Mounts whose files belong to others outside than inside.
@@ -56,6 +58,7 @@ impl Ability {
             Self::Privileged => "privileged containers (security_context.privileged)",
             Self::Propagation => "mount propagation (mounts.propagation)",
             Self::RecursiveReadOnly => "recursively read-only mounts (mounts.recursive_read_only)",
+            Self::MountOptions => "options of mounts (mounts.mount_options)",
             Self::UserNamespaces => "a user namespace for a pod (userns_options.mode POD)",
             Self::MappedMounts => "mounts with other ids (mounts.uidMappings)",
             Self::Pause => "pause and resume",
@@ -100,6 +103,10 @@ impl Ability {
             (
                 spec.mounts.iter().any(|mount| mount.recursive_read_only),
                 Self::RecursiveReadOnly,
+            ),
+            (
+                spec.mounts.iter().any(|mount| !mount.options.is_empty()),
+                Self::MountOptions,
             ),
             (
                 spec.mounts.iter().any(|mount| mount.ids.is_some()),

@@ -1,4 +1,4 @@
-//! What a handler has left mounted in a pod's or container's directory: taken away before the directory is
+//! What a handler, or the making of a container, has left mounted in a pod's or container's directory: taken away before the directory is
 //! removed, without the handler. It may not be configured any more, its records may be damaged or gone, and
 //! the directory may have been renamed for its removal when the engine was killed. What is mounted is
 //! detached, and nothing of it is touched.
@@ -9,11 +9,12 @@ use base::mountinfo;
 use rustix::mount::{UnmountFlags, unmount};
 
 use super::shim;
+use crate::container::volumes;
 use crate::error::{Error, Result};
 
-/// Of each kind of handler that leaves mounts where this process sees them: may there be one at or below
+/// Of each kind of what leaves mounts where this process sees them: may there be one at or below
 /// such a directory? Cheap, as it is asked for every directory that is removed.
-const KINDS: [fn(&Path) -> bool; 1] = [shim::may_be_mounted];
+const KINDS: [fn(&Path) -> bool; 2] = [shim::may_be_mounted, volumes::may_be_mounted];
 
 /// Detaches what handlers of the kinds that are known have left in the directory of a pod or container
 /// that has ended. Nothing there is fine.

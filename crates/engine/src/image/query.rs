@@ -108,7 +108,7 @@ impl Engine {
         let used = self.containers(&ContainerFilter::default())?;
         if let Some(user) = used
             .iter()
-            .find(|container| container.image_id == record.id)
+            .find(|container| container.images().any(|id| id == record.id))
         {
             return Err(Error::ImageInUse {
                 image: query.to_owned(),
@@ -130,7 +130,7 @@ impl Engine {
         doomed: impl Fn(&ImageRecord) -> Result<bool>,
     ) -> Result<Vec<ImageRecord>> {
         let containers = self.containers(&ContainerFilter::default())?;
-        let used: HashSet<&str> = containers.iter().map(|c| c.image_id.as_str()).collect();
+        let used: HashSet<&str> = containers.iter().flat_map(|c| c.images()).collect();
         let mut removed = Vec::new();
         for image in self.images(None)? {
             if image.pinned

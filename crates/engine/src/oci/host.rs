@@ -57,6 +57,7 @@ impl Host {
     pub(super) fn look(engine: &Engine, inputs: &Inputs<'_>) -> Result<Host> {
         let (pod, spec) = (inputs.pod, &inputs.container.spec);
         let pod_dir = engine.layout().pod(&pod.id);
+        let bundle = engine.layout().container(&pod.id, &inputs.container.id);
         let sandbox = engine.sandbox(pod)?.ok_or_else(|| Error::State {
             verb: "create a container in",
             what: "pod",
@@ -77,9 +78,13 @@ impl Host {
             last_capability: runtime::capability::last(),
             seccomp: security::read_seccomp(inputs)?,
             devices: devices::look(&spec.devices, inputs.all_devices())?,
-            cdi: cdi::look(&inputs.runtime.cdi_spec_dirs, inputs.cdi_devices)?,
+            cdi: cdi::look(
+                &inputs.runtime.cdi_spec_dirs,
+                inputs.cdi_devices,
+                inputs.users().is_some(),
+            )?,
             zone: mounts::zone(&inputs.runtime.timezone)?,
-            sources: mounts::look(&spec.mounts)?,
+            sources: mounts::look(&spec.mounts, &bundle)?,
         })
     }
 }

@@ -5,6 +5,7 @@
 mod devices;
 mod host;
 mod mounts;
+mod owners;
 mod process;
 mod resources;
 mod security;
@@ -15,6 +16,7 @@ use image::config::ContainerConfig;
 use runtime::cgroup::Unit;
 use runtime::spec;
 
+pub(crate) use owners::Owners;
 pub(crate) use process::{arguments, exec_process, stop_signal};
 pub(crate) use resources::limits;
 pub(crate) use security::{all_capabilities, check_profiles};

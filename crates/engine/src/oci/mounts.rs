@@ -12,7 +12,7 @@ use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 
 use super::Inputs;
 use super::host::Host;
-use crate::container::{Mount, Propagation};
+use crate::container::{Mount, Propagation, volumes};
 use crate::error::{Error, Result};
 use crate::pod::{NamespaceMode, NamespaceModes, UserIds};
 
@@ -220,11 +220,20 @@ pub(super) struct Source {
     pub(super) unmapped: Option<String>,
 }
 
-/// Looks for the sources of the request's mounts; a symlink is followed on the node.
-pub(super) fn look(requested: &[Mount]) -> Result<Vec<Source>> {
+/// Looks for the sources of the request's mounts; a symlink is followed on the node. Images are mounted in
+/// the container's directory, `bundle`, before the container is made.
+pub(super) fn look(requested: &[Mount], bundle: &Path) -> Result<Vec<Source>> {
     let mut shared = SharedMounts::default();
     let mut mapped = MappedSources::default();
-    let mut one = |asked: &Mount| {
+    let mut one = |(number, asked): (usize, &Mount)| {
+        if asked.image.is_some() {
+            return Ok(Source {
+                path: volumes::place(bundle, number),
+                missing: false,
+                shared: false,
+                unmapped: None,
+            });
+        }
         let (path, missing) = match asked.host_path.canonicalize() {
             Ok(path) => (path, false),
             Err(e) if e.kind() == ErrorKind::NotFound => (asked.host_path.clone(), true),
@@ -247,7 +256,7 @@ pub(super) fn look(requested: &[Mount]) -> Result<Vec<Source>> {
             unmapped,
         })
     };
-    requested.iter().map(&mut one).collect()
+    requested.iter().enumerate().map(&mut one).collect()
 }
 
 /// What is there of a path, without links: what is made below lies on the same mount.
@@ -309,17 +318,29 @@ fn request(asked: &Mount, source: &Source) -> Result<spec::Mount> {
         );
         return Err(Error::invalid(field(asked), reason));
     }
-    let ids = asked.ids.clone().unwrap_or_default();
+    // An image is mounted with the owners that it has inside.
+    let ids = asked.ids.clone().filter(|_| asked.image.is_none());
+    let ids = ids.unwrap_or_default();
     let access = match (asked.recursive_read_only, asked.readonly) {
         (true, _) => "rro",
         (false, true) => "ro",
         (false, false) => "rw",
     };
+    let mut options = ["rbind", propagation, access].map(String::from).to_vec();
+    if asked.image.is_some() {
+        // Whoever made the image is no administrator of the node.
+        options.extend(["nosuid", "nodev"].map(String::from));
+    }
+    for option in &asked.options {
+        if !options.contains(option) {
+            options.push(option.clone());
+        }
+    }
     Ok(spec::Mount {
         destination: asked.container_path.clone(),
         kind: Some("bind".into()),
         source: Some(source.path.clone()),
-        options: ["rbind", propagation, access].map(String::from).to_vec(),
+        options,
         uid_mappings: ids.uids,
         gid_mappings: ids.gids,
     })

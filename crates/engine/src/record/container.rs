@@ -14,7 +14,8 @@ use crate::container::{self, ContainerSpec, ResolvedUser};
 use crate::error::Result;
 
 /// Revision 1: `version` and `revision`. 2: `handler`. 3: `users` of namespaces, `ids` of mounts.
-const REVISION: u32 = 3;
+/// 4: `image` and `options` of mounts.
+const REVISION: u32 = 4;
 
 /// The whole record.
 #[derive(Debug, Serialize, Deserialize)]
@@ -89,6 +90,18 @@ struct Mount<'a> {
     selinux_relabel: bool,
     #[serde(default)]
     ids: Option<Ids<'a>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    image: Option<ImageVolume<'a>>,
+    #[serde(default, skip_serializing_if = "is_empty")]
+    options: Cow<'a, [String]>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct ImageVolume<'a> {
+    image: Text<'a>,
+    user_specified_image: Text<'a>,
+    sub_path: At<'a>,
+    id: Text<'a>,
 }
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -292,6 +305,8 @@ impl<'a> Mount<'a> {
             },
             selinux_relabel: live.selinux_relabel,
             ids: live.ids.as_ref().map(Ids::of),
+            image: live.image.as_ref().map(ImageVolume::of),
+            options: (&live.options).into(),
         }
     }
 
@@ -308,6 +323,28 @@ impl<'a> Mount<'a> {
             },
             selinux_relabel: self.selinux_relabel,
             ids: self.ids.map(Ids::into_live),
+            image: self.image.map(ImageVolume::into_live),
+            options: self.options.into_owned(),
+        }
+    }
+}
+
+impl<'a> ImageVolume<'a> {
+    fn of(live: &'a container::ImageVolume) -> Self {
+        Self {
+            image: (&live.image).into(),
+            user_specified_image: (&live.user_specified_image).into(),
+            sub_path: (&live.sub_path).into(),
+            id: (&live.id).into(),
+        }
+    }
+
+    fn into_live(self) -> container::ImageVolume {
+        container::ImageVolume {
+            image: self.image.into_owned(),
+            user_specified_image: self.user_specified_image.into_owned(),
+            sub_path: self.sub_path.into_owned(),
+            id: self.id.into_owned(),
         }
     }
 }

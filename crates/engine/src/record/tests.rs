@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use super::*;
 use crate::container::record::ContainerRecord;
 use crate::container::{
-    ContainerSpec, Device, Mount, Profile, Propagation, ResolvedUser, Resources, Security,
+    ContainerSpec, Device, ImageVolume, Mount, Profile, Propagation, ResolvedUser, Resources,
+    Security,
 };
 use crate::handler::supervisor::orphaned::Ended;
 use crate::pod::record::{PodRecord, Stage};
@@ -187,6 +188,13 @@ fn full_container() -> ContainerRecord {
                 propagation: Propagation::HostToContainer,
                 selinux_relabel: true,
                 ids: Some(full_ids(200_000)),
+                image: Some(ImageVolume {
+                    image: "example.org/model:1".into(),
+                    user_specified_image: "model:1".into(),
+                    sub_path: "weights".into(),
+                    id: "d".repeat(64),
+                }),
+                options: words(&["noexec"]),
             }],
             cdi_devices: Vec::new(),
             devices: vec![Device {

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use engine::container::{Device, Mount, Profile, Propagation, Security, StateKind};
+use engine::container::{
+    Device, ImageVolume, MOUNT_OPTIONS, Mount, Profile, Propagation, Security, StateKind,
+};
 use engine::pod::Origin;
 use engine::{Container, ContainerFilter, ContainerSpec, ContainerState, Error};
 use serde_json::{Value, json};
@@ -132,26 +134,30 @@ fn environment(variables: Vec<cri::KeyValue>) -> Result<Environment, Error> {
 
 fn mount((index, mount): (usize, cri::Mount)) -> Result<Mount, Error> {
     let field = |part: &str| format!("config.mounts[{index}].{part}");
-    let unsupported = |part: &str| Err(Error::Unsupported(field(part)));
-    if mount.image.is_some() {
-        return unsupported("image");
-    }
     if mount.uid_mappings.is_empty() != mount.gid_mappings.is_empty() {
         return Err(invalid(
             field("uidMappings"),
             "uidMappings and gidMappings go together",
         ));
     }
-    if !mount.image_sub_path.is_empty() {
-        return unsupported("image_sub_path");
-    }
-    if !mount.mount_options.is_empty() {
-        return unsupported("mount_options");
-    }
+    let options = mount_options(&field("mount_options"), mount.mount_options)?;
     let mapped = !mount.uid_mappings.is_empty();
     let ids = id_ranges(&field("mappings"), mount.uid_mappings, mount.gid_mappings)?;
-    not_empty(&field("host_path"), mount.host_path.clone())?;
-    check::absolute(&field("host_path"), &mount.host_path)?;
+    let image = image_volume(&field, mount.image, &mount.image_sub_path)?;
+    match &image {
+        Some(_) if !mount.host_path.is_empty() => {
+            return Err(invalid(field("host_path"), "excludes image"));
+        }
+        Some(_) if !mount.readonly => {
+            let reason = "must be true: an image volume is never writable";
+            return Err(invalid(field("readonly"), reason));
+        }
+        Some(_) => {}
+        None => {
+            not_empty(&field("host_path"), mount.host_path.clone())?;
+            check::absolute(&field("host_path"), &mount.host_path)?;
+        }
+    }
     check::absolute(&field("container_path"), &mount.container_path)?;
     place(&field("container_path"), &mount.container_path)?;
     let propagation = match known(&field("propagation"), mount.propagation)? {
@@ -166,12 +172,60 @@ fn mount((index, mount): (usize, cri::Mount)) -> Result<Mount, Error> {
     Ok(Mount {
         container_path: not_empty(&field("container_path"), mount.container_path)?.into(),
         host_path: mount.host_path.into(),
+        image,
+        options,
         readonly: mount.readonly,
         recursive_read_only: mount.recursive_read_only,
         propagation,
         selinux_relabel: mount.selinux_relabel,
         ids: mapped.then_some(ids),
     })
+}
+
+/// The image of a mount; a sub path is relative to its root and is not above it.
+fn image_volume(
+    field: &impl Fn(&str) -> String,
+    image: Option<cri::ImageSpec>,
+    sub_path: &str,
+) -> Result<Option<ImageVolume>, Error> {
+    check::path(&field("image_sub_path"), sub_path)?;
+    let refused = |reason: &str| Err(invalid(field("image_sub_path"), reason));
+    let Some(image) = image else {
+        return match sub_path {
+            "" => Ok(None),
+            _ => refused("needs image"),
+        };
+    };
+    let mut parts = Path::new(sub_path).components();
+    if !parts.all(|part| matches!(part, Component::Normal(_) | Component::CurDir)) {
+        return refused("must be a relative path without \"..\"");
+    }
+    Ok(Some(ImageVolume {
+        image: not_empty(&field("image.image"), image.image)?,
+        user_specified_image: image.user_specified_image,
+        // "." is all of it.
+        sub_path: Path::new(sub_path)
+            .components()
+            .filter(|part| *part != Component::CurDir)
+            .collect(),
+        id: String::new(),
+    }))
+}
+
+/// Flags of a mount, each once.
+fn mount_options(field: &str, asked: Vec<String>) -> Result<Vec<String>, Error> {
+    let mut options: Vec<String> = Vec::new();
+    for (index, option) in asked.into_iter().enumerate() {
+        if !MOUNT_OPTIONS.contains(&option.as_str()) {
+            let short: String = option.chars().take(64).collect();
+            let reason = format!("{short:?} is none of {}", MOUNT_OPTIONS.join(", "));
+            return Err(invalid(format!("{field}[{index}]"), reason));
+        }
+        if !options.contains(&option) {
+            options.push(option);
+        }
+    }
+    Ok(options)
 }
 
 /// A mount cannot stand for the root, nor for what the runtime itself makes of /proc.
@@ -445,7 +499,18 @@ fn shown_mount(mount: Mount) -> cri::Mount {
         recursive_read_only: mount.recursive_read_only,
         uid_mappings: mappings(ids.uids),
         gid_mappings: mappings(ids.gids),
-        ..Default::default()
+        image_sub_path: mount
+            .image
+            .as_ref()
+            .map(|volume| volume.sub_path.display().to_string())
+            .unwrap_or_default(),
+        image: mount.image.map(|volume| cri::ImageSpec {
+            image: volume.id.clone(),
+            user_specified_image: volume.user_specified_image,
+            image_ref: volume.id,
+            ..Default::default()
+        }),
+        mount_options: mount.options,
     }
 }
 

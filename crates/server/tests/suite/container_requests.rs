@@ -179,22 +179,3 @@ fn a_request_that_cannot_be_meant_names_its_field_and_leaves_no_container() {
         );
     });
 }
-
-#[test]
-fn what_is_not_built_is_refused_and_never_ignored() {
-    world(async |world| {
-        let pod = world.pod("a").await;
-        let mut volume = world.container("main", &["true"]);
-        let image = Some(crate::common::image_spec("example/data:1"));
-        volume.mounts = vec![Mount {
-            container_path: "/mnt".into(),
-            image,
-            ..Default::default()
-        }];
-        refused(
-            world.create(&pod, volume.clone()).await,
-            Code::Unimplemented,
-            &["image"],
-        );
-    });
-}

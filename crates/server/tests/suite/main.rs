@@ -21,6 +21,7 @@ mod hostile;
 mod image;
 mod image_bad;
 mod image_names;
+mod image_volumes;
 mod inspect;
 mod log_places;
 mod logs;

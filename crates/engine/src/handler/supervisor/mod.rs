@@ -66,6 +66,7 @@ impl Supervisor {
             Ability::Privileged,
             Ability::Propagation,
             Ability::RecursiveReadOnly,
+            Ability::MountOptions,
             Ability::UserNamespaces,
             Ability::MappedMounts,
             Ability::Pause,

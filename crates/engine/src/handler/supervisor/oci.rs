@@ -97,6 +97,7 @@ impl OciRuntime {
             Ability::Devices,
             Ability::Privileged,
             Ability::Propagation,
+            Ability::MountOptions,
             Ability::Pause,
             Ability::Ports,
         ];

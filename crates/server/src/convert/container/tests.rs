@@ -84,33 +84,63 @@ fn name_and_image_must_be_given() {
     );
 }
 
+fn image_volume(change: impl Fn(&mut cri::Mount)) -> Result<ContainerSpec, Error> {
+    let mut mount = cri::Mount {
+        container_path: "/data".into(),
+        readonly: true,
+        image: Some(cri::ImageSpec {
+            image: "sha256:1".into(),
+            user_specified_image: "model:1".into(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    change(&mut mount);
+    with(|config| config.mounts = vec![mount])
+}
+
 #[test]
-fn what_would_change_the_container_and_is_not_built_is_refused() {
-    let image = cri::Mount {
-        container_path: "/data".into(),
-        image: Some(cri::ImageSpec::default()),
-        ..Default::default()
+fn an_image_volume_is_read_only_and_its_sub_path_is_below_its_root() {
+    let spec = image_volume(|mount| mount.image_sub_path = "./a/./b/".into()).unwrap();
+    let volume = spec.mounts[0].image.as_ref().unwrap();
+    assert_eq!(volume.sub_path, Path::new("a/b"));
+    assert_eq!(volume.named_image(), "model:1");
+    let whole = image_volume(|mount| mount.image_sub_path = ".".into()).unwrap();
+    let volume = whole.mounts[0].image.as_ref().unwrap();
+    assert_eq!(volume.sub_path, Path::new(""));
+    let wrong = |change: &dyn Fn(&mut cri::Mount), part: &str| {
+        refused(image_volume(change), &format!("config.mounts[0].{part}"));
     };
-    let plain = || cri::Mount {
-        container_path: "/data".into(),
-        host_path: "/data".into(),
-        ..Default::default()
+    wrong(&|mount| mount.readonly = false, "readonly");
+    wrong(&|mount| mount.host_path = "/srv".into(), "host_path");
+    wrong(
+        &|mount| mount.image = Some(Default::default()),
+        "image.image",
+    );
+    for path in ["/a", "..", "a/../b", "a\0"] {
+        wrong(
+            &|mount| mount.image_sub_path = path.into(),
+            "image_sub_path",
+        );
+    }
+    let without_image = |mount: &mut cri::Mount| {
+        (mount.image, mount.host_path) = (None, "/srv".into());
+        mount.image_sub_path = "a".into();
     };
-    let below = cri::Mount {
-        image_sub_path: "a".into(),
-        ..plain()
+    wrong(&without_image, "image_sub_path");
+}
+
+#[test]
+fn options_of_a_mount_are_known_or_refused_by_name() {
+    let options = |words: &[&str]| {
+        let words: Vec<String> = words.iter().map(|word| (*word).into()).collect();
+        image_volume(|mount| mount.mount_options.clone_from(&words))
     };
-    let options = cri::Mount {
-        mount_options: vec!["noexec".into()],
-        ..plain()
-    };
-    let asked = [
-        with(|config| config.mounts = vec![image]),
-        with(|config| config.mounts = vec![below]),
-        with(|config| config.mounts = vec![options]),
-    ];
-    for result in asked {
-        assert_eq!(result.unwrap_err().kind(), engine::Kind::Unimplemented);
+    let spec = options(&["noexec", "nodev", "noexec"]).unwrap();
+    assert_eq!(spec.mounts[0].options, ["noexec", "nodev"]);
+    for bad in ["exec", "", "noexec,nodev", "rw"] {
+        let asked = options(&["nosuid", bad]);
+        refused(asked, "config.mounts[0].mount_options[1]");
     }
 }
 
