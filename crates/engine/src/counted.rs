@@ -59,6 +59,7 @@ impl Sample {
             handler: "floe".into(),
             cgroup,
             owns_cgroup: true,
+            cgroup_prefix: "crio".into(),
             maker: None,
             spec: PodSpec {
                 name: format!("web-{number}"),

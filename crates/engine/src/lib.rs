@@ -21,6 +21,7 @@ pub mod node;
 pub mod pod;
 pub mod stats;
 
+mod annotations;
 mod budget;
 mod calls;
 pub mod cdi;

@@ -13,14 +13,12 @@ use crate::calls::{Call, Calls, Health};
 
 /// The version of kubelet's side of the interface, unchanged since there is one.
 const KUBE_API_VERSION: &str = "0.1.0";
-/// Prefix of container ids in a pod's status.
-const NAME: &str = "floe";
 
-/// The answer to Version.
-pub(crate) fn version() -> cri::VersionResponse {
+/// The answer to Version. The name is what kubelet puts before the ids of containers.
+pub(crate) fn version(engine: &Engine) -> cri::VersionResponse {
     cri::VersionResponse {
         version: KUBE_API_VERSION.to_owned(),
-        runtime_name: NAME.to_owned(),
+        runtime_name: engine.config().compat.runtime_name.clone(),
         runtime_version: env!("CARGO_PKG_VERSION").to_owned(),
         runtime_api_version: cri::API_VERSION.to_owned(),
     }

@@ -81,7 +81,7 @@ impl RuntimeService for RuntimeServer {
         &self,
         _request: Request<cri::VersionRequest>,
     ) -> Result<Response<cri::VersionResponse>, Status> {
-        Ok(Response::new(node::version()))
+        Ok(Response::new(node::version(&self.work.engine())))
     }
 
     async fn status(

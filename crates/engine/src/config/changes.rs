@@ -17,6 +17,8 @@ impl Config {
         new.api = running.api.clone();
         new.network = running.network.clone();
         new.metrics = running.metrics.clone();
+        let name = &running.compat.runtime_name;
+        new.compat.runtime_name.clone_from(name);
         let runtime = &running.runtime;
         new.runtime.cgroup_manager = runtime.cgroup_manager;
         new.runtime.cgroup_parent.clone_from(&runtime.cgroup_parent);

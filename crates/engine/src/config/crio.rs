@@ -43,12 +43,6 @@ const ENTRIES: &[Entry] = &[
     ("api.host_ip", HOST_IP, &[]),
     ("runtime.no_pivot", "floe-runtime always pivots", &["false"]),
     ("runtime.selinux", LABELS, &["false"]),
-    ("runtime.hostnetwork_disable_selinux", LABELS, &[]),
-    (
-        "runtime.privileged_seccomp_profile",
-        NOT_BUILT,
-        &["''", "'unconfined'"],
-    ),
     ("runtime.seccomp_use_default_when_empty", LABELS, &[]),
     (
         "runtime.log_to_journald",
@@ -57,7 +51,6 @@ const ENTRIES: &[Entry] = &[
     ),
     ("runtime.log_filter", "--log-level takes filters", &["''"]),
     ("runtime.drop_infra_ctr", PAUSE, &[]),
-    ("runtime.infra_ctr_cpuset", PAUSE, &["''"]),
     ("runtime.conmon", MONITOR, &[]),
     ("runtime.conmon_cgroup", MONITOR, &[]),
     ("runtime.conmon_env", MONITOR, &[]),
@@ -67,23 +60,6 @@ const ENTRIES: &[Entry] = &[
     ("runtime.pinns_path", NAMESPACES, &[]),
     ("runtime.manage_ns_lifecycle", NAMESPACES, &[]),
     ("runtime.manage_network_ns_lifecycle", NAMESPACES, &[]),
-    (
-        "runtime.add_inheritable_capabilities",
-        NOT_BUILT,
-        &["false"],
-    ),
-    ("runtime.min_injected_gomaxprocs", NOT_BUILT, &["0"]),
-    (
-        "runtime.allowed_devices",
-        "no annotation names devices",
-        &["[]", "['/dev/fuse']", "['/dev/fuse', '/dev/net/tun']"],
-    ),
-    ("runtime.additional_devices", NOT_BUILT, &["[]"]),
-    (
-        "runtime.device_ownership_from_security_context",
-        NOT_BUILT,
-        &["false"],
-    ),
     (
         "runtime.decryption_keys_path",
         "encrypted layers are not read",
@@ -104,8 +80,6 @@ const ENTRIES: &[Entry] = &[
         &["''", "'disable'", "'/etc/sysconfig/orig_irq_banned_cpus'"],
     ),
     ("runtime.default_mounts", NOT_BUILT, &["[]"]),
-    ("runtime.default_mounts_file", NOT_BUILT, &["''"]),
-    ("runtime.bind_mount_prefix", NOT_BUILT, &["''"]),
     ("runtime.uid_mappings", USERS, &["''"]),
     ("runtime.gid_mappings", USERS, &["''"]),
     ("runtime.minimum_mappable_uid", USERS, &["-1"]),
@@ -122,7 +96,6 @@ const ENTRIES: &[Entry] = &[
     ),
     ("runtime.separate_pull_cgroup", NOT_BUILT, &["''"]),
     ("runtime.shared_cpuset", NOT_BUILT, &["''"]),
-    ("runtime.absent_mount_sources_to_reject", NOT_BUILT, &["[]"]),
     (
         "image.default_transport",
         "images come from registries",

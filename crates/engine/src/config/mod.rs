@@ -5,10 +5,13 @@
 //! One struct per table ([`tables`]); defaults stand there and nowhere else.
 
 mod changes;
+mod compat;
 mod crio;
+mod device;
 mod files;
 mod metrics;
 mod migrate;
+mod runtime_checks;
 mod runtimes;
 mod tables;
 mod workload;
@@ -17,7 +20,9 @@ mod write;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+pub use compat::Compat;
 pub use crio::Why;
+pub(crate) use device::parse_device;
 pub use files::{DEFAULT_DIR, DEFAULT_FILE, Sources};
 pub use metrics::{MetricGroup, Metrics, Stats};
 pub use migrate::migrated;
@@ -139,6 +144,7 @@ impl Config {
             network: subsection(crio, "network")?,
             stats: subsection(crio, "stats")?,
             metrics: subsection(crio, "metrics")?,
+            compat: subsection(crio, "compat")?,
         })
     }
 

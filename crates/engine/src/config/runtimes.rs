@@ -47,6 +47,8 @@ pub struct RuntimeEntry {
     pub platform_runtime_paths: BTreeMap<String, PathBuf>,
     /// seccomp profile (JSON) to use as RuntimeDefault; empty: the one of `[crio.runtime]`.
     pub seccomp_profile: String,
+    /// `first`: commands that are executed in a container begin on the first of its processors; empty: on any.
+    pub exec_cpu_affinity: String,
     /// Seconds that making a container may take; 0: floe's own limit.
     pub container_create_timeout: u64,
     /// As the default, the built-in runtime stands in for a plain program (not a key of CRI-O).
@@ -67,6 +69,7 @@ impl Default for RuntimeEntry {
             container_min_memory: String::new(),
             platform_runtime_paths: BTreeMap::new(),
             seccomp_profile: String::new(),
+            exec_cpu_affinity: String::new(),
             container_create_timeout: 0,
             stand_in: true,
         }
@@ -198,6 +201,11 @@ impl RuntimeEntry {
                 return Err(format!("{key}: {path:?} is not an absolute path"));
             }
         }
+        if !matches!(self.exec_cpu_affinity.as_str(), "" | "first") {
+            let given = &self.exec_cpu_affinity;
+            let key = key("exec_cpu_affinity");
+            return Err(format!("{key}: {given:?} is neither \"first\" nor empty"));
+        }
         self.min_memory()
             .map(drop)
             .map_err(|reason| format!("{}: {reason}", key("container_min_memory")))
@@ -270,7 +278,6 @@ const UNUSED: &[(&str, &[&str], &str)] = &[
         &["false"],
         "exec, attach and port-forward choose their protocol by themselves",
     ),
-    ("exec_cpu_affinity", &[""], "not built"),
 ];
 const MONITOR: &str = "floe has no monitor beside its supervisors";
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::compat::Compat;
 use super::metrics::{Metrics, Stats};
 use super::runtimes::{self, RuntimeEntry};
 use super::workload::Workload;
@@ -30,6 +31,8 @@ pub struct Config {
     pub stats: Stats,
     /// `[crio.metrics]`
     pub metrics: Metrics,
+    /// `[floe.compat]` (not a table of CRI-O)
+    pub compat: Compat,
 }
 
 /// `[crio]`: where things are kept.
@@ -197,6 +200,30 @@ pub struct Runtime {
     pub default_capabilities: Vec<String>,
     /// `NAME=VALUE` for every container.
     pub default_env: Vec<String>,
+    /// A container that asks for capabilities has them in its inheritable set, too.
+    pub add_inheritable_capabilities: bool,
+    /// `GOMAXPROCS` of containers of burstable and best-effort pods without a limit of processor time: twice what
+    /// they ask for, and this at least; 0: it is not set.
+    pub min_injected_gomaxprocs: i64,
+    /// Devices of every container, `PATH[:PATH][:MODE]`.
+    pub additional_devices: Vec<String>,
+    /// Devices that a pod's annotation `devices.crio.io` may ask for.
+    pub allowed_devices: Vec<PathBuf>,
+    /// The device nodes that a container asks for belong to its `run_as_user` and `run_as_group`.
+    pub device_ownership_from_security_context: bool,
+    /// Lines `PATH:PATH` of mounts that every container gets, read-only: on the node and inside; empty:
+    /// /etc/containers/mounts.conf, or else /usr/share/containers/mounts.conf.
+    pub default_mounts_file: PathBuf,
+    /// What comes before the paths of mounts on the node, where kubelet sees another root.
+    pub bind_mount_prefix: PathBuf,
+    /// Paths on the node that are never made where a mount asks for one that is missing.
+    pub absent_mount_sources_to_reject: Vec<PathBuf>,
+    /// seccomp profile (JSON) of privileged containers; empty or `unconfined`: none.
+    pub privileged_seccomp_profile: String,
+    /// Containers on the node's network get no SELinux label.
+    pub hostnetwork_disable_selinux: bool,
+    /// Processors of the pods' supervisors, a list of ranges; empty: all.
+    pub infra_ctr_cpuset: String,
     /// Directories of CDI files; a later one wins.
     pub cdi_spec_dirs: Vec<PathBuf>,
     /// `NAME=VALUE`, set in every pod that has the namespace for it.
@@ -257,6 +284,17 @@ impl Default for Runtime {
             default_capabilities: capabilities.map(String::from).to_vec(),
             default_env: Vec::new(),
             cdi_spec_dirs: ["/etc/cdi", "/var/run/cdi"].map(PathBuf::from).into(),
+            add_inheritable_capabilities: false,
+            min_injected_gomaxprocs: 0,
+            additional_devices: Vec::new(),
+            allowed_devices: ["/dev/fuse", "/dev/net/tun"].map(PathBuf::from).into(),
+            device_ownership_from_security_context: false,
+            default_mounts_file: PathBuf::new(),
+            bind_mount_prefix: PathBuf::new(),
+            absent_mount_sources_to_reject: Vec::new(),
+            privileged_seccomp_profile: String::new(),
+            hostnetwork_disable_selinux: true,
+            infra_ctr_cpuset: String::new(),
             default_sysctls: Vec::new(),
             default_ulimits: Vec::new(),
             pids_limit: 0,
@@ -373,6 +411,7 @@ impl Config {
             root_table,
             api,
             network,
+            compat,
             ..
         } = Self::default();
         for (path, default) in [
@@ -384,6 +423,14 @@ impl Config {
         ] {
             if path.as_os_str().is_empty() {
                 *path = default;
+            }
+        }
+        for (name, default) in [
+            (&mut self.compat.runtime_name, compat.runtime_name),
+            (&mut self.compat.cgroup_prefix, compat.cgroup_prefix),
+        ] {
+            if name.is_empty() {
+                *name = default;
             }
         }
         let hooks = &mut self.runtime.hooks_dir;
@@ -419,6 +466,7 @@ impl Config {
         self.image.keep_blobs()?;
         self.stats.groups()?;
         self.metrics.check()?;
+        self.compat.check()?;
         if self.runtime.log_filter_of_level().is_none() {
             let level = &self.runtime.log_level;
             return Err(format!("crio.runtime.log_level: {level:?} is no level"));
@@ -448,6 +496,7 @@ impl Config {
         for ulimit in &self.runtime.default_ulimits {
             parse_ulimit(ulimit)?;
         }
+        self.runtime.check_containers()?;
         runtimes::validate(&self.runtime)?;
         self.runtime.check_timezone()?;
         for (name, workload) in &self.runtime.workloads {
@@ -459,33 +508,6 @@ impl Config {
                 .map_err(|e| format!("crio.network.subnets: {subnet:?}: {e}"))?;
         }
         Ok(())
-    }
-}
-
-impl Runtime {
-    /// It becomes a path below the directory of all zones.
-    fn check_timezone(&self) -> Result<(), String> {
-        let normal = |part| matches!(part, std::path::Component::Normal(_));
-        match Path::new(&self.timezone).components().all(normal) {
-            true => Ok(()),
-            false => Err(format!(
-                "crio.runtime.timezone: {:?} is no name of a zone",
-                self.timezone
-            )),
-        }
-    }
-
-    /// The level that `log_level` names in CRI-O's words; `None` if there is none of that name.
-    #[must_use]
-    pub fn log_filter_of_level(&self) -> Option<&'static str> {
-        Some(match self.log_level.as_str() {
-            "panic" | "fatal" | "error" => "error",
-            "warn" | "warning" => "warn",
-            "" | "info" => "info",
-            "debug" => "debug",
-            "trace" => "trace",
-            _ => return None,
-        })
     }
 }
 

@@ -100,16 +100,21 @@ fn or<T: Default + PartialEq>(own: T, default: T) -> T {
     if own == T::default() { default } else { own }
 }
 
+/// Is it a list of processors such as `0-3,7`?
+pub(super) fn is_cpu_list(text: &str) -> bool {
+    let is_range = |range: &str| {
+        let (low, high) = range.split_once('-').unwrap_or((range, range));
+        let number = |text: &str| text.parse::<u32>().ok();
+        number(low)
+            .zip(number(high))
+            .is_some_and(|(low, high)| low <= high)
+    };
+    text.split(',').all(is_range)
+}
+
 impl WorkloadResources {
     fn check(&self) -> Result<(), String> {
-        let is_range = |range: &str| {
-            let (low, high) = range.split_once('-').unwrap_or((range, range));
-            let number = |text: &str| text.parse::<u32>().ok();
-            number(low)
-                .zip(number(high))
-                .is_some_and(|(low, high)| low <= high)
-        };
-        if !self.cpuset.is_empty() && !self.cpuset.split(',').all(is_range) {
+        if !self.cpuset.is_empty() && !is_cpu_list(&self.cpuset) {
             return Err(format!("cpuset {:?} is no list of processors", self.cpuset));
         }
         if self.cpuperiod != 0 && self.cpuperiod < LEAST.unsigned_abs() {

@@ -6,7 +6,8 @@ use toml::{Table, Value};
 use super::Config;
 
 /// Where the structs of the tables are documented.
-const SOURCES: [&str; 4] = [
+const SOURCES: [&str; 5] = [
+    include_str!("compat.rs"),
     include_str!("metrics.rs"),
     include_str!("tables.rs"),
     include_str!("runtimes.rs"),

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use super::record::ContainerRecord;
 use super::volumes::{self, Mounted};
 use super::{ContainerSpec, MOUNT_OPTIONS, Propagation};
+use crate::annotations::Asked;
 use crate::config::RuntimeEntry;
 use crate::disk::{self, Lock, Reservation};
 use crate::engine::Engine;
@@ -14,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::handler::{Ability, ContainerPlan, Handler, LIMIT, Log, Sandbox};
 use crate::image::ImageRecord;
 use crate::oci;
+use crate::pod::link_logs;
 use crate::pod::record::{PodRecord, Stage};
 use crate::pod::{NamespaceMode, Origin, check_user};
 use crate::record::UnknownFields;
@@ -303,7 +305,15 @@ impl<'a> Making<'a> {
         let entry = self.engine.runtime_entry(&self.pod.spec.runtime_handler);
         let limit = entry.and_then(RuntimeEntry::create_limit);
         self.handler
-            .create(&plan, limit.unwrap_or(LIMIT).min(LIMIT))
+            .create(&plan, limit.unwrap_or(LIMIT).min(LIMIT))?;
+        match &record.spec.log_path {
+            None => Ok(()),
+            Some(log) => {
+                let runtime = &self.engine.config().runtime;
+                let asked = Asked::new(runtime, entry, &self.pod.spec.annotations);
+                link_logs::link(&asked, &self.pod.spec, &self.id, log)
+            }
+        }
     }
 
     fn commit(mut self, record: &ContainerRecord) -> Result<String> {

@@ -49,6 +49,7 @@ impl ContainerRecord {
             id: &self.pod_id,
             dir: pod_dir,
             cgroup: pod_cgroup(&self.cgroup),
+            prefix: cgroups::prefix_of(&self.cgroup, &self.id),
         };
         ContainerRef {
             pod,
@@ -70,7 +71,7 @@ impl ContainerRecord {
 
     /// The cgroup of a container.
     pub(crate) fn cgroup_of(pod: &PodRecord, id: &str) -> String {
-        cgroups::member(&pod.cgroup, id)
+        cgroups::member(&pod.cgroup, &pod.cgroup_prefix, id)
     }
 
     /// What stands in for a record that cannot be read: only the ids and the cgroup are true.
@@ -156,6 +157,7 @@ impl Container {
             id: &self.pod_id,
             dir: pod_dir,
             cgroup: pod_cgroup(&self.cgroup),
+            prefix: cgroups::prefix_of(&self.cgroup, &self.id),
         };
         ContainerRef {
             pod,

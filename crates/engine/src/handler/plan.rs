@@ -18,6 +18,8 @@ pub struct PodRef<'a> {
     pub dir: &'a Path,
     /// Its cgroup below each hierarchy's root: what runs the pod on this node shall be below that.
     pub cgroup: &'a str,
+    /// What the names of the cgroups in it begin with.
+    pub prefix: &'a str,
 }
 
 /// A container, as every verb names it.
@@ -46,6 +48,8 @@ pub struct PodPlan<'a> {
     pub sysctls: BTreeMap<String, String>,
     /// Size of its /dev/shm in bytes.
     pub shm_size: u64,
+    /// The processors of what stands for the pod on this node, a list of ranges; empty: all.
+    pub cpuset: &'a str,
     /// The network namespace that it shall have, for a handler that [`takes`](super::Handler::takes_netns) one:
     /// its network is connected meanwhile.
     pub netns: Option<&'a Netns>,

@@ -6,7 +6,8 @@
 //! | a pod's of floe's own | `/floe/pod-ID` | `/floe.slice/floe-podID.slice` |
 //! | a container's or supervisor's in it | `crio-ID` | `crio-ID.scope` |
 //!
-//! The names of members are CRI-O's, by which cAdvisor and kubelet know them. What a path is made by is
+//! The names of members are CRI-O's, by which tools know them, unless `crio.compat.cgroup_prefix` has another
+//! word; a pod keeps the one with which it was made. What a path is made by is
 //! seen by the path ([`runtime::cgroup::Unit::at`]): records need not say it, and pods of both managers
 //! live side by side.
 
@@ -18,6 +19,10 @@ use crate::config::{CgroupManager, Runtime};
 use crate::error::{Error, Result};
 
 const SLICE: &str = ".slice";
+/// What the names of pods' cgroups of floe's own begin with, and those of members never.
+pub(crate) const OWN_PREFIX: &str = "pod";
+/// What the names of members begin with where no record says.
+pub(crate) const DEFAULT_PREFIX: &str = "crio";
 
 /// Who makes cgroups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,7 +138,7 @@ impl Cgroups {
                 let stem = unit.name().trim_end_matches(SLICE);
                 format!("{parent}/{stem}-pod{id}{SLICE}")
             }
-            None => format!("{parent}/pod-{id}"),
+            None => format!("{parent}/{OWN_PREFIX}-{id}"),
         }
     }
 
@@ -177,11 +182,21 @@ impl Cgroups {
 }
 
 /// The cgroup of a container or supervisor in its pod's.
-pub(crate) fn member(pod: &str, id: &str) -> String {
+pub(crate) fn member(pod: &str, prefix: &str, id: &str) -> String {
     match Unit::at(pod) {
-        Some(_) => format!("{pod}/crio-{id}.scope"),
-        None => format!("{pod}/crio-{id}"),
+        Some(_) => format!("{pod}/{prefix}-{id}.scope"),
+        None => format!("{pod}/{prefix}-{id}"),
     }
+}
+
+/// What the name of a member's cgroup begins with.
+pub(crate) fn prefix_of<'a>(cgroup: &'a str, id: &str) -> &'a str {
+    let name = cgroup.rsplit('/').next().unwrap_or_default();
+    let name = name.strip_suffix(".scope").unwrap_or(name);
+    let prefix = name
+        .strip_suffix(id)
+        .and_then(|name| name.strip_suffix('-'));
+    prefix.unwrap_or(DEFAULT_PREFIX)
 }
 
 /// `linux.cgroupsPath` of a container whose cgroup that is.
@@ -202,19 +217,37 @@ pub(crate) fn of_unit(cgroup: &str) -> &'static [(&'static str, &'static str)] {
     }
 }
 
+/// What is seen of a pod whose record cannot be read.
+pub(crate) struct FoundPod {
+    /// Its cgroup.
+    pub(crate) cgroup: String,
+    /// It is floe's own.
+    pub(crate) own: bool,
+    /// What the names of its members begin with.
+    pub(crate) prefix: String,
+}
+
 /// The cgroup of a pod of which nothing is known but its id, by where its supervisor's is, wherever that
-/// was made, and whether it is floe's own.
+/// was made.
 ///
 /// # Errors
 /// A host without cgroups.
-pub(crate) fn find_pod(id: &str) -> Result<Option<(String, bool)>, runtime::cgroup::Error> {
-    let names = [format!("crio-{id}"), format!("crio-{id}.scope")];
-    let found = runtime::cgroup::Cgroup::find(&names)?;
-    let parent = found.as_deref().and_then(|path| path.rsplit_once('/'));
-    Ok(parent.map(|(parent, _)| {
+pub(crate) fn find_pod(id: &str) -> Result<Option<FoundPod>, runtime::cgroup::Error> {
+    let (own, end) = (format!("{OWN_PREFIX}-{id}"), format!("-{id}"));
+    let is_supervisors = |name: &str| {
+        let name = name.strip_suffix(".scope").unwrap_or(name);
+        name != own && name.ends_with(&end)
+    };
+    let found = runtime::cgroup::Cgroup::find(is_supervisors)?;
+    let found = found.as_deref().and_then(|path| path.rsplit_once('/'));
+    Ok(found.map(|(parent, name)| {
         let last = parent.rsplit('/').next().unwrap_or_default();
-        let own = last == format!("pod-{id}") || last.ends_with(&format!("-pod{id}{SLICE}"));
-        (parent.to_owned(), own)
+        FoundPod {
+            cgroup: parent.to_owned(),
+            own: last == own || last.ends_with(&format!("-pod{id}{SLICE}")),
+            // A shim's sandbox has a word between.
+            prefix: prefix_of(name, id).trim_end_matches("-infra").to_owned(),
+        }
     }))
 }
 
@@ -321,10 +354,20 @@ mod tests {
 
     #[test]
     fn members_are_scopes_in_slices_and_directories_elsewhere() {
-        assert_eq!(member("/floe/pod-x", "c"), "/floe/pod-x/crio-c");
-        let scope = member("/a.slice/a-b.slice", "c");
+        assert_eq!(member("/floe/pod-x", "crio", "c"), "/floe/pod-x/crio-c");
+        let scope = member("/a.slice/a-b.slice", "crio", "c");
         assert_eq!(scope, "/a.slice/a-b.slice/crio-c.scope");
         assert_eq!(cgroups_path(&scope), "a-b.slice:crio:c");
         assert_eq!(cgroups_path("/floe/pod-x/crio-c"), "/floe/pod-x/crio-c");
+        let other = member("/a.slice/a-b.slice", "my_node", "c");
+        assert_eq!(cgroups_path(&other), "a-b.slice:my_node:c");
+        for (path, prefix) in [
+            (scope.as_str(), "crio"),
+            (other.as_str(), "my_node"),
+            ("/floe/pod-x/floe-c", "floe"),
+            ("/elsewhere", DEFAULT_PREFIX),
+        ] {
+            assert_eq!(prefix_of(path, "c"), prefix, "{path}");
+        }
     }
 }

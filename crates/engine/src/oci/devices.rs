@@ -11,6 +11,8 @@ use runtime::spec;
 
 use super::Inputs;
 use super::host::Host;
+use crate::annotations;
+use crate::config::parse_device;
 use crate::container::Device;
 use crate::error::{Error, Result};
 use crate::node::devices;
@@ -41,6 +43,8 @@ pub(super) struct Found {
     pub(super) all: Vec<spec::Device>,
     /// What each device of the request stands for, in order.
     pub(super) asked: Vec<Vec<Asked>>,
+    /// The devices that the configuration gives, and the pod's annotation asks for, and what they stand for.
+    pub(super) given: Vec<(Device, Vec<Asked>)>,
 }
 
 /// One that is asked for.
@@ -52,8 +56,8 @@ pub(super) struct Asked {
     pub(super) node: spec::Device,
 }
 
-/// Looks for the devices that a request names.
-pub(super) fn look(asked: &[Device], all: bool) -> Result<Found> {
+/// Looks for the devices that a request names, and those that are `given` besides.
+pub(super) fn look(asked: &[Device], given: Vec<Device>, all: bool) -> Result<Found> {
     let mut found = Found::default();
     let mut left = MAX_ENTRIES;
     if all {
@@ -65,16 +69,46 @@ pub(super) fn look(asked: &[Device], all: bool) -> Result<Found> {
         }
     }
     let mut count = 0;
-    for device in asked {
+    let mut nodes = |device: &Device| {
         let nodes = nodes_of(device, &mut left)?;
         count += nodes.len();
         if count > MAX_NODES {
             let reason = format!("more than {MAX_NODES} device nodes are asked for");
             return Err(Error::invalid("devices", reason));
         }
-        found.asked.push(nodes);
+        Ok(nodes)
+    };
+    for device in asked {
+        found.asked.push(nodes(device)?);
+    }
+    for device in given {
+        let its = nodes(&device)?;
+        found.given.push((device, its));
     }
     Ok(found)
+}
+
+/// The devices of every container, and those that the pod's annotation asks for and the configuration allows.
+///
+/// # Errors
+/// What is no device, or none that is allowed.
+pub(super) fn given(inputs: &Inputs<'_>) -> Result<Vec<Device>> {
+    let runtime = inputs.runtime;
+    let of_config = |why| Error::invalid("crio.runtime.additional_devices", why);
+    let all = runtime.additional_devices.iter();
+    let all = all.map(|text| parse_device(text).map_err(of_config));
+    let mut all = all.collect::<Result<Vec<_>>>()?;
+    if let Some((key, text)) = inputs.annotations().get(annotations::DEVICES) {
+        for text in text.split(',').filter(|text| !text.is_empty()) {
+            let device = parse_device(text).map_err(|why| annotations::wrong(key, why))?;
+            if !runtime.allowed_devices.contains(&device.host_path) {
+                let reason = format!("{} is not in allowed_devices", device.host_path.display());
+                return Err(annotations::wrong(key, reason));
+            }
+            all.push(device);
+        }
+    }
+    Ok(all)
 }
 
 pub(super) fn build(inputs: &Inputs<'_>, host: &Host) -> Result<Devices> {
@@ -88,21 +122,25 @@ pub(super) fn build(inputs: &Inputs<'_>, host: &Host) -> Result<Devices> {
         access: Some("rwm".into()),
         ..spec::DeviceCgroup::default()
     }];
-    for (device, found) in inputs
-        .container
-        .spec
-        .devices
-        .iter()
-        .zip(&host.devices.asked)
-    {
+    let asked = inputs.container.spec.devices.iter();
+    let asked = asked.zip(&host.devices.asked);
+    let given = &host.devices.given;
+    let given = given.iter().map(|(device, found)| (device, found, false));
+    // What the request says of a path is said last.
+    let each = given.chain(asked.map(|(device, found)| (device, found, true)));
+    for (device, found, is_asked) in each {
         let access = access(device)?;
         for Asked { source, node } in found {
             if !all_devices {
                 rules.push(rule(node, access));
             }
+            let node = match is_asked {
+                true => owned(inputs, node.clone()),
+                false => node.clone(),
+            };
             match inputs.users() {
-                Some(_) => mounts.push(devices::bound(source, node)),
-                None => nodes.put(node.clone()),
+                Some(_) => mounts.push(devices::bound(source, &node)),
+                None => nodes.put(node),
             }
         }
     }
@@ -112,6 +150,23 @@ pub(super) fn build(inputs: &Inputs<'_>, host: &Host) -> Result<Devices> {
         rules,
         mounts,
     })
+}
+
+/// A node as its container's user and group own it, if the configuration wants that and the request names them.
+fn owned(inputs: &Inputs<'_>, node: spec::Device) -> spec::Device {
+    if !inputs.runtime.device_ownership_from_security_context {
+        return node;
+    }
+    let security = &inputs.container.spec.security;
+    let named = |id: Option<i64>, node: Option<u32>| {
+        let id = id.and_then(|id| u32::try_from(id).ok());
+        id.filter(|id| *id != 0).or(node)
+    };
+    spec::Device {
+        uid: named(security.run_as_user, node.uid),
+        gid: named(security.run_as_group, node.gid),
+        ..node
+    }
 }
 
 fn rule(node: &spec::Device, access: &str) -> spec::DeviceCgroup {

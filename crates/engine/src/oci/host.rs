@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use runtime::spec;
 
-use super::{Inputs, devices, mounts, security};
+use super::{Inputs, default_mounts, devices, mounts, security};
 use crate::cdi;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -42,6 +42,8 @@ pub(super) struct Host {
     pub(super) zone: Option<PathBuf>,
     /// Where the sources of the request's mounts are, in order.
     pub(super) sources: Vec<mounts::Source>,
+    /// What every container gets mounted, by the node's file of them.
+    pub(super) default_mounts: Vec<default_mounts::Pair>,
     /// The devices that are asked for.
     pub(super) devices: devices::Found,
     /// What the devices that are asked for by CDI name change.
@@ -77,14 +79,15 @@ impl Host {
             selinux: runtime::has_selinux(),
             last_capability: runtime::capability::last(),
             seccomp: security::read_seccomp(inputs)?,
-            devices: devices::look(&spec.devices, inputs.all_devices())?,
+            devices: devices::look(&spec.devices, devices::given(inputs)?, inputs.all_devices())?,
             cdi: cdi::look(
                 &inputs.runtime.cdi_spec_dirs,
                 inputs.cdi_devices,
                 inputs.users().is_some(),
             )?,
             zone: mounts::zone(&inputs.runtime.timezone)?,
-            sources: mounts::look(&spec.mounts, &bundle)?,
+            sources: mounts::look(&spec.mounts, inputs.runtime, &bundle)?,
+            default_mounts: default_mounts::read(&inputs.runtime.default_mounts_file)?,
         })
     }
 }

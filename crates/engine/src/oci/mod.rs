@@ -2,6 +2,7 @@
 //! (OCI runtime-spec). [`build`] looks at the node ([`Host`]), has [`config`] decide, which is pure,
 //! and only then makes what the decision needs. One file per chapter of the runtime-spec.
 
+mod default_mounts;
 mod devices;
 mod host;
 mod mounts;
@@ -21,6 +22,7 @@ pub(crate) use process::{arguments, exec_process, stop_signal};
 pub(crate) use resources::limits;
 pub(crate) use security::{all_capabilities, check_profiles};
 
+use crate::annotations::Asked;
 use crate::config::{self, RuntimeEntry, Workload, allowed};
 use crate::container::record::ContainerRecord;
 use crate::engine::Engine;
@@ -52,6 +54,11 @@ impl Inputs<'_> {
     /// The ids of the pod's own user namespace.
     fn users(&self) -> Option<&UserIds> {
         self.pod.spec.namespaces.users.ids()
+    }
+
+    /// The annotations on which the engine itself acts.
+    fn annotations(&self) -> Asked<'_> {
+        Asked::new(self.runtime, self.entry, &self.pod.spec.annotations)
     }
 
     /// Does the container get every device of the node?
@@ -138,6 +145,11 @@ fn config(inputs: &Inputs<'_>, host: &Host) -> Result<spec::Spec> {
     let labels = confinement.selinux;
     process.selinux_label = labels.as_ref().map(|labels| labels.process.clone());
     let devices = devices::build(inputs, host)?;
+    let resources = resources::build(inputs, devices.rules)?;
+    if let Some(cpu) = &resources.cpu {
+        process::inject_gomaxprocs(inputs, &mut process, cpu);
+        process.exec_cpu_affinity = process::exec_affinity(inputs, cpu);
+    }
     // Known from the namespace; programs want to be told, and refuse others.
     let ids = inputs.users().cloned().unwrap_or_default();
     Ok(spec::Spec {
@@ -153,7 +165,7 @@ fn config(inputs: &Inputs<'_>, host: &Host) -> Result<spec::Spec> {
         linux: Some(spec::Linux {
             namespaces: namespaces(inputs, host)?,
             cgroups_path: Some(absolute(&cgroups::cgroups_path(&inputs.container.cgroup))),
-            resources: Some(resources::build(inputs, devices.rules)?),
+            resources: Some(resources),
             devices: devices.nodes,
             seccomp: confinement.seccomp,
             mount_label: labels.map(|labels| labels.mount),

@@ -8,10 +8,12 @@ use std::path::{Path, PathBuf};
 
 use base::mountinfo;
 use runtime::spec;
-use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+use rustix::fs::{AtFlags, CWD, StatVfsMountFlags, StatxFlags, statvfs, statx};
 
 use super::Inputs;
 use super::host::Host;
+use crate::annotations;
+use crate::config::Runtime;
 use crate::container::{Mount, Propagation, volumes};
 use crate::error::{Error, Result};
 use crate::pod::{NamespaceMode, NamespaceModes, UserIds};
@@ -91,6 +93,14 @@ pub(super) fn build(
         }
         all.push(shm);
     }
+    let given = host.default_mounts.iter();
+    all.extend(given.map(|pair| {
+        let target = pair.target.display().to_string();
+        let options = ["rbind", "rprivate", "nosuid", "nodev", "ro"];
+        let mut made = bind_with("", &target, &options);
+        made.source = Some(pair.source.clone());
+        made
+    }));
     all.extend(devices);
     // A mount over one of the system's own replaces it.
     all.retain(|mount| {
@@ -126,6 +136,10 @@ pub(super) fn root_propagation(inputs: &Inputs<'_>) -> Option<String> {
 
 fn system(inputs: &Inputs<'_>, host: &Host) -> Vec<spec::Mount> {
     let sys = if inputs.privileged() { "rw" } else { "ro" };
+    let cgroup = match host.cgroup_v2 && inputs.annotations().is_true(annotations::CGROUP_RW) {
+        true => "rw",
+        false => sys,
+    };
     let modes = &inputs.pod.spec.namespaces;
     let mut all = vec![
         mount("proc", "proc", "/proc", &["nosuid", "noexec", "nodev"]),
@@ -165,7 +179,7 @@ fn system(inputs: &Inputs<'_>, host: &Host) -> Vec<spec::Mount> {
         "cgroup",
         "cgroup",
         "/sys/fs/cgroup",
-        &["nosuid", "noexec", "nodev", "relatime", sys],
+        &["nosuid", "noexec", "nodev", "relatime", cgroup],
     ));
     all
 }
@@ -216,13 +230,17 @@ pub(super) struct Source {
     pub(super) missing: bool,
     /// Is the mount that holds it shared? Looked at where the request needs it.
     pub(super) shared: bool,
+    /// It is mounted read-only on the node: so it stays.
+    pub(super) read_only: bool,
     /// The type of its file system, if its owners are to be mapped and that type has none of it.
     pub(super) unmapped: Option<String>,
 }
 
 /// Looks for the sources of the request's mounts; a symlink is followed on the node. Images are mounted in
 /// the container's directory, `bundle`, before the container is made.
-pub(super) fn look(requested: &[Mount], bundle: &Path) -> Result<Vec<Source>> {
+pub(super) fn look(requested: &[Mount], runtime: &Runtime, bundle: &Path) -> Result<Vec<Source>> {
+    let prefix = &runtime.bind_mount_prefix;
+    let rejected = &runtime.absent_mount_sources_to_reject;
     let mut shared = SharedMounts::default();
     let mut mapped = MappedSources::default();
     let mut one = |(number, asked): (usize, &Mount)| {
@@ -231,12 +249,17 @@ pub(super) fn look(requested: &[Mount], bundle: &Path) -> Result<Vec<Source>> {
                 path: volumes::place(bundle, number),
                 missing: false,
                 shared: false,
+                read_only: false,
                 unmapped: None,
             });
         }
-        let (path, missing) = match asked.host_path.canonicalize() {
+        let wanted = prefixed(prefix, &asked.host_path);
+        let (path, missing) = match wanted.canonicalize() {
             Ok(path) => (path, false),
-            Err(e) if e.kind() == ErrorKind::NotFound => (asked.host_path.clone(), true),
+            Err(e) if e.kind() == ErrorKind::NotFound && rejected.contains(&asked.host_path) => {
+                return Err(unusable(asked)(e));
+            }
+            Err(e) if e.kind() == ErrorKind::NotFound => (wanted, true),
             Err(e) => return Err(unusable(asked)(e)),
         };
         let shared = match asked.propagation {
@@ -249,14 +272,30 @@ pub(super) fn look(requested: &[Mount], bundle: &Path) -> Result<Vec<Source>> {
                 .map_err(unusable(asked))?,
             None => None,
         };
+        let read_only = !missing && !asked.readonly && is_read_only(&path);
         Ok(Source {
             path,
             missing,
             shared,
+            read_only,
             unmapped,
         })
     };
     requested.iter().enumerate().map(&mut one).collect()
+}
+
+/// Is what is there mounted read-only? What cannot be asked is not: to mount it will say why.
+fn is_read_only(path: &Path) -> bool {
+    let flags = statvfs(path).map(|found| found.f_flag);
+    flags.is_ok_and(|flags| flags.contains(StatVfsMountFlags::RDONLY))
+}
+
+/// Where a path of the request is on this node.
+fn prefixed(prefix: &Path, path: &Path) -> PathBuf {
+    match prefix.as_os_str().is_empty() {
+        true => path.to_owned(),
+        false => prefix.join(path.strip_prefix("/").unwrap_or(path)),
+    }
 }
 
 /// What is there of a path, without links: what is made below lies on the same mount.
@@ -281,8 +320,8 @@ pub(super) fn make_sources(
         .zip(&mut mounts[system..])
     {
         if source.missing {
-            std::fs::create_dir_all(&asked.host_path).map_err(unusable(asked))?;
-            let made = asked.host_path.canonicalize().map_err(unusable(asked))?;
+            std::fs::create_dir_all(&source.path).map_err(unusable(asked))?;
+            let made = source.path.canonicalize().map_err(unusable(asked))?;
             mount.source = Some(made);
         }
     }
@@ -321,7 +360,11 @@ fn request(asked: &Mount, source: &Source) -> Result<spec::Mount> {
     // An image is mounted with the owners that it has inside.
     let ids = asked.ids.clone().filter(|_| asked.image.is_none());
     let ids = ids.unwrap_or_default();
-    let access = match (asked.recursive_read_only, asked.readonly) {
+    // A container may not write where the node itself does not: its own logs in one of its volumes, for one.
+    let access = match (
+        asked.recursive_read_only,
+        asked.readonly || source.read_only,
+    ) {
         (true, _) => "rro",
         (false, true) => "ro",
         (false, false) => "rw",

@@ -7,6 +7,7 @@ use runtime::spec;
 
 use super::host::Host;
 use super::{Inputs, security};
+use crate::annotations;
 use crate::config;
 use crate::container::{Container, ContainerSpec};
 use crate::error::{Error, Result};
@@ -36,14 +37,56 @@ pub(super) fn build(inputs: &Inputs<'_>, host: &Host) -> Result<spec::Process> {
         user: spec::User {
             uid: user.uid,
             gid: user.gid,
+            umask: umask(inputs)?,
             additional_gids: user.groups.clone(),
-            ..spec::User::default()
         },
         capabilities: Some(security::capabilities(inputs, host)?),
         no_new_privileges: container.security.no_new_privs,
         oom_score_adj: Some(resources.oom_score_adj.clamp(-1000, 1000) as i32),
         rlimits: rlimits(inputs)?,
         ..spec::Process::default()
+    })
+}
+
+/// The mask that the pod's annotation asks for.
+fn umask(inputs: &Inputs<'_>) -> Result<Option<u32>> {
+    let asked = inputs.annotations().get(annotations::UMASK);
+    asked
+        .filter(|(_, value)| !value.is_empty())
+        .map(|(key, value)| annotations::umask(key, value))
+        .transpose()
+}
+
+/// `GOMAXPROCS` for a container without a limit of processor time, of a pod that has no processors of its own:
+/// Go's runtime would take one thread for each of the node's.
+pub(super) fn inject_gomaxprocs(inputs: &Inputs<'_>, process: &mut spec::Process, cpu: &spec::Cpu) {
+    let least = inputs.runtime.min_injected_gomaxprocs;
+    let is_shared = ["burstable", "besteffort"]
+        .iter()
+        .any(|class| inputs.pod.cgroup.contains(class));
+    let limited = cpu.quota.is_some_and(|quota| quota > 0);
+    let set = |entry: &String| entry.starts_with("GOMAXPROCS=");
+    if least <= 0
+        || !is_shared
+        || limited
+        || process.env.iter().any(set)
+        || inputs.annotations().is_true(annotations::SKIP_GOMAXPROCS)
+    {
+        return;
+    }
+    // A processor that is asked for is 1024 shares.
+    let asked = cpu.shares.unwrap_or(0).saturating_mul(2).div_ceil(1024);
+    let number = asked.max(1).max(least.unsigned_abs());
+    process.env.push(format!("GOMAXPROCS={number}"));
+}
+
+/// Where commands in the container begin, if its handler's entry says and it has processors of its own.
+pub(super) fn exec_affinity(inputs: &Inputs<'_>, cpu: &spec::Cpu) -> Option<spec::ExecCpuAffinity> {
+    let first_only = inputs.entry?.exec_cpu_affinity == "first";
+    let first = cpu.cpus.as_deref()?.split([',', '-']).next()?;
+    first_only.then(|| spec::ExecCpuAffinity {
+        initial: Some(first.to_owned()),
+        final_: Some(first.to_owned()),
     })
 }
 

@@ -3,6 +3,7 @@
 use runtime::spec;
 
 use super::Inputs;
+use crate::annotations;
 use crate::config::{Workload, WorkloadResources};
 use crate::container::Resources;
 use crate::error::{Error, Result};
@@ -13,6 +14,12 @@ pub(super) fn build(
 ) -> Result<spec::Resources> {
     let mut built = limits(&inputs.container.spec.resources)?;
     built.devices = device_rules;
+    let asked = inputs.annotations();
+    let name = &inputs.container.spec.name;
+    if let Some((key, text)) = asked.of_container(annotations::UNIFIED, name) {
+        let own = annotations::unified(key, text)?;
+        built.unified.extend(own);
+    }
     let annotations = &inputs.pod.spec.annotations;
     if let Some(workload) = Workload::of(&inputs.runtime.workloads, annotations) {
         let given = workload.resources(annotations, &inputs.container.spec.name);

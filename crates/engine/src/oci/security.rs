@@ -10,6 +10,7 @@ use super::Inputs;
 use super::host::Host;
 use crate::container::{Profile, Security};
 use crate::error::{Error, Result};
+use crate::pod::NamespaceMode;
 
 /// What confines the process besides its identity.
 pub(super) struct Confinement {
@@ -28,7 +29,7 @@ pub(super) fn build(
     let security = &inputs.container.spec.security;
     if security.privileged {
         return Ok(Confinement {
-            seccomp: None,
+            seccomp: host.seccomp.clone(),
             apparmor: None,
             selinux: None,
             masked_paths: Vec::new(),
@@ -43,8 +44,8 @@ pub(super) fn build(
             host.apparmor,
         )?,
         selinux: match &security.selinux {
-            Some(asked) => Some(selinux(asked, host.selinux)?),
-            None => None,
+            Some(asked) if labels_wanted(inputs) => Some(selinux(asked, host.selinux)?),
+            _ => None,
         },
         masked_paths: security.masked_paths.clone(),
         readonly_paths: security.readonly_paths.clone(),
@@ -78,6 +79,12 @@ fn apparmor(profile: &Profile, default: &str, usable: bool) -> Result<Option<Str
 pub(super) fn load_apparmor(name: &str) -> Result<()> {
     runtime::apparmor::ensure(name)
         .map_err(|error| Error::invalid("security_context.apparmor", error.to_string()))
+}
+
+/// A container on the node's network has none unless the configuration wants it.
+fn labels_wanted(inputs: &Inputs<'_>) -> bool {
+    let on_nodes = inputs.pod.spec.namespaces.network == NamespaceMode::Node;
+    !(on_nodes && inputs.runtime.hostnetwork_disable_selinux)
 }
 
 /// The label of CRI's four parts; what is not given is as containers usually have it.
@@ -132,7 +139,10 @@ pub(super) fn read_seccomp(inputs: &Inputs<'_>) -> Result<Option<spec::Seccomp>>
     let own = own.filter(|path| !path.is_empty());
     let configured = own.unwrap_or(&inputs.runtime.seccomp_profile);
     match &security.seccomp {
-        _ if security.privileged => Ok(None),
+        _ if security.privileged => {
+            let path = inputs.runtime.privileged_profile();
+            path.map(read_profile).transpose()
+        }
         Profile::Localhost(path) => read_profile(path).map(Some),
         Profile::RuntimeDefault if !configured.is_empty() => read_profile(configured).map(Some),
         Profile::RuntimeDefault | Profile::Unconfined => Ok(None),
@@ -149,12 +159,14 @@ const MAX_PROFILE: u64 = 4 << 20;
 pub(crate) fn check_profiles(runtime: &crate::config::Runtime) -> Result<()> {
     let own = runtime.runtimes.iter().map(|(name, entry)| {
         let key = format!("crio.runtime.runtimes.{name}.seccomp_profile");
-        (key, &entry.seccomp_profile)
+        (key, entry.seccomp_profile.as_str())
     });
-    let all = [(
-        "crio.runtime.seccomp_profile".to_owned(),
-        &runtime.seccomp_profile,
-    )];
+    let privileged = runtime.privileged_profile().unwrap_or_default();
+    let all = [
+        ("seccomp_profile", runtime.seccomp_profile.as_str()),
+        ("privileged_seccomp_profile", privileged),
+    ];
+    let all = all.map(|(key, path)| (format!("crio.runtime.{key}"), path));
     for (key, path) in all.into_iter().chain(own) {
         if !path.is_empty() {
             read_profile(path).map_err(|error| Error::Config {
@@ -213,11 +225,15 @@ pub(super) fn capabilities(inputs: &Inputs<'_>, host: &Host) -> Result<spec::Cap
     } else {
         ambient.clone()
     };
+    let inheritable = match inputs.runtime.add_inheritable_capabilities {
+        true => names.clone(),
+        false => ambient.clone(),
+    };
     Ok(spec::Capabilities {
         bounding: names.clone(),
         effective: held,
         permitted: names,
-        inheritable: ambient.clone(),
+        inheritable,
         ambient,
     })
 }

@@ -2,7 +2,9 @@
 //! This file holds the nouns; one file per verb stands beside it. How a pod is written
 //! to `pod.json` is in `record/pod.rs` alone.
 
+mod asked;
 pub(crate) mod files;
+pub(crate) mod link_logs;
 pub(crate) mod network;
 mod port;
 mod query;

@@ -24,6 +24,8 @@ pub(crate) struct PodRecord {
     pub(crate) cgroup: String,
     /// Did floe name that cgroup, so that it goes with the pod?
     pub(crate) owns_cgroup: bool,
+    /// What the names of the cgroups in it begin with.
+    pub(crate) cgroup_prefix: String,
     /// Which process made a person's pod: pid and start time. Its container comes from the same.
     pub(crate) maker: Option<(i32, u64)>,
     pub(crate) spec: PodSpec,
@@ -80,6 +82,7 @@ impl PodRecord {
             id: &self.id,
             dir: pod_dir,
             cgroup: &self.cgroup,
+            prefix: &self.cgroup_prefix,
         }
     }
 
@@ -179,6 +182,7 @@ impl Engine {
             handler: String::new(),
             cgroup: self.node().cgroups().own_pod(id),
             owns_cgroup: true,
+            cgroup_prefix: self.config().compat.cgroup_prefix.clone(),
             maker: None,
             spec: PodSpec::default(),
             kept: UnknownFields::default(),
@@ -212,8 +216,9 @@ impl Engine {
             id: record.id.clone(),
             source,
         };
-        if let Some((cgroup, own)) = cgroups::find_pod(&record.id).map_err(failed)? {
-            (record.cgroup, record.owns_cgroup) = (cgroup, own);
+        if let Some(found) = cgroups::find_pod(&record.id).map_err(failed)? {
+            (record.cgroup, record.owns_cgroup) = (found.cgroup, found.own);
+            record.cgroup_prefix = found.prefix;
         }
         Ok(record)
     }

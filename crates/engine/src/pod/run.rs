@@ -36,6 +36,7 @@ impl Engine {
         let handler = self.handlers().chosen(&spec.runtime_handler)?;
         validate_pod(&spec, handler, self.node())?;
         self.validate_users(&spec)?;
+        self.check_annotations(&spec)?;
         let parts = PodRecord::name_parts(&spec);
         let mut name = Reservation::lock(&self.layout().names(), &parts)?;
         if let Some(holder) = name.holder() {
@@ -52,6 +53,7 @@ impl Engine {
             true => making.run_while_connecting()?,
             false => making.attach_network(&making.run(None)?)?,
         };
+        super::link_logs::mount(&self.annotations(&making.record.spec), &making.record.spec)?;
         handler.connected(making.record.at(&making.dir), LIMIT)?;
         making.commit(ips)
     }
@@ -224,6 +226,11 @@ impl<'a> Making<'a> {
         id: String,
         mut spec: PodSpec,
     ) -> Result<Self> {
+        let choosing = engine.choose_users(&mut spec)?;
+        if choosing.is_some() {
+            validate_pod(&spec, handler, engine.node())?;
+            engine.validate_users(&spec)?;
+        }
         let dir = engine.layout().pod(&id);
         let cgroups = engine.node().cgroups();
         let parent = spec.cgroup_parent.as_deref();
@@ -248,6 +255,7 @@ impl<'a> Making<'a> {
             stage: Stage::Creating,
             handler: handler.name().to_owned(),
             owns_cgroup,
+            cgroup_prefix: engine.config().compat.cgroup_prefix.clone(),
             spec,
             kept: UnknownFields::default(),
         };
@@ -261,6 +269,7 @@ impl<'a> Making<'a> {
             name: Some(name),
         };
         making.make_dir()?;
+        drop(choosing);
         Ok(making)
     }
 
@@ -321,7 +330,8 @@ impl<'a> Making<'a> {
             spec,
             hostname: own_hostname.then(|| files::hostname(&self.record.id, spec)),
             sysctls: self.sysctls(),
-            shm_size: self.engine.config().runtime.shm_size,
+            shm_size: self.engine.shm_size(spec)?,
+            cpuset: &self.engine.config().runtime.infra_ctr_cpuset,
             netns,
         };
         self.handler.run_pod(&plan, LIMIT)

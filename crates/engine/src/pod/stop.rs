@@ -118,7 +118,9 @@ impl Engine {
         let places = self.container_places(record)?;
         let containers: Vec<ContainerRef<'_>> = places.iter().map(|place| place.at(pod)).collect();
         let handler = self.handlers().to_end(&record.handler);
-        let Some(sandbox) = handler.stop_pod(pod, &containers, LIMIT)? else {
+        let stopped = handler.stop_pod(pod, &containers, LIMIT)?;
+        super::link_logs::unmount_of(&record.spec);
+        let Some(sandbox) = stopped else {
             if let Err(error) = self.leave_network(record, None) {
                 tracing::warn!(pod = %record.id, %error, "the network keeps what it has of a pod that is gone; tried again at the next start");
             }

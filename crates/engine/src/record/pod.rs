@@ -13,14 +13,15 @@ use super::container::Resources;
 use super::{At, Form, Record, Text, UnknownFields, VERSION};
 use crate::config::BUILT_IN;
 use crate::error::Result;
+use crate::node::cgroups;
 use crate::pod::record::{PodRecord, Stage as Live};
 use crate::pod::{
     DnsConfig, IdMapping, NamespaceMode, NamespaceModes, Origin as Maker, PodSize, PodSpec,
     UserIds, UserMode,
 };
 
-/// Revision 1: `version` and `revision`. 2: `handler`. 3: `overhead` and `resources`. 4: `users`.
-const REVISION: u32 = 4;
+/// Revision 1: `version` and `revision`. 2: `handler`. 3: `overhead` and `resources`. 4: `users`. 5: `cgroup_prefix`.
+const REVISION: u32 = 5;
 /// The version of a pod that the built-in runtime does not run: who knows no handlers would take it for one
 /// that it does, and ask its supervisor for what another program is to do.
 const OF_HANDLER: u32 = 2;
@@ -40,6 +41,8 @@ pub(crate) struct Pod<'a> {
     stage: Stage<'a>,
     cgroup: Text<'a>,
     owns_cgroup: bool,
+    #[serde(default = "first_prefix")]
+    cgroup_prefix: Text<'a>,
     #[serde(default)]
     maker: Option<(i32, u64)>,
     #[serde(default)]
@@ -160,6 +163,11 @@ enum Namespace {
     Target,
 }
 
+/// What was the name of members before a record said it.
+fn first_prefix() -> Text<'static> {
+    cgroups::DEFAULT_PREFIX.into()
+}
+
 /// Reads the record of the pod in `dir`; `None` if there is none.
 pub(crate) fn read(dir: &Path) -> Result<Option<PodRecord>> {
     let read = super::read::<Pod<'_>>(&path(dir))?;
@@ -207,6 +215,7 @@ impl<'a> Pod<'a> {
             },
             cgroup: (&live.cgroup).into(),
             owns_cgroup: live.owns_cgroup,
+            cgroup_prefix: (&live.cgroup_prefix).into(),
             maker: live.maker,
             handler: (&live.handler).into(),
             spec: Spec::of(&live.spec),
@@ -228,6 +237,7 @@ impl<'a> Pod<'a> {
             },
             cgroup: self.cgroup.into_owned(),
             owns_cgroup: self.owns_cgroup,
+            cgroup_prefix: self.cgroup_prefix.into_owned(),
             maker: self.maker,
             handler: self.handler.into_owned(),
             spec: self.spec.into_live(),

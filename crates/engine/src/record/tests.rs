@@ -88,6 +88,7 @@ fn full_pod() -> PodRecord {
         },
         cgroup: "/kubepods/pod1".into(),
         owns_cgroup: true,
+        cgroup_prefix: "node".into(),
         maker: Some((7, 8)),
         handler: "floe".into(),
         spec: PodSpec {
@@ -352,7 +353,7 @@ fn a_pod_that_another_handler_runs_is_refused_by_readers_who_know_no_handlers() 
         assert_eq!(read.handler, handler);
     }
     let golden = golden("pod");
-    let file = golden.iter().find(|(name, _)| name == "pod-2.4.json");
+    let file = golden.iter().find(|(name, _)| name == "pod-2.5.json");
     assert_eq!(file.map(|(_, record)| record), Some(&place.now()));
     let reason = refusal(
         Form {

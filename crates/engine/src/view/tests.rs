@@ -71,6 +71,7 @@ impl World {
             handler: String::new(),
             cgroup: self.reading.node().cgroups().own_pod(id),
             owns_cgroup: true,
+            cgroup_prefix: "crio".into(),
             maker: None,
             spec: PodSpec::default(),
             kept: Default::default(),

@@ -10,11 +10,11 @@ use super::hierarchy::Hierarchies;
 const MOST: usize = 100_000;
 
 impl Cgroup {
-    /// The path of a cgroup whose last name is one of `names`, below the hierarchies' roots.
+    /// The path of a cgroup whose last name is one that `is_it` says is, below the hierarchies' roots.
     ///
     /// # Errors
     /// A host without cgroups.
-    pub fn find(names: &[String]) -> Result<Option<String>, Error> {
+    pub fn find(is_it: impl Fn(&str) -> bool) -> Result<Option<String>, Error> {
         for hierarchy in &Hierarchies::of_host()?.all {
             let path = String::new();
             let mut left = vec![Dir { hierarchy, path }];
@@ -25,7 +25,7 @@ impl Cgroup {
                 seen += children.len();
                 for child in children {
                     let last = child.path.rsplit('/').next();
-                    if last.is_some_and(|last| names.iter().any(|name| name == last)) {
+                    if last.is_some_and(&is_it) {
                         return Ok(Some(child.path));
                     }
                     if seen < MOST {

@@ -17,6 +17,7 @@ use super::pod::{supervisor, told};
 use super::{Shims, failed, record, sandbox};
 use crate::disk;
 use crate::error::{Error, Result};
+use crate::node::cgroups;
 
 /// SIGKILL, as shims number signals.
 const KILL: u32 = 9;
@@ -154,6 +155,7 @@ impl Named {
                 id: &self.pod,
                 dir: &self.pod_dir,
                 cgroup: &self.pod_cgroup,
+                prefix: cgroups::prefix_of(&self.cgroup, &self.id),
             },
             id: &self.id,
             dir: &self.dir,

@@ -149,6 +149,7 @@ mod tests {
             id: "p",
             dir: dir.path(),
             cgroup: "/",
+            prefix: "crio",
         };
         let record = read(pod).unwrap().unwrap();
         record.write(pod).unwrap();

@@ -25,7 +25,7 @@ pub(super) fn bundle(pod: PodRef<'_>) -> PathBuf {
 
 /// Its cgroup on this node.
 pub(super) fn cgroup(pod: PodRef<'_>) -> String {
-    cgroups::member(pod.cgroup, &format!("infra-{}", pod.id))
+    cgroups::member(pod.cgroup, pod.prefix, &format!("infra-{}", pod.id))
 }
 
 /// Writes its bundle, once the pod's namespaces are known.

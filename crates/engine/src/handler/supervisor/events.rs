@@ -22,6 +22,7 @@ struct Told {
     pod: String,
     dir: PathBuf,
     cgroup: String,
+    prefix: String,
     call: Call,
     socket: UnixStream,
     /// The sandbox's end was told.
@@ -52,6 +53,7 @@ pub(super) fn begin(pod: PodRef<'_>, after: Option<u64>) -> Result<Option<Box<dy
             pod: pod.id.to_owned(),
             dir: pod.dir.to_owned(),
             cgroup: pod.cgroup.to_owned(),
+            prefix: pod.prefix.to_owned(),
             call,
             socket,
             over: false,
@@ -101,6 +103,7 @@ impl Told {
             id: &self.pod,
             dir: &self.dir,
             cgroup: &self.cgroup,
+            prefix: &self.prefix,
         };
         Ok(pod::live(pod)?.is_none())
     }

@@ -4,6 +4,8 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use runtime::cgroup::Cgroup;
+use runtime::spec::{Cpu, Resources};
 use supervisor::{Client, PodSetup, SupervisorInfo};
 
 use super::super::deadline::Deadline;
@@ -22,7 +24,7 @@ const ENDS: Duration = Duration::from_secs(5);
 
 /// The cgroup of the pod's supervisor.
 pub(super) fn cgroup(pod: PodRef<'_>) -> String {
-    cgroups::member(pod.cgroup, pod.id)
+    cgroups::member(pod.cgroup, pod.prefix, pod.id)
 }
 
 /// Starts the supervisor of a pod. One that has not come up within the limit is ended as one that was there.
@@ -50,7 +52,28 @@ pub(super) fn run(program: &Path, plan: &PodPlan<'_>, limit: Duration) -> Result
             plan.netns.map_or(Ok(()), |_| info.can("set_up.netns"))?;
             Ok(sandbox(&info))
         });
-    launched.map_err(failed("start the supervisor of pod", plan.pod))
+    let sandbox = launched.map_err(failed("start the supervisor of pod", plan.pod))?;
+    bind_to_processors(plan)?;
+    Ok(sandbox)
+}
+
+/// Keeps the supervisor on the processors that the configuration has for such.
+fn bind_to_processors(plan: &PodPlan<'_>) -> Result<()> {
+    if plan.cpuset.is_empty() {
+        return Ok(());
+    }
+    let limits = Resources {
+        cpu: Some(Cpu {
+            cpus: Some(plan.cpuset.to_owned()),
+            ..Cpu::default()
+        }),
+        ..Resources::default()
+    };
+    let bound = Cgroup::open_managed(&cgroup(plan.pod)).and_then(|cgroup| cgroup.update(&limits));
+    bound.map_err(|source| Error::Cgroup {
+        id: plan.pod.id.to_owned(),
+        source,
+    })
 }
 
 /// The pod's supervisor, if it lives and its record can be read.

@@ -1,6 +1,7 @@
 //! Tables: a small change of a plain pod, and what becomes of config.json. Nothing here looks at the
 //! machine that the tests run on.
 
+mod configured;
 mod confinement;
 mod place;
 mod process;
@@ -39,6 +40,7 @@ fn world() -> World {
             handler: String::new(),
             cgroup: "/floe/pod1".into(),
             owns_cgroup: true,
+            cgroup_prefix: "crio".into(),
             maker: None,
             spec: crate::pod::PodSpec::default(),
             kept: UnknownFields::default(),
@@ -105,6 +107,7 @@ impl World {
             path: "/src".into(),
             missing: false,
             shared: false,
+            read_only: false,
             unmapped: None,
         };
         change(&mut mount, &mut source);
