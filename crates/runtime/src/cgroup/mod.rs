@@ -33,7 +33,7 @@ use rustix::io::Errno;
 
 pub use error::Error;
 pub use hierarchy::Controller;
-pub use oom::OomWatch;
+pub use oom::{OomWatch, Unread};
 pub use resources::devices::default_rules as default_device_rules;
 pub use stats::{
     Basics, CpuStats, DetailedStats, HugetlbStats, IoStats, MemoryBasics, MemoryStats, MemoryUse,

@@ -23,12 +23,34 @@ pub struct OomWatch {
     events: OwnedFd,
     /// memory.oom_control or memory.events, held open.
     counter: OwnedFd,
+    /// cgroup v2.
+    unified: bool,
     /// The last count read: after the removal of the cgroup it cannot be read any more.
     seen: Cell<u64>,
-    /// There was news, at any time.
-    stirred: Cell<bool>,
+    /// Of events of which no count is known yet.
+    heard: Cell<Heard>,
     /// It could not be read any more.
     gone: Cell<bool>,
+}
+
+/// What the descriptor said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Heard {
+    Nothing,
+    /// v1: memory has run out, or the cgroup was removed, which is signalled alike.
+    Either,
+    News,
+}
+
+/// Whether processes may have been killed of whom no count tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unread {
+    /// The cgroup is there, or nothing was ever heard of it.
+    Nothing,
+    /// The cgroup went, and took with it whether it had anything to say.
+    Perhaps,
+    /// Memory had run out when the cgroup went.
+    Likely,
 }
 
 impl OomWatch {
@@ -40,15 +62,17 @@ impl OomWatch {
                 value: "on".to_owned(),
                 controller: Controller::Memory,
             })?;
-        let (events, counter) = match dir.version() {
+        let version = dir.version();
+        let (events, counter) = match version {
             Version::V1 => v1(&dir)?,
             Version::V2 => v2(&dir)?,
         };
         Ok(OomWatch {
             events,
             counter,
+            unified: version == Version::V2,
             seen: Cell::new(0),
-            stirred: Cell::new(false),
+            heard: Cell::new(Heard::Nothing),
             gone: Cell::new(false),
         })
     }
@@ -70,20 +94,52 @@ impl OomWatch {
         self.seen.get()
     }
 
-    /// Whether the cgroup went before anybody could read how many were killed in it, and something had
-    /// happened there: systemd removes a scope's as soon as it is empty.
-    pub fn is_lost(&self) -> bool {
+    /// What nobody could read, as the cgroup went before: systemd removes a scope's as soon as it is empty.
+    /// Ask after [`Self::kills`].
+    pub fn unread(&self) -> Unread {
         self.clear();
-        self.gone.get() && self.stirred.get()
+        match self.heard.get() {
+            _ if !self.gone.get() => Unread::Nothing,
+            Heard::News => Unread::Likely,
+            Heard::Either => Unread::Perhaps,
+            // inotify's word may be on its way when the file that it is about goes, an eventfd's is not.
+            Heard::Nothing if self.unified => Unread::Perhaps,
+            Heard::Nothing => Unread::Nothing,
+        }
     }
 
-    /// Takes the pending events, so that the descriptor polls readable only for new ones.
-    pub fn clear(&self) {
+    /// Takes the pending events, so that the descriptor polls readable only for new ones; whether there were any.
+    pub fn clear(&self) -> bool {
+        let mut any = false;
         let mut buffer = [0u8; 512];
         while let Ok(length @ 1..) = rustix::io::read(&self.events, &mut buffer) {
-            if is_news(&buffer[..length]) {
-                self.stirred.set(true);
-            }
+            let heard = if self.unified {
+                changes(&buffer[..length])
+            } else {
+                self.signals(&buffer[..length])
+            };
+            self.heard.set(self.heard.get().max(heard));
+            any = true;
+        }
+        any
+    }
+
+    /// The count read last has in it all that was heard: the kernel says that memory has run out a moment before
+    /// it kills, and counts.
+    pub fn settle(&self) {
+        if !self.gone.get() {
+            self.heard.set(Heard::Nothing);
+        }
+    }
+
+    /// What an eventfd's value says. The removal is one signal, and comes after the files went.
+    fn signals(&self, value: &[u8]) -> Heard {
+        let signals = value.try_into().map_or(0, u64::from_ne_bytes);
+        let there = read_all(&self.counter).is_ok();
+        if signals + u64::from(self.heard.get() != Heard::Nothing) > 1 || there {
+            Heard::News
+        } else {
+            Heard::Either
         }
     }
 }
@@ -105,9 +161,9 @@ impl Cgroup {
     }
 }
 
-/// Is it a change that inotify tells of, and not only the file's end (inotify(7), struct
-/// inotify_event)? An eventfd's eight bytes are none.
-fn is_news(mut events: &[u8]) -> bool {
+/// Whether there is a change among what inotify tells, and not only the file's end (inotify(7), struct
+/// inotify_event).
+fn changes(mut events: &[u8]) -> Heard {
     /// Descriptor, mask, cookie and the length of a name.
     const HEADER: usize = 16;
     let number = |bytes: &[u8], at: usize| {
@@ -116,11 +172,11 @@ fn is_news(mut events: &[u8]) -> bool {
     };
     while let (Some(mask), Some(length)) = (number(events, 4), number(events, 12)) {
         if mask & inotify::ReadFlags::MODIFY.bits() != 0 {
-            return true;
+            return Heard::News;
         }
         events = events.get(HEADER + length as usize..).unwrap_or_default();
     }
-    false
+    Heard::Nothing
 }
 
 /// Both files have lines `name value`, and the same name for this count.

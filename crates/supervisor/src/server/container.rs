@@ -136,6 +136,11 @@ impl Container {
         self.state.status.is_exited()
     }
 
+    /// Somebody stops or removes it.
+    pub(super) fn is_ending(&self) -> bool {
+        self.stop.is_some() || self.removal.is_some()
+    }
+
     /// Puts the record on disk; a failure is told, and the record tried again later.
     pub(super) fn save(&mut self) {
         match self.state.write(&self.dir) {

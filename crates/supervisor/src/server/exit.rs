@@ -81,7 +81,7 @@ impl Supervisor {
         if self.containers.get_mut(&key).is_some_and(held_back) {
             return;
         }
-        let kills = self.last_kills(key);
+        let kills = self.last_kills(key, code);
         self.on_gate(key);
         self.drain(key);
         self.kill_execs_of(key);
@@ -119,7 +119,7 @@ impl Supervisor {
         });
         self.events.note(Happening::Exited, &container.state);
         close_log_after_last(container);
-        if container.stop.is_some() || container.removal.is_some() {
+        if container.is_ending() {
             kill_rest(container);
         }
         if let Some(removal) = &mut container.removal {

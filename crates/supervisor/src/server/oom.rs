@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use runtime::cgroup::{Cgroup, OomWatch};
+use runtime::cgroup::{Cgroup, OomWatch, Unread};
 
 use super::poller::{Interest, Key, Token};
 use super::{Supervisor, diagnose};
@@ -15,7 +15,7 @@ use crate::setup::PodSetup;
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// The slice that a pod's scopes are in. systemd removes a scope's cgroup as soon as it is empty, at times
-/// before what was counted in it is read. The slice counts what is killed below it, also of what is gone.
+/// before what was counted in it is read. On v2 the slice counts what is killed below it, also of what is gone.
 #[derive(Debug)]
 pub(super) struct SliceKills {
     path: String,
@@ -32,30 +32,47 @@ impl SliceKills {
             path: slice.to_owned(),
             accounted: 0,
         };
-        kills.accounted = kills.all();
+        kills.accounted = kills.all().unwrap_or(0);
         Some(kills)
     }
 
-    fn all(&self) -> u64 {
-        let slice = Cgroup::open(&self.path).ok();
-        slice.and_then(|slice| slice.oom_kills_below()).unwrap_or(0)
+    /// `None` on v1.
+    fn all(&self) -> Option<u64> {
+        Cgroup::open(&self.path).ok()?.oom_kills_below()
     }
 }
 
 impl Supervisor {
-    /// How many of a container that has ended were killed: asked once, and at once, as it goes with the
-    /// cgroup. If it went before, those that no other container accounts for are its.
-    pub(super) fn last_kills(&mut self, key: Key) -> u64 {
-        let watch = self.containers.get_mut(&key).and_then(|one| one.oom.take());
-        let Some(watch) = watch else { return 0 };
+    /// How many of a container that has ended with `code` were killed: asked once, and at once, as it goes
+    /// with the cgroup. If it went before, those that no other container accounts for are its; on v1, where
+    /// nothing else counts, its first process is, if memory ran out and then it was killed.
+    pub(super) fn last_kills(&mut self, key: Key, code: i32) -> u64 {
+        let container = self.containers.get_mut(&key);
+        let Some((watch, ending)) =
+            container.and_then(|one| Some((one.oom.take()?, one.is_ending())))
+        else {
+            return 0;
+        };
         let mut kills = watch.kills();
         let Some(slice) = &mut self.slice else {
             return kills;
         };
-        if watch.is_lost() {
-            let others = self.containers.values().filter_map(|one| one.oom.as_ref());
-            let others: u64 = others.map(OomWatch::kills).sum();
-            kills += slice.all().saturating_sub(slice.accounted + others + kills);
+        let unread = watch.unread();
+        if unread != Unread::Nothing {
+            let others = || self.containers.values().filter_map(|one| one.oom.as_ref());
+            kills += match slice.all() {
+                Some(all) => {
+                    let theirs: u64 = others().map(OomWatch::kills).sum();
+                    let another = || others().any(|one| one.unread() == Unread::Likely);
+                    let known = slice.accounted + theirs + kills;
+                    let ours = unread == Unread::Likely || !another();
+                    if ours { all.saturating_sub(known) } else { 0 }
+                }
+                None => {
+                    let ours = unread == Unread::Likely || !ending;
+                    u64::from(ours && code == 128 + libc::SIGKILL)
+                }
+            };
         }
         slice.accounted += kills;
         kills
@@ -77,6 +94,7 @@ impl Supervisor {
             return;
         };
         if let Some(oom) = &container.oom {
+            oom.clear();
             let _ = self.poller.remove(oom, Token::Oom(key));
             container.oom_due = Some(Instant::now() + PAUSE);
         }
@@ -89,12 +107,17 @@ impl Supervisor {
         };
         container.oom_due = None;
         let Some(oom) = &container.oom else { return };
-        oom.clear();
+        let more = oom.clear();
         let kills = oom.kills();
         if kills > container.oom_told {
             container.oom_told = kills;
             self.events.note(Happening::OutOfMemory, &container.state);
         }
+        if more {
+            container.oom_due = Some(Instant::now() + PAUSE);
+            return;
+        }
+        oom.settle();
         self.watch_for_oom(key);
     }
 }

@@ -310,7 +310,7 @@ impl Supervisor {
             return;
         }
         self.drain(key);
-        let kills = self.last_kills(key);
+        let kills = self.last_kills(key, end.code);
         let Some(container) = self.containers.get_mut(&key) else {
             return;
         };
