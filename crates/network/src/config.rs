@@ -16,6 +16,10 @@ pub struct NetworkConfig {
     pub plugin_dirs: Vec<PathBuf>,
     /// Where addresses and results are kept; see the crate's page for its layout.
     pub state_dir: PathBuf,
+    /// Where CNI's host-local keeps the addresses of networks that name no `dataDir`. Addresses of
+    /// networks of `conf_dir` are taken there too, so that neither floe nor another engine with the same
+    /// configuration gives out what the other's pods have. `None`: nobody else gives out addresses.
+    pub host_local_dir: Option<PathBuf>,
     /// Name of the bridge of the built-in network (at most 15 bytes), which also names the nftables
     /// table (`floe-BRIDGE`) for every network of this engine.
     pub bridge: String,
@@ -39,7 +43,7 @@ impl NetworkConfig {
 
 impl Default for NetworkConfig {
     /// The places a node uses: `/etc/cni/net.d`, `/opt/cni/bin` and `/usr/lib/cni`, `/run/floe/network`,
-    /// bridge `floe0` with `10.87.0.0/16` and `fd00:87::/64`.
+    /// `/var/lib/cni/networks`, bridge `floe0` with `10.87.0.0/16` and `fd00:87::/64`.
     fn default() -> Self {
         let v4 = Ipv4Net::new_assert(Ipv4Addr::new(10, 87, 0, 0), 16);
         let v6 = Ipv6Net::new_assert(Ipv6Addr::new(0xfd00, 0x87, 0, 0, 0, 0, 0, 0), 64);
@@ -47,6 +51,7 @@ impl Default for NetworkConfig {
             conf_dir: PathBuf::from("/etc/cni/net.d"),
             plugin_dirs: vec![PathBuf::from("/opt/cni/bin"), PathBuf::from("/usr/lib/cni")],
             state_dir: PathBuf::from("/run/floe/network"),
+            host_local_dir: Some(PathBuf::from("/var/lib/cni/networks")),
             bridge: "floe0".to_owned(),
             subnets: vec![IpNet::V4(v4), IpNet::V6(v6)],
             default_network: None,

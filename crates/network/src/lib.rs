@@ -17,6 +17,7 @@
 //! networks/NAME/last_reserved_ip.N   where the N-th range set's round robin stands
 //! networks/NAME/lock       held (flock) while an address is chosen
 //! ```
+//! Addresses of networks that other engines may have too lie in [`NetworkConfig::host_local_dir`] as well.
 //!
 //! # In the kernel
 //! One bridge ([`NetworkConfig::bridge`]), one veth pair per pod, one nftables table

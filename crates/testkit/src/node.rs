@@ -123,7 +123,7 @@ impl Node {
              [crio.api]\nlisten = \"{dir}/floe.sock\"\n\
              [crio.runtime]\ncgroup_manager = \"{}\"\ncgroup_parent = \"{}\"\nlog_dir = \"{dir}/logs\"\nruntime_path = \"{}\"\n\
              [crio.image]\nsignature_policy = \"{dir}/policy.json\"\nsignature_policy_dir = \"{dir}/policies\"\nregistries_conf = \"{dir}/registries.conf\"\nregistries_conf_dir = \"{dir}/registries.conf.d\"\nregistries_d_dir = \"{dir}/registries.d\"\n\
-             [crio.network]\nnetwork_dir = \"{dir}/cni\"\n{}\n",
+             [crio.network]\nnetwork_dir = \"{dir}/cni\"\nhost_local_dir = \"\"\n{}\n",
             if options.systemd {
                 "systemd"
             } else {

@@ -385,6 +385,9 @@ pub struct Network {
     pub plugin_dir: PathBuf,
     /// Name of the conflist to use; empty: the first.
     pub cni_default_network: String,
+    /// Where the program host-local has the addresses of conflists that name no `dataDir`: they are taken there
+    /// too; empty: not (not a key of CRI-O).
+    pub host_local_dir: PathBuf,
     /// Bridge of floe's own network, used when there is no conflist (not a key of CRI-O).
     pub bridge: String,
     /// Its address ranges, one of each family at most (not a key of CRI-O).
@@ -398,6 +401,7 @@ impl Default for Network {
             plugin_dirs: vec!["/opt/cni/bin".into(), "/usr/lib/cni".into()],
             plugin_dir: PathBuf::new(),
             cni_default_network: String::new(),
+            host_local_dir: "/var/lib/cni/networks".into(),
             bridge: "floe0".into(),
             subnets: vec!["10.85.0.0/16".into(), "fd00:f10e::/64".into()],
         }

@@ -133,6 +133,8 @@ pub(crate) fn config(config: &Config, layout: &Layout) -> Result<NetworkConfig> 
         conf_dir: network.network_dir.clone(),
         plugin_dirs: network.plugin_dirs.clone(),
         state_dir: layout.network(),
+        host_local_dir: Some(network.host_local_dir.clone())
+            .filter(|dir| !dir.as_os_str().is_empty()),
         bridge: network.bridge.clone(),
         subnets,
         default_network: Some(network.cni_default_network.clone()).filter(|name| !name.is_empty()),

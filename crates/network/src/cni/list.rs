@@ -21,6 +21,8 @@ pub(super) const VERSIONS: [&str; 7] = [
 pub(crate) struct Places {
     /// Directory for the leases of host-local networks without a `dataDir`.
     pub(crate) leases: PathBuf,
+    /// Where the program host-local has them.
+    pub(crate) host_local: Option<PathBuf>,
     /// Directories of plugin programs.
     pub(crate) plugin_dirs: Vec<PathBuf>,
     /// How long a plugin program may take.
@@ -32,6 +34,7 @@ impl Places {
     pub(crate) fn new(config: &NetworkConfig, plugin_timeout: Duration) -> Arc<Places> {
         Arc::new(Places {
             leases: config.state_dir.join("networks"),
+            host_local: config.host_local_dir.clone(),
             plugin_dirs: config.plugin_dirs.clone(),
             plugin_timeout,
         })
@@ -145,7 +148,8 @@ impl List {
                     "isDefaultGateway": true,
                     "ipMasq": true,
                     "hairpinMode": true,
-                    "ipam": { "type": "host-local", "ranges": ranges },
+                    // floe's alone, so with a place of its own.
+                    "ipam": { "type": "host-local", "ranges": ranges, "dataDir": places.leases },
                 },
                 { "type": "portmap", "capabilities": { "portMappings": true } },
             ],

@@ -11,5 +11,5 @@ pub(crate) mod plugin;
 pub(crate) mod record;
 pub(crate) mod result;
 
-pub(crate) use list::{List, is_true};
+pub(crate) use list::{List, Places, is_true};
 pub(crate) use loader::Loader;

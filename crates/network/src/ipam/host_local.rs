@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 
 use super::range::{RangeConfig, RangeSet, check_disjoint};
 use super::store::LeaseDir;
+use crate::cni::Places;
 use crate::cni::result::{CniResult, IpConfig, RouteConfig};
 use crate::{Dns, Error, Result};
 
@@ -37,8 +38,9 @@ pub(crate) struct HostLocal {
 }
 
 impl HostLocal {
-    /// Checks an `ipam` object. Leases are kept below its `dataDir`, or else below `leases`.
-    pub(crate) fn parse(ipam: &Map<String, Value>, network: &str, leases: &Path) -> Result<Self> {
+    /// Checks an `ipam` object. Leases are kept below its `dataDir`, or else where `places` says: there the
+    /// program host-local is asked too.
+    pub(crate) fn parse(ipam: &Map<String, Value>, network: &str, places: &Places) -> Result<Self> {
         let wrong = |error: serde_json::Error| Error::config(network, "ipam", error.to_string());
         let mut config = Config::deserialize(Value::Object(ipam.clone())).map_err(wrong)?;
         // The older spelling: one range in the object itself.
@@ -62,7 +64,7 @@ impl HostLocal {
         check_disjoint(&sets, network)?;
         Ok(HostLocal {
             network: network.to_owned(),
-            leases: LeaseDir::new(config.data_dir.as_deref().unwrap_or(leases).join(network)),
+            leases: lease_dir(config.data_dir.as_deref(), network, places),
             sets,
             routes: config.routes,
             resolv_conf: config
@@ -124,6 +126,15 @@ impl HostLocal {
             self.leases.release_all(id)
         }
     }
+}
+
+fn lease_dir(data_dir: Option<&Path>, network: &str, places: &Places) -> LeaseDir {
+    let Some(data_dir) = data_dir else {
+        let own = LeaseDir::new(places.leases.join(network));
+        let host_local = places.host_local.as_ref().map(|dir| dir.join(network));
+        return own.beside(host_local);
+    };
+    LeaseDir::new(data_dir.join(network))
 }
 
 /// Addresses taken so far; given back when dropped before `commit`.

@@ -36,7 +36,7 @@ impl Ipam {
         };
         match ipam.get("type").and_then(Value::as_str) {
             Some("host-local") => {
-                HostLocal::parse(ipam, &network.name, &network.places.leases).map(Ipam::HostLocal)
+                HostLocal::parse(ipam, &network.name, &network.places).map(Ipam::HostLocal)
             }
             Some(kind) => Ok(Ipam::External(External::find(
                 kind,

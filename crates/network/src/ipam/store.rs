@@ -1,7 +1,8 @@
 //! Addresses in use, on disk as CNI's host-local keeps them, so that both can share a directory:
 //! a file per address, named by it, holding the pod's id and interface; `last_reserved_ip.N` for
-//! the round robin of range set N; `lock`; `new`, what a killed floe was writing. Must not know ranges or
-//! networks.
+//! the round robin of range set N; `lock`; `new`, what a killed floe was writing. A network that other engines
+//! may have too is in two places: floe's own says which addresses its pods have, as long as they live; in
+//! the directory of the program host-local each is taken as well. Must not know ranges or networks.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read};
@@ -14,6 +15,8 @@ use crate::{Error, Result, sys};
 #[derive(Debug, Clone)]
 pub(crate) struct LeaseDir {
     path: PathBuf,
+    /// Where the program host-local looks.
+    shared: Option<PathBuf>,
 }
 
 /// The directory, held against other processes and threads.
@@ -21,31 +24,26 @@ pub(crate) struct LeaseDir {
 pub(crate) struct Locked<'a> {
     dir: &'a LeaseDir,
     _lock: File,
+    _shared: Option<File>,
 }
 
 impl LeaseDir {
     /// The store at `path`; touches nothing.
     pub(crate) fn new(path: PathBuf) -> Self {
-        LeaseDir { path }
+        LeaseDir { path, shared: None }
+    }
+
+    /// With the directory of the same network that the program host-local uses.
+    pub(crate) fn beside(self, shared: Option<PathBuf>) -> Self {
+        LeaseDir { shared, ..self }
     }
 
     /// Locks the store, making its directory if it is missing.
     pub(crate) fn lock(&self) -> Result<Locked<'_>> {
-        let path = self.path.join("lock");
-        let mut options = OpenOptions::new();
-        options.create(true).truncate(false).write(true);
-        let file = match options.open(&path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                fs::create_dir_all(&self.path).map_err(Error::file("create", &self.path))?;
-                options.open(&path)
-            }
-            other => other,
-        }
-        .map_err(Error::file("open", &path))?;
-        sys::lock::exclusive(&file, &path)?;
         Ok(Locked {
             dir: self,
-            _lock: file,
+            _lock: lock(&self.path)?,
+            _shared: self.shared.as_deref().map(lock).transpose()?,
         })
     }
 
@@ -85,16 +83,28 @@ impl LeaseDir {
         let path = self.path.join(ip.to_string());
         let own = owner(&path)?.as_deref() == Some(id);
         if own {
+            // First where others look: ours, which says whose it is, is there until the end.
+            self.release_shared(ip, id)?;
             remove(&path)?;
         }
         Ok(own)
+    }
+
+    fn release_shared(&self, ip: IpAddr, id: &str) -> Result<()> {
+        let Some(path) = self.shared.as_ref().map(|dir| dir.join(ip.to_string())) else {
+            return Ok(());
+        };
+        match owner(&path)?.as_deref() == Some(id) {
+            true => remove(&path),
+            false => Ok(()),
+        }
     }
 
     /// Frees all addresses of this owner.
     pub(crate) fn release_all(&self, id: &str) -> Result<()> {
         for (ip, owner) in self.leases()? {
             if owner == id {
-                remove(&self.path.join(ip.to_string()))?;
+                self.release(ip, id)?;
             }
         }
         Ok(())
@@ -122,20 +132,59 @@ impl Locked<'_> {
         if is_taken(&path)? {
             return Ok(false);
         }
-        // It has its owner from its first moment on: one of nobody's would stay after a kill, as it is by
-        // the owner that what is left of a pod is found.
-        let new = self.dir.path.join(NEW);
         // Line ends as host-local writes them.
-        fs::write(&new, format!("{id}\r\n{ifname}"))
-            .and_then(|()| fs::rename(&new, &path))
-            .map_err(Error::file("write", &path))?;
+        let text = format!("{id}\r\n{ifname}");
+        if let Some(shared) = &self.dir.shared {
+            let theirs = shared.join(ip.to_string());
+            let mark = format!("{MARK}{}", self.dir.path.display());
+            // One of ours that we know nothing of any more is of a kill, or of a pod before the last boot.
+            if is_taken(&theirs)? && !is_marked(&theirs, &mark)? {
+                return Ok(false);
+            }
+            write(shared, &theirs, &format!("{text}\r\n{mark}"))?;
+        }
+        write(&self.dir.path, &path, &text)?;
         let last = self.dir.last_file(set);
         if let Err(error) = fs::write(&last, ip.to_string()) {
-            remove(&path)?;
+            self.dir.release(ip, id)?;
             return Err(Error::file("write", &last)(error));
         }
         Ok(true)
     }
+}
+
+/// What floe adds, as a third line, to an address in host-local's directory; then where its own is.
+const MARK: &str = "floe ";
+
+/// An address has its owner from its first moment on: one of nobody's would stay after a kill, as it is by
+/// the owner that what is left of a pod is found.
+fn write(dir: &Path, path: &Path, text: &str) -> Result<()> {
+    let new = dir.join(NEW);
+    fs::write(&new, text)
+        .and_then(|()| fs::rename(&new, path))
+        .map_err(Error::file("write", path))
+}
+
+/// Whether an address in host-local's directory is there for the same directory of ours.
+fn is_marked(path: &Path, mark: &str) -> Result<bool> {
+    let text = read(path)?;
+    Ok(text.is_some_and(|text| text.lines().nth(2) == Some(mark)))
+}
+
+fn lock(dir: &Path) -> Result<File> {
+    let path = dir.join("lock");
+    let mut options = OpenOptions::new();
+    options.create(true).truncate(false).write(true);
+    let file = match options.open(&path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            fs::create_dir_all(dir).map_err(Error::file("create", dir))?;
+            options.open(&path)
+        }
+        other => other,
+    }
+    .map_err(Error::file("open", &path))?;
+    sys::lock::exclusive(&file, &path)?;
+    Ok(file)
 }
 
 /// The file of an address before it has its name. Only who holds the lock writes it, over what a killed
@@ -157,6 +206,13 @@ const FILE_MAX: u64 = 4 << 10;
 
 /// The id in an address's file; `None` when there is no such file, or nothing in it.
 fn owner(path: &Path) -> Result<Option<String>> {
+    let text = read(path)?.unwrap_or_default();
+    let id = text.lines().next().unwrap_or_default().trim();
+    Ok(Some(id.to_owned()).filter(|id| !id.is_empty()))
+}
+
+/// An address's file; `None` when there is none.
+fn read(path: &Path) -> Result<Option<String>> {
     let mut bytes = Vec::new();
     let read = fs::symlink_metadata(path).and_then(|found| match found.is_file() {
         // Opening a pipe would wait for whoever writes to it.
@@ -164,11 +220,7 @@ fn owner(path: &Path) -> Result<Option<String>> {
         true => File::open(path)?.take(FILE_MAX).read_to_end(&mut bytes),
     });
     match read {
-        Ok(_) => {
-            let text = String::from_utf8_lossy(&bytes);
-            let id = text.lines().next().unwrap_or_default().trim();
-            Ok(Some(id.to_owned()).filter(|id| !id.is_empty()))
-        }
+        Ok(_) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Error::file("read", path)(error)),
     }

@@ -10,3 +10,4 @@ mod default_network;
 mod external_plugins;
 mod host_ports;
 mod netlink_lists;
+mod switched;

@@ -1,12 +1,23 @@
 //! host-local against a real directory.
 
 use std::ffi::CString;
+use std::time::Duration;
 
 use super::*;
 
 fn local(dir: &Path, ipam: &str) -> HostLocal {
+    parse(dir, None, ipam).unwrap()
+}
+
+fn parse(dir: &Path, host_local: Option<&Path>, ipam: &str) -> Result<HostLocal> {
     let ipam: Map<String, Value> = serde_json::from_str(ipam).unwrap();
-    HostLocal::parse(&ipam, "net", dir).unwrap()
+    let places = Places {
+        leases: dir.to_owned(),
+        host_local: host_local.map(Path::to_owned),
+        plugin_dirs: Vec::new(),
+        plugin_timeout: Duration::from_secs(1),
+    };
+    HostLocal::parse(&ipam, "net", &places)
 }
 
 fn addresses(result: &CniResult) -> Vec<String> {
@@ -320,4 +331,40 @@ fn two_that_share_a_directory_never_give_one_address_twice() {
     all.sort();
     all.dedup();
     assert_eq!(all.len(), 120);
+}
+
+#[test]
+fn what_another_engines_pods_have_is_not_given_out_and_ours_is_seen_by_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (own, shared) = (dir.path().join("own"), dir.path().join("shared"));
+    let ipam = r#"{"type":"host-local","subnet":"10.1.0.0/29"}"#;
+    fs::create_dir_all(shared.join("net")).unwrap();
+    fs::write(shared.join("net/10.1.0.2"), "theirs\r\neth0").unwrap();
+    let here = parse(&own, Some(&shared), ipam).unwrap();
+    let result = here.add("a", "eth0").unwrap();
+    assert_eq!(addresses(&result), ["10.1.0.3/29"]);
+    let seen = fs::read_to_string(shared.join("net/10.1.0.3")).unwrap();
+    assert!(seen.starts_with("a\r\neth0\r\nfloe "), "{seen}");
+    // Another engine of floe's, with a place of its own.
+    let other = parse(&dir.path().join("other"), Some(&shared), ipam).unwrap();
+    assert_eq!(addresses(&other.add("b", "eth0").unwrap()), ["10.1.0.4/29"]);
+    here.del("a", Some(&result)).unwrap();
+    assert!(!shared.join("net/10.1.0.3").exists());
+    here.del("theirs", None).unwrap();
+    assert!(shared.join("net/10.1.0.2").exists());
+}
+
+#[test]
+fn addresses_of_pods_before_the_last_boot_are_free() {
+    let dir = tempfile::tempdir().unwrap();
+    let (own, shared) = (dir.path().join("own"), dir.path().join("shared"));
+    let ipam = r#"{"type":"host-local","subnet":"10.1.0.0/30"}"#;
+    let here = parse(&own, Some(&shared), ipam).unwrap();
+    here.add("a", "eth0").unwrap();
+    here.add("b", "eth0").unwrap_err();
+    // A reboot leaves what is not on a tmpfs.
+    fs::remove_dir_all(&own).unwrap();
+    assert_eq!(addresses(&here.add("b", "eth0").unwrap()), ["10.1.0.2/30"]);
+    let seen = fs::read_to_string(shared.join("net/10.1.0.2")).unwrap();
+    assert!(seen.starts_with("b\r\n"), "{seen}");
 }

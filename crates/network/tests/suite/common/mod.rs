@@ -174,6 +174,7 @@ impl Lab {
             conf_dir: self.dir.path().join("conf"),
             plugin_dirs: vec![self.dir.path().join("plugins")],
             state_dir: self.dir.path().join("state"),
+            host_local_dir: None,
             bridge: "br-lab".to_owned(),
             subnets: vec![
                 "10.99.0.0/24".parse().unwrap(),
