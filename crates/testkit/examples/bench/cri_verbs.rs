@@ -163,6 +163,15 @@ pub(crate) async fn create(
     config: &PodSandboxConfig,
     image: &str,
 ) -> Result<String, Error> {
+    let container = container(
+        image,
+        "trap 'exit 0' TERM; while :; do sleep 1000 & wait; done",
+    );
+    create_as(cri, pod, config, container).await
+}
+
+/// A container that runs a script, with the default seccomp profile.
+pub(crate) fn container(image: &str, script: &str) -> ContainerConfig {
     let security = LinuxContainerSecurityContext {
         namespace_options: Some(NamespaceOption {
             pid: NamespaceMode::Container.into(),
@@ -174,25 +183,28 @@ pub(crate) async fn create(
         }),
         ..Default::default()
     };
-    let container = ContainerConfig {
+    ContainerConfig {
         metadata: Some(ContainerMetadata {
             name: "main".into(),
             attempt: 0,
         }),
         image: Some(spec(image)),
-        command: [
-            "sh",
-            "-c",
-            "trap 'exit 0' TERM; while :; do sleep 1000 & wait; done",
-        ]
-        .map(String::from)
-        .to_vec(),
+        command: ["sh", "-c", script].map(String::from).to_vec(),
         linux: Some(LinuxContainerConfig {
             security_context: Some(security),
             ..Default::default()
         }),
         ..Default::default()
-    };
+    }
+}
+
+/// Creates what [`container`] says, or a change of it.
+pub(crate) async fn create_as(
+    cri: &mut Clients,
+    pod: &str,
+    config: &PodSandboxConfig,
+    container: ContainerConfig,
+) -> Result<String, Error> {
     let request = CreateContainerRequest {
         pod_sandbox_id: pod.into(),
         config: Some(container),
@@ -206,7 +218,7 @@ pub(crate) async fn create(
         .container_id)
 }
 
-fn spec(image: &str) -> ImageSpec {
+pub(crate) fn spec(image: &str) -> ImageSpec {
     ImageSpec {
         image: image.into(),
         ..Default::default()

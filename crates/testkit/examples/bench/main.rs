@@ -3,8 +3,8 @@
 //! meanwhile (`calm.rs`); asserts nothing.
 //! Everything runs in a private network and private directories.
 //!
-//! Usage: bench [PAGE.md] [SECTION…], where a section is runtimes, counts, verbs, pods, memory, images,
-//! people or scale; all of them without one.
+//! Usage: bench [PAGE.md] [SECTION…], where a section is runtimes, counts, verbs, streams, pods, memory,
+//! images, people or scale; all of them without one.
 
 mod calm;
 mod counts;
@@ -15,16 +15,18 @@ mod people;
 mod pods;
 mod runtimes;
 mod scale;
+mod streams;
 mod table;
 
 use calm::Calm;
 use testkit::{Error, Registry, net};
 
 /// The sections, and how many rounds of each may be repeated where others disturbed them.
-const SECTIONS: [(&str, usize); 8] = [
+const SECTIONS: [(&str, usize); 9] = [
     ("runtimes", 60),
     ("counts", 0),
     ("verbs", 20),
+    ("streams", 10),
     ("pods", 40),
     ("memory", 0),
     ("images", 5),
@@ -70,6 +72,7 @@ fn run() -> Result<(), Error> {
             "runtimes" => runtimes::compare(calm)?,
             "counts" => counts::compare()?,
             "verbs" => tokio.block_on(cri_verbs::compare(calm, &registry, &image, &pause))?,
+            "streams" => tokio.block_on(streams::compare(calm, &registry, &image, &pause))?,
             "pods" => tokio.block_on(pods::compare(calm, &registry, &image))?,
             "memory" => tokio.block_on(memory::compare(&registry, &image, &pause))?,
             "images" => tokio.block_on(images::compare(calm, &registry, &pause))?,
