@@ -144,10 +144,15 @@ fn asks_late(spec: &Spec, idmaps: &[Option<OwnedFd>]) -> bool {
 
 /// What could not be done for an init that has failed meanwhile: its own reason says more.
 fn own_words(channel: &Channel, error: Error) -> Error {
-    match channel.look() {
-        Ok(Incoming::Message(FromInit::Failed(failure), _)) => Error::Init(failure),
-        _ => error,
+    // What it said before that is for nobody any more.
+    while let Ok(Incoming::Message(message, _)) = channel.look() {
+        match message {
+            FromInit::Failed(failure) => return Error::Init(failure),
+            FromInit::NotExecuted(failure) => return Error::Exec(failure),
+            _ => {}
+        }
     }
+    error
 }
 
 impl Creating {
@@ -412,4 +417,32 @@ fn runtime_hooks(hooks: &Hooks, state: &HookState) -> std::result::Result<(), Ho
     hooks::run("prestart", &hooks.prestart, state)
         .and_then(|()| hooks::run("createRuntime", &hooks.create_runtime, state))
         .map_err(HookFailure::of)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::InitFailure;
+
+    #[test]
+    fn an_init_that_has_failed_says_more_than_what_could_not_be_done_for_it() {
+        let done = || Error::Vanished { doing: "this" };
+        let failure = || InitFailure::because("no such program");
+        for last in [
+            FromInit::Failed(failure()),
+            FromInit::NotExecuted(failure()),
+        ] {
+            let (ours, theirs) = Channel::pair().unwrap();
+            theirs.send(&FromInit::Console, None).unwrap();
+            theirs.send(&last, None).unwrap();
+            let words = own_words(&ours, done()).to_string();
+            assert!(words.contains("no such program"), "{words}");
+        }
+        let (ours, theirs) = Channel::pair().unwrap();
+        let lives = own_words(&ours, done());
+        assert!(matches!(lives, Error::Vanished { .. }), "{lives}");
+        drop(theirs);
+        let silent = own_words(&ours, done());
+        assert!(matches!(silent, Error::Vanished { .. }), "{silent}");
+    }
 }
