@@ -265,6 +265,7 @@ impl Error {
                 }
             }
             Self::Store(error) if error.is_no_space() => Kind::ResourceExhausted,
+            Self::Store(store::Error::Artifact { .. }) => Kind::InvalidArgument,
             Self::Store(error) if error.is_busy() => Kind::Unavailable,
             Self::Io { source, .. } if source.raw_os_error() == Some(libc::ENOSPC) => {
                 Kind::ResourceExhausted

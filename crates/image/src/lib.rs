@@ -12,6 +12,7 @@
     allow(clippy::unwrap_used, reason = "a test that unwraps fails as it should")
 )]
 
+mod artifact;
 pub mod config;
 mod digest;
 mod error;

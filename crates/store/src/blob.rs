@@ -38,6 +38,11 @@ impl Store {
         Ok(known && (enough || self.layout().blob_length(digest).is_some()))
     }
 
+    /// As [`hold_blob`](Store::hold_blob), for whoever needs the very file, as the files of an artifact are.
+    pub fn hold_file(&self, lease: &Lease, digest: &Digest) -> Result<bool> {
+        Ok(self.hold_blob(lease, digest)? && self.layout().blob_length(digest).is_some())
+    }
+
     /// The content of a blob, checked against its digest; `None` when it is not in the store.
     ///
     /// Errors with [`Error::TooLarge`] above `max` bytes and [`Error::DigestMismatch`] when the disk
@@ -103,7 +108,7 @@ impl Store {
         descriptor: &Descriptor,
         mut reader: impl Read,
     ) -> Result<()> {
-        if self.hold_blob(lease, &descriptor.digest)? {
+        if self.hold_file(lease, &descriptor.digest)? {
             return Ok(());
         }
         let mut writer = BlobWriter::create(self.layout(), descriptor, true)?;

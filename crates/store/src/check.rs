@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use image::{Digest, ImageConfig};
 
 use crate::error::{Error, Result};
+use crate::images::NO_CONFIG;
 use crate::{Store, db};
 
 mod blobs;
@@ -233,19 +234,28 @@ impl Store {
     /// The documents of each image, and whether they fit its layers.
     fn check_images(&self, report: &mut Report) -> Result<()> {
         const IMAGES: &str = "
-            SELECT id, config, (SELECT count(*) FROM image_layers WHERE image = id) FROM images";
+            SELECT id, config, (SELECT count(*) FROM image_layers WHERE image = id), manifest FROM images";
         let images = self.db().read(|db| {
             let read = || {
                 let mut statement = db.prepare(IMAGES)?;
                 let rows = statement.query_map([], |row| {
-                    Ok((row.get(0)?, row.get(1)?, db::unsigned(row.get(2)?)))
+                    Ok((
+                        row.get(0)?,
+                        row.get(1)?,
+                        db::unsigned(row.get(2)?),
+                        row.get(3)?,
+                    ))
                 })?;
-                rows.collect::<rusqlite::Result<Vec<(String, Vec<u8>, u64)>>>()
+                rows.collect::<rusqlite::Result<Vec<(String, Vec<u8>, u64, String)>>>()
             };
             read().map_err(Error::db("read the images"))
         })?;
         report.images = images.len();
-        for (id, config, layers) in images {
+        for (id, config, layers, manifest) in images {
+            let is_artifact = manifest.split_once(':').is_some_and(|(_, hex)| hex == id);
+            if is_artifact && config == NO_CONFIG && layers == 0 {
+                continue;
+            }
             if let Some(why) = image_flaw(&id, &config, layers) {
                 report.found(Subject::Image(id), Flaw::Image(why));
             }

@@ -251,6 +251,14 @@ pub enum Error {
         /// Why there is none.
         why: String,
     },
+    /// The files of an artifact cannot be had.
+    #[error("artifact {digest}: {why}")]
+    Artifact {
+        /// The digest of its manifest.
+        digest: Digest,
+        /// Why not.
+        why: String,
+    },
     /// A path inside an image runs through too many symbolic links.
     #[error("{path} in image {image}: too many symbolic links")]
     Loop {

@@ -1,7 +1,8 @@
 //! Images: what is known of each, and how one is found by what a user writes.
 //!
 //! An image is named by the hex of its config's digest; several manifests (the same layers
-//! compressed differently, or from two registries) may carry it. Reading must stay one indexed
+//! compressed differently, or from two registries) may carry it. An artifact, whose config says nothing of its
+//! own, is named by the hex of its manifest's digest. Reading must stay one indexed
 //! query: kubelet lists and looks up images all the time.
 
 use std::collections::HashSet;
@@ -18,7 +19,7 @@ mod names;
 mod put;
 mod signatures;
 
-pub(crate) use put::Checked;
+pub(crate) use put::{Checked, NO_CONFIG};
 pub use put::{Document, MOST_LAYERS, NewImage};
 pub use signatures::SignedManifest;
 
@@ -28,7 +29,7 @@ const SHORTEST_ID: usize = 3;
 /// An image in the store.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ImageRecord {
-    /// The hex of the config's digest.
+    /// The hex of the config's digest; of an artifact's, that of its manifest.
     pub id: String,
     /// The manifest that was put last.
     pub manifest_digest: Digest,
@@ -47,6 +48,14 @@ pub struct ImageRecord {
     pub pinned: bool,
     /// In an additional store: it can be used, and not be changed or removed.
     pub read_only: bool,
+}
+
+impl ImageRecord {
+    /// Is it an artifact: files that nothing can be run of?
+    #[must_use]
+    pub fn is_artifact(&self) -> bool {
+        self.id == self.manifest_digest.hex()
+    }
 }
 
 const RECORDS: &str = "

@@ -244,13 +244,23 @@ fn releasable(tx: &Connection, blob: &Descriptor, diff_id: &Digest) -> Result<Op
     };
     let unpacked =
         ready_layer(tx, diff_id)?.is_some() && exists(tx, SETTLED, &[&diff_id.to_string()])?;
-    let free = !is_leased(tx, &digest)?;
+    let free = !is_leased(tx, &digest)? && !is_a_file(tx, &digest)?;
     // One whose file outlived a crash between the row and the file is tried again.
     let size = match is_dropped(tx, &digest)? {
         true => 0,
         false => size,
     };
     Ok((unpacked && free).then_some(size))
+}
+
+/// Is it one of the blobs of an artifact, whose id is its manifest's?
+fn is_a_file(db: &Connection, digest: &str) -> Result<bool> {
+    exists(
+        db,
+        "SELECT 1 FROM manifest_blobs b JOIN manifests m ON m.digest = b.manifest
+         WHERE b.blob = ?1 AND m.digest LIKE '%:' || m.image",
+        &[&digest],
+    )
 }
 
 fn is_leased(db: &Connection, digest: &str) -> Result<bool> {

@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 mod additional;
 mod archive;
+mod artifact;
 mod background;
 mod blob;
 mod check;

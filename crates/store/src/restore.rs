@@ -278,6 +278,11 @@ fn image(
     for blob in [entry, &parsed.config].into_iter().chain(index) {
         add_blob(tx, layout, &entry.digest, blob)?;
     }
+    if checked.is_artifact() {
+        for blob in &parsed.layers {
+            add_blob(tx, layout, &entry.digest, blob)?;
+        }
+    }
     for (blob, diff_id) in parsed.layers.iter().zip(checked.diff_ids()) {
         match layout.blob_length(&blob.digest) {
             // Not kept: what it was unpacked to is what counts.

@@ -150,6 +150,49 @@ pub async fn push(
         .await?)
 }
 
+/// A file of an artifact.
+#[derive(Debug, Clone, Copy)]
+pub struct ArtifactFile<'a> {
+    /// Its media type.
+    pub media_type: &'a str,
+    /// The annotation that names it, and the name.
+    pub named: Option<(&'a str, &'a str)>,
+    /// What is in it.
+    pub content: &'a [u8],
+}
+
+/// Pushes an artifact of that type, with the OCI's empty config, and returns its manifest's digest.
+///
+/// # Errors
+/// The registry refuses.
+pub async fn push_artifact(
+    client: &Client,
+    name: &str,
+    kind: &str,
+    files: &[ArtifactFile<'_>],
+) -> Result<Digest, Error> {
+    let reference = Reference::parse(name)?;
+    let mut layers = Vec::new();
+    for file in files {
+        let media_type = MediaType::from(file.media_type);
+        let mut layer = push_blob(client, &reference, media_type, file.content.to_vec()).await?;
+        let named = file
+            .named
+            .map(|(key, name)| (key.to_owned(), name.to_owned()));
+        layer.annotations.extend(named);
+        layers.push(layer);
+    }
+    let config = push_blob(client, &reference, MediaType::OciEmpty, b"{}".to_vec()).await?;
+    let mut manifest = Manifest::new(MediaType::OciManifest, config, layers);
+    manifest.artifact_type = Some(kind.to_owned());
+    let bytes = serde_json::to_vec(&manifest)?;
+    let kind = MediaType::OciManifest;
+    let anonymous = Credentials::Anonymous;
+    Ok(client
+        .push_manifest(&reference, &kind, bytes.into(), &anonymous)
+        .await?)
+}
+
 async fn push_blob(
     client: &Client,
     reference: &Reference,

@@ -114,13 +114,14 @@ pub(crate) enum ToFile {
 
 /// A blocking reader for a thread of `spawn_blocking`, and the end that feeds it. Few chunks wait between them; the
 /// stream ends where that end is dropped.
-pub(crate) fn pipe() -> (mpsc::Sender<io::Result<Bytes>>, impl Read + Send) {
+pub(crate) fn pipe() -> (mpsc::Sender<io::Result<Bytes>>, Fed) {
     let (sender, receiver) = mpsc::channel(IN_FLIGHT);
     let chunk = Bytes::new();
     (sender, Fed { receiver, chunk })
 }
 
-struct Fed {
+/// See [`pipe`].
+pub(crate) struct Fed {
     receiver: mpsc::Receiver<io::Result<Bytes>>,
     chunk: Bytes,
 }

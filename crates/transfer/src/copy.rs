@@ -16,7 +16,6 @@ use image::{
 };
 use trust::Policy;
 
-use crate::artifact;
 use crate::chunks::{self, Chunks};
 use crate::convert::{self, Format};
 use crate::document::Document;
@@ -86,8 +85,6 @@ pub enum Event<'a> {
     Blob(&'a Descriptor, BlobStep),
     /// One image of an index begins: which one, from 1, and of how many.
     Instance(&'a Digest, usize, usize),
-    /// The manifest of an image is read: its blobs come now.
-    Image(&'a Manifest),
     /// The manifest is written.
     Manifest,
 }
@@ -337,7 +334,6 @@ impl Copy<'_> {
             None => Vec::new(),
         };
         self.target.check(&manifest, &diff_ids)?;
-        (self.watch)(Event::Image(&manifest));
         let diff_ids = Some(diff_ids).filter(|ids| ids.len() == manifest.layers.len());
         let plans: Vec<Plan> = manifest
             .layers
@@ -389,8 +385,8 @@ impl Copy<'_> {
     /// The config, checked, of what is an image; it says the digests of the layers' content.
     async fn config(&self, manifest: &Manifest) -> Result<Option<Bytes>> {
         let is_image = match (self.target.unpacks(), &manifest.config.media_type) {
-            // Of what is refused by its manifest nothing is fetched.
-            (true, _) => artifact::kind(manifest).is_none(),
+            // What an artifact has as its config may be anything.
+            (true, _) => manifest.artifact_kind().is_none(),
             (false, MediaType::OciConfig | MediaType::DockerConfig) => true,
             (false, _) => false,
         };

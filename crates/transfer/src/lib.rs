@@ -15,7 +15,6 @@
     allow(clippy::unwrap_used, reason = "a test that unwraps fails as it should")
 )]
 
-mod artifact;
 mod chunks;
 mod compression;
 mod containers_storage;

@@ -13,7 +13,6 @@ use store::{ImageRecord, Lease, MOST_LAYERS, NewImage, Store};
 use tokio::io::AsyncReadExt;
 use trust::Signature;
 
-use crate::artifact;
 use crate::chunks::{self, Chunks};
 use crate::document::{Document, MAX_CONFIG, MAX_MANIFEST};
 use crate::error::{Error, Result};
@@ -178,31 +177,26 @@ impl StoredTarget {
         &self,
         layer: &Descriptor,
         diff_id: &Digest,
-        mut chunks: Chunks,
+        chunks: Chunks,
     ) -> Result<()> {
         let (store, lease) = (self.store.clone(), Arc::clone(&self.lease));
         let (adding, diff_id) = (layer.clone(), diff_id.clone());
-        let (sender, reader) = chunks::pipe();
-        let added =
-            tokio::task::spawn_blocking(move || store.add_layer(&lease, &adding, &diff_id, reader));
-        let mut failure = None;
-        while let Some(chunk) = chunks.next().await {
-            let chunk = chunk.map_err(|error| {
-                let told = std::io::Error::other(error.to_string());
-                failure = Some(error);
-                told
-            });
-            // The store has all that it wants, or has given up: its own error says why.
-            if sender.send(chunk).await.is_err() || failure.is_some() {
-                break;
-            }
-        }
-        drop(sender);
-        let added = added.await?;
-        match failure {
-            Some(error) => Err(Error::of_blob(&layer.digest, error)),
-            None => Ok(added?),
-        }
+        let add = move |reader| store.add_layer(&lease, &adding, &diff_id, reader);
+        streamed(&layer.digest, chunks, add).await
+    }
+
+    pub(crate) async fn has_file(&self, digest: &Digest) -> Result<bool> {
+        let (store, lease) = (self.store.clone(), Arc::clone(&self.lease));
+        let digest = digest.clone();
+        blocking(move || Ok(store.hold_file(&lease, &digest)?)).await
+    }
+
+    /// A blob as it is, such as a file of an artifact. The store checks it, as a layer.
+    pub(crate) async fn put_file(&self, blob: &Descriptor, chunks: Chunks) -> Result<()> {
+        let (store, lease) = (self.store.clone(), Arc::clone(&self.lease));
+        let adding = blob.clone();
+        let add = move |reader| store.add_blob(&lease, &adding, reader);
+        streamed(&blob.digest, chunks, add).await
     }
 
     /// The names that the image gets, where `meant` is the digest that its name stood for.
@@ -258,13 +252,39 @@ impl StoredTarget {
     }
 }
 
+/// Has `add` read a blob as it arrives, on a thread for it.
+async fn streamed(
+    digest: &Digest,
+    mut chunks: Chunks,
+    add: impl FnOnce(chunks::Fed) -> store::Result<()> + Send + 'static,
+) -> Result<()> {
+    let (sender, reader) = chunks::pipe();
+    let added = tokio::task::spawn_blocking(move || add(reader));
+    let mut failure = None;
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk.map_err(|error| {
+            let told = std::io::Error::other(error.to_string());
+            failure = Some(error);
+            told
+        });
+        // The store has all that it wants, or has given up: its own error says why.
+        if sender.send(chunk).await.is_err() || failure.is_some() {
+            break;
+        }
+    }
+    drop(sender);
+    let added = added.await?;
+    match failure {
+        Some(error) => Err(Error::of_blob(digest, error)),
+        None => Ok(added?),
+    }
+}
+
 /// Errors when the store cannot hold such an image.
 pub(crate) fn check(location: &Location, manifest: &Manifest, diff_ids: &[Digest]) -> Result<()> {
     let refuse = |why: String| Err(Error::place(location, why));
-    if let Some(kind) = artifact::kind(manifest) {
-        return refuse(format!(
-            "it is no container image but an artifact of type {kind:?}: floe copy can move it, nothing can run it"
-        ));
+    if manifest.artifact_kind().is_some() {
+        return Ok(());
     }
     let layers = manifest.layers.len();
     if layers != diff_ids.len() {

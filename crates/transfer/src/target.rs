@@ -139,7 +139,7 @@ impl Target {
 
     /// Whether the place itself checks size and digest of such a blob.
     pub(crate) fn verifies(&self, for_what: Use<'_>) -> bool {
-        self.unpacks() && matches!(for_what, Use::Layer(Some(_)))
+        self.unpacks() && matches!(for_what, Use::Layer(_))
     }
 
     /// Errors when the place cannot hold such an image: before the first byte of a layer is fetched.
@@ -205,7 +205,8 @@ impl Target {
             (Kind::Store(target), Use::Layer(Some(diff_id))) => {
                 target.has_layer(digest, diff_id).await
             }
-            (Kind::Store(_), _) => Ok(false),
+            (Kind::Store(target), Use::Layer(None)) => target.has_file(digest).await,
+            (Kind::Store(_), Use::Config) => Ok(false),
         }
     }
 
@@ -229,10 +230,7 @@ impl Target {
             (Kind::Store(target), Use::Layer(Some(diff_id))) => {
                 target.put_layer(descriptor, diff_id, chunks).await
             }
-            (Kind::Store(_), Use::Layer(None)) => Err(Error::place(
-                &self.location,
-                "it holds images of containers, and this artifact has no diff_ids",
-            )),
+            (Kind::Store(target), Use::Layer(None)) => target.put_file(descriptor, chunks).await,
         }
     }
 

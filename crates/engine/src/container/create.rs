@@ -73,11 +73,7 @@ impl Engine {
             }
             name.forget();
         }
-        let image = self.image(&spec.image)?;
-        if pod.spec.origin == Origin::Cri {
-            // People's own containers were let in when they pulled, as with podman.
-            self.admit_stored(&image, spec.named_image(), &pod.spec.namespace)?;
-        }
+        let image = self.image_to_run(&pod, &spec)?;
         let volumes = self.volume_images(&pod, &mut spec)?;
         let id = disk::new_id()?;
         name.hold(&id)?;
@@ -86,6 +82,23 @@ impl Engine {
         let record = making.record(spec, &image, &config)?;
         making.build(&record, &image, &config, &volumes)?;
         making.commit(&record)
+    }
+
+    /// The image of a container: one that its pod may use, and that something can be run of.
+    fn image_to_run(&self, pod: &PodRecord, spec: &ContainerSpec) -> Result<ImageRecord> {
+        let image = self.image(&spec.image)?;
+        if image.is_artifact() {
+            let reason = format!(
+                "{} is no image of a container but an artifact: it can be a volume (mounts.image)",
+                spec.named_image()
+            );
+            return Err(Error::invalid("config.image", reason));
+        }
+        if pod.spec.origin == Origin::Cri {
+            // People's own containers were let in when they pulled, as with podman.
+            self.admit_stored(&image, spec.named_image(), &pod.spec.namespace)?;
+        }
+        Ok(image)
     }
 
     /// Is the limit as high as the runtime handler of the pod needs it? 0: there is none.
@@ -286,8 +299,7 @@ impl<'a> Making<'a> {
         disk::write_json(&self.bundle.join("config.json"), &config)?;
         let at = (self.id.as_str(), self.bundle.as_path());
         let _mounted = Mounted::new(self.engine.store(), at, &record.spec, volumes, &config)?;
-        let keys = &self.engine.config().runtime;
-        let bytes = |key: i64| u64::try_from(key).ok().filter(|bytes| *bytes > 0);
+        let max = self.engine.config().runtime.log_size_max;
         let pod_dir = self.engine.layout().pod(&self.pod.id);
         let plan = ContainerPlan {
             container: record.at(&pod_dir, &self.bundle),
@@ -297,9 +309,7 @@ impl<'a> Making<'a> {
             log: record.log_path.clone().map(|path| Log {
                 path,
                 beneath: self.log_directory(),
-                max_size: bytes(keys.log_size_max),
-                limit: bytes(keys.log_limit),
-                reserve: bytes(keys.log_disk_reserve),
+                max_size: u64::try_from(max).ok().filter(|m| *m > 0),
             }),
             terminal: record.spec.tty,
             stdin: record.spec.stdin,

@@ -1,4 +1,5 @@
-//! Image volumes (CRI Mount.image): the files of an image at a place of a container, always read-only.
+//! Image volumes (CRI Mount.image): the files of an image, or of an artifact, at a place of a container, always
+//! read-only.
 //!
 //! The image's layers are held as those of a container's own image are, by a writable layer ([`layer`]) that stays
 //! empty. They are mounted below `volumes` in the container's directory, with the owners and the label that the
@@ -49,11 +50,9 @@ pub(crate) fn place(bundle: &Path, number: usize) -> PathBuf {
     bundle.join(PLACES).join(number.to_string())
 }
 
-/// May a volume be mounted in the directory of a container, or of a pod?
+/// May a volume be mounted in the directory of a container? Those of a pod go one by one before it.
 pub(crate) fn may_be_mounted(dir: &Path) -> bool {
-    let of_pod =
-        || disk::bundles(dir).is_ok_and(|all| all.iter().any(|one| one.join(PLACES).exists()));
-    dir.join(PLACES).exists() || of_pod()
+    dir.join(PLACES).exists()
 }
 
 /// What a request may not ask of an image volume, beside what is wrong with any mount.
@@ -145,7 +144,11 @@ impl Mounted {
             let place = place(bundle, *number);
             let mut mount = || {
                 disk::make_dir(&place)?;
-                let root = store.create_writable_layer(&layer(id, &number.to_string()), image)?;
+                let layer = layer(id, &number.to_string());
+                let root = match image.is_artifact() {
+                    true => store.create_file_layer(&layer, image)?,
+                    false => store.create_writable_layer(&layer, image)?,
+                };
                 mounted.0.push(place.clone());
                 let options = owners.options(Access::ReadOnly);
                 show(&root, &options, &place, &volume.sub_path)

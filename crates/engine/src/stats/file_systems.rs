@@ -1,5 +1,6 @@
 //! What images and writable layers take of their file systems (CRI ImageFsInfo).
 
+use crate::container::volumes;
 use crate::disk::now_ns;
 use crate::engine::Engine;
 use crate::error::Result;
@@ -41,7 +42,9 @@ impl Engine {
             inodes_used: used.inodes,
         };
         let mut written = store::Usage::default();
-        for id in self.store().writable_layer_ids()? {
+        // What volumes show is the images'.
+        let ids = self.store().writable_layer_ids()?.into_iter();
+        for id in ids.filter(|id| volumes::container_of(id) == id) {
             if let Ok(one) = self.store().writable_layer_usage(&id) {
                 written.bytes += one.bytes;
                 written.inodes += one.inodes;

@@ -224,7 +224,7 @@ pub(crate) fn load(global: &Global, engine: &Engine, args: &LoadArgs) -> Result<
         let AnyManifest::Manifest(manifest) = copied.parse()? else {
             return Err(Failure::new("what was loaded is not one image"));
         };
-        let id = manifest.config.digest.hex();
+        let id = manifest.id(&copied.digest);
         for name in content.names.iter().skip(1) {
             let name = Reference::parse(name)?.or_latest();
             engine.tag_image(id, &name.to_string())?;

@@ -268,28 +268,3 @@ fn a_device_node_of_the_host_in_a_layer_is_left_out_with_a_warning() {
         }
     });
 }
-
-#[test]
-fn artifacts_are_refused_by_their_manifest_before_anything_of_them_is_fetched() {
-    let helm = "application/vnd.cncf.helm.config.v1+json";
-    let empty = "application/vnd.oci.empty.v1+json";
-    let config = "application/vnd.oci.image.config.v1+json";
-    let tar = "application/vnd.oci.image.layer.v1.tar";
-    let signature = "application/vnd.dev.cosign.simplesigning.v1+json";
-    for (config, layer, named) in [
-        (
-            helm,
-            "application/vnd.cncf.helm.chart.content.v1.tar+gzip",
-            helm,
-        ),
-        (empty, tar, empty),
-        ("text/x\u{1b}[2J", tar, "text/x\\u{1b}[2J"),
-        (config, signature, signature),
-    ] {
-        pull_badly(Fault::Artifact(config, layer), |status| {
-            assert_eq!(status.code(), Code::InvalidArgument, "{}", status.message());
-            let words = format!("it is no container image but an artifact of type \"{named}\"");
-            assert!(status.message().contains(&words), "{}", status.message());
-        });
-    }
-}

@@ -18,6 +18,9 @@ use crate::lease::{Lease, hold_blob, hold_layer};
 /// The most layers that overlayfs puts on each other.
 pub const MOST_LAYERS: usize = 500;
 
+/// What stands for the config of an artifact.
+pub(crate) const NO_CONFIG: &[u8] = b"{}";
+
 /// A document and its descriptor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Document {
@@ -137,12 +140,18 @@ pub(crate) struct Checked<'a> {
     manifest: Manifest,
     config: ImageConfig,
     names: Vec<Reference>,
+    artifact: bool,
 }
 
 impl<'a> Checked<'a> {
-    /// The digests of the layers' content, lowest first.
+    /// The digests of the layers' content, lowest first; an artifact has none.
     pub(crate) fn diff_ids(&self) -> &[Digest] {
         &self.config.rootfs.diff_ids
+    }
+
+    /// Is it an artifact?
+    pub(crate) fn is_artifact(&self) -> bool {
+        self.artifact
     }
 
     pub(crate) fn new(new: &'a NewImage) -> Result<Checked<'a>> {
@@ -164,6 +173,9 @@ impl<'a> Checked<'a> {
             let (named, given) = (manifest.config.digest, config_digest.clone());
             return mismatch(ImageFlaw::Config { named, given });
         }
+        if manifest.artifact_kind().is_some() {
+            return Self::artifact(new, manifest);
+        }
         let config = ImageConfig::parse(&new.config.bytes).map_err(|source| Error::Document {
             digest: config_digest.clone(),
             source: Box::new(source),
@@ -177,17 +189,7 @@ impl<'a> Checked<'a> {
             let layers = distinct.len();
             return mismatch(ImageFlaw::TooManyLayers { layers });
         }
-        let below = new.indexes().skip(1).chain([&new.manifest]);
-        for (document, next) in new.indexes().zip(below) {
-            let next = &next.descriptor.digest;
-            let listed = matches!(parse(document)?, AnyManifest::Index(index)
-                if index.manifests.iter().any(|entry| entry.digest == *next));
-            if !listed {
-                return mismatch(ImageFlaw::NotInIndex {
-                    index: document.descriptor.digest.clone(),
-                });
-            }
-        }
+        check_indexes(new)?;
         Ok(Checked {
             new,
             id: config_digest.hex(),
@@ -195,6 +197,22 @@ impl<'a> Checked<'a> {
             names: check_names(new)?,
             manifest,
             config,
+            artifact: false,
+        })
+    }
+
+    /// What an artifact has as its config is its own.
+    fn artifact(new: &'a NewImage, manifest: Manifest) -> Result<Checked<'a>> {
+        check_indexes(new)?;
+        let digest = &new.manifest.descriptor.digest;
+        Ok(Checked {
+            new,
+            id: digest.hex(),
+            manifest_digest: digest.to_string(),
+            names: check_names(new)?,
+            manifest,
+            config: ImageConfig::default(),
+            artifact: true,
         })
     }
 
@@ -244,7 +262,13 @@ impl<'a> Checked<'a> {
         let unpacked = layers
             .iter()
             .fold(0, |sum: u64, (_, bytes)| sum.saturating_add(*bytes));
-        let size = unpacked.saturating_add(self.new.config.bytes.len() as u64);
+        let (size, config) = match self.artifact {
+            true => (self.manifest.content_size(), NO_CONFIG),
+            false => {
+                let config = self.new.config.bytes.as_slice();
+                (unpacked.saturating_add(config.len() as u64), config)
+            }
+        };
         tx.execute(
             INSERT,
             params![
@@ -252,7 +276,7 @@ impl<'a> Checked<'a> {
                 self.manifest_digest,
                 signed(size),
                 self.config.created,
-                self.new.config.bytes
+                config
             ],
         )
         .map_err(Error::db("record an image"))?;
@@ -291,6 +315,25 @@ impl<'a> Checked<'a> {
         }
         Ok(())
     }
+}
+
+/// Each index lists the next, and the last the manifest.
+fn check_indexes(new: &NewImage) -> Result<()> {
+    let below = new.indexes().skip(1).chain([&new.manifest]);
+    for (document, next) in new.indexes().zip(below) {
+        let next = &next.descriptor.digest;
+        let listed = matches!(parse(document)?, AnyManifest::Index(index)
+            if index.manifests.iter().any(|entry| entry.digest == *next));
+        if !listed {
+            return Err(Error::Mismatch {
+                manifest: new.manifest.descriptor.digest.clone(),
+                flaw: ImageFlaw::NotInIndex {
+                    index: document.descriptor.digest.clone(),
+                },
+            });
+        }
+    }
+    Ok(())
 }
 
 fn check_digest(document: &Document) -> Result<()> {

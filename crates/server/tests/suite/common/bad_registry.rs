@@ -4,7 +4,6 @@
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use image::Digest;
@@ -20,20 +19,14 @@ pub(crate) enum Fault {
     OtherBytes,
     /// The layer ends in the middle, each time it is asked for.
     Truncated,
-    /// The layer stops in the middle until [`BadRegistry::release`].
-    Held,
     /// The layer is what its digest says, but not what the image's configuration says.
     OtherLayer,
-    /// What is served is an artifact: these are the types of its config and its layer. Only its manifest
-    /// can be had.
-    Artifact(&'static str, &'static str),
 }
 
 /// A registry that serves one image, `NAME`, badly.
 pub(crate) struct BadRegistry {
     pub(crate) host: String,
     headers: Arc<Mutex<Vec<String>>>,
-    released: Arc<AtomicBool>,
 }
 
 impl BadRegistry {
@@ -45,12 +38,10 @@ impl BadRegistry {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let host = listener.local_addr()?.to_string();
         let headers = Arc::default();
-        let released = Arc::default();
         let server = Server {
             fault,
             content: Arc::new(content(fault)?),
             headers: Arc::clone(&headers),
-            released: Arc::clone(&released),
         };
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -58,16 +49,7 @@ impl BadRegistry {
                 std::thread::spawn(move || server.answer(stream));
             }
         });
-        Ok(Self {
-            host,
-            headers,
-            released,
-        })
-    }
-
-    /// Lets layers that are held go on.
-    pub(crate) fn release(&self) {
-        self.released.store(true, Ordering::Relaxed);
+        Ok(Self { host, headers })
     }
 
     /// The full name of the image.
@@ -90,7 +72,6 @@ struct Server {
     /// By the last part of the path.
     content: Arc<HashMap<String, (&'static str, Vec<u8>)>>,
     headers: Arc<Mutex<Vec<String>>>,
-    released: Arc<AtomicBool>,
 }
 
 impl Server {
@@ -136,17 +117,9 @@ impl Server {
         } else {
             &body[..sent]
         };
-        let (first, rest) = match self.fault == Fault::Held && kind == LAYER {
-            true => body.split_at(body.len() / 2),
-            false => (body, &[][..]),
-        };
-        let begun = stream
+        let _ = stream
             .write_all(head.as_bytes())
-            .and_then(|()| stream.write_all(first));
-        while !rest.is_empty() && !self.released.load(Ordering::Relaxed) {
-            std::thread::sleep(std::time::Duration::from_millis(5));
-        }
-        let _ = begun.and_then(|()| stream.write_all(rest));
+            .and_then(|()| stream.write_all(body));
     }
 }
 
@@ -169,16 +142,12 @@ fn content(fault: Fault) -> Result<HashMap<String, (&'static str, Vec<u8>)>, Err
         "config": {},
         "rootfs": { "type": "layers", "diff_ids": [diff_id.to_string()] },
     }))?;
-    let (config_type, layer_type) = match fault {
-        Fault::Artifact(config, layer) => (config, layer),
-        _ => (CONFIG, LAYER),
-    };
     let descriptor = |media_type: &str, bytes: &[u8]| json!({ "mediaType": media_type, "digest": Digest::of(bytes).to_string(), "size": bytes.len() });
     let manifest = serde_json::to_vec(&json!({
         "schemaVersion": 2,
         "mediaType": MANIFEST,
-        "config": descriptor(config_type, &config),
-        "layers": [descriptor(layer_type, &layer)],
+        "config": descriptor(CONFIG, &config),
+        "layers": [descriptor(LAYER, &layer)],
     }))?;
     let (layer_name, config_name) = (
         Digest::of(&layer).to_string(),
@@ -188,12 +157,6 @@ fn content(fault: Fault) -> Result<HashMap<String, (&'static str, Vec<u8>)>, Err
     let mut layer = layer;
     if fault == Fault::OtherBytes {
         layer[2000] ^= 1;
-    }
-    if let Fault::Artifact(..) = fault {
-        return Ok(HashMap::from([
-            (manifest_name, (MANIFEST, manifest.clone())),
-            ("1".to_owned(), (MANIFEST, manifest)),
-        ]));
     }
     Ok(HashMap::from([
         (layer_name, (LAYER, layer)),
