@@ -48,7 +48,11 @@ impl<U: Message + Name + Default> Decoder for Watch<U> {
     fn decode(&mut self, buf: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
         let bytes = buf.copy_to_bytes(buf.remaining());
         let message =
-            U::decode(bytes.clone()).map_err(|error| Status::internal(error.to_string()))?;
+            U::decode(bytes.clone()).map_err(|error| match U::NAME.ends_with("Request") {
+                // Who has sent it is at fault, and is told of which field.
+                true => Status::invalid_argument(error.to_string()),
+                false => Status::internal(error.to_string()),
+            })?;
         for (message, number) in fields::new(fields::unknown(U::NAME, &bytes)) {
             tracing::warn!(
                 message,

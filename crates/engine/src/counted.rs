@@ -69,7 +69,6 @@ impl Sample {
                 labels: labels(number),
                 ..PodSpec::default()
             },
-            steps: Vec::new(),
             kept: UnknownFields::default(),
         };
         Self { pod, container }

@@ -54,7 +54,11 @@ impl Files {
         // image-spec: with a group, those of the user in /etc/group are not applied. kubelet's policy
         // Merge takes them, as with other engines; only it speaks by CRI.
         let only_asked = image_group.is_some() && security.image_groups;
-        let entry = self.user(&user)?;
+        let field = match security.run_as_user.is_none() && !security.run_as_username.is_empty() {
+            true => "security_context.run_as_username",
+            false => "user",
+        };
+        let entry = self.user(field, &user)?;
         let gid = match (security.run_as_group, image_group) {
             (Some(gid), _) => number("security_context.run_as_group", gid)?,
             (None, Some(group)) => self.gid(group)?,
@@ -103,10 +107,10 @@ impl Files {
         }
     }
 
-    fn user<'a>(&'a self, text: &str) -> Result<PasswdEntry<'a>> {
+    fn user<'a>(&'a self, field: &str, text: &str) -> Result<PasswdEntry<'a>> {
         let text = if text.is_empty() { "0" } else { text };
         if let Some(uid) = numeric(text) {
-            let uid = number("user", uid)?;
+            let uid = number(field, uid)?;
             let known = self.entries().find(|entry| entry.uid == uid);
             return Ok(known.unwrap_or(PasswdEntry {
                 name: "",
@@ -118,7 +122,7 @@ impl Files {
             .find(|entry| entry.name == text)
             .ok_or_else(|| {
                 Error::invalid(
-                    "user",
+                    field,
                     format!("no user {text:?} in the image's /etc/passwd"),
                 )
             })

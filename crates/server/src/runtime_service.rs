@@ -10,7 +10,6 @@ use tonic::{Request, Response, Status};
 
 use crate::answer::{Building, Held};
 use crate::chunks::{Chunks, chunks};
-use crate::convert::timeline::timeline;
 use crate::convert::{self, container, pod};
 use crate::events::Events;
 use crate::work::{Lists, Work};
@@ -177,8 +176,7 @@ impl RuntimeService for RuntimeServer {
         let read = move |engine: &Engine| engine.pod_views(&id);
         let (found, containers, as_of) = self.work.read("PodSandboxStatus", read).await?;
         let info = if request.verbose {
-            let pulls = self.work.engine().pulls_of(&found.spec);
-            pod::info(&found, &timeline(&found, &containers, &pulls))
+            pod::info(&found)
         } else {
             Default::default()
         };
@@ -471,6 +469,7 @@ impl RuntimeService for RuntimeServer {
     ) -> Result<Response<cri::UpdateContainerResourcesResponse>, Status> {
         let request = request.into_inner();
         let of = id("container_id", request.container_id)?;
+        convert::no_windows("windows", request.windows.is_some()).map_err(status::of)?;
         let limits = request.linux.unwrap_or_default();
         let change = convert::resources(limits).map_err(status::of)?;
         let update = move |engine: &Engine, id: &str| engine.update_container(id, &change);

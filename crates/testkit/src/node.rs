@@ -57,6 +57,8 @@ pub struct Clients {
     pub runtime: RuntimeServiceClient<Channel>,
     /// Images.
     pub images: ImageServiceClient<Channel>,
+    /// The connection, for who speaks by himself.
+    pub channel: Channel,
 }
 
 impl Node {
@@ -350,7 +352,8 @@ async fn connect(socket: PathBuf) -> Result<Clients, Error> {
     let limit = 80 * 1024 * 1024;
     Ok(Clients {
         runtime: RuntimeServiceClient::new(channel.clone()).max_decoding_message_size(limit),
-        images: ImageServiceClient::new(channel).max_decoding_message_size(limit),
+        images: ImageServiceClient::new(channel.clone()).max_decoding_message_size(limit),
+        channel,
     })
 }
 

@@ -44,11 +44,13 @@ fn is_there(crates: &Path, name: &str) -> bool {
 }
 
 #[test]
-fn every_test_that_the_security_page_names_is_there() {
+fn every_test_that_the_pages_of_promises_name_is_there() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let page = std::fs::read_to_string(root.join("docs/security.md")).unwrap();
+    let pages = ["docs/security.md", "docs/cri-fields.md"];
+    let pages = pages.map(|page| std::fs::read_to_string(root.join(page)).unwrap());
+    let pages = pages.concat();
     let crates = root.join("crates");
-    let mut names: Vec<&str> = page
+    let mut names: Vec<&str> = pages
         .lines()
         .filter(|line| line.starts_with('|'))
         .flat_map(|line| line.split('`').skip(1).step_by(2))

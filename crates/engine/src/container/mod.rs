@@ -101,7 +101,7 @@ pub struct Mount {
     pub recursive_read_only: bool,
     /// How later mounts travel.
     pub propagation: Propagation,
-    /// SELinux relabelling was asked for (no effect on a node without SELinux).
+    /// Its files shall have the SELinux label of the container's (no effect on a container that has none).
     pub selinux_relabel: bool,
     /// Its files belong to others outside than in the mount; `None`: to whom they belong.
     pub ids: Option<UserIds>,
@@ -288,8 +288,6 @@ pub struct Container {
     pub image_ref: String,
     /// Absolute path of the log, if one is kept.
     pub log_path: Option<PathBuf>,
-    /// What it wrote that is not in that.
-    pub log_loss: crate::handler::LogLoss,
     /// User, group and further groups of the first process.
     pub user: ResolvedUser,
     /// Signal number that `stop` sends.

@@ -145,4 +145,20 @@ mod tests {
             [("1GB".to_owned(), 2), ("2MB".to_owned(), 3)]
         );
     }
+
+    #[test]
+    fn a_file_of_the_cgroup_is_reset_by_its_name() {
+        let files = |high: &str, min: &str| Resources {
+            unified: [("memory.high", high), ("memory.min", min)]
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into(),
+            ..Resources::default()
+        };
+        let reset = files("max", "0");
+        assert_eq!(files("1000", "500").with(&reset), reset);
+        let sent = oci::limits(&reset).unwrap().unified;
+        assert_eq!(sent, reset.unified);
+        // One that is not named stays.
+        assert_eq!(reset.with(&Resources::default()), reset);
+    }
 }

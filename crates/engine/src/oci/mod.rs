@@ -8,6 +8,7 @@ mod host;
 mod mounts;
 mod owners;
 mod process;
+mod relabel;
 mod resources;
 mod security;
 #[cfg(test)]
@@ -68,8 +69,8 @@ impl Inputs<'_> {
     }
 }
 
-/// The container's config.json. Missing sources of mounts are there afterwards, and its AppArmor
-/// profile is loaded.
+/// The container's config.json. Missing sources of mounts are there afterwards and have the label that is asked
+/// for, and its AppArmor profile is loaded.
 ///
 /// # Errors
 /// A field of the request that cannot be accepted, named; nothing was made then.
@@ -85,6 +86,10 @@ pub(crate) fn build(engine: &Engine, inputs: &Inputs<'_>) -> Result<spec::Spec> 
         security::load_apparmor(profile)?;
     }
     mounts::make_sources(inputs, &host, &mut built.mounts)?;
+    let linux = built.linux.as_ref();
+    if let Some(label) = linux.and_then(|linux| linux.mount_label.as_deref()) {
+        relabel::relabel(inputs, &host.sources, label)?;
+    }
     Ok(built)
 }
 

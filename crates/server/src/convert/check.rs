@@ -35,6 +35,14 @@ pub(crate) fn at_most<T>(field: &str, list: &[T], most: usize) -> Result<(), Err
     }
 }
 
+/// What only a node with Windows could do.
+pub(crate) fn no_windows(field: &str, given: bool) -> Result<(), Error> {
+    match given {
+        true => Err(invalid(field, "this node runs Linux")),
+        false => Ok(()),
+    }
+}
+
 /// A text that the kernel takes: without a zero byte, and no longer than `most`.
 pub(crate) fn text(field: &str, text: &str, most: usize) -> Result<(), Error> {
     if text.contains('\0') {
@@ -165,8 +173,19 @@ pub(crate) fn sysctls(field: &str, sysctls: &BTreeMap<String, String>) -> Result
     }
     sysctls.iter().try_for_each(|(name, value)| {
         line(field, name, NAME)?;
+        if !is_parameter(name) {
+            let reason = format!("{name:?} is not the name of a kernel parameter");
+            return Err(invalid(field, reason));
+        }
         text(&format!("{field}[{name}]"), value, SYSCTL)
     })
+}
+
+/// Parts between dots or slashes (sysctl(8)).
+fn is_parameter(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_@:".contains(&byte);
+    let mut parts = name.split(['.', '/']);
+    name.contains(['.', '/']) && parts.all(|part| !part.is_empty() && part.bytes().all(plain))
 }
 
 /// A list of processors or memory nodes as the kernel writes it: `0-3,7`. Empty is none.

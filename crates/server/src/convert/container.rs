@@ -12,7 +12,9 @@ use engine::pod::Origin;
 use engine::{Container, ContainerFilter, ContainerSpec, ContainerState, Error};
 use serde_json::{Value, json};
 
-use super::security::{id, id_ranges, limits, mappings, namespaces, profile, resources, selinux};
+use super::security::{
+    GROUPS, id, id_ranges, limits, mappings, namespaces, profile, resources, selinux,
+};
 use super::{check, given, invalid, known, not_empty, required, signal};
 
 /// What CreateContainer asks for.
@@ -20,6 +22,7 @@ pub(crate) fn spec(config: Option<cri::ContainerConfig>) -> Result<ContainerSpec
     let config = required("config", config)?;
     let metadata = required("config.metadata", config.metadata)?;
     let image = required("config.image", config.image)?;
+    check::no_windows("config.windows", config.windows.is_some())?;
     let linux = config.linux.unwrap_or_default();
     check::name("config.metadata.name", &metadata.name)?;
     check::command("config.command", &config.command)?;
@@ -78,8 +81,6 @@ pub(crate) fn spec(config: Option<cri::ContainerConfig>) -> Result<ContainerSpec
     })
 }
 
-/// Groups of one process (NGROUPS_MAX).
-const GROUPS: usize = 65_536;
 /// Mounts and devices of one container: far more than any pod has.
 const MOUNTS: usize = 4096;
 const DEVICES: usize = 4096;
@@ -340,11 +341,19 @@ fn security(context: cri::LinuxContainerSecurityContext) -> Result<Security, Err
         no_new_privs: context.no_new_privs,
         masked_paths: context.masked_paths,
         readonly_paths: context.readonly_paths,
-        seccomp: profile("seccomp", context.seccomp, &old_seccomp)?,
+        seccomp: profile(
+            "seccomp",
+            context.seccomp,
+            ("seccomp_profile_path", &old_seccomp),
+        )?,
         // Unlike with seccomp, to say nothing is to ask for the default profile.
         apparmor: match (&context.apparmor, old_apparmor.as_str()) {
             (None, "") => Profile::RuntimeDefault,
-            _ => profile("apparmor", context.apparmor, &old_apparmor)?,
+            _ => profile(
+                "apparmor",
+                context.apparmor,
+                ("apparmor_profile", &old_apparmor),
+            )?,
         },
         selinux: selinux(context.selinux_options),
     })
@@ -454,11 +463,6 @@ pub(crate) fn info(container: &Container, runtime_spec: &Value) -> BTreeMap<Stri
         "sandboxID": container.pod_id,
         "pid": container.pid.unwrap_or_default(),
         "privileged": container.spec.security.privileged,
-        "logLoss": {
-            "lines": container.log_loss.lines,
-            "bytes": container.log_loss.bytes,
-            "now": container.log_loss.why,
-        },
         "runtimeSpec": runtime_spec,
     });
     BTreeMap::from([("info".to_owned(), info.to_string())])

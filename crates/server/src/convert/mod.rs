@@ -12,8 +12,8 @@ pub(crate) mod pod;
 pub(crate) mod security;
 pub(crate) mod signal;
 pub(crate) mod stats;
-pub(crate) mod timeline;
 
+pub(crate) use check::no_windows;
 pub(crate) use security::resources;
 
 use engine::Error;

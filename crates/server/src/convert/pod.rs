@@ -9,13 +9,14 @@ use engine::pod::{DnsConfig, NamespaceModes, Origin, PodSize, PortMapping, Proto
 use engine::{Error, Pod, PodFilter, PodSpec, PodState};
 use serde_json::{Value, json};
 
-use super::security::{id, limits as limits_of, namespace_option, namespaces};
+use super::security::{GROUPS, id, limits as limits_of, namespace_option, namespaces, profile};
 use super::{check, given, invalid, known, not_empty, required};
 
 /// What RunPodSandbox asks for.
 pub(crate) fn spec(request: cri::RunPodSandboxRequest) -> Result<PodSpec, Error> {
     let config = required("config", request.config)?;
     let metadata = required("config.metadata", config.metadata)?;
+    check::no_windows("config.windows", config.windows.is_some())?;
     let linux = config.linux.unwrap_or_default();
     let security = linux.security_context.unwrap_or_default();
     validate_identity(&security)?;
@@ -83,6 +84,24 @@ pub(crate) fn size(
 
 /// The pod runs nothing of its own under this identity, but nonsense is nonsense.
 fn validate_identity(security: &cri::LinuxSandboxSecurityContext) -> Result<(), Error> {
+    let groups = &security.supplemental_groups;
+    check::at_most("security_context.supplemental_groups", groups, GROUPS)?;
+    for group in groups {
+        id("security_context.supplemental_groups", *group)?;
+    }
+    let _: cri::SupplementalGroupsPolicy = known(
+        "security_context.supplemental_groups_policy",
+        security.supplemental_groups_policy,
+    )?;
+    #[expect(deprecated, reason = "older clients still send it")]
+    let deprecated = security.seccomp_profile_path.as_str();
+    profile(
+        "security_context.seccomp",
+        security.seccomp.clone(),
+        ("security_context.seccomp_profile_path", deprecated),
+    )?;
+    let apparmor = security.apparmor.clone();
+    profile("security_context.apparmor", apparmor, ("", ""))?;
     if security.run_as_group.is_some() && security.run_as_user.is_none() {
         return Err(invalid(
             "security_context.run_as_group",
@@ -241,7 +260,7 @@ pub(crate) fn status(pod: Pod) -> cri::PodSandboxStatus {
 
 /// What `crictl inspectp` shows below the status: JSON under the key `info`, with the fields that
 /// tools of other runtimes read.
-pub(crate) fn info(pod: &Pod, timeline: &Value) -> BTreeMap<String, String> {
+pub(crate) fn info(pod: &Pod) -> BTreeMap<String, String> {
     let netns = pod
         .netns
         .as_ref()
@@ -252,7 +271,6 @@ pub(crate) fn info(pod: &Pod, timeline: &Value) -> BTreeMap<String, String> {
         "image": "",
         "runtimeHandler": pod.spec.runtime_handler,
         "privileged": pod.spec.privileged,
-        "timeline": timeline,
         "runtimeSpec": {
             "hostname": pod.spec.hostname,
             "annotations": pod.spec.annotations,
@@ -319,4 +337,4 @@ fn linux(namespaces: NamespaceModes) -> cri::LinuxPodSandboxStatus {
 }
 
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;

@@ -70,6 +70,8 @@ pub(crate) fn id_ranges(
     })
 }
 
+/// Groups of one process (NGROUPS_MAX).
+pub(crate) const GROUPS: usize = 65_536;
 /// The kernel's limit (user_namespaces(7)).
 const RANGES: usize = 340;
 
@@ -156,15 +158,15 @@ pub(crate) fn namespace_option(modes: NamespaceModes) -> cri::NamespaceOption {
     }
 }
 
-/// A profile; where the message is absent, the deprecated text says it: empty and `unconfined`,
+/// A profile; where the message is absent, the text of a deprecated field says it: empty and `unconfined`,
 /// `runtime/default` (Docker's `docker/default` too), `localhost/NAME`.
 pub(crate) fn profile(
     field: &str,
     profile: Option<cri::SecurityProfile>,
-    deprecated: &str,
+    (former, deprecated): (&str, &str),
 ) -> Result<Profile, Error> {
     let Some(profile) = profile else {
-        return deprecated_profile(field, deprecated);
+        return deprecated_profile(former, deprecated);
     };
     match known(&format!("{field}.profile_type"), profile.profile_type)? {
         ProfileType::RuntimeDefault => Ok(Profile::RuntimeDefault),
@@ -218,6 +220,20 @@ pub(crate) fn id(field: &str, value: i64) -> Result<i64, Error> {
     }
 }
 
+/// What the kernel takes as a period, and as time of processors in one, in µs.
+const LEAST_PERIOD: i64 = 1_000;
+const MOST_PERIOD: i64 = 1_000_000;
+const MOST_QUOTA: i64 = (1 << 44) - 1;
+
+/// Is a limit one that the kernel takes? Zero and what is negative set none.
+fn between(field: &str, value: i64, least: i64, most: i64) -> Result<(), Error> {
+    if value <= 0 || (least..=most).contains(&value) {
+        return Ok(());
+    }
+    let reason = format!("{value} is not between {least} and {most}");
+    Err(invalid(format!("resources.{field}"), reason))
+}
+
 /// Limits; CRI's zero means unset, as the engine's.
 pub(crate) fn resources(limits: cri::LinuxContainerResources) -> Result<Resources, Error> {
     for (field, value) in [
@@ -246,6 +262,8 @@ pub(crate) fn resources(limits: cri::LinuxContainerResources) -> Result<Resource
         limits.memory_limit_in_bytes,
         limits.memory_swap_limit_in_bytes,
     );
+    between("cpu_period", limits.cpu_period, LEAST_PERIOD, MOST_PERIOD)?;
+    between("cpu_quota", limits.cpu_quota, LEAST_PERIOD, MOST_QUOTA)?;
     if memory > 0 && swap > 0 && swap < memory {
         let reason =
             format!("{swap} is less than memory_limit_in_bytes ({memory}), which it includes");
@@ -391,7 +409,7 @@ mod tests {
                 localhost_ref: name.into(),
             })
         };
-        let read = |message, text| profile("seccomp", message, text).unwrap();
+        let read = |message, text| profile("seccomp", message, ("old", text)).unwrap();
         assert_eq!(
             read(message(ProfileType::Unconfined, ""), "runtime/default"),
             Profile::Unconfined
@@ -406,8 +424,9 @@ mod tests {
             Profile::Localhost("/p.json".into())
         );
         assert_eq!(read(None, ""), Profile::Unconfined);
-        assert!(profile("seccomp", message(ProfileType::Localhost, ""), "").is_err());
-        assert!(profile("seccomp", None, "strange").is_err());
+        assert!(profile("seccomp", message(ProfileType::Localhost, ""), ("", "")).is_err());
+        let strange = profile("seccomp", None, ("former", "strange"));
+        assert!(strange.unwrap_err().to_string().starts_with("former: "));
     }
 
     #[test]

@@ -9,8 +9,7 @@ use supervisor::{
 };
 
 use super::super::{
-    Adopted, Cause, ContainerPlan, ContainerRef, Event, Happened, LogLoss, Pending, Sandbox, State,
-    Status,
+    Adopted, Cause, ContainerPlan, ContainerRef, Event, Happened, Pending, Sandbox, State, Status,
 };
 use super::ask::{Asked, ask as begin};
 use super::orphaned::{self, Ended};
@@ -41,8 +40,6 @@ pub(super) fn create(
             path: log.path,
             beneath: Some(log.beneath),
             max_size: log.max_size,
-            limit: log.limit,
-            reserve: log.reserve,
         }),
         terminal: plan.terminal,
         stdin: plan.stdin,
@@ -203,17 +200,12 @@ pub(super) fn state(container: ContainerRef<'_>, supervised: bool) -> Result<Opt
     if supervised {
         return Ok(recorded);
     }
-    let (started_at, log_loss) = match recorded {
+    let started_at = match recorded {
         Some(state) if matches!(state.status, Status::Exited { .. }) => return Ok(Some(state)),
-        Some(state) => (state.status.started_at(), state.log_loss),
-        None => Default::default(),
+        other => other.and_then(|state| state.status.started_at()),
     };
     let status = Ended::find(container).map_or(Status::Lost, |ended| ended.status(started_at));
-    Ok(Some(State {
-        status,
-        pid: None,
-        log_loss,
-    }))
+    Ok(Some(State { status, pid: None }))
 }
 
 /// The supervisor's record as the engine's state.
@@ -238,15 +230,9 @@ pub(super) fn seen(recorded: ContainerState) -> State {
         },
         S::Other(name) => Status::Other(name),
     };
-    let log_loss = recorded.log_loss.map(|loss| LogLoss {
-        lines: loss.lines,
-        bytes: loss.bytes,
-        why: loss.why,
-    });
     State {
         status,
         pid: recorded.pid,
-        log_loss: log_loss.unwrap_or_default(),
     }
 }
 

@@ -43,7 +43,6 @@ fn world() -> World {
             cgroup_prefix: "crio".into(),
             maker: None,
             spec: crate::pod::PodSpec::default(),
-            steps: Vec::new(),
             kept: UnknownFields::default(),
         },
         container: ContainerRecord {

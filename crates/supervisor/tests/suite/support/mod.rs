@@ -140,8 +140,6 @@ impl Pod {
                     beneath: None,
                     path: bundle.join("0.log"),
                     max_size: None,
-                    limit: None,
-                    reserve: None,
                 }),
                 terminal: false,
                 stdin: false,
