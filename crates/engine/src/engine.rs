@@ -1,7 +1,7 @@
 //! The handle: settings, places, and the parts below the engine. It holds no state of pods and
 //! containers but what it has read; that is on disk.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
 
 use network::Network;
 use store::Store;
@@ -15,6 +15,7 @@ use crate::events::hub::Hub;
 use crate::handler::{Handler, Handlers};
 use crate::hooks::HookFiles;
 use crate::node::Node;
+use crate::plugins::Plugins;
 use crate::pod;
 use crate::pod::record::PodRecord;
 use crate::stats::{Gauges, LastFigures, LayerUsage};
@@ -57,6 +58,18 @@ struct Parts {
     output: Budget,
     views: Views,
     hub: Hub,
+    plugins: Plugins,
+}
+
+/// An engine that may be gone.
+#[derive(Debug)]
+pub(crate) struct WeakEngine(Weak<Parts>);
+
+impl WeakEngine {
+    /// The engine with its newest settings, if it is still there.
+    pub(crate) fn engine(&self) -> Option<Engine> {
+        Some(Engine::newest(self.0.upgrade()?))
+    }
 }
 
 impl Engine {
@@ -101,6 +114,7 @@ impl Engine {
             output: Budget::default(),
             views: Views::default(),
             hub: Hub::default(),
+            plugins: Plugins::default(),
         };
         Ok(Self {
             parts: Arc::new(parts),
@@ -111,12 +125,18 @@ impl Engine {
     /// The engine with the newest settings: what a request begins with.
     #[must_use]
     pub fn now(&self) -> Self {
-        let newest = self.parts.settings.read();
-        let newest = newest.unwrap_or_else(PoisonError::into_inner);
-        Self {
-            parts: Arc::clone(&self.parts),
-            settings: Arc::clone(&newest),
-        }
+        Self::newest(Arc::clone(&self.parts))
+    }
+
+    fn newest(parts: Arc<Parts>) -> Self {
+        let newest = parts.settings.read();
+        let settings = Arc::clone(&newest.unwrap_or_else(PoisonError::into_inner));
+        Self { parts, settings }
+    }
+
+    /// The engine for who must not keep it.
+    pub(crate) fn weak(&self) -> WeakEngine {
+        WeakEngine(Arc::downgrade(&self.parts))
     }
 
     /// Replaces the settings for all that begins from now on. `make` gets those that are in force; one
@@ -201,6 +221,11 @@ impl Engine {
     /// Who is told what happens.
     pub(crate) fn hub(&self) -> &Hub {
         &self.parts.hub
+    }
+
+    /// The plugins that are told what happens.
+    pub(crate) fn plugins(&self) -> &Plugins {
+        &self.parts.plugins
     }
 
     /// The memory for what commands say.

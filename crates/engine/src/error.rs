@@ -205,6 +205,9 @@ pub enum Error {
     /// A shim or its program failed.
     #[error(transparent)]
     Shim(shim::Error),
+    /// A plugin of the node does not let it be done.
+    #[error(transparent)]
+    Plugin(nri::Error),
     /// The cgroup of a container could not be read or changed.
     #[error("cgroup of {id}: {source}")]
     Cgroup {
@@ -252,6 +255,7 @@ impl Error {
             Self::Busy { .. } => Kind::ResourceExhausted,
             Self::Supervisor { source, .. } => supervisor_kind(source),
             Self::Shim(error) => shim_kind(error),
+            Self::Plugin(error) => plugin_kind(error),
             Self::Cgroup { source, .. } => cgroup_kind(source),
             Self::Network { source, .. } => network_kind(source),
             Self::Pull { source, .. } => image_kind(source),
@@ -404,6 +408,16 @@ fn shim_kind(error: &shim::Error) -> Kind {
             Code::Unimplemented => Kind::Unimplemented,
             _ => Kind::Internal,
         },
+        _ => Kind::Internal,
+    }
+}
+
+/// A validator is a policy; what plugins want otherwise may be another thing at the next try.
+fn plugin_kind(error: &nri::Error) -> Kind {
+    use nri::Error as E;
+    match error {
+        E::Rejected { .. } => Kind::PermissionDenied,
+        E::Refused { .. } | E::Conflict { .. } => Kind::FailedPrecondition,
         _ => Kind::Internal,
     }
 }

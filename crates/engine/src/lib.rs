@@ -33,6 +33,7 @@ mod lock;
 mod mount;
 mod oci;
 mod pipes;
+mod plugins;
 mod record;
 mod recover;
 mod reload;

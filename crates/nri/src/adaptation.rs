@@ -147,6 +147,8 @@ impl Shared {
                 .iter()
                 .for_each(|one| one.end("the engine ends"));
         }
+        drop(plugins);
+        self.runtime.joined();
         tracing::info!(plugin = name, "an NRI plugin has joined");
     }
 

@@ -60,4 +60,7 @@ pub trait Runtime: Send + Sync + 'static {
     /// # Errors
     /// In words.
     fn evict(&self, eviction: &api::ContainerEviction) -> Result<(), String>;
+
+    /// A plugin has joined: it is to hear of what happens from now on.
+    fn joined(&self);
 }

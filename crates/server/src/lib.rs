@@ -190,6 +190,7 @@ pub async fn serve(
         // Nobody waits for it only if serving has failed already.
         let _ = (ending_calls.send(()), ends.send(true));
     };
+    start_plugins(&work.engine()).await;
     info!(socket = %options.listen.display(), "serving CRI");
     notify::ready();
     watchdog::start(&options.listen);
@@ -200,11 +201,27 @@ pub async fn serve(
         .add_service(Framed::new(runtime, &answers, &metrics))
         .add_service(Framed::new(images, &answers, &metrics))
         .serve_with_incoming_shutdown(clients.map(|client| client.map(AnyAuthority::new)), stop);
-    tokio::select! {
+    let ended = tokio::select! {
         served = served => served.map_err(|source| Error::Serve { listen: options.listen, source }),
         () = enough(ended, &work, options.grace) => Ok(()),
         () = answers.clone().give_back() => Ok(()),
         () = metrics::serve(scraped) => Ok(()),
+    };
+    // Each has a limit for its answer.
+    let _ = tokio::task::spawn_blocking(move || work.engine().end_plugins()).await;
+    ended
+}
+
+/// Lets those of the node's plugins join that are installed, before there is anything to ask them about.
+async fn start_plugins(engine: &Engine) {
+    let starting = engine.clone();
+    let started = tokio::task::spawn_blocking(move || starting.start_plugins()).await;
+    match started
+        .map_err(|error| error.to_string())
+        .map(|done| done.map_err(|error| error.to_string()))
+    {
+        Ok(Ok(())) => {}
+        Ok(Err(reason)) | Err(reason) => warn!(reason, "no NRI plugin is asked"),
     }
 }
 

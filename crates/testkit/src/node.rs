@@ -28,6 +28,8 @@ pub struct NodeOptions {
     pub mirrors: Vec<(String, String)>,
     /// Lines of TOML appended to the configuration.
     pub config: String,
+    /// Lines of the table `[crio.nri]`, beside its paths, which are the node's own.
+    pub nri: String,
     /// As nodes are rather than as tests want it, for what is measured: the run directory is on a tmpfs
     /// (`/dev/shm`), and the log says what it says by default.
     pub as_on_a_node: bool,
@@ -125,6 +127,7 @@ impl Node {
              [crio.api]\nlisten = \"{dir}/floe.sock\"\n\
              [crio.runtime]\ncgroup_manager = \"{}\"\ncgroup_parent = \"{}\"\nlog_dir = \"{dir}/logs\"\nruntime_path = \"{}\"\n\
              [crio.image]\nsignature_policy = \"{dir}/policy.json\"\nsignature_policy_dir = \"{dir}/policies\"\nregistries_conf = \"{dir}/registries.conf\"\nregistries_conf_dir = \"{dir}/registries.conf.d\"\nregistries_d_dir = \"{dir}/registries.d\"\n\
+             [crio.nri]\nnri_listen = \"{dir}/nri.sock\"\nnri_plugin_dir = \"{dir}/nri/plugins\"\nnri_plugin_config_dir = \"{dir}/nri/conf.d\"\n{}\n\
              [crio.network]\nnetwork_dir = \"{dir}/cni\"\nhost_local_dir = \"\"\n{}\n",
             if options.systemd {
                 "systemd"
@@ -133,6 +136,7 @@ impl Node {
             },
             self.cgroup,
             program("floe-runtime")?.display(),
+            options.nri,
             options.config,
         ))
     }

@@ -317,8 +317,8 @@ impl Serving {
                     method: request.method,
                     payload: request.payload,
                 };
+                self.note(|(calls, _)| calls.push(call.clone()));
                 let answer = (self.answers)(&call).unwrap_or_else(|| usual(&call, self.events));
-                self.note(|(calls, _)| calls.push(call));
                 self.say(frame.stream, answer)?;
             }
             while let Some(frame) = answered.frame(ttrpc::MAX_FRAME)? {

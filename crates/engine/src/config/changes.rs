@@ -1,5 +1,5 @@
 //! What two configurations differ in, key by key, and which keys keep their value for as long as an engine
-//! runs: those of what is made once (roots, sockets, cgroups, the network, the server of metrics).
+//! runs: those of what is made once (roots, sockets, cgroups, the network, the server of metrics, plugins).
 
 use super::Config;
 
@@ -19,6 +19,7 @@ impl Config {
         new.metrics = running.metrics.clone();
         let name = &running.compat.runtime_name;
         new.compat.runtime_name.clone_from(name);
+        new.nri = running.nri.clone();
         let runtime = &running.runtime;
         new.runtime.cgroup_manager = runtime.cgroup_manager;
         new.runtime.cgroup_parent.clone_from(&runtime.cgroup_parent);

@@ -154,10 +154,7 @@ const ENTRIES: &[Entry] = &[
 ];
 
 /// Whole tables: what their keys begin with, why, and whether that changes nothing.
-const TABLES: &[(&str, &str, bool)] = &[
-    ("tracing.", TRACING, true),
-    ("nri.", "NRI plugins are not asked", true),
-];
+const TABLES: &[(&str, &str, bool)] = &[("tracing.", TRACING, true)];
 
 /// Why floe does not act on this key with this value; `None`: it does.
 pub(super) fn why(key: &str, value: &toml::Value) -> Option<Why> {

@@ -11,6 +11,7 @@ mod device;
 mod files;
 mod metrics;
 mod migrate;
+mod nri;
 mod runtime_checks;
 mod runtimes;
 mod tables;
@@ -20,6 +21,7 @@ mod write;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+pub use self::nri::{DefaultValidator, Nri};
 pub use compat::Compat;
 pub use crio::Why;
 pub(crate) use device::parse_device;
@@ -145,6 +147,7 @@ impl Config {
             stats: subsection(crio, "stats")?,
             metrics: subsection(crio, "metrics")?,
             compat: subsection(crio, "compat")?,
+            nri: subsection(crio, "nri")?,
         })
     }
 
@@ -152,13 +155,17 @@ impl Config {
     fn known_keys() -> BTreeSet<String> {
         let defaults = toml::Table::try_from(Self::default()).unwrap_or_default();
         let mut known = BTreeSet::from(["runtime.log_dir".to_owned()]);
-        for (name, value) in defaults {
-            match value {
-                toml::Value::Table(inner) => {
-                    known.extend(inner.keys().map(|key| format!("{name}.{key}")));
-                }
-                _ => {
-                    known.insert(name);
+        let mut tables: Vec<(String, toml::Table)> = vec![(String::new(), defaults)];
+        while let Some((prefix, table)) = tables.pop() {
+            for (key, value) in table {
+                let name = format!("{prefix}{key}");
+                match value {
+                    toml::Value::Table(inner) if !inner.is_empty() => {
+                        tables.push((format!("{name}."), inner));
+                    }
+                    _ => {
+                        known.insert(name);
+                    }
                 }
             }
         }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::compat::Compat;
 use super::metrics::{Metrics, Stats};
+use super::nri::Nri;
 use super::runtimes::{self, RuntimeEntry};
 use super::workload::Workload;
 
@@ -33,6 +34,8 @@ pub struct Config {
     pub metrics: Metrics,
     /// `[floe.compat]` (not a table of CRI-O)
     pub compat: Compat,
+    /// `[crio.nri]`
+    pub nri: Nri,
 }
 
 /// `[crio]`: where things are kept.
@@ -437,6 +440,7 @@ impl Config {
                 *name = default;
             }
         }
+        self.nri.fill_empty();
         let hooks = &mut self.runtime.hooks_dir;
         hooks.retain(|dir| !dir.as_os_str().is_empty());
         self.image.pinned_images.retain(|image| !image.is_empty());
@@ -471,6 +475,7 @@ impl Config {
         self.stats.groups()?;
         self.metrics.check()?;
         self.compat.check()?;
+        self.nri.check()?;
         if self.runtime.log_filter_of_level().is_none() {
             let level = &self.runtime.log_level;
             return Err(format!("crio.runtime.log_level: {level:?} is no level"));

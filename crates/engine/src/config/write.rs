@@ -6,9 +6,10 @@ use toml::{Table, Value};
 use super::Config;
 
 /// Where the structs of the tables are documented.
-const SOURCES: [&str; 5] = [
+const SOURCES: [&str; 6] = [
     include_str!("compat.rs"),
     include_str!("metrics.rs"),
+    include_str!("nri.rs"),
     include_str!("tables.rs"),
     include_str!("runtimes.rs"),
     include_str!("workload.rs"),
@@ -88,11 +89,14 @@ impl Config {
     }
 }
 
-/// The struct of a table: as it is called.
+/// The struct of a table: as it is called, word by word.
 fn capitalized(table: &str) -> String {
-    let mut letters = table.chars();
-    let first = letters.next().map(|first| first.to_ascii_uppercase());
-    first.into_iter().chain(letters).collect()
+    let word = |word: &str| -> String {
+        let mut letters = word.chars();
+        let first = letters.next().map(|first| first.to_ascii_uppercase());
+        first.into_iter().chain(letters).collect()
+    };
+    table.split('_').map(word).collect()
 }
 
 fn quoted(key: &str) -> String {

@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::handler::{Ability, ContainerPlan, Handler, LIMIT, Log, Sandbox};
 use crate::image::ImageRecord;
 use crate::oci;
+use crate::plugins::NewContainer;
 use crate::pod::link_logs;
 use crate::pod::record::{PodRecord, Stage};
 use crate::pod::{NamespaceMode, Origin, check_user};
@@ -79,9 +80,13 @@ impl Engine {
         name.hold(&id)?;
         let making = Making::begin(self, handler, name, &pod, sandbox, id)?;
         let config = self.image_config(&image)?.config;
-        let record = making.record(spec, &image, &config)?;
-        making.build(&record, &image, &config, &volumes)?;
-        making.commit(&record)
+        let mut record = making.record(spec, &image, &config)?;
+        let let_by_plugins = making.build(&mut record, &image, &config, &volumes)?;
+        let id = making.commit(&record)?;
+        if let Some(new) = let_by_plugins {
+            new.made();
+        }
+        Ok(id)
     }
 
     /// The image of a container: one that its pod may use, and that something can be run of.
@@ -102,7 +107,7 @@ impl Engine {
     }
 
     /// Is the limit as high as the runtime handler of the pod needs it? 0: there is none.
-    pub(super) fn check_memory(&self, pod: &PodRecord, limit: i64) -> Result<()> {
+    pub(crate) fn check_memory(&self, pod: &PodRecord, limit: i64) -> Result<()> {
         let entry = self.runtime_entry(&pod.spec.runtime_handler);
         // It was read when the configuration was.
         let least = entry.map_or(0, |entry| entry.min_memory().unwrap_or(0));
@@ -281,11 +286,11 @@ impl<'a> Making<'a> {
     /// Root file system, config.json, and the process at its gate.
     fn build(
         &self,
-        record: &ContainerRecord,
+        record: &mut ContainerRecord,
         image: &ImageRecord,
         config: &ContainerConfig,
         volumes: &[(usize, ImageRecord)],
-    ) -> Result<()> {
+    ) -> Result<Option<NewContainer<'a>>> {
         let root = self.engine.store().create_writable_layer(&self.id, image)?;
         let inputs = oci::Inputs {
             runtime: &self.engine.config().runtime,
@@ -295,7 +300,11 @@ impl<'a> Making<'a> {
             image: config,
             cdi_devices: &record.spec.cdi_devices,
         };
-        let config = oci::build(self.engine, &inputs)?;
+        let all_devices = inputs.all_devices();
+        let mut config = oci::build(self.engine, &inputs)?;
+        let let_by_plugins =
+            self.engine
+                .plugins_let_container(self.pod, record, &mut config, all_devices)?;
         disk::write_json(&self.bundle.join("config.json"), &config)?;
         let at = (self.id.as_str(), self.bundle.as_path());
         let _mounted = Mounted::new(self.engine.store(), at, &record.spec, volumes, &config)?;
@@ -319,14 +328,12 @@ impl<'a> Making<'a> {
         let limit = entry.and_then(RuntimeEntry::create_limit);
         self.handler
             .create(&plan, limit.unwrap_or(LIMIT).min(LIMIT))?;
-        match &record.spec.log_path {
-            None => Ok(()),
-            Some(log) => {
-                let runtime = &self.engine.config().runtime;
-                let asked = Asked::new(runtime, entry, &self.pod.spec.annotations);
-                link_logs::link(&asked, &self.pod.spec, &self.id, log)
-            }
+        if let Some(log) = &record.spec.log_path {
+            let runtime = &self.engine.config().runtime;
+            let asked = Asked::new(runtime, entry, &self.pod.spec.annotations);
+            link_logs::link(&asked, &self.pod.spec, &self.id, log)?;
         }
+        Ok(let_by_plugins)
     }
 
     fn commit(mut self, record: &ContainerRecord) -> Result<String> {

@@ -21,7 +21,10 @@ impl Engine {
         let Some(container) = self.startable(id)? else {
             return Ok(());
         };
-        self.with_handler(&container, |handler, at| handler.start_and_wait(at))
+        self.plugins_let_start(&container)?;
+        self.with_handler(&container, |handler, at| handler.start_and_wait(at))?;
+        self.plugins_saw_start(&container);
+        Ok(())
     }
 
     /// As [`Engine::start_container`], for a caller who does not wait on a thread. `None`: it runs.
@@ -34,6 +37,10 @@ impl Engine {
         };
         let place = self.calls().take(&container.pod_id, Purpose::Life)?;
         let call = self.with_handler(&container, |handler, at| handler.start(at))?;
+        let call = match self.plugins_see_lives() {
+            true => start_seen(self.clone(), container, call),
+            false => call,
+        };
         Ok(Some(LifeCall { call, place }))
     }
 
@@ -49,7 +56,9 @@ impl Engine {
         let signal = container.stop_signal;
         let dir = self.layout().pod(&container.pod_id);
         let handler = self.handlers().to_end(&container.handler);
-        handler.stop_and_wait(container.at(&dir), signal, grace)
+        handler.stop_and_wait(container.at(&dir), signal, grace)?;
+        self.plugins_saw_stop(&container);
+        Ok(())
     }
 
     /// As [`Engine::stop_container`], for a caller who does not wait on a thread. `None`: there is
@@ -66,6 +75,10 @@ impl Engine {
         let dir = self.layout().pod(&container.pod_id);
         let handler = self.handlers().to_end(&container.handler);
         let call = handler.stop(container.at(&dir), signal, grace)?;
+        let call = match self.plugins_see_lives() {
+            true => stop_seen(self.clone(), container, call),
+            false => call,
+        };
         Ok(Some(LifeCall { call, place }))
     }
 
@@ -156,6 +169,53 @@ fn needs(handler: &dyn Handler, ability: Ability) -> Result<()> {
         true => Ok(()),
         false => Err(handler.lacks(ability)),
     }
+}
+
+/// A start of which plugins are told before and after. It goes on, whoever waits for it.
+fn start_seen(
+    engine: Engine,
+    container: Container,
+    call: Pending<Pending<()>>,
+) -> Pending<Pending<()>> {
+    Box::pin(async move {
+        let (before, asked) = (engine.clone(), container.clone());
+        aside(move || before.plugins_let_start(&asked)).await??;
+        let answer = call.await?;
+        Ok(going_on(async move {
+            answer.await?;
+            aside(move || engine.plugins_saw_start(&container)).await
+        }))
+    })
+}
+
+/// A stop of which plugins are told when the container has ended.
+fn stop_seen(
+    engine: Engine,
+    container: Container,
+    call: Pending<Pending<()>>,
+) -> Pending<Pending<()>> {
+    Box::pin(async move {
+        let answer = call.await?;
+        Ok(going_on(async move {
+            answer.await?;
+            aside(move || engine.plugins_saw_stop(&container)).await
+        }))
+    })
+}
+
+/// On a thread that may wait.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| Error::io("ask", "plugins")(error.into()))
+}
+
+/// Not cut short by who leaves.
+fn going_on(work: impl Future<Output = Result<()>> + Send + 'static) -> Pending<()> {
+    let work = tokio::spawn(work);
+    Box::pin(async move {
+        let done = work.await;
+        done.map_err(|error| Error::io("wait for", "plugins")(error.into()))?
+    })
 }
 
 /// A start or stop that its container's handler is about to be asked for.

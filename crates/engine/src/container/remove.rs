@@ -21,7 +21,12 @@ impl Engine {
             // It went with its pod meanwhile.
             return Ok(());
         };
-        self.discard_container(&container.pod_id, &container.id)
+        let seen_by_plugins = self.plugins_see_container_go(&container);
+        self.discard_container(&container.pod_id, &container.id)?;
+        if let Some(removal) = seen_by_plugins {
+            removal.done();
+        }
+        Ok(())
     }
 
     /// All of a container, made or half made, goes; its name is given free. A log file that

@@ -2,13 +2,16 @@
 //!
 //! The cgroup first, then the record, so that a status never shows what the kernel refused.
 
+use nri::api::LinuxResources;
+
 use super::record::ContainerRecord;
-use super::{ContainerState, Resources};
+use super::{Container, ContainerState, Resources};
 use crate::disk::Lock;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::handler::LIMIT;
 use crate::oci;
+use crate::plugins::{as_request, merge_limits};
 
 impl Engine {
     /// Changes the limits that `change` sets; zero and empty leave what is.
@@ -25,8 +28,29 @@ impl Engine {
         ) {
             return Err(super::life::state_error("update", &container));
         }
+        let by_plugins = self.plugins_let_limits(&container, change)?;
+        let wanted = by_plugins.as_ref().map(as_request).transpose()?;
         // Two updates of one pod come one after the other.
-        let _turn = Lock::exclusive(&self.layout().pod(&container.pod_id).join("lock"))?;
+        let turn = Lock::exclusive(&self.layout().pod(&container.pod_id).join("lock"))?;
+        let change = wanted.as_ref().unwrap_or(change);
+        self.change_limits(&container, change, by_plugins.as_ref())?;
+        drop(turn);
+        self.plugins_saw_limits(&container);
+        Ok(())
+    }
+
+    /// Sets limits of a container that has not ended, and writes them down; `more` has those that only plugins
+    /// can name.
+    ///
+    /// # Errors
+    /// As [`Engine::update_container`].
+    pub(crate) fn change_limits(
+        &self,
+        container: &Container,
+        change: &Resources,
+        more: Option<&LinuxResources>,
+    ) -> Result<()> {
+        let _turn = self.turn_of_limits(&container.id);
         let bundle = self.layout().container(&container.pod_id, &container.id);
         let mut record = ContainerRecord::read(&bundle)?.ok_or_else(|| Error::NotFound {
             what: "container",
@@ -39,9 +63,12 @@ impl Engine {
         let merged = record.spec.resources.with(change);
         // What does not fit together is refused before the kernel is asked.
         oci::limits(&merged)?;
-        let limits = oci::limits(change)?;
+        let mut limits = oci::limits(change)?;
+        if let Some(more) = more {
+            merge_limits(more, &mut limits)?;
+        }
         let set = |limits: &runtime::spec::Resources| {
-            self.with_handler(&container, |handler, at| handler.update(at, limits, LIMIT))
+            self.with_handler(container, |handler, at| handler.update(at, limits, LIMIT))
         };
         if let Err(refused) = set(&limits) {
             let former = oci::limits(&record.spec.resources)?;

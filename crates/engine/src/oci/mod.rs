@@ -63,7 +63,7 @@ impl Inputs<'_> {
     }
 
     /// Does the container get every device of the node?
-    fn all_devices(&self) -> bool {
+    pub(crate) fn all_devices(&self) -> bool {
         let own_only = |entry: &RuntimeEntry| entry.privileged_without_host_devices;
         self.privileged() && !self.entry.is_some_and(own_only)
     }

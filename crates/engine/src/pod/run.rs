@@ -369,6 +369,7 @@ impl<'a> Making<'a> {
     }
 
     fn commit(mut self, ips: Vec<IpAddr>) -> Result<String> {
+        let let_by_plugins = self.engine.plugins_let_pod(&self.record, &ips)?;
         if self.record.owns_cgroup {
             let total = self.record.spec.size.total();
             self.engine.limit_pod(&self.record, &total)?;
@@ -376,6 +377,9 @@ impl<'a> Making<'a> {
         self.record.stage = Stage::Made { ips };
         self.record.write(&self.dir)?;
         self.name = None;
+        if let Some(new) = let_by_plugins {
+            new.made();
+        }
         Ok(self.record.id.clone())
     }
 }

@@ -33,6 +33,7 @@ impl Engine {
             what: "pod",
             name: pod.id.clone(),
         })?;
+        self.plugins_let_pod_change(&record, change)?;
         let size = record.spec.size.with(change);
         let total = size.total();
         oci::limits(&total)?;
@@ -45,7 +46,9 @@ impl Engine {
             return Err(refused);
         }
         record.spec.size = size;
-        record.write(&dir)
+        record.write(&dir)?;
+        self.plugins_saw_pod_change(&record);
+        Ok(())
     }
 
     /// Sees to it that what is in use fits, and sets the limits of a cgroup that is floe's own.

@@ -50,7 +50,11 @@ impl Engine {
         let Some((record, _lock)) = self.pod_for_change(id)? else {
             return Ok(());
         };
+        let seen_by_plugins = self.plugins_see_pod_go(&record);
         self.destroy_pod(&record)?;
+        if let Some(removal) = seen_by_plugins {
+            removal.done();
+        }
         let names = self.layout().names();
         if record.is_damaged() {
             // Its name is known only by who has it.
@@ -118,9 +122,10 @@ impl Engine {
         let places = self.container_places(record)?;
         let containers: Vec<ContainerRef<'_>> = places.iter().map(|place| place.at(pod)).collect();
         let handler = self.handlers().to_end(&record.handler);
-        let stopped = handler.stop_pod(pod, &containers, LIMIT)?;
+        let sandbox = handler.stop_pod(pod, &containers, LIMIT)?;
         super::link_logs::unmount_of(&record.spec);
-        let Some(sandbox) = stopped else {
+        self.plugins_saw_pod_stop(record, sandbox.as_ref());
+        let Some(sandbox) = sandbox else {
             if let Err(error) = self.leave_network(record, None) {
                 tracing::warn!(pod = %record.id, %error, "the network keeps what it has of a pod that is gone; tried again at the next start");
             }

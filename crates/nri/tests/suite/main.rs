@@ -41,6 +41,8 @@ impl Runtime for Node {
         self.evicted.lock().unwrap().push(id);
         Ok(())
     }
+
+    fn joined(&self) {}
 }
 
 /// Plugins of a private socket.

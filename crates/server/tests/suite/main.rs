@@ -33,6 +33,7 @@ mod logs;
 mod memory;
 mod metrics;
 mod node_keys;
+mod nri;
 mod pod;
 mod pod_requests;
 mod pod_size;
