@@ -215,11 +215,16 @@ fn the_table_reads_well_in_nft() {
         host_ip: ip("127.0.0.1"),
         ..port(8081, 80)
     };
-    setup(&lab, &network, "pod-1", &pod, &[port(8080, 80), at]).unwrap();
+    let sctp = PortMapping {
+        protocol: Protocol::Sctp,
+        ..port(8132, 132)
+    };
+    setup(&lab, &network, "pod-1", &pod, &[port(8080, 80), at, sctp]).unwrap();
     let table = lab.host.sh("nft -n list table inet floe-br-lab");
     for line in [
         "6 . 8080 comment \"pod-1\" : 10.99.0.2 . 80",
         "6 . 127.0.0.1 . 8081 comment \"pod-1\" : 10.99.0.2 . 80",
+        "132 . 8132 comment \"pod-1\" : 10.99.0.2 . 132",
         "ip saddr 10.99.0.0/24 ip daddr != 10.99.0.0/24",
         "ip6 saddr fd99::/64",
         "jump host_ports",
