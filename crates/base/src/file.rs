@@ -4,7 +4,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,6 +20,29 @@ use rustix::fs::{
 pub fn never_wait(file: impl AsFd) -> io::Result<()> {
     let flags = fcntl_getfl(&file)?;
     Ok(fcntl_setfl(&file, flags | OFlags::NONBLOCK)?)
+}
+
+/// fcntl(2); the crate libc has it for no target.
+const F_SETSIG: libc::c_int = 10;
+
+/// Whether somebody has the file open for writing; `None`: this file system or user cannot tell. The file must be open
+/// for reading only.
+pub fn has_writer(file: &File) -> Option<bool> {
+    // A lease for reading is given only if nobody writes (fcntl(2), F_SETLEASE). Who wants to write while it is
+    // held waits for its end, and we would be told by a signal: one that is ignored unless somebody wants it.
+    let fcntl = |operation: libc::c_int, argument: libc::c_int| {
+        // SAFETY: these operations take an int and touch no memory; the descriptor is open for as long as `file` is.
+        unsafe { libc::fcntl(file.as_raw_fd(), operation, argument) }
+    };
+    if fcntl(F_SETSIG, libc::SIGURG) != 0 {
+        return None;
+    }
+    if fcntl(libc::F_SETLEASE, libc::F_RDLCK) == 0 {
+        fcntl(libc::F_SETLEASE, libc::F_UNLCK);
+        return Some(false);
+    }
+    let refused = io::Error::last_os_error().raw_os_error() == Some(libc::EAGAIN);
+    refused.then_some(true)
 }
 
 /// The bytes of a plain file of at most `max` bytes; `None` if there is none. No link is followed,
@@ -221,6 +244,23 @@ mod tests {
         );
         let zero = read_linked(Path::new("/dev/zero"), 8);
         assert_eq!(zero.unwrap_err().kind(), ErrorKind::InvalidData);
+    }
+
+    #[test]
+    fn who_writes_to_a_file_is_seen() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        std::fs::write(&path, "x").unwrap();
+        let reading = File::open(&path).unwrap();
+        let Some(written) = has_writer(&reading) else {
+            eprintln!("SKIP: no leases on this file system");
+            return;
+        };
+        assert!(!written);
+        let writing = File::options().append(true).open(&path).unwrap();
+        assert_eq!(has_writer(&reading), Some(true));
+        drop(writing);
+        assert_eq!(has_writer(&reading), Some(false));
     }
 
     #[test]

@@ -16,8 +16,10 @@ use std::path::PathBuf;
 
 /// Five times what the kernel's own limit of 100,000 mounts (`fs.mount-max`) comes to with usual names.
 const MAX_TABLE: u64 = 64 << 20;
-/// Most hosts' table in one read(2).
+/// Most hosts' table.
 const FIRST_READ: usize = 16 << 10;
+/// The kernel gives no more at once.
+const PART: usize = 4 << 10;
 
 /// One mount.
 #[derive(Debug, PartialEq, Eq)]
@@ -41,18 +43,42 @@ pub struct Mount<'a> {
 /// # Errors
 /// As open(2) and read(2), and `InvalidData` for one of more than 64 MiB.
 pub fn read() -> io::Result<Vec<u8>> {
-    read_from(File::open("/proc/self/mountinfo")?, MAX_TABLE)
+    read_until(|_| false)
 }
 
-fn read_from(table: impl Read, max: u64) -> io::Result<Vec<u8>> {
+/// As much of the table of the calling process as is enough for the caller, who is asked with the whole lines
+/// that are there after each read(2). The oldest mounts come first.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_until(is_enough: impl FnMut(&[u8]) -> bool) -> io::Result<Vec<u8>> {
+    read_from(File::open("/proc/self/mountinfo")?, MAX_TABLE, is_enough)
+}
+
+fn read_from(
+    mut table: impl Read,
+    max: u64,
+    mut is_enough: impl FnMut(&[u8]) -> bool,
+) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(FIRST_READ);
-    table.take(max + 1).read_to_end(&mut bytes)?;
-    match bytes.len() as u64 > max {
-        true => {
-            let why = format!("the table of mounts is longer than {max} bytes");
-            Err(io::Error::new(ErrorKind::InvalidData, why))
+    let mut part = [0; PART];
+    loop {
+        match table.read(&mut part) {
+            Ok(0) => return Ok(bytes),
+            Ok(length) => bytes.extend_from_slice(part.get(..length).unwrap_or_default()),
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
         }
-        false => Ok(bytes),
+        if bytes.len() as u64 > max {
+            let why = format!("the table of mounts is longer than {max} bytes");
+            return Err(io::Error::new(ErrorKind::InvalidData, why));
+        }
+        let last = bytes.iter().rposition(|byte| *byte == b'\n');
+        let whole = last.map_or(0, |last| last + 1);
+        if is_enough(bytes.get(..whole).unwrap_or_default()) {
+            bytes.truncate(whole);
+            return Ok(bytes);
+        }
     }
 }
 
@@ -174,9 +200,22 @@ mod tests {
 
     #[test]
     fn a_table_is_read_whole_or_refused() {
-        assert_eq!(read_from(&b"1234"[..], 4).unwrap(), b"1234");
-        let error = read_from(io::repeat(b'x'), 4).unwrap_err();
+        let all = |_: &[u8]| false;
+        assert_eq!(read_from(&b"1234"[..], 4, all).unwrap(), b"1234");
+        let error = read_from(io::repeat(b'x'), 4, all).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidData);
+    }
+
+    #[test]
+    fn a_table_is_read_no_further_than_its_reader_wants() {
+        let parts = (&b"one\ntw"[..]).chain(&b"o\nthree\nfo"[..]);
+        let mut seen = Vec::new();
+        let read = read_from(parts.chain(io::repeat(b'x')), MAX_TABLE, |table| {
+            seen.push(table.to_owned());
+            table.ends_with(b"three\n")
+        });
+        assert_eq!(read.unwrap(), b"one\ntwo\nthree\n");
+        assert_eq!(seen, [&b"one\n"[..], b"one\ntwo\nthree\n"]);
     }
 
     #[test]

@@ -69,6 +69,7 @@ impl Sample {
                 labels: labels(number),
                 ..PodSpec::default()
             },
+            steps: Vec::new(),
             kept: UnknownFields::default(),
         };
         Self { pod, container }

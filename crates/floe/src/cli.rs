@@ -43,6 +43,8 @@ pub(crate) enum AboutCommand {
     Config(cmd::config::Args),
     /// Ask a running engine how it is
     Status(cmd::status::Args),
+    /// Show how the pulls of a running engine stand
+    Pulls(cmd::pulls::Args),
     /// Print what this program is
     Version(cmd::version::Args),
 }

@@ -82,6 +82,7 @@ fn dispatch(mut cli: Cli) -> Result<ExitCode, Failure> {
         Command::About(command) => match command {
             AboutCommand::Config(args) => cmd::config::run(&cli.global, &args),
             AboutCommand::Status(args) => cmd::status::run(&cli.global, &args),
+            AboutCommand::Pulls(args) => cmd::pulls::run(&cli.global, &args),
             AboutCommand::Version(args) => cmd::version::run(&args),
         },
         Command::Node(command) => {

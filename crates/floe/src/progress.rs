@@ -47,6 +47,7 @@ pub(crate) fn watch(quiet: bool) -> Watch {
         Event::Instance(digest, number, count) => {
             progress.line(&format!("Copying image {digest} ({number}/{count})"));
         }
+        Event::Image(_) => {}
         Event::Manifest => progress.line("Writing manifest to image destination"),
     })
 }

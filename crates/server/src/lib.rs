@@ -66,6 +66,7 @@ use std::time::Duration;
 use cri::image_service_server::ImageServiceServer;
 use cri::runtime_service_server::RuntimeServiceServer;
 use engine::config::Api;
+use engine::image::LaidImages;
 use engine::{Config, Engine};
 use tokio::sync::{oneshot, watch};
 use tokio_stream::StreamExt;
@@ -195,6 +196,7 @@ pub async fn serve(
     notify::ready();
     watchdog::start(&options.listen);
     recover_beside(&work.engine());
+    take_laid_images(&work.engine());
     let clients = connections::accept(listener, Inspect::new(work.clone()));
     let served = Server::builder()
         .max_concurrent_streams(STREAMS)
@@ -241,6 +243,15 @@ fn recover_beside(engine: &Engine) {
     let thread = std::thread::Builder::new().name("recover".to_owned());
     if let Err(error) = thread.spawn(recover) {
         warn!(%error, "what the last run left half made stays until the next start");
+    }
+}
+
+/// Looks after `images_dir` on a thread of its own: disks may be slow.
+fn take_laid_images(engine: &Engine) {
+    let laid = LaidImages::new(engine.clone(), tokio::runtime::Handle::current());
+    let thread = std::thread::Builder::new().name("images-dir".to_owned());
+    if let Err(error) = thread.spawn(|| laid.run()) {
+        warn!(%error, "nothing is taken from images_dir until the next start");
     }
 }
 

@@ -10,6 +10,7 @@ use tonic::{Request, Response, Status};
 
 use crate::answer::{Building, Held};
 use crate::chunks::{Chunks, chunks};
+use crate::convert::timeline::timeline;
 use crate::convert::{self, container, pod};
 use crate::events::Events;
 use crate::work::{Lists, Work};
@@ -176,7 +177,8 @@ impl RuntimeService for RuntimeServer {
         let read = move |engine: &Engine| engine.pod_views(&id);
         let (found, containers, as_of) = self.work.read("PodSandboxStatus", read).await?;
         let info = if request.verbose {
-            pod::info(&found)
+            let pulls = self.work.engine().pulls_of(&found.spec);
+            pod::info(&found, &timeline(&found, &containers, &pulls))
         } else {
             Default::default()
         };

@@ -177,6 +177,8 @@ fn fullest() -> Vec<Request> {
         path: path("c.log"),
         beneath: Some("@DIR@".into()),
         max_size: Some(1 << 20),
+        limit: Some(1 << 30),
+        reserve: Some(1 << 28),
     };
     let create = CreateContainer {
         id: id(),

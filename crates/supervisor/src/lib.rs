@@ -65,5 +65,5 @@ pub use protocol::{
 };
 pub use server::supervise;
 pub use setup::{PodSetup, UserIds};
-pub use state::{ContainerState, Status};
+pub use state::{ContainerState, LogLoss, Status};
 pub use sys::process::{keep_little_memory, trim_memory};

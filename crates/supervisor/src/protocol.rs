@@ -342,6 +342,12 @@ pub struct LogTarget {
     pub beneath: Option<PathBuf>,
     /// Empty the file before it would grow past so many bytes.
     pub max_size: Option<u64>,
+    /// Write no more than so many bytes to it until it is opened anew: what comes then is counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u64>,
+    /// Nor while less than so many bytes, or than a tenth, of its file system are free.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reserve: Option<u64>,
 }
 
 /// What `create` made.

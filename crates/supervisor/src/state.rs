@@ -37,6 +37,21 @@ pub struct ContainerState {
     pub created_at_ns: i64,
     /// The container's cgroup, relative to the root of each hierarchy.
     pub cgroup: String,
+    /// What its log lacks, if it lacks something.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_loss: Option<Box<LogLoss>>,
+}
+
+/// What a container wrote that is not in its log.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLoss {
+    /// Lines. Written at most every ten seconds while it grows.
+    pub lines: u64,
+    /// Bytes of text.
+    pub bytes: u64,
+    /// Why lines are lost now; `None`: they are not any more.
+    #[serde(default)]
+    pub why: Option<String>,
 }
 
 /// Where a container stands, with what is known only there. Times are nanoseconds since 1970, UTC.
@@ -183,6 +198,7 @@ impl ContainerState {
             pid: Some(pid),
             created_at_ns: now_ns(),
             cgroup: cgroup.to_owned(),
+            log_loss: None,
         }
     }
 

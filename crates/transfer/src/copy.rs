@@ -85,6 +85,8 @@ pub enum Event<'a> {
     Blob(&'a Descriptor, BlobStep),
     /// One image of an index begins: which one, from 1, and of how many.
     Instance(&'a Digest, usize, usize),
+    /// The manifest of an image is read: its blobs come now.
+    Image(&'a Manifest),
     /// The manifest is written.
     Manifest,
 }
@@ -334,6 +336,7 @@ impl Copy<'_> {
             None => Vec::new(),
         };
         self.target.check(&manifest, &diff_ids)?;
+        (self.watch)(Event::Image(&manifest));
         let diff_ids = Some(diff_ids).filter(|ids| ids.len() == manifest.layers.len());
         let plans: Vec<Plan> = manifest
             .layers

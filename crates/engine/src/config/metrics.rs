@@ -132,8 +132,8 @@ impl Default for Metrics {
 
 const LOOPBACK: &str = "127.0.0.1";
 
-/// Those that CRI-O has.
-const COLLECTORS: [&str; 18] = [
+/// Those that CRI-O has, and then floe's own.
+const COLLECTORS: [&str; 22] = [
     "image_pulls_layer_size",
     "containers_events_dropped_total",
     "containers_oom_total",
@@ -152,6 +152,10 @@ const COLLECTORS: [&str; 18] = [
     "resources_stalled_at_stage",
     "containers_stopped_monitor_count",
     "default_runtime",
+    "containers_log_lost_lines_total",
+    "containers_log_lost_bytes_total",
+    "image_pulls_running",
+    "image_pulls_running_bytes",
 ];
 
 impl Metrics {

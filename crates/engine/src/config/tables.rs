@@ -190,6 +190,9 @@ pub enum CgroupManager {
     Systemd,
 }
 
+/// The least `log_limit`: a few lines of the longest, and what is said of others.
+const LOG_LIMIT_LEAST: i64 = 64 << 10;
+
 /// `[crio.runtime]`: how containers are made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -244,6 +247,11 @@ pub struct Runtime {
     pub read_only: bool,
     /// Greatest size of a container log in bytes; 0 and less: no limit.
     pub log_size_max: i64,
+    /// Bytes that a container's log may have until it is rotated: what comes then is counted, and not kept; 0 and
+    /// less: no limit (not a key of CRI-O).
+    pub log_limit: i64,
+    /// Bytes of its disk that no log uses up; 0 and less: none (not a key of CRI-O).
+    pub log_disk_reserve: i64,
     /// What `floe serve` logs, if its command line does not say.
     pub log_level: String,
     /// Host ports of pods are not forwarded: something else does it.
@@ -305,6 +313,8 @@ impl Default for Runtime {
             apparmor_profile: runtime::apparmor::DEFAULT_PROFILE.into(),
             read_only: false,
             log_size_max: 0,
+            log_limit: 1 << 30,
+            log_disk_reserve: 256 << 20,
             log_level: "info".into(),
             disable_hostport_mapping: false,
             enable_pod_events: true,
@@ -343,6 +353,9 @@ pub struct Image {
     pub pinned_images: Vec<String>,
     /// Registries that may speak plain HTTP and show any certificate, beside those of registries.conf.
     pub insecure_registries: Vec<String>,
+    /// Where archives and layouts of images are laid that are taken into the store, and pinned while they lie there;
+    /// empty: nowhere (not a key of CRI-O).
+    pub images_dir: PathBuf,
     /// How long the compressed blobs of layers are kept: `always`, `until-unpacked`, or a number of days such
     /// as `7d` (not a key of CRI-O).
     pub keep_blobs: String,
@@ -360,6 +373,7 @@ impl Default for Image {
             certs_dir: "/etc/containers/certs.d".into(),
             pinned_images: Vec::new(),
             insecure_registries: Vec::new(),
+            images_dir: PathBuf::new(),
             keep_blobs: "always".into(),
         }
     }
@@ -472,6 +486,9 @@ impl Config {
         self.api.stream_idle()?;
         self.api.check_tls()?;
         self.image.keep_blobs()?;
+        if !self.image.images_dir.as_os_str().is_empty() {
+            absolute("crio.image.images_dir", &self.image.images_dir)?;
+        }
         self.stats.groups()?;
         self.metrics.check()?;
         self.compat.check()?;
@@ -506,6 +523,12 @@ impl Config {
             parse_ulimit(ulimit)?;
         }
         self.runtime.check_containers()?;
+        if (1..LOG_LIMIT_LEAST).contains(&self.runtime.log_limit) {
+            return Err(format!(
+                "crio.runtime.log_limit: {} is less than {LOG_LIMIT_LEAST} bytes",
+                self.runtime.log_limit
+            ));
+        }
         runtimes::validate(&self.runtime)?;
         self.runtime.check_timezone()?;
         for (name, workload) in &self.runtime.workloads {

@@ -308,7 +308,8 @@ impl<'a> Making<'a> {
         disk::write_json(&self.bundle.join("config.json"), &config)?;
         let at = (self.id.as_str(), self.bundle.as_path());
         let _mounted = Mounted::new(self.engine.store(), at, &record.spec, volumes, &config)?;
-        let max = self.engine.config().runtime.log_size_max;
+        let keys = &self.engine.config().runtime;
+        let bytes = |key: i64| u64::try_from(key).ok().filter(|bytes| *bytes > 0);
         let pod_dir = self.engine.layout().pod(&self.pod.id);
         let plan = ContainerPlan {
             container: record.at(&pod_dir, &self.bundle),
@@ -318,7 +319,9 @@ impl<'a> Making<'a> {
             log: record.log_path.clone().map(|path| Log {
                 path,
                 beneath: self.log_directory(),
-                max_size: u64::try_from(max).ok().filter(|m| *m > 0),
+                max_size: bytes(keys.log_size_max),
+                limit: bytes(keys.log_limit),
+                reserve: bytes(keys.log_disk_reserve),
             }),
             terminal: record.spec.tty,
             stdin: record.spec.stdin,

@@ -288,6 +288,8 @@ pub struct Container {
     pub image_ref: String,
     /// Absolute path of the log, if one is kept.
     pub log_path: Option<PathBuf>,
+    /// What it wrote that is not in that.
+    pub log_loss: crate::handler::LogLoss,
     /// User, group and further groups of the first process.
     pub user: ResolvedUser,
     /// Signal number that `stop` sends.

@@ -8,7 +8,7 @@ use super::{Container, ContainerSpec, ContainerState, ResolvedUser};
 use crate::disk;
 use crate::engine::Engine;
 use crate::error::Result;
-use crate::handler::{Cause, ContainerRef, PodRef, State, Status};
+use crate::handler::{Cause, ContainerRef, LogLoss, PodRef, State, Status};
 use crate::node::cgroups;
 use crate::pod::record::PodRecord;
 use crate::record::{self, UnknownFields};
@@ -97,7 +97,10 @@ impl ContainerRecord {
     /// The container as callers see it; `state` is what its handler says, if it knows of it.
     pub(crate) fn view(self, bundle: PathBuf, state: Option<State>) -> Container {
         let pid = state.as_ref().and_then(|state| state.pid);
-        let state = state.map_or(ContainerState::Unknown, |state| state_of(state.status));
+        let (state, log_loss) = match state {
+            Some(state) => (state_of(state.status), state.log_loss),
+            None => (ContainerState::Unknown, LogLoss::default()),
+        };
         Container {
             id: self.id,
             pod_id: self.pod_id,
@@ -107,6 +110,7 @@ impl ContainerRecord {
             image_id: self.image_id,
             image_ref: self.image_ref,
             log_path: self.log_path,
+            log_loss,
             user: self.user,
             stop_signal: self.stop_signal,
             cgroup: self.cgroup,

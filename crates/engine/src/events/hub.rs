@@ -39,6 +39,9 @@ struct Counts {
     /// Containers killed for want of memory, by name.
     out_of_memory: Mutex<BTreeMap<String, u64>>,
     dropped: AtomicU64,
+    /// Lines and bytes that logs lack.
+    log_lines: AtomicU64,
+    log_bytes: AtomicU64,
 }
 
 /// As many names are told apart.
@@ -69,6 +72,18 @@ impl Counts {
         };
         *counts.entry(name).or_default() += 1;
     }
+
+    fn note_log_losses(&self, before: &PodViews, after: &PodViews) {
+        for one in after.containers.iter().filter(|one| one.log_loss.bytes > 0) {
+            let known = before.containers.iter().find(|known| known.id == one.id);
+            let of = |loss: fn(&Container) -> u64| {
+                loss(one).saturating_sub(known.map_or(0, |known| loss(known)))
+            };
+            let (lines, bytes) = (of(|one| one.log_loss.lines), of(|one| one.log_loss.bytes));
+            self.log_lines.fetch_add(lines, Ordering::Relaxed);
+            self.log_bytes.fetch_add(bytes, Ordering::Relaxed);
+        }
+    }
 }
 
 /// Of whose end for want of memory an event tells.
@@ -94,6 +109,19 @@ impl Engine {
     pub fn out_of_memory(&self) -> BTreeMap<String, u64> {
         let counts = self.hub().counts.out_of_memory.lock();
         counts.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How many lines, and bytes of text, were seen to be missing in containers' logs for the limits of those or of
+    /// their disk. Those of containers that were there when this began included.
+    #[must_use]
+    pub fn log_losses(&self) -> (u64, u64) {
+        // What is not read yet.
+        self.cached(|_| ());
+        let counts = &self.hub().counts;
+        (
+            counts.log_lines.load(Ordering::Relaxed),
+            counts.log_bytes.load(Ordering::Relaxed),
+        )
     }
 
     /// How many events subscribers have missed for being slow.
@@ -155,6 +183,11 @@ impl Hub {
         self.counts.note(&event);
         // Nobody is subscribed: nobody wants it.
         let _ = self.sender().send(Arc::new(event));
+    }
+
+    /// A pod was read again: counts what its logs lack since then.
+    pub(crate) fn note_log_losses(&self, before: &PodViews, after: &PodViews) {
+        self.counts.note_log_losses(before, after);
     }
 
     /// A subscriber has missed so many.

@@ -57,7 +57,7 @@ pub use exec::{Command, ExecExit, ExecSession, ExecStdio, Running, Session};
 pub(crate) use left::{release, release_all};
 pub use pending::{Pending, wait};
 pub use plan::{ContainerPlan, ContainerRef, Log, Netns, PodPlan, PodRef};
-pub use state::{Cause, End, Namespaces, Sandbox, State, Status};
+pub use state::{Cause, End, LogLoss, Namespaces, Sandbox, State, Status};
 pub(crate) use table::Handlers;
 pub use table::RuntimeHandler;
 

@@ -86,4 +86,8 @@ pub struct Log {
     pub beneath: PathBuf,
     /// Begin anew before it would grow past so many bytes.
     pub max_size: Option<u64>,
+    /// Write no more than so many bytes until it is opened anew: what comes then is counted.
+    pub limit: Option<u64>,
+    /// Nor while less than so many bytes of its disk are free.
+    pub reserve: Option<u64>,
 }

@@ -50,6 +50,19 @@ pub struct State {
     pub status: Status,
     /// Its first process on this node, while it has one there.
     pub pid: Option<i32>,
+    /// What it wrote that is not in its log.
+    pub log_loss: LogLoss,
+}
+
+/// What a container wrote that is not in its log, for the limits of that or of the disk.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LogLoss {
+    /// Lines, as of at most ten seconds ago.
+    pub lines: u64,
+    /// Bytes of text.
+    pub bytes: u64,
+    /// Why lines are lost now; `None`: they are not.
+    pub why: Option<String>,
 }
 
 /// Where a container stands, with what is known only there. Times are nanoseconds since 1970, UTC.

@@ -1,10 +1,15 @@
 //! Images in the store, and getting them there. The nouns are here; `pull.rs` fetches, `trust.rs` says
 //! what may be used.
 
+mod laid;
+mod progress;
 mod pull;
 mod query;
 mod trust;
+mod watched;
 
+pub use laid::LaidImages;
+pub use progress::{Asker, PullState, Pulled};
 pub(crate) use pull::Fetcher;
 pub use pull::client_config;
 pub(crate) use pull::registries_files;
@@ -26,9 +31,8 @@ pub struct PullRequest {
     pub image: String,
     /// Credentials of the request; `None` looks into the auth files.
     pub credentials: Option<Credentials>,
-    /// The Kubernetes namespace of the pod that needs it; empty if none does. A policy of its own may hold
-    /// there.
-    pub namespace: String,
+    /// The pod that needs it, if one does. Its namespace may have a policy of its own.
+    pub pod: Asker,
     /// Who is told how it goes on.
     pub watch: BlobWatch,
 }

@@ -2,21 +2,21 @@
 //! walk through indexes, the limits, and the unpacking of layers as they arrive. Here is what a node adds: which
 //! registries a short name may mean, whose policy holds, and that an image is pulled once at a time.
 
-use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use ::trust::RegistriesD;
 use distribution::{AuthFiles, Client, ClientConfig, Credentials, Registries, RegistriesPaths};
 use image::{AnyManifest, Platform, Reference};
-use tokio::sync::Mutex as AsyncMutex;
 use transfer::{Access, Event, Instances, Location, Options, Signing, Source, Target, Watch};
 
 use super::PullRequest;
+use super::progress::{Asker, PullState, Pulled, Pulls, SAY};
 use super::trust::{self, Policies};
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::pod::PodSpec;
 
 /// What pulling needs besides the store: made once, shared by all pulls of a process.
 #[derive(Debug)]
@@ -24,11 +24,8 @@ pub(crate) struct Fetcher {
     client: Client,
     registries: Registries,
     policies: Policies,
-    busy: Arc<Busy>,
+    pulls: Arc<Pulls>,
 }
-
-/// One pull of a reference at a time: the second finds what the first has stored.
-type Busy = Mutex<HashMap<String, Arc<AsyncMutex<()>>>>;
 
 impl Fetcher {
     pub(crate) fn new(config: &Config) -> Result<Self> {
@@ -37,15 +34,15 @@ impl Fetcher {
             registries: settings.registries.clone(),
             client: Client::new(settings),
             policies: Policies::load(config)?,
-            busy: Arc::default(),
+            pulls: Arc::default(),
         })
     }
 
     /// As [`Fetcher::new`], with all files read again; pulls that are under way are known to it.
     pub(crate) fn again(&self, config: &Config) -> Result<Self> {
-        let busy = Arc::clone(&self.busy);
+        let pulls = Arc::clone(&self.pulls);
         Ok(Self {
-            busy,
+            pulls,
             ..Self::new(config)?
         })
     }
@@ -61,10 +58,14 @@ impl Fetcher {
         &self.policies
     }
 
-    fn turn(&self, reference: &str) -> Arc<AsyncMutex<()>> {
-        let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
-        busy.retain(|_, turn| Arc::strong_count(turn) > 1);
-        Arc::clone(busy.entry(reference.to_owned()).or_default())
+    /// Who talks to registries.
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// How pulls stand.
+    pub(crate) fn pulls(&self) -> &Pulls {
+        &self.pulls
     }
 }
 
@@ -148,6 +149,23 @@ pub(super) fn failed(error: impl std::fmt::Display) -> Error {
 }
 
 impl Engine {
+    /// How the pulls of this process stand, the oldest first.
+    #[must_use]
+    pub fn pulls(&self) -> Vec<PullState> {
+        self.images_fetcher().pulls().running()
+    }
+
+    /// The pulls that a pod has waited for in this process: the last few hundred of all pods are known.
+    #[must_use]
+    pub fn pulls_of(&self, pod: &PodSpec) -> Vec<Pulled> {
+        let asker = Asker {
+            namespace: pod.namespace.clone(),
+            name: pod.name.clone(),
+            uid: pod.uid.clone(),
+        };
+        self.images_fetcher().pulls().of_pod(&asker)
+    }
+
     /// Fetches an image into the store and returns its id. Runs to its end on the runtime it is
     /// awaited on; spawn it if the caller may leave.
     ///
@@ -196,13 +214,15 @@ impl Engine {
     /// the manifest before anything that it names.
     async fn pull_reference(&self, reference: &Reference, request: &PullRequest) -> Result<String> {
         let fetcher = self.images_fetcher();
-        let policy = fetcher.policies.policy(&request.namespace, reference)?;
+        let policy = fetcher.policies.policy(&request.pod.namespace, reference)?;
         policy
             .demands(reference)
             .map(drop)
             .map_err(|source| trust::refused(reference, source))?;
-        let turn = fetcher.turn(&reference.to_string());
-        let _turn = turn.lock().await;
+        let mut place = fetcher
+            .pulls
+            .join(reference.to_string(), request.pod.clone());
+        let turn = place.turn().await;
         let credentials = request.credentials.clone();
         let access = Access {
             client: fetcher.client.clone(),
@@ -219,11 +239,14 @@ impl Engine {
             },
             ..Options::default()
         };
-        let watch = request.watch.clone();
-        let watch: Watch = Arc::new(move |event| {
-            if let Event::Blob(blob, step) = event {
+        let (watch, running) = (request.watch.clone(), place.running());
+        let watch: Watch = Arc::new(move |event| match event {
+            Event::Image(manifest) => running.plan(manifest),
+            Event::Blob(blob, step) => {
+                running.step(blob, step);
                 watch.tell(blob, step);
             }
+            Event::Instance(..) | Event::Manifest => {}
         });
         let pulled = async {
             let location = Location::Registry(reference.clone());
@@ -232,8 +255,13 @@ impl Engine {
             let written = transfer::copy(&source, target, &options, &watch).await?;
             Ok((written.parse()?, written.digest))
         };
-        match pulled.await.map_err(|error| moved(reference, error))? {
-            (AnyManifest::Manifest(manifest), digest) => Ok(manifest.id(&digest).to_owned()),
+        let pulled = place.told(pulled, SAY).await;
+        drop(turn);
+        match pulled.map_err(|error| moved(reference, error))? {
+            (AnyManifest::Manifest(manifest), digest) => {
+                place.succeeded();
+                Ok(manifest.id(&digest).to_owned())
+            }
             (AnyManifest::Index(_), _) => Err(Error::invalid(
                 "image",
                 format!("{reference}: it is an index of nothing that runs here"),

@@ -41,6 +41,11 @@ impl Policies {
         })
     }
 
+    /// The node's own.
+    pub(super) fn node(&self) -> &Policy {
+        &self.node
+    }
+
     /// What is demanded of an image for a pod of this namespace.
     pub(super) fn demands(&self, namespace: &str, reference: &Reference) -> Result<Demands> {
         let demands = self.policy(namespace, reference)?.demands(reference);

@@ -14,8 +14,11 @@ mod size;
 pub(crate) mod stop;
 mod users;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
 
 use crate::container::Resources;
 
@@ -134,6 +137,25 @@ pub enum PodState {
     NotReady,
 }
 
+/// A step of a pod's way to be ready.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// What was done then: `asked`, `directory`, `sandbox` (the supervisor or the shim is up), `network`, `ready`.
+    pub what: Cow<'static, str>,
+    /// When: nanoseconds since 1970.
+    pub at: i64,
+}
+
+impl Step {
+    /// It is done now.
+    pub(crate) fn now(what: &'static str) -> Self {
+        Self {
+            what: Cow::Borrowed(what),
+            at: crate::disk::now_ns(),
+        }
+    }
+}
+
 /// A pod as it is now.
 #[derive(Debug, Clone)]
 pub struct Pod {
@@ -145,6 +167,8 @@ pub struct Pod {
     pub state: PodState,
     /// Nanoseconds since 1970.
     pub created_at: i64,
+    /// How it came to be ready, in the order of time; empty if a former floe made it.
+    pub steps: Vec<Step>,
     /// The pod's addresses, the primary one first; empty with the node's network.
     pub ips: Vec<std::net::IpAddr>,
     /// The supervisor's process id while it lives.

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{NamespaceMode, Pod, PodSpec, PodState};
+use super::{NamespaceMode, Pod, PodSpec, PodState, Step};
 use crate::container::record::ContainerRecord;
 use crate::disk;
 use crate::engine::Engine;
@@ -29,6 +29,8 @@ pub(crate) struct PodRecord {
     /// Which process made a person's pod: pid and start time. Its container comes from the same.
     pub(crate) maker: Option<(i32, u64)>,
     pub(crate) spec: PodSpec,
+    /// How it came to be ready; empty in a record of before this field was.
+    pub(crate) steps: Vec<Step>,
     /// What a newer floe has written besides.
     pub(crate) kept: UnknownFields,
 }
@@ -108,6 +110,7 @@ impl PodRecord {
                 PodState::NotReady
             },
             created_at: self.created_at,
+            steps: self.steps.clone(),
             ips,
             supervisor_pid: alive.as_ref().and_then(|sandbox| sandbox.pid),
             netns: alive
@@ -185,6 +188,7 @@ impl Engine {
             cgroup_prefix: self.config().compat.cgroup_prefix.clone(),
             maker: None,
             spec: PodSpec::default(),
+            steps: Vec::new(),
             kept: UnknownFields::default(),
         }
     }

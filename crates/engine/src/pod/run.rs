@@ -4,15 +4,15 @@
 
 use std::net::IpAddr;
 use std::os::fd::AsRawFd;
-use std::path::PathBuf;
-use std::sync::LazyLock;
+use std::path::{Path, PathBuf};
+use std::sync::{LazyLock, Mutex, PoisonError};
 use std::thread::ScopedJoinHandle;
 
 use ::network::Network;
 
 use super::network::network_error;
 use super::record::{PodRecord, Stage};
-use super::{NamespaceMode, Origin, PodSpec, PodState, files};
+use super::{NamespaceMode, Origin, PodSpec, PodState, Step, files};
 use crate::disk::{self, Reservation};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -33,6 +33,7 @@ impl Engine {
     /// A request that cannot be accepted, a stopped pod that still has the name, or a step that
     /// failed; nothing is left behind then.
     pub fn run_pod(&self, spec: PodSpec) -> Result<String> {
+        let asked = Step::now("asked");
         let handler = self.handlers().chosen(&spec.runtime_handler)?;
         validate_pod(&spec, handler, self.node())?;
         self.validate_users(&spec)?;
@@ -47,7 +48,7 @@ impl Engine {
         }
         let id = disk::new_id()?;
         name.hold(&id)?;
-        let making = Making::begin(self, handler, name, id, spec)?;
+        let making = Making::begin(self, handler, name, id, spec, asked)?;
         files::write(&making.dir, &making.record.id, &making.record.spec)?;
         let ips = match making.may_give_netns()? {
             true => making.run_while_connecting()?,
@@ -215,6 +216,8 @@ struct Making<'a> {
     /// Where that directory is made.
     staging: PathBuf,
     record: PodRecord,
+    /// What is done so far; sandbox and network are made beside each other.
+    steps: Mutex<Vec<Step>>,
     name: Option<Reservation>,
 }
 
@@ -225,6 +228,7 @@ impl<'a> Making<'a> {
         name: Reservation,
         id: String,
         mut spec: PodSpec,
+        asked: Step,
     ) -> Result<Self> {
         let choosing = engine.choose_users(&mut spec)?;
         if choosing.is_some() {
@@ -257,6 +261,7 @@ impl<'a> Making<'a> {
             owns_cgroup,
             cgroup_prefix: engine.config().compat.cgroup_prefix.clone(),
             spec,
+            steps: Vec::new(),
             kept: UnknownFields::default(),
         };
         let file = format!("{}.{}", name.file_name(), disk::NEW);
@@ -266,10 +271,12 @@ impl<'a> Making<'a> {
             dir,
             staging: engine.layout().pods().join(file),
             record,
+            steps: Mutex::new(vec![asked]),
             name: Some(name),
         };
         making.make_dir()?;
         drop(choosing);
+        making.step("directory");
         Ok(making)
     }
 
@@ -309,7 +316,7 @@ impl<'a> Making<'a> {
             PathBuf::from(format!("/proc/self/fd/{number}"))
         };
         std::thread::scope(|scope| {
-            let connect = || self.engine.attach_network(&self.record, &path());
+            let connect = || self.connect(&path());
             let thread = std::thread::Builder::new().name("connect".to_owned());
             let connecting = thread.spawn_scoped(scope, connect);
             let sandbox = self.run(Some(&netns));
@@ -334,7 +341,21 @@ impl<'a> Making<'a> {
             cpuset: &self.engine.config().runtime.infra_ctr_cpuset,
             netns,
         };
-        self.handler.run_pod(&plan, LIMIT)
+        let sandbox = self.handler.run_pod(&plan, LIMIT)?;
+        self.step("sandbox");
+        Ok(sandbox)
+    }
+
+    /// This much is done.
+    fn step(&self, what: &'static str) {
+        let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+        steps.push(Step::now(what));
+    }
+
+    fn connect(&self, netns: &Path) -> Result<Vec<IpAddr>> {
+        let ips = self.engine.attach_network(&self.record, netns)?;
+        self.step("network");
+        Ok(ips)
     }
 
     /// The configuration's defaults that this pod has the namespace for, and the pod's own.
@@ -362,7 +383,7 @@ impl<'a> Making<'a> {
     fn attach_network(&self, sandbox: &Sandbox) -> Result<Vec<IpAddr>> {
         match &sandbox.namespaces.network {
             Some(netns) if self.record.spec.namespaces.network != NamespaceMode::Node => {
-                self.engine.attach_network(&self.record, netns)
+                self.connect(netns)
             }
             _ => Ok(Vec::new()),
         }
@@ -374,6 +395,9 @@ impl<'a> Making<'a> {
             let total = self.record.spec.size.total();
             self.engine.limit_pod(&self.record, &total)?;
         }
+        self.step("ready");
+        let steps = self.steps.get_mut().unwrap_or_else(PoisonError::into_inner);
+        self.record.steps = std::mem::take(steps);
         self.record.stage = Stage::Made { ips };
         self.record.write(&self.dir)?;
         self.name = None;

@@ -16,12 +16,13 @@ use crate::error::Result;
 use crate::node::cgroups;
 use crate::pod::record::{PodRecord, Stage as Live};
 use crate::pod::{
-    DnsConfig, IdMapping, NamespaceMode, NamespaceModes, Origin as Maker, PodSize, PodSpec,
+    DnsConfig, IdMapping, NamespaceMode, NamespaceModes, Origin as Maker, PodSize, PodSpec, Step,
     UserIds, UserMode,
 };
 
 /// Revision 1: `version` and `revision`. 2: `handler`. 3: `overhead` and `resources`. 4: `users`. 5: `cgroup_prefix`.
-const REVISION: u32 = 5;
+/// 6: `steps`.
+const REVISION: u32 = 6;
 /// The version of a pod that the built-in runtime does not run: who knows no handlers would take it for one
 /// that it does, and ask its supervisor for what another program is to do.
 const OF_HANDLER: u32 = 2;
@@ -48,6 +49,8 @@ pub(crate) struct Pod<'a> {
     #[serde(default)]
     handler: Text<'a>,
     spec: Spec<'a>,
+    #[serde(default)]
+    steps: Cow<'a, [Step]>,
 }
 
 /// How far a pod has come. A newer floe's may have other words for it.
@@ -219,6 +222,7 @@ impl<'a> Pod<'a> {
             maker: live.maker,
             handler: (&live.handler).into(),
             spec: Spec::of(&live.spec),
+            steps: Cow::Borrowed(&live.steps),
         }
     }
 
@@ -241,6 +245,7 @@ impl<'a> Pod<'a> {
             maker: self.maker,
             handler: self.handler.into_owned(),
             spec: self.spec.into_live(),
+            steps: self.steps.into_owned(),
             kept,
         }
     }

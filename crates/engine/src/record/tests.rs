@@ -15,7 +15,7 @@ use crate::container::{
 use crate::handler::supervisor::orphaned::Ended;
 use crate::pod::record::{PodRecord, Stage};
 use crate::pod::{
-    DnsConfig, IdMapping, NamespaceMode, NamespaceModes, Origin, PodSize, PodSpec, UserIds,
+    DnsConfig, IdMapping, NamespaceMode, NamespaceModes, Origin, PodSize, PodSpec, Step, UserIds,
     UserMode,
 };
 
@@ -123,6 +123,10 @@ fn full_pod() -> PodRecord {
                 resources: Some(full_resources()),
             },
         },
+        steps: vec![Step {
+            what: "ready".into(),
+            at: 1_796_000_000_000_000_002,
+        }],
         kept: UnknownFields::default(),
     }
 }
@@ -353,7 +357,7 @@ fn a_pod_that_another_handler_runs_is_refused_by_readers_who_know_no_handlers() 
         assert_eq!(read.handler, handler);
     }
     let golden = golden("pod");
-    let file = golden.iter().find(|(name, _)| name == "pod-2.5.json");
+    let file = golden.iter().find(|(name, _)| name == "pod-2.6.json");
     assert_eq!(file.map(|(_, record)| record), Some(&place.now()));
     let reason = refusal(
         Form {

@@ -200,8 +200,9 @@ impl Cache {
             let before = self.unread.remove(&id).unwrap_or_else(known);
             match self.reload(&id, stale, engine) {
                 Ok(()) if engine.hub().is_wanted() => {
-                    let after = self.pods.get(&id).map(CachedPod::views);
-                    let changes = compare(&id, &before, &after.unwrap_or_default());
+                    let after = self.pods.get(&id).map(CachedPod::views).unwrap_or_default();
+                    engine.hub().note_log_losses(&before, &after);
+                    let changes = compare(&id, &before, &after);
                     told.extend(changes.into_iter().map(|one| (one, before.pod.clone())));
                 }
                 Ok(()) => {}
@@ -376,6 +377,7 @@ impl Cache {
             pod.view = view.map(Arc::new);
             // The view has it.
             record.spec = PodSpec::default();
+            record.steps = Vec::new();
         }
         Ok(())
     }

@@ -74,6 +74,7 @@ impl World {
             cgroup_prefix: "crio".into(),
             maker: None,
             spec: PodSpec::default(),
+            steps: Vec::new(),
             kept: Default::default(),
         }
     }

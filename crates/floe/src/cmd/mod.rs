@@ -19,6 +19,7 @@ pub(crate) mod manifest_digest;
 pub(crate) mod ps;
 pub(crate) mod publish;
 pub(crate) mod pull;
+pub(crate) mod pulls;
 pub(crate) mod registry;
 pub(crate) mod rm;
 pub(crate) mod rmi;

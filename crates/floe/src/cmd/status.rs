@@ -42,6 +42,13 @@ enum What {
         #[arg(long, short, required = true, value_name = "ID")]
         id: String,
     },
+    /// What is known of a pod, and how its start went
+    #[command(alias = "pod")]
+    Pods {
+        /// The pod's id
+        #[arg(long, short, required = true, value_name = "ID")]
+        id: String,
+    },
     /// The cgroup driver, the store and the mappings of ids
     #[command(alias = "i")]
     Info,
@@ -60,15 +67,46 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         What::Threads => print!("{}", output::value(&get(&socket, "/debug/goroutines")?)),
         What::Info => info(&parsed(&get(&socket, "/info")?)?),
         What::Containers { id } => {
-            if id.is_empty() || !id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
-                return Err(Failure::new(format!(
-                    "--id {id:?}: is no id of a container"
-                )));
-            }
+            let id = checked(id, "container")?;
             container(&parsed(&get(&socket, &format!("/containers/{id}"))?)?);
+        }
+        What::Pods { id } => {
+            let id = checked(id, "pod")?;
+            pod(&parsed(&get(&socket, &format!("/pods/{id}"))?)?);
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// An id that becomes a part of a path.
+fn checked<'a>(id: &'a str, of: &str) -> Result<&'a str, Failure> {
+    match !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        true => Ok(id),
+        false => Err(Failure::new(format!("--id {id:?}: is no id of a {of}"))),
+    }
+}
+
+fn pod(info: &Value) {
+    for key in ["name", "namespace", "uid", "id", "ready", "pid"] {
+        println!("{key}: {}", shown(&info[key]));
+    }
+    let all = |key: &str| {
+        let values = info[key].as_array().into_iter().flatten();
+        values.map(shown).collect::<Vec<_>>().join(", ")
+    };
+    println!("ips: {}", all("ip_addresses"));
+    println!("containers: {}", all("containers"));
+    println!("timeline:");
+    for line in info["timeline"].as_array().into_iter().flatten() {
+        let after = line["after"].as_f64().unwrap_or_default();
+        let took = line["took"].as_f64();
+        let took = took.map_or_else(String::new, |took| format!(", {took:.3} s"));
+        println!(
+            "  {} +{after:.3} s {}{took}",
+            shown(&line["at"]),
+            shown(&line["what"])
+        );
+    }
 }
 
 fn info(info: &Value) {
@@ -130,19 +168,19 @@ fn container(info: &Value) {
 }
 
 /// A value as a person reads it: what it holds may be a container's.
-fn shown(value: &Value) -> String {
+pub(super) fn shown(value: &Value) -> String {
     let text = value
         .as_str()
         .map_or_else(|| value.to_string(), str::to_owned);
     output::shown(&text).into_owned()
 }
 
-fn parsed(text: &str) -> Result<Value, Failure> {
+pub(super) fn parsed(text: &str) -> Result<Value, Failure> {
     serde_json::from_str(text).map_err(|e| Failure::new(format!("the engine's answer: {e}")))
 }
 
 /// Asks in HTTP/1.0, whose answers end with their connection.
-fn get(socket: &Path, path: &str) -> Result<String, Failure> {
+pub(super) fn get(socket: &Path, path: &str) -> Result<String, Failure> {
     let failed = |what: &'static str| {
         let socket = socket.display().to_string();
         move |e: std::io::Error| Failure::new(format!("{what} {socket}: {e}"))

@@ -43,28 +43,25 @@ pub(super) fn remove(
 pub(super) fn create(call: &Call<'_>, host: &mut Socket, end: HostEnd<'_>) -> Result<Link> {
     let pod = call.pod()?;
     let (name, master, mtu, peer) = (end.name, end.master, end.mtu, call.attachment.ifname);
-    let requests = || {
-        let veth = Veth {
-            name,
-            master,
-            mtu,
-            peer,
-            netns: pod.netns().as_fd(),
-        };
-        let mut requests = vec![link::new_veth(&veth)];
-        if end.hairpin {
-            requests.push(link::hairpin(name));
-        }
-        requests
+    let veth = Veth {
+        name,
+        master,
+        mtu,
+        peer,
+        netns: pod.netns().as_fd(),
     };
-    match host.send(requests()) {
+    match host.send_one(link::new_veth(&veth)) {
         Err(error) if error.errno() == Some(libc::EEXIST) => {
             if !replace_left_over(call, host, name)? {
                 return Err(error.into());
             }
-            host.send(requests())?;
+            host.send_one(link::new_veth(&veth))?;
         }
         other => other?,
+    }
+    if master.is_some() {
+        without_ipv6(call, name);
+        host.send_one(link::start_port(name, end.hairpin))?;
     }
     keep_quiet(call, peer)?;
     link::by_name(&mut *pod.socket()?, peer)?.ok_or_else(|| {
@@ -74,6 +71,15 @@ pub(super) fn create(call: &Call<'_>, host: &mut Socket, end: HostEnd<'_>) -> Re
             "it is not there",
         )
     })
+}
+
+/// A bridge's port has no addresses, so it needs none of the kernel's own making: with them, and the routes to
+/// them, each link of a pod that comes and goes takes longer the more pods there are.
+fn without_ipv6(call: &Call<'_>, name: &str) {
+    if let Err(error) = sysctl::set_if_there(&["ipv6", "conf", name, "disable_ipv6"], "1") {
+        // A read-only /proc/sys: slower, and nothing else.
+        tracing::debug!(pod = call.attachment.id, %error, "its port has IPv6 addresses");
+    }
 }
 
 /// Keeps the kernel from asking, as the pod's link comes up, what floe has told it: for routers, and

@@ -68,10 +68,9 @@ pub(crate) fn new_bridge(name: &str, mac: Mac, mtu: u32) -> Request {
     Request::new("create bridge", name, message)
 }
 
-/// Makes a veth pair in one go: the host's end in the bridge, the pod's end in the pod.
+/// Makes a veth pair in one go: the host's end in the bridge, the pod's end in the pod. Both are down.
 pub(crate) fn new_veth(veth: &Veth<'_>) -> Request {
-    let up = if veth.master.is_some() { UP } else { 0 };
-    let mut message = Message::create(NEW).header(&header(0, up, up));
+    let mut message = Message::create(NEW).header(&header(0, 0, 0));
     message.text(NAME, veth.name);
     if let Some(master) = veth.master {
         message.u32(IFLA_MASTER, master);
@@ -106,17 +105,21 @@ pub(crate) fn cut_off(index: u32, name: &str) -> Request {
     Request::new("cut off link", name, message).accept(libc::ENODEV)
 }
 
-/// Lets the bridge send a frame back through the port it came from: what a pod sends to a host port
-/// of its own comes back so where the kernel passes bridged packets to nftables (br_netfilter).
-pub(crate) fn hairpin(name: &str) -> Request {
-    let mut message = Message::change(NEW).header(&header(0, 0, 0));
-    message.text(NAME, name).nest(IFLA_LINKINFO, |link| {
-        link.text(IFLA_INFO_SLAVE_KIND, "bridge")
-            .nest(IFLA_INFO_SLAVE_DATA, |port| {
-                port.u8(IFLA_BRPORT_MODE, 1);
-            });
-    });
-    Request::new("set hairpin mode of bridge port", name, message)
+/// Brings a bridge's port up. `hairpin` lets the bridge send a frame back through the port it came from: what
+/// a pod sends to a host port of its own comes back so where the kernel passes bridged packets to nftables
+/// (br_netfilter).
+pub(crate) fn start_port(name: &str, hairpin: bool) -> Request {
+    let mut message = Message::change(NEW).header(&header(0, UP, UP));
+    message.text(NAME, name);
+    if hairpin {
+        message.nest(IFLA_LINKINFO, |link| {
+            link.text(IFLA_INFO_SLAVE_KIND, "bridge")
+                .nest(IFLA_INFO_SLAVE_DATA, |port| {
+                    port.u8(IFLA_BRPORT_MODE, 1);
+                });
+        });
+    }
+    Request::new("bring up bridge port", name, message)
 }
 
 /// Deletes a link by its number, which is not given out again: a link made since under the same name

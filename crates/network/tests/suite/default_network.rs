@@ -92,6 +92,24 @@ const COUNTERS: &str = "table bridge probe {
 
 /// Among 500 pods this was what a new pod cost most: docs/performance.md.
 #[test]
+fn the_hosts_table_of_routes_does_not_grow_with_the_pods() {
+    let Some(lab) = Lab::new() else { return };
+    let network = lab.network();
+    let routes = || lab.host.number("ip -6 route show table all | wc -l");
+    let pods = [(); 3].map(|()| Netns::new());
+    let mut counts = Vec::new();
+    for (index, pod) in pods.iter().enumerate() {
+        let path = pod.path();
+        let id = format!("pod{index}");
+        lab.host
+            .run(|| network.setup(&attachment(&id, Some(&path))).unwrap());
+        counts.push(routes());
+    }
+    assert_eq!(counts[1], counts[2], "{counts:?}");
+    assert!(pods[2].sh("ip -6 route").contains("fd99::/64"));
+}
+
+#[test]
 fn a_new_pod_sends_its_reports_to_the_host_alone() {
     let Some(lab) = Lab::new() else { return };
     if !lab.host.can(&format!("echo '{COUNTERS}' | nft -f -")) {

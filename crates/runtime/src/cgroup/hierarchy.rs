@@ -149,7 +149,10 @@ impl Hierarchies {
     }
 
     fn discover() -> Result<Hierarchies, Error> {
-        let table = mountinfo::read().map_err(|e| Error::Discover {
+        // Without it the whole table is read: each pod has mounts in it, and these are older.
+        let wanted = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+        let table = mountinfo::read_until(|table| has_all(table, &wanted));
+        let table = table.map_err(|e| Error::Discover {
             path: "/proc/self/mountinfo".into(),
             errno: Errno::from_io_error(&e).unwrap_or(Errno::IO),
         })?;
@@ -274,6 +277,24 @@ fn unified_controllers(text: &str) -> Vec<Controller> {
         .collect()
 }
 
+/// Whether the table has a mount of each hierarchy that /proc/PID/cgroup lists (cgroups(7)): by its controllers
+/// or name, or, with neither, v2.
+fn has_all(table: &[u8], wanted: &str) -> bool {
+    let mounts: Vec<_> = mountinfo::parse(table)
+        .filter(|mount| matches!(mount.kind, "cgroup" | "cgroup2"))
+        .collect();
+    let is_there = |line: &str| {
+        let names = line.split(':').nth(1).unwrap_or_default();
+        mounts.iter().any(|mount| match names {
+            "" => mount.kind == "cgroup2",
+            names => names.split(',').all(|name| {
+                mount.kind == "cgroup" && mount.super_options.split(',').any(|has| has == name)
+            }),
+        })
+    };
+    !wanted.is_empty() && wanted.lines().all(is_there)
+}
+
 /// The cgroup mounts of the table, v1 first, so that a controller's home is the hierarchy that
 /// really has it. A hierarchy mounted twice counts once.
 fn find(table: &[u8]) -> Vec<Found> {
@@ -322,6 +343,19 @@ mod tests {
         assert_eq!(found[1].controllers, []);
         assert_eq!(found[2].controllers, [Controller::Io]);
         assert_eq!(found[3].version, Version::V2);
+    }
+
+    #[test]
+    fn the_table_is_read_until_every_hierarchy_is_in_it() {
+        let wanted = "4:blkio:/x\n3:name=systemd:/\n2:cpu,cpuacct:/x\n0::/x\n";
+        assert!(has_all(HYBRID, wanted));
+        assert!(!has_all(HYBRID, &format!("5:memory:/\n{wanted}")));
+        assert!(!has_all(HYBRID, "3:name=other:/\n"));
+        assert!(!has_all(HYBRID, ""), "not known, so all of it");
+        assert!(!has_all(
+            b"1 2 0:3 / /c rw - cgroup2 cgroup2 rw\n",
+            "1:cpu:/\n0::/\n"
+        ));
     }
 
     #[test]

@@ -463,6 +463,11 @@ pub(crate) fn info(container: &Container, runtime_spec: &Value) -> BTreeMap<Stri
         "sandboxID": container.pod_id,
         "pid": container.pid.unwrap_or_default(),
         "privileged": container.spec.security.privileged,
+        "logLoss": {
+            "lines": container.log_loss.lines,
+            "bytes": container.log_loss.bytes,
+            "now": container.log_loss.why,
+        },
         "runtimeSpec": runtime_spec,
     });
     BTreeMap::from([("info".to_owned(), info.to_string())])

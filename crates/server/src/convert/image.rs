@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use engine::image::{Credentials, ImageConfig, ImageRecord};
+use engine::image::{Asker, Credentials, ImageConfig, ImageRecord};
 use engine::stats::FsInfo;
 use engine::{Error, PullRequest};
 use serde_json::json;
@@ -13,11 +13,15 @@ use super::{invalid, not_empty, required};
 pub(crate) fn pull_request(request: cri::PullImageRequest) -> Result<PullRequest, Error> {
     let credentials = request.auth.map(credentials).transpose()?.flatten();
     let pod = request.sandbox_config.and_then(|pod| pod.metadata);
-    let namespace = pod.map_or_else(String::new, |metadata| metadata.namespace);
+    let pod = pod.map(|metadata| Asker {
+        namespace: metadata.namespace,
+        name: metadata.name,
+        uid: metadata.uid,
+    });
     Ok(PullRequest {
         image: name("image", request.image)?,
         credentials,
-        namespace,
+        pod: pod.unwrap_or_default(),
         ..PullRequest::default()
     })
 }

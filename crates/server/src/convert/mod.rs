@@ -12,6 +12,7 @@ pub(crate) mod pod;
 pub(crate) mod security;
 pub(crate) mod signal;
 pub(crate) mod stats;
+pub(crate) mod timeline;
 
 pub(crate) use check::no_windows;
 pub(crate) use security::resources;

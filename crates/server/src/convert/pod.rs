@@ -260,7 +260,7 @@ pub(crate) fn status(pod: Pod) -> cri::PodSandboxStatus {
 
 /// What `crictl inspectp` shows below the status: JSON under the key `info`, with the fields that
 /// tools of other runtimes read.
-pub(crate) fn info(pod: &Pod) -> BTreeMap<String, String> {
+pub(crate) fn info(pod: &Pod, timeline: &Value) -> BTreeMap<String, String> {
     let netns = pod
         .netns
         .as_ref()
@@ -271,6 +271,7 @@ pub(crate) fn info(pod: &Pod) -> BTreeMap<String, String> {
         "image": "",
         "runtimeHandler": pod.spec.runtime_handler,
         "privileged": pod.spec.privileged,
+        "timeline": timeline,
         "runtimeSpec": {
             "hostname": pod.spec.hostname,
             "annotations": pod.spec.annotations,
@@ -337,4 +338,4 @@ fn linux(namespaces: NamespaceModes) -> cri::LinuxPodSandboxStatus {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

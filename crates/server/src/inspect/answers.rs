@@ -2,12 +2,15 @@
 
 use std::fmt::Write;
 
-use engine::pod::NamespaceMode;
+use base::time::rfc3339_nanos;
+use engine::image::Asker;
+use engine::pod::{NamespaceMode, PodState};
 use engine::{Container, Engine, Pod};
 use hyper::StatusCode;
 use serde_json::json;
 
 use super::{Answer, refused};
+use crate::convert::timeline::timeline;
 use crate::node;
 use crate::work::Work;
 
@@ -68,6 +71,48 @@ fn described(engine: &Engine, container: &Container, pod: &Pod) -> serde_json::V
         "ip_addresses": pod.ips,
         "host_network": pod.spec.namespaces.network == NamespaceMode::Node,
     })
+}
+
+/// `/pods/ID`: not among CRI-O's.
+pub(super) async fn pod(work: &Work, id: &str) -> Answer {
+    let id = id.to_owned();
+    let found = work.read("inspect", move |engine| {
+        let (pod, containers, _) = engine.pod_views(&id)?;
+        let pulls = engine.pulls_of(&pod.spec);
+        let ids: Vec<&str> = containers.iter().map(|one| one.id.as_str()).collect();
+        Ok(json!({
+            "id": pod.id,
+            "name": pod.spec.name,
+            "namespace": pod.spec.namespace,
+            "uid": pod.spec.uid,
+            "ready": pod.state == PodState::Ready,
+            "pid": pod.supervisor_pid.unwrap_or_default(),
+            "ip_addresses": pod.ips,
+            "containers": ids,
+            "timeline": timeline(&pod, &containers, &pulls),
+        }))
+    });
+    let described = found.await.map_err(|status| refused(&status))?;
+    Ok((JSON, described.to_string()))
+}
+
+/// `/pulls`: how running pulls stand. Not among CRI-O's.
+pub(super) fn pulls(engine: &Engine) -> (&'static str, String) {
+    let of = |asker: &Asker| json!({ "namespace": asker.namespace, "name": asker.name, "uid": asker.uid });
+    let running = engine.pulls();
+    let shown = running.iter().map(|pull| {
+        json!({
+            "image": pull.image,
+            "since": String::from_utf8_lossy(&rfc3339_nanos(pull.since)),
+            "seconds": pull.lasts.as_secs_f64(),
+            "bytes": pull.bytes,
+            "total_bytes": pull.total,
+            "layers_done": pull.layers_done,
+            "layers": pull.layers,
+            "pods": pull.askers.iter().map(of).collect::<Vec<_>>(),
+        })
+    });
+    (JSON, serde_json::Value::Array(shown.collect()).to_string())
 }
 
 /// `/pause/ID`

@@ -73,6 +73,8 @@ impl Inspect {
             ["config"] => answers::config(&work.engine()),
             ["info"] => Ok(answers::info(&work.engine())),
             ["containers", id] if !id.is_empty() => answers::container(work, id).await,
+            ["pods", id] if !id.is_empty() => answers::pod(work, id).await,
+            ["pulls"] => Ok(answers::pulls(&work.engine())),
             ["pause", id] if !id.is_empty() => answers::pause(work, id).await,
             ["unpause", id] if !id.is_empty() => answers::resume(work, id).await,
             ["debug", "goroutines" | "threads"] => Ok(answers::threads()),
@@ -82,7 +84,8 @@ impl Inspect {
             )),
             _ => Err((
                 StatusCode::NOT_FOUND,
-                "no such endpoint: /config, /info, /containers/ID, /pause/ID, /unpause/ID, /debug/threads"
+                "no such endpoint: /config, /info, /containers/ID, /pods/ID, /pulls, /pause/ID, /unpause/ID, \
+                 /debug/threads"
                     .to_owned(),
             )),
         }

@@ -57,7 +57,7 @@ impl Collector {
 }
 
 /// All of them.
-pub(super) static ALL: [Collector; 15] = [
+pub(super) static ALL: [Collector; 19] = [
     Collector {
         name: "operations_total",
         kind: "counter",
@@ -135,6 +135,22 @@ pub(super) static ALL: [Collector; 15] = [
         },
     },
     Collector {
+        name: "image_pulls_running",
+        kind: "gauge",
+        help: "Images that are being pulled.",
+        write: |of, text, name| text.sample(name, &[], of.engine.now().pulls().len()),
+    },
+    Collector {
+        name: "image_pulls_running_bytes",
+        kind: "gauge",
+        help: "Bytes that have come of the images that are being pulled.",
+        write: |of, text, name| {
+            let running = of.engine.now().pulls();
+            let bytes: u64 = running.iter().map(|pull| pull.bytes).sum();
+            text.sample(name, &[], bytes);
+        },
+    },
+    Collector {
         name: "image_layer_reuse_total",
         kind: "counter",
         help: "Times that a layer was there already, by its digest.",
@@ -174,6 +190,18 @@ pub(super) static ALL: [Collector; 15] = [
         kind: "counter",
         help: "Events that subscribers were too slow for.",
         write: |of, text, name| text.sample(name, &[], of.engine.dropped_events()),
+    },
+    Collector {
+        name: "containers_log_lost_lines_total",
+        kind: "counter",
+        help: "Lines of containers that are not in their logs, for a limit of those or of the disk.",
+        write: |of, text, name| text.sample(name, &[], of.engine.log_losses().0),
+    },
+    Collector {
+        name: "containers_log_lost_bytes_total",
+        kind: "counter",
+        help: "Bytes of containers that are not in their logs, for a limit of those or of the disk.",
+        write: |of, text, name| text.sample(name, &[], of.engine.log_losses().1),
     },
     Collector {
         name: "processes_defunct",

@@ -26,14 +26,14 @@ fn ask(socket: &Path, request: &[u8]) -> (u16, String) {
     (head[9..12].parse().unwrap(), body.to_owned())
 }
 
-fn get(socket: &Path, path: &str) -> (u16, String) {
+pub(crate) fn get(socket: &Path, path: &str) -> (u16, String) {
     ask(
         socket,
         format!("GET {path} HTTP/1.1\r\nHost: crio\r\n\r\n").as_bytes(),
     )
 }
 
-fn json(socket: &Path, path: &str) -> Value {
+pub(crate) fn json(socket: &Path, path: &str) -> Value {
     let (status, body) = get(socket, path);
     assert_eq!(status, 200, "{path}: {body}");
     serde_json::from_str(&body).unwrap()

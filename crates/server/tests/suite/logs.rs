@@ -3,7 +3,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use crate::common::{log, world};
+use crate::common::{log, world, world_with};
 use tonic::Code;
 
 #[test]
@@ -214,5 +214,54 @@ fn a_container_without_a_log_path_keeps_none() {
                 .count(),
             0
         );
+    });
+}
+
+#[test]
+fn a_flood_leaves_the_log_below_its_limit_also_without_an_engine_and_what_is_missing_is_counted() {
+    let config = "[floe.runtime]\nlog_limit = 65536\n\
+                  [crio.metrics]\nenable_metrics = true\nmetrics_port = 19091\n";
+    world_with(config.to_owned(), async |world| {
+        let pod = world.pod("a").await;
+        let flood = "sleep 0.5; yes | head -n 100000; touch /tmp/over; sleep 1000";
+        let id = world.run(&pod, world.script("c", flood)).await;
+        let path = world.status(&id).await.unwrap().log_path;
+        world.node.kill().unwrap();
+        let is_full = |path: &str| {
+            let text = std::fs::read_to_string(path).unwrap_or_default();
+            text.contains("lost from here on: it has reached its limit of 65536 bytes")
+        };
+        world
+            .until("the log is full", async || is_full(&path).then_some(()))
+            .await;
+        world.serve_again().await;
+        world
+            .until("all is written", async || {
+                let there = world.exec(&id, &["test", "-e", "/tmp/over"], 10).await;
+                (there.unwrap().exit_code == 0).then_some(())
+            })
+            .await;
+        assert!(std::fs::metadata(&path).unwrap().len() <= 65536);
+        let kept = log::read(&path).of("stdout").lines().count();
+        let rotated = format!("{path}.1");
+        std::fs::rename(&path, &rotated).unwrap();
+        let request = cri::ReopenContainerLogRequest {
+            container_id: id.clone(),
+        };
+        world.runtime().reopen_container_log(request).await.unwrap();
+        let missing = 100_000 - kept;
+        let note = &log::read(&path).0[0];
+        let expected = format!("floe: {missing} lines of this log were lost here: it has reached");
+        assert!(note.full && note.stream == "stderr", "{note:?}");
+        assert!(note.text.starts_with(&expected), "{note:?}");
+        let loss = world.info(&id).await["logLoss"].clone();
+        let bytes = 2 * missing;
+        let expected = serde_json::json!({ "lines": missing, "bytes": bytes, "now": null });
+        assert_eq!(loss, expected);
+        let page = crate::metrics::page(19091);
+        for (of, count) in [("lines", missing), ("bytes", bytes)] {
+            let sample = format!("container_runtime_crio_containers_log_lost_{of}_total {count}\n");
+            assert!(page.contains(&sample), "{page}");
+        }
     });
 }

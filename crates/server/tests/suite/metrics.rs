@@ -137,6 +137,11 @@ fn scrape(mut client: impl Read + Write, request: &str) -> String {
 
 const GET: &str = "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
 
+/// The page that is served on a port.
+pub(crate) fn page(port: u16) -> String {
+    scrape(TcpStream::connect(("127.0.0.1", port)).unwrap(), GET)
+}
+
 /// The value of a sample.
 fn value(page: &str, sample: &str) -> f64 {
     let line = |line: &str| line.strip_prefix(sample)?.strip_prefix(' ')?.parse().ok();
@@ -148,7 +153,6 @@ fn value(page: &str, sample: &str) -> f64 {
 fn the_engine_tells_its_own_metrics_under_crios_names() {
     let config = "[crio.metrics]\nenable_metrics = true\nmetrics_port = 19090\n";
     world_with(config.to_owned(), async |world| {
-        let page = || scrape(TcpStream::connect("127.0.0.1:19090").unwrap(), GET);
         let pod = world.pod("a").await;
         let dd = ["dd", "if=/dev/zero", "of=/dev/null", "bs=256M", "count=1"];
         let mut hungry = world.config("hungry", &dd);
@@ -161,7 +165,7 @@ fn the_engine_tells_its_own_metrics_under_crios_names() {
         assert_eq!(world.ended(&id).await.reason, "OOMKilled");
         world.pull("127.0.0.1:1/none").await.unwrap_err();
         world.status("0123456789abcdef").await.unwrap_err();
-        let page = page();
+        let page = page(19090);
         assert!(page.starts_with("HTTP/1.1 200 "), "{page}");
         let crio = |name: &str| value(&page, &format!("container_runtime_crio_{name}"));
         assert_eq!(crio("operations_total{operation=\"RunPodSandbox\"}"), 1.0);

@@ -18,7 +18,7 @@ use super::streams::Output;
 use super::time::after;
 use crate::client::Stream;
 use crate::error::{Error, Result};
-use crate::state::{ContainerState, Status};
+use crate::state::{ContainerState, LogLoss, Status};
 use crate::sys::process::Process;
 
 /// How long until a record that could not be written is tried again.
@@ -149,6 +149,15 @@ impl Container {
                 diagnose(format_args!("container {}: {error}", self.state.id));
                 self.unsaved = after(RETRY_RECORD);
             }
+        }
+    }
+
+    /// Puts what its log lacks on disk, if that is something new.
+    pub(super) fn note_log_loss(&mut self, loss: Option<LogLoss>) {
+        let known = self.state.log_loss.as_deref();
+        if let Some(loss) = loss.filter(|loss| *loss != LogLoss::default() && known != Some(loss)) {
+            self.state.log_loss = Some(Box::new(loss));
+            self.save();
         }
     }
 

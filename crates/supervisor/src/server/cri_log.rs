@@ -3,23 +3,25 @@
 //! written only when a line is longer than [`LONGEST`]: what a read leaves of a line waits for the
 //! rest. The last part of a line is always `F`, also of one that never got its newline.
 //!
-//! Must never fail or wait because of a full disk: what cannot be written is counted, and the
-//! count is written as soon as there is space. Must never follow a symbolic link, in the place of
-//! the file or of a directory below the pod's log directory.
+//! Must never fail or wait because of a full disk, nor fill one ([`room`]): what is not written is counted, and
+//! the count is written as soon as there is space. A line is lost as a whole or ended where it was torn.
 
-use std::ffi::{OsStr, OsString};
+mod open;
+mod room;
+
 use std::fs::File;
 use std::io::{self, BufRead, IoSlice, Write};
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Component, Path};
+use std::time::{Duration, Instant};
 
 use base::time::rfc3339_nanos;
-use rustix::fs::{AtFlags, Mode, OFlags, open, openat, unlinkat};
-use rustix::io::Errno;
 
 use crate::client::Stream;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::protocol::LogTarget;
+use crate::state::LogLoss;
+pub(crate) use open::MadeLog;
+use open::open_log;
+use room::{Cause, Room};
 
 /// The longest text of one log line, in bytes.
 const LONGEST: usize = 8192;
@@ -27,6 +29,10 @@ const LONGEST: usize = 8192;
 const BATCH: usize = 1024 - 3;
 /// `TIME STREAM TAG `.
 const PREFIX: usize = 30 + 1 + 6 + 1 + 1 + 1;
+/// What is left below the hard limit for the lines that say what is lost.
+const NOTES: u64 = 1024;
+/// How often the record is told of further losses.
+const TELL: Duration = Duration::from_secs(10);
 
 /// A container's log file.
 #[derive(Debug)]
@@ -34,15 +40,54 @@ pub(crate) struct CriLog {
     target: LogTarget,
     file: File,
     size: u64,
-    /// What there is of a line of each stream.
-    held: [Vec<u8>; 2],
+    room: Room,
+    streams: [Line; 2],
     lost: Option<Lost>,
+    /// All that was lost so far, and of that what the record was told, and when.
+    loss: LogLoss,
+    told: (LogLoss, Option<Instant>),
 }
 
+/// Where the log is in a line of a stream.
+#[derive(Debug, Default)]
+struct Line {
+    /// What there is of its next piece.
+    held: Vec<u8>,
+    begun: Begun,
+}
+
+/// What became of the parts of a line that is not complete.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Begun {
+    /// There are none.
+    #[default]
+    No,
+    /// They are in the log.
+    Written,
+    /// They are lost, and so is the rest: nobody shall take it for a line.
+    Lost,
+}
+
+/// What is lost at this place of the log.
 #[derive(Debug)]
 struct Lost {
     lines: u64,
-    cause: io::Error,
+    bytes: u64,
+    cause: Cause,
+    /// Streams of whose line there is only a beginning in the log.
+    torn: [bool; 2],
+}
+
+/// Pieces of lines that are written at once.
+#[derive(Debug, Default)]
+struct Batch<'a> {
+    slices: Vec<IoSlice<'a>>,
+    /// Lines that end in it.
+    lines: u64,
+    /// Bytes of text.
+    bytes: u64,
+    /// Its last piece is a part.
+    goes_on: bool,
 }
 
 impl CriLog {
@@ -56,13 +101,16 @@ impl CriLog {
             target: target.clone(),
             file,
             size,
-            held: Default::default(),
+            room: Room::of(target),
+            streams: Default::default(),
             lost: None,
+            loss: LogLoss::default(),
+            told: Default::default(),
         };
         Ok((log, made))
     }
 
-    /// Opens the file anew, after it was renamed away.
+    /// Opens the file anew, after it was renamed away. What was lost before is said in the new one.
     ///
     /// # Errors
     /// As [`CriLog::create`]; the old file stays in use then.
@@ -70,6 +118,15 @@ impl CriLog {
         let (file, size, _) = open_log(&self.target)?;
         self.file = file;
         self.size = size;
+        self.room.begin_anew();
+        if let Some(lost) = &mut self.lost {
+            lost.torn = [false; 2];
+            if self.room.allow(&self.file, &mut self.size, NOTES).is_ok()
+                && self.note_lost().is_ok()
+            {
+                self.found_again();
+            }
+        }
         Ok(())
     }
 
@@ -78,82 +135,168 @@ impl CriLog {
         let time = rfc3339_nanos(crate::state::now_ns());
         let full = prefix(&time, stream, b'F');
         let part = prefix(&time, stream, b'P');
-        let mut held = std::mem::take(&mut self.held[stream as usize]);
-        let mut batch: Vec<IoSlice<'_>> = Vec::with_capacity(24);
-        let mut lines = 0;
+        let mut held = std::mem::take(&mut self.streams[stream as usize].held);
+        let mut batch = Batch::default();
+        batch.slices.reserve(24);
         let mut begun: &[u8] = &held;
         loop {
             let (text, rest, end) = split_line(data, LONGEST - begun.len());
-            match end {
-                LineEnd::Newline => batch.push(IoSlice::new(&full)),
-                LineEnd::Limit => batch.push(IoSlice::new(&part)),
+            let head = match end {
+                LineEnd::Newline => &full,
+                LineEnd::Limit => &part,
                 LineEnd::Data => break,
-            }
-            if !begun.is_empty() {
-                batch.push(IoSlice::new(begun));
-            }
-            batch.push(IoSlice::new(text));
-            if end == LineEnd::Limit {
-                batch.push(IoSlice::new(b"\n"));
-            }
+            };
+            batch.add(head, begun, text, end == LineEnd::Limit);
             (begun, data) = (&[], rest);
-            lines += 1;
-            if batch.len() > BATCH {
-                self.write(&mut batch, lines);
-                batch.clear();
-                lines = 0;
+            let lost = self.streams[stream as usize].begun == Begun::Lost;
+            if lost || batch.slices.len() > BATCH {
+                self.write(stream, std::mem::take(&mut batch));
             }
         }
         let goes_on = !begun.is_empty();
-        if lines > 0 {
-            self.write(&mut batch, lines);
+        if !batch.slices.is_empty() {
+            self.write(stream, batch);
         }
-        drop(batch);
         if !goes_on {
             held.clear();
         }
         held.extend_from_slice(data);
-        self.held[stream as usize] = held;
+        self.streams[stream as usize].held = held;
     }
 
     /// The stream has ended: what there is of a line is all of it.
     pub(crate) fn end(&mut self, stream: Stream) {
-        let held = std::mem::take(&mut self.held[stream as usize]);
+        let held = std::mem::take(&mut self.streams[stream as usize].held);
         if !held.is_empty() {
             let full = prefix(&rfc3339_nanos(crate::state::now_ns()), stream, b'F');
-            let mut line = [&full, held.as_slice(), b"\n"].map(IoSlice::new);
-            self.write(&mut line, 1);
+            let mut batch = Batch::default();
+            batch.add(&full, &held, b"", false);
+            batch.slices.push(IoSlice::new(b"\n"));
+            self.write(stream, batch);
         }
     }
 
-    fn write(&mut self, batch: &mut [IoSlice<'_>], lines: u64) {
-        let length = batch.iter().map(|slice| slice.len() as u64).sum::<u64>();
-        let written = self.make_room(length).and_then(|()| {
-            let noted = self.note_lost()?;
-            // A note without a line after it would be the first of many on a disk that is all but full.
-            self.write_whole(batch, length)
-                .or_else(|cause| self.take_back(noted, cause))
-        });
-        match written {
-            Ok(()) => self.lost = None,
-            Err(cause) => self.lost.get_or_insert(Lost { lines: 0, cause }).lines += lines,
+    /// Nothing more comes: what there is of lines is all of them, and what was lost is said.
+    pub(crate) fn finish(&mut self) {
+        self.end(Stream::Stdout);
+        self.end(Stream::Stderr);
+        if self.lost.is_none() {
+            return;
         }
+        match self.note_lost() {
+            Ok(_) => self.found_again(),
+            Err(error) => crate::server::diagnose(format_args!(
+                "log {}: last lines lost: {error}",
+                self.target.path.display()
+            )),
+        }
+    }
+
+    /// What was lost, if the record should say so now.
+    pub(crate) fn news(&mut self) -> Option<LogLoss> {
+        if self.loss == self.told.0 {
+            return None;
+        }
+        let turned = self.loss.why != self.told.0.why;
+        let late = |at: Instant| at.elapsed() >= TELL;
+        (turned || self.told.1.is_none_or(late)).then(|| self.loss())
+    }
+
+    /// What was lost so far.
+    pub(crate) fn loss(&mut self) -> LogLoss {
+        self.told = (self.loss.clone(), Some(Instant::now()));
+        self.loss.clone()
+    }
+
+    fn write(&mut self, stream: Stream, mut batch: Batch<'_>) {
+        let written = match self.streams[stream as usize].begun {
+            Begun::Lost => Err(Cause::Rest),
+            Begun::No | Begun::Written => self.put(&mut batch.slices),
+        };
+        let begun = match written {
+            Ok(()) => {
+                self.found_again();
+                Begun::Written
+            }
+            Err(cause) => {
+                self.lose(batch.lines, batch.bytes, cause);
+                Begun::Lost
+            }
+        };
+        self.streams[stream as usize].begun = match batch.goes_on {
+            true => begun,
+            false => Begun::No,
+        };
+    }
+
+    fn put(&mut self, batch: &mut [IoSlice<'_>]) -> std::result::Result<(), Cause> {
+        let length = batch.iter().map(|slice| slice.len() as u64).sum::<u64>();
+        self.make_room(length)?;
+        self.room
+            .allow(&self.file, &mut self.size, length + NOTES)?;
+        let noted = self.note_lost()?;
+        // A note without a line after it would be the first of many on a disk that is all but full.
+        let written = self.write_whole(batch, length);
+        Ok(written.or_else(|error| self.take_back(noted, error))?)
+    }
+
+    /// Counts what is lost; at the first of it the log says why, if it can.
+    fn lose(&mut self, lines: u64, bytes: u64, cause: Cause) {
+        self.loss.lines += lines;
+        self.loss.bytes += bytes;
+        if let Some(lost) = &mut self.lost {
+            lost.lines += lines;
+            lost.bytes += bytes;
+            return;
+        }
+        let mut torn = [false; 2];
+        for (line, torn) in self.streams.iter_mut().zip(&mut torn) {
+            if line.begun == Begun::Written {
+                (line.begun, *torn) = (Begun::Lost, true);
+            }
+        }
+        self.loss.why = Some(cause.to_string());
+        let bounded = matches!(cause, Cause::Limit(_) | Cause::Reserve(_));
+        let text = format!("floe: lines of this log are lost from here on: {cause}\n");
+        if bounded && self.say(&text, torn).is_ok() {
+            torn = [false; 2];
+        }
+        self.lost = Some(Lost {
+            lines,
+            bytes,
+            cause,
+            torn,
+        });
+    }
+
+    fn found_again(&mut self) {
+        self.lost = None;
+        self.loss.why = None;
     }
 
     /// Says how much was lost, if something was and there is space again. Returns how many bytes
     /// that took.
     fn note_lost(&mut self) -> io::Result<u64> {
         let Some(lost) = &self.lost else { return Ok(0) };
-        let head = prefix(&rfc3339_nanos(crate::state::now_ns()), Stream::Stderr, b'F');
         let text = format!(
-            "floe: {} lines of this log were lost here: {}\n",
-            lost.lines, lost.cause
+            "floe: {} lines of this log were lost here: {} ({} bytes)\n",
+            lost.lines, lost.cause, lost.bytes
         );
-        let length = (head.len() + text.len()) as u64;
-        self.write_whole(
-            &mut [IoSlice::new(&head), IoSlice::new(text.as_bytes())],
-            length,
-        )?;
+        let torn = lost.torn;
+        self.say(&text, torn)
+    }
+
+    /// Writes a line of floe's own, after the ends of lines that were torn. Returns how many bytes that took.
+    fn say(&mut self, text: &str, torn: [bool; 2]) -> io::Result<u64> {
+        let time = rfc3339_nanos(crate::state::now_ns());
+        let heads = [Stream::Stdout, Stream::Stderr].map(|stream| prefix(&time, stream, b'F'));
+        let mut slices = Vec::with_capacity(6);
+        for (head, _) in heads.iter().zip(torn).filter(|(_, torn)| *torn) {
+            slices.extend([IoSlice::new(head), IoSlice::new(b"\n")]);
+        }
+        slices.extend([IoSlice::new(&heads[1]), IoSlice::new(text.as_bytes())]);
+        let length = slices.iter().map(|slice| slice.len() as u64).sum();
+        self.write_whole(&mut slices, length)?;
         Ok(length)
     }
 
@@ -198,14 +341,24 @@ impl CriLog {
 
 impl Drop for CriLog {
     fn drop(&mut self) {
-        self.end(Stream::Stdout);
-        self.end(Stream::Stderr);
-        if let Err(error) = self.note_lost() {
-            crate::server::diagnose(format_args!(
-                "log {}: last lines lost: {error}",
-                self.target.path.display()
-            ));
+        self.finish();
+    }
+}
+
+impl<'a> Batch<'a> {
+    /// Adds a piece of a line: what was read of it `before`, and what `text` adds to that. A part has no newline.
+    fn add(&mut self, head: &'a [u8], before: &'a [u8], text: &'a [u8], is_part: bool) {
+        self.slices.push(IoSlice::new(head));
+        if !before.is_empty() {
+            self.slices.push(IoSlice::new(before));
         }
+        self.slices.push(IoSlice::new(text));
+        if is_part {
+            self.slices.push(IoSlice::new(b"\n"));
+        }
+        self.lines += u64::from(!is_part);
+        self.bytes += (before.len() + text.len()) as u64;
+        self.goes_on = is_part;
     }
 }
 
@@ -250,89 +403,5 @@ fn prefix(time: &[u8; 30], stream: Stream, tag: u8) -> [u8; PREFIX] {
     line
 }
 
-/// A log's file that was made just now.
-#[derive(Debug)]
-pub(crate) struct MadeLog {
-    directory: OwnedFd,
-    name: OsString,
-}
-
-impl MadeLog {
-    /// Removes it: its container does not come to be.
-    pub(crate) fn remove(&self) {
-        // The error that is on its way says more than this one could.
-        let _ = unlinkat(&self.directory, &self.name, AtFlags::empty());
-    }
-}
-
-/// The file, its size, and what it takes to remove it if it was made.
-fn open_log(target: &LogTarget) -> Result<(File, u64, Option<MadeLog>)> {
-    let path = &target.path;
-    let (directory, name) = open_directory(target)?;
-    // NONBLOCK: a FIFO in the log's place must not hold up the pod.
-    let flags =
-        OFlags::WRONLY | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let mode = Mode::from_raw_mode(0o640);
-    let (fd, made) = match openat(
-        &directory,
-        name,
-        flags | OFlags::CREATE | OFlags::EXCL,
-        mode,
-    ) {
-        Ok(fd) => (fd, true),
-        Err(Errno::EXIST) => match openat(&directory, name, flags, mode) {
-            Err(Errno::LOOP) => return Err(wrong(path, "is a symbolic link")),
-            other => (other.map_err(Error::io("open log", path))?, false),
-        },
-        Err(error) => return Err(Error::io("create log", path)(error)),
-    };
-    let file = File::from(fd);
-    let metadata = file.metadata().map_err(Error::io("look at log", path))?;
-    if !metadata.is_file() {
-        return Err(wrong(path, "is not a plain file"));
-    }
-    let name = name.to_owned();
-    let made = made.then_some(MadeLog { directory, name });
-    Ok((file, metadata.len(), made))
-}
-
-/// The directory of the log and the file's name in it. Below the pod's log directory no link is
-/// followed: containers may be able to make some there.
-fn open_directory(target: &LogTarget) -> Result<(OwnedFd, &OsStr)> {
-    let path = &target.path;
-    let parent = path.parent().unwrap_or(Path::new("/"));
-    let invalid = || wrong(path, "is not below its directory");
-    let name = path.file_name().ok_or_else(invalid)?;
-    let top = target.beneath.as_deref().unwrap_or(parent);
-    let below = parent.strip_prefix(top).map_err(|_| invalid())?;
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let mut directory =
-        open(top, flags, Mode::empty()).map_err(Error::io("open the directory of", path))?;
-    for part in below.components() {
-        let Component::Normal(part) = part else {
-            return Err(invalid());
-        };
-        let next = openat(
-            directory.as_fd(),
-            part,
-            flags | OFlags::NOFOLLOW,
-            Mode::empty(),
-        );
-        directory = match next {
-            // What NOFOLLOW and DIRECTORY together say of a link.
-            Err(Errno::LOOP | Errno::NOTDIR) => {
-                return Err(wrong(path, "leads through a symbolic link or a file"));
-            }
-            other => other.map_err(Error::io("open the directory of", path))?,
-        };
-    }
-    Ok((directory, name))
-}
-
-fn wrong(path: &Path, reason: &str) -> Error {
-    Error::invalid("log", format!("{} {reason}", path.display()))
-}
-
 #[cfg(test)]
-#[path = "cri_log/tests.rs"]
 mod tests;

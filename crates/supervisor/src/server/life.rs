@@ -200,10 +200,13 @@ impl Supervisor {
     /// Opens the log anew.
     pub(super) fn reopen_log(&mut self, id: &str) -> Result<Reply> {
         let container = running(self.container(id)?, "reopen the log of")?;
-        match &mut container.log {
-            Some(log) => log.reopen().map(|()| Response::Done.into()),
-            None => Err(Error::invalid("log", format!("container {id} has none"))),
-        }
+        let Some(log) = &mut container.log else {
+            return Err(Error::invalid("log", format!("container {id} has none")));
+        };
+        log.reopen()?;
+        let news = log.news();
+        container.note_log_loss(news);
+        Ok(Response::Done.into())
     }
 
     /// Sets the size of the container's terminal.

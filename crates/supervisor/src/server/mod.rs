@@ -68,6 +68,8 @@ use poller::{Interest, Key, Poller, Ready, Token};
 use program::Orphan;
 use program::run::Run;
 
+/// How long the supervisor's own log may get, in bytes.
+const OWN_LOG: i64 = 256 << 10;
 /// How much of a stream is read at once.
 const BUFFER: usize = 64 << 10;
 /// How long no client is taken after one could not be.
@@ -98,11 +100,20 @@ pub fn supervise(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// Says something to the operator, in `supervisor.log`. Nothing can be done if that fails.
+/// Says something to the operator, in `supervisor.log`, which is in memory: it begins anew at [`OWN_LOG`] bytes.
+/// Nothing can be done if that fails.
 pub(crate) fn diagnose(text: Arguments<'_>) {
     let now = base::time::rfc3339_nanos(crate::state::now_ns());
     let now = std::str::from_utf8(&now).unwrap_or_default();
-    let _ = writeln!(std::io::stderr(), "{now} {text}");
+    let mut log = std::io::stderr();
+    if let Ok(found) = rustix::fs::fstat(&log)
+        && rustix::fs::FileType::from_raw_mode(found.st_mode).is_file()
+        && found.st_size >= OWN_LOG
+        && rustix::fs::ftruncate(&log, 0).is_ok()
+    {
+        let _ = writeln!(log, "{now} {} bytes of before are gone", found.st_size);
+    }
+    let _ = writeln!(log, "{now} {text}");
 }
 
 fn run(given: daemonize::Inherited) -> Result<()> {

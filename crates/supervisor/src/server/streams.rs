@@ -173,6 +173,8 @@ fn read_once(
 fn deliver(container: &mut Container, stream: Stream, bytes: &[u8], connections: &mut Connections) {
     if let Some(log) = &mut container.log {
         log.append(stream, bytes);
+        let news = log.news();
+        container.note_log_loss(news);
     }
     let kind = match stream {
         Stream::Stdout => Kind::Stdout,
@@ -197,6 +199,10 @@ fn deliver(container: &mut Container, stream: Stream, bytes: &[u8], connections:
 /// The log of a container that has ended is closed when nobody can write to it any longer.
 pub(super) fn close_log_after_last(container: &mut Container) {
     if container.is_exited() && container.stdout.is_none() && container.stderr.is_none() {
-        container.log = None;
+        let last = container.log.take().map(|mut log| {
+            log.finish();
+            log.loss()
+        });
+        container.note_log_loss(last);
     }
 }

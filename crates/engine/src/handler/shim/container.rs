@@ -89,6 +89,8 @@ fn carry(plan: &ContainerPlan<'_>) -> CreateContainer {
             path: log.path.clone(),
             beneath: Some(log.beneath.clone()),
             max_size: log.max_size,
+            limit: log.limit,
+            reserve: log.reserve,
         }),
         terminal: plan.terminal,
         stdin: plan.stdin,

@@ -244,6 +244,8 @@ fn carry(pod: PodRef<'_>, bundle: &Path, until: Deadline) -> Result<()> {
             path: pod.dir.join(LOG),
             beneath: None,
             max_size: Some(LOG_SIZE),
+            limit: None,
+            reserve: None,
         }),
         terminal: false,
         stdin: false,

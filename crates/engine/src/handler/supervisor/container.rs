@@ -9,7 +9,8 @@ use supervisor::{
 };
 
 use super::super::{
-    Adopted, Cause, ContainerPlan, ContainerRef, Event, Happened, Pending, Sandbox, State, Status,
+    Adopted, Cause, ContainerPlan, ContainerRef, Event, Happened, LogLoss, Pending, Sandbox, State,
+    Status,
 };
 use super::ask::{Asked, ask as begin};
 use super::orphaned::{self, Ended};
@@ -40,6 +41,8 @@ pub(super) fn create(
             path: log.path,
             beneath: Some(log.beneath),
             max_size: log.max_size,
+            limit: log.limit,
+            reserve: log.reserve,
         }),
         terminal: plan.terminal,
         stdin: plan.stdin,
@@ -200,12 +203,17 @@ pub(super) fn state(container: ContainerRef<'_>, supervised: bool) -> Result<Opt
     if supervised {
         return Ok(recorded);
     }
-    let started_at = match recorded {
+    let (started_at, log_loss) = match recorded {
         Some(state) if matches!(state.status, Status::Exited { .. }) => return Ok(Some(state)),
-        other => other.and_then(|state| state.status.started_at()),
+        Some(state) => (state.status.started_at(), state.log_loss),
+        None => Default::default(),
     };
     let status = Ended::find(container).map_or(Status::Lost, |ended| ended.status(started_at));
-    Ok(Some(State { status, pid: None }))
+    Ok(Some(State {
+        status,
+        pid: None,
+        log_loss,
+    }))
 }
 
 /// The supervisor's record as the engine's state.
@@ -230,9 +238,15 @@ pub(super) fn seen(recorded: ContainerState) -> State {
         },
         S::Other(name) => Status::Other(name),
     };
+    let log_loss = recorded.log_loss.map(|loss| LogLoss {
+        lines: loss.lines,
+        bytes: loss.bytes,
+        why: loss.why,
+    });
     State {
         status,
         pid: recorded.pid,
+        log_loss: log_loss.unwrap_or_default(),
     }
 }
 

@@ -43,6 +43,7 @@ fn world() -> World {
             cgroup_prefix: "crio".into(),
             maker: None,
             spec: crate::pod::PodSpec::default(),
+            steps: Vec::new(),
             kept: UnknownFields::default(),
         },
         container: ContainerRecord {

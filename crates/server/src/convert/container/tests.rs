@@ -47,6 +47,7 @@ fn made(state: ContainerState) -> Container {
         image_id: "e".repeat(64),
         image_ref: "registry.example/app@sha256:00".into(),
         log_path: Some("/logs/app/1.log".into()),
+        log_loss: engine::handler::LogLoss::default(),
         user: engine::container::ResolvedUser {
             uid: 1000,
             gid: 1000,

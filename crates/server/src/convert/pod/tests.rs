@@ -25,12 +25,18 @@ fn with(change: impl FnOnce(&mut cri::PodSandboxConfig)) -> cri::RunPodSandboxRe
     request
 }
 
+/// A pod of no great interest.
+pub(crate) fn pod() -> Pod {
+    made(PodSpec::default())
+}
+
 fn made(spec: PodSpec) -> Pod {
     Pod {
         id: "f".repeat(64),
         spec,
         state: PodState::Ready,
         created_at: 7,
+        steps: Vec::new(),
         ips: vec!["10.1.0.2".parse().unwrap(), "fd00::2".parse().unwrap()],
         supervisor_pid: Some(42),
         netns: Some("/proc/42/ns/net".into()),
@@ -178,7 +184,7 @@ fn a_filter_asks_for_cris_own_pods_only() {
 
 #[test]
 fn verbose_info_has_the_pid_and_the_network_namespace() {
-    let info = info(&made(spec(request()).unwrap()));
+    let info = info(&made(spec(request()).unwrap()), &Value::Null);
     let info: serde_json::Value = serde_json::from_str(&info["info"]).unwrap();
     assert_eq!(info["pid"], 42);
     assert_eq!(

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use image::Digest;
@@ -19,6 +20,8 @@ pub(crate) enum Fault {
     OtherBytes,
     /// The layer ends in the middle, each time it is asked for.
     Truncated,
+    /// The layer stops in the middle until [`BadRegistry::release`].
+    Held,
     /// The layer is what its digest says, but not what the image's configuration says.
     OtherLayer,
 }
@@ -27,6 +30,7 @@ pub(crate) enum Fault {
 pub(crate) struct BadRegistry {
     pub(crate) host: String,
     headers: Arc<Mutex<Vec<String>>>,
+    released: Arc<AtomicBool>,
 }
 
 impl BadRegistry {
@@ -38,10 +42,12 @@ impl BadRegistry {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let host = listener.local_addr()?.to_string();
         let headers = Arc::default();
+        let released = Arc::default();
         let server = Server {
             fault,
             content: Arc::new(content(fault)?),
             headers: Arc::clone(&headers),
+            released: Arc::clone(&released),
         };
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -49,7 +55,16 @@ impl BadRegistry {
                 std::thread::spawn(move || server.answer(stream));
             }
         });
-        Ok(Self { host, headers })
+        Ok(Self {
+            host,
+            headers,
+            released,
+        })
+    }
+
+    /// Lets layers that are held go on.
+    pub(crate) fn release(&self) {
+        self.released.store(true, Ordering::Relaxed);
     }
 
     /// The full name of the image.
@@ -72,6 +87,7 @@ struct Server {
     /// By the last part of the path.
     content: Arc<HashMap<String, (&'static str, Vec<u8>)>>,
     headers: Arc<Mutex<Vec<String>>>,
+    released: Arc<AtomicBool>,
 }
 
 impl Server {
@@ -117,9 +133,17 @@ impl Server {
         } else {
             &body[..sent]
         };
-        let _ = stream
+        let (first, rest) = match self.fault == Fault::Held && kind == LAYER {
+            true => body.split_at(body.len() / 2),
+            false => (body, &[][..]),
+        };
+        let begun = stream
             .write_all(head.as_bytes())
-            .and_then(|()| stream.write_all(body));
+            .and_then(|()| stream.write_all(first));
+        while !rest.is_empty() && !self.released.load(Ordering::Relaxed) {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        let _ = begun.and_then(|()| stream.write_all(rest));
     }
 }
 

@@ -140,6 +140,8 @@ impl Pod {
                     beneath: None,
                     path: bundle.join("0.log"),
                     max_size: None,
+                    limit: None,
+                    reserve: None,
                 }),
                 terminal: false,
                 stdin: false,
