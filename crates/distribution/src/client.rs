@@ -11,6 +11,7 @@
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::fmt;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -227,6 +228,14 @@ impl Client {
                 config,
             }),
         }
+    }
+
+    /// The addresses of a host, as a connection would find them.
+    ///
+    /// # Errors
+    /// Why there are none, in words.
+    pub async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, String> {
+        self.inner.transport.addresses(host).await
     }
 
     /// What the client was made from.

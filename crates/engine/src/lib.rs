@@ -61,5 +61,5 @@ pub use supervisor::{keep_little_memory, raise_open_files, trim_memory};
 /// The crates whose types stand in signatures here, in the very version: whoever embeds the engine needs
 /// no other crate of floe's.
 pub mod crates {
-    pub use ::{distribution, image, network, runtime, store, trust};
+    pub use ::{distribution, image, network, runtime, store, transfer, trust};
 }

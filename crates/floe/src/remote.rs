@@ -275,6 +275,7 @@ impl Flags {
             client: self.client(remote, host),
             credentials: self.credentials()?,
             store,
+            peers: None,
         })
     }
 }

@@ -32,6 +32,11 @@ pub(crate) trait Contents: Send + Sync {
     /// A blob, opened, and its size. Errors with `BlobUnknown`.
     fn blob(&self, name: &Name, digest: &Digest) -> Result<(File, u64)>;
 
+    /// A blob that no repository has yet, opened, and its size. Errors with `BlobUnknown`.
+    fn loose_blob(&self, name: &Name, digest: &Digest) -> Result<(File, u64)> {
+        self.blob(name, digest)
+    }
+
     /// Descriptors of all that refers to a manifest, which need not exist; sorted by digest.
     fn referrers(&self, name: &Name, digest: &Digest) -> Result<Vec<Descriptor>>;
 }

@@ -187,6 +187,9 @@ pub enum Error {
         /// Whether it is that of one client.
         of_one: bool,
     },
+    /// It is on its way, or too many take something now.
+    #[error("not yet: ask again")]
+    Later,
     /// Large manifests of others take all the memory that there is for them.
     #[error("too many large manifests are being pushed: try again")]
     TooManyManifests,

@@ -12,6 +12,7 @@
 //! | `http/` | the endpoints, one file per category of the specification; the pages for people |
 //! | `directory/` | a registry on disk, and its garbage collection |
 //! | `mirror.rs` | the node's store |
+//! | `peers.rs` | what is on its way to the node's store, for peers |
 //!
 //! Clients are hostile: names are checked by the grammar before anything else, sizes and times are
 //! bounded by [`Limits`], and nothing has its digest's name before it was hashed here.
@@ -31,6 +32,7 @@ mod listen;
 mod metrics;
 mod mirror;
 mod name;
+mod peers;
 mod route;
 
 pub use auth::{AuthOptions, TokenOptions};
@@ -38,4 +40,5 @@ pub use directory::{Collected, Directory, Grace};
 pub use error::{Error, Result};
 pub use limits::Limits;
 pub use listen::{Options, Server, What};
+pub use peers::{Arrival, Arriving};
 pub use tls::{Rules as TlsRules, TlsOptions};

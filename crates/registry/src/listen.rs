@@ -31,6 +31,7 @@ use crate::http::{self, App, Room};
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::mirror::Mirror;
+use crate::peers::{Arriving, PeerGate};
 
 mod flow;
 mod patience;
@@ -53,6 +54,8 @@ pub enum What {
     Directory(PathBuf),
     /// A node's store, read-only.
     Store(Store),
+    /// A node's store, read-only, for peers that pull the same images at the same time.
+    Peers(Store, Arc<dyn Arriving>),
 }
 
 /// How to serve.
@@ -92,9 +95,13 @@ impl Server {
         let config = |tls: &TlsOptions| tls.config(&["h2", "http/1.1"]);
         let tls = options.tls.as_ref().map(config).transpose()?;
         let gate = Gate::new(&options.auth)?;
-        let mirror = matches!(options.what, What::Store(_));
+        let mirror = matches!(options.what, What::Store(_) | What::Peers(..));
+        let peers = match &options.what {
+            What::Peers(_, arriving) => Some(PeerGate::new(Arc::clone(arriving))),
+            What::Store(_) | What::Directory(_) => None,
+        };
         let (contents, writable): (Arc<dyn Contents>, _) = match options.what {
-            What::Store(store) => (Arc::new(Mirror(store)), None),
+            What::Store(store) | What::Peers(store, _) => (Arc::new(Mirror(store)), None),
             What::Directory(path) => {
                 let directory = match options.read_only {
                     true => Directory::open(&path)?,
@@ -110,6 +117,7 @@ impl Server {
                 contents,
                 writable,
                 mirror,
+                peers,
                 gate,
                 limits: options.limits,
                 room: Room::new(),

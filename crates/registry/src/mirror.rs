@@ -79,6 +79,14 @@ impl Contents for Mirror {
         })
     }
 
+    fn loose_blob(&self, name: &Name, digest: &Digest) -> Result<(File, u64)> {
+        let opened = self.0.open_blob(digest)?;
+        opened.ok_or_else(|| Error::BlobUnknown {
+            name: name.to_string(),
+            digest: digest.clone(),
+        })
+    }
+
     /// The store holds images, not what refers to them.
     fn referrers(&self, _: &Name, _: &Digest) -> Result<Vec<Descriptor>> {
         Ok(Vec::new())

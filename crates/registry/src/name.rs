@@ -48,9 +48,26 @@ impl Name {
             Some(host) if !self.path.starts_with(&format!("{host}/")) => {
                 format!("{host}/{}", self.path)
             }
-            _ => self.path.clone(),
+            Some(_) => self.path.clone(),
+            None => with_port(&self.path),
         };
         Reference::parse(&full).map_err(|source| Error::NameInvalid(Box::new(source)))
+    }
+}
+
+/// `HOST__PORT/…` is how floe's nodes write a registry with a port in a path: no host has an underscore.
+fn with_port(path: &str) -> String {
+    let parts = path.split_once('/').and_then(|(first, rest)| {
+        let (host, port) = first.split_once("__")?;
+        Some((host, port, rest))
+    });
+    match parts {
+        Some((host, port, rest))
+            if !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) =>
+        {
+            format!("{host}:{port}/{rest}")
+        }
+        _ => path.to_owned(),
     }
 }
 

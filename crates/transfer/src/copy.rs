@@ -474,7 +474,13 @@ impl Copy<'_> {
                     };
                     open.boxed()
                 };
-                self.target.put_blob(descriptor, for_what, &open).await?;
+                // A peer that failed, or sent something else, is no reason to fail.
+                while let Err(error) = self.target.put_blob(descriptor, for_what, &open).await {
+                    if !self.source.leave(&descriptor.digest, &error) {
+                        return Err(error);
+                    }
+                }
+                self.source.arrived(&descriptor.digest);
                 tell(BlobStep::Done);
                 Ok(None)
             }

@@ -32,6 +32,7 @@ mod list;
 #[path = "../../image/tests/support/fuzz.rs"]
 mod mutator;
 mod name;
+mod peers;
 mod recode;
 mod registry;
 mod sign;
@@ -50,6 +51,7 @@ pub use error::{Error, Result};
 pub use import::{Import, import};
 pub use list::{Change, List};
 pub use name::{ArchiveEntry, Location};
+pub use peers::{PORT as PEER_PORT, PeerOptions, Peers, Standing};
 pub use sign::Signing;
 pub use source::{Access, Source};
 pub use target::Target;

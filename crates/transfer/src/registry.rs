@@ -4,17 +4,18 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use distribution::{Client, Credentials, Fetched, Offer, Opened, Source};
 use futures_util::StreamExt;
-use image::{Descriptor, Digest, Reference};
+use image::{Descriptor, Digest, MediaType, Reference};
 use tokio::sync::OnceCell;
 use trust::Signature;
 
 use crate::chunks::{Chunks, Open};
 use crate::document::Document;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::peers::{Peers, Wants};
 
 /// An image in a registry.
 #[derive(Debug)]
@@ -26,11 +27,19 @@ pub(crate) struct RegistrySource {
     top: OnceCell<(Document, Source)>,
     /// Who had the last manifest: blobs are asked for there, as whoever lacks one of an index lacks its blobs too.
     serving: Mutex<Option<Source>>,
+    /// What is asked of peers first.
+    wants: Option<Wants>,
 }
 
 impl RegistrySource {
-    pub(crate) fn new(client: Client, reference: Reference, credentials: Credentials) -> Self {
+    pub(crate) fn new(
+        client: Client,
+        reference: Reference,
+        credentials: Credentials,
+        peers: Option<Arc<Peers>>,
+    ) -> Self {
         RegistrySource {
+            wants: peers.map(|peers| Wants::new(peers, &reference)),
             client,
             reference,
             credentials,
@@ -68,6 +77,11 @@ impl RegistrySource {
 
     pub(crate) async fn blob(&self, descriptor: &Descriptor) -> Result<Chunks> {
         let (_, top) = self.top().await?;
+        if let Some(wants) = self.wants.as_ref().filter(|_| is_layer(descriptor))
+            && let Some(chunks) = wants.blob(descriptor).await
+        {
+            return Ok(chunks);
+        }
         let source = {
             let serving = self.serving.lock().unwrap_or_else(PoisonError::into_inner);
             serving.as_ref().unwrap_or(top).clone()
@@ -77,6 +91,17 @@ impl RegistrySource {
             .blob_unverified(&source, descriptor, &self.credentials)
             .await?;
         Ok(blob.map(|chunk| chunk.map_err(io::Error::other)).boxed())
+    }
+
+    pub(crate) fn arrived(&self, digest: &Digest) {
+        if let Some(wants) = &self.wants {
+            wants.arrived(digest);
+        }
+    }
+
+    pub(crate) fn leave(&self, digest: &Digest, why: &Error) -> bool {
+        let leave = |wants: &Wants| wants.leave(digest, &why.to_string());
+        self.wants.as_ref().is_some_and(leave)
     }
 
     /// What there is at whoever had the manifest.
@@ -89,6 +114,14 @@ impl RegistrySource {
     pub(crate) fn reference(&self) -> &Reference {
         &self.reference
     }
+}
+
+/// A config is small, and read before anything else.
+fn is_layer(descriptor: &Descriptor) -> bool {
+    !matches!(
+        descriptor.media_type,
+        MediaType::OciConfig | MediaType::DockerConfig
+    )
 }
 
 fn document(fetched: Fetched) -> Document {

@@ -1,6 +1,7 @@
 //! Where an image comes from: one interface over the transports.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use distribution::{Client, Credentials};
 use image::{AnyManifest, Descriptor, Digest, ImageConfig, Manifest, Platform, Reference};
@@ -18,6 +19,7 @@ use crate::error::{Error, Result};
 use crate::layout::LayoutSource;
 use crate::list::ListSource;
 use crate::name::Location;
+use crate::peers::Peers;
 use crate::registry::RegistrySource;
 use crate::stored::StoredSource;
 
@@ -30,6 +32,8 @@ pub struct Access {
     pub credentials: Credentials,
     /// For `floe:`; without it such places are refused.
     pub store: Option<Store>,
+    /// Who is asked for layers before a registry.
+    pub peers: Option<Arc<Peers>>,
 }
 
 impl Access {
@@ -67,6 +71,7 @@ impl Source {
                 access.client.clone(),
                 reference.clone(),
                 access.credentials.clone(),
+                access.peers.clone(),
             )),
             Location::Layout(dir, name) => {
                 Kind::Layout(LayoutSource::open(dir, name.as_deref(), &place)?)
@@ -224,6 +229,21 @@ impl Source {
             Kind::Storage(source) => source.blob(descriptor).await,
             Kind::Store(source) => source.blob(descriptor),
             Kind::List(source) => Box::pin(source.blob(descriptor)).await,
+        }
+    }
+
+    /// A blob is where it should be.
+    pub(crate) fn arrived(&self, digest: &Digest) {
+        if let Kind::Registry(source) = &self.kind {
+            source.arrived(digest);
+        }
+    }
+
+    /// A blob did not come as it should: can it come from somebody else?
+    pub(crate) fn leave(&self, digest: &Digest, why: &Error) -> bool {
+        match &self.kind {
+            Kind::Registry(source) => source.leave(digest, why),
+            _ => false,
         }
     }
 

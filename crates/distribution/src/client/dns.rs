@@ -78,6 +78,11 @@ impl Dns {
         }
     }
 
+    /// All addresses of a host.
+    pub(super) async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, String> {
+        self.lookup(host).await.map_err(|error| error.to_string())
+    }
+
     async fn lookup(&self, host: &str) -> Result<Vec<IpAddr>, DnsError> {
         let mut found = self.find(host).await?;
         if self.guarded {

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::error::Error as StdError;
+use std::net::IpAddr;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use reqwest::Url;
@@ -40,6 +41,11 @@ impl Transport {
             roots: OnceLock::new(),
             pools: Mutex::default(),
         }
+    }
+
+    /// The addresses of a host.
+    pub(super) async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, String> {
+        self.dns.addresses(host).await
     }
 
     /// The client for requests to `url`; a `guarded` one is of a registry's choice.

@@ -20,6 +20,13 @@ impl Config {
         let name = &running.compat.runtime_name;
         new.compat.runtime_name.clone_from(name);
         new.nri = running.nri.clone();
+        let image = &running.image;
+        new.image.peers.clone_from(&image.peers);
+        new.image.peers_listen.clone_from(&image.peers_listen);
+        new.image.peers_tls_cert.clone_from(&image.peers_tls_cert);
+        new.image.peers_tls_key.clone_from(&image.peers_tls_key);
+        new.image.peers_tls_ca.clone_from(&image.peers_tls_ca);
+        new.image.peers_certs_dir.clone_from(&image.peers_certs_dir);
         let runtime = &running.runtime;
         new.runtime.cgroup_manager = runtime.cgroup_manager;
         new.runtime.cgroup_parent.clone_from(&runtime.cgroup_parent);

@@ -133,7 +133,7 @@ impl Default for Metrics {
 const LOOPBACK: &str = "127.0.0.1";
 
 /// Those that CRI-O has, and then floe's own.
-const COLLECTORS: [&str; 22] = [
+const COLLECTORS: [&str; 23] = [
     "image_pulls_layer_size",
     "containers_events_dropped_total",
     "containers_oom_total",
@@ -156,6 +156,7 @@ const COLLECTORS: [&str; 22] = [
     "containers_log_lost_bytes_total",
     "image_pulls_running",
     "image_pulls_running_bytes",
+    "image_pulls_peer_bytes_total",
 ];
 
 impl Metrics {

@@ -356,6 +356,20 @@ pub struct Image {
     /// Where archives and layouts of images are laid that are taken into the store, and pinned while they lie there;
     /// empty: nowhere (not a key of CRI-O).
     pub images_dir: PathBuf,
+    /// Nodes that are asked for layers before the registry: `HOST[:PORT]`, where all addresses of a name count, which
+    /// are looked up again and again; port 5001 if none is given (not a key of CRI-O).
+    pub peers: Vec<String>,
+    /// `IP:PORT` on which this node serves the layers of its images to its peers; empty: nowhere (not a key of CRI-O).
+    pub peers_listen: String,
+    /// Its certificate there, PEM; empty: plain HTTP (not a key of CRI-O).
+    pub peers_tls_cert: PathBuf,
+    /// Its private key, PEM (not a key of CRI-O).
+    pub peers_tls_key: PathBuf,
+    /// CAs that must have signed each peer's certificate, PEM; empty: peers show none (not a key of CRI-O).
+    pub peers_tls_ca: PathBuf,
+    /// Directory with the CAs of peers that are asked (`*.crt`), and this node's certificate to them (`*.cert`, `*.key`);
+    /// empty: they speak plain HTTP (not a key of CRI-O).
+    pub peers_certs_dir: PathBuf,
     /// How long the compressed blobs of layers are kept: `always`, `until-unpacked`, or a number of days such
     /// as `7d` (not a key of CRI-O).
     pub keep_blobs: String,
@@ -374,12 +388,35 @@ impl Default for Image {
             pinned_images: Vec::new(),
             insecure_registries: Vec::new(),
             images_dir: PathBuf::new(),
+            peers: Vec::new(),
+            peers_listen: String::new(),
+            peers_tls_cert: PathBuf::new(),
+            peers_tls_key: PathBuf::new(),
+            peers_tls_ca: PathBuf::new(),
+            peers_certs_dir: PathBuf::new(),
             keep_blobs: "always".into(),
         }
     }
 }
 
 impl Image {
+    /// Where layers are served to peers; `None`: nowhere.
+    ///
+    /// # Errors
+    /// What is no address with a port, or a certificate without its key.
+    pub fn peers_socket(&self) -> Result<Option<SocketAddr>, String> {
+        let is_empty = |path: &Path| path.as_os_str().is_empty();
+        if is_empty(&self.peers_tls_cert) != is_empty(&self.peers_tls_key) {
+            return Err("crio.image.peers_tls_cert and peers_tls_key go together".to_owned());
+        }
+        let text = &self.peers_listen;
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let parsed = text.parse().map(Some);
+        parsed.map_err(|_| format!("crio.image.peers_listen: {text:?} is no IP:PORT"))
+    }
+
     /// How long the compressed blobs of layers are kept.
     ///
     /// # Errors
@@ -486,6 +523,7 @@ impl Config {
         self.api.stream_idle()?;
         self.api.check_tls()?;
         self.image.keep_blobs()?;
+        self.image.peers_socket()?;
         if !self.image.images_dir.as_os_str().is_empty() {
             absolute("crio.image.images_dir", &self.image.images_dir)?;
         }

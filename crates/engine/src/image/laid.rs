@@ -283,6 +283,7 @@ async fn copy_all(engine: &Engine, path: &Path) -> Result<Vec<String>> {
         client: fetcher.client().clone(),
         credentials: Credentials::Anonymous,
         store: Some(engine.store().clone()),
+        peers: None,
     };
     let looked = path.to_owned();
     let contents = tokio::task::spawn_blocking(move || transfer::contents(&looked).map_err(wrong));

@@ -8,12 +8,15 @@ use std::sync::Arc;
 use ::trust::RegistriesD;
 use distribution::{AuthFiles, Client, ClientConfig, Credentials, Registries, RegistriesPaths};
 use image::{AnyManifest, Platform, Reference};
-use transfer::{Access, Event, Instances, Location, Options, Signing, Source, Target, Watch};
+use transfer::{
+    Access, Event, Instances, Location, Options, PeerOptions, Peers, Signing, Source, Target, Watch,
+};
 
 use super::PullRequest;
 use super::progress::{Asker, PullState, Pulled, Pulls, SAY};
 use super::trust::{self, Policies};
 use crate::config::Config;
+use crate::disk;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::pod::PodSpec;
@@ -25,6 +28,7 @@ pub(crate) struct Fetcher {
     registries: Registries,
     policies: Policies,
     pulls: Arc<Pulls>,
+    peers: Option<Arc<Peers>>,
 }
 
 impl Fetcher {
@@ -32,6 +36,7 @@ impl Fetcher {
         let settings = client_config(config)?;
         Ok(Self {
             registries: settings.registries.clone(),
+            peers: peers(config, &settings)?.map(Arc::new),
             client: Client::new(settings),
             policies: Policies::load(config)?,
             pulls: Arc::default(),
@@ -40,9 +45,10 @@ impl Fetcher {
 
     /// As [`Fetcher::new`], with all files read again; pulls that are under way are known to it.
     pub(crate) fn again(&self, config: &Config) -> Result<Self> {
-        let pulls = Arc::clone(&self.pulls);
+        let (pulls, peers) = (Arc::clone(&self.pulls), self.peers.clone());
         Ok(Self {
             pulls,
+            peers,
             ..Self::new(config)?
         })
     }
@@ -67,6 +73,21 @@ impl Fetcher {
     pub(crate) fn pulls(&self) -> &Pulls {
         &self.pulls
     }
+}
+
+/// The node's peers, if it has any or is one.
+fn peers(config: &Config, settings: &ClientConfig) -> Result<Option<Peers>> {
+    let image = &config.image;
+    if image.peers.is_empty() && image.peers_listen.is_empty() {
+        return Ok(None);
+    }
+    let keep = image.keep_blobs().map_err(failed)?;
+    let options = PeerOptions {
+        places: image.peers.clone(),
+        certs: Some(image.peers_certs_dir.clone()).filter(|dir| !dir.as_os_str().is_empty()),
+        serves: !image.peers_listen.is_empty() && keep == store::KeepBlobs::Always,
+    };
+    Ok(Some(Peers::new(options, disk::new_id()?, settings)))
 }
 
 /// How to talk to registries: the files that the configuration names.
@@ -155,6 +176,12 @@ impl Engine {
         self.images_fetcher().pulls().running()
     }
 
+    /// The node's peers, if the configuration says that it has any or is one.
+    #[must_use]
+    pub fn peers(&self) -> Option<Arc<Peers>> {
+        self.images_fetcher().peers.clone()
+    }
+
     /// The pulls that a pod has waited for in this process: the last few hundred of all pods are known.
     #[must_use]
     pub fn pulls_of(&self, pod: &PodSpec) -> Vec<Pulled> {
@@ -228,6 +255,7 @@ impl Engine {
             client: fetcher.client.clone(),
             credentials: credentials.unwrap_or(Credentials::Stored),
             store: None,
+            peers: fetcher.peers.clone(),
         };
         let options = Options {
             instances: Instances::One(Platform::host()),

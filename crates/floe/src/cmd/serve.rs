@@ -2,6 +2,7 @@
 //! left is cleared away beside that. Containers run on.
 
 pub(crate) mod log;
+mod peers;
 mod reload;
 mod watch;
 
@@ -78,13 +79,13 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         // Caught before the socket is there: whoever sees it may end this process.
         let end = shutdown();
         tokio::spawn(reloader.run(hang_ups));
-        server::serve(engine, options, end).await
+        peers::serve(&engine).await?;
+        let served = server::serve(engine, options, end).await;
+        served.map_err(|e| Failure::new(e.to_string()))
     });
     // Work whose client has left is given up here: it is found half made at the next start.
     runtime.shutdown_timeout(std::time::Duration::from_secs(5));
-    served
-        .map(|()| ExitCode::SUCCESS)
-        .map_err(|e| Failure::new(e.to_string()))
+    served.map(|()| ExitCode::SUCCESS)
 }
 
 /// Who makes the cgroups of pods, and why: kubelet must be told the same.

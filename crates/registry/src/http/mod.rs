@@ -25,6 +25,7 @@ use crate::directory::Directory;
 use crate::error::{Error, Result};
 use crate::limits::Limits;
 use crate::metrics::Metrics;
+use crate::peers::PeerGate;
 use crate::route::Route;
 
 mod body;
@@ -61,6 +62,8 @@ pub(crate) struct App {
     pub(crate) writable: Option<Arc<Directory>>,
     /// Whether `ns` says which registry a name is of.
     pub(crate) mirror: bool,
+    /// What peers get besides, if it is them that are served.
+    pub(crate) peers: Option<PeerGate>,
     pub(crate) gate: Gate,
     pub(crate) limits: Limits,
     pub(crate) room: Room,
@@ -113,7 +116,10 @@ pub(crate) async fn answer(app: Arc<App>, peer: SocketAddr, request: Request<Inc
     }
     let (code, took) = (answer.status(), begun.elapsed());
     app.metrics.request(&parts.method, code, took);
-    log(&parts.method, &path, peer, code, took, error);
+    // Peers ask often, and it is the engine's log.
+    if app.peers.is_none() || code.is_server_error() {
+        log(&parts.method, &path, peer, code, took, error);
+    }
     answer
 }
 

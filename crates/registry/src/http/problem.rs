@@ -38,6 +38,9 @@ pub(super) fn answer(error: &Error, method: &Method) -> Answer {
         Error::UploadBusy | Error::TooManyUploads { .. } | Error::TooManyManifests => {
             headers.insert(RETRY_AFTER, value("5"));
         }
+        Error::Later => {
+            headers.insert(RETRY_AFTER, value("1"));
+        }
         Error::ReadOnly | Error::Method(_) => {
             headers.insert(ALLOW, value("GET, HEAD"));
         }
@@ -76,9 +79,10 @@ fn code(error: &Error, method: &Method) -> (StatusCode, &'static str) {
             (StatusCode::BAD_REQUEST, "BLOB_UPLOAD_INVALID")
         }
         Error::SizeInvalid { .. } => (StatusCode::BAD_REQUEST, "SIZE_INVALID"),
-        Error::UploadBusy | Error::TooManyUploads { .. } | Error::TooManyManifests => {
-            (StatusCode::TOO_MANY_REQUESTS, "TOOMANYREQUESTS")
-        }
+        Error::Later
+        | Error::UploadBusy
+        | Error::TooManyUploads { .. }
+        | Error::TooManyManifests => (StatusCode::TOO_MANY_REQUESTS, "TOOMANYREQUESTS"),
         Error::Slow(_) => (StatusCode::REQUEST_TIMEOUT, "BLOB_UPLOAD_INVALID"),
         Error::Query(_) => (StatusCode::BAD_REQUEST, "UNSUPPORTED"),
         Error::Range { .. } => (StatusCode::RANGE_NOT_SATISFIABLE, "SIZE_INVALID"),

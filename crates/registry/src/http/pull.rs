@@ -13,6 +13,7 @@ use super::range::Span;
 use super::{Answer, App, Asked, CONTENT_DIGEST, body, empty, json, range, value};
 use crate::error::{Error, Result};
 use crate::name::{Name, Target};
+use crate::peers::{Arrival, holding};
 
 /// Content never changes under its digest; whom it is for, the server decides each time.
 const FOREVER: &str = "private, max-age=31536000, immutable";
@@ -56,10 +57,21 @@ pub(super) async fn blob(
     digest: Digest,
     asked: &Asked<'_>,
 ) -> Result<Answer> {
-    let wanted = digest.clone();
-    let (file, size) = app
-        .read(move |contents| contents.blob(&name, &wanted))
-        .await?;
+    let (wanted, of) = (digest.clone(), name.clone());
+    let mut found = app.read(move |contents| contents.blob(&of, &wanted)).await;
+    if let (Err(Error::BlobUnknown { .. }), Some(peers)) = (&found, &app.peers) {
+        match peers.arrival(&name, &digest, &asked.headers)? {
+            Arrival::Unknown => {}
+            Arrival::Coming => return Err(Error::Later),
+            Arrival::Here => {
+                let wanted = digest.clone();
+                found = app
+                    .read(move |contents| contents.loose_blob(&name, &wanted))
+                    .await;
+            }
+        }
+    }
+    let (file, size) = found?;
     if is_known(&asked.headers, &digest) {
         let mut answer = empty(StatusCode::NOT_MODIFIED);
         describe(answer.headers_mut(), &digest);
@@ -73,8 +85,17 @@ pub(super) async fn blob(
         start: 0,
         end: size,
     });
+    // The parts of one that was begun are not held up.
+    let place = match &app.peers {
+        Some(peers) if asked.method == Method::GET && span.start == 0 => Some(peers.place()?),
+        _ => None,
+    };
     let body =
         body::file(app, file, span).map_err(Error::io("seek in blob", digest.to_string()))?;
+    let body = match place {
+        Some(place) => holding(body, place),
+        None => body,
+    };
     let mut answer = Response::new(body);
     let headers = answer.headers_mut();
     describe(headers, &digest);

@@ -57,7 +57,7 @@ impl Collector {
 }
 
 /// All of them.
-pub(super) static ALL: [Collector; 19] = [
+pub(super) static ALL: [Collector; 20] = [
     Collector {
         name: "operations_total",
         kind: "counter",
@@ -148,6 +148,15 @@ pub(super) static ALL: [Collector; 19] = [
             let running = of.engine.now().pulls();
             let bytes: u64 = running.iter().map(|pull| pull.bytes).sum();
             text.sample(name, &[], bytes);
+        },
+    },
+    Collector {
+        name: "image_pulls_peer_bytes_total",
+        kind: "counter",
+        help: "Bytes of layers that came from peers.",
+        write: |of, text, name| {
+            let peers = of.engine.peers();
+            text.sample(name, &[], peers.map_or(0, |peers| peers.bytes()));
         },
     },
     Collector {

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use image::Digest;
@@ -31,6 +31,9 @@ pub(crate) struct BadRegistry {
     pub(crate) host: String,
     headers: Arc<Mutex<Vec<String>>>,
     released: Arc<AtomicBool>,
+    refuses: Arc<AtomicBool>,
+    layers: Arc<AtomicUsize>,
+    layer: String,
 }
 
 impl BadRegistry {
@@ -43,9 +46,16 @@ impl BadRegistry {
         let host = listener.local_addr()?.to_string();
         let headers = Arc::default();
         let released = Arc::default();
+        let (refuses, layers) = (Arc::default(), Arc::default());
+        let content = content(fault)?;
+        let is_layer = |(_, (kind, _)): &(&String, &(&str, Vec<u8>))| *kind == LAYER;
+        let layer = content.iter().find(is_layer);
+        let layer = layer.map(|(name, _)| name.clone()).unwrap_or_default();
         let server = Server {
             fault,
-            content: Arc::new(content(fault)?),
+            content: Arc::new(content),
+            refuses: Arc::clone(&refuses),
+            layers: Arc::clone(&layers),
             headers: Arc::clone(&headers),
             released: Arc::clone(&released),
         };
@@ -59,7 +69,25 @@ impl BadRegistry {
             host,
             headers,
             released,
+            refuses,
+            layers,
+            layer,
         })
+    }
+
+    /// How often the layer was asked for.
+    pub(crate) fn layers(&self) -> usize {
+        self.layers.load(Ordering::Relaxed)
+    }
+
+    /// The digest of the layer.
+    pub(crate) fn layer(&self) -> &str {
+        &self.layer
+    }
+
+    /// Lets nobody in from now on, or everybody again.
+    pub(crate) fn refuse(&self, refuses: bool) {
+        self.refuses.store(refuses, Ordering::Relaxed);
     }
 
     /// Lets layers that are held go on.
@@ -88,6 +116,8 @@ struct Server {
     content: Arc<HashMap<String, (&'static str, Vec<u8>)>>,
     headers: Arc<Mutex<Vec<String>>>,
     released: Arc<AtomicBool>,
+    refuses: Arc<AtomicBool>,
+    layers: Arc<AtomicUsize>,
 }
 
 impl Server {
@@ -104,6 +134,7 @@ impl Server {
         }
         let path = request.split(' ').nth(1).unwrap_or_default();
         let (status, kind, body) = match self.fault {
+            _ if self.refuses.load(Ordering::Relaxed) => (403, "application/json", b"{}".to_vec()),
             Fault::Status(status) => (status, "application/json", b"{}".to_vec()),
             _ => match self
                 .content
@@ -113,6 +144,9 @@ impl Server {
                 None => (404, "application/json", b"{}".to_vec()),
             },
         };
+        if kind == LAYER && request.starts_with("GET") {
+            self.layers.fetch_add(1, Ordering::Relaxed);
+        }
         let sent = if self.fault == Fault::Truncated && kind == LAYER {
             body.len() / 2
         } else {
