@@ -23,7 +23,7 @@ packages="-p runtime -p floe-runtime"
 test_programs $packages >"$root/programs"
 mkdir -p "$root"/{bin,new,debian/tests}
 # The engine with its own tests, which look for it above the directory that they are in, and for a registry.
-case "$filter" in "" | server | package) engine=yes ;; *) engine= ;; esac
+case "$filter" in "" | server | package | systemd_checkpoint) engine=yes ;; *) engine= ;; esac
 if [ -n "$engine" ]; then
     # As `make test` builds them.
     cargo build --locked --workspace --bins

@@ -120,6 +120,19 @@ pub enum Error {
     /// A feature of the request that is not built.
     #[error("{0} is not supported by this version of floe")]
     Unsupported(String),
+    /// The time of a verb is over, or its caller has left. What it did is taken back.
+    #[error("{verb} {id}: {why}")]
+    TimeOver {
+        /// The verb.
+        verb: &'static str,
+        /// The pod or container.
+        id: String,
+        /// Which of both, in words.
+        why: String,
+    },
+    /// Checkpoints need criu.
+    #[error("criu is not installed, or not on PATH: checkpoints need it (Debian: criu)")]
+    NoCriu,
     /// The exec'd command did not end in time and was killed.
     #[error("exec in container {id}: the command did not end within {seconds} s and was killed")]
     ExecTimeout {
@@ -245,11 +258,12 @@ impl Error {
             Self::NotFound { .. } => Kind::NotFound,
             Self::NameTaken { .. } => Kind::AlreadyExists,
             Self::Ambiguous { .. } | Self::Invalid { .. } => Kind::InvalidArgument,
-            Self::State { .. } | Self::ImageInUse { .. } | Self::HandlerGone { .. } => {
-                Kind::FailedPrecondition
-            }
+            Self::State { .. }
+            | Self::ImageInUse { .. }
+            | Self::HandlerGone { .. }
+            | Self::NoCriu => Kind::FailedPrecondition,
             Self::Unsupported(_) | Self::Lacking { .. } => Kind::Unimplemented,
-            Self::ExecTimeout { .. } => Kind::DeadlineExceeded,
+            Self::ExecTimeout { .. } | Self::TimeOver { .. } => Kind::DeadlineExceeded,
             Self::Exec { .. } => Kind::InvalidArgument,
             Self::ImageVolume { source, .. } => source.kind(),
             Self::Busy { .. } => Kind::ResourceExhausted,

@@ -9,6 +9,7 @@
 //! One folder per noun, one file per verb: `pod/`, `container/`, `image/`; `oci/` turns a
 //! container's specification into a runtime config.json; `node/` is what the engine runs on.
 
+pub mod checkpoint;
 pub mod config;
 pub mod container;
 #[doc(hidden)]

@@ -96,6 +96,7 @@ impl Engine {
         found.cleared += warned("writable layers", cleared).unwrap_or(0);
         found.cleared += self.clear_networks();
         warned("names", self.clear_names(&recovery));
+        warned("checkpoints", self.clear_checkpoints(recovery.until));
         warned("store", self.store().gc().map_err(Error::from));
         found
     }

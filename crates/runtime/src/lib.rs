@@ -50,6 +50,7 @@ mod sys;
 mod users;
 mod validate;
 
+pub use cgroup::close_all_but_cgroups;
 pub use cgroup_placement::CgroupManager;
 pub use cloned_binary::{protect_own_program, read_only_program};
 pub use container::{Created, NewContainer, Rootfs};
@@ -60,6 +61,7 @@ pub use exec::{NewExec, Started};
 pub use features::Features;
 pub use gate::{Gate, GateKind};
 pub use guard::unmount_shared;
+pub use init::rlimit;
 pub use labels::selinux as has_selinux;
 pub use program_root::mount_for_program;
 pub use progress::Progress;

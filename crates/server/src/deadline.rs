@@ -18,6 +18,11 @@ pub(crate) fn of(headers: &http::HeaderMap) -> Option<Duration> {
     timeout(headers.get("grpc-timeout")?.to_str().ok()?)
 }
 
+/// The same, of a request that tonic has taken apart.
+pub(crate) fn of_request<T>(request: &tonic::Request<T>) -> Option<Duration> {
+    timeout(request.metadata().get("grpc-timeout")?.to_str().ok()?)
+}
+
 /// The answer, or DEADLINE_EXCEEDED when the limit is over before.
 pub(crate) async fn keep(
     limit: Option<Duration>,

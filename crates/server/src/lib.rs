@@ -37,6 +37,7 @@
 mod answer;
 mod authority;
 mod calls;
+mod checkpoint;
 mod chunks;
 mod connections;
 mod convert;

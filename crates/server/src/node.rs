@@ -39,6 +39,10 @@ pub(crate) fn status(engine: &Engine, calls: &Calls, verbose: bool) -> cri::Stat
             ("handlers".to_owned(), json!(handlers).to_string()),
             ("calls".to_owned(), under_way(calls).to_string()),
             ("node".to_owned(), engine.node().report().to_string()),
+            (
+                "checkpoint".to_owned(),
+                engine.checkpoint_report().to_string(),
+            ),
         ]
         .into()
     } else {

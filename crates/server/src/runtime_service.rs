@@ -1,5 +1,4 @@
-//! `runtime.v1.RuntimeService`: pods, containers, commands and the state of the runtime. What is in
-//! the schema and not built says so by its name, at the end of the file.
+//! `runtime.v1.RuntimeService`: pods, containers, commands and the state of the runtime.
 
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use crate::convert::timeline::timeline;
 use crate::convert::{self, container, pod};
 use crate::events::Events;
 use crate::work::{Lists, Work};
-use crate::{events, node, refusal, statistics, status, streams};
+use crate::{checkpoint, deadline, events, node, refusal, statistics, status, streams};
 
 /// The runtime service of one engine.
 #[derive(Debug)]
@@ -503,30 +502,38 @@ impl RuntimeService for RuntimeServer {
         self.events.stream(&self.work).await
     }
 
-    // --- Not built yet. A client that sees UNIMPLEMENTED does without. ---
-
     async fn checkpoint_container(
         &self,
         request: Request<cri::CheckpointContainerRequest>,
     ) -> Result<Response<cri::CheckpointContainerResponse>, Status> {
-        refusal::about(&request.into_inner().container_id);
-        Err(status::unimplemented("CheckpointContainer"))
+        let deadline = deadline::of_request(&request);
+        let request = request.into_inner();
+        let of = id("container_id", request.container_id)?;
+        let own = seconds("timeout", request.timeout)?;
+        checkpoint::of_container(&self.work, of, request.location, (own, deadline)).await?;
+        Ok(Response::new(cri::CheckpointContainerResponse {}))
     }
 
     async fn checkpoint_pod(
         &self,
         request: Request<cri::CheckpointPodRequest>,
     ) -> Result<Response<cri::CheckpointPodResponse>, Status> {
-        refusal::about(&request.into_inner().pod_sandbox_id);
-        Err(status::unimplemented("CheckpointPod"))
+        let deadline = deadline::of_request(&request);
+        let request = request.into_inner();
+        id("pod_sandbox_id", request.pod_sandbox_id.clone())?;
+        checkpoint::of_pod(&self.work, request, deadline).await?;
+        Ok(Response::new(cri::CheckpointPodResponse {}))
     }
 
     async fn restore_pod(
         &self,
         request: Request<cri::RestorePodRequest>,
     ) -> Result<Response<cri::RestorePodResponse>, Status> {
-        refusal::about(&request.into_inner().checkpoint_path);
-        Err(status::unimplemented("RestorePod"))
+        let deadline = deadline::of_request(&request);
+        let request = request.into_inner();
+        refusal::about(&request.checkpoint_path);
+        let restored = checkpoint::restore(&self.work, request, deadline).await?;
+        Ok(Response::new(restored))
     }
 
     async fn exec(

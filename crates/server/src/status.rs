@@ -140,8 +140,8 @@ mod tests {
 
     #[test]
     fn an_rpc_that_is_not_built_says_its_name() {
-        let status = unimplemented("CheckpointContainer");
+        let status = unimplemented("SleepContainer");
         assert_eq!(status.code(), Code::Unimplemented);
-        assert!(status.message().contains("CheckpointContainer"));
+        assert!(status.message().contains("SleepContainer"));
     }
 }

@@ -12,6 +12,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use engine::checkpoint::RestoredPod;
 use engine::container::{ExecOutput, ExecSync, LifeCall};
 use engine::{Engine, Error};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -55,6 +56,12 @@ impl Outcome for () {
 impl Outcome for String {
     fn made(&self) -> Option<&str> {
         Some(self)
+    }
+}
+
+impl Outcome for RestoredPod {
+    fn made(&self) -> Option<&str> {
+        Some(&self.id)
     }
 }
 

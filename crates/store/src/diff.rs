@@ -18,10 +18,12 @@ use rustix::io::Errno;
 
 use crate::archive::{Entry, Kind, Unwritable, Writer};
 use crate::error::{Error, Result};
-use crate::extract::{is_opaque, is_whiteout};
+use crate::extract::{Extractor, is_opaque, is_whiteout};
 use crate::layout::DIRECTORY;
 use crate::{RootFilesystem, tree};
+use apart::Apart;
 
+mod apart;
 mod xattrs;
 
 const CHUNK: usize = 128 << 10;
@@ -134,21 +136,44 @@ impl RootFilesystem {
         let (container, upper) = self.upper()?;
         let max = self.limits().unpacked_bytes;
         let mut walk = Walk::new(upper.as_fd(), Writer::new(out), max);
-        match walk.run() {
-            Ok(()) => {}
-            Err(Stop::Sink(source)) => return Err(Error::DiffSink { container, source }),
-            Err(Stop::Flaw(flaw)) => {
-                return Err(Error::Diff {
-                    container,
-                    path: crate::extract::shown(&walk.path),
-                    flaw,
-                });
-            }
-        }
-        let done = walk.done;
-        let finished = walk.writer.finish();
-        finished.map_err(|source| Error::DiffSink { container, source })?;
-        Ok(done)
+        let walked = walk.run();
+        walk.end(container, walked)
+    }
+}
+
+impl crate::Store {
+    /// Writes what is below a directory as an archive to `out`, as [`RootFilesystem::write_difference`] writes what
+    /// a container has written. `whose` is named in errors.
+    ///
+    /// Errors as that.
+    pub fn write_directory(
+        &self,
+        dir: BorrowedFd<'_>,
+        whose: &str,
+        out: impl Write,
+    ) -> Result<Difference> {
+        let mut walk = Walk::new(dir, Writer::new(out), self.limits().unpacked_bytes);
+        let walked = walk.run();
+        walk.end(whose.to_owned(), walked)
+    }
+
+    /// Makes what [`write_directory`](Self::write_directory) has written below an empty directory that nobody else
+    /// changes. `from` may be anything: it is read as a layer is.
+    ///
+    /// Errors with [`Error::DiffSource`]: what was made by then is there.
+    pub fn read_directory(
+        &self,
+        dir: BorrowedFd<'_>,
+        whose: &str,
+        from: impl io::BufRead,
+    ) -> Result<()> {
+        let mut archive = crate::archive::Archive::new(from);
+        let extractor = Extractor::new(self.layout(), dir, self.limits());
+        let read = extractor.run(&mut archive);
+        read.map(drop).map_err(|source| Error::DiffSource {
+            container: whose.to_owned(),
+            source,
+        })
     }
 }
 
@@ -173,6 +198,8 @@ struct Walk<'a, W> {
     linked: HashMap<(u64, u64), Vec<u8>>,
     done: Difference,
     max: u64,
+    /// Where marks go, if not into the archive.
+    apart: Option<Apart>,
 }
 
 impl<'a, W: Write> Walk<'a, W> {
@@ -186,7 +213,26 @@ impl<'a, W: Write> Walk<'a, W> {
             linked: HashMap::new(),
             done: Difference::default(),
             max,
+            apart: None,
         }
+    }
+
+    /// Ends the archive of that container, if the walk came to its end.
+    fn end(self, container: String, walked: Result<(), Stop>) -> Result<Difference> {
+        match walked {
+            Ok(()) => {}
+            Err(Stop::Sink(source)) => return Err(Error::DiffSink { container, source }),
+            Err(Stop::Flaw(flaw)) => {
+                return Err(Error::Diff {
+                    container,
+                    path: crate::extract::shown(&self.path),
+                    flaw,
+                });
+            }
+        }
+        let finished = self.writer.finish();
+        finished.map_err(|source| Error::DiffSink { container, source })?;
+        Ok(self.done)
     }
 
     fn run(&mut self) -> Result<(), Stop> {
@@ -399,6 +445,14 @@ impl<'a, W: Write> Walk<'a, W> {
 
     /// An empty file beside what the walk is at, or in the directory that it enters.
     fn mark(&mut self, name: &[u8]) -> Result<(), Stop> {
+        if let Some(apart) = &mut self.apart {
+            let path = self.path.clone();
+            match name == OPAQUE {
+                true => apart.replaced.push(path),
+                false => drop(apart.removed.insert(path)),
+            }
+            return Ok(self.hold(self.path.len())?);
+        }
         let parent = match name == OPAQUE {
             true => &self.path[..],
             false => crate::extract::split(&self.path).0,

@@ -243,6 +243,14 @@ pub enum Error {
         /// What the other end said.
         source: io::Error,
     },
+    /// What another container has written cannot become what this one has.
+    #[error("container {container}: read the archive of what another has written: {source}")]
+    DiffSource {
+        /// The container.
+        container: String,
+        /// What is wrong with the archive, or what could not be made of it.
+        source: LayerError,
+    },
     /// A layer or root file system cannot be had in this form, or not on this kernel.
     #[error("{what}: {why}")]
     Unsupported {

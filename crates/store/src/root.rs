@@ -257,6 +257,17 @@ impl RootFilesystem {
         Ok((own.container.clone(), upper))
     }
 
+    /// Makes a container's writable layer, which nothing else has written to and nothing is mounted on, what
+    /// [`write_difference`](Self::write_difference) has written of another of the same image. `from` may be
+    /// anything: it is read as a layer is.
+    ///
+    /// Errors with [`Error::Unsupported`] when nothing can be written to it, and [`Error::DiffSource`]: what was
+    /// made by then goes with the writable layer.
+    pub fn read_difference(&self, from: impl std::io::BufRead) -> Result<()> {
+        let (container, upper) = self.upper()?;
+        self.store.0.read_directory(upper.as_fd(), &container, from)
+    }
+
     pub(crate) fn limits(&self) -> &Limits {
         self.store.0.limits()
     }

@@ -40,6 +40,10 @@ const LATER: &[&str] = &[
     "rootfs.mount",
     "set_up.netns",
     "set_up.users",
+    "freeze",
+    "dump",
+    "thaw",
+    "restore",
 ];
 
 /// What a supervisor can be asked for.

@@ -60,8 +60,8 @@ pub use event::{Event, Happening, Present};
 pub use info::SupervisorInfo;
 pub use oci_program::{clean_container, features};
 pub use protocol::{
-    AttachOptions, Became, Companion, CompanionExit, CreateContainer, CreatedInfo, ExecExit,
-    ExecRequest, LogTarget, OciProgram, RootfsSource, Watch,
+    AttachOptions, Became, Companion, CompanionExit, CreateContainer, CreatedInfo, Dump, ExecExit,
+    ExecRequest, LogTarget, OciProgram, RestoreContainer, RootfsSource, Watch,
 };
 pub use server::supervise;
 pub use setup::{PodSetup, UserIds};

@@ -123,6 +123,21 @@ pub enum Request {
         /// The container.
         id: String,
     },
+    /// Freeze running containers, without their records saying so. Answered when all stand still; they go on
+    /// at [`Request::Thaw`], when this connection closes, when the time is over, or when one is stopped.
+    Freeze {
+        /// The containers, each once.
+        ids: Vec<String>,
+        /// How long they stand still at the most; an hour is.
+        limit: Duration,
+    },
+    /// Have criu write down a container that is frozen for this connection. It is frozen afterwards, too.
+    Dump(Box<Dump>),
+    /// Let the containers go on that are frozen for this connection. An error if they went on before.
+    Thaw,
+    /// Make a container from criu's images. It stands as one that was created, its processes frozen before their
+    /// next step, and `Start` lets them go on.
+    Restore(Box<RestoreContainer>),
     /// Run a program beside the containers, in the pod's cgroup and namespaces, such as a shim's
     /// start. Answered when it has ended; what it leaves running stays, as the supervisor's child.
     Companion(Box<Companion>),
@@ -153,6 +168,10 @@ impl Request {
             Self::Create(container) => container.program.as_ref().map(|_| "create.program"),
             Self::Subscribe { .. } => Some("subscribe"),
             Self::Companion(_) => Some("companion"),
+            Self::Freeze { .. } => Some("freeze"),
+            Self::Dump(_) => Some("dump"),
+            Self::Thaw => Some("thaw"),
+            Self::Restore(_) => Some("restore"),
             Self::Carry(_) => Some("carry"),
             Self::Tell { .. } => Some("tell"),
             Self::SetUp(_)
@@ -238,6 +257,34 @@ pub struct OciProgram {
     /// systemd makes the cgroup (`--systemd-cgroup`); `linux.cgroupsPath` is `slice:prefix:name` then.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub systemd_cgroup: bool,
+}
+
+/// A container to be written down.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dump {
+    /// The container's id.
+    pub id: String,
+    /// The directory for criu's images, which is made if it is missing.
+    pub images: PathBuf,
+    /// The directory for criu's log (`dump.log`) and figures (`stats-dump`).
+    pub work: PathBuf,
+    /// The path of criu; an OCI program finds its own.
+    pub criu: PathBuf,
+}
+
+/// A container to be made from criu's images.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestoreContainer {
+    /// As one that is made anew: it has no terminal and no program.
+    pub container: CreateContainer,
+    /// The directory of the images, which is only read.
+    pub images: PathBuf,
+    /// A directory for criu's log (`restore.log`), which is made if it is missing.
+    pub work: PathBuf,
+    /// The path of criu.
+    pub criu: PathBuf,
+    /// How long it may take; an hour at the most.
+    pub limit: Duration,
 }
 
 /// A program to be run beside the containers.

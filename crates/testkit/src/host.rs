@@ -27,6 +27,41 @@ macro_rules! needs_host {
     };
 }
 
+/// Where criu is, or would be.
+#[must_use]
+pub fn criu() -> std::path::PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut found = std::env::split_paths(&path).map(|dir| dir.join("criu"));
+    let found = found.find(|file| file.is_file());
+    found.unwrap_or_else(|| "/usr/sbin/criu".into())
+}
+
+/// Why criu does not work here, in its own words, if it does not: it starts on few kernels.
+#[must_use]
+pub fn no_criu() -> Option<String> {
+    match std::process::Command::new(criu()).arg("check").output() {
+        Err(_) => Some("needs criu (Debian: criu)".into()),
+        Ok(output) if !output.status.success() => {
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            let last = said.lines().last().unwrap_or_default().to_owned();
+            Some(format!("criu does not work here: {last}"))
+        }
+        Ok(_) => None,
+    }
+}
+
+/// As [`needs_host`], and ends a test where criu does not work.
+#[macro_export]
+macro_rules! needs_criu {
+    () => {
+        $crate::needs_host!();
+        if let Some(reason) = $crate::host::no_criu() {
+            eprintln!("SKIP: {reason}");
+            return;
+        }
+    };
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

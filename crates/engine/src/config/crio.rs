@@ -85,11 +85,6 @@ const ENTRIES: &[Entry] = &[
     ("runtime.minimum_mappable_uid", USERS, &["-1"]),
     ("runtime.minimum_mappable_gid", USERS, &["-1"]),
     (
-        "runtime.enable_criu_support",
-        "checkpoints are not built",
-        &[],
-    ),
-    (
         "runtime.ctr_stop_timeout",
         "a client says how long a stop may take",
         &[],
@@ -146,11 +141,6 @@ const ENTRIES: &[Entry] = &[
         &["0", "''", "'0s'"],
     ),
     ("tracing.enable_tracing", TRACING, &["false"]),
-    (
-        "checkpoint_restore.container_level_enabled",
-        "checkpoints are not built",
-        &[],
-    ),
 ];
 
 /// Whole tables: what their keys begin with, why, and whether that changes nothing.

@@ -5,6 +5,7 @@
 //! One struct per table ([`tables`]); defaults stand there and nowhere else.
 
 mod changes;
+mod checkpoint;
 mod compat;
 mod crio;
 mod device;
@@ -22,6 +23,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 pub use self::nri::{DefaultValidator, Nri};
+pub use checkpoint::{CheckpointLevel, CheckpointRestore};
 pub use compat::Compat;
 pub use crio::Why;
 pub(crate) use device::parse_device;
@@ -148,6 +150,7 @@ impl Config {
             metrics: subsection(crio, "metrics")?,
             compat: subsection(crio, "compat")?,
             nri: subsection(crio, "nri")?,
+            checkpoint_restore: subsection(crio, "checkpoint_restore")?,
         })
     }
 

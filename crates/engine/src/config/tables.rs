@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::checkpoint::CheckpointRestore;
 use super::compat::Compat;
 use super::metrics::{Metrics, Stats};
 use super::nri::Nri;
@@ -36,6 +37,8 @@ pub struct Config {
     pub compat: Compat,
     /// `[crio.nri]`
     pub nri: Nri,
+    /// `[crio.checkpoint_restore]`
+    pub checkpoint_restore: CheckpointRestore,
 }
 
 /// `[crio]`: where things are kept.
@@ -256,6 +259,8 @@ pub struct Runtime {
     pub log_level: String,
     /// Host ports of pods are not forwarded: something else does it.
     pub disable_hostport_mapping: bool,
+    /// Checkpoints may be taken; false: whatever `[crio.checkpoint_restore]` says.
+    pub enable_criu_support: bool,
     /// GetContainerEvents is served, and PodSandboxStatus has what kubelet needs with it (CRI-O's default is
     /// false: there, events cost something with nobody subscribed).
     pub enable_pod_events: bool,
@@ -317,6 +322,7 @@ impl Default for Runtime {
             log_disk_reserve: 256 << 20,
             log_level: "info".into(),
             disable_hostport_mapping: false,
+            enable_criu_support: true,
             enable_pod_events: true,
             hooks_dir: vec!["/usr/share/containers/oci/hooks.d".into()],
             timezone: String::new(),

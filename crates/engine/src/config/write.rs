@@ -6,8 +6,9 @@ use toml::{Table, Value};
 use super::Config;
 
 /// Where the structs of the tables are documented.
-const SOURCES: [&str; 6] = [
+const SOURCES: [&str; 7] = [
     include_str!("compat.rs"),
+    include_str!("checkpoint.rs"),
     include_str!("metrics.rs"),
     include_str!("nri.rs"),
     include_str!("tables.rs"),

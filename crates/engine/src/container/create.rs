@@ -2,12 +2,17 @@
 //! Whatever fails is undone by [`Making`]'s drop; a kill in the middle leaves a directory
 //! without `container.json`, which the next try or the next start of the engine removes.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
+
+use runtime::spec::Spec;
 
 use super::record::ContainerRecord;
 use super::volumes::{self, Mounted};
 use super::{ContainerSpec, MOUNT_OPTIONS, Propagation};
 use crate::annotations::Asked;
+use crate::checkpoint::Cancel;
 use crate::config::RuntimeEntry;
 use crate::disk::{self, Lock, Reservation};
 use crate::engine::Engine;
@@ -30,7 +35,20 @@ impl Engine {
     /// # Errors
     /// An unknown pod, one that is not ready, an image that is not in the store, a request that
     /// cannot be accepted, or a step that failed; nothing is left behind then.
-    pub fn create_container(&self, pod: &str, mut spec: ContainerSpec) -> Result<String> {
+    pub fn create_container(&self, pod: &str, spec: ContainerSpec) -> Result<String> {
+        self.make_container(pod, spec, None)
+    }
+
+    /// As [`Engine::create_container`], from its image alone or with what another container was.
+    ///
+    /// # Errors
+    /// As that, and another container that it cannot go on from.
+    pub(crate) fn make_container(
+        &self,
+        pod: &str,
+        mut spec: ContainerSpec,
+        former: Option<&Former<'_>>,
+    ) -> Result<String> {
         validate(&spec)?;
         let (pod, sandbox) = self.pod_for_container(pod)?;
         let handler = self.handler_of(&pod)?;
@@ -81,7 +99,7 @@ impl Engine {
         let making = Making::begin(self, handler, name, &pod, sandbox, id)?;
         let config = self.image_config(&image)?.config;
         let mut record = making.record(spec, &image, &config)?;
-        let let_by_plugins = making.build(&mut record, &image, &config, &volumes)?;
+        let let_by_plugins = making.build(&mut record, &image, &config, (&volumes, former))?;
         let id = making.commit(&record)?;
         if let Some(new) = let_by_plugins {
             new.made();
@@ -201,6 +219,19 @@ fn validate(spec: &ContainerSpec) -> Result<()> {
     volumes::validate(spec)
 }
 
+/// What a container was that another one goes on from.
+pub(crate) struct Former<'a> {
+    /// What it had written, as an archive of a layer.
+    pub(crate) difference: &'a File,
+    /// Does the new config.json let it go on as it was?
+    pub(crate) agrees: &'a dyn Fn(&Spec) -> Result<()>,
+    /// criu's images.
+    pub(crate) images: PathBuf,
+    pub(crate) criu: &'a Path,
+    /// Until when it may be made.
+    pub(crate) cancel: &'a Cancel,
+}
+
 /// A container that is being made. Dropped before [`Making::commit`], it takes everything back.
 struct Making<'a> {
     engine: &'a Engine,
@@ -289,9 +320,12 @@ impl<'a> Making<'a> {
         record: &mut ContainerRecord,
         image: &ImageRecord,
         config: &ContainerConfig,
-        volumes: &[(usize, ImageRecord)],
+        (volumes, former): (&[(usize, ImageRecord)], Option<&Former<'_>>),
     ) -> Result<Option<NewContainer<'a>>> {
         let root = self.engine.store().create_writable_layer(&self.id, image)?;
+        if let Some(former) = former {
+            root.read_difference(BufReader::with_capacity(1 << 20, former.difference))?;
+        }
         let inputs = oci::Inputs {
             runtime: &self.engine.config().runtime,
             entry: self.engine.runtime_entry(&self.pod.spec.runtime_handler),
@@ -305,6 +339,7 @@ impl<'a> Making<'a> {
         let let_by_plugins =
             self.engine
                 .plugins_let_container(self.pod, record, &mut config, all_devices)?;
+        former.map_or(Ok(()), |former| (former.agrees)(&config))?;
         disk::write_json(&self.bundle.join("config.json"), &config)?;
         let at = (self.id.as_str(), self.bundle.as_path());
         let _mounted = Mounted::new(self.engine.store(), at, &record.spec, volumes, &config)?;
@@ -328,9 +363,18 @@ impl<'a> Making<'a> {
             stdin_once: record.spec.stdin_once,
         };
         let entry = self.engine.runtime_entry(&self.pod.spec.runtime_handler);
-        let limit = entry.and_then(RuntimeEntry::create_limit);
-        self.handler
-            .create(&plan, limit.unwrap_or(LIMIT).min(LIMIT))?;
+        match former {
+            Some(former) => {
+                let limit = former.cancel.left();
+                let images = &former.images;
+                self.handler.restore(&plan, images, former.criu, limit)?;
+            }
+            None => {
+                let limit = entry.and_then(RuntimeEntry::create_limit);
+                self.handler
+                    .create(&plan, limit.unwrap_or(LIMIT).min(LIMIT))?;
+            }
+        }
         if let Some(log) = &record.spec.log_path {
             let runtime = &self.engine.config().runtime;
             let asked = Asked::new(runtime, entry, &self.pod.spec.annotations);

@@ -267,7 +267,7 @@ impl Debug for LifeAnswer {
     }
 }
 
-pub(super) fn state_error(verb: &'static str, container: &Container) -> Error {
+pub(crate) fn state_error(verb: &'static str, container: &Container) -> Error {
     let state = match &container.state {
         ContainerState::Created => "created, not started".to_owned(),
         ContainerState::Running { .. } => "running".to_owned(),

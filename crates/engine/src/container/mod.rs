@@ -2,11 +2,11 @@
 //! This file holds the nouns; one file per verb stands beside it. How a container is written
 //! to `container.json` is in `record/container.rs` alone.
 
-mod create;
+pub(crate) mod create;
 mod exec;
 mod exec_streams;
 mod exec_sync;
-mod life;
+pub(crate) mod life;
 mod query;
 pub(crate) mod record;
 mod remove;

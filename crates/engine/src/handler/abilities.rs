@@ -35,6 +35,8 @@ pub enum Ability {
     Pause,
     /// Writing a running container down.
     Checkpoint,
+    /// Making containers from what was written down.
+    Restore,
     /// Flows to ports inside a pod.
     Ports,
     /// It fetches layers by itself: the engine fetches manifest and configuration alone.
@@ -63,6 +65,7 @@ impl Ability {
             Self::MappedMounts => "mounts with other ids (mounts.uidMappings)",
             Self::Pause => "pause and resume",
             Self::Checkpoint => "checkpoints",
+            Self::Restore => "restores from checkpoints",
             Self::Ports => "access to a pod's ports",
             Self::PullsImages => "fetching images by itself",
         }

@@ -35,6 +35,7 @@ mod attach;
 mod deadline;
 mod event;
 mod exec;
+mod frozen;
 mod left;
 mod pending;
 mod plan;
@@ -54,6 +55,7 @@ pub use attach::{AttachEvent, AttachInput, AttachOptions, AttachOutput, Attachme
 pub use attach::{HangUp, StreamInput, StreamOutput};
 pub use event::{Adopted, Event, Events, Happened, News};
 pub use exec::{Command, ExecExit, ExecSession, ExecStdio, Running, Session};
+pub use frozen::Frozen;
 pub(crate) use left::{release, release_all};
 pub use pending::{Pending, wait};
 pub use plan::{ContainerPlan, ContainerRef, Log, Netns, PodPlan, PodRef};
@@ -61,6 +63,7 @@ pub use state::{Cause, End, LogLoss, Namespaces, Sandbox, State, Status};
 pub(crate) use table::Handlers;
 pub use table::RuntimeHandler;
 
+use crate::checkpoint::Cancel;
 use crate::error::{Error, Result};
 
 /// How long a verb may take that waits for nothing but work: kubelet gives up after two minutes.
@@ -340,13 +343,39 @@ pub trait Handler: Send + Sync + Debug {
         None
     }
 
-    /// Writes a running container down, to be made again from that: see [`Ability::Checkpoint`].
+    /// Freezes running containers of a pod, to be written down as they are at one moment: see
+    /// [`Ability::Checkpoint`]. Their state is running all the while. They go on when the time of `cancel` is over
+    /// or it is cancelled.
     ///
     /// # Errors
-    /// [`Error::Lacking`] where the handler cannot.
-    fn checkpoint(&self, container: ContainerRef<'_>, into: &Path) -> Result<Pending<()>> {
-        let _ = (container, into);
+    /// [`Error::Lacking`] where the handler cannot; a container that does not run, or whose processes do not stop.
+    /// None is frozen then.
+    fn freeze(
+        &self,
+        pod: PodRef<'_>,
+        containers: &[String],
+        cancel: &Cancel,
+    ) -> Result<Box<dyn Frozen>> {
+        let _ = (pod, containers, cancel);
         Err(self.lacks(Ability::Checkpoint))
+    }
+
+    /// Makes a container that goes on where another was: see [`Ability::Restore`]. Its root file system has the
+    /// files of that one already; `images` are criu's, which are only read. It is created then, and its start lets
+    /// it go on.
+    ///
+    /// # Errors
+    /// [`Error::Lacking`] where the handler cannot; else as [`Handler::create`], and images that cannot be used.
+    /// Nothing is left then.
+    fn restore(
+        &self,
+        plan: &ContainerPlan<'_>,
+        images: &Path,
+        criu: &Path,
+        limit: Duration,
+    ) -> Result<()> {
+        let _ = (plan, images, criu, limit);
+        Err(self.lacks(Ability::Restore))
     }
 
     /// A flow of bytes to and from a TCP port in the pod, at its loopback address: see [`Ability::Ports`]. The

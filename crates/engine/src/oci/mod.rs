@@ -248,7 +248,8 @@ fn annotations(inputs: &Inputs<'_>) -> std::collections::BTreeMap<String, String
         all.extend(allowed(&workload.allowed_annotations, of_pod));
     }
     let own = container.spec.annotations.iter();
-    let own = own.filter(|(key, _)| !Unit::is_annotation(key));
+    // A file of options for criu would be obeyed by whoever writes the container down.
+    let own = own.filter(|(key, _)| !Unit::is_annotation(key) && !key.starts_with("org.criu."));
     all.extend(own.map(|(key, value)| (key.clone(), value.clone())));
     for (key, value) in cgroups::of_unit(&container.cgroup) {
         all.insert((*key).to_owned(), (*value).to_owned());

@@ -33,6 +33,14 @@ impl Engine {
     /// A request that cannot be accepted, a stopped pod that still has the name, or a step that
     /// failed; nothing is left behind then.
     pub fn run_pod(&self, spec: PodSpec) -> Result<String> {
+        self.make_pod(spec).map(|(id, _)| id)
+    }
+
+    /// As [`Engine::run_pod`]; was it made just now?
+    ///
+    /// # Errors
+    /// As that.
+    pub(crate) fn make_pod(&self, spec: PodSpec) -> Result<(String, bool)> {
         let asked = Step::now("asked");
         let handler = self.handlers().chosen(&spec.runtime_handler)?;
         validate_pod(&spec, handler, self.node())?;
@@ -42,7 +50,7 @@ impl Engine {
         let mut name = Reservation::lock(&self.layout().names(), &parts)?;
         if let Some(holder) = name.holder() {
             if let Some(id) = self.ready_pod_or_clear(&holder, &spec)? {
-                return Ok(id);
+                return Ok((id, false));
             }
             name.forget();
         }
@@ -56,7 +64,7 @@ impl Engine {
         };
         super::link_logs::mount(&self.annotations(&making.record.spec), &making.record.spec)?;
         handler.connected(making.record.at(&making.dir), LIMIT)?;
-        making.commit(ips)
+        Ok((making.commit(ips)?, true))
     }
 
     /// Can this node give the pod the user namespace that it asks for?

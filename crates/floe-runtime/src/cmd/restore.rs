@@ -86,6 +86,7 @@ fn restore(global: &Global, args: &Args, options: &Options) -> Result<Made, Fail
         cgroup_manager: state.cgroup_manager(),
         lsm_profile: args.lsm_profile.as_deref(),
         lsm_mount_context: args.lsm_mount_context.as_deref(),
+        held: false,
     }
     .run(&mut |pid| {
         running.init_process_pid = pid;

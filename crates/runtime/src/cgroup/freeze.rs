@@ -28,6 +28,17 @@ pub(super) fn thaw(cgroup: &Cgroup) -> Result<(), Error> {
     change(&dir(cgroup, "thaw")?, false)
 }
 
+/// Tells all processes to stop, or to go on, and waits for nothing.
+pub(super) fn tell(cgroup: &Cgroup, frozen: bool) -> Result<(), Error> {
+    let verb = if frozen { "freeze" } else { "thaw" };
+    request(&dir(cgroup, verb)?, frozen)
+}
+
+/// Whether all processes have stopped.
+pub(super) fn has_stopped(cgroup: &Cgroup) -> Result<bool, Error> {
+    reached(&dir(cgroup, "freeze")?, true)
+}
+
 /// Whether the cgroup was told to freeze.
 pub(super) fn is_frozen(cgroup: &Cgroup) -> Result<bool, Error> {
     cgroup

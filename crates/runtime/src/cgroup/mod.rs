@@ -23,7 +23,7 @@ mod stats;
 mod sys;
 mod systemd;
 
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -388,6 +388,22 @@ impl Cgroup {
         freeze::thaw(self)
     }
 
+    /// As [`Cgroup::freeze`], for a caller who must not wait: he asks [`Cgroup::has_stopped`], and tells again
+    /// while it has not (v1 can miss a process that forks meanwhile).
+    pub fn tell_to_freeze(&self) -> Result<(), Error> {
+        freeze::tell(self, true)
+    }
+
+    /// As [`Cgroup::thaw`], without waiting.
+    pub fn tell_to_thaw(&self) -> Result<(), Error> {
+        freeze::tell(self, false)
+    }
+
+    /// Have all processes stopped that were told to freeze?
+    pub fn has_stopped(&self) -> Result<bool, Error> {
+        freeze::has_stopped(self)
+    }
+
     /// Whether [`Cgroup::freeze`] is in force.
     pub fn is_frozen(&self) -> Result<bool, Error> {
         freeze::is_frozen(self)
@@ -484,6 +500,15 @@ pub(crate) fn descriptors() -> Vec<RawFd> {
     let hierarchies = Hierarchies::of_host().map(|host| host.all.as_slice());
     let roots = hierarchies.unwrap_or_default().iter();
     roots.map(|one| one.root.as_raw_fd()).collect()
+}
+
+/// Closes every descriptor but the standard streams, `keep`, and those by which cgroups are found. Only for a
+/// child that was forked without executing a program: a value that owns one of the closed ones must not be used
+/// or dropped afterwards.
+pub fn close_all_but_cgroups(keep: &[BorrowedFd<'_>]) {
+    let mut all = descriptors();
+    all.extend(keep.iter().map(AsRawFd::as_raw_fd));
+    crate::sys::close_all_but(&all);
 }
 
 /// Does the kernel kill a whole cgroup at one word (cgroup.kill, Linux 5.14)? No on a host without v2.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags};
 
 use super::message::{Kind, Message, Notification, Opt};
-use super::{Criu, DESCRIPTORS, Failure, Log, Settings, Streams, mounts, options};
+use super::{CgroupMode, Criu, DESCRIPTORS, Failure, Log, Settings, Streams, mounts, options};
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Result};
 use crate::namespaces;
@@ -178,7 +178,8 @@ impl Checkpoint<'_> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let inside = rustix::fs::open(&root, flags, Mode::empty())
             .map_err(Error::io("open the container's root", root))?;
-        let foreign = mounts::foreign(self.spec, self.bundle, self.rootfs, self.cgroup);
+        let managed = self.settings.cgroups != CgroupMode::Ignore;
+        let foreign = mounts::foreign(self.spec, self.bundle, self.rootfs, (self.cgroup, managed));
         mounts::leave_out(options, self.spec, &foreign, inside.as_fd());
         Ok(())
     }

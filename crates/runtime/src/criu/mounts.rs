@@ -20,14 +20,17 @@ pub(super) struct Foreign {
     pub(super) source: PathBuf,
 }
 
-/// All of a container but masked files. `rootfs` and `cgroup` are its own.
-pub(super) fn foreign(spec: &Spec, bundle: &Path, rootfs: &Path, cgroup: &Cgroup) -> Vec<Foreign> {
+/// All of a container but masked files. `rootfs` and `cgroup` are its own. `managed`: criu sees to cgroups.
+pub(super) fn foreign(
+    spec: &Spec,
+    bundle: &Path,
+    rootfs: &Path,
+    (cgroup, managed): (&Cgroup, bool),
+) -> Vec<Foreign> {
     let mut all = Vec::new();
     let linux = spec.linux();
-    let namespaced = linux
-        .namespaces
-        .iter()
-        .any(|one| one.kind == NamespaceKind::Cgroup);
+    // Of a namespace that criu is not to make it knows no root.
+    let namespaced = managed && has_cgroup_namespace(spec);
     for mount in &spec.mounts {
         let place = init::inside(&mount.destination, rootfs);
         if init::is_bind(mount) {
@@ -45,6 +48,12 @@ pub(super) fn foreign(spec: &Spec, bundle: &Path, rootfs: &Path, cgroup: &Cgroup
         source: path,
     }));
     all
+}
+
+/// Is the container in a cgroup namespace of its own?
+pub(super) fn has_cgroup_namespace(spec: &Spec) -> bool {
+    let mut namespaces = spec.linux.iter().flat_map(|linux| &linux.namespaces);
+    namespaces.any(|one| one.kind == NamespaceKind::Cgroup && one.path.is_none())
 }
 
 /// The binds that a mount of type cgroup is: one on v2, one for each hierarchy on v1.

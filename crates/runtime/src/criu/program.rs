@@ -16,6 +16,8 @@ use super::{Failure, Settings};
 use crate::error::Error;
 use crate::sys;
 
+/// Where criu finds what it calls.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// As much as is worth reading of what failed.
 const LOG_LINES: usize = 3;
 /// What RPC needs.
@@ -54,6 +56,10 @@ impl Criu {
         inherit(&theirs)?;
         let mut command = Command::new(&settings.program);
         command.arg("swrk").arg(theirs.as_raw_fd().to_string());
+        // It has tar archive what is in a tmpfs. Who has cleared his environment is not its concern.
+        if std::env::var_os("PATH").is_none() {
+            command.env("PATH", PATH);
+        }
         let mut said = None;
         if streams == Streams::None {
             let failed = || Error::io("make", "a file for criu's words");

@@ -10,11 +10,14 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use base::file::read_bounded;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::dump::key;
 use super::message::{Kind, Message, Notification, Opt, Version};
-use super::{Criu, DESCRIPTORS, Log, Settings, Streams, directory, inherit, mounts, options};
+use super::{
+    CgroupMode, Criu, DESCRIPTORS, Log, Settings, Streams, directory, inherit, mounts, options,
+};
 use crate::cgroup::Cgroup;
 use crate::cgroup_placement::{CgroupGuard, CgroupManager};
 use crate::container::{NewContainer, Rootfs};
@@ -26,9 +29,12 @@ use crate::namespaces::{self, ParentMounts};
 use crate::resctrl::Group;
 use crate::spec::{NamespaceKind, Spec};
 use crate::stdio::Stdio;
+use crate::sys;
 use crate::validate;
 
 const LOG: &str = "restore.log";
+/// The names of three streams are shorter.
+const DESCRIPTORS_LONGEST: u64 = 64 << 10;
 /// The first one that takes another profile.
 const LSM: Version = Version(3, 16, 0);
 
@@ -51,6 +57,8 @@ pub struct Restore<'a> {
     pub lsm_profile: Option<&'a str>,
     /// Another context of its mounts.
     pub lsm_mount_context: Option<&'a str>,
+    /// None of its processes goes on: its cgroup is frozen, and [`Cgroup::thaw`] lets them.
+    pub held: bool,
 }
 
 /// A container that runs again.
@@ -89,11 +97,8 @@ impl Restore<'_> {
         // Opened here: criu mounts things in its directories.
         let (mut options, _open) = options(self.settings, self.spec, LOG, false)?;
         let joined = self.namespaces(&mut options)?;
-        let criu = Criu::start(self.settings, Streams::Callers)?;
+        let (criu, cgroup) = self.start(&new)?;
         drop(joined);
-        let limits = new.limits();
-        let cgroup =
-            CgroupGuard::around(self.cgroup_manager, &new.cgroup_path(), &limits, criu.pid())?;
         self.mounts(&new, cgroup.get(), &mut options)?;
         parent.leave()?;
         self.describe(&criu, &descriptors, &mut options)?;
@@ -106,6 +111,7 @@ impl Restore<'_> {
         let mut console = None;
         let log = Log::of(self.settings, LOG);
         let task = (Kind::Restore, "restore");
+        let helper = criu.pid();
         let answer = criu.perform(task, &options, &log, &mut |stage: &Notification, fd| {
             match stage.script.as_str() {
                 "orphan-pts-master" => console = fd,
@@ -116,6 +122,8 @@ impl Restore<'_> {
                         return Err(gone());
                     }
                 }
+                // All is restored, and criu holds each thread at its last step.
+                "pre-resume" if self.held => hold(cgroup.get(), helper)?,
                 _ => {}
             }
             Ok(())
@@ -135,6 +143,29 @@ impl Restore<'_> {
             console,
             time_namespace,
         })
+    }
+
+    /// criu in the container's cgroup.
+    fn start(&self, new: &NewContainer<'_>) -> Result<(Criu, CgroupGuard)> {
+        let (path, limits) = (new.cgroup_path(), new.limits());
+        let around = |pid| CgroupGuard::around(self.cgroup_manager, &path, &limits, pid);
+        let makes_namespace = self.settings.cgroups != CgroupMode::Ignore;
+        if makes_namespace || !mounts::has_cgroup_namespace(self.spec) {
+            let criu = Criu::start(self.settings, Streams::Callers)?;
+            let cgroup = around(criu.pid())?;
+            return Ok((criu, cgroup));
+        }
+        // It makes none, so it is started in one: this process goes there, and back.
+        let pid = std::process::id().cast_signed();
+        let before = own_cgroups()?;
+        let namespace = namespaces::open_file("/proc/self/ns/cgroup".into())?;
+        let cgroup = around(pid)?;
+        let failed = |what| Error::io(what, "cgroup namespace");
+        sys::unshare_cgroups().map_err(failed("unshare"))?;
+        let criu = Criu::start(self.settings, Streams::Callers);
+        sys::setns(namespace, libc::CLONE_NEWCGROUP).map_err(failed("return to"))?;
+        step_out(cgroup.get(), pid, &before)?;
+        Ok((criu?, cgroup))
     }
 
     /// As it would be made anew.
@@ -162,7 +193,9 @@ impl Restore<'_> {
     /// What the container's standard streams were.
     fn descriptors(&self) -> Result<Vec<String>> {
         let path = self.settings.images.join(DESCRIPTORS);
-        let read = std::fs::read(&path).and_then(|bytes| Ok(serde_json::from_slice(&bytes)?));
+        let read = read_bounded(&path, DESCRIPTORS_LONGEST)
+            .and_then(|bytes| bytes.ok_or_else(|| std::io::ErrorKind::NotFound.into()))
+            .and_then(|bytes| Ok(serde_json::from_slice(&bytes)?));
         read.map_err(|source| Error::Io {
             operation: "read",
             path,
@@ -224,12 +257,66 @@ impl Restore<'_> {
             return Err(Error::invalid("root", "is no directory"));
         };
         options.set_path(Opt::Root, root);
-        let foreign = mounts::foreign(self.spec, self.bundle, root, cgroup);
+        let managed = self.settings.cgroups != CgroupMode::Ignore;
+        let foreign = mounts::foreign(self.spec, self.bundle, root, (cgroup, managed));
         let places: Vec<&Path> = foreign.iter().map(|one| one.place.as_path()).collect();
         let places = init::make_mountpoints(new, cgroup, &places).map_err(Error::Init)?;
         mounts::put_back(options, self.spec, &foreign, &places);
         Ok(())
     }
+}
+
+/// Freezes a container that criu is about to let go. criu itself is in its cgroup, and moves to where this
+/// process is first.
+fn hold(cgroup: &Cgroup, criu: i32) -> Result<()> {
+    step_out(cgroup, criu, &own_cgroups()?)?;
+    Ok(cgroup.tell_to_freeze()?)
+}
+
+/// The cgroups of this process, as /proc says it.
+fn own_cgroups() -> Result<String> {
+    let path = PathBuf::from("/proc/self/cgroup");
+    std::fs::read_to_string(&path).map_err(|source| Error::Io {
+        operation: "read",
+        path,
+        source,
+    })
+}
+
+/// Moves a process out of a container's cgroup, to where another is, in the hierarchy that freezes.
+fn step_out(cgroup: &Cgroup, pid: i32, other: &str) -> Result<()> {
+    let lacking = || Error::invalid("linux.cgroupsPath", "no hierarchy can freeze the container");
+    let frozen = cgroup.freezer_directory().ok_or_else(lacking)?;
+    let below = Path::new(cgroup.path());
+    let up = frozen.ancestors().nth(below.components().count());
+    let own = own_freezer(other, cgroup_is_unified(cgroup, &frozen)).ok_or_else(lacking)?;
+    let place = up
+        .ok_or_else(lacking)?
+        .join(own.trim_start_matches('/'))
+        .join("cgroup.procs");
+    std::fs::write(&place, pid.to_string()).map_err(|source| Error::Io {
+        operation: "move out to",
+        path: place,
+        source,
+    })
+}
+
+fn cgroup_is_unified(cgroup: &Cgroup, frozen: &Path) -> bool {
+    let mut all = cgroup.directories().into_iter();
+    all.any(|directory| directory.unified && directory.path == frozen)
+}
+
+/// The cgroup of whom /proc/PID/cgroup is, in the hierarchy that freezes.
+fn own_freezer(text: &str, unified: bool) -> Option<&str> {
+    text.lines().find_map(|line| {
+        let mut parts = line.splitn(3, ':').skip(1);
+        let (controllers, path) = (parts.next()?, parts.next()?);
+        let is_it = match unified {
+            true => controllers.is_empty(),
+            false => controllers.split(',').any(|one| one == "freezer"),
+        };
+        is_it.then_some(path)
+    })
 }
 
 /// Says that where criu is, is where the images' cgroup is now.
@@ -258,4 +345,17 @@ fn has_own_time(pid: i32) -> bool {
         Some(file.metadata().ok()?.ino())
     };
     namespace(&pid.to_string()) != namespace("self")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::own_freezer;
+
+    #[test]
+    fn the_hierarchy_that_freezes_is_found_in_both_versions() {
+        let hybrid = "5:freezer:/pod/a\n4:cpu,cpuacct:/other\n1:name=systemd:/x\n0::/pod/b:c\n";
+        assert_eq!(own_freezer(hybrid, false), Some("/pod/a"));
+        assert_eq!(own_freezer(hybrid, true), Some("/pod/b:c"));
+        assert_eq!(own_freezer("0::/\n", false), None);
+    }
 }

@@ -40,6 +40,14 @@ const RLIMITS: [(&str, Resource); 16] = [
     ("RLIMIT_RTTIME", Resource::Rttime),
 ];
 
+/// A limit by the name that config.json has for it.
+#[must_use]
+pub fn rlimit(name: &str) -> Option<Resource> {
+    let mut all = RLIMITS.iter();
+    all.find(|(known, _)| *known == name)
+        .map(|(_, resource)| *resource)
+}
+
 /// Sets oom_score_adj, by the host's /proc. Without CAP_SYS_RESOURCE a lower one is a warning:
 /// the process is only killed earlier than asked for.
 pub(crate) fn oom_score_adj(process: &Process) -> Result<Option<String>, InitFailure> {
@@ -86,18 +94,15 @@ pub(crate) fn limits(process: &Process, which: Limits) -> Result<Vec<String>, In
     let mut warnings = Vec::new();
     let limits = process.rlimits.iter();
     for limit in limits.filter(|limit| which.cover(&limit.kind)) {
-        let (_, resource) = RLIMITS
-            .iter()
-            .find(|(name, _)| *name == limit.kind)
-            .ok_or_else(|| {
-                InitFailure::because(format!("process.rlimits: {:?} is no limit", limit.kind))
-            })?;
-        match set_limit(*resource, limit.soft, limit.hard) {
+        let resource = rlimit(&limit.kind).ok_or_else(|| {
+            InitFailure::because(format!("process.rlimits: {:?} is no limit", limit.kind))
+        })?;
+        match set_limit(resource, limit.soft, limit.hard) {
             Ok(()) => {}
             Err(Errno::PERM) => {
-                let hard = hard_limit(*resource).min(limit.hard);
+                let hard = hard_limit(resource).min(limit.hard);
                 let soft = limit.soft.min(hard);
-                set_limit(*resource, soft, hard).map_err(InitFailure::at(format_args!(
+                set_limit(resource, soft, hard).map_err(InitFailure::at(format_args!(
                     "process.rlimits: {}",
                     limit.kind
                 )))?;
@@ -174,12 +179,12 @@ fn own_null() -> Option<OwnedFd> {
 /// in its user namespace; [`limits`] tells of those that could not be raised.
 pub(crate) fn raise_limits(process: &Process) {
     for limit in &process.rlimits {
-        let Some((_, resource)) = RLIMITS.iter().find(|(name, _)| *name == limit.kind) else {
+        let Some(resource) = rlimit(&limit.kind) else {
             continue;
         };
-        if limit.hard > hard_limit(*resource) {
-            let soft = getrlimit(*resource).current.unwrap_or(u64::MAX);
-            let _ = set_limit(*resource, soft, limit.hard);
+        if limit.hard > hard_limit(resource) {
+            let soft = getrlimit(resource).current.unwrap_or(u64::MAX);
+            let _ = set_limit(resource, soft, limit.hard);
         }
     }
 }

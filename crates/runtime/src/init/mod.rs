@@ -536,6 +536,7 @@ pub(crate) fn expect(channel: &Channel, wanted: ToInit) -> Result<(), InitFailur
 
 pub(crate) use console::{Terminal, lead_session, open as open_terminal};
 pub(crate) use devices::paths as device_paths;
+pub use identity::rlimit;
 pub(crate) use identity::{
     Identity, Limits, assume, limits, listen, oom_score_adj, own_stdio, raise_limits,
     succeeds_first,

@@ -11,8 +11,8 @@ pub(crate) use mount::{MountAttr, fanotify_pre_content, mount_setattr, open_tree
 pub(crate) use process::{
     CLONE_NEWTIME, Forked, Holder, SUCCESSOR_FLAGS, clone_process, clone_sibling, end_on_signals,
     execve, execveat, exit, forget_environment, forget_signals, join_session_keyring,
-    keep_capabilities, no_new_privs, not_dumpable, set_controlling_terminal, setns, unshare_mounts,
-    unshare_rights, unshare_time,
+    keep_capabilities, no_new_privs, not_dumpable, set_controlling_terminal, setns,
+    unshare_cgroups, unshare_mounts, unshare_rights, unshare_time,
 };
 pub(crate) use scheduling::{
     SchedAttr, set_affinity, set_io_priority, set_memory_policy, set_personality, set_scheduler,

@@ -140,6 +140,12 @@ pub(crate) fn unshare_mounts() -> Result<(), Errno> {
     check(unsafe { libc::unshare(libc::CLONE_NEWNS) })
 }
 
+/// unshare(CLONE_NEWCGROUP): where the caller is now is the root of what it sees of cgroups.
+pub(crate) fn unshare_cgroups() -> Result<(), Errno> {
+    // SAFETY: takes an integer; how cgroups are called breaks no memory rule.
+    check(unsafe { libc::unshare(libc::CLONE_NEWCGROUP) })
+}
+
 /// unshare(CLONE_NEWUSER | CLONE_NEWNS): the caller, which has one thread, has no rights but in namespaces
 /// of its own.
 pub(crate) fn unshare_rights() -> Result<(), Errno> {

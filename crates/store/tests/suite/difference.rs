@@ -425,3 +425,70 @@ fn an_end_that_takes_no_more_is_told_so_and_files_beyond_the_limit_are_not_writt
         assert_eq!(path, "huge");
     }
 }
+
+#[test]
+fn changes_for_those_who_know_no_marks_name_what_was_removed() {
+    if !crate::common::in_private_mounts(
+        "changes_for_those_who_know_no_marks_name_what_was_removed",
+    ) {
+        return;
+    }
+    let (_, dir) = role().unwrap();
+    let (_store, root, target) = worked(&dir);
+    // Made anew, with a directory that it had.
+    fs::remove_dir_all(target.join("kept")).unwrap();
+    fs::create_dir(target.join("kept")).unwrap();
+    fs::write(target.join("kept/y"), "y").unwrap();
+    let mut bytes = Vec::new();
+    let (done, removed) = root.write_changes(&mut bytes).unwrap();
+    let (marked, with_marks) = difference(&root);
+    unmount(&target, UnmountFlags::empty()).unwrap();
+    let removed: Vec<String> = removed
+        .into_iter()
+        .map(|path| String::from_utf8(path).unwrap())
+        .collect();
+    assert_eq!(removed, ["etc/gone", "kept/x", "replaced/old"]);
+    assert_eq!(done.entries + 3, with_marks.entries);
+    let has = |bytes: &[u8], name: &[u8]| bytes.windows(name.len()).any(|at| at == name);
+    assert!(has(&marked, b".wh.gone") && !has(&bytes, b".wh."));
+    assert!(has(&bytes, b"kept/y"));
+}
+
+#[test]
+fn a_difference_becomes_the_writable_layer_of_another_container() {
+    if !crate::common::in_private_mounts(
+        "a_difference_becomes_the_writable_layer_of_another_container",
+    ) {
+        return;
+    }
+    let (_, dir) = role().unwrap();
+    let (store, first, target) = worked(&dir);
+    let expected = seen(&target);
+    unmount(&target, UnmountFlags::empty()).unwrap();
+    let (bytes, _) = difference(&first);
+    let image = put(&store, &[base()], &["example.com/base:1"], "base");
+    let second = store.create_writable_layer("c2", &image).unwrap();
+    second.read_difference(&bytes[..]).unwrap();
+    let (again, _) = difference(&second);
+    assert!(again == bytes);
+    second
+        .mount_at(&target, &MountOptions::new(Access::Volatile))
+        .unwrap();
+    let found = seen(&target);
+    unmount(&target, UnmountFlags::empty()).unwrap();
+    assert_eq!(found, expected);
+    let through_a_link = Tar::new().symlink("a", "/").file("a/escaped", "x");
+    for (hostile, refused) in [
+        (Tar::new().file("../../escaped", "x").finish(), true),
+        (through_a_link.finish(), false),
+        (bytes[..bytes.len() / 2].to_vec(), true),
+    ] {
+        let third = store.create_writable_layer("c3", &image).unwrap();
+        let read = third.read_difference(&hostile[..]);
+        let refusal = matches!(read, Err(Error::DiffSource { .. }));
+        assert_eq!(refusal, refused, "{read:?}");
+        assert!(!Path::new("/escaped").exists());
+        assert!(!dir.join("store/containers/escaped").exists());
+        store.remove_writable_layer("c3").unwrap();
+    }
+}

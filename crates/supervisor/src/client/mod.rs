@@ -27,7 +27,8 @@ use crate::error::{Error, Result};
 use crate::frame::{Inbox, encode, send_all};
 use crate::info::{INFO_FILE, SHM_DIR, SOCKET_FILE, SupervisorInfo};
 use crate::protocol::{
-    Became, Companion, CompanionExit, CreateContainer, CreatedInfo, Request, Response,
+    Became, Companion, CompanionExit, CreateContainer, CreatedInfo, Dump, Request, Response,
+    RestoreContainer,
 };
 use crate::state::{ContainerState, remove_file};
 
@@ -210,6 +211,69 @@ impl Client {
     /// A container that is not paused.
     pub fn resume(&mut self, id: &str) -> Result<()> {
         self.done(&Request::Resume { id: id.to_owned() })
+    }
+
+    /// Freezes running containers; returns when all stand still. They go on at [`Client::thaw`], when this
+    /// client is dropped or its process ends, and when `limit` is over.
+    ///
+    /// # Errors
+    /// A container that is unknown, named twice, or does not run; one whose processes do not stop. All go on
+    /// then.
+    pub fn freeze(&mut self, ids: &[String], limit: Duration) -> Result<()> {
+        self.done(&Request::Freeze {
+            ids: ids.to_vec(),
+            limit,
+        })
+    }
+
+    /// Has criu write down one of the containers that are frozen for this client, within `limit`.
+    ///
+    /// # Errors
+    /// One that is not frozen for this client, or not any longer; a criu that is not there or fails.
+    pub fn dump(&mut self, dump: &Dump, limit: Duration) -> Result<()> {
+        self.send(&Request::Dump(Box::new(dump.clone())), &[])?;
+        match self.answer(Some(limit.saturating_add(self.limit)))? {
+            Response::Done => Ok(()),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Makes a container from criu's images, with the mount that [`crate::RootfsSource::Mount`] stands for. It
+    /// stands as one that was created, and [`Client::start`] lets it go on.
+    ///
+    /// # Errors
+    /// As [`Client::create`]; images that cannot be used, or processes that may do more than config.json allows.
+    /// Nothing is left behind then.
+    pub fn restore(
+        &mut self,
+        restore: &RestoreContainer,
+        root: Option<BorrowedFd<'_>>,
+    ) -> Result<CreatedInfo> {
+        let request = Request::Restore(Box::new(restore.clone()));
+        self.send(&request, root.as_slice())?;
+        let limit = restore.limit.saturating_add(self.limit);
+        match self.answer(Some(limit))? {
+            Response::Created(info) => Ok(info),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Lets the containers go on that are frozen for this client.
+    ///
+    /// # Errors
+    /// They went on before: what was written of them meanwhile is not of one moment.
+    pub fn thaw(&mut self) -> Result<()> {
+        self.done(&Request::Thaw)
+    }
+
+    /// What ends this client from another thread: a shutdown(2) of it. What is under way fails with
+    /// [`Error::Gone`], and what was frozen for it goes on.
+    ///
+    /// # Errors
+    /// No descriptor is left.
+    pub fn hang_up_handle(&self) -> Result<OwnedFd> {
+        let twin = self.socket.as_fd().try_clone_to_owned();
+        twin.map_err(Error::io("duplicate", self.dir.join(SOCKET_FILE)))
     }
 
     /// Runs a program beside the containers, in the pod's cgroup and namespaces; returns when it has

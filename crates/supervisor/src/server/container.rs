@@ -67,6 +67,12 @@ pub(super) struct Container {
     pub(super) waiting: Vec<(Key, Want)>,
     pub(super) stop: Option<Stop>,
     pub(super) removal: Option<Removal>,
+    /// It was made from criu's images and stands frozen: start lets it go on.
+    pub(super) restored: bool,
+    /// criu has put it into a time namespace, which config.json does not know of.
+    pub(super) own_time: bool,
+    /// It is frozen for a client ([`super::hold`]).
+    pub(super) held: bool,
     /// The record on disk is older than the one in memory; when to try again.
     pub(super) unsaved: Option<Instant>,
 }

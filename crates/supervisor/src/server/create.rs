@@ -49,15 +49,7 @@ impl Supervisor {
         let log = NewLog::open(&request)?;
         let (ours, theirs) = streams(&request, &spec)?;
         let rootfs = rootfs(&request, fds)?;
-        // A program calls the hooks itself, and what it makes may not be what it seems.
-        let built_in = by_program.is_none();
-        let plan = Planned {
-            own_pid_namespace: built_in && owns_pid_namespace(&spec),
-            hooks: built_in && hooks::wanted(&spec),
-            request,
-            ours,
-            log,
-        };
+        let plan = Planned::new(request, &spec, ours, log);
         if let Some(program) = by_program {
             return self.create_by_program(plan, (&spec, rootfs), program, theirs, client);
         }
@@ -92,7 +84,7 @@ impl Supervisor {
     }
 
     /// The scope that systemd is to make for a container, if it makes this pod's cgroups.
-    fn unit_of(&self, id: &str, spec: &Spec) -> Result<Option<Unit>> {
+    pub(super) fn unit_of(&self, id: &str, spec: &Spec) -> Result<Option<Unit>> {
         if !self.pod.has_units {
             return Ok(None);
         }
@@ -171,13 +163,13 @@ impl Drop for NewLog {
 
 /// The supervisor's ends of a container's streams; of a terminal they come from the runtime.
 #[derive(Debug, Default)]
-struct Ours {
+pub(super) struct Ours {
     stdin: Option<OwnedFd>,
     stdout: Option<OwnedFd>,
     stderr: Option<OwnedFd>,
 }
 
-fn streams(request: &CreateContainer, spec: &Spec) -> Result<(Ours, Stdio)> {
+pub(super) fn streams(request: &CreateContainer, spec: &Spec) -> Result<(Ours, Stdio)> {
     if request.terminal {
         let size = spec
             .process
@@ -241,7 +233,7 @@ pub(super) struct Planned {
 }
 
 /// The root file system, which for a mount is the one descriptor that came.
-fn rootfs(request: &CreateContainer, fds: Vec<OwnedFd>) -> Result<Rootfs> {
+pub(super) fn rootfs(request: &CreateContainer, fds: Vec<OwnedFd>) -> Result<Rootfs> {
     let given = fds.len();
     let mut fds = fds.into_iter();
     match (&request.rootfs, fds.next(), given) {
@@ -264,6 +256,18 @@ fn rootfs(request: &CreateContainer, fds: Vec<OwnedFd>) -> Result<Rootfs> {
 }
 
 impl Planned {
+    pub(super) fn new(request: CreateContainer, spec: &Spec, ours: Ours, log: NewLog) -> Self {
+        // A program calls the hooks itself, and what it makes may not be what it seems.
+        let built_in = request.program.is_none();
+        Self {
+            own_pid_namespace: built_in && owns_pid_namespace(spec),
+            hooks: built_in && hooks::wanted(spec),
+            request,
+            ours,
+            log,
+        }
+    }
+
     /// What was written to its stderr by now, to a limit, if anything was.
     pub(super) fn last_errors(&self) -> Option<String> {
         let mut bytes = [0; 2048];
@@ -405,6 +409,9 @@ impl Ready {
             waiting: Vec::new(),
             stop: None,
             removal: None,
+            held: false,
+            restored: false,
+            own_time: false,
             unsaved: None,
         }
     }

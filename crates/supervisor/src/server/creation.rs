@@ -13,6 +13,7 @@ use super::container::{backoff, runtime_failed};
 use super::create::Planned;
 use super::poller::{Interest, Key, Token};
 use super::program::create::{Made, Rest};
+use super::restore::Restoring;
 use super::{LAST_WAIT, SET_UP, Supervisor, diagnose};
 use crate::error::{Error, Result};
 use crate::protocol::Response;
@@ -33,6 +34,8 @@ enum Stage {
     SettingUp(Option<Creating>, Instant),
     /// A program makes it.
     ByProgram(Box<Made>),
+    /// A child makes it from criu's images.
+    Restoring(Box<Restoring>),
     /// It was given up.
     Ending(Ending),
 }
@@ -44,6 +47,8 @@ pub(super) struct Ending {
     pub(super) pid: Option<i32>,
     /// Its cgroup, if it has one.
     pub(super) cgroup: Option<Cgroup>,
+    /// Where that may come to be still.
+    path: Option<String>,
     /// What the program that was to make it has to do with it still.
     pub(super) program: Option<Box<Rest>>,
     /// Clients that wait for its end.
@@ -61,12 +66,33 @@ impl Ending {
         Stage::Ending(Self {
             pid,
             cgroup,
+            path: None,
             program,
             waiting: Vec::new(),
             until: now + LAST_WAIT,
             next: now + backoff(0),
             tries: 0,
         })
+    }
+
+    /// What is left in a cgroup of that path, or comes to be there still.
+    fn in_cgroup(pid: Option<i32>, path: String) -> Stage {
+        match Self::of(pid, Cgroup::open(&path).ok(), None) {
+            Stage::Ending(ending) => Stage::Ending(Self {
+                path: Some(path),
+                ..ending
+            }),
+            other => other,
+        }
+    }
+
+    /// Looks once more for a cgroup that was not there.
+    fn look_again(&mut self) {
+        if self.cgroup.is_none()
+            && let Some(path) = &self.path
+        {
+            self.cgroup = Cgroup::open(path).ok();
+        }
     }
 
     fn is_waited_for(&self) -> bool {
@@ -105,6 +131,42 @@ impl Creation {
         }
     }
 
+    /// One that is made from criu's images.
+    pub(super) fn of_restore(plan: Planned, client: Key, restoring: Restoring) -> Self {
+        Self {
+            id: plan.request.id.clone(),
+            plan: Some(plan),
+            client,
+            stage: Stage::Restoring(Box::new(restoring)),
+        }
+    }
+
+    /// What is left of one that is not to be, in that cgroup; `pid` is what was making it, until it is reaped.
+    pub(super) fn abandoned(id: String, client: Key, pid: Option<i32>, path: String) -> Self {
+        Self {
+            id,
+            plan: None,
+            client,
+            stage: Ending::in_cgroup(pid, path),
+        }
+    }
+
+    /// The child that makes it from criu's images, if one does.
+    pub(super) fn restored_by(&self) -> Option<i32> {
+        match &self.stage {
+            Stage::Restoring(restoring) => Some(restoring.child),
+            _ => None,
+        }
+    }
+
+    /// What is to become of it, if it is made from criu's images.
+    pub(super) fn restoring(self) -> Option<(String, Planned, Restoring, Key)> {
+        match self.stage {
+            Stage::Restoring(restoring) => Some((self.id, self.plan?, *restoring, self.client)),
+            _ => None,
+        }
+    }
+
     /// What is to become of it, if a program carries it out.
     pub(super) fn made(self) -> Option<(String, Planned, Made, Key)> {
         match self.stage {
@@ -135,7 +197,7 @@ impl Creation {
                 creating.as_ref().is_some_and(|one| one.hangs_on(process))
             }
             // Runs have a table of their own.
-            Stage::ByProgram(_) => false,
+            Stage::ByProgram(_) | Stage::Restoring(_) => false,
             Stage::Ending(ending) => ending.pid == Some(process),
         }
     }
@@ -144,7 +206,10 @@ impl Creation {
     fn outlives(&mut self, process: i32) -> bool {
         match &mut self.stage {
             Stage::SettingUp(Some(creating), _) => creating.outlives(process),
-            Stage::SettingUp(None, _) | Stage::ByProgram(_) | Stage::Ending(_) => false,
+            Stage::SettingUp(None, _)
+            | Stage::ByProgram(_)
+            | Stage::Restoring(_)
+            | Stage::Ending(_) => false,
         }
     }
 
@@ -154,6 +219,7 @@ impl Creation {
             Stage::SettingUp(_, limit) => Some(*limit),
             // The run has a limit.
             Stage::ByProgram(_) => None,
+            Stage::Restoring(restoring) => Some(restoring.limit),
             Stage::Ending(ending) if ending.is_waited_for() => Some(ending.next.min(ending.until)),
             Stage::Ending(ending) => Some(ending.next),
         }
@@ -294,6 +360,10 @@ impl Supervisor {
                 let (pid, cgroup) = creating.abandon();
                 Ending::of(pid, Some(cgroup), None)
             }
+            Stage::Restoring(restoring) => {
+                super::hold::kill_group(restoring.child);
+                Ending::in_cgroup(Some(restoring.child), restoring.cgroup)
+            }
             Stage::ByProgram(made) => {
                 if let Some(run) = self.program_runs.get(&made.run) {
                     run.kill();
@@ -328,8 +398,7 @@ impl Supervisor {
             |(key, one): (&Key, &Creation)| one.deadline().filter(|at| *at <= now).map(|_| *key);
         let keys: Vec<Key> = self.creations.iter().filter_map(due).collect();
         for key in keys {
-            let reason = format!("it does not stand within {} s", SET_UP.as_secs());
-            self.give_up(key, &reason);
+            self.give_up(key, "it does not stand in time");
             self.try_end(key);
         }
     }
@@ -339,6 +408,7 @@ impl Supervisor {
         let Some((_, ending)) = self.creations.get_mut(&key).and_then(Creation::rest) else {
             return;
         };
+        ending.look_again();
         let dead = ending.pid.is_none() && ending.is_empty();
         // What a program knows of it goes first, and its cgroup may with that.
         let deleted = dead && self.delete_creation(key);

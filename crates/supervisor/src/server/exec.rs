@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::time::Instant;
 
 use runtime::cgroup::OomWatch;
+use runtime::spec::{Namespace, NamespaceKind};
 use runtime::{NewExec, Progress, Started, Starting, Stdio};
 
 use super::connection::Role;
@@ -146,7 +147,14 @@ impl Supervisor {
             let run = self.exec_by_program(key, &place, process, (wire, fds))?;
             return Ok(By::Program(run));
         }
-        let spec = read_spec(&container.dir)?;
+        let mut spec = read_spec(&container.dir)?;
+        if container.own_time {
+            let linux = spec.linux.get_or_insert_default();
+            linux.namespaces.push(Namespace {
+                kind: NamespaceKind::Time,
+                path: None,
+            });
+        }
         let exec = NewExec {
             id,
             bundle: &container.dir,
@@ -393,6 +401,8 @@ fn not_started(id: &str) -> impl FnOnce(runtime::Error) -> Error + use<> {
 fn may_exec(container: &Container) -> Result<&Process> {
     let state = match (&container.state.status, &container.stop) {
         (_, Some(stop)) if stop.kills > 0 => "being killed",
+        // What is in its cgroup then would be in the checkpoint, or hold it up.
+        _ if container.held => "being written down",
         (Status::Running { .. }, _) => "",
         (status, _) => status.word(),
     };

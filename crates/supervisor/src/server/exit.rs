@@ -55,9 +55,11 @@ impl Supervisor {
         if let Some(exec) = self.execs.remove(&pid) {
             self.exec_ended(exec, code);
         } else if self.program_ended(pid, code)
+            || self.restore_ended(pid, code)
             || self.creation_ended(pid)
             || self.hooks_ended(pid, code)
             || self.companion_ended(pid, code)
+            || self.dump_ended(pid, code)
         {
             // Told to whom it concerns.
         } else if let Some(key) = self
@@ -163,6 +165,7 @@ impl Supervisor {
     /// Kills a container, and sets the time to do so again. A process that cannot die now (state
     /// D) dies when it can; nobody but those who wait for it is held up.
     pub(super) fn kill(&mut self, key: Key) {
+        self.let_go_with(key);
         let Some(container) = self.containers.get_mut(&key) else {
             return;
         };
@@ -172,6 +175,10 @@ impl Supervisor {
         thaw(container, &mut self.events);
         if let Err(error) = container.signal("kill", libc::SIGKILL) {
             diagnose(format_args!("container {}: {error}", container.id()));
+        }
+        if container.restored {
+            // It dies before it does anything.
+            let _ = container.cgroup.tell_to_thaw();
         }
         // One that does not die at once may be frozen, by its own doing too.
         let again = container.stop.as_ref().is_some_and(|stop| stop.kills > 0);

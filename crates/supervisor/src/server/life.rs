@@ -41,6 +41,9 @@ impl Supervisor {
                 false => Err(container.wrong_state("start")),
             };
         }
+        if container.restored && ready {
+            return self.start_restored(key, client);
+        }
         let Some(gate) = container.gate.take().filter(|_| ready) else {
             return Err(container.wrong_state("start"));
         };
@@ -55,6 +58,22 @@ impl Supervisor {
             client,
             limit,
         });
+        Ok(Reply::Later)
+    }
+
+    /// Lets a container go on that was made from criu's images.
+    fn start_restored(&mut self, key: Key, client: Key) -> Result<Reply> {
+        let Some(container) = self.containers.get_mut(&key) else {
+            return Err(Error::protocol("the container is gone"));
+        };
+        let thawed = container.cgroup.tell_to_thaw();
+        thawed.map_err(container.failed("start"))?;
+        container.restored = false;
+        container.set_status(Status::Running {
+            started_at: now_ns(),
+        });
+        self.events.note(Happening::Started, &container.state);
+        self.poststart(key, client);
         Ok(Reply::Later)
     }
 
@@ -158,6 +177,7 @@ impl Supervisor {
 
     /// A stop that is under way keeps the earlier of both times; its signal was sent already.
     pub(super) fn begin_stop(&mut self, key: Key, signal: i32, timeout: Duration) {
+        self.let_go_with(key);
         let Some(container) = self.containers.get_mut(&key) else {
             return;
         };
@@ -265,11 +285,15 @@ impl Supervisor {
         let Status::Running { started_at } = container.state.status else {
             return Err(container.wrong_state("pause"));
         };
-        if container.stop.is_some() {
+        if container.stop.is_some() || container.held {
+            let state = match container.held {
+                true => "being written down",
+                false => "being stopped",
+            };
             return Err(Error::State {
                 verb: "pause".into(),
                 id: id.to_owned(),
-                state: "being stopped".into(),
+                state: state.into(),
             });
         }
         if container.program.is_some() {

@@ -12,15 +12,18 @@
 
 mod attach;
 mod companion;
+mod confined;
 mod connection;
 mod container;
 mod create;
 mod creation;
 pub(crate) mod cri_log;
 mod daemonize;
+mod dump;
 mod events;
 mod exec;
 mod exit;
+mod hold;
 mod hooks;
 mod life;
 mod oom;
@@ -30,6 +33,7 @@ mod poller;
 mod program;
 mod removal;
 mod requests;
+mod restore;
 mod shim_container;
 mod stdin;
 mod streams;
@@ -60,8 +64,10 @@ use companion::Begun;
 use connection::{Connection, Connections, Role};
 use container::Container;
 use creation::Creation;
+use dump::DumpRun;
 use events::Events;
 use exec::{Beginning, Exec};
+use hold::Hold;
 use hooks::HookRun;
 use pod::Pod;
 use poller::{Interest, Key, Poller, Ready, Token};
@@ -163,6 +169,9 @@ struct Supervisor {
     companions: BTreeMap<i32, Begun>,
     program_runs: BTreeMap<i32, Run>,
     orphans: Vec<Orphan>,
+    /// Containers that are frozen, by the client for whom.
+    holds: BTreeMap<Key, Hold>,
+    dumps: BTreeMap<i32, DumpRun>,
     last_key: Key,
     /// What containers have that ask for nothing else; see [`daemonize::leave_starter`].
     oom_score_adj: Option<i32>,
@@ -202,6 +211,8 @@ impl Supervisor {
             companions: BTreeMap::new(),
             program_runs: BTreeMap::new(),
             orphans: Vec::new(),
+            holds: BTreeMap::new(),
+            dumps: BTreeMap::new(),
             last_key: 0,
             oom_score_adj,
             slice: oom::SliceKills::of(setup),
@@ -401,6 +412,7 @@ impl Supervisor {
             .chain(self.hook_runs.values().map(HookRun::deadline))
             .chain(self.companions.values().map(Begun::deadline))
             .chain(self.program_runs.values().map(Run::deadline))
+            .chain(self.holds.values().map(Hold::deadline))
             .chain(self.deaf_until)
             .min()
     }
@@ -415,6 +427,7 @@ impl Supervisor {
         self.end_late_companions(now);
         self.end_late_shim_container(now);
         self.end_late_programs(now);
+        self.tend_holds(now);
         if self.deaf_until.is_some_and(|until| until <= now) {
             self.listen_again();
         }

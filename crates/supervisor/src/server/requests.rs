@@ -106,6 +106,10 @@ impl Supervisor {
             Request::Update { id, resources } => self.update(&id, &resources, client),
             Request::Pause { id } => self.pause(&id, client),
             Request::Resume { id } => self.resume(&id, client),
+            Request::Freeze { ids, limit } => self.freeze(&ids, limit, client),
+            Request::Restore(request) => self.restore(*request, fds, client),
+            Request::Dump(request) => self.dump(&request, client),
+            Request::Thaw => self.thaw(client),
             Request::Companion(request) => self.begin_companion(*request, client),
             Request::Carry(request) => self.carry(*request),
             Request::Tell { id, became } => self.tell(&id, *became),
@@ -136,6 +140,7 @@ impl Supervisor {
         let Some(connection) = self.connections.remove(client) else {
             return;
         };
+        self.let_go(client, "its client has left");
         match connection.role {
             Role::Asking | Role::Leaving => {}
             Role::Subscribed(_) => self.events.unsubscribe(client),

@@ -46,6 +46,11 @@ impl Stdin {
         }
     }
 
+    /// The descriptor.
+    pub(super) fn fd(&self) -> &OwnedFd {
+        &self.fd
+    }
+
     /// Must clients pause?
     pub(super) fn is_full(&self) -> bool {
         self.queue.len() >= FULL

@@ -9,6 +9,7 @@ extern crate testkit;
 mod support;
 
 mod attach;
+mod checkpoint_restore;
 mod events;
 mod exec;
 mod former;

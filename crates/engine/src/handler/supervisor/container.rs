@@ -1,16 +1,17 @@
 //! A container's life, asked of its pod's supervisor, and its state, read from that one's record.
 
+use std::path::Path;
 use std::time::Duration;
 
 use supervisor::protocol::{Request, Response};
 use supervisor::{
     ANSWER_LIMIT, Call, Client, ContainerState, CreateContainer, Error as Failure, LogTarget,
-    OciProgram,
+    OciProgram, RestoreContainer,
 };
 
 use super::super::{
-    Adopted, Cause, ContainerPlan, ContainerRef, Event, Happened, LogLoss, Pending, Sandbox, State,
-    Status,
+    Adopted, Cause, ContainerPlan, ContainerRef, Event, Happened, LIMIT, LogLoss, Pending, Sandbox,
+    State, Status,
 };
 use super::ask::{Asked, ask as begin};
 use super::orphaned::{self, Ended};
@@ -33,7 +34,22 @@ pub(super) fn create(
         disk::let_pass(plan.container.dir)?;
     }
     let root = Root::hand_over(plan.root, plan.sandbox.takes_mounts, plan.spec)?;
-    let request = CreateContainer {
+    let request = asked(plan, &root, program);
+    let failed = |source| failed("create container", plan.container.id, source);
+    if request.program.is_some()
+        && let Some(supervisor) = super::pod::live(plan.container.pod)?
+    {
+        // One of before would pass over it, and make the container by itself.
+        supervisor.can("create.program").map_err(failed)?;
+    }
+    ask("create container", plan.container, limit, |client| {
+        client.create_on(&request, root.mount()).map(|_created| ())
+    })
+}
+
+/// What a supervisor is told of a container.
+fn asked(plan: &ContainerPlan<'_>, root: &Root, program: Option<OciProgram>) -> CreateContainer {
+    CreateContainer {
         id: plan.container.id.to_owned(),
         bundle: plan.container.dir.to_owned(),
         rootfs: root.source.clone(),
@@ -48,16 +64,26 @@ pub(super) fn create(
         stdin: plan.stdin,
         stdin_once: plan.stdin_once,
         program,
-    };
-    let failed = |source| failed("create container", plan.container.id, source);
-    if request.program.is_some()
-        && let Some(supervisor) = super::pod::live(plan.container.pod)?
-    {
-        // One of before would pass over it, and make the container by itself.
-        supervisor.can("create.program").map_err(failed)?;
     }
-    ask("create container", plan.container, limit, |client| {
-        client.create_on(&request, root.mount()).map(|_created| ())
+}
+
+/// Has the process made from criu's images, before its next step.
+pub(super) fn restore(
+    plan: &ContainerPlan<'_>,
+    images: &Path,
+    criu: &Path,
+    limit: Duration,
+) -> Result<()> {
+    let root = Root::hand_over(plan.root, plan.sandbox.takes_mounts, plan.spec)?;
+    let request = RestoreContainer {
+        container: asked(plan, &root, None),
+        images: images.to_owned(),
+        work: plan.container.dir.join("restore"),
+        criu: criu.to_owned(),
+        limit,
+    };
+    ask("restore container", plan.container, LIMIT, |client| {
+        client.restore(&request, root.mount()).map(|_created| ())
     })
 }
 

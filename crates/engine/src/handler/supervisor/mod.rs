@@ -8,6 +8,7 @@
 mod ask;
 pub(super) mod container;
 mod events;
+mod frozen;
 mod oci;
 pub(crate) mod orphaned;
 mod pod;
@@ -16,7 +17,7 @@ mod root;
 mod streams;
 
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -26,9 +27,10 @@ use tokio::net::unix::pipe::Receiver;
 
 use super::{
     Abilities, Ability, Adopted, AttachOptions, Attachment, Command, ContainerPlan, ContainerRef,
-    Event, Events, ExecSession, ExecStdio, Handler, Overhead, Pending, PodPlan, PodRef, RootForm,
-    Running, Sandbox, State,
+    Event, Events, ExecSession, ExecStdio, Frozen, Handler, Overhead, Pending, PodPlan, PodRef,
+    RootForm, Running, Sandbox, State,
 };
+use crate::checkpoint::Cancel;
 use crate::error::{Error, Result};
 
 pub(crate) use oci::OciRuntime;
@@ -70,6 +72,8 @@ impl Supervisor {
             Ability::UserNamespaces,
             Ability::MappedMounts,
             Ability::Pause,
+            Ability::Checkpoint,
+            Ability::Restore,
             Ability::Ports,
         ];
         Self {
@@ -339,6 +343,28 @@ impl Handler for Supervisor {
         container::ask("resume container", container, limit, |client| {
             client.resume(container.id)
         })
+    }
+
+    fn freeze(
+        &self,
+        pod: PodRef<'_>,
+        containers: &[String],
+        cancel: &Cancel,
+    ) -> Result<Box<dyn Frozen>> {
+        frozen::freeze(pod, containers, cancel)
+    }
+
+    fn restore(
+        &self,
+        plan: &ContainerPlan<'_>,
+        images: &Path,
+        criu: &Path,
+        limit: Duration,
+    ) -> Result<()> {
+        match self.oci {
+            None => container::restore(plan, images, criu, limit),
+            Some(_) => Err(self.lacks(Ability::Restore)),
+        }
     }
 
     fn stats(&self, container: ContainerRef<'_>) -> Result<runtime::cgroup::Stats> {

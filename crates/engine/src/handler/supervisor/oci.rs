@@ -2,6 +2,7 @@
 //! can do (its verb `features`; OCI runtime-spec, features.md). The pod's supervisor executes it for each
 //! verb of its containers' lives.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,6 +17,9 @@ use crate::error::{Error, Result};
 const SAYS: Duration = Duration::from_secs(5);
 /// Where programs are looked for if nothing says so.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What says in a program's features that it has `checkpoint`.
+const CHECKPOINT: &str = "org.opencontainers.runc.checkpoint.enabled";
 
 /// A handler's program.
 #[derive(Debug)]
@@ -110,6 +114,7 @@ impl OciRuntime {
                     ),
                     (features.maps_mounts(), Ability::MappedMounts),
                     (features.has_user_namespaces(), Ability::UserNamespaces),
+                    (features.writes_containers_down(), Ability::Checkpoint),
                 ];
                 has.extend(
                     can.iter()
@@ -136,6 +141,7 @@ impl OciRuntime {
 #[serde(rename_all = "camelCase", default)]
 struct Features {
     mount_options: Option<Vec<String>>,
+    annotations: Option<BTreeMap<String, String>>,
     linux: Option<LinuxFeatures>,
 }
 
@@ -170,6 +176,12 @@ impl Features {
         idmaps.any(|idmap| idmap.enabled == Some(true))
     }
 
+    /// runc's word, which others have taken over.
+    fn writes_containers_down(&self) -> bool {
+        let mut annotations = self.annotations.iter().flatten();
+        annotations.any(|(name, value)| name == CHECKPOINT && value == "true")
+    }
+
     /// A pod with one has volumes whose files are mapped.
     fn has_user_namespaces(&self) -> bool {
         let linux = self.linux.iter();
@@ -190,6 +202,11 @@ mod tests {
         let runc = r#"{"linux":{"namespaces":["mount","user"],
             "mountExtensions":{"idmap":{"enabled":true}}}}"#;
         assert!(read(runc).has_user_namespaces());
+        let has = |value: &str| {
+            let text = format!(r#"{{"annotations":{{"{CHECKPOINT}":"{value}"}}}}"#);
+            read(&text).writes_containers_down()
+        };
+        assert!(has("true") && !has("false") && !read(runc).writes_containers_down());
         for none in [
             r#"{"linux":{"namespaces":["user"],"mountExtensions":{"idmap":{}}}}"#,
             r#"{"linux":{"namespaces":null,"mountExtensions":{"idmap":{"enabled":true}}}}"#,

@@ -1,7 +1,5 @@
 //! What the tests of checkpoint and restore share: a container that counts, and is gone or goes on.
 
-use std::process::Command;
-
 use serde_json::json;
 
 use super::{Done, Lab, soon};
@@ -9,30 +7,6 @@ use super::{Done, Lab, soon};
 /// A container that counts in a file of its own and has no stream outside.
 pub const COUNTING: &str = "exec </dev/null >/dev/null 2>&1; i=0; \
     while true; do i=$((i+1)); echo $i >/tmp/new; mv /tmp/new /tmp/count; usleep 50000; done";
-
-/// Ends a test where criu does not work, with criu's own words.
-#[macro_export]
-macro_rules! needs_criu {
-    () => {
-        testkit::needs_host!();
-        if let Some(reason) = $crate::support::criu::no_criu() {
-            eprintln!("SKIP: {reason}");
-            return;
-        }
-    };
-}
-
-pub fn no_criu() -> Option<String> {
-    match Command::new("criu").arg("check").output() {
-        Err(_) => Some("needs criu (Debian: criu)".into()),
-        Ok(output) if !output.status.success() => {
-            let said = String::from_utf8_lossy(&output.stderr).into_owned();
-            let last = said.lines().last().unwrap_or_default().to_owned();
-            Some(format!("criu does not work here: {last}"))
-        }
-        Ok(_) => None,
-    }
-}
 
 /// A container that counts, and runs.
 pub fn counting() -> Lab {

@@ -269,7 +269,7 @@ impl Rest {
 }
 
 /// The streams that the process gets, unless it has a terminal.
-pub(super) fn descriptors(stdio: Stdio) -> Option<[OwnedFd; 3]> {
+pub(in crate::server) fn descriptors(stdio: Stdio) -> Option<[OwnedFd; 3]> {
     match stdio {
         Stdio::Fds {
             stdin,

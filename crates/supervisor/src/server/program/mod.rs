@@ -178,6 +178,7 @@ impl Supervisor {
             || self.program_runs.contains_key(&pid)
             || self.hook_runs.contains_key(&pid)
             || self.companions.contains_key(&pid)
+            || self.dumps.contains_key(&pid)
             || self.pod.init.as_ref().is_some_and(|init| init.pid() == pid)
             || first.any(|process| process.pid() == pid)
     }

@@ -21,7 +21,7 @@ use supervisor::{
 static COUNTER: AtomicU32 = AtomicU32::new(0);
 
 /// The applets that containers can call by name.
-const APPLETS: &str = "sh sleep cat echo printf seq kill yes head stty id true false dd tail test env hostname usleep touch wc tr";
+const APPLETS: &str = "sh sleep cat echo printf seq kill yes head stty id true false dd tail test env hostname usleep touch wc tr mv";
 
 /// The supervisor's program: this crate's example, or that of the crate whose tests these are.
 pub fn program() -> PathBuf {
