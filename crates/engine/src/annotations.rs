@@ -33,6 +33,12 @@ pub(crate) const SKIP_GOMAXPROCS: Name = ("skip-gomaxprocs.crio.io", "skip-gomax
 /// The name of an emptyDir of the pod in which its logs shall be seen.
 pub(crate) const LINK_LOGS: Name = ("link-logs.crio.io", "io.kubernetes.cri-o.LinkLogs");
 
+/// Calls that the seccomp profile refuses are counted, and with the value `stop` the container is killed for them.
+pub(crate) const SECCOMP_NOTIFIER: Name = (
+    "seccomp-notifier-action.crio.io",
+    "io.kubernetes.cri-o.seccompNotifierAction",
+);
+
 /// What CRI-O acts on and floe does not, and what a pod that asks for it goes without.
 const UNBUILT: [(Name, &str); 9] = [
     (

@@ -61,6 +61,13 @@ impl Layout {
         self.runroot.join("names")
     }
 
+    /// Where the supervisor listens for the calls that a container's seccomp profile refuses. The path of a
+    /// socket has 107 bytes at most.
+    pub(crate) fn seccomp_socket(&self, container: &str) -> PathBuf {
+        let short = container.get(..32).unwrap_or(container);
+        self.runroot.join("seccomp").join(short)
+    }
+
     pub(crate) fn network(&self) -> PathBuf {
         self.runroot.join("network")
     }

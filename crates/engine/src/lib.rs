@@ -21,6 +21,7 @@ pub mod image;
 pub mod node;
 pub mod pod;
 pub mod stats;
+pub mod steps;
 
 mod annotations;
 mod budget;

@@ -11,7 +11,7 @@ use crate::engine::{Engine, Settings};
 use crate::error::{Error, Result};
 use crate::hooks::HookFiles;
 use crate::image;
-use crate::oci::check_profiles;
+use crate::oci::{BlockIoClasses, check_profiles};
 
 /// What a reload came to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -36,6 +36,7 @@ impl Engine {
         };
         wanted.validate().map_err(unfit)?;
         check_profiles(&wanted.runtime)?;
+        wanted.check_block_io()?;
         let mut reloaded = Reloaded::default();
         self.replace_settings(|old| {
             let config = wanted.within(&old.config);
@@ -73,8 +74,17 @@ impl Config {
     /// The first that cannot.
     pub fn check_files(&self) -> Result<()> {
         check_profiles(&self.runtime)?;
+        self.check_block_io()?;
         HookFiles::read(&self.runtime.hooks_dir)?;
         image::Fetcher::new(self).map(drop)
+    }
+
+    fn check_block_io(&self) -> Result<()> {
+        let file = &self.runtime.blockio_config_file;
+        match file.as_os_str().is_empty() {
+            true => Ok(()),
+            false => BlockIoClasses::read(file).map(drop),
+        }
     }
 
     /// The files and directories beside the configuration that a reload reads: whether they are there or

@@ -41,7 +41,13 @@ impl Call {
 
 /// All of them. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Calls(Arc<Mutex<(u64, BTreeMap<u64, Call>)>>);
+pub(crate) struct Calls(Arc<Mutex<State>>);
+
+/// The number of the last that began, those that are under way, and those that were late.
+type State = (u64, BTreeMap<u64, Call>, Late);
+
+/// How many were late that have ended, by RPC.
+type Late = BTreeMap<&'static str, u64>;
 
 /// One of them is under way for as long as this lives.
 #[derive(Debug)]
@@ -53,7 +59,10 @@ pub(crate) struct UnderWay {
 impl Drop for UnderWay {
     fn drop(&mut self) {
         let mut calls = self.calls.0.lock().unwrap_or_else(PoisonError::into_inner);
-        calls.1.remove(&self.number);
+        let ended = calls.1.remove(&self.number);
+        if let Some(call) = ended.filter(|call| call.overdue(Instant::now()) >= SLOW) {
+            *calls.2.entry(call.rpc).or_default() += 1;
+        }
     }
 }
 
@@ -115,6 +124,16 @@ impl Calls {
         (oldest.collect(), calls.1.len())
     }
 
+    /// How many have been late, or are, by RPC.
+    pub(crate) fn late(&self, now: Instant) -> BTreeMap<&'static str, u64> {
+        let calls = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = calls.2.clone();
+        for call in calls.1.values().filter(|call| call.overdue(now) >= SLOW) {
+            *all.entry(call.rpc).or_default() += 1;
+        }
+        all
+    }
+
     /// How they are at a moment.
     pub(crate) fn health(&self, now: Instant) -> Health {
         let calls = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -163,6 +182,9 @@ mod tests {
         };
         assert!(words.starts_with("StopPodSandbox of a-pod"), "{words}");
         assert!(words.ends_with(", and 1 more are late"), "{words}");
+        assert_eq!(calls.late(now), BTreeMap::new());
+        let late = calls.late(Instant::now() + SLOW);
+        assert_eq!(late, [("StopPodSandbox", 1)].into());
         drop(stop);
         assert!(matches!(at(STUCK + SLOW), Health::Slow(_)));
         drop(grace);

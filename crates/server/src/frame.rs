@@ -13,6 +13,7 @@ use tonic::{Code, Status};
 
 use crate::answer::Answers;
 use crate::metrics::Metrics;
+use crate::trace::{Trace, Tracer};
 use crate::{deadline, refusal};
 
 /// What an RPC answers.
@@ -24,14 +25,16 @@ pub(crate) struct Framed<S> {
     service: S,
     answers: Answers,
     metrics: Metrics,
+    tracer: Tracer,
 }
 
 impl<S> Framed<S> {
-    pub(crate) fn new(service: S, answers: &Answers, metrics: &Metrics) -> Self {
+    pub(crate) fn new(service: S, answers: &Answers, metrics: &Metrics, tracer: &Tracer) -> Self {
         Self {
             service,
             answers: answers.clone(),
             metrics: metrics.clone(),
+            tracer: tracer.clone(),
         }
     }
 }
@@ -57,14 +60,50 @@ where
         let path = request.uri().path();
         let rpc = path.rsplit('/').next().unwrap_or_default().to_owned();
         let limit = deadline::of(request.headers());
+        let traced = self.tracer.begin(request.headers());
+        let traced = traced.map(|trace| Ended::new(trace, path));
         let answer = deadline::keep(limit, self.service.call(request));
         let (answers, metrics) = (self.answers.clone(), self.metrics.clone());
         Box::pin(async move {
             let begun = Instant::now();
-            let answer = answers.encoded(refusal::log(&rpc, answer)).await?;
+            let answer = answers.encoded(refusal::log(&rpc, answer));
+            let answer = match &traced {
+                Some(traced) => traced.trace.clone().during(answer).await?,
+                None => answer.await?,
+            };
             metrics.answered(&rpc, code(&answer), begun.elapsed());
+            if let Some(traced) = traced {
+                traced.with(code(&answer));
+            }
             Ok(answer)
         })
+    }
+}
+
+/// The end of an RPC's trace, also when its client leaves before there is an answer.
+struct Ended {
+    trace: Trace,
+    path: String,
+    code: Code,
+}
+
+impl Ended {
+    fn new(trace: Trace, path: &str) -> Self {
+        Self {
+            trace,
+            path: path.to_owned(),
+            code: Code::Cancelled,
+        }
+    }
+
+    fn with(mut self, code: Code) {
+        self.code = code;
+    }
+}
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.trace.end(&self.path, self.code);
     }
 }
 

@@ -9,7 +9,7 @@ use crate::convert::image;
 use crate::metrics::Metrics;
 use crate::runtime_service::building;
 use crate::work::{Lists, Work};
-use crate::{refusal, status};
+use crate::{refusal, status, trace};
 
 /// The image service of one engine.
 #[derive(Debug)]
@@ -91,7 +91,7 @@ impl cri::image_service_server::ImageService for ImageServer {
         request: Request<cri::PullImageRequest>,
     ) -> Result<Response<cri::PullImageResponse>, Status> {
         let mut request = image::pull_request(request.into_inner()).map_err(status::of)?;
-        request.watch = self.metrics.pull();
+        request.watch = trace::blobs(self.metrics.pull());
         let engine = self.work.engine();
         let name = request.image.clone();
         debug!(image = status::brief(&name), "PullImage begins");

@@ -18,6 +18,7 @@
 //! | `deadline.rs` | – the client's deadline |
 //! | `answer.rs` | – the memory of answers that wait for their client |
 //! | `chunks.rs` | lists in parts, for the Stream… RPCs |
+//! | `trace/` | spans of RPCs, told to a collector |
 //! | `events.rs` | GetContainerEvents, a stream for each client |
 //! | `streams.rs` | Exec, Attach and PortForward, beside the socket |
 //! | `work.rs` | running engine calls, and the log line of each change |
@@ -57,6 +58,7 @@ mod socket;
 mod statistics;
 mod status;
 mod streams;
+mod trace;
 mod turns;
 mod watchdog;
 mod work;
@@ -88,6 +90,7 @@ use inspect::Inspect;
 use metrics::Metrics;
 use runtime_service::RuntimeServer;
 use socket::Socket;
+use trace::Tracer;
 use work::Work;
 
 /// The version of the interface to kubelet.
@@ -167,9 +170,11 @@ pub async fn serve(
     if let Err(error) = engine.watch() {
         warn!(%error, "each list reads all records");
     }
-    let metrics = Metrics::new(&engine);
-    let scraped = metrics::server(&engine, &metrics).await?;
+    let tracer = Tracer::new(&engine.config().tracing);
     let work = Work::new(engine);
+    let engine = work.engine();
+    let metrics = Metrics::new(&engine, &tracer, work.calls());
+    let scraped = metrics::server(&engine, &metrics).await?;
     let (streams, urls) = streams::bind(work.clone(), &options.api).await?;
     // Ends with this call, and its streams with it.
     let (_streaming, over) = oneshot::channel::<()>();
@@ -201,8 +206,8 @@ pub async fn serve(
     let clients = connections::accept(listener, Inspect::new(work.clone()));
     let served = Server::builder()
         .max_concurrent_streams(STREAMS)
-        .add_service(Framed::new(runtime, &answers, &metrics))
-        .add_service(Framed::new(images, &answers, &metrics))
+        .add_service(Framed::new(runtime, &answers, &metrics, &tracer))
+        .add_service(Framed::new(images, &answers, &metrics, &tracer))
         .serve_with_incoming_shutdown(clients.map(|client| client.map(AnyAuthority::new)), stop);
     let ended = tokio::select! {
         served = served => served.map_err(|source| Error::Serve { listen: options.listen, source }),

@@ -22,7 +22,7 @@ use tracing::{info, warn};
 use crate::calls::Calls;
 use crate::pool::{Lost, Pool};
 use crate::turns::Turns;
-use crate::{refusal, status};
+use crate::{refusal, status, trace};
 
 /// Calls that may be under way at once; a number to count with, beyond what connections allow.
 const CALLS: u32 = 1 << 24;
@@ -155,9 +155,10 @@ impl Work {
         call: impl FnOnce(&Engine) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Status> {
         let (engine, permit) = (self.engine(), self.permit(rpc).await?);
+        let traced = trace::current();
         let read = pool.run(move || {
             let _under_way = permit;
-            call(&engine)
+            trace::within(traced, || call(&engine))
         });
         answer(rpc, read.await)
     }
@@ -180,11 +181,12 @@ impl Work {
                 .begin(rpc, &format!("{of} in {object}"), Duration::ZERO),
         };
         let turn = self.turns.take(object).await;
+        let traced = trace::current();
         let change = self.changers.run(move || {
             let _under_way = (permit, turn, noted);
             // A step that is taken at once after another is told apart from it.
             engine.tell_changes();
-            let outcome = call(&engine);
+            let outcome = trace::within(traced, || call(&engine));
             log(rpc, &of, started, &outcome);
             engine.tell_changes();
             outcome
@@ -267,11 +269,14 @@ impl Work {
             other => return Ok(other.map(drop)),
         };
         // Not cut short by a client that leaves: half a request would be none.
-        let sent = tokio::spawn(call.send()).await.map_err(|_| Lost)?;
-        Ok(match sent {
-            Ok(answer) => answer.wait().await,
-            Err(error) => Err(error),
-        })
+        let asked = async {
+            let sent = tokio::spawn(call.send()).await.map_err(|_| Lost)?;
+            Ok(match sent {
+                Ok(answer) => answer.wait().await,
+                Err(error) => Err(error),
+            })
+        };
+        trace::step("supervisor", asked).await
     }
 
     /// Runs a command in a container. It ends with its client.

@@ -42,6 +42,7 @@ mod golden;
 mod info;
 mod oci_program;
 pub mod protocol;
+mod seccomp;
 mod server;
 mod setup;
 mod shm;
@@ -63,6 +64,7 @@ pub use protocol::{
     AttachOptions, Became, Companion, CompanionExit, CreateContainer, CreatedInfo, Dump, ExecExit,
     ExecRequest, LogTarget, OciProgram, RestoreContainer, RootfsSource, Watch,
 };
+pub use seccomp::{AGENT, SeccompRecord};
 pub use server::supervise;
 pub use setup::{PodSetup, UserIds};
 pub use state::{ContainerState, LogLoss, Status};

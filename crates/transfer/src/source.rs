@@ -53,7 +53,7 @@ pub struct Source {
 
 #[derive(Debug)]
 enum Kind {
-    Registry(RegistrySource),
+    Registry(Box<RegistrySource>),
     Layout(LayoutSource),
     DockerArchive(ArchiveSource),
     Dir(DirSource),
@@ -67,12 +67,12 @@ impl Source {
     pub async fn open(location: &Location, access: &Access) -> Result<Source> {
         let place = location.to_string();
         let kind = match location {
-            Location::Registry(reference) => Kind::Registry(RegistrySource::new(
+            Location::Registry(reference) => Kind::Registry(Box::new(RegistrySource::new(
                 access.client.clone(),
                 reference.clone(),
                 access.credentials.clone(),
                 access.peers.clone(),
-            )),
+            ))),
             Location::Layout(dir, name) => {
                 Kind::Layout(LayoutSource::open(dir, name.as_deref(), &place)?)
             }

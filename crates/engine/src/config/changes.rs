@@ -17,6 +17,7 @@ impl Config {
         new.api = running.api.clone();
         new.network = running.network.clone();
         new.metrics = running.metrics.clone();
+        new.tracing = running.tracing.clone();
         let name = &running.compat.runtime_name;
         new.compat.runtime_name.clone_from(name);
         new.nri = running.nri.clone();

@@ -26,9 +26,9 @@ const PAUSE: &str = "floe's pods have no pause container";
 const STATE: &str = "floe keeps its state elsewhere and clears it by itself";
 const HOST_IP: &str = "kubelet knows the addresses of the node";
 const NAMESPACES: &str = "namespaces live in the pods' supervisors";
-const TRACING: &str = "floe sends no traces";
 const LABELS: &str = "floe sets labels and profiles only where a pod asks for one";
-const USERS: &str = "user namespaces of pods are not built";
+const USERS: &str = "a pod has a user namespace where its request or the annotation userns-mode.crio.io asks for one";
+const IRQ: &str = "interrupts are left as the node has them";
 const NOT_BUILT: &str = "not built";
 
 const ENTRIES: &[Entry] = &[
@@ -46,10 +46,9 @@ const ENTRIES: &[Entry] = &[
     ("runtime.seccomp_use_default_when_empty", LABELS, &[]),
     (
         "runtime.log_to_journald",
-        "container logs are files only",
+        "container logs are files, which kubelet and collectors read",
         &["false"],
     ),
-    ("runtime.log_filter", "--log-level takes filters", &["''"]),
     ("runtime.drop_infra_ctr", PAUSE, &[]),
     ("runtime.conmon", MONITOR, &[]),
     ("runtime.conmon_cgroup", MONITOR, &[]),
@@ -62,24 +61,35 @@ const ENTRIES: &[Entry] = &[
     ("runtime.manage_network_ns_lifecycle", NAMESPACES, &[]),
     (
         "runtime.decryption_keys_path",
-        "encrypted layers are not read",
+        "encrypted layers are not read: such an image is refused",
         &["''", "'/etc/crio/keys/'"],
     ),
     ("runtime.additional_artifact_stores", NOT_BUILT, &["[]"]),
-    ("runtime.blockio_config_file", NOT_BUILT, &["''"]),
-    ("runtime.blockio_reload", NOT_BUILT, &["false"]),
-    ("runtime.rdt_config_file", NOT_BUILT, &["''"]),
+    (
+        "runtime.blockio_reload",
+        "blockio_config_file is read at each use",
+        &[],
+    ),
+    (
+        "runtime.rdt_config_file",
+        "no classes are made in resctrl: CDI devices may name those that are there",
+        &["''"],
+    ),
     (
         "runtime.irqbalance_config_file",
-        NOT_BUILT,
+        IRQ,
         &["''", "'/etc/sysconfig/irqbalance'"],
     ),
     (
         "runtime.irqbalance_config_restore_file",
-        NOT_BUILT,
+        IRQ,
         &["''", "'disable'", "'/etc/sysconfig/orig_irq_banned_cpus'"],
     ),
-    ("runtime.default_mounts", NOT_BUILT, &["[]"]),
+    (
+        "runtime.default_mounts",
+        "the file that default_mounts_file names has them",
+        &["[]"],
+    ),
     ("runtime.uid_mappings", USERS, &["''"]),
     ("runtime.gid_mappings", USERS, &["''"]),
     ("runtime.minimum_mappable_uid", USERS, &["-1"]),
@@ -89,17 +99,20 @@ const ENTRIES: &[Entry] = &[
         "a client says how long a stop may take",
         &[],
     ),
-    ("runtime.separate_pull_cgroup", NOT_BUILT, &["''"]),
-    ("runtime.shared_cpuset", NOT_BUILT, &["''"]),
+    (
+        "runtime.separate_pull_cgroup",
+        "images are pulled in the engine's own cgroup",
+        &["''"],
+    ),
+    (
+        "runtime.shared_cpuset",
+        "a container with processors of its own has those alone",
+        &["''"],
+    ),
     (
         "image.default_transport",
         "images come from registries",
         &["''", "'docker://'"],
-    ),
-    (
-        "image.namespaced_auth_dir",
-        NOT_BUILT,
-        &["''", "'/etc/crio/auth'"],
     ),
     ("image.pause_image", PAUSE, &[]),
     ("image.pause_image_auth_file", PAUSE, &[]),
@@ -129,7 +142,11 @@ const ENTRIES: &[Entry] = &[
         "stalled downloads are given up and resumed anyway",
         &[],
     ),
-    ("image.oci_artifact_mount_support", NOT_BUILT, &[]),
+    (
+        "image.oci_artifact_mount_support",
+        "artifacts can be volumes in any case",
+        &["true"],
+    ),
     (
         "image.short_name_mode",
         "registries.conf has the mode of short names",
@@ -137,14 +154,10 @@ const ENTRIES: &[Entry] = &[
     ),
     (
         "network.cni_status_grace_period",
-        NOT_BUILT,
+        "a plugin that is not ready makes the network not ready at once",
         &["0", "''", "'0s'"],
     ),
-    ("tracing.enable_tracing", TRACING, &["false"]),
 ];
-
-/// Whole tables: what their keys begin with, why, and whether that changes nothing.
-const TABLES: &[(&str, &str, bool)] = &[("tracing.", TRACING, true)];
 
 /// Why floe does not act on this key with this value; `None`: it does.
 pub(super) fn why(key: &str, value: &toml::Value) -> Option<Why> {
@@ -166,17 +179,14 @@ fn of_workload(key: &str) -> Option<Why> {
 }
 
 fn of_table(key: &str, value: &toml::Value) -> Why {
-    if let Some((_, reason, same)) = ENTRIES.iter().find(|(name, ..)| *name == key) {
-        let is_same = |text: &&str| read(text).is_some_and(|same| same == *value);
-        return match same.is_empty() || same.iter().any(is_same) {
-            true => Why::Moot(reason),
-            false => Why::Ignored(reason),
-        };
-    }
-    match TABLES.iter().find(|(prefix, ..)| key.starts_with(prefix)) {
-        Some((_, reason, true)) => Why::Moot(reason),
-        Some((_, reason, false)) => Why::Ignored(reason),
-        None => Why::Unknown,
+    let entry = ENTRIES.iter().find(|(name, ..)| *name == key);
+    let Some((_, reason, same)) = entry else {
+        return Why::Unknown;
+    };
+    let is_same = |text: &&str| read(text).is_some_and(|same| same == *value);
+    match same.is_empty() || same.iter().any(is_same) {
+        true => Why::Moot(reason),
+        false => Why::Ignored(reason),
     }
 }
 

@@ -133,7 +133,8 @@ impl Default for Metrics {
 const LOOPBACK: &str = "127.0.0.1";
 
 /// Those that CRI-O has, and then floe's own.
-const COLLECTORS: [&str; 23] = [
+const COLLECTORS: [&str; 24] = [
+    "trace_spans_dropped_total",
     "image_pulls_layer_size",
     "containers_events_dropped_total",
     "containers_oom_total",

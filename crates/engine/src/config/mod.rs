@@ -16,6 +16,7 @@ mod nri;
 mod runtime_checks;
 mod runtimes;
 mod tables;
+mod tracing;
 mod workload;
 mod write;
 
@@ -35,6 +36,7 @@ pub use runtimes::{BUILT_IN, Meaning, RuntimeEntry};
 pub(crate) use tables::parse_ulimit;
 pub use tables::{Api, CgroupManager, Config, Image, Network, Root, Runtime};
 
+pub use self::tracing::Tracing;
 pub use workload::{Workload, WorkloadResources};
 
 use serde::de::DeserializeOwned;
@@ -148,6 +150,7 @@ impl Config {
             network: subsection(crio, "network")?,
             stats: subsection(crio, "stats")?,
             metrics: subsection(crio, "metrics")?,
+            tracing: subsection(crio, "tracing")?,
             compat: subsection(crio, "compat")?,
             nri: subsection(crio, "nri")?,
             checkpoint_restore: subsection(crio, "checkpoint_restore")?,

@@ -16,10 +16,14 @@ impl Runtime {
         for (key, path) in [
             ("default_mounts_file", &self.default_mounts_file),
             ("bind_mount_prefix", &self.bind_mount_prefix),
+            ("blockio_config_file", &self.blockio_config_file),
         ] {
             if !path.as_os_str().is_empty() {
                 absolute(&format!("crio.runtime.{key}"), path)?;
             }
+        }
+        if let Err(error) = regex::bytes::Regex::new(&self.log_filter) {
+            return Err(format!("crio.runtime.log_filter: {error}"));
         }
         if self.min_injected_gomaxprocs < 0 {
             return Err("crio.runtime.min_injected_gomaxprocs: is negative".to_owned());

@@ -13,6 +13,7 @@ use super::compat::Compat;
 use super::metrics::{Metrics, Stats};
 use super::nri::Nri;
 use super::runtimes::{self, RuntimeEntry};
+use super::tracing::Tracing;
 use super::workload::Workload;
 
 /// The whole configuration.
@@ -33,6 +34,8 @@ pub struct Config {
     pub stats: Stats,
     /// `[crio.metrics]`
     pub metrics: Metrics,
+    /// `[crio.tracing]`
+    pub tracing: Tracing,
     /// `[floe.compat]` (not a table of CRI-O)
     pub compat: Compat,
     /// `[crio.nri]`
@@ -231,6 +234,8 @@ pub struct Runtime {
     pub privileged_seccomp_profile: String,
     /// Containers on the node's network get no SELinux label.
     pub hostnetwork_disable_selinux: bool,
+    /// File (YAML) of classes of block I/O, which annotations give to containers; empty: none.
+    pub blockio_config_file: PathBuf,
     /// Processors of the pods' supervisors, a list of ranges; empty: all.
     pub infra_ctr_cpuset: String,
     /// Directories of CDI files; a later one wins.
@@ -257,6 +262,8 @@ pub struct Runtime {
     pub log_disk_reserve: i64,
     /// What `floe serve` logs, if its command line does not say.
     pub log_level: String,
+    /// Only lines of the log that this regular expression fits are written; empty: all.
+    pub log_filter: String,
     /// Host ports of pods are not forwarded: something else does it.
     pub disable_hostport_mapping: bool,
     /// Checkpoints may be taken; false: whatever `[crio.checkpoint_restore]` says.
@@ -310,6 +317,7 @@ impl Default for Runtime {
             absent_mount_sources_to_reject: Vec::new(),
             privileged_seccomp_profile: String::new(),
             hostnetwork_disable_selinux: true,
+            blockio_config_file: PathBuf::new(),
             infra_ctr_cpuset: String::new(),
             default_sysctls: Vec::new(),
             default_ulimits: Vec::new(),
@@ -321,6 +329,7 @@ impl Default for Runtime {
             log_limit: 1 << 30,
             log_disk_reserve: 256 << 20,
             log_level: "info".into(),
+            log_filter: String::new(),
             disable_hostport_mapping: false,
             enable_criu_support: true,
             enable_pod_events: true,
@@ -345,6 +354,9 @@ pub struct Image {
     pub signature_policy_dir: PathBuf,
     /// auth.json used when the request brings no credentials; empty: the usual places.
     pub global_auth_file: PathBuf,
+    /// Where kubelet's credential provider leaves an auth.json for one pull of one namespace,
+    /// `NAMESPACE-SHA256(IMAGE).json`; empty: nowhere.
+    pub namespaced_auth_dir: PathBuf,
     /// registries.conf; empty: what `CONTAINERS_REGISTRIES_CONF` names, the user's, or the system's (not
     /// a key of CRI-O, which does that always).
     pub registries_conf: PathBuf,
@@ -387,6 +399,7 @@ impl Default for Image {
             signature_policy: "/etc/containers/policy.json".into(),
             signature_policy_dir: "/etc/crio/policies".into(),
             global_auth_file: PathBuf::new(),
+            namespaced_auth_dir: "/etc/crio/auth".into(),
             registries_conf: PathBuf::new(),
             registries_conf_dir: PathBuf::new(),
             registries_d_dir: PathBuf::new(),
@@ -535,6 +548,7 @@ impl Config {
         }
         self.stats.groups()?;
         self.metrics.check()?;
+        self.tracing.check()?;
         self.compat.check()?;
         self.nri.check()?;
         if self.runtime.log_filter_of_level().is_none() {

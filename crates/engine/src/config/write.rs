@@ -6,7 +6,8 @@ use toml::{Table, Value};
 use super::Config;
 
 /// Where the structs of the tables are documented.
-const SOURCES: [&str; 7] = [
+const SOURCES: [&str; 8] = [
+    include_str!("tracing.rs"),
     include_str!("compat.rs"),
     include_str!("checkpoint.rs"),
     include_str!("metrics.rs"),

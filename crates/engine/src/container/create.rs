@@ -25,6 +25,7 @@ use crate::pod::link_logs;
 use crate::pod::record::{PodRecord, Stage};
 use crate::pod::{NamespaceMode, Origin, check_user};
 use crate::record::UnknownFields;
+use crate::steps::step;
 use crate::user;
 use image::config::ContainerConfig;
 
@@ -322,7 +323,10 @@ impl<'a> Making<'a> {
         config: &ContainerConfig,
         (volumes, former): (&[(usize, ImageRecord)], Option<&Former<'_>>),
     ) -> Result<Option<NewContainer<'a>>> {
-        let root = self.engine.store().create_writable_layer(&self.id, image)?;
+        let store = self.engine.store();
+        let root = step("writable layer", || {
+            store.create_writable_layer(&self.id, image)
+        })?;
         if let Some(former) = former {
             root.read_difference(BufReader::with_capacity(1 << 20, former.difference))?;
         }
@@ -367,12 +371,14 @@ impl<'a> Making<'a> {
             Some(former) => {
                 let limit = former.cancel.left();
                 let images = &former.images;
-                self.handler.restore(&plan, images, former.criu, limit)?;
+                step("restore", || {
+                    self.handler.restore(&plan, images, former.criu, limit)
+                })?;
             }
             None => {
                 let limit = entry.and_then(RuntimeEntry::create_limit);
-                self.handler
-                    .create(&plan, limit.unwrap_or(LIMIT).min(LIMIT))?;
+                let limit = limit.unwrap_or(LIMIT).min(LIMIT);
+                step("create", || self.handler.create(&plan, limit))?;
             }
         }
         if let Some(log) = &record.spec.log_path {

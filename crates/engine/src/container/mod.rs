@@ -9,6 +9,7 @@ mod exec_sync;
 pub(crate) mod life;
 mod query;
 pub(crate) mod record;
+pub(crate) mod refused;
 mod remove;
 mod update;
 pub(crate) mod volumes;
@@ -257,7 +258,7 @@ pub enum ContainerState {
         finished_at: i64,
         /// 128 + signal if a signal ended it.
         exit_code: i32,
-        /// `Completed`, `Error`, `OOMKilled`, `StartError`.
+        /// `Completed`, `Error`, `OOMKilled`, `StartError`, `seccomp killed`.
         reason: &'static str,
         /// More, in words.
         message: String,

@@ -101,6 +101,7 @@ impl ContainerRecord {
             Some(state) => (state_of(state.status), state.log_loss),
             None => (ContainerState::Unknown, LogLoss::default()),
         };
+        let state = super::refused::told(state, &bundle);
         Container {
             id: self.id,
             pod_id: self.pod_id,

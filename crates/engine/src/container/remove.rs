@@ -39,6 +39,8 @@ impl Engine {
             disk::remove_tree(&bundle.join("config.json"))?;
         }
         self.end_container(pod, id)?;
+        // Of a supervisor that was killed.
+        let _ = std::fs::remove_file(self.layout().seccomp_socket(id));
         self.gauges().forget(id);
         self.discard_volumes(&bundle, id)?;
         self.store().remove_writable_layer(id)?;

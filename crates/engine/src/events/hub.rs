@@ -11,6 +11,7 @@ use tokio::sync::broadcast::{self, Receiver, Sender};
 
 use super::change::{Change, PodViews};
 use super::{Event, Happening, listener};
+use crate::container::refused::full_name;
 use crate::container::{Container, OUT_OF_MEMORY};
 use crate::disk::now_ns;
 use crate::engine::Engine;
@@ -56,12 +57,7 @@ impl Counts {
         let Some((pod, container)) = out_of_memory(event) else {
             return;
         };
-        let (pod, of) = (&pod.spec, &container.spec);
-        // As docker called it, and CRI-O still does.
-        let name = format!(
-            "k8s_{}_{}_{}_{}_{}",
-            of.name, pod.name, pod.namespace, pod.uid, of.attempt
-        );
+        let name = full_name(&pod.spec, &container.spec);
         let mut counts = self
             .out_of_memory
             .lock()

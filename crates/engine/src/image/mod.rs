@@ -2,6 +2,7 @@
 //! what may be used.
 
 mod laid;
+mod namespaced_auth;
 mod progress;
 mod pull;
 mod query;

@@ -13,6 +13,7 @@ use transfer::{
 };
 
 use super::PullRequest;
+use super::namespaced_auth::NamespacedAuth;
 use super::progress::{Asker, PullState, Pulled, Pulls, SAY};
 use super::trust::{self, Policies};
 use crate::config::Config;
@@ -25,6 +26,7 @@ use crate::pod::PodSpec;
 #[derive(Debug)]
 pub(crate) struct Fetcher {
     client: Client,
+    settings: ClientConfig,
     registries: Registries,
     policies: Policies,
     pulls: Arc<Pulls>,
@@ -37,7 +39,8 @@ impl Fetcher {
         Ok(Self {
             registries: settings.registries.clone(),
             peers: peers(config, &settings)?.map(Arc::new),
-            client: Client::new(settings),
+            client: Client::new(settings.clone()),
+            settings,
             policies: Policies::load(config)?,
             pulls: Arc::default(),
         })
@@ -72,6 +75,14 @@ impl Fetcher {
     /// How pulls stand.
     pub(crate) fn pulls(&self) -> &Pulls {
         &self.pulls
+    }
+
+    /// One that looks for credentials in these files and no others.
+    fn client_with(&self, auth: AuthFiles) -> Client {
+        Client::new(ClientConfig {
+            auth,
+            ..self.settings.clone()
+        })
     }
 }
 
@@ -251,8 +262,13 @@ impl Engine {
             .join(reference.to_string(), request.pod.clone());
         let turn = place.turn().await;
         let credentials = request.credentials.clone();
+        let dir = &self.config().image.namespaced_auth_dir;
+        let own = NamespacedAuth::take(dir, &request.pod.namespace, reference)?;
         let access = Access {
-            client: fetcher.client.clone(),
+            client: match &own {
+                Some(own) => fetcher.client_with(own.files()),
+                None => fetcher.client.clone(),
+            },
             credentials: credentials.unwrap_or(Credentials::Stored),
             store: None,
             peers: fetcher.peers.clone(),

@@ -38,6 +38,8 @@ pub(super) struct Host {
     pub(super) last_capability: u8,
     /// The seccomp profile that request or configuration name by its file.
     pub(super) seccomp: Option<spec::Seccomp>,
+    /// Where its supervisor listens for the calls that it refuses, if it is to.
+    pub(super) seccomp_socket: PathBuf,
     /// The file of the time zone that the configuration gives to containers.
     pub(super) zone: Option<PathBuf>,
     /// Where the sources of the request's mounts are, in order.
@@ -79,6 +81,7 @@ impl Host {
             selinux: runtime::has_selinux(),
             last_capability: runtime::capability::last(),
             seccomp: security::read_seccomp(inputs)?,
+            seccomp_socket: engine.layout().seccomp_socket(&inputs.container.id),
             devices: devices::look(&spec.devices, devices::given(inputs)?, inputs.all_devices())?,
             cdi: cdi::look(
                 &inputs.runtime.cdi_spec_dirs,

@@ -2,6 +2,7 @@
 //! (OCI runtime-spec). [`build`] looks at the node ([`Host`]), has [`config`] decide, which is pure,
 //! and only then makes what the decision needs. One file per chapter of the runtime-spec.
 
+mod block_io;
 mod default_mounts;
 mod devices;
 mod host;
@@ -18,6 +19,7 @@ use image::config::ContainerConfig;
 use runtime::cgroup::Unit;
 use runtime::spec;
 
+pub(crate) use block_io::Classes as BlockIoClasses;
 pub(crate) use owners::Owners;
 pub(crate) use process::{arguments, exec_process, stop_signal};
 pub(crate) use resources::limits;
@@ -81,6 +83,15 @@ pub(crate) fn build(engine: &Engine, inputs: &Inputs<'_>) -> Result<spec::Spec> 
     let mut built = config(inputs, &host)?;
     edits.make(&mut built, !inputs.all_devices());
     add_hooks(engine, inputs, &mut built)?;
+    let seccomp = built
+        .linux
+        .as_ref()
+        .and_then(|linux| linux.seccomp.as_ref());
+    if let Some(dir) = seccomp.and_then(|_| host.seccomp_socket.parent())
+        && seccomp.is_some_and(|profile| profile.listener_metadata.starts_with(supervisor::AGENT))
+    {
+        crate::disk::make_dir(dir)?;
+    }
     let process = built.process.as_ref();
     if let Some(profile) = process.and_then(|process| process.apparmor_profile.as_deref()) {
         security::load_apparmor(profile)?;

@@ -22,10 +22,12 @@ use crate::pod::{NamespaceMode, NamespaceModes, UserIds};
 const TTY: u32 = 5;
 
 /// The pod's files that its containers see, and where.
-pub(super) const POD_FILES: [(&str, &str); 3] = [
+pub(super) const POD_FILES: [(&str, &str); 4] = [
     ("resolv.conf", "/etc/resolv.conf"),
     ("hostname", "/etc/hostname"),
     ("hosts", "/etc/hosts"),
+    // By which programs see that they are in a container.
+    ("containerenv", "/run/.containerenv"),
 ];
 
 /// Where the time zone is.

@@ -2,7 +2,7 @@
 
 use runtime::spec;
 
-use super::Inputs;
+use super::{Inputs, block_io};
 use crate::annotations;
 use crate::config::{Workload, WorkloadResources};
 use crate::container::Resources;
@@ -14,6 +14,7 @@ pub(super) fn build(
 ) -> Result<spec::Resources> {
     let mut built = limits(&inputs.container.spec.resources)?;
     built.devices = device_rules;
+    built.block_io = block_io::build(inputs)?;
     let asked = inputs.annotations();
     let name = &inputs.container.spec.name;
     if let Some((key, text)) = asked.of_container(annotations::UNIFIED, name) {

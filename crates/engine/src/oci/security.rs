@@ -8,6 +8,7 @@ use runtime::spec;
 
 use super::Inputs;
 use super::host::Host;
+use crate::annotations;
 use crate::container::{Profile, Security};
 use crate::error::{Error, Result};
 use crate::pod::NamespaceMode;
@@ -29,7 +30,7 @@ pub(super) fn build(
     let security = &inputs.container.spec.security;
     if security.privileged {
         return Ok(Confinement {
-            seccomp: host.seccomp.clone(),
+            seccomp: notifying(inputs, host, host.seccomp.clone()),
             apparmor: None,
             selinux: None,
             masked_paths: Vec::new(),
@@ -37,7 +38,7 @@ pub(super) fn build(
         });
     }
     Ok(Confinement {
-        seccomp: seccomp(inputs, host, capabilities),
+        seccomp: notifying(inputs, host, seccomp(inputs, host, capabilities)),
         apparmor: apparmor(
             &security.apparmor,
             &inputs.runtime.apparmor_profile,
@@ -130,6 +131,38 @@ fn seccomp(
             Some(runtime::seccomp::default_profile(bounding))
         }
     }
+}
+
+/// The profile with what it refuses by name handed to the supervisor instead, if the pod's annotation asks for
+/// that: as CRI-O's notifier, which cannot hand over what no rule names either. One that has an agent keeps it.
+fn notifying(
+    inputs: &Inputs<'_>,
+    host: &Host,
+    profile: Option<spec::Seccomp>,
+) -> Option<spec::Seccomp> {
+    let mut profile = profile?;
+    let asked = inputs.annotations().get(annotations::SECCOMP_NOTIFIER);
+    let in_shim = inputs.entry.is_some_and(|entry| entry.runtime_type == "vm");
+    let Some((_, action)) = asked.filter(|_| profile.listener_path.is_empty() && !in_shim) else {
+        return Some(profile);
+    };
+    let refusing = [
+        "SCMP_ACT_ERRNO",
+        "SCMP_ACT_KILL",
+        "SCMP_ACT_KILL_PROCESS",
+        "SCMP_ACT_KILL_THREAD",
+    ];
+    for rule in &mut profile.syscalls {
+        // The kernel's own rule for agents: their answer would come by it.
+        let writes = rule.names.iter().any(|name| name == "write");
+        if refusing.contains(&rule.action.as_str()) && !writes {
+            rule.action = "SCMP_ACT_NOTIFY".to_owned();
+            rule.errno_ret = None;
+        }
+    }
+    profile.listener_path = host.seccomp_socket.display().to_string();
+    profile.listener_metadata = format!("{}{action}", supervisor::AGENT);
+    Some(profile)
 }
 
 /// The profile that is in a file: the request's, or the configuration's in place of the default.

@@ -1,4 +1,5 @@
-//! The files of a pod that its containers see under /etc: resolv.conf, hostname, hosts.
+//! The files of a pod that its containers see: resolv.conf, hostname and hosts under /etc, and
+//! /run/.containerenv.
 
 use std::fmt::Write;
 use std::net::IpAddr;
@@ -8,7 +9,7 @@ use super::{DnsConfig, NamespaceMode, Origin, PodSpec, UserIds};
 use crate::disk;
 use crate::error::{Error, Result};
 
-/// Writes resolv.conf and hostname into the pod's directory.
+/// Writes resolv.conf, hostname and the empty file that says that this is a container into the pod's directory.
 pub(crate) fn write(dir: &Path, id: &str, spec: &PodSpec) -> Result<()> {
     let resolv = match &spec.dns {
         Some(dns) => resolv_conf(dns),
@@ -20,7 +21,8 @@ pub(crate) fn write(dir: &Path, id: &str, spec: &PodSpec) -> Result<()> {
         format!("{}\n", hostname(id, spec)).as_bytes(),
         0o644,
     )?;
-    give(dir, &["resolv.conf", "hostname"], spec)
+    disk::write_file(&dir.join("containerenv"), b"", 0o644)?;
+    give(dir, &["resolv.conf", "hostname", "containerenv"], spec)
 }
 
 /// Gives files to root of the pod's own user namespace, if it has one.

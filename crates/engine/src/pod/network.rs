@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::disk::Layout;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::steps::step;
 
 impl Engine {
     /// Gives the pod its interface and addresses.
@@ -23,15 +24,14 @@ impl Engine {
             files::write_hosts(&dir, &record.id, &record.spec, &[])?;
             return Ok(Vec::new());
         }
-        let attached = self
-            .network()
-            .setup(&Attachment {
-                port_mappings: self.forwarded(&record.spec),
-                dns: Some(&dns_wish(&record.spec)),
-                cgroup: &record.cgroup,
-                ..attachment(record, Some(netns))
-            })
-            .map_err(failed)?;
+        let dns = dns_wish(&record.spec);
+        let wanted = Attachment {
+            port_mappings: self.forwarded(&record.spec),
+            dns: Some(&dns),
+            cgroup: &record.cgroup,
+            ..attachment(record, Some(netns))
+        };
+        let attached = step("network", || self.network().setup(&wanted)).map_err(failed)?;
         let ips: Vec<IpAddr> = attached.ips.iter().map(ipnet::IpNet::addr).collect();
         files::write_hosts(&dir, &record.id, &record.spec, &ips)?;
         Ok(ips)

@@ -19,6 +19,7 @@ use crate::error::{Error, Result};
 use crate::handler::{Ability, Handler, LIMIT, Netns, PodPlan, RootForm, Sandbox};
 use crate::node::Node;
 use crate::record::UnknownFields;
+use crate::steps::{self, step};
 
 /// As many bytes as a path may have, less what floe adds below it.
 const MAX_CGROUP_PARENT: usize = 3500;
@@ -324,7 +325,8 @@ impl<'a> Making<'a> {
             PathBuf::from(format!("/proc/self/fd/{number}"))
         };
         std::thread::scope(|scope| {
-            let connect = || self.connect(&path());
+            let whole = steps::current();
+            let connect = || steps::part_of(whole, || self.connect(&path()));
             let thread = std::thread::Builder::new().name("connect".to_owned());
             let connecting = thread.spawn_scoped(scope, connect);
             let sandbox = self.run(Some(&netns));
@@ -349,7 +351,7 @@ impl<'a> Making<'a> {
             cpuset: &self.engine.config().runtime.infra_ctr_cpuset,
             netns,
         };
-        let sandbox = self.handler.run_pod(&plan, LIMIT)?;
+        let sandbox = step("supervisor", || self.handler.run_pod(&plan, LIMIT))?;
         self.step("sandbox");
         Ok(sandbox)
     }

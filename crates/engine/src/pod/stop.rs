@@ -12,6 +12,7 @@ use crate::disk::{self, Lock, Reservation};
 use crate::engine::Engine;
 use crate::error::{Error, Kind, Result};
 use crate::handler::{self, ContainerRef, LIMIT, PodRef, Sandbox};
+use crate::steps::step;
 
 impl Engine {
     /// Kills the pod's containers and gives its network back. A pod that does not exist or is
@@ -122,7 +123,7 @@ impl Engine {
         let places = self.container_places(record)?;
         let containers: Vec<ContainerRef<'_>> = places.iter().map(|place| place.at(pod)).collect();
         let handler = self.handlers().to_end(&record.handler);
-        let sandbox = handler.stop_pod(pod, &containers, LIMIT)?;
+        let sandbox = step("stop", || handler.stop_pod(pod, &containers, LIMIT))?;
         super::link_logs::unmount_of(&record.spec);
         self.plugins_saw_pod_stop(record, sandbox.as_ref());
         let Some(sandbox) = sandbox else {
@@ -131,8 +132,8 @@ impl Engine {
             }
             return Ok(());
         };
-        let left = self.leave_network(record, Some(&sandbox));
-        handler.end_pod(pod, &containers, LIMIT)?;
+        let left = step("network", || self.leave_network(record, Some(&sandbox)));
+        step("supervisor", || handler.end_pod(pod, &containers, LIMIT))?;
         left
     }
 

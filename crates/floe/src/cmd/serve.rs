@@ -2,6 +2,7 @@
 //! left is cleared away beside that. Containers run on.
 
 pub(crate) mod log;
+mod log_format;
 mod peers;
 mod reload;
 mod watch;
@@ -9,10 +10,13 @@ mod watch;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use std::os::fd::AsFd;
+
 use engine::Engine;
 use engine::config::{CgroupManager, UnusedKey};
 use engine::node::Manager;
 use reload::Reloader;
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use server::ServeOptions;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{debug, info, warn};
@@ -38,12 +42,14 @@ pub(crate) struct Args {
     /// that have no effect [default: the configuration's, or else info]
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<String>,
-    /// How it is logged
-    #[arg(long, default_value = "text", value_parser = ["text", "json"])]
+    /// How it is logged; logrus and logrus-json: as CRI-O does, for tools that read its log
+    #[arg(long, default_value = "text", value_parser = ["text", "json", "logrus", "logrus-json"])]
     log_format: String,
 }
 
 pub(crate) fn run(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
+    // Before there is another thread.
+    join_mount_namespace()?;
     let loaded = reload::load(global)?;
     let config = loaded.config;
     let log = Log::start(&config, args.log_level.as_deref(), &args.log_format)?;
@@ -86,6 +92,23 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     // Work whose client has left is given up here: it is found half made at the next start.
     runtime.shutdown_timeout(std::time::Duration::from_secs(5));
     served.map(|()| ExitCode::SUCCESS)
+}
+
+/// Joins the mount namespace that is pinned at the path that `KUBENSMNT` names, as CRI-O does: kubelet and its
+/// runtime have one of their own there, so that pods' mounts trouble nobody else on the node.
+fn join_mount_namespace() -> Result<(), Failure> {
+    let Some(path) = std::env::var_os("KUBENSMNT").filter(|path| !path.is_empty()) else {
+        return Ok(());
+    };
+    let failed = |error: std::io::Error| {
+        let path = path.display();
+        Failure::new(format!(
+            "KUBENSMNT: join the mount namespace {path}: {error}"
+        ))
+    };
+    let namespace = std::fs::File::open(&path).map_err(failed)?;
+    let kind = Some(LinkNameSpaceType::Mount);
+    move_into_link_name_space(namespace.as_fd(), kind).map_err(|error| failed(error.into()))
 }
 
 /// Who makes the cgroups of pods, and why: kubelet must be told the same.

@@ -8,6 +8,7 @@
 //!
 //! - `profile`: reading the specification's words; - `arch`, `names`: numbers;
 //! - `compile`, `assembler`: the program; - `load`: the kernel; - `default`: RuntimeDefault;
+//! - `notifications`: calls that a filter hands to somebody else;
 //! - `simulate`: what a program says to a call.
 
 mod arch;
@@ -16,11 +17,13 @@ mod compile;
 mod default;
 mod load;
 mod names;
+mod notifications;
 mod profile;
 mod simulate;
 
 pub use default::default_profile;
 pub(crate) use names::known as known_name;
+pub use notifications::{Heard, Listener, Notification};
 pub use profile::{ACTIONS, FLAGS, OPERATORS};
 
 use std::fmt;

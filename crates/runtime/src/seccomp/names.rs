@@ -128,6 +128,12 @@ pub(super) fn number(arch: Arch, name: Name<'_>) -> Option<u32> {
     None
 }
 
+/// The name of a call of an architecture's own table.
+pub(super) fn of_number(arch: Arch, number: u32) -> Option<&'static str> {
+    let (_, name_of) = table(arch);
+    name_of(usize::try_from(number).ok()?)
+}
+
 /// The name as the table of this program's architecture has it, if it is there.
 pub(crate) fn known(name: &str) -> Option<&'static str> {
     let number = number(Arch::NATIVE, Name::new(name))?;

@@ -5,6 +5,7 @@ mod fd;
 mod mount;
 mod process;
 mod scheduling;
+mod seccomp;
 
 pub(crate) use fd::{adopt, cloexec_from, close_all_but, receive, send};
 pub(crate) use mount::{MountAttr, fanotify_pre_content, mount_setattr, open_tree_fd};
@@ -17,3 +18,4 @@ pub(crate) use process::{
 pub(crate) use scheduling::{
     SchedAttr, set_affinity, set_io_priority, set_memory_policy, set_personality, set_scheduler,
 };
+pub(crate) use seccomp::{seccomp_receive, seccomp_refuse};

@@ -1,7 +1,6 @@
 //! The metrics by name, as CRI-O has them (crio.conf(5), `metrics_collectors`), and how each is written.
-//!
-//! CRI-O's metrics of its seccomp notifier, of creations that stall and of its monitors are not among them:
-//! floe has none of these.
+
+use std::time::Instant;
 
 use super::Shared;
 use super::text::Text;
@@ -57,7 +56,7 @@ impl Collector {
 }
 
 /// All of them.
-pub(super) static ALL: [Collector; 20] = [
+pub(super) static ALL: [Collector; 23] = [
     Collector {
         name: "operations_total",
         kind: "counter",
@@ -213,11 +212,41 @@ pub(super) static ALL: [Collector; 20] = [
         write: |of, text, name| text.sample(name, &[], of.engine.log_losses().1),
     },
     Collector {
+        name: "containers_seccomp_notifier_count_total",
+        kind: "counter",
+        help: "Calls of containers that are there that their seccomp profiles refused, by name and call.",
+        write: |of, text, name| {
+            for ((container, call), count) in of.engine.now().refused_calls() {
+                text.sample(name, &[("name", &container), ("syscall", &call)], count);
+            }
+        },
+    },
+    Collector {
+        name: "resources_stalled_at_stage",
+        kind: "counter",
+        help: "Changes that took two minutes or longer, or have so far, by the RPC that asked for them.",
+        write: |of, text, name| {
+            for (rpc, count) in of.calls.late(Instant::now()) {
+                text.sample(name, &[("stage", rpc)], count);
+            }
+        },
+    },
+    Collector {
         name: "processes_defunct",
         kind: "gauge",
         help: "Processes of the node that have ended and that nobody has waited for.",
         write: |_, text, name| {
             if let Some(count) = defunct() {
+                text.sample(name, &[], count);
+            }
+        },
+    },
+    Collector {
+        name: "trace_spans_dropped_total",
+        kind: "counter",
+        help: "Spans of traces that the collector has not got.",
+        write: |of, text, name| {
+            if let Some(count) = of.tracer.dropped() {
                 text.sample(name, &[], count);
             }
         },

@@ -21,6 +21,9 @@ pub use serve::MetricsError;
 pub(crate) use serve::MetricsServer;
 use text::{Histogram, Text};
 
+use crate::calls::Calls;
+use crate::trace::Tracer;
+
 /// RPCs that are told apart: more than the schema has. A client may invent others.
 const RPCS: usize = 64;
 /// Media types of layers, with their sizes, that are told apart: images choose them.
@@ -36,6 +39,8 @@ pub(crate) struct Metrics(Option<Arc<Shared>>);
 #[derive(Debug)]
 struct Shared {
     engine: Engine,
+    tracer: Tracer,
+    calls: Calls,
     told: Vec<&'static Collector>,
     counters: Mutex<Counters>,
 }
@@ -96,13 +101,15 @@ impl Default for Pulls {
 
 impl Metrics {
     /// Those that the configuration wants.
-    pub(crate) fn new(engine: &Engine) -> Self {
+    pub(crate) fn new(engine: &Engine, tracer: &Tracer, calls: &Calls) -> Self {
         let config = &engine.config().metrics;
         let told = collectors::ALL.iter().filter(|one| config.tells(one.name));
         Self(config.enable_metrics.then(|| {
             engine.count_events();
             Arc::new(Shared {
                 engine: engine.clone(),
+                tracer: tracer.clone(),
+                calls: calls.clone(),
                 told: told.collect(),
                 counters: Mutex::default(),
             })

@@ -274,3 +274,63 @@ fn a_bad_value_stops_the_engine_with_its_line() {
         }
     });
 }
+
+#[test]
+fn a_container_can_see_that_it_is_one() {
+    world(async |world: &mut World| {
+        let pod = world.pod("a").await;
+        let script = "test -f /run/.containerenv && ! echo x > /run/.containerenv";
+        let mut config = world.script("c", script);
+        crate::common::security(&mut config).readonly_rootfs = true;
+        assert_eq!(world.ran(&pod, config).await.0, 0);
+        let (code, _) = world
+            .ran(&pod, world.script("d", "test -f /run/.containerenv"))
+            .await;
+        assert_eq!(code, 0);
+    });
+}
+
+#[test]
+fn the_engine_joins_the_mount_namespace_that_is_pinned_for_it() {
+    world(async |world: &mut World| {
+        world.node.kill().unwrap();
+        let mut other = std::process::Command::new("unshare")
+            .args(["--mount", "sleep", "1000"])
+            .spawn()
+            .unwrap();
+        let namespace = |pid: u32| std::fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
+        let own = namespace(std::process::id());
+        world
+            .until("the other namespace is there", async || {
+                (namespace(other.id()) != own).then_some(())
+            })
+            .await;
+        let serve = |path: &str| {
+            let mut command = world.node.floe(&["serve"]).unwrap();
+            command
+                .env("KUBENSMNT", path)
+                .stderr(std::process::Stdio::piped());
+            command.spawn().unwrap()
+        };
+        let refused = serve("/no/such").wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(
+            !refused.status.success() && said.contains("/no/such"),
+            "{said}"
+        );
+        let mut engine = serve(&format!("/proc/{}/ns/mnt", other.id()));
+        let joined = world
+            .until("the engine is in it", async || {
+                let ended = engine.try_wait().unwrap();
+                let there = namespace(engine.id()) == namespace(other.id());
+                (there || ended.is_some()).then_some(there)
+            })
+            .await;
+        for child in [&mut engine, &mut other] {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        assert!(joined);
+        world.serve_again().await;
+    });
+}

@@ -213,3 +213,60 @@ fn metrics_are_told_on_a_socket_and_only_those_that_are_wanted() {
     });
     assert!(!std::path::Path::new(&socket).exists());
 }
+
+/// A certificate of `localhost` for the files, and who trusts it.
+fn certify(dir: &std::path::Path) -> tokio_rustls::TlsConnector {
+    use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    for (name, text) in [
+        ("cert.pem", made.cert.pem()),
+        ("key.pem", made.signing_key.serialize_pem()),
+    ] {
+        std::fs::write(dir.join("new"), text).unwrap();
+        std::fs::rename(dir.join("new"), dir.join(name)).unwrap();
+    }
+    let mut roots = RootCertStore::empty();
+    roots.add(made.cert.der().clone()).unwrap();
+    let config = ClientConfig::builder().with_root_certificates(roots);
+    tokio_rustls::TlsConnector::from(std::sync::Arc::new(config.with_no_client_auth()))
+}
+
+/// What a client that trusts that certificate is told; `None`: it does not trust the server.
+async fn scrape_tls(trusts: &tokio_rustls::TlsConnector, port: u16) -> Option<String> {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let client = tokio::net::TcpStream::connect(("127.0.0.1", port))
+        .await
+        .unwrap();
+    let name = "localhost".try_into().unwrap();
+    let mut client = trusts.connect(name, client).await.ok()?;
+    client.write_all(GET.as_bytes()).await.unwrap();
+    let mut said = Vec::new();
+    // Whether the end is announced is the server's own.
+    let _ = client.read_to_end(&mut said).await;
+    Some(String::from_utf8(said).unwrap())
+}
+
+#[test]
+fn metrics_over_tls_have_a_certificate_that_may_be_renewed_and_no_plain_page() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = certify(dir.path());
+    let config = format!(
+        "[crio.metrics]\nenable_metrics = true\nmetrics_port = 19092\nmetrics_cert = '{0}/cert.pem'\nmetrics_key = '{0}/key.pem'\n",
+        dir.path().display()
+    );
+    world_with(config, async |world| {
+        let page = scrape_tls(&first, 19092).await.unwrap();
+        assert!(
+            page.contains("container_runtime_crio_operations_total"),
+            "{page}"
+        );
+        let plain = scrape(TcpStream::connect("127.0.0.1:19092").unwrap(), GET);
+        assert!(!plain.contains("operations_total"), "{plain}");
+        let second = certify(dir.path());
+        world
+            .until("the new certificate is shown", async || {
+                scrape_tls(&second, 19092).await.map(drop)
+            })
+            .await;
+    });
+}

@@ -240,3 +240,23 @@ fn a_thousand_reloads_while_pods_are_made_lose_nothing_and_mix_nothing() {
         );
     });
 }
+
+#[test]
+fn lines_of_the_log_are_those_that_the_filter_wants() {
+    world(async |world: &mut World| {
+        world.drop_in(
+            "10.toml",
+            "[floe.runtime]\nlog_filter = 'configuration reloaded|wanted'\n",
+        );
+        world.logged(RELOADED, 1).await;
+        world.pod("unseen").await;
+        world.pod("wanted").await;
+        world.logged("wanted", 1).await;
+        assert!(!world.node.log().contains("unseen"));
+        let path = world.drop_in("20.toml", "[floe.runtime]\nlog_filter = '('\n");
+        std::fs::remove_file(path).unwrap();
+        world.drop_in("10.toml", "[floe.runtime]\nlog_filter = ''\n");
+        world.pod("later").await;
+        world.logged("later", 1).await;
+    });
+}

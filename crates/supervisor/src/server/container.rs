@@ -12,6 +12,7 @@ use super::cri_log::CriLog;
 use super::diagnose;
 use super::poller::Key;
 use super::program::Driven;
+use super::seccomp_agent::Agent;
 use super::shim_container::ShimContainer;
 use super::stdin::Stdin;
 use super::streams::Output;
@@ -73,6 +74,8 @@ pub(super) struct Container {
     pub(super) own_time: bool,
     /// It is frozen for a client ([`super::hold`]).
     pub(super) held: bool,
+    /// Counts the calls that its seccomp profile refuses, if it is to.
+    pub(super) agent: Option<Box<Agent>>,
     /// The record on disk is older than the one in memory; when to try again.
     pub(super) unsaved: Option<Instant>,
 }
@@ -222,7 +225,16 @@ impl Container {
             .map(|removal| removal.next);
         let start = self.starting.as_ref().map(|start| start.limit);
         let shim = self.shim.as_ref().and_then(|it| it.deadline());
-        let all = [stop, removal, start, shim, self.unsaved, self.oom_due];
+        let agent = self.agent.as_ref().and_then(|it| it.deadline());
+        let all = [
+            stop,
+            removal,
+            start,
+            shim,
+            agent,
+            self.unsaved,
+            self.oom_due,
+        ];
         all.into_iter().flatten().min()
     }
 }

@@ -18,6 +18,7 @@ use super::cri_log::{CriLog, MadeLog};
 use super::poller::{Key, Token};
 use super::program::Driven;
 use super::requests::Reply;
+use super::seccomp_agent::Agent;
 use super::stdin::Stdin;
 use super::streams::Output;
 use super::{Supervisor, diagnose, hooks, program};
@@ -47,9 +48,13 @@ impl Supervisor {
         // Without a value of its own it would have the supervisor's, and outlive everything.
         process.oom_score_adj = process.oom_score_adj.or(self.oom_score_adj);
         let log = NewLog::open(&request)?;
+        let agent = Agent::of(&spec, &request.bundle)?;
         let (ours, theirs) = streams(&request, &spec)?;
         let rootfs = rootfs(&request, fds)?;
-        let plan = Planned::new(request, &spec, ours, log);
+        let plan = Planned {
+            agent,
+            ..Planned::new(request, &spec, ours, log)
+        };
         if let Some(program) = by_program {
             return self.create_by_program(plan, (&spec, rootfs), program, theirs, client);
         }
@@ -80,6 +85,7 @@ impl Supervisor {
         self.containers.insert(key, container);
         self.balance(key);
         self.watch_for_oom(key);
+        self.watch_agent(key);
         CreatedInfo { pid }
     }
 
@@ -230,6 +236,7 @@ pub(super) struct Planned {
     hooks: bool,
     ours: Ours,
     log: NewLog,
+    agent: Option<Box<Agent>>,
 }
 
 /// The root file system, which for a mount is the one descriptor that came.
@@ -265,6 +272,7 @@ impl Planned {
             request,
             ours,
             log,
+            agent: None,
         }
     }
 
@@ -374,6 +382,7 @@ impl Ready {
             hooks,
             ours,
             log,
+            agent,
         } = plan;
         let oom = standing.cgroup.oom_events().map_err(|error| {
             diagnose(format_args!(
@@ -412,6 +421,7 @@ impl Ready {
             held: false,
             restored: false,
             own_time: false,
+            agent,
             unsaved: None,
         }
     }

@@ -84,6 +84,7 @@ impl Supervisor {
             return;
         }
         let kills = self.last_kills(key, code);
+        self.end_agent(key);
         self.on_gate(key);
         self.drain(key);
         self.kill_execs_of(key);

@@ -34,6 +34,7 @@ mod program;
 mod removal;
 mod requests;
 mod restore;
+mod seccomp_agent;
 mod shim_container;
 mod stdin;
 mod streams;
@@ -263,6 +264,7 @@ impl Supervisor {
             Token::Starting(key) => self.on_starting(key),
             Token::Oom(key) => self.on_oom(key),
             Token::ShimContainer(key) => self.on_shim_container(key),
+            Token::Agent(key) => self.on_agent(key),
         }
     }
 
@@ -449,6 +451,7 @@ impl Supervisor {
             if container.oom_due.is_some_and(|due| due <= now) {
                 self.look_for_oom(key);
             }
+            self.on_agent_due(key, now);
             let Some(container) = self.containers.get_mut(&key) else {
                 continue;
             };

@@ -37,6 +37,8 @@ pub(super) enum Token {
     Oom(Key),
     /// Who says how a container ends that another program runs.
     ShimContainer(Key),
+    /// Calls that a container's seccomp profile refuses, or a runtime that says where they come from.
+    Agent(Key),
 }
 
 impl Token {
@@ -53,6 +55,7 @@ impl Token {
             Self::Starting(key) => (8, key),
             Self::Oom(key) => (9, key),
             Self::ShimContainer(key) => (10, key),
+            Self::Agent(key) => (11, key),
         };
         kind << 32 | u64::from(key)
     }
@@ -71,7 +74,8 @@ impl Token {
             7 => Self::Gate(key),
             8 => Self::Starting(key),
             9 => Self::Oom(key),
-            _ => Self::ShimContainer(key),
+            10 => Self::ShimContainer(key),
+            _ => Self::Agent(key),
         }
     }
 }

@@ -139,6 +139,7 @@ impl Supervisor {
             held: false,
             restored: false,
             own_time: false,
+            agent: None,
             unsaved: None,
             oom_told: 0,
             oom_due: None,

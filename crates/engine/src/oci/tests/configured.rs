@@ -224,6 +224,68 @@ fn privileged_containers_have_the_profile_that_the_configuration_names() {
 }
 
 #[test]
+fn a_class_of_block_io_is_that_of_the_container_or_of_its_pod() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("blockio.yaml");
+    let text = "Classes:\n  low:\n  - Weight: \"20\"\n  high:\n  - Weight: \"900\"\n";
+    std::fs::write(&file, text).unwrap();
+    let mut world = world();
+    world.container.spec.name = "web".into();
+    let weight = |world: &World| {
+        let config = world.config()?;
+        Ok::<_, Error>(config["linux"]["resources"]["blockIO"]["weight"].clone())
+    };
+    let key = "blockio.resources.beta.kubernetes.io/pod";
+    world.pod.spec.annotations.insert(key.into(), "low".into());
+    assert_eq!(weight(&world).unwrap(), Value::Null, "no file");
+    world.runtime.blockio_config_file = file;
+    assert_eq!(weight(&world).unwrap(), 20);
+    let key = "blockio.resources.beta.kubernetes.io/container.web";
+    world.pod.spec.annotations.insert(key.into(), "high".into());
+    assert_eq!(weight(&world).unwrap(), 900);
+    let own = "io.kubernetes.cri.blockio-class";
+    world
+        .container
+        .spec
+        .annotations
+        .insert(own.into(), "none".into());
+    let error = weight(&world).unwrap_err().to_string();
+    assert!(error.contains(own) && error.contains("no class"), "{error}");
+}
+
+#[test]
+fn what_a_profile_refuses_by_name_goes_to_the_supervisor_if_the_annotation_asks_for_it() {
+    let mut world = world();
+    world.host.seccomp_socket = "/run/floe/seccomp/c1".into();
+    world.container.spec.security.seccomp = Profile::RuntimeDefault;
+    let profile = |world: &World| world.config().unwrap()["linux"]["seccomp"].clone();
+    let rule = |profile: &Value, call: &str| {
+        let all = profile["syscalls"].as_array().unwrap().clone();
+        let mut its = all.into_iter().filter(|rule| {
+            let names = rule["names"].as_array().unwrap();
+            names.contains(&json!(call))
+        });
+        its.next().unwrap()["action"].clone()
+    };
+    assert_eq!(rule(&profile(&world), "swapoff"), "SCMP_ACT_ERRNO");
+    annotated(&mut world, &[("seccomp-notifier-action.crio.io", "stop")]);
+    let changed = profile(&world);
+    assert_eq!(rule(&changed, "swapoff"), "SCMP_ACT_NOTIFY");
+    assert_eq!(rule(&changed, "read"), "SCMP_ACT_ALLOW");
+    assert_eq!(changed["defaultAction"], "SCMP_ACT_ERRNO");
+    assert_eq!(changed["listenerPath"], "/run/floe/seccomp/c1");
+    assert_eq!(changed["listenerMetadata"], "floe-supervisor:stop");
+    // One that has its own agent keeps it.
+    world.container.spec.security.seccomp = Profile::Localhost("/p".into());
+    world.host.seccomp = Some(spec::Seccomp {
+        default_action: "SCMP_ACT_ALLOW".into(),
+        listener_path: "/own".into(),
+        ..spec::Seccomp::default()
+    });
+    assert_eq!(profile(&world)["listenerPath"], "/own");
+}
+
+#[test]
 fn a_container_on_the_nodes_network_has_a_label_only_if_the_configuration_wants_it() {
     let label = |own: bool, disable: bool| {
         let mut world = world();
