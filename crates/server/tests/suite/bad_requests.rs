@@ -334,7 +334,9 @@ fn a_bad_pod_is_refused_or_made_and_never_a_fault() {
             // A cgroup anywhere else on the host would be no test's to make.
             let linux = config.linux.get_or_insert_default();
             let parent = &mut linux.cgroup_parent;
-            if !parent.contains(['.', '\0', '\n', '\u{1b}']) {
+            let refused = parent.contains(['\0', '\n', '\u{1b}'])
+                || parent.split('/').any(|part| matches!(part, "." | ".."));
+            if !refused {
                 *parent = format!("{}/{parent}", world.node.cgroup());
             }
             let made = in_time(world.try_pod(&config)).await;
