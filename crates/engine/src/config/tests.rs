@@ -73,7 +73,7 @@ fn a_key_that_stands_in_several_tables_is_named_with_its_own_line() {
         ]
     );
     let line = summary(&unused).unwrap();
-    assert!(line.starts_with("3 keys of the configuration"), "{line}");
+    assert!(line.starts_with("4 keys of the configuration"), "{line}");
     assert!(line.contains(":10): floe sets labels"), "{line}");
     assert!(line.contains("new.key ("), "{line}");
     assert!(!line.contains('\n'));

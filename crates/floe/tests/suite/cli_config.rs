@@ -24,11 +24,11 @@ fn a_persons_commands_say_nothing_of_keys_without_effect_and_the_server_one_line
             .collect();
         assert_eq!(warnings.len(), 1, "{log}");
         assert!(
-            warnings[0].contains("61 keys of the configuration"),
+            warnings[0].contains("121 keys of the configuration"),
             "{}",
             warnings[0]
         );
-        assert!(warnings[0].contains("and 56 more"), "{}", warnings[0]);
+        assert!(warnings[0].contains("and 116 more"), "{}", warnings[0]);
         let details = log
             .matches("DEBUG a key of the configuration has no effect")
             .count();

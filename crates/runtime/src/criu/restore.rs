@@ -194,7 +194,7 @@ impl Restore<'_> {
     fn descriptors(&self) -> Result<Vec<String>> {
         let path = self.settings.images.join(DESCRIPTORS);
         let read = read_bounded(&path, DESCRIPTORS_LONGEST)
-            .and_then(|bytes| bytes.ok_or_else(|| std::io::ErrorKind::NotFound.into()))
+            .and_then(|bytes| bytes.ok_or_else(|| std::io::Error::from_raw_os_error(libc::ENOENT)))
             .and_then(|bytes| Ok(serde_json::from_slice(&bytes)?));
         read.map_err(|source| Error::Io {
             operation: "read",

@@ -408,7 +408,9 @@ impl Scene {
             }
             .encode_to_vec(),
             // Of somebody who is not there.
-            "CheckpointContainer" | "CheckpointPod" => part(1, nobody.as_bytes()),
+            "CheckpointContainer" | "CheckpointPod" => {
+                [part(1, nobody.as_bytes()), part(2, b"/nowhere/it")].concat()
+            }
             "RestorePod" => Vec::new(),
             _ if rpc.starts_with("List") || rpc.starts_with("Stream") => Vec::new(),
             "Version"
