@@ -72,8 +72,10 @@ pub(crate) async fn restore(
         config: request.config,
         runtime_handler: request.runtime_handler,
     };
-    let configs = request.container_configs.into_iter();
-    let containers = configs.map(|config| container::spec(Some(config)));
+    let configs = request.container_configs.into_iter().enumerate();
+    let containers = configs.map(|(number, config)| {
+        container::spec(Some(config)).map_err(|error| of_config(number, error))
+    });
     let asked = PodRestore {
         directory: directory.into(),
         pod: pod::spec(run).map_err(status::of)?,
@@ -91,6 +93,15 @@ pub(crate) async fn restore(
         pod_sandbox_id: restored.id,
         restored_containers: made.collect(),
     })
+}
+
+/// What is wrong with a container's configuration, with which of them it is.
+fn of_config(number: usize, error: engine::Error) -> engine::Error {
+    let engine::Error::Invalid { field, reason } = error else {
+        return error;
+    };
+    let field = field.strip_prefix("config.").unwrap_or(&field);
+    invalid(format!("container_configs[{number}].{field}"), reason)
 }
 
 /// The shorter of both, less what it takes to tell that it is over.

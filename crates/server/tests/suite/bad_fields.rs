@@ -411,7 +411,14 @@ impl Scene {
             "CheckpointContainer" | "CheckpointPod" => {
                 [part(1, nobody.as_bytes()), part(2, b"/nowhere/it")].concat()
             }
-            "RestorePod" => Vec::new(),
+            // Restores are off, unless the configuration says otherwise: a right one is refused for that.
+            "RestorePod" => RestorePodRequest {
+                checkpoint_path: "/nowhere/it".into(),
+                config: Some(pod_config(world, round)),
+                container_configs: vec![world.container("c", &["sleep", "1000"])],
+                ..Default::default()
+            }
+            .encode_to_vec(),
             _ if rpc.starts_with("List") || rpc.starts_with("Stream") => Vec::new(),
             "Version"
             | "Status"
