@@ -308,17 +308,16 @@ async fn copy_all(engine: &Engine, path: &Path) -> Result<Vec<String>> {
             let source = Source::open(&content.location, &access).await?;
             let target = Target::open(&Location::Store(first), &access).await?;
             let watch: transfer::Watch = std::sync::Arc::new(|_| {});
-            transfer::copy(&source, target, &options, &watch)
-                .await?
-                .parse()
+            let written = transfer::copy(&source, target, &options, &watch).await?;
+            Ok((written.parse()?, written.digest))
         };
-        let AnyManifest::Manifest(manifest) = copied.await.map_err(wrong)? else {
+        let (AnyManifest::Manifest(manifest), digest) = copied.await.map_err(wrong)? else {
             return Err(Error::invalid(
                 "images_dir",
                 "an index was not resolved to an image",
             ));
         };
-        let id = manifest.config.digest.hex().to_owned();
+        let id = manifest.id(&digest).to_owned();
         for name in names.iter().skip(1) {
             engine.store().tag(&id, name)?;
         }
