@@ -1,4 +1,4 @@
-//! Sizes as people write them: `64m`, `1.5GiB`.
+//! Sizes as people write them: `64m`, `1.5GiB`; and quantities as Kubernetes does: `64Mi`.
 
 /// `1048576`, `64m`, `1.5GiB`: bytes, units by 1024, as docker and podman read them. `None` for what is
 /// no size or too large.
@@ -26,6 +26,26 @@ pub fn parse(text: &str) -> Option<i64> {
     }
     let bytes = number.parse::<f64>().ok()? * 1024f64.powi(power);
     (bytes < i64::MAX as f64).then_some(bytes as i64)
+}
+
+/// A quantity of Kubernetes (`64Mi`, `1G`, `65536`) that is a whole number, written as one; `None` for anything else.
+#[must_use]
+pub fn quantity(text: &str) -> Option<u64> {
+    let digits = text.find(|c: char| !c.is_ascii_digit());
+    let (number, unit) = text.split_at(digits.unwrap_or(text.len()));
+    let factor: u64 = match unit {
+        "" => 1,
+        "k" => 1000,
+        "M" => 1_000_000,
+        "G" => 1_000_000_000,
+        "T" => 1_000_000_000_000,
+        "Ki" => 1 << 10,
+        "Mi" => 1 << 20,
+        "Gi" => 1 << 30,
+        "Ti" => 1 << 40,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(factor)
 }
 
 #[cfg(test)]
@@ -56,6 +76,28 @@ mod tests {
             "1e3",
         ] {
             assert_eq!(parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn quantities_are_read_as_kubernetes_does() {
+        assert_eq!(quantity("10M"), Some(10_000_000));
+        assert_eq!(quantity("2Ki"), Some(2048));
+        assert_eq!(quantity("7"), Some(7));
+        for bad in ["", "M", "1.5M", "10m", "99999999999999T"] {
+            assert_eq!(quantity(bad), None, "{bad}");
+        }
+        for (text, value) in [
+            ("64Mi", Some(64 << 20)),
+            ("1G", Some(1_000_000_000)),
+            ("65536", Some(65536)),
+            ("", None),
+            ("-1", None),
+            ("1.5Gi", None),
+            ("99999999999Ti", None),
+            ("1x", None),
+        ] {
+            assert_eq!(quantity(text), value, "{text}");
         }
     }
 }

@@ -175,25 +175,6 @@ pub(crate) fn wrong(key: &str, reason: impl std::fmt::Display) -> Error {
     Error::invalid(format!("annotations[{key}]"), reason.to_string())
 }
 
-/// A quantity of Kubernetes' (`64Mi`, `1G`, `65536`) that is a whole number; `None`: it is none.
-pub(crate) fn quantity(text: &str) -> Option<u64> {
-    let digits = text.find(|c: char| !c.is_ascii_digit());
-    let (number, unit) = text.split_at(digits.unwrap_or(text.len()));
-    let factor: u64 = match unit {
-        "" => 1,
-        "k" => 1000,
-        "M" => 1_000_000,
-        "G" => 1_000_000_000,
-        "T" => 1_000_000_000_000,
-        "Ki" => 1 << 10,
-        "Mi" => 1 << 20,
-        "Gi" => 1 << 30,
-        "Ti" => 1 << 40,
-        _ => return None,
-    };
-    number.parse::<u64>().ok()?.checked_mul(factor)
-}
-
 /// `unified-cgroup.crio.io/CONTAINER` as files of cgroup v2 and their values.
 ///
 /// # Errors
@@ -322,18 +303,6 @@ mod tests {
 
     #[test]
     fn values_are_read_as_cri_o_reads_them_and_others_are_none() {
-        for (text, value) in [
-            ("64Mi", Some(64 << 20)),
-            ("1G", Some(1_000_000_000)),
-            ("65536", Some(65536)),
-            ("", None),
-            ("-1", None),
-            ("1.5Gi", None),
-            ("99999999999Ti", None),
-            ("1x", None),
-        ] {
-            assert_eq!(quantity(text), value, "{text}");
-        }
         assert_eq!(umask("u", "022").unwrap(), 0o22);
         for bad in ["", "8", "00000", "-1", "0x1"] {
             let error = umask("umask.crio.io", bad).unwrap_err().to_string();

@@ -135,20 +135,6 @@ pub(crate) fn outside(spec: &Spec) -> Vec<(NamespaceKind, &Path)> {
         .collect()
 }
 
-/// What the file of a kind is called in `/proc/PID/ns`.
-pub(crate) fn file(kind: NamespaceKind) -> &'static str {
-    match kind {
-        NamespaceKind::Pid => "pid",
-        NamespaceKind::Network => "net",
-        NamespaceKind::Mount => "mnt",
-        NamespaceKind::Ipc => "ipc",
-        NamespaceKind::Uts => "uts",
-        NamespaceKind::User => "user",
-        NamespaceKind::Cgroup => "cgroup",
-        NamespaceKind::Time => "time",
-    }
-}
-
 /// The CLONE_NEW* flag of a kind.
 pub(crate) fn flag(kind: NamespaceKind) -> i32 {
     match kind {

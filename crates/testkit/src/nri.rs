@@ -143,14 +143,7 @@ impl Plugin {
     /// A connection that has ended.
     pub fn ask(&mut self, method: &str, question: &impl Message) -> Result<(), Error> {
         self.last = if self.last == 0 { 1 } else { self.last + 2 };
-        let request = Request {
-            service: SERVICE.to_owned(),
-            method: method.to_owned(),
-            payload: question.encode_to_vec(),
-            timeout_nano: 0,
-            metadata: Vec::new(),
-        };
-        let frame = encode(self.last, Kind::Request, &request)?;
+        let frame = encode(self.last, Kind::Request, &request(method, question))?;
         self.write(RUNTIME, &frame)
     }
 
@@ -255,17 +248,18 @@ impl Drop for Plugin {
 /// It is longer than the protocol allows.
 #[must_use]
 pub fn question(method: &str, question: &impl Message) -> Vec<u8> {
-    let request = Request {
+    let frame = encode(1, Kind::Request, &request(method, question));
+    piece(RUNTIME, &frame.expect("a short question"))
+}
+
+fn request(method: &str, question: &impl Message) -> Request {
+    Request {
         service: SERVICE.to_owned(),
         method: method.to_owned(),
         payload: question.encode_to_vec(),
         timeout_nano: 0,
         metadata: Vec::new(),
-    };
-    piece(
-        RUNTIME,
-        &encode(1, Kind::Request, &request).expect("a short question"),
-    )
+    }
 }
 
 fn piece(connection: u32, bytes: &[u8]) -> Vec<u8> {

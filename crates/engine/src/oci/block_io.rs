@@ -11,7 +11,9 @@ use runtime::spec;
 use serde::Deserialize;
 
 use super::Inputs;
-use crate::annotations::{quantity, wrong};
+use base::size::quantity;
+
+use crate::annotations::wrong;
 use crate::error::{Error, Result};
 
 /// The most that the file of classes may be, in bytes.

@@ -48,7 +48,7 @@ impl Engine {
     pub(super) fn shm_size(&self, spec: &PodSpec) -> Result<u64> {
         match self.annotations(spec).get(SHM_SIZE) {
             None => Ok(self.config().runtime.shm_size),
-            Some((key, text)) => annotations::quantity(text)
+            Some((key, text)) => base::size::quantity(text)
                 .filter(|size| *size > 0)
                 .ok_or_else(|| {
                     annotations::wrong(key, format!("{text:?} is no size, such as 64Mi"))

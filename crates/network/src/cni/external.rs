@@ -6,6 +6,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use base::size::quantity;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -385,27 +386,6 @@ fn bandwidth(annotations: &BTreeMap<String, String>) -> Option<Value> {
     (!object.is_empty()).then_some(Value::Object(object))
 }
 
-/// A Kubernetes quantity of whole units: "10M", "1Gi", "1000000".
-fn quantity(text: &str) -> Option<u64> {
-    let digits = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
-    let (number, suffix) = text.split_at(digits);
-    let factor: u64 = match suffix {
-        "" => 1,
-        "k" => 1_000,
-        "M" => 1_000_000,
-        "G" => 1_000_000_000,
-        "T" => 1_000_000_000_000,
-        "Ki" => 1 << 10,
-        "Mi" => 1 << 20,
-        "Gi" => 1 << 30,
-        "Ti" => 1 << 40,
-        _ => return None,
-    };
-    number.parse::<u64>().ok()?.checked_mul(factor)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -468,15 +448,5 @@ mod tests {
                 "bandwidth": {"ingressRate": 10_000_000, "ingressBurst": i32::MAX},
             })
         );
-    }
-
-    #[test]
-    fn quantities_are_read_as_kubernetes_does() {
-        assert_eq!(quantity("10M"), Some(10_000_000));
-        assert_eq!(quantity("2Ki"), Some(2048));
-        assert_eq!(quantity("7"), Some(7));
-        for bad in ["", "M", "1.5M", "10m", "99999999999999T"] {
-            assert_eq!(quantity(bad), None, "{bad}");
-        }
     }
 }

@@ -163,7 +163,7 @@ impl Checkpoint<'_> {
                 path: path.to_owned(),
                 source,
             })?;
-            let name = namespaces::file(kind);
+            let name = kind.file();
             let key = key(kind);
             options.set_text(
                 Opt::External,

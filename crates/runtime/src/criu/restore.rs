@@ -243,7 +243,7 @@ impl Restore<'_> {
                 }
                 _ => options.set_pair(
                     Opt::JoinNs,
-                    namespaces::file(kind).as_bytes(),
+                    kind.file().as_bytes(),
                     path.as_os_str().as_encoded_bytes(),
                 ),
             }

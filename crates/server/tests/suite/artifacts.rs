@@ -4,6 +4,7 @@
 use std::os::unix::fs::MetadataExt;
 
 use crate::common::{World, image_spec, pod_security, refused, secured, world};
+use crate::user_namespaces::{FIRST, users};
 use cri::*;
 use testkit::images::{ArtifactFile, client, push_artifact};
 use tonic::Code;
@@ -137,16 +138,7 @@ fn root_of_a_pod_with_its_own_users_owns_the_files_of_an_artifact() {
     world(async |world| {
         let (name, _) = push(world, "test/model:1", &[file(TITLE, "d/w", b"weights")]).await;
         world.pull(&name).await.unwrap();
-        let ids = vec![IdMapping {
-            host_id: 2_000_000,
-            container_id: 0,
-            length: 65_536,
-        }];
-        let users = Some(UserNamespace {
-            mode: NamespaceMode::Pod.into(),
-            uids: ids.clone(),
-            gids: ids,
-        });
+        let users = users(FIRST);
         let mut config = world.pod_config("a");
         let security = pod_security(&mut config);
         let options = security.namespace_options.get_or_insert_default();

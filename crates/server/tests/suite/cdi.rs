@@ -1,6 +1,7 @@
 //! CRI: devices by their CDI names, as a vendor's file describes them.
 
 use crate::common::{World, inside, pod_security, security, words, world_with};
+use crate::user_namespaces::{FIRST, users};
 use cri::*;
 use tonic::Code;
 
@@ -110,16 +111,7 @@ fn a_pod_with_its_own_users_gets_the_nodes_device_at_the_place_that_its_file_say
             "devices": [{ "name": "0", "containerEdits": nodes }],
         });
         std::fs::write(dir.join("zero.json"), zero.to_string()).unwrap();
-        let ids = vec![IdMapping {
-            host_id: 2_000_000,
-            container_id: 0,
-            length: 65_536,
-        }];
-        let users = Some(UserNamespace {
-            mode: NamespaceMode::Pod.into(),
-            uids: ids.clone(),
-            gids: ids,
-        });
+        let users = users(FIRST);
         let mut config = world.pod_config("a");
         pod_security(&mut config)
             .namespace_options

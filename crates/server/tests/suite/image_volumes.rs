@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::common::{World, image_spec, pod_security, refused, secured, world, world_with};
+use crate::user_namespaces::{FIRST, range, users};
 use cri::*;
 use testkit::images::{Entry, layer};
 use tonic::Code;
@@ -232,16 +233,7 @@ fn a_kill_while_volumes_are_mounted_leaves_none_on_the_node() {
 fn root_of_a_pod_with_its_own_users_owns_the_files_of_its_volumes() {
     world(async |world| {
         let image = data(world).await;
-        let ids = vec![IdMapping {
-            host_id: 2_000_000,
-            container_id: 0,
-            length: 65_536,
-        }];
-        let users = Some(UserNamespace {
-            mode: NamespaceMode::Pod.into(),
-            uids: ids.clone(),
-            gids: ids.clone(),
-        });
+        let (ids, users) = (range(FIRST), users(FIRST));
         let mut config = world.pod_config("a");
         pod_security(&mut config)
             .namespace_options

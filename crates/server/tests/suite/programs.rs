@@ -5,6 +5,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::common::{World, log, pod_security, world_with};
+use crate::user_namespaces::{range, users};
 
 /// Where a program is on this machine.
 fn find(name: &str) -> Option<PathBuf> {
@@ -157,21 +158,12 @@ fn a_pod_of_crun_has_a_user_namespace_and_volumes_with_its_ids() {
         // As /run is: what is below is floe's to open.
         let way = std::fs::Permissions::from_mode(0o711);
         std::fs::set_permissions(world.node.path(""), way).unwrap();
-        let range = vec![cri::IdMapping {
-            host_id: 2_500_000,
-            container_id: 0,
-            length: 65_536,
-        }];
-        let users = cri::UserNamespace {
-            mode: cri::NamespaceMode::Pod.into(),
-            uids: range.clone(),
-            gids: range.clone(),
-        };
+        let (range, users) = (range(2_500_000), users(2_500_000));
         let mut config = world.pod_config("a");
         let options = pod_security(&mut config)
             .namespace_options
             .get_or_insert_default();
-        options.userns_options = Some(users);
+        options.userns_options = users;
         let pod = world.try_pod_by("later", &config).await.unwrap();
         let volume = world.node.path("volume");
         std::fs::create_dir(&volume).unwrap();

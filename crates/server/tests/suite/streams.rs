@@ -11,6 +11,7 @@ use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tonic::{Code, Status};
 
 use crate::common::{World, pod_security, secured, world, world_with};
+use crate::user_namespaces::{FIRST, users};
 
 const STDIN: u8 = 0;
 const STDOUT: u8 = 1;
@@ -409,16 +410,7 @@ fn streams_are_served_where_the_configuration_says() {
 #[test]
 fn a_pod_with_its_own_users_streams_and_counts_like_any_other() {
     world(async |world| {
-        let ids = vec![cri::IdMapping {
-            host_id: 2_000_000,
-            container_id: 0,
-            length: 65_536,
-        }];
-        let users = Some(cri::UserNamespace {
-            mode: cri::NamespaceMode::Pod.into(),
-            uids: ids.clone(),
-            gids: ids,
-        });
+        let users = users(FIRST);
         let mut config = world.pod_config("a");
         pod_security(&mut config)
             .namespace_options

@@ -11,11 +11,11 @@ use testkit::images::Entry;
 use tonic::Code;
 
 /// The ids of the pods' roots on the node.
-const FIRST: u32 = 2_000_000;
+pub(crate) const FIRST: u32 = 2_000_000;
 const SECOND: u32 = 3_000_000;
 const LENGTH: u32 = 65_536;
 
-fn range(host_id: u32) -> Vec<IdMapping> {
+pub(crate) fn range(host_id: u32) -> Vec<IdMapping> {
     vec![IdMapping {
         host_id,
         container_id: 0,
@@ -23,7 +23,8 @@ fn range(host_id: u32) -> Vec<IdMapping> {
     }]
 }
 
-fn users(host_id: u32) -> Option<UserNamespace> {
+/// A user namespace of its own with these ids.
+pub(crate) fn users(host_id: u32) -> Option<UserNamespace> {
     Some(UserNamespace {
         mode: NamespaceMode::Pod.into(),
         uids: range(host_id),

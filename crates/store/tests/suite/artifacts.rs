@@ -5,10 +5,10 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
-use image::{Descriptor, Manifest, MediaType};
-use store::{Check, Document, Error, ImageRecord, KeepBlobs, NewImage, Store};
+use image::{Descriptor, MediaType};
+use store::{Check, Document, Error, ImageRecord, KeepBlobs, Store};
 
-use crate::common::{Layer, Sandbox, Tar, put, upper};
+use crate::common::{Layer, Sandbox, Tar, documents, put, upper};
 
 const NAME: &str = "example.com/model:1";
 const TITLE: &str = "org.opencontainers.image.title";
@@ -32,22 +32,7 @@ fn add(store: &Store, files: &[(Descriptor, Vec<u8>)]) -> ImageRecord {
     let config = b"{\"config\":[\"of a model\"]}".to_vec();
     let config = Document::new(MediaType::from("application/vnd.example.config"), config);
     let layers = files.iter().map(|(descriptor, _)| descriptor.clone());
-    let manifest = Manifest::new(
-        MediaType::OciManifest,
-        config.descriptor.clone(),
-        layers.collect(),
-    );
-    let new = NewImage {
-        manifest: Document::new(
-            MediaType::OciManifest,
-            serde_json::to_vec(&manifest).unwrap(),
-        ),
-        config,
-        index: None,
-        inner: Vec::new(),
-        names: vec![NAME.to_owned()],
-        signatures: Vec::new(),
-    };
+    let new = documents(config, layers.collect(), &[NAME]);
     store.put_image(&lease, new).unwrap()
 }
 

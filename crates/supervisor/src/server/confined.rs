@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use base::file::read_bounded;
 use runtime::capability::Sets;
 use runtime::cgroup::Cgroup;
-use runtime::spec::{NamespaceKind, Process, Spec};
+use runtime::spec::{Process, Spec};
 use rustix::io::Errno;
 use rustix::process::{Rlimit, prlimit};
 
@@ -110,16 +110,7 @@ fn namespaces(first: i32, spec: &Spec) -> Result<(), String> {
             .map_err(|error| format!("{}: {error}", path.display()))
     };
     for namespace in spec.linux.iter().flat_map(|linux| &linux.namespaces) {
-        let file = match namespace.kind {
-            NamespaceKind::Network => "net",
-            NamespaceKind::Pid => "pid",
-            NamespaceKind::Mount => "mnt",
-            NamespaceKind::Ipc => "ipc",
-            NamespaceKind::Uts => "uts",
-            NamespaceKind::User => "user",
-            NamespaceKind::Cgroup => "cgroup",
-            NamespaceKind::Time => "time",
-        };
+        let file = namespace.kind.file();
         let its = inode(Path::new(&format!("/proc/{first}/ns/{file}")))?;
         let well = match &namespace.path {
             Some(path) => its == inode(path)?,

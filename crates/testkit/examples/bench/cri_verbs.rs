@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use cri::*;
-use testkit::{Clients, Containerd, Error, Node, NodeOptions, Registry};
+use testkit::{Clients, Containerd, Error, Node, Registry};
 
 use crate::calm::Calm;
 use crate::table::{Section, figure};
@@ -30,19 +30,11 @@ pub(crate) async fn compare(
     image: &str,
     pause: &str,
 ) -> Result<Section, Error> {
-    let node = Node::start(&NodeOptions {
-        insecure: vec![registry.host()],
-        as_on_a_node: true,
-        ..NodeOptions::default()
-    })?;
+    let node = Node::start(&crate::options(registry))?;
     let containerd = Containerd::start(pause)?;
     let mut sides = [node.clients().await?, containerd.clients().await?];
     for side in &mut sides {
-        let request = PullImageRequest {
-            image: Some(spec(image)),
-            ..Default::default()
-        };
-        side.images.pull_image(request).await?;
+        crate::pull(side, image).await?;
         // The first round only warms up.
         life(side, &mut Samples::default(), image, 0).await?;
     }

@@ -186,14 +186,7 @@ impl Pulled {
 
 async fn pull_image(mut clients: Clients, image: &str) -> Result<Duration, Error> {
     let begin = std::time::Instant::now();
-    let request = cri::PullImageRequest {
-        image: Some(cri::ImageSpec {
-            image: image.to_owned(),
-            ..Default::default()
-        }),
-        ..Default::default()
-    };
-    clients.images.pull_image(request).await?;
+    crate::pull(&mut clients, image).await?;
     Ok(begin.elapsed())
 }
 

@@ -19,7 +19,7 @@ mod streams;
 mod table;
 
 use calm::Calm;
-use testkit::{Error, Registry, net};
+use testkit::{Clients, Error, NodeOptions, Registry, net};
 
 /// The sections, and how many rounds of each may be repeated where others disturbed them.
 const SECTIONS: [(&str, usize); 9] = [
@@ -86,6 +86,24 @@ fn run() -> Result<(), Error> {
         Some(path) => Ok(std::fs::write(path, page.text())?),
         None => Ok(()),
     }
+}
+
+/// A node as operators have it, with images from this registry.
+fn options(registry: &Registry) -> NodeOptions {
+    NodeOptions {
+        insecure: vec![registry.host()],
+        as_on_a_node: true,
+        ..NodeOptions::default()
+    }
+}
+
+async fn pull(cri: &mut Clients, image: &str) -> Result<(), Error> {
+    let request = cri::PullImageRequest {
+        image: Some(cri_verbs::spec(image)),
+        ..Default::default()
+    };
+    cri.images.pull_image(request).await?;
+    Ok(())
 }
 
 async fn push(registry: &Registry, image: &str, pause: &str) -> Result<(), Error> {

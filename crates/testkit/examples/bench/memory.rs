@@ -2,7 +2,7 @@
 //! its own processes, beside containerd and its shims.
 
 use cri::*;
-use testkit::{Clients, Containerd, Error, Node, NodeOptions, Registry, leftovers};
+use testkit::{Clients, Containerd, Error, Node, Registry, leftovers};
 
 use crate::cri_verbs::{create, pod_config};
 use crate::table::{Figure, Section};
@@ -15,11 +15,7 @@ pub(crate) async fn compare(
     pause: &str,
 ) -> Result<Section, Error> {
     let floe = {
-        let node = Node::start(&NodeOptions {
-            insecure: vec![registry.host()],
-            as_on_a_node: true,
-            ..NodeOptions::default()
-        })?;
+        let node = Node::start(&crate::options(registry))?;
         let mut cri = node.clients().await?;
         let pods = fill(&mut cri, image).await?;
         let figures = measure(node.engine_pid(), &pods);
@@ -95,16 +91,7 @@ fn children(pid: u32) -> Vec<u32> {
 }
 
 async fn fill(cri: &mut Clients, image: &str) -> Result<Vec<String>, Error> {
-    let image_spec = ImageSpec {
-        image: image.into(),
-        ..Default::default()
-    };
-    cri.images
-        .pull_image(PullImageRequest {
-            image: Some(image_spec),
-            ..Default::default()
-        })
-        .await?;
+    crate::pull(cri, image).await?;
     let mut pods = Vec::new();
     for number in 0..PODS {
         let config = pod_config(&format!("memory-{number}"), 0);

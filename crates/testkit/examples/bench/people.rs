@@ -2,7 +2,7 @@
 
 use std::process::{Command, Stdio};
 
-use testkit::{Error, Node, NodeOptions, Registry};
+use testkit::{Error, Node, Registry};
 
 use crate::calm::Calm;
 use crate::runtimes::timed;
@@ -18,11 +18,7 @@ const LIMITS: [&str; 4] = [
 ];
 
 pub(crate) fn compare(calm: &mut Calm, registry: &Registry, image: &str) -> Result<Section, Error> {
-    let node = Node::prepare(&NodeOptions {
-        insecure: vec![registry.host()],
-        as_on_a_node: true,
-        ..NodeOptions::default()
-    })?;
+    let node = Node::prepare(&crate::options(registry))?;
     let dir = tempfile::Builder::new()
         .prefix("floe-bench-podman-")
         .tempdir()?;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use cri::*;
-use testkit::{Clients, Error, Node, NodeOptions, Registry};
+use testkit::{Clients, Error, Node, Registry};
 
 use crate::calm::Calm;
 use crate::cri_verbs::{create, pod_config};
@@ -30,20 +30,9 @@ pub(crate) async fn compare(
     registry: &Registry,
     image: &str,
 ) -> Result<Section, Error> {
-    let node = Node::start(&NodeOptions {
-        insecure: vec![registry.host()],
-        as_on_a_node: true,
-        ..NodeOptions::default()
-    })?;
+    let node = Node::start(&crate::options(registry))?;
     let mut clients = node.clients().await?;
-    let pull = PullImageRequest {
-        image: Some(ImageSpec {
-            image: image.to_owned(),
-            ..Default::default()
-        }),
-        ..Default::default()
-    };
-    clients.images.pull_image(pull).await?;
+    crate::pull(&mut clients, image).await?;
     let mut rows: Vec<(String, Vec<Option<Figure>>)> = VERBS
         .iter()
         .map(|verb| ((*verb).to_owned(), Vec::new()))

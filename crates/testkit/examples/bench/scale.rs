@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use testkit::{Clients, Error, Node, NodeOptions, Registry, program};
+use testkit::{Clients, Error, Node, Registry, program};
 
 use crate::calm::Calm;
 use crate::people::ok;
@@ -83,11 +83,7 @@ pub(crate) async fn compare(
 }
 
 async fn prepare(registry: &Registry, image: &str, images: usize) -> Result<Lab, Error> {
-    let mut node = Node::prepare(&NodeOptions {
-        insecure: vec![registry.host()],
-        as_on_a_node: true,
-        ..NodeOptions::default()
-    })?;
+    let mut node = Node::prepare(&crate::options(registry))?;
     let mut fill = Command::new(program("fill")?);
     fill.arg(node.path("root"))
         .args([images, LAYERS].map(|n| n.to_string()));

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use cri::*;
 use futures_util::{SinkExt, StreamExt};
-use testkit::{Clients, Containerd, Error, Node, NodeOptions, Registry};
+use testkit::{Clients, Containerd, Error, Node, Registry};
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -12,7 +12,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::HeaderValue;
 
 use crate::calm::Calm;
-use crate::cri_verbs::{container, create, create_as, pod_config, spec};
+use crate::cri_verbs::{container, create, create_as, pod_config};
 use crate::table::{Section, figure};
 
 const ROUNDS: usize = 5;
@@ -34,11 +34,7 @@ pub(crate) async fn compare(
     image: &str,
     pause: &str,
 ) -> Result<Section, Error> {
-    let node = Node::start(&NodeOptions {
-        insecure: vec![registry.host()],
-        as_on_a_node: true,
-        ..NodeOptions::default()
-    })?;
+    let node = Node::start(&crate::options(registry))?;
     let containerd = Containerd::start(pause)?;
     let mut sides = [
         Side::begin(node.clients().await?, image).await?,
@@ -84,11 +80,7 @@ struct Side {
 
 impl Side {
     async fn begin(mut cri: Clients, image: &str) -> Result<Self, Error> {
-        let request = PullImageRequest {
-            image: Some(spec(image)),
-            ..Default::default()
-        };
-        cri.images.pull_image(request).await?;
+        crate::pull(&mut cri, image).await?;
         let config = pod_config("streams", 0);
         let request = RunPodSandboxRequest {
             config: Some(config.clone()),

@@ -144,14 +144,13 @@ pub fn describe(layers: &[Layer], names: &[&str], salt: &str) -> NewImage {
         "rootfs": {"type": "layers", "diff_ids": diff_ids},
     });
     let config = Document::new(MediaType::OciConfig, serde_json::to_vec(&config).unwrap());
-    let manifest = image::Manifest::new(
-        MediaType::OciManifest,
-        config.descriptor.clone(),
-        layers
-            .iter()
-            .map(|layer| layer.descriptor.clone())
-            .collect(),
-    );
+    let layers = layers.iter().map(|layer| layer.descriptor.clone());
+    documents(config, layers.collect(), names)
+}
+
+/// The documents of what has this config and these layers.
+pub fn documents(config: Document, layers: Vec<Descriptor>, names: &[&str]) -> NewImage {
+    let manifest = image::Manifest::new(MediaType::OciManifest, config.descriptor.clone(), layers);
     NewImage {
         manifest: Document::new(
             MediaType::OciManifest,
