@@ -31,9 +31,15 @@ pub(crate) struct Installed {
     pub(crate) config: String,
 }
 
-/// A plugin's program that runs.
+/// A plugin's program that runs, until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Program(OwnedFd);
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
 
 impl Program {
     /// Ends it; one that has ended is fine.
@@ -154,6 +160,22 @@ pub(crate) fn start(plugin: &Installed) -> std::io::Result<(UnixStream, Program)
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_program_ends_with_whoever_has_it() {
+        let mut child = std::process::Command::new("sleep")
+            .arg("1000")
+            .spawn()
+            .unwrap();
+        let pid = rustix::process::Pid::from_child(&child);
+        let flags = rustix::process::PidfdFlags::empty();
+        drop(Program(rustix::process::pidfd_open(pid, flags).unwrap()));
+        let ended = child.wait().unwrap();
+        assert_eq!(
+            std::os::unix::process::ExitStatusExt::signal(&ended),
+            Some(9)
+        );
+    }
 
     #[test]
     fn programs_of_the_right_name_are_plugins() {

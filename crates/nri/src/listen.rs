@@ -165,9 +165,8 @@ fn register(
         Arc::clone(&host) as Arc<_>,
     )
     .map_err(|error| error.to_string())?;
-    let given_up = |reason: String, program: Option<&Program>| {
+    let given_up = |reason: String| {
         connection.end(&reason);
-        program.map(Program::kill);
         reason
     };
     let (installed, program) = installed.unzip();
@@ -179,11 +178,11 @@ fn register(
         Err(RecvTimeoutError::Timeout) => {
             let limit = settings.registration_timeout;
             let reason = format!("it does not register in {limit:?}");
-            return Err(given_up(reason, program.as_ref()));
+            return Err(given_up(reason));
         }
         Err(RecvTimeoutError::Disconnected) => {
             let reason = "it hung up before it had registered".to_owned();
-            return Err(given_up(reason, program.as_ref()));
+            return Err(given_up(reason));
         }
     };
     let _ = host.name.set(full_name(&name.0, &name.1));
@@ -192,11 +191,11 @@ fn register(
     std::thread::Builder::new()
         .name("nri-wishes".to_owned())
         .spawn(move || grant(&granting, &granter, wishes))
-        .map_err(|error| given_up(error.to_string(), program.as_ref()))?;
+        .map_err(|error| given_up(error.to_string()))?;
     let _ = host.wishes.set(wish);
     let config = installed.map_or_else(String::new, |known| known.config.clone());
     let asked = Plugin::configure(&connection, config, settings);
-    let events = asked.map_err(|reason| given_up(reason, program.as_ref()))?;
+    let events = asked.map_err(given_up)?;
     Ok(Plugin::new(name, connection, events, program))
 }
 

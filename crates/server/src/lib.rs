@@ -254,9 +254,9 @@ fn recover_beside(engine: &Engine) {
 
 /// Looks after `images_dir` on a thread of its own: disks may be slow.
 fn take_laid_images(engine: &Engine) {
-    let laid = LaidImages::new(engine.clone(), tokio::runtime::Handle::current());
+    let (engine, handle) = (engine.clone(), tokio::runtime::Handle::current());
     let thread = std::thread::Builder::new().name("images-dir".to_owned());
-    if let Err(error) = thread.spawn(|| laid.run()) {
+    if let Err(error) = thread.spawn(|| LaidImages::new(engine, handle).run()) {
         warn!(%error, "nothing is taken from images_dir until the next start");
     }
 }

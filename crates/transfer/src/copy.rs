@@ -476,7 +476,9 @@ impl Copy<'_> {
                 };
                 // A peer that failed, or sent something else, is no reason to fail.
                 while let Err(error) = self.target.put_blob(descriptor, for_what, &open).await {
-                    if !self.source.leave(&descriptor.digest, &error) {
+                    // A disk of ours that is full is no peer's fault, and would be full again.
+                    let ours = matches!(&error, Error::Store(own) if own.is_no_space());
+                    if ours || !self.source.leave(&descriptor.digest, &error) {
                         return Err(error);
                     }
                 }

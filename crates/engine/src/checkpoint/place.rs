@@ -72,7 +72,9 @@ impl NewFile {
         self.file
             .sync_all()
             .map_err(Error::io("sync", &self.path))?;
+        let synced = |dir: &OwnedFd| rustix::fs::fsync(dir).map_err(io("sync", &self.path));
         if self.named {
+            synced(&self.dir)?;
             self.named = false;
             return Ok(());
         }
@@ -81,7 +83,8 @@ impl NewFile {
             std::os::fd::AsRawFd::as_raw_fd(&self.file)
         );
         linkat(CWD, own, &self.dir, &self.name, AtFlags::SYMLINK_FOLLOW)
-            .map_err(io("create", &self.path))
+            .map_err(io("create", &self.path))?;
+        synced(&self.dir)
     }
 }
 

@@ -28,8 +28,7 @@ impl NamespacedAuth {
         if dir.as_os_str().is_empty() || namespace.is_empty() || namespace.contains(['/', '\0']) {
             return Ok(None);
         }
-        let name = Sha256::digest(image.repository().to_string());
-        let name: String = name.iter().map(|byte| format!("{byte:02x}")).collect();
+        let name = disk::hex(&Sha256::digest(image.repository().to_string()));
         let found = dir.join(format!("{namespace}-{name}.json"));
         if !found.is_file() {
             return Ok(None);

@@ -8,11 +8,6 @@ use base::file::read_linked;
 
 use crate::error::{Error, Result};
 
-/// Where the node's is, the first that there is.
-const USUAL: [&str; 2] = [
-    "/etc/containers/mounts.conf",
-    "/usr/share/containers/mounts.conf",
-];
 /// The most that such a file may be, in bytes.
 const FILE_MAX: u64 = 1 << 20;
 /// The most mounts that it may name.
@@ -27,32 +22,23 @@ pub(super) struct Pair {
     pub(super) target: PathBuf,
 }
 
-/// Reads the file that the configuration names, or the usual ones. A source that is not there is passed over,
-/// as by CRI-O: the files of distributions name what only some nodes have.
+/// Reads the file that the configuration names. A source that is not there is passed over, as by CRI-O: the
+/// files of distributions name what only some nodes have. Not taken unless it is named, as CRI-O takes those of
+/// distributions: below what is bound read-only nothing else can be mounted, such as a pod's token.
 ///
 /// # Errors
 /// A line that is none, or a file that is named and cannot be read.
 pub(super) fn read(named: &Path) -> Result<Vec<Pair>> {
-    let wrong = |path: &Path, reason: String| Error::Config {
-        origin: path.display().to_string(),
+    if named.as_os_str().is_empty() {
+        return Ok(Vec::new());
+    }
+    let wrong = |reason: String| Error::Config {
+        origin: named.display().to_string(),
         reason,
     };
-    let text = |path: &Path| read_linked(path, FILE_MAX).map_err(|e| wrong(path, e.to_string()));
-    let found = match named.as_os_str().is_empty() {
-        true => USUAL.iter().find_map(|path| {
-            let path = Path::new(path);
-            let text = text(path).transpose()?;
-            Some(text.map(|text| (path, text)))
-        }),
-        false => text(named)?.map(|text| Ok((named, text))),
-    };
-    let Some((path, text)) = found.transpose()? else {
-        return match named.as_os_str().is_empty() {
-            true => Ok(Vec::new()),
-            false => Err(wrong(named, "there is no such file".to_owned())),
-        };
-    };
-    let pairs = parse(&String::from_utf8_lossy(&text)).map_err(|why| wrong(path, why))?;
+    let text = read_linked(named, FILE_MAX).map_err(|e| wrong(e.to_string()))?;
+    let text = text.ok_or_else(|| wrong("there is no such file".to_owned()))?;
+    let pairs = parse(&String::from_utf8_lossy(&text)).map_err(wrong)?;
     let there = |pair: Pair| {
         let source = pair.source.canonicalize().ok()?;
         Some(Pair { source, ..pair })

@@ -210,7 +210,7 @@ fn memory(said: &LinuxMemory, memory: &mut spec::Memory) {
     memory.use_hierarchy = said.use_hierarchy.map(|it| it.value).or(hierarchy);
 }
 
-/// Classes of block I/O are the configuration's of other engines.
+/// Classes of block I/O are given by annotations of pods, and not by plugins.
 fn refuse_classes(said: &LinuxResources) -> Result<()> {
     match &said.blockio_class {
         Some(class) if !class.value.is_empty() => Err(Error::Unsupported(format!(

@@ -104,11 +104,13 @@ impl Supervisor {
 
     /// Lets the containers go on that are frozen for a client.
     pub(super) fn thaw(&mut self, client: Key) -> Result<Reply> {
-        if !self.holds.contains_key(&client) {
-            return Err(not_held("thaw"));
+        match self.holds.get(&client).map(|hold| &hold.stage) {
+            None | Some(Stage::Ending(..)) => Err(not_held("thaw")),
+            Some(_) => {
+                self.let_go(client, "");
+                Ok(Response::Done.into())
+            }
         }
-        self.let_go(client, "");
-        Ok(Response::Done.into())
     }
 
     /// What is due with the containers that are frozen.
