@@ -2,6 +2,13 @@
 
 use std::time::Duration;
 
+/// The time, in nanoseconds since 1970.
+#[must_use]
+pub fn now_ns() -> i64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+    now.tv_sec * 1_000_000_000 + now.tv_nsec
+}
+
 /// `2016-10-06T00:17:09.669794202Z`, from nanoseconds since 1970.
 #[must_use]
 pub fn rfc3339_nanos(ns: i64) -> [u8; 30] {

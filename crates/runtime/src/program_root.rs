@@ -30,8 +30,7 @@ use crate::sys;
 /// # Errors
 /// A step that failed, as [`Error::Init`].
 pub fn mount_for_program(bundle: &Path, spec: &Spec, rootfs: &Rootfs) -> Result<()> {
-    let named = spec.root.as_ref().map(|root| root.path.as_path());
-    let place = bundle.join(named.unwrap_or(Path::new("rootfs")));
+    let place = spec.root_in(bundle);
     if matches!(rootfs, Rootfs::Path(path) if bundle.join(path) == place) {
         return Ok(());
     }

@@ -26,9 +26,7 @@ pub(crate) async fn of_container(
     location: String,
     limits: (Duration, Option<Duration>),
 ) -> Result<(), Status> {
-    if location.is_empty() {
-        return Err(status::of(invalid("location", "must not be empty")));
-    }
+    let location = not_empty("location", location).map_err(status::of)?;
     let (own, deadline) = limits;
     let own = if own.is_zero() { USUAL } else { own };
     let cancel = Cancel::after(within(own, deadline));

@@ -7,6 +7,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use base::file::{Lasts, read_bounded, replace};
+pub(crate) use base::time::now_ns;
 use serde::de::{DeserializeOwned, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -285,12 +286,6 @@ pub(crate) fn remove_file(path: &Path) -> Result<()> {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(Error::io("remove", path)(error)),
         _ => Ok(()),
     }
-}
-
-/// The time as records keep it.
-pub(crate) fn now_ns() -> i64 {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
-    time.tv_sec * 1_000_000_000 + time.tv_nsec
 }
 
 #[cfg(test)]

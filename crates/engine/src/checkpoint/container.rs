@@ -8,10 +8,11 @@ use std::path::Path;
 use super::cancel::{Cancel, While};
 use super::capture::{Capture, Removed};
 use super::place::NewFile;
-use super::{Staging, needs_checkpoint, open_dir};
+use super::{Staging, open_dir};
 use crate::disk::Lock;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::handler::{Ability, needs};
 
 const VERB: &str = "checkpoint";
 
@@ -25,7 +26,7 @@ impl Engine {
     pub fn checkpoint_container(&self, id: &str, location: &Path, cancel: &Cancel) -> Result<()> {
         let container = self.running_container(VERB, id)?;
         let criu = self.criu_to_checkpoint()?;
-        self.with_handler(&container, |handler, _| needs_checkpoint(handler))?;
+        self.with_handler(&container, |handler, _| needs(handler, Ability::Checkpoint))?;
         let archive = NewFile::begin("location", location)?;
         let _stays = self.pod_stays(&container.pod_id)?;
         let staging = Staging::new(self)?;

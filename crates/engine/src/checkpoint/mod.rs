@@ -42,7 +42,6 @@ use crate::config::CheckpointLevel;
 use crate::disk::{self, Lock};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::handler::{Ability, Handler};
 
 /// Where criu is looked for if nothing says so.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -110,14 +109,6 @@ fn criu() -> Result<PathBuf> {
         .filter(|dir| dir.is_absolute())
         .map(|dir| dir.join("criu"));
     found.find(|file| file.is_file()).ok_or(Error::NoCriu)
-}
-
-/// Can the handler write containers down?
-fn needs_checkpoint(handler: &dyn Handler) -> Result<()> {
-    match handler.abilities().has(Ability::Checkpoint) {
-        true => Ok(()),
-        false => Err(handler.lacks(Ability::Checkpoint)),
-    }
 }
 
 /// A system call that failed on a path, for `map_err`.

@@ -15,13 +15,13 @@ use std::path::Path;
 use super::cancel::{Cancel, While};
 use super::capture::{Capture, Removed, new_file};
 use super::manifest::{Manifest, Member};
+use super::open_dir;
 use super::place::EmptyDirectory;
-use super::{needs_checkpoint, open_dir};
 use crate::container::{Container, ContainerState};
 use crate::disk;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::handler::Frozen;
+use crate::handler::{Ability, Frozen, needs};
 use crate::pod::{NamespaceMode, Pod, PodState};
 
 const VERB: &str = "checkpoint";
@@ -56,7 +56,7 @@ impl Engine {
             .as_ref()
             .map(|record| self.handler_of(record))
             .transpose()?;
-        handler.map_or(Ok(()), needs_checkpoint)?;
+        handler.map_or(Ok(()), |handler| needs(handler, Ability::Checkpoint))?;
         let criu = self.criu_to_checkpoint()?;
         let directory = EmptyDirectory::open("output_path", &asked.directory)?;
         let _stays = self.pod_stays(&pod.id)?;

@@ -18,7 +18,7 @@ use crate::container::ContainerSpec;
 use crate::container::create::Former;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::handler::Ability;
+use crate::handler::{Ability, needs};
 use crate::pod::{NamespaceMode, PodSpec};
 
 const VERB: &str = "restore";
@@ -65,9 +65,7 @@ impl Engine {
             return Err(switched_off("restores from checkpoints"));
         }
         let handler = self.handlers().chosen(&asked.pod.runtime_handler)?;
-        if !handler.abilities().has(Ability::Restore) {
-            return Err(handler.lacks(Ability::Restore));
-        }
+        needs(handler, Ability::Restore)?;
         let criu = criu()?;
         let source = Source::open(&asked.directory)?;
         let wanted = self.wanted(&source, &asked.pod, asked.containers)?;

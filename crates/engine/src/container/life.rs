@@ -8,7 +8,7 @@ use super::{Container, ContainerState};
 use crate::calls::{Place, Purpose};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::handler::{Ability, ContainerRef, Handler, LIMIT, Pending};
+use crate::handler::{Ability, ContainerRef, Handler, LIMIT, Pending, needs};
 
 impl Engine {
     /// Lets a created container's process run; one that runs is fine, as the first try of a caller
@@ -160,14 +160,6 @@ impl Engine {
             ContainerState::Running { .. } => Ok(container),
             _ => Err(state_error(verb, &container)),
         }
-    }
-}
-
-/// Can the handler do that?
-fn needs(handler: &dyn Handler, ability: Ability) -> Result<()> {
-    match handler.abilities().has(ability) {
-        true => Ok(()),
-        false => Err(handler.lacks(ability)),
     }
 }
 

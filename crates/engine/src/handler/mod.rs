@@ -69,6 +69,17 @@ use crate::error::{Error, Result};
 /// How long a verb may take that waits for nothing but work: kubelet gives up after two minutes.
 pub const LIMIT: Duration = ::supervisor::ANSWER_LIMIT;
 
+/// Can the handler do that?
+///
+/// # Errors
+/// [`Error::Lacking`].
+pub(crate) fn needs(handler: &dyn Handler, ability: Ability) -> Result<()> {
+    match handler.abilities().has(ability) {
+        true => Ok(()),
+        false => Err(handler.lacks(ability)),
+    }
+}
+
 /// What runs pods. See the module's words for the order of the verbs and for what all of them promise.
 pub trait Handler: Send + Sync + Debug {
     /// The name by which RuntimeClasses and records know it.

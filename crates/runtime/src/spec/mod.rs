@@ -10,7 +10,7 @@ mod resources;
 mod seccomp;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
@@ -75,6 +75,13 @@ impl Spec {
     pub fn linux(&self) -> &Linux {
         static NONE: LazyLock<Linux> = LazyLock::new(Linux::default);
         self.linux.as_ref().unwrap_or(&NONE)
+    }
+
+    /// Where the root file system is, or is to be mounted: root.path below the bundle, `rootfs` if none is named.
+    #[must_use]
+    pub fn root_in(&self, bundle: &Path) -> PathBuf {
+        let named = self.root.as_ref().map(|root| root.path.as_path());
+        bundle.join(named.unwrap_or(Path::new("rootfs")))
     }
 }
 

@@ -9,7 +9,7 @@ mod export;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use engine::config::Tracing;
 use engine::crates::distribution::{BlobStep, BlobWatch};
@@ -321,9 +321,7 @@ pub(crate) fn blobs(watch: BlobWatch) -> BlobWatch {
 
 /// Nanoseconds since 1970.
 fn now() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    let nanoseconds = since.map(|since| since.as_nanos()).unwrap_or_default();
-    u64::try_from(nanoseconds).unwrap_or(0)
+    u64::try_from(base::time::now_ns()).unwrap_or(0)
 }
 
 fn random() -> u64 {

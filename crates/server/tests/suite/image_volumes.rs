@@ -1,9 +1,8 @@
 //! Image volumes (CRI Mount.image, image_sub_path) and options of mounts (mount_options).
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use std::path::{Path, PathBuf};
-
-use crate::common::{World, image_spec, pod_security, refused, secured, world, world_with};
+use crate::common::{World, image_spec, pod_security, refused, secured, world};
+use crate::programs::with_program;
 use crate::user_namespaces::{FIRST, range, users};
 use cri::*;
 use testkit::images::{Entry, layer};
@@ -329,32 +328,8 @@ fn options_of_a_mount_hold_for_it() {
     });
 }
 
-/// Where a program is on this machine.
-fn find(name: &str) -> Option<PathBuf> {
-    let dirs = ["/usr/bin", "/usr/sbin"].map(Path::new);
-    let mut files = dirs.iter().map(|dir| dir.join(name));
-    let Some(path) = files.find(|path| path.exists()) else {
-        eprintln!("SKIP: needs {name} (Debian: {name})");
-        return None;
-    };
-    // crun takes a host with both kinds of cgroups only if v2 has no controllers.
-    if name == "crun" && Path::new("/sys/fs/cgroup/unified/cgroup.controllers").exists() {
-        let own = Path::new(env!("CARGO_MANIFEST_DIR"));
-        return own
-            .join("../engine/tests/handlers/crun-without-v2")
-            .canonicalize()
-            .ok();
-    }
-    Some(path)
-}
-
-fn with_program(name: &str) {
-    let Some(path) = find(name) else { return };
-    let state = std::env::temp_dir().join(format!("floe-volumes-{name}-{}", std::process::id()));
-    let config = format!(
-        "[crio.runtime.runtimes.{name}]\nruntime_path = {path:?}\nruntime_type = \"oci\"\nruntime_root = {state:?}\n"
-    );
-    world_with(config, async |world| {
+fn by_program(name: &str) {
+    with_program(name, async |world, name| {
         let image = data(world).await;
         let pod = world.try_pod_by(name, &world.pod_config("a")).await;
         let pod = pod.unwrap();
@@ -373,15 +348,14 @@ fn with_program(name: &str) {
         world.remove_pod(&pod).await.unwrap();
         assert_eq!(held(world), 0);
     });
-    let _ = std::fs::remove_dir(&state);
 }
 
 #[test]
 fn volumes_and_options_reach_containers_that_runc_makes() {
-    with_program("runc");
+    by_program("runc");
 }
 
 #[test]
 fn volumes_and_options_reach_containers_that_crun_makes() {
-    with_program("crun");
+    by_program("crun");
 }

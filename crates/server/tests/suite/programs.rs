@@ -25,7 +25,7 @@ fn find(name: &str) -> Option<PathBuf> {
 }
 
 /// A program as a runtime handler of that name, with a place of its own for its state.
-fn with_program(name: &str, test: impl AsyncFnOnce(&mut World, &str)) {
+pub(crate) fn with_program(name: &str, test: impl AsyncFnOnce(&mut World, &str)) {
     let Some(path) = find(name) else { return };
     let state = format!("floe-{name}-{}", std::process::id());
     let state: PathBuf = std::env::temp_dir().join(state);

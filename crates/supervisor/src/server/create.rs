@@ -10,6 +10,7 @@ use runtime::cgroup::{Cgroup, Unit};
 use runtime::resctrl::Group;
 use runtime::spec::{NamespaceKind, Spec};
 use runtime::{CgroupManager, Created, Creating, Gate, GateKind, NewContainer, Rootfs, Stdio};
+use rustix::fs::{Mode, mkdir};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, WaitOptions, waitpid};
 
@@ -237,6 +238,15 @@ pub(super) struct Planned {
     ours: Ours,
     log: NewLog,
     agent: Option<Box<Agent>>,
+}
+
+/// Makes the directory on which a program, or criu, finds the root file system mounted.
+pub(super) fn make_root(bundle: &Path, spec: &Spec) -> Result<()> {
+    let place = spec.root_in(bundle);
+    match mkdir(&place, Mode::RWXU) {
+        Ok(()) | Err(rustix::io::Errno::EXIST) => Ok(()),
+        Err(error) => Err(Error::io("make directory", place)(error)),
+    }
 }
 
 /// The root file system, which for a mount is the one descriptor that came.

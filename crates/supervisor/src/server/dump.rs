@@ -4,16 +4,16 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use runtime::criu::{CgroupMode, Checkpoint, Settings};
 use runtime::spec::Spec;
 use rustix::fs::fstat;
-use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::setpgid;
 use rustix::stdio::dup2_stdout;
 
 use super::Supervisor;
+use super::child;
 use super::container::Container;
 use super::create::read_spec;
 use super::hold::{Stage, not_held};
@@ -21,8 +21,6 @@ use super::poller::Key;
 use super::requests::Reply;
 use crate::error::{Error, Result};
 use crate::protocol::{Dump, Response};
-use crate::sys::process::{Fork, exit_now, fork};
-use crate::sys::signal::unblock_all;
 
 /// How much a failure may say.
 pub(super) const WORDS: u64 = 4096;
@@ -99,35 +97,40 @@ impl Supervisor {
 fn in_child(container: &Container, request: &Dump) -> Result<(i32, OwnedFd)> {
     let spec = read_spec(&container.dir)?;
     let descriptors = descriptors(container)?;
-    let flags = PipeFlags::CLOEXEC | PipeFlags::NONBLOCK;
-    let (read, write) = pipe_with(flags).map_err(Error::io("make a pipe for", "criu"))?;
-    match fork(0, None).map_err(Error::io("fork", "for criu"))? {
-        Fork::Parent(pid) => {
-            // Both do: whoever comes later finds it done.
-            let _ = setpgid(Some(pid), Some(pid));
-            Ok((pid.as_raw_nonzero().get(), read))
-        }
-        Fork::Child => {
-            let _ = setpgid(None, None);
-            unblock_all();
-            // Clients and streams close when the supervisor closes them.
-            let kept = dup2_stdout(&write).is_ok();
-            runtime::close_all_but_cgroups(&[]);
-            let outcome = match (kept, &container.program) {
-                (false, _) => Err("its words have no place".to_owned()),
-                (true, Some(driven)) => {
-                    by_program(driven.program.command(None, "checkpoint"), request, &spec)
-                }
-                (true, None) => by_criu(container, request, spec, &descriptors),
-            };
-            let code = i32::from(outcome.is_err());
-            if let Err(reason) = outcome {
-                // Whoever would read it is gone, or there is room for it.
-                let _ = std::io::stdout().write_all(reason.as_bytes());
-                let _ = std::io::stdout().flush();
+    child::in_group("criu", |write| {
+        // Clients and streams close when the supervisor closes them.
+        let kept = dup2_stdout(write).is_ok();
+        runtime::close_all_but_cgroups(&[]);
+        let outcome = match (kept, &container.program) {
+            (false, _) => Err("its words have no place".to_owned()),
+            (true, Some(driven)) => {
+                by_program(driven.program.command(None, "checkpoint"), request, &spec)
             }
-            exit_now(code)
+            (true, None) => by_criu(container, request, spec, &descriptors),
+        };
+        let code = i32::from(outcome.is_err());
+        if let Err(reason) = outcome {
+            // Whoever would read it is gone, or there is room for it.
+            let _ = std::io::stdout().write_all(reason.as_bytes());
+            let _ = std::io::stdout().flush();
         }
+        code
+    })
+}
+
+/// How criu is asked, for a checkpoint and for a restore.
+pub(super) fn settings(criu: &Path, images: &Path, work: &Path) -> Settings {
+    Settings {
+        program: criu.to_owned(),
+        images: images.to_owned(),
+        work: Some(work.to_owned()),
+        tcp_established: true,
+        ext_unix_sk: true,
+        shell_job: false,
+        file_locks: true,
+        auto_dedup: false,
+        lazy_pages: false,
+        cgroups: CgroupMode::Ignore,
     }
 }
 
@@ -140,23 +143,11 @@ fn by_criu(
     // An empty name is no file.
     spec.annotations
         .insert(CRIU_CONFIG.to_owned(), String::new());
-    let settings = Settings {
-        program: request.criu.clone(),
-        images: request.images.clone(),
-        work: Some(request.work.clone()),
-        tcp_established: true,
-        ext_unix_sk: true,
-        shell_job: false,
-        file_locks: true,
-        auto_dedup: false,
-        lazy_pages: false,
-        cgroups: CgroupMode::Ignore,
-    };
-    let root = spec.root.as_ref().map(|root| root.path.clone());
+    let settings = settings(&request.criu, &request.images, &request.work);
     let checkpoint = Checkpoint {
         settings: &settings,
         bundle: &container.dir,
-        rootfs: &container.dir.join(root.unwrap_or("rootfs".into())),
+        rootfs: &spec.root_in(&container.dir),
         pid: container.state.pid.unwrap_or_default(),
         cgroup: &container.cgroup,
         descriptors,

@@ -12,10 +12,10 @@ use std::time::Instant;
 
 use runtime::hooks::{HookState, run, run_all};
 use runtime::spec::Spec;
-use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::stdio::dup2_stdout;
 
+use super::child;
 use super::container::Container;
 use super::create::read_spec;
 use super::life::fail_start;
@@ -23,8 +23,7 @@ use super::poller::Key;
 use super::{SET_UP, Supervisor, diagnose};
 use crate::error::{Error, Result};
 use crate::protocol::Response;
-use crate::sys::process::{Fork, close_inherited, exit_now, fork};
-use crate::sys::signal::unblock_all;
+use crate::sys::process::close_inherited;
 
 /// How much a hook's failure may say.
 const WORDS: u64 = 4096;
@@ -171,27 +170,21 @@ impl HookRun {
 
 /// Has a child run the hooks; what it says, if one fails, is in the pipe when it has ended.
 fn in_child(container: &Container, kind: &'static str, spec: &Spec) -> Result<(i32, OwnedFd)> {
-    let flags = PipeFlags::CLOEXEC | PipeFlags::NONBLOCK;
-    let (read, write) = pipe_with(flags).map_err(Error::io("make a pipe for", "hooks"))?;
-    match fork(0, None).map_err(Error::io("fork", "for hooks"))? {
-        Fork::Parent(pid) => Ok((pid.as_raw_nonzero().get(), read)),
-        Fork::Child => {
-            unblock_all();
-            // Nothing of the supervisor's stays open in hooks that outlive it, but where they say why.
-            let kept = dup2_stdout(&write).is_ok() && close_inherited(3).is_ok();
-            let outcome = match kept {
-                true => call(container, kind, spec),
-                false => Err("its hooks could not be called".to_owned()),
-            };
-            let code = i32::from(outcome.is_err());
-            if let Err(reason) = outcome {
-                // Whoever would read it is gone, or there is room for it.
-                let _ = std::io::stdout().write_all(reason.as_bytes());
-                let _ = std::io::stdout().flush();
-            }
-            exit_now(code)
+    child::in_child("hooks", |write| {
+        // Nothing of the supervisor's stays open in hooks that outlive it, but where they say why.
+        let kept = dup2_stdout(write).is_ok() && close_inherited(3).is_ok();
+        let outcome = match kept {
+            true => call(container, kind, spec),
+            false => Err("its hooks could not be called".to_owned()),
+        };
+        let code = i32::from(outcome.is_err());
+        if let Err(reason) = outcome {
+            // Whoever would read it is gone, or there is room for it.
+            let _ = std::io::stdout().write_all(reason.as_bytes());
+            let _ = std::io::stdout().flush();
         }
-    }
+        code
+    })
 }
 
 /// Calls the hooks.

@@ -11,6 +11,7 @@
 //! [`exit`] is where all lives end.
 
 mod attach;
+mod child;
 mod companion;
 mod confined;
 mod connection;

@@ -5,31 +5,29 @@
 //! What is not restored in time, or may do what config.json does not allow, is killed with its cgroup.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use runtime::cgroup::{Cgroup, Unit};
-use runtime::criu::{CgroupMode, Restore, Settings};
+use runtime::criu::Restore;
 use runtime::spec::Spec;
 use runtime::{CgroupManager, Rootfs, Stdio, mount_for_program};
-use rustix::fs::{Mode, mkdir};
-use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Pid, PidfdFlags, getpid, pidfd_open, setpgid};
+use rustix::process::{Pid, PidfdFlags, getpid, pidfd_open};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 
 use super::Supervisor;
+use super::child;
 use super::confined;
-use super::create::{NewLog, Planned, Ready, Standing, read_spec, rootfs, streams};
+use super::create::{NewLog, Planned, Ready, Standing, make_root, read_spec, rootfs, streams};
 use super::creation::Creation;
-use super::dump::{CRIU_CONFIG, WORDS};
+use super::dump::{CRIU_CONFIG, WORDS, settings};
 use super::poller::Key;
 use super::program::create::descriptors;
 use super::requests::Reply;
 use crate::error::{Error, Result};
 use crate::protocol::{Response, RestoreContainer};
-use crate::sys::process::{Fork, Process, exit_now, fork};
-use crate::sys::signal::unblock_all;
+use crate::sys::process::Process;
 
 /// The longest that a client may give it.
 const LONGEST: Duration = Duration::from_secs(3600);
@@ -71,11 +69,7 @@ impl Supervisor {
         let process = spec.process.get_or_insert_default();
         process.terminal = false;
         process.oom_score_adj = process.oom_score_adj.or(self.oom_score_adj);
-        let place = place(container, &spec);
-        match mkdir(&place, Mode::RWXU) {
-            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
-            Err(error) => return Err(Error::io("make directory", place)(error)),
-        }
+        make_root(&container.bundle, &spec)?;
         let log = NewLog::open(container)?;
         let (ours, theirs) = streams(container, &spec)?;
         let root = rootfs(container, fds)?;
@@ -167,12 +161,6 @@ impl Supervisor {
     }
 }
 
-/// Where its root file system is mounted, for criu to take it from.
-fn place(container: &crate::protocol::CreateContainer, spec: &Spec) -> std::path::PathBuf {
-    let named = spec.root.as_ref().map(|root| root.path.as_path());
-    container.bundle.join(named.unwrap_or("rootfs".as_ref()))
-}
-
 /// Has a child do it; what it says is in the pipe when it has ended.
 fn in_child(
     request: &RestoreContainer,
@@ -181,43 +169,32 @@ fn in_child(
     unit: Option<&Unit>,
     stdio: Stdio,
 ) -> Result<(i32, OwnedFd)> {
-    let flags = PipeFlags::CLOEXEC | PipeFlags::NONBLOCK;
-    let (read, write) = pipe_with(flags).map_err(Error::io("make a pipe for", "criu"))?;
-    match fork(0, None).map_err(Error::io("fork", "for criu"))? {
-        Fork::Parent(pid) => {
-            // Both do: whoever comes later finds it done.
-            let _ = setpgid(Some(pid), Some(pid));
-            Ok((pid.as_raw_nonzero().get(), read))
-        }
-        Fork::Child => {
-            let _ = setpgid(None, None);
-            unblock_all();
-            let done = descriptors(stdio)
-                .ok_or_else(|| "it has no streams".to_owned())
-                .and_then(|[stdin, stdout, stderr]| {
-                    let given = dup2_stdin(stdin)
-                        .and_then(|()| dup2_stdout(stdout))
-                        .and_then(|()| dup2_stderr(stderr));
-                    given.map_err(|errno| format!("give it its streams: {errno}"))
-                });
-            // Clients and streams close when the supervisor closes them.
-            let mount = match &root {
-                Rootfs::Mount(mount) => vec![write.as_fd(), mount.as_fd()],
-                Rootfs::Path(_) | Rootfs::Overlay { .. } => vec![write.as_fd()],
-            };
-            runtime::close_all_but_cgroups(&mount);
-            let outcome = done.and_then(|()| restore(request, spec, &root, unit));
-            let code = i32::from(outcome.is_err());
-            let words = match outcome {
-                Ok((pid, false)) => pid.to_string(),
-                Ok((pid, true)) => format!("{pid}{OWN_TIME}"),
-                Err(reason) => reason,
-            };
-            // Whoever would read it is gone, or there is room for it.
-            let _ = File::from(write).write_all(words.as_bytes());
-            exit_now(code)
-        }
-    }
+    child::in_group("criu", |write| {
+        let done = descriptors(stdio)
+            .ok_or_else(|| "it has no streams".to_owned())
+            .and_then(|[stdin, stdout, stderr]| {
+                let given = dup2_stdin(stdin)
+                    .and_then(|()| dup2_stdout(stdout))
+                    .and_then(|()| dup2_stderr(stderr));
+                given.map_err(|errno| format!("give it its streams: {errno}"))
+            });
+        // Clients and streams close when the supervisor closes them.
+        let mount = match &root {
+            Rootfs::Mount(mount) => vec![write.as_fd(), mount.as_fd()],
+            Rootfs::Path(_) | Rootfs::Overlay { .. } => vec![write.as_fd()],
+        };
+        runtime::close_all_but_cgroups(&mount);
+        let outcome = done.and_then(|()| restore(request, spec, &root, unit));
+        let code = i32::from(outcome.is_err());
+        let words = match outcome {
+            Ok((pid, false)) => pid.to_string(),
+            Ok((pid, true)) => format!("{pid}{OWN_TIME}"),
+            Err(reason) => reason,
+        };
+        // Whoever would read it is gone, or there is room for it.
+        let _ = rustix::io::write(write, words.as_bytes());
+        code
+    })
 }
 
 fn restore(
@@ -229,24 +206,13 @@ fn restore(
     let bundle = &request.container.bundle;
     let said = |error: runtime::Error| error.to_string();
     mount_for_program(bundle, spec, root).map_err(said)?;
-    let settings = Settings {
-        program: request.criu.clone(),
-        images: request.images.clone(),
-        work: Some(request.work.clone()),
-        tcp_established: true,
-        ext_unix_sk: true,
-        shell_job: false,
-        file_locks: true,
-        auto_dedup: false,
-        lazy_pages: false,
-        cgroups: CgroupMode::Ignore,
-    };
+    let settings = settings(&request.criu, &request.images, &request.work);
     let restore = Restore {
         settings: &settings,
         id: &request.container.id,
         bundle,
         spec,
-        rootfs: &place(&request.container, spec),
+        rootfs: &spec.root_in(bundle),
         cgroup_manager: unit.map_or(CgroupManager::Fs, CgroupManager::Systemd),
         lsm_profile: None,
         lsm_mount_context: None,

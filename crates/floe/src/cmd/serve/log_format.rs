@@ -4,7 +4,6 @@
 use std::fmt::{self, Write as _};
 use std::io;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::SystemTime;
 
 use regex::bytes::Regex;
 use tracing::field::{Field, Visit};
@@ -125,9 +124,7 @@ where
 
 /// RFC 3339, in nanoseconds.
 fn now() -> String {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    let nanoseconds = since.map(|since| since.as_nanos()).unwrap_or_default();
-    let text = base::time::rfc3339_nanos(i64::try_from(nanoseconds).unwrap_or(i64::MAX));
+    let text = base::time::rfc3339_nanos(base::time::now_ns());
     String::from_utf8_lossy(&text).into_owned()
 }
 

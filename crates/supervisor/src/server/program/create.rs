@@ -8,10 +8,9 @@ use std::time::Instant;
 use runtime::cgroup::{Cgroup, Unit};
 use runtime::spec::Spec;
 use runtime::{Rootfs, Stdio};
-use rustix::fs::{Mode, mkdir};
 
 use super::super::container::runtime_failed;
-use super::super::create::{Planned, Ready, Standing};
+use super::super::create::{Planned, Ready, Standing, make_root};
 use super::super::creation::Creation;
 use super::super::poller::Key;
 use super::super::requests::Reply;
@@ -69,12 +68,7 @@ impl Supervisor {
             false => None,
         };
         if let Rootfs::Overlay { .. } | Rootfs::Mount(_) = &rootfs {
-            let named = spec.root.as_ref().map(|root| root.path.as_path());
-            let place = bundle.join(named.unwrap_or("rootfs".as_ref()));
-            match mkdir(&place, Mode::RWXU) {
-                Ok(()) | Err(rustix::io::Errno::EXIST) => {}
-                Err(error) => return Err(Error::io("make directory", place)(error)),
-            }
+            make_root(&bundle, spec)?;
         }
         let mut order = Order::new(&program, &id, "create");
         order.options = ["--bundle".into(), bundle.clone().into()].into();
