@@ -1,7 +1,7 @@
 # The second machine of test-vm.sh, which sources this: Debian's systemd as init, in memory, for the
 # tests of the systemd manager, of the runtime and of the engine: once on cgroup v2 and once on v1 with v2
 # beside it ("hybrid").
-# What is sourced finds in $work the kernel, in $root an empty directory, in $filter which tests.
+# What is sourced finds in $work the kernel, in $root an empty directory, in $filter which tests, in $tries how often.
 
 # Debian's systemd and D-Bus, without what nobody reads in a machine.
 debian=$work/debian
@@ -115,29 +115,16 @@ for _ in $(seq 100); do
     sleep 0.2
 done
 units >/run/before
-passed=0
-failed=0
-[ -S /run/user/1000/bus ] || { echo "vm: the user's manager does not run"; failed=1; }
-for test in /tests/*; do
-    name=$(basename "$test")
-    timeout 2000 "$test" "ONLY" --test-threads 2 --show-output >/tmp/out 2>&1
-    code=$?
-    line=$(grep '^test result:' /tmp/out | tail -1)
-    passed=$((passed + $(echo "$line" | sed -n 's/.* \([0-9]*\) passed.*/\1/p;t;s/.*/0/p')))
-    if [ $code -ne 0 ]; then
-        cat /tmp/out
-        failed=$((failed + 1))
-        grep '^test .* FAILED' /tmp/out | sed "s/^/vm: $name: /"
-    fi
-    echo "vm: $name: ${line:-no result} (exit code $code)"
-    grep "^SKIP" /tmp/out | sort | uniq -c | sed "s/^ */vm: $name: /"
-done
+. /vm-tests.sh
+run_tests 2000 TRIES "ONLY"
+[ -S /run/user/1000/bus ] || { echo "vm: the user's manager does not run"; failed=$((failed + 1)); }
 units >/run/after
 left=$(comm -13 /run/before /run/after)
 [ -z "$left" ] || { echo "vm: units left behind:" $left; failed=$((failed + 1)); }
 echo "vm: $passed tests passed, $failed test programs failed"
 TESTS
-sed -i "s/MODULES/$modules/; s/ONLY/$only/" "$root/debian/tests.sh"
+sed -i "s/MODULES/$modules/; s/ONLY/$only/; s/TRIES/$tries/" "$root/debian/tests.sh"
+cp scripts/vm-tests.sh "$root/debian/"
 chmod 755 "$root/init" "$root/debian/tests.sh"
 (cd "$root" && find . | cpio --quiet -o -H newc -R 0:0) >$work/initramfs
 

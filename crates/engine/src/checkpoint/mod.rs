@@ -77,11 +77,14 @@ impl Engine {
         let all = self.staging();
         for name in disk::entries(&all)? {
             let dir = all.join(name);
-            match Lock::exclusive_until(&dir.join("lock"), until) {
+            let lock = dir.join("lock");
+            match Lock::exclusive_until(&lock, until) {
                 Ok(Some(_alone)) => disk::remove_tree(&dir)?,
                 Ok(None) => {}
-                // No directory, or one without a file in it yet.
-                Err(_) => disk::remove_tree(&dir)?,
+                // No directory, or a disk too full for the file that nobody has made: nobody has it.
+                Err(_) if !lock.exists() => disk::remove_tree(&dir)?,
+                // Who knows whether its maker lives: the next start looks again.
+                Err(error) => tracing::warn!(%error, "a half-made checkpoint stays"),
             }
         }
         Ok(())

@@ -74,6 +74,15 @@ impl ContainerRecord {
         cgroups::member(&pod.cgroup, &pod.cgroup_prefix, id)
     }
 
+    /// Where the cgroup is of a container that may be half made: plugins may have put it elsewhere than
+    /// [`ContainerRecord::cgroup_of`] says.
+    pub(crate) fn cgroup_at(pod: &PodRecord, id: &str, bundle: &Path) -> String {
+        match Self::read(bundle) {
+            Ok(Some(record)) => record.cgroup,
+            Ok(None) | Err(_) => Self::stand_in(pod, id, bundle).cgroup,
+        }
+    }
+
     /// What stands in for a record that cannot be read: only the ids and the cgroup are true.
     fn stand_in(pod: &PodRecord, id: &str, bundle: &Path) -> Self {
         let state = supervisor::ContainerState::read(bundle).ok().flatten();

@@ -71,7 +71,7 @@ impl Engine {
         let Some(pod) = self.pod_record(pod)? else {
             return Ok(());
         };
-        let cgroup = ContainerRecord::cgroup_of(&pod, id);
+        let cgroup = ContainerRecord::cgroup_at(&pod, id, &bundle);
         let half_made = ContainerRef {
             pod: pod.at(&dir),
             id,

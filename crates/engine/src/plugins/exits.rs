@@ -1,5 +1,5 @@
 //! Containers that end by themselves: one thread that hears all events and tells plugins of ends. It runs while
-//! there are plugins.
+//! there is a plugin that wants to be told.
 
 use std::sync::PoisonError;
 
@@ -8,11 +8,11 @@ use crate::error::Result;
 use crate::events::{Happening, Notice, Subscription};
 use crate::handler;
 
-/// Sees to it that the thread runs.
+/// Sees to it that the thread runs, if any wants to be told.
 pub(super) fn hear(engine: &Engine) {
     let hearing = engine.plugins().hearing.lock();
     let mut hearing = hearing.unwrap_or_else(PoisonError::into_inner);
-    if *hearing {
+    if *hearing || !engine.hears_of_ends() {
         return;
     }
     let subscribed = engine.subscribe().and_then(|events| {
@@ -36,14 +36,14 @@ fn listen(engine: &Engine, mut events: Subscription) {
     }
 }
 
-/// Until there is no plugin any more.
+/// Until there is no plugin any more that wants to be told.
 async fn follow(engine: &Engine, events: &mut Subscription) -> Result<()> {
     loop {
         let notice = events.next().await?;
         {
             let hearing = engine.plugins().hearing.lock();
             let mut hearing = hearing.unwrap_or_else(PoisonError::into_inner);
-            if engine.asked().is_none() {
+            if !engine.hears_of_ends() {
                 *hearing = false;
                 return Ok(());
             }

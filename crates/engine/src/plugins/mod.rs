@@ -98,9 +98,7 @@ impl Engine {
             Ok(started) => started,
         };
         let _ = self.plugins().nri.set(started);
-        if self.asked().is_some() {
-            exits::hear(self);
-        }
+        exits::hear(self);
         Ok(())
     }
 
@@ -114,6 +112,12 @@ impl Engine {
     /// The plugins, if there are any that are asked something.
     fn asked(&self) -> Option<&Nri> {
         self.plugins().nri.get().filter(|nri| nri.is_used())
+    }
+
+    /// Does any want to be told of ends?
+    fn hears_of_ends(&self) -> bool {
+        self.asked()
+            .is_some_and(|nri| nri.wants(Event::StopContainer))
     }
 
     /// Those of a pod: people's own pods are none of theirs.

@@ -229,8 +229,11 @@ impl Engine {
         })
     }
 
-    /// A pod with its containers is about to be removed.
+    /// A pod with its containers is about to be removed. Of one that never came to be they have been told.
     pub(crate) fn plugins_see_pod_go(&self, record: &PodRecord) -> Option<Removal<'_>> {
+        if matches!(record.stage, Stage::Failed) {
+            return None;
+        }
         let nri = self.asked_of(record)?;
         let containers = self.containers_of(&record.id);
         Some(Removal {

@@ -142,14 +142,7 @@ impl Engine {
         let ids = self.layout().container_ids(&record.id)?;
         let place = |id: String| {
             let dir = self.layout().container(&record.id, &id);
-            let own = match record.is_damaged() {
-                true => ContainerRecord::read(&dir).ok().flatten(),
-                false => None,
-            };
-            let cgroup = own.map_or_else(
-                || ContainerRecord::cgroup_of(record, &id),
-                |container| container.cgroup,
-            );
+            let cgroup = ContainerRecord::cgroup_at(record, &id, &dir);
             Place { id, dir, cgroup }
         };
         Ok(ids.into_iter().map(place).collect())

@@ -156,7 +156,7 @@ fn a_pod_whose_supervisor_was_killed_is_not_ready_and_can_be_removed() {
 }
 
 /// Kills a pod's supervisor, and waits until it is seen to be gone.
-async fn kill_supervisor(world: &crate::common::World, pod: &str) {
+pub(crate) async fn kill_supervisor(world: &crate::common::World, pod: &str) {
     let record = world
         .node
         .path("run/pods")
@@ -175,8 +175,21 @@ async fn kill_supervisor(world: &crate::common::World, pod: &str) {
         .await;
 }
 
+fn alive(pid: i64) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    !stat.is_empty() && !stat.contains(") Z ")
+}
+
+/// Waits for the end of a process that has left its cgroup: the kernel takes it out a moment before.
+pub(crate) async fn ended(world: &crate::common::World, pid: i64) {
+    let gone = async || (!alive(pid)).then_some(());
+    world
+        .until("a process of what was stopped ends", gone)
+        .await;
+}
+
 /// A container with a PID namespace of its own, which outlives the pod's supervisor.
-fn alone(config: cri::ContainerConfig) -> cri::ContainerConfig {
+pub(crate) fn alone(config: cri::ContainerConfig) -> cri::ContainerConfig {
     crate::common::secured(config, |security| {
         let namespaces = security.namespace_options.get_or_insert_default();
         namespaces.set_pid(cri::NamespaceMode::Container);
@@ -199,17 +212,15 @@ fn a_container_that_lost_its_supervisor_is_really_stopped_and_has_an_end() {
         for id in [&polite, &stubborn, &left] {
             pids.push(world.info(id).await["pid"].as_i64().unwrap());
         }
-        let alive = |pid: i64| {
-            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            !stat.is_empty() && !stat.contains(") Z ")
-        };
         kill_supervisor(world, &pod).await;
         assert!(pids.iter().all(|pid| alive(*pid)));
         let unknown = world.status(&left).await.unwrap().state();
         assert_eq!(unknown, cri::ContainerState::ContainerUnknown);
         world.stop(&polite, 10).await.unwrap();
         world.stop(&stubborn, 0).await.unwrap();
-        assert!(!alive(pids[0]) && !alive(pids[1]) && alive(pids[2]));
+        ended(world, pids[0]).await;
+        ended(world, pids[1]).await;
+        assert!(alive(pids[2]));
         for id in [&polite, &stubborn] {
             let status = world.status(id).await.unwrap();
             assert_eq!(status.state(), cri::ContainerState::ContainerExited);
@@ -218,7 +229,7 @@ fn a_container_that_lost_its_supervisor_is_really_stopped_and_has_an_end() {
             assert_eq!(status.finished_at, later.finished_at);
         }
         world.stop_pod(&pod).await.unwrap();
-        assert!(!alive(pids[2]));
+        ended(world, pids[2]).await;
         let status = world.status(&left).await.unwrap();
         assert_eq!(status.state(), cri::ContainerState::ContainerExited);
         assert_eq!((status.exit_code, status.reason.as_str()), (137, "Error"));

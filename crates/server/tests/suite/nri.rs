@@ -17,6 +17,7 @@ use testkit::nri::{Answer, Answers, Call, Plugin};
 use tonic::Code;
 
 use crate::common::{World, inside, refused, world, world_on};
+use crate::crash::{alone, ended, kill_supervisor};
 
 fn quiet() -> Box<Answers> {
     Box::new(|_: &Call| None)
@@ -459,6 +460,33 @@ fn the_end_of_one_container_can_change_another_of_its_pod() {
         let status = world.status(&stays).await.unwrap();
         let limits = status.resources.unwrap().linux.unwrap();
         assert_eq!(limits.memory_limit_in_bytes, 80 << 20);
+    });
+}
+
+#[test]
+fn a_container_that_plugins_put_into_another_cgroup_is_ended_there_without_its_supervisor() {
+    let elsewhere = |call: &Call| {
+        (call.method == "CreateContainer").then(|| {
+            let pod = call.message::<ContainerRequest>().pod;
+            let pod = pod.and_then(|pod| pod.linux).unwrap().cgroups_path;
+            of_linux(LinuxContainerAdjustment {
+                cgroups_path: format!("{pod}/elsewhere"),
+                ..LinuxContainerAdjustment::default()
+            })
+        })
+    };
+    world(async |world| {
+        let _plugin = join(world, "10", Box::new(elsewhere));
+        let pod = world.pod("a").await;
+        let sleeper = alone(world.config("c", &["sleep", "1000"]));
+        let id = world.run(&pod, sleeper).await;
+        let pid = world.info(&id).await["pid"].as_i64().unwrap();
+        let cgroup = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+        assert!(cgroup.contains("/elsewhere"), "{cgroup}");
+        kill_supervisor(world, &pod).await;
+        world.stop_pod(&pod).await.unwrap();
+        ended(world, pid).await;
+        world.remove_pod(&pod).await.unwrap();
     });
 }
 

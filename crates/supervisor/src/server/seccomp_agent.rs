@@ -6,6 +6,7 @@
 //! Whoever has the filter is hostile: it may call as often as it likes. What is kept is bounded by the names
 //! that there are, and a turn by [`TURN`].
 
+use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -31,8 +32,8 @@ const SAVE: Duration = Duration::from_secs(1);
 const FILTERS: usize = 1024;
 /// Calls of a filter that are answered at once.
 const TURN: usize = 64;
-/// Runtimes that may wait.
-const BACKLOG: i32 = 64;
+/// Runtimes that may wait to be accepted, and as many that have not said anything yet.
+const BACKLOG: u8 = 64;
 /// What a runtime says of the process with the listener; none of it is needed.
 const MESSAGE: usize = 64 << 10;
 
@@ -43,6 +44,8 @@ pub(super) struct Agent {
     path: PathBuf,
     dir: PathBuf,
     stops: bool,
+    /// Runtimes that are connected and have not brought their listener yet.
+    silent: VecDeque<OwnedFd>,
     filters: Vec<Listener>,
     record: SeccompRecord,
     stop_at: Option<Instant>,
@@ -70,6 +73,7 @@ impl Agent {
             socket,
             dir: bundle.to_owned(),
             stops: action == "stop",
+            silent: VecDeque::new(),
             filters: Vec::new(),
             record: SeccompRecord::default(),
             stop_at: None,
@@ -86,8 +90,19 @@ impl Agent {
     /// Takes the listeners that runtimes bring, and answers the calls that wait.
     fn turn(&mut self, poller: &Poller, token: Token) {
         while let Ok(client) = accept_with(&self.socket, SocketFlags::CLOEXEC) {
-            if let Some(fd) = trusted(&client).then(|| take(&client)).flatten() {
-                self.add(poller, token, Listener::new(fd));
+            if trusted(&client) {
+                self.greet(poller, token, client);
+            }
+        }
+        for client in std::mem::take(&mut self.silent) {
+            match take(&client) {
+                Err(Errno::AGAIN) => self.silent.push_back(client),
+                brought => {
+                    let _ = poller.remove(&client, token);
+                    if let Ok(Some(fd)) = brought {
+                        self.add(poller, token, Listener::new(fd));
+                    }
+                }
             }
         }
         let mut filters = std::mem::take(&mut self.filters);
@@ -99,6 +114,19 @@ impl Agent {
             stays
         });
         self.filters = filters;
+    }
+
+    /// Has a runtime's message waited for: it may be slower than this. The oldest of too many goes.
+    fn greet(&mut self, poller: &Poller, token: Token, client: OwnedFd) {
+        if self.silent.len() >= usize::from(BACKLOG)
+            && let Some(oldest) = self.silent.pop_front()
+        {
+            let _ = poller.remove(&oldest, token);
+        }
+        match poller.add(&client, token, Interest::READ) {
+            Ok(()) => self.silent.push_back(client),
+            Err(error) => diagnose(format_args!("{error}")),
+        }
     }
 
     fn add(&mut self, poller: &Poller, token: Token, filter: Listener) {
@@ -173,22 +201,22 @@ fn listening(path: &Path) -> rustix::io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
     bind(&socket, &SocketAddrUnix::new(path)?)?;
-    listen(&socket, BACKLOG)?;
+    listen(&socket, BACKLOG.into())?;
     Ok(socket)
 }
 
-/// The listener that came with a message.
-fn take(client: &OwnedFd) -> Option<OwnedFd> {
+/// The listener that came with a message; [`Errno::AGAIN`] while there is none.
+fn take(client: &OwnedFd) -> rustix::io::Result<Option<OwnedFd>> {
     let mut bytes = vec![0; MESSAGE];
     let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut parts = [std::io::IoSliceMut::new(&mut bytes)];
     let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
-    recvmsg(client, &mut parts, &mut control, flags).ok()?;
-    control.drain().find_map(|message| match message {
+    recvmsg(client, &mut parts, &mut control, flags)?;
+    Ok(control.drain().find_map(|message| match message {
         RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
         _ => None,
-    })
+    }))
 }
 
 impl Supervisor {
@@ -241,8 +269,9 @@ impl Supervisor {
             agent.save();
         }
         let _ = self.poller.remove(&agent.socket, Token::Agent(key));
-        for filter in &agent.filters {
-            let _ = self.poller.remove(filter.as_fd(), Token::Agent(key));
+        let filters = agent.filters.iter().map(AsFd::as_fd);
+        for fd in filters.chain(agent.silent.iter().map(AsFd::as_fd)) {
+            let _ = self.poller.remove(fd, Token::Agent(key));
         }
     }
 }

@@ -19,5 +19,6 @@ mod logs;
 mod pod;
 mod protocol;
 mod root;
+mod seccomp_agent;
 mod shim_container;
 mod silent;
