@@ -1,4 +1,4 @@
-//! `[floe.compat]`: names by which tools of a node that ran CRI-O know what a container runtime makes.
+//! `[floe.compat]`: what tools and pods of a node that ran CRI-O are used to: names, and what is made for them.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +15,9 @@ pub struct Compat {
     pub runtime_name: String,
     /// What the names of containers' cgroups begin with: `crio` is CRI-O's `crio-ID.scope`.
     pub cgroup_prefix: String,
+    /// A mount's path on the node that is missing is made as a directory, as CRI-O does, unless it is one of
+    /// `absent_mount_sources_to_reject`; false: it is an error, as CRI says.
+    pub make_mount_sources: bool,
 }
 
 impl Default for Compat {
@@ -22,6 +25,7 @@ impl Default for Compat {
         Self {
             runtime_name: "floe".into(),
             cgroup_prefix: DEFAULT_PREFIX.into(),
+            make_mount_sources: false,
         }
     }
 }

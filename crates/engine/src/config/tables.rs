@@ -228,7 +228,8 @@ pub struct Runtime {
     pub default_mounts_file: PathBuf,
     /// What comes before the paths of mounts on the node, where kubelet sees another root.
     pub bind_mount_prefix: PathBuf,
-    /// Paths on the node that are never made where a mount asks for one that is missing.
+    /// Paths on the node that are never made where a mount asks for one that is missing; no path is, unless
+    /// `make_mount_sources` of `[floe.compat]` is true.
     pub absent_mount_sources_to_reject: Vec<PathBuf>,
     /// seccomp profile (JSON) of privileged containers; empty or `unconfined`: none.
     pub privileged_seccomp_profile: String,

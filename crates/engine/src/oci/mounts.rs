@@ -13,7 +13,7 @@ use rustix::fs::{AtFlags, CWD, StatVfsMountFlags, StatxFlags, statvfs, statx};
 use super::Inputs;
 use super::host::Host;
 use crate::annotations;
-use crate::config::Runtime;
+use crate::config::Config;
 use crate::container::{Mount, Propagation, volumes};
 use crate::error::{Error, Result};
 use crate::pod::{NamespaceMode, NamespaceModes, UserIds};
@@ -228,7 +228,7 @@ fn bind_with(source: &str, target: &str, options: &[&str]) -> spec::Mount {
 pub(super) struct Source {
     /// Without links; as it was asked for where nothing is there.
     pub(super) path: PathBuf,
-    /// Nothing is there.
+    /// Nothing is there, and a directory is to be made.
     pub(super) missing: bool,
     /// Is the mount that holds it shared? Looked at where the request needs it.
     pub(super) shared: bool,
@@ -240,9 +240,13 @@ pub(super) struct Source {
 
 /// Looks for the sources of the request's mounts; a symlink is followed on the node. Images are mounted in
 /// the container's directory, `bundle`, before the container is made.
-pub(super) fn look(requested: &[Mount], runtime: &Runtime, bundle: &Path) -> Result<Vec<Source>> {
-    let prefix = &runtime.bind_mount_prefix;
-    let rejected = &runtime.absent_mount_sources_to_reject;
+///
+/// # Errors
+/// A source that is missing, unless `config` has it made; the field is named.
+pub(super) fn look(requested: &[Mount], config: &Config, bundle: &Path) -> Result<Vec<Source>> {
+    let prefix = &config.runtime.bind_mount_prefix;
+    let rejected = &config.runtime.absent_mount_sources_to_reject;
+    let made = |path: &PathBuf| config.compat.make_mount_sources && !rejected.contains(path);
     let mut shared = SharedMounts::default();
     let mut mapped = MappedSources::default();
     let mut one = |(number, asked): (usize, &Mount)| {
@@ -258,10 +262,7 @@ pub(super) fn look(requested: &[Mount], runtime: &Runtime, bundle: &Path) -> Res
         let wanted = prefixed(prefix, &asked.host_path);
         let (path, missing) = match wanted.canonicalize() {
             Ok(path) => (path, false),
-            Err(e) if e.kind() == ErrorKind::NotFound && rejected.contains(&asked.host_path) => {
-                return Err(unusable(asked)(e));
-            }
-            Err(e) if e.kind() == ErrorKind::NotFound => (wanted, true),
+            Err(e) if e.kind() == ErrorKind::NotFound && made(&asked.host_path) => (wanted, true),
             Err(e) => return Err(unusable(asked)(e)),
         };
         let shared = match asked.propagation {
@@ -307,8 +308,8 @@ fn nearest(path: &Path) -> PathBuf {
     there.unwrap_or_else(|| PathBuf::from("/"))
 }
 
-/// Makes the sources that are missing as directories, as CRI-O does. `mounts` ends with those of the
-/// request.
+/// Makes the sources that are missing as directories, where the configuration has CRI-O's way. `mounts` ends
+/// with those of the request.
 pub(super) fn make_sources(
     inputs: &Inputs<'_>,
     host: &Host,

@@ -1,7 +1,7 @@
 //! CRI: what a container may be asked to be. Command, environment, user, mounts, devices and stop
 //! signal, each seen from inside.
 
-use crate::common::{image_spec, inside, log, refused, security, words, world};
+use crate::common::{World, image_spec, inside, log, refused, security, words, world};
 use cri::*;
 use tonic::Code;
 
@@ -156,9 +156,8 @@ fn host_paths_are_mounted_as_asked_for_and_shown_in_the_status() {
             mount("/rw", data.clone(), false),
             mount("/ro", world.node.path("link"), true),
             mount("/one/file", data.join("file"), false),
-            mount("/made", world.node.path("made"), false),
         ];
-        let script = "cat /ro/file /one/file; echo; echo inside > /rw/new; touch /ro/x 2>&1; touch /made/x; true";
+        let script = "cat /ro/file /one/file; echo; echo inside > /rw/new; touch /ro/x 2>&1; true";
         let mut config = world.container("main", &["sh", "-c", script]);
         config.mounts = mounts.clone();
         let id = world.run(&pod, config.clone()).await;
@@ -172,8 +171,37 @@ fn host_paths_are_mounted_as_asked_for_and_shown_in_the_status() {
             std::fs::read_to_string(data.join("new")).unwrap(),
             "inside\n"
         );
-        assert!(world.node.path("made/x").exists());
         assert_eq!(status.mounts, mounts);
+    });
+}
+
+#[test]
+fn a_missing_source_of_a_mount_is_an_error_until_somebody_makes_it() {
+    world(async |world| {
+        let pod = world.pod("a").await;
+        let (missing, dangling) = (world.node.path("missing"), world.node.path("dangling"));
+        std::os::unix::fs::symlink(world.node.path("nowhere"), &dangling).unwrap();
+        let config = |world: &World, host: &std::path::Path| {
+            let mut config = world.container("main", &["ls", "/data"]);
+            config.mounts = vec![Mount {
+                container_path: "/data".into(),
+                host_path: host.display().to_string(),
+                ..Default::default()
+            }];
+            config
+        };
+        for host in [&missing, &dangling] {
+            let outcome = world.create(&pod, config(world, host)).await;
+            let named = host.display().to_string();
+            let words = ["mounts[/data].host_path", &named];
+            refused(outcome, Code::InvalidArgument, &words);
+        }
+        assert!(!missing.exists() && !world.node.path("nowhere").exists());
+        std::fs::create_dir(&missing).unwrap();
+        std::fs::write(missing.join("late"), "").unwrap();
+        let id = world.run(&pod, config(world, &missing)).await;
+        let status = world.ended(&id).await;
+        assert_eq!(log::read(&status.log_path).text(), "late\n");
     });
 }
 

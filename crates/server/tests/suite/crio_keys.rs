@@ -201,7 +201,8 @@ fn mounts_of_the_node_come_from_its_file_below_its_prefix_and_never_where_they_m
     std::fs::write(path("mounts.conf"), line).unwrap();
     let config = format!(
         "[floe.runtime]\ndefault_mounts_file = '{}'\nbind_mount_prefix = '{}'\n\
-         absent_mount_sources_to_reject = ['/etc/hostname-of-nobody']\nadditional_devices = ['/dev/zero:/dev/nothing:r']\n",
+         absent_mount_sources_to_reject = ['/etc/hostname-of-nobody']\nadditional_devices = ['/dev/zero:/dev/nothing:r']\n\
+         [floe.compat]\nmake_mount_sources = true\n",
         path("mounts.conf").display(),
         path("root").display()
     );
@@ -216,6 +217,10 @@ fn mounts_of_the_node_come_from_its_file_below_its_prefix_and_never_where_they_m
             said.contains("Read-only") && said.ends_with("secretprefixed1"),
             "{said}"
         );
+        let mut config = world.script("made", "touch /made/x");
+        config.mounts.push(mount(Path::new("/new/made"), "/made"));
+        world.ran(&pod, config).await;
+        assert!(path("root/new/made/x").exists());
         let mut config = world.script("rejected", "true");
         let absent = "/etc/hostname-of-nobody";
         config.mounts.push(mount(Path::new(absent), "/x"));
