@@ -89,7 +89,7 @@ impl Host {
                 inputs.users().is_some(),
             )?,
             zone: mounts::zone(&inputs.runtime.timezone)?,
-            sources: mounts::look(&spec.mounts, &engine.config(), &bundle)?,
+            sources: mounts::look(&spec.mounts, engine.config(), &bundle)?,
             default_mounts: default_mounts::read(&inputs.runtime.default_mounts_file)?,
         })
     }
