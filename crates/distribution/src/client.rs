@@ -40,6 +40,7 @@ mod retry;
 mod signatures;
 mod tags;
 mod tls;
+mod tls_details;
 mod token;
 mod transport;
 mod upload;
@@ -51,6 +52,7 @@ pub use proxy::Proxies;
 pub use pull::Fetched;
 pub use push::BlobBody;
 pub use retry::Retry;
+pub use tls_details::TlsDetails;
 pub use upload::BlobContent;
 pub(crate) use warning::warn_of;
 pub use warning::{Warnings, show_warnings};
@@ -80,6 +82,8 @@ pub struct ClientConfig {
     pub ca_bundles: Vec<PathBuf>,
     /// Directories with files of CA certificates, which all count. Without these and a bundle Mozilla's do.
     pub ca_dirs: Vec<PathBuf>,
+    /// What of TLS may be used.
+    pub tls: TlsDetails,
     /// The hosts file.
     pub hosts_file: PathBuf,
     /// The name servers.
@@ -119,6 +123,7 @@ impl Default for ClientConfig {
             cert_dir: None,
             ca_bundles,
             ca_dirs,
+            tls: TlsDetails::default(),
             hosts_file: "/etc/hosts".into(),
             resolv_conf: "/etc/resolv.conf".into(),
             proxies: Proxies::from_env(|name| std::env::var_os(name)),

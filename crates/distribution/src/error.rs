@@ -246,6 +246,14 @@ pub enum Error {
         /// What is wrong.
         cause: String,
     },
+    /// A containers-tls-details.yaml(5) cannot be used.
+    #[error("invalid TLS details {}: {cause}", path.display())]
+    TlsDetails {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        cause: String,
+    },
     /// The HTTP client cannot be made.
     #[error("cannot set up the HTTP client: {cause}")]
     Setup {

@@ -29,7 +29,7 @@ pub use auth::{AuthFiles, Credentials};
 pub use client::fuzz;
 pub use client::{
     BlobBody, BlobContent, BlobStream, Client, ClientConfig, Fetched, Offer, Opened, Proxies,
-    Retry, Warnings, show_warnings,
+    Retry, TlsDetails, Warnings, show_warnings,
 };
 pub use error::{At, Attempt, Error, ProtocolFlaw, RedirectFlaw, Result};
 pub use progress::{BlobStep, BlobWatch};

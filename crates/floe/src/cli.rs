@@ -8,7 +8,13 @@ use crate::global::Global;
 
 /// Pods, containers and images of this node: for kubelet, and for you.
 #[derive(Debug, Parser)]
-#[command(version, about, max_term_width = 100, subcommand_required = true)]
+#[command(
+    version,
+    about,
+    max_term_width = 100,
+    args_override_self = true,
+    subcommand_required = true
+)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -118,6 +124,15 @@ pub(crate) enum MoveCommand {
     /// Print the digest of a manifest in a file
     #[command(name = "manifest-digest")]
     ManifestDigest(cmd::manifest_digest::Args),
+    /// Write layers of an image into a new directory here (skopeo's former command: copy does more)
+    #[command(hide = true)]
+    Layers(cmd::layers::Args),
+    /// Show what a signature says, WITHOUT VERIFYING IT
+    #[command(name = "untrusted-signature-dump-without-verification", hide = true)]
+    UntrustedSignatureDump(cmd::sign::UntrustedSignatureDump),
+    /// Refused
+    #[command(hide = true)]
+    ExperimentalImageProxy(cmd::layers::Any),
     /// Sign a manifest in a file
     #[command(name = "standalone-sign")]
     StandaloneSign(cmd::sign::StandaloneSign),

@@ -20,6 +20,12 @@ pub(crate) fn seconds(text: &str) -> Option<i64> {
     Some(time.unix_timestamp())
 }
 
+/// An RFC 3339 time of seconds since 1970; `None` of one that has more than four digits in its year.
+pub(crate) fn written(seconds: i64) -> Option<String> {
+    let time = UtcDateTime::from_unix_timestamp(seconds).ok()?;
+    time.format(&Rfc3339).ok()
+}
+
 /// A point in the past, as podman's filters have it: `2h30m` ago, seconds since 1970, an RFC 3339
 /// time, or a date in UTC with or without a time.
 pub(crate) fn until(text: &str) -> Result<i64, Failure> {

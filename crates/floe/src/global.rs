@@ -34,6 +34,12 @@ pub(crate) struct Global {
     /// The CRI socket, instead of the configuration's; of `floe serve` only
     #[arg(skip)]
     pub(crate) listen: Option<PathBuf>,
+    /// What of TLS may be used; not on floe's own command line
+    #[arg(skip)]
+    pub(crate) tls_details: Option<PathBuf>,
+    /// What stands before floe's own name in the `User-Agent`; not on floe's own command line
+    #[arg(skip)]
+    pub(crate) user_agent_prefix: Option<String>,
     /// Whether certificates are checked where a command does not say; not on floe's own command line
     #[arg(skip)]
     pub(crate) tls_verify: Option<bool>,

@@ -15,6 +15,7 @@ mod global;
 mod names;
 mod output;
 mod progress;
+mod refused;
 mod remote;
 mod skopeo;
 mod template;
@@ -139,6 +140,11 @@ fn move_images(global: &Global, command: MoveCommand) -> Result<ExitCode, Failur
         MoveCommand::ListTags(args) => cmd::list_tags::run(global, &args),
         MoveCommand::Delete(args) => cmd::delete::run(global, &args),
         MoveCommand::ManifestDigest(args) => cmd::manifest_digest::run(&args),
+        MoveCommand::Layers(args) => cmd::layers::run(global, &args),
+        MoveCommand::UntrustedSignatureDump(args) => cmd::sign::dump(&args),
+        MoveCommand::ExperimentalImageProxy(_) => Err(Failure::new(
+            "experimental-image-proxy is not offered: floe has no server of images on a socket",
+        )),
         MoveCommand::StandaloneSign(args) => cmd::sign::standalone_sign(&args),
         MoveCommand::StandaloneVerify(args) => cmd::sign::standalone_verify(&args),
         MoveCommand::GenerateSigstoreKey(args) => cmd::sign::generate(&args),

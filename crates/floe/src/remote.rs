@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use distribution::{AuthFiles, Client, ClientConfig, Credentials};
+use distribution::{AuthFiles, Client, ClientConfig, Credentials, TlsDetails};
 use engine::Config;
 use store::Store;
 use transfer::{Access, Location};
@@ -48,13 +48,19 @@ pub(crate) struct Flags {
     /// File with stored logins
     #[arg(long, value_name = "FILE", env = "REGISTRY_AUTH_FILE")]
     authfile: Option<PathBuf>,
+    /// Directory with the blobs of an image layout (oci:), instead of its own
+    #[arg(long, value_name = "DIR")]
+    shared_blob_dir: Option<PathBuf>,
+    /// Accepted for skopeo's sake: only docker-daemon: would use it, and floe does not talk to that
+    #[arg(long, value_name = "HOST")]
+    daemon_host: Option<String>,
 }
 
 /// Flags of the side that an image comes from.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct SourceFlags {
     /// User and password for the source
-    #[arg(long, value_name = "USER[:PASSWORD]")]
+    #[arg(long, visible_alias = "screds", value_name = "USER[:PASSWORD]")]
     src_creds: Option<String>,
     /// User for the source, with --src-password
     #[arg(
@@ -82,13 +88,19 @@ pub(crate) struct SourceFlags {
     /// File with stored logins for the source
     #[arg(long, value_name = "FILE")]
     src_authfile: Option<PathBuf>,
+    /// Directory with the blobs of a source layout (oci:), instead of its own
+    #[arg(long, value_name = "DIR")]
+    src_shared_blob_dir: Option<PathBuf>,
+    /// Accepted for skopeo's sake: only docker-daemon: would use it, and floe does not talk to that
+    #[arg(long, value_name = "HOST")]
+    src_daemon_host: Option<String>,
 }
 
 /// Flags of the side that an image goes to.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct TargetFlags {
     /// User and password for the destination
-    #[arg(long, value_name = "USER[:PASSWORD]")]
+    #[arg(long, visible_alias = "dcreds", value_name = "USER[:PASSWORD]")]
     dest_creds: Option<String>,
     /// User for the destination, with --dest-password
     #[arg(
@@ -116,6 +128,12 @@ pub(crate) struct TargetFlags {
     /// File with stored logins for the destination
     #[arg(long, value_name = "FILE")]
     dest_authfile: Option<PathBuf>,
+    /// Directory with the blobs of a destination layout (oci:), instead of its own
+    #[arg(long, value_name = "DIR")]
+    dest_shared_blob_dir: Option<PathBuf>,
+    /// Accepted for skopeo's sake: only docker-daemon: would use it, and floe does not talk to that
+    #[arg(long, value_name = "HOST")]
+    dest_daemon_host: Option<String>,
 }
 
 impl SourceFlags {
@@ -130,6 +148,8 @@ impl SourceFlags {
             tls_verify: self.src_tls_verify,
             cert_dir: self.src_cert_dir,
             authfile: self.src_authfile,
+            shared_blob_dir: self.src_shared_blob_dir,
+            daemon_host: self.src_daemon_host,
         }
         .or(both)
     }
@@ -147,6 +167,8 @@ impl TargetFlags {
             tls_verify: self.dest_tls_verify,
             cert_dir: self.dest_cert_dir,
             authfile: self.dest_authfile,
+            shared_blob_dir: self.dest_shared_blob_dir,
+            daemon_host: self.dest_daemon_host,
         }
         .or(both)
     }
@@ -216,6 +238,10 @@ impl Flags {
             tls_verify: self.tls_verify.or(both.tls_verify),
             cert_dir: self.cert_dir.or_else(|| both.cert_dir.clone()),
             authfile: self.authfile.or_else(|| both.authfile.clone()),
+            shared_blob_dir: self
+                .shared_blob_dir
+                .or_else(|| both.shared_blob_dir.clone()),
+            daemon_host: self.daemon_host.or_else(|| both.daemon_host.clone()),
         }
     }
 
@@ -276,6 +302,7 @@ impl Flags {
             credentials: self.credentials()?,
             store,
             peers: None,
+            shared_blobs: self.shared_blob_dir.clone(),
         })
     }
 }
@@ -297,15 +324,15 @@ impl Remote {
     pub(crate) fn with(global: &Global, flags: &PolicyFlags) -> Result<Remote, Failure> {
         let mut config = global.config()?;
         if let Some(dir) = &flags.registries_d {
-            if !dir.is_dir() {
-                return Err(Failure::new(format!(
-                    "registries.d {}: no such directory",
-                    dir.display()
-                )));
-            }
             config.image.registries_d_dir.clone_from(dir);
         }
-        let settings = engine::image::client_config(&config)?;
+        let mut settings = engine::image::client_config(&config)?;
+        if let Some(file) = &global.tls_details {
+            settings.tls = TlsDetails::open(file)?;
+        }
+        if let Some(prefix) = &global.user_agent_prefix {
+            settings.user_agent = format!("{prefix} {}", settings.user_agent);
+        }
         Ok(Remote {
             tls_verify: global.tls_verify,
             config,
@@ -333,11 +360,20 @@ impl Remote {
 
     /// What images must meet: the policy of the command line or of the node.
     pub(crate) fn policy(&self, flags: &PolicyFlags) -> Result<Option<Policy>, Failure> {
-        match &flags.policy {
-            _ if flags.insecure_policy => Ok(None),
-            Some(file) => Ok(Some(Policy::open(file)?)),
-            None => Ok(Some(engine::image::policy(&self.config)?)),
+        if flags.insecure_policy && flags.require_signed {
+            return Err(Failure::new(
+                "--insecure-policy and --require-signed are mutually exclusive",
+            ));
         }
+        let policy = match &flags.policy {
+            _ if flags.insecure_policy => return Ok(None),
+            Some(file) => Policy::open(file)?,
+            None => engine::image::policy(&self.config)?,
+        };
+        Ok(Some(match flags.require_signed {
+            true => policy.only_signed(),
+            false => policy,
+        }))
     }
 }
 
@@ -350,6 +386,9 @@ pub(crate) struct PolicyFlags {
     /// Another policy.json
     #[arg(long, global = true, value_name = "FILE")]
     policy: Option<PathBuf>,
+    /// Refuse images that the policy would accept without a signature
+    #[arg(long, global = true)]
+    require_signed: bool,
     /// Directory that says where signatures are, instead of the node's registries.d
     #[arg(long = "registries.d", global = true, value_name = "DIR")]
     registries_d: Option<PathBuf>,

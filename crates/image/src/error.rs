@@ -77,6 +77,9 @@ pub enum ManifestFlaw {
         "Docker schema 1 is obsolete and not supported; push the image again with a current tool"
     )]
     SchemaOne,
+    /// Signatures of schema 1 that do not say what was signed.
+    #[error("the signatures of Docker schema 1 do not say what was signed")]
+    SchemaOneSignatures,
     /// `schemaVersion` is not 2.
     #[error("schemaVersion is {0}, and only 2 is known")]
     SchemaVersion(i64),

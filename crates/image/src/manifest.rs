@@ -11,9 +11,11 @@ use crate::digest::Digest;
 use crate::error::{Error, ManifestFlaw, Result};
 
 mod media_type;
+mod schema_one;
 
 pub use crate::platform::Platform;
 pub use media_type::{Compression, MediaType};
+pub use schema_one::digest;
 
 /// Annotations: free text by key.
 pub type Annotations = BTreeMap<String, String>;

@@ -5,6 +5,7 @@
 //! the target before all of it is there, and never pass on a byte that was not checked.
 
 use std::collections::HashMap;
+use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -25,8 +26,8 @@ use crate::sign::{Signatures, Signing};
 use crate::source::Source;
 use crate::target::{Target, Use};
 
-/// As many blobs move at the same time.
-const PARALLEL: usize = 6;
+/// As many blobs move at the same time, unless it is said otherwise.
+const PARALLEL: NonZeroUsize = NonZeroUsize::new(6).unwrap();
 /// An index may point at an index, but real ones do so once at most.
 const MAX_NESTING: usize = 2;
 
@@ -61,6 +62,10 @@ pub struct Options {
     pub policy: Option<Policy>,
     /// What becomes of signatures.
     pub signing: Signing,
+    /// How many layers move at the same time.
+    pub parallel: NonZeroUsize,
+    /// Whether plain layers go to a layout as they are.
+    pub plain_in_layouts: bool,
 }
 
 impl Default for Options {
@@ -74,6 +79,8 @@ impl Default for Options {
             preserve_digests: false,
             policy: None,
             signing: Signing::default(),
+            parallel: PARALLEL,
+            plain_in_layouts: false,
         }
     }
 }
@@ -367,7 +374,7 @@ impl Copy<'_> {
             };
             jobs.push(job.boxed());
         }
-        let mut moved = stream::iter(jobs).buffer_unordered(PARALLEL);
+        let mut moved = stream::iter(jobs).buffer_unordered(self.options.parallel.get());
         let mut edited = manifest.clone();
         while let Some(done) = moved.next().await {
             let (number, recoded) = done?;
@@ -428,7 +435,11 @@ impl Copy<'_> {
             }
             // Nobody asked for this, so that it must not cost the signatures.
             _ if signed => None,
-            _ if now == Compression::None && self.target.compresses() => Some(Compression::Gzip),
+            _ if now == Compression::None
+                && self.target.compresses(self.options.plain_in_layouts) =>
+            {
+                Some(Compression::Gzip)
+            }
             _ => None,
         };
         let asked = self.options.compression.filter(|_| {

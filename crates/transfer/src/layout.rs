@@ -25,21 +25,27 @@ use crate::temporary::{self, Beside, PrivateDir};
 pub(crate) const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// Names that an error lists.
 const MOST_NAMES: usize = 20;
+const BLOBS: &str = "blobs";
 const LAYOUT: &str = r#"{"imageLayoutVersion": "1.0.0"}"#;
 
 /// An image in a layout.
 #[derive(Debug)]
 pub(crate) struct LayoutSource {
-    dir: PathBuf,
+    blobs: PathBuf,
     top: Descriptor,
     _unpacked: Option<PrivateDir>,
 }
 
 impl LayoutSource {
-    pub(crate) fn open(dir: &Path, name: Option<&str>, place: &str) -> Result<LayoutSource> {
+    pub(crate) fn open(
+        dir: &Path,
+        name: Option<&str>,
+        shared: Option<&Path>,
+        place: &str,
+    ) -> Result<LayoutSource> {
         let top = find(&read_index(dir)?, name, place)?;
         Ok(LayoutSource {
-            dir: dir.to_owned(),
+            blobs: shared.map_or_else(|| dir.join(BLOBS), Path::to_owned),
             top,
             _unpacked: None,
         })
@@ -48,11 +54,12 @@ impl LayoutSource {
     pub(crate) fn open_archive(
         file: &Path,
         name: Option<&str>,
+        shared: Option<&Path>,
         place: &str,
     ) -> Result<LayoutSource> {
         let unpacked = temporary::dir()?;
         unpack(file, unpacked.path())?;
-        let source = LayoutSource::open(unpacked.path(), name, place)?;
+        let source = LayoutSource::open(unpacked.path(), name, shared, place)?;
         Ok(LayoutSource {
             _unpacked: Some(unpacked),
             ..source
@@ -61,7 +68,7 @@ impl LayoutSource {
 
     pub(crate) fn manifest(&self, digest: Option<&Digest>) -> Result<Document> {
         let digest = digest.unwrap_or(&self.top.digest);
-        let bytes = read(&blob_path(&self.dir, digest), MAX_MANIFEST)?;
+        let bytes = read(&blob_path(&self.blobs, digest), MAX_MANIFEST)?;
         if *digest == self.top.digest {
             return Document::checked(self.top.media_type.clone(), digest, bytes);
         }
@@ -70,7 +77,7 @@ impl LayoutSource {
     }
 
     pub(crate) async fn blob(&self, descriptor: &Descriptor) -> Result<Chunks> {
-        let path = blob_path(&self.dir, &descriptor.digest);
+        let path = blob_path(&self.blobs, &descriptor.digest);
         // One byte more would be one too many, and is found to be.
         chunks::from_file(&path, 0, descriptor.size.saturating_add(1)).await
     }
@@ -80,16 +87,24 @@ impl LayoutSource {
 #[derive(Debug)]
 pub(crate) struct LayoutTarget {
     dir: PathBuf,
+    blobs: PathBuf,
     name: Option<String>,
     /// The archive to be, and the directory that it is made from.
     archive: Option<(PathBuf, PrivateDir)>,
 }
 
 impl LayoutTarget {
-    pub(crate) fn open(dir: &Path, name: Option<&str>) -> Result<LayoutTarget> {
-        fs::create_dir_all(dir.join("blobs/sha256")).map_err(Error::io("create", dir))?;
-        for place in ["", "blobs/sha256", "blobs/sha512"] {
-            temporary::sweep(&dir.join(place), None);
+    pub(crate) fn open(
+        dir: &Path,
+        name: Option<&str>,
+        shared: Option<&Path>,
+    ) -> Result<LayoutTarget> {
+        let blobs = shared.map_or_else(|| dir.join(BLOBS), Path::to_owned);
+        fs::create_dir_all(dir.join(BLOBS)).map_err(Error::io("create", dir))?;
+        fs::create_dir_all(blobs.join("sha256")).map_err(Error::io("create", &blobs))?;
+        temporary::sweep(dir, None);
+        for algorithm in ["sha256", "sha512"] {
+            temporary::sweep(&blobs.join(algorithm), None);
         }
         let marker = dir.join("oci-layout");
         if !marker.exists() {
@@ -97,14 +112,19 @@ impl LayoutTarget {
         }
         Ok(LayoutTarget {
             dir: dir.to_owned(),
+            blobs,
             name: name.map(str::to_owned),
             archive: None,
         })
     }
 
-    pub(crate) fn open_archive(file: &Path, name: Option<&str>) -> Result<LayoutTarget> {
+    pub(crate) fn open_archive(
+        file: &Path,
+        name: Option<&str>,
+        shared: Option<&Path>,
+    ) -> Result<LayoutTarget> {
         let temp = temporary::dir()?;
-        let target = LayoutTarget::open(temp.path(), name)?;
+        let target = LayoutTarget::open(temp.path(), name, shared)?;
         Ok(LayoutTarget {
             archive: Some((file.to_owned(), temp)),
             ..target
@@ -112,16 +132,16 @@ impl LayoutTarget {
     }
 
     pub(crate) fn has_blob(&self, digest: &Digest) -> bool {
-        blob_path(&self.dir, digest).exists()
+        blob_path(&self.blobs, digest).exists()
     }
 
     pub(crate) async fn put_blob(&self, descriptor: &Descriptor, chunks: Chunks) -> Result<()> {
-        let path = blob_path(&self.dir, &descriptor.digest);
+        let path = blob_path(&self.blobs, &descriptor.digest);
         put_file(&path, descriptor, chunks).await
     }
 
     pub(crate) fn put_manifest(&self, document: &Document) -> Result<()> {
-        let path = blob_path(&self.dir, &document.digest);
+        let path = blob_path(&self.blobs, &document.digest);
         temporary::write(&path, &document.bytes)
     }
 
@@ -160,10 +180,8 @@ impl LayoutTarget {
 }
 
 /// The file of a blob. A digest's parts are plain words: they cannot lead elsewhere.
-pub(crate) fn blob_path(dir: &Path, digest: &Digest) -> PathBuf {
-    dir.join("blobs")
-        .join(digest.algorithm().as_str())
-        .join(digest.hex())
+fn blob_path(blobs: &Path, digest: &Digest) -> PathBuf {
+    blobs.join(digest.algorithm().as_str()).join(digest.hex())
 }
 
 /// Writes a blob beside its name, checks it, and then gives it the name.
@@ -294,7 +312,7 @@ fn pack(dir: &Path, file: &Path) -> Result<()> {
     let packed = archive
         .append_path_with_name(dir.join("oci-layout"), "oci-layout")
         .and_then(|()| archive.append_path_with_name(dir.join("index.json"), "index.json"))
-        .and_then(|()| archive.append_dir_all("blobs", dir.join("blobs")))
+        .and_then(|()| archive.append_dir_all(BLOBS, dir.join(BLOBS)))
         .and_then(|()| archive.into_inner())
         .and_then(|out| out.into_inner().map_err(io::IntoInnerError::into_error))
         .and_then(|out| out.sync_all());

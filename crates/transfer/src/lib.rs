@@ -26,6 +26,7 @@ mod docker_archive;
 mod document;
 mod error;
 mod import;
+mod layers;
 mod layout;
 mod list;
 #[cfg(test)]
@@ -49,6 +50,7 @@ pub use docker_archive::{ArchiveWriter, docker_archive_names};
 pub use document::Document;
 pub use error::{Error, Result};
 pub use import::{Import, import};
+pub use layers::layers;
 pub use list::{Change, List};
 pub use name::{ArchiveEntry, Location};
 pub use peers::{PORT as PEER_PORT, PeerOptions, Peers, Standing};

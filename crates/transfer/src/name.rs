@@ -93,10 +93,10 @@ impl Location {
                 let place = StoragePlace::parse(rest).map_err(flawed)?;
                 Ok(Location::Storage(place))
             }
-            "docker-daemon" | "ostree" | "sif" | "tarball" => Err(flawed(format!(
-                "the transport {transport} is not supported by this version of floe"
-            ))),
-            _ => Err(flawed(format!("there is no transport {transport:?}"))),
+            other => Err(flawed(match refused(other) {
+                Some(why) => format!("the transport {other} is not offered: {why}"),
+                None => format!("there is no transport {other:?}"),
+            })),
         }
     }
 
@@ -111,6 +111,20 @@ impl Location {
             Location::Storage(_) => "containers-storage",
             Location::Store(_) => "floe",
         }
+    }
+}
+
+/// Why floe does not have a transport that others have.
+fn refused(transport: &str) -> Option<&'static str> {
+    match transport {
+        "docker-daemon" => Some(
+            "floe does not talk to Docker's daemon; `docker save` and docker-archive:FILE do the same",
+        ),
+        "atomic" => Some("OpenShift's registry has its images under docker:// as well"),
+        "ostree" => Some("it is gone from the tools that had it; write oci:DIR"),
+        "sif" => Some("files of Singularity are not images of layers; write oci-archive:FILE"),
+        "tarball" => Some("floe import makes an image of a tar file"),
+        _ => None,
     }
 }
 
@@ -191,7 +205,9 @@ mod tests {
             ("oci:", "nothing"),
             ("oci:x:@1", "@INDEX"),
             ("docker-archive:x:@-1", "number"),
-            ("docker-daemon:x", "not supported"),
+            ("docker-daemon:x", "docker save"),
+            ("sif:x", "sif is not offered"),
+            ("atomic:x", "docker://"),
             ("containers-storage:[/r", "no ]"),
             ("containers-storage:[/r]", "no image"),
             ("containers-storage:[@/r]x", "no driver"),

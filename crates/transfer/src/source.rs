@@ -1,6 +1,6 @@
 //! Where an image comes from: one interface over the transports.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use distribution::{Client, Credentials};
@@ -34,6 +34,8 @@ pub struct Access {
     pub store: Option<Store>,
     /// Who is asked for layers before a registry.
     pub peers: Option<Arc<Peers>>,
+    /// The directory that layouts (`oci:` and `oci-archive:`) keep their blobs in, instead of their own `blobs`.
+    pub shared_blobs: Option<PathBuf>,
 }
 
 impl Access {
@@ -74,10 +76,17 @@ impl Source {
                 access.peers.clone(),
             ))),
             Location::Layout(dir, name) => {
-                Kind::Layout(LayoutSource::open(dir, name.as_deref(), &place)?)
+                let shared = access.shared_blobs.as_deref();
+                Kind::Layout(LayoutSource::open(dir, name.as_deref(), shared, &place)?)
             }
             Location::LayoutArchive(file, name) => {
-                Kind::Layout(LayoutSource::open_archive(file, name.as_deref(), &place)?)
+                let shared = access.shared_blobs.as_deref();
+                Kind::Layout(LayoutSource::open_archive(
+                    file,
+                    name.as_deref(),
+                    shared,
+                    &place,
+                )?)
             }
             Location::DockerArchive(file, entry) => {
                 Kind::DockerArchive(ArchiveSource::open(file, entry)?)
@@ -162,6 +171,10 @@ impl Source {
         let demands = match (&self.location, &self.kind) {
             // Only the store knows the image's scopes.
             (_, Kind::Storage(source)) => source.demands(policy),
+            (Location::Storage(_) | Location::Store(_), _) if policy.is_only_signed() => {
+                let why = "whether its images are signed is known of other places only";
+                return Err(Error::place(&self.location, why));
+            }
             (Location::Storage(_) | Location::Store(_), _) => return Ok(None),
             (Location::Registry(reference), _) => policy.demands(reference),
             (Location::Layout(path, name) | Location::LayoutArchive(path, name), _) => {

@@ -55,9 +55,13 @@ impl Target {
                 reference.clone(),
                 access.credentials.clone(),
             )),
-            Location::Layout(dir, name) => Kind::Layout(LayoutTarget::open(dir, name.as_deref())?),
+            Location::Layout(dir, name) => {
+                let shared = access.shared_blobs.as_deref();
+                Kind::Layout(LayoutTarget::open(dir, name.as_deref(), shared)?)
+            }
             Location::LayoutArchive(file, name) => {
-                Kind::Layout(LayoutTarget::open_archive(file, name.as_deref())?)
+                let shared = access.shared_blobs.as_deref();
+                Kind::Layout(LayoutTarget::open_archive(file, name.as_deref(), shared)?)
             }
             Location::DockerArchive(file, entry) => {
                 let names = match entry {
@@ -127,9 +131,14 @@ impl Target {
         matches!(self.kind, Kind::DockerArchive(_)).then_some(Compression::None)
     }
 
-    /// Whether plain layers are compressed on the way, as they will be kept or sent on.
-    pub(crate) fn compresses(&self) -> bool {
-        matches!(self.kind, Kind::Registry(_) | Kind::Layout(_))
+    /// Whether plain layers are compressed on the way, as they will be kept or sent on; a layout may be told
+    /// to take them as they are.
+    pub(crate) fn compresses(&self, plain_in_layouts: bool) -> bool {
+        match self.kind {
+            Kind::Registry(_) => true,
+            Kind::Layout(_) => !plain_in_layouts,
+            Kind::DockerArchive(_) | Kind::Dir(_) | Kind::Store(_) => false,
+        }
     }
 
     /// Whether layers are unpacked there: it holds images of containers and nothing else.

@@ -41,6 +41,19 @@ pub enum Error {
         /// The scope that applies.
         scope: String,
     },
+    /// Only signed images may be used, and the policy asks for no signature of this one.
+    #[error(
+        "{reference}: a signature is required, and the signature policy {} (scope {scope}) accepts the \
+         image without one", path.display()
+    )]
+    SignatureNotDemanded {
+        /// The image asked for.
+        reference: String,
+        /// The policy file.
+        path: PathBuf,
+        /// The scope that applies.
+        scope: String,
+    },
     /// The policy asks for a signature of a kind that this program cannot check: so the image is refused.
     #[error(
         "{reference}: the signature policy {} (scope {scope}) asks for {requirement}, which is not \
@@ -105,6 +118,7 @@ impl Error {
         matches!(
             self,
             Error::PolicyRejected { .. }
+                | Error::SignatureNotDemanded { .. }
                 | Error::SignatureUnsupported { .. }
                 | Error::SignatureRefused { .. }
                 | Error::Signature { .. }

@@ -76,6 +76,8 @@ pub struct Policy {
     path: PathBuf,
     default: Vec<Requirement>,
     transports: BTreeMap<String, Scopes>,
+    /// Whether every image must have a signature that something asks for.
+    only_signed: bool,
 }
 
 #[derive(Deserialize)]
@@ -94,7 +96,22 @@ impl Policy {
             path: PathBuf::new(),
             default,
             transports: BTreeMap::new(),
+            only_signed: false,
         }
+    }
+
+    /// The same, and an image that it would accept without any signature is refused.
+    #[must_use]
+    pub fn only_signed(self) -> Policy {
+        Policy {
+            only_signed: true,
+            ..self
+        }
+    }
+
+    /// Whether nothing is accepted without a signature.
+    pub fn is_only_signed(&self) -> bool {
+        self.only_signed
     }
 
     /// Reads this file, which must exist. Errors with [`Error::Read`] or [`Error::Policy`].
@@ -168,6 +185,7 @@ impl Policy {
                 path: path.to_owned(),
                 default,
                 transports,
+                only_signed: false,
             })
         };
         read().map_err(|flaw| Error::Policy {
@@ -178,7 +196,7 @@ impl Policy {
 
     /// What is demanded of an image of a registry: all requirements of the most specific scope.
     /// Errors with [`Error::PolicyRejected`] or [`Error::SignatureUnsupported`] when no signature
-    /// could help.
+    /// could help, and with [`Error::SignatureNotDemanded`].
     pub fn demands(&self, reference: &Reference) -> Result<Demands> {
         let (scope, list) = self.find(reference);
         let identity = identity(reference);
@@ -231,7 +249,15 @@ impl Policy {
             scope,
             list: list.to_vec(),
         };
-        demands.possible()
+        let demands = demands.possible()?;
+        match self.only_signed && !demands.want_signatures() {
+            true => Err(Error::SignatureNotDemanded {
+                reference: demands.image,
+                path: self.path.clone(),
+                scope: demands.scope,
+            }),
+            false => Ok(demands),
+        }
     }
 
     fn find(&self, reference: &Reference) -> (String, &[Requirement]) {

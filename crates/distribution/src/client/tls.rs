@@ -21,6 +21,7 @@ use rustls::{
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 
+use super::tls_details::TlsDetails;
 use crate::error::{Error, Result};
 
 /// The most of a file in a directory of CAs, and of such files.
@@ -181,13 +182,14 @@ pub(super) fn system_roots(bundles: &[PathBuf], dirs: &[PathBuf]) -> Result<Root
 
 /// The TLS configuration for one registry. `roots` are not looked at when it is insecure.
 pub(super) fn config(
+    details: &TlsDetails,
     roots: &RootCertStore,
     host: Option<&HostCerts>,
     insecure: bool,
 ) -> Result<ClientConfig> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let provider = Arc::new(details.provider());
     let builder = ClientConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(details.allowed())
         .map_err(|error| Error::Setup {
             cause: error.to_string(),
         })?;

@@ -75,7 +75,8 @@ impl Transport {
         }
         let none = RootCertStore::empty();
         let roots = if insecure { &none } else { self.roots(config)? };
-        let client = self.build(config, &key, tls::config(roots, certs.as_ref(), insecure)?)?;
+        let tls = tls::config(&config.tls, roots, certs.as_ref(), insecure)?;
+        let client = self.build(config, &key, tls)?;
         // Replaced certificates make their old pool useless.
         pools.retain(|old, _| match (&old.host, &key.host) {
             (Some((old, _)), Some((new, _))) => old != new,

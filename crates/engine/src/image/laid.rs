@@ -284,6 +284,7 @@ async fn copy_all(engine: &Engine, path: &Path) -> Result<Vec<String>> {
         credentials: Credentials::Anonymous,
         store: Some(engine.store().clone()),
         peers: None,
+        shared_blobs: None,
     };
     let looked = path.to_owned();
     let contents = tokio::task::spawn_blocking(move || transfer::contents(&looked).map_err(wrong));

@@ -272,6 +272,7 @@ impl Engine {
             credentials: credentials.unwrap_or(Credentials::Stored),
             store: None,
             peers: fetcher.peers.clone(),
+            shared_blobs: None,
         };
         let options = Options {
             instances: Instances::One(Platform::host()),

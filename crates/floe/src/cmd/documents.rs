@@ -37,13 +37,22 @@ pub(crate) struct ManArgs {
 
 /// Prints what makes a shell complete floe's commands and options.
 pub(crate) fn completion(args: &CompletionArgs) -> Result<ExitCode, Failure> {
+    complete(&mut Cli::command(), "floe", args)
+}
+
+/// The same for the program `name` with this command line.
+pub(crate) fn complete(
+    command: &mut clap::Command,
+    name: &str,
+    args: &CompletionArgs,
+) -> Result<ExitCode, Failure> {
     let shell = match args.shell {
         Shell::Bash => clap_complete::Shell::Bash,
         Shell::Zsh => clap_complete::Shell::Zsh,
         Shell::Fish => clap_complete::Shell::Fish,
     };
     let mut text = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "floe", &mut text);
+    clap_complete::generate(shell, command, name, &mut text);
     match &args.file {
         Some(file) => std::fs::write(file, text).map_err(|error| failed("write", file, &error))?,
         // Nobody is left to be told that standard output is closed.

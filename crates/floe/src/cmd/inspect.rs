@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::process::ExitCode;
 
-use image::{Algorithm, Digest, ImageConfig, Manifest};
+use image::{Algorithm, Digest, ImageConfig, Manifest, Reference};
 use serde::Serialize;
+use serde_json::{Value, json};
 use transfer::{Access, Location, Source};
 
 use super::copy::flags::PlatformFlags;
 use crate::failure::Failure;
 use crate::global::Global;
 use crate::remote::{self, Flags, Remote, RetryFlags};
-use crate::template;
+use crate::{progress, template};
 
 /// Options of `floe inspect`.
 #[derive(Debug, clap::Args)]
@@ -23,7 +24,7 @@ pub(crate) struct Args {
     /// Print the image's config
     #[arg(long)]
     config: bool,
-    /// Go template, such as '{{.Digest}}'
+    /// Go template, such as '{{.Digest}}', or json
     #[arg(long, short, value_name = "TEMPLATE")]
     format: Option<String>,
     /// Do not ask the registry for the repository's tags
@@ -76,6 +77,9 @@ struct Layer {
 }
 
 pub(crate) fn run(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
+    if args.raw && args.format.is_some() {
+        return Err(Failure::new("raw output does not support format option"));
+    }
     let remote = Remote::new(global)?;
     let location = Location::parse(&args.image)?;
     let access = args.flags.access(&remote, &location)?;
@@ -95,14 +99,11 @@ fn inspect(args: &Args, location: &Location, access: &Access) -> Result<ExitCode
             return bytes(&config);
         }
         if args.config {
-            let value: serde_json::Value = serde_json::from_slice(&config)
-                .map_err(|e| Failure::new(format!("config {}: {e}", manifest.config.digest)))?;
-            return show(args, &value);
+            let config = ImageConfig::parse(&config)?;
+            return show(args, &config, || Ok(go_names(&config)));
         }
         let tags = match location {
-            Location::Registry(reference) if !args.no_tags => {
-                access.client.tags(reference, &access.credentials).await?
-            }
+            Location::Registry(reference) if !args.no_tags => tags(access, reference).await?,
             _ => Vec::new(),
         };
         // The digest of what the name means, as skopeo has it: that of an index, if it is one.
@@ -113,23 +114,96 @@ fn inspect(args: &Args, location: &Location, access: &Access) -> Result<ExitCode
         };
         let digest = digest.to_string();
         let about = describe(source.name(), digest, &manifest, &config, tags)?;
-        let value = serde_json::to_value(&about)
-            .map_err(|e| Failure::new(format!("describe the image: {e}")))?;
-        match &args.format {
-            Some(_) => show(args, &value),
-            None => remote::print_json(&about),
-        }
+        show(args, &about, || {
+            serde_json::to_value(&about)
+                .map_err(|e| Failure::new(format!("describe the image: {e}")))
+        })
     })
 }
 
-fn show(args: &Args, value: &serde_json::Value) -> Result<ExitCode, Failure> {
-    match &args.format {
-        None => remote::print_json(value),
+/// The repository's tags; none, with a warning, where the registry keeps its list to itself.
+async fn tags(access: &Access, reference: &Reference) -> Result<Vec<String>, Failure> {
+    match access.client.tags(reference, &access.credentials).await {
+        Err(
+            error @ (distribution::Error::Unauthorized { status: 403, .. }
+            | distribution::Error::NotFound { .. }),
+        ) => {
+            progress::note(&format!(
+                "Warning: Registry disallows tag list retrieval; skipping: {error}"
+            ));
+            Ok(Vec::new())
+        }
+        tags => Ok(tags?),
+    }
+}
+
+/// Prints a document, or what the template makes of the `fields` that it has for templates.
+fn show(
+    args: &Args,
+    document: &impl Serialize,
+    fields: impl FnOnce() -> Result<Value, Failure>,
+) -> Result<ExitCode, Failure> {
+    match args.format.as_deref() {
+        None | Some("json" | "{{json .}}") => remote::print_json(document),
         Some(text) => {
-            println!("{}", template::render(text, value)?);
+            let fields = fields()?;
+            match text.starts_with("table ") {
+                true => print!(
+                    "{}",
+                    template::lines(text, &headings(&fields), std::slice::from_ref(&fields))?
+                ),
+                false => println!("{}", template::render(text, &fields)?),
+            }
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+/// A column's name is that of the field.
+fn headings(fields: &Value) -> Value {
+    let Value::Object(fields) = fields else {
+        return Value::Null;
+    };
+    let names = fields
+        .keys()
+        .map(|name| (name.clone(), Value::from(name.to_uppercase())));
+    Value::Object(names.collect())
+}
+
+/// The configuration with the names that templates know it by: those of the fields of skopeo's type.
+fn go_names(config: &ImageConfig) -> Value {
+    let inner = &config.config;
+    let history = config.history.iter().map(|step| {
+        json!({
+            "Created": step.created,
+            "CreatedBy": step.created_by.clone().unwrap_or_default(),
+            "Author": step.author.clone().unwrap_or_default(),
+            "Comment": step.comment.clone().unwrap_or_default(),
+            "EmptyLayer": step.empty_layer,
+        })
+    });
+    json!({
+        "Created": config.created,
+        "Author": config.author.clone().unwrap_or_default(),
+        "Architecture": config.architecture,
+        "Variant": config.variant.clone().unwrap_or_default(),
+        "OS": config.os,
+        "OSVersion": config.os_version.clone().unwrap_or_default(),
+        "OSFeatures": config.os_features,
+        "Config": {
+            "User": inner.user,
+            "ExposedPorts": inner.exposed_ports,
+            "Env": inner.env,
+            "Entrypoint": inner.entrypoint,
+            "Cmd": inner.cmd,
+            "Volumes": inner.volumes,
+            "WorkingDir": inner.working_dir,
+            "Labels": inner.labels,
+            "StopSignal": inner.stop_signal.clone().unwrap_or_default(),
+        },
+        "RootFS": { "Type": config.rootfs.kind, "DiffIDs": config.rootfs.diff_ids },
+        "History": history.collect::<Vec<_>>(),
+    })
 }
 
 fn bytes(bytes: &[u8]) -> Result<ExitCode, Failure> {

@@ -57,7 +57,14 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         }
         Location::DockerArchive(file, _) => Tags {
             repository: None,
-            tags: transfer::docker_archive_names(file)?.concat(),
+            tags: transfer::docker_archive_names(file)?
+                .into_iter()
+                .enumerate()
+                .flat_map(|(place, names)| match names.is_empty() {
+                    true => vec![format!("@{place}")],
+                    false => names,
+                })
+                .collect(),
         },
         other => {
             return Err(Failure::new(format!(

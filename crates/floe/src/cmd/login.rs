@@ -39,23 +39,75 @@ pub(crate) struct LoginArgs {
 /// Where the login is kept, and how the registry is asked.
 #[derive(Debug, clap::Args)]
 struct LoginFlags {
-    /// File with stored logins
-    #[arg(long, value_name = "FILE", env = "REGISTRY_AUTH_FILE")]
-    authfile: Option<PathBuf>,
+    #[command(flatten)]
+    place: Place,
     /// Require HTTPS and check certificates [default: true, unless registries.conf says insecure]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     tls_verify: Option<bool>,
     /// Directory with CA and client certificates
     #[arg(long, value_name = "DIR")]
     cert_dir: Option<PathBuf>,
+    /// Say which file the login went to
+    #[arg(long, short)]
+    verbose: bool,
+}
+
+/// The file that logins are in.
+#[derive(Debug, clap::Args)]
+struct Place {
+    /// File with stored logins
+    #[arg(long, value_name = "FILE", env = "REGISTRY_AUTH_FILE")]
+    authfile: Option<PathBuf>,
+    /// File of Docker's (config.json) with stored logins, in the form that Docker reads
+    #[arg(long, value_name = "FILE", conflicts_with = "authfile")]
+    compat_auth_file: Option<PathBuf>,
+}
+
+/// What Docker calls its own registry.
+const DOCKER_HUB: &str = "https://index.docker.io/v1/";
+
+impl Place {
+    /// The file that logins are written to: the one named, or the first that is read and may be written.
+    fn file(&self) -> Result<PathBuf, Failure> {
+        if let Some(file) = self.compat_auth_file.as_ref().or(self.authfile.as_ref()) {
+            return Ok(file.clone());
+        }
+        let files = AuthFiles::from_env(|name| std::env::var_os(name));
+        let first = files.for_writing().map(Path::to_path_buf);
+        first.ok_or_else(|| Failure::new("there is no place for logins: give --authfile"))
+    }
+
+    /// What the login for `key` is called in the file. Docker knows whole registries only.
+    fn key<'a>(&self, key: &'a str) -> Result<&'a str, Failure> {
+        match self.compat_auth_file.is_some() {
+            true if key.contains('/') => Err(Failure::new(format!(
+                "{key} names more than a registry, and Docker's files have logins of registries only"
+            ))),
+            true if key == "docker.io" => Ok(DOCKER_HUB),
+            _ => Ok(key),
+        }
+    }
+}
+
+/// The registry or namespace of what was written: of a URL its host and port.
+fn registry(text: &str) -> &str {
+    let stripped = ["https://", "http://"]
+        .iter()
+        .find_map(|scheme| text.strip_prefix(scheme));
+    match stripped {
+        Some(rest) => rest.split('/').next().unwrap_or(rest),
+        None => text.trim_end_matches('/'),
+    }
 }
 
 /// Options of `floe logout`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct LogoutArgs {
-    /// File with stored logins
-    #[arg(long, value_name = "FILE", env = "REGISTRY_AUTH_FILE")]
-    authfile: Option<PathBuf>,
+    #[command(flatten)]
+    place: Place,
+    /// Accepted for skopeo's sake: no registry is asked
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    tls_verify: Option<bool>,
     /// Forget every login
     #[arg(long, short)]
     all: bool,
@@ -64,19 +116,10 @@ pub(crate) struct LogoutArgs {
     registry: Option<String>,
 }
 
-/// The file that logins are written to: the one named, or the first that is read and may be written.
-fn file(named: Option<&PathBuf>) -> Result<PathBuf, Failure> {
-    if let Some(file) = named {
-        return Ok(file.clone());
-    }
-    let files = AuthFiles::from_env(|name| std::env::var_os(name));
-    let first = files.for_writing().map(Path::to_path_buf);
-    first.ok_or_else(|| Failure::new("there is no place for logins: give --authfile"))
-}
-
 pub(crate) fn login(global: &Global, args: &LoginArgs) -> Result<ExitCode, Failure> {
-    let file = file(args.flags.authfile.as_ref())?;
-    let key = args.registry.trim_end_matches('/');
+    let file = args.flags.place.file()?;
+    let key = registry(&args.registry);
+    let stored_as = args.flags.place.key(key)?;
     let host = key.split('/').next().unwrap_or(key);
     let remote = Remote::new(global)?;
     let keepers = remote.settings().registries.credential_helpers();
@@ -103,7 +146,10 @@ pub(crate) fn login(global: &Global, args: &LoginArgs) -> Result<ExitCode, Failu
     let client = flags.client(&remote, host);
     let credentials = Credentials::basic(&username, &password);
     remote::block_on(async { Ok(client.log_in(host, &credentials).await?) })?;
-    auth::store(keepers, &file, key, &username, &password)?;
+    auth::store(keepers, &file, stored_as, &username, &password)?;
+    if args.flags.verbose {
+        println!("Used:  {}", file.display());
+    }
     println!("Login Succeeded!");
     Ok(ExitCode::SUCCESS)
 }
@@ -127,15 +173,16 @@ fn print_login(keepers: &[String], file: &Path, key: &str) -> Result<ExitCode, F
 }
 
 pub(crate) fn logout(global: &Global, args: &LogoutArgs) -> Result<ExitCode, Failure> {
-    let file = file(args.authfile.as_ref())?;
+    let file = args.place.file()?;
     let remote = Remote::new(global)?;
     let keepers = remote.settings().registries.credential_helpers();
-    let Some(registry) = args.registry.as_ref().filter(|_| !args.all) else {
+    let Some(named) = args.registry.as_ref().filter(|_| !args.all) else {
         auth::forget_all(keepers, &file)?;
         println!("Removed login credentials for all registries");
         return Ok(ExitCode::SUCCESS);
     };
-    if !auth::forget(keepers, &file, registry.trim_end_matches('/'))? {
+    let registry = registry(named);
+    if !auth::forget(keepers, &file, args.place.key(registry)?)? {
         return Err(Failure::new(format!("not logged into {registry}")));
     }
     println!("Removed login credentials for {registry}");

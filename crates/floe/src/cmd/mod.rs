@@ -11,6 +11,7 @@ pub(crate) mod image;
 pub(crate) mod images;
 pub(crate) mod import;
 pub(crate) mod inspect;
+pub(crate) mod layers;
 pub(crate) mod list_tags;
 pub(crate) mod login;
 pub(crate) mod logs;

@@ -11,14 +11,17 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use image::{AnyManifest, Digest, Reference};
+use image::{Reference, manifest};
+use serde::Serialize;
 use transfer::Signing;
 use trust::signature::openpgp::{self, Keyring};
+use trust::signature::payload;
 use trust::signature::{Generated, MAX_SIGNATURE, PrivateKey, Signer, gpg, verify_simple};
 use trust::{Signature, SignatureFlaw};
 
 use crate::failure::Failure;
-use crate::terminal;
+use crate::refused::{self, List, NotOffered, Takes};
+use crate::{clock, remote, terminal};
 
 /// Whether and how to sign what is copied.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -38,6 +41,27 @@ pub(crate) struct SignFlags {
     /// Sign for this name instead of the destination's
     #[arg(long, value_name = "NAME")]
     sign_identity: Option<String>,
+    #[command(flatten)]
+    _refused: NotOffered<Refused>,
+}
+
+/// Ways to sign that floe does not know.
+#[derive(Debug)]
+pub(crate) struct Refused;
+
+impl List for Refused {
+    const OPTIONS: &'static [refused::Refused] = &[
+        (
+            "sign-by-sigstore",
+            Takes::Value,
+            "floe does not sign with Fulcio and Rekor; --sign-by-sigstore-private-key signs with a key",
+        ),
+        (
+            "sign-by-sq-fingerprint",
+            Takes::Value,
+            "floe has no access to Sequoia's keys; --sign-by signs with GnuPG's",
+        ),
+    ];
 }
 
 impl SignFlags {
@@ -134,7 +158,7 @@ pub(crate) fn standalone_sign(args: &StandaloneSign) -> Result<ExitCode, Failure
         key: args.key.clone(),
         passphrase: args.passphrase_file.clone(),
     };
-    let digest = Digest::of(&manifest(&args.manifest)?);
+    let digest = manifest::digest(&read(&args.manifest)?)?;
     let signature = signer.sign(&digest, &full_name(&args.reference)?)?;
     fs::write(&args.output, signature.to_file()?)
         .map_err(|e| Failure::new(format!("write {}: {e}", args.output.display())))?;
@@ -142,7 +166,7 @@ pub(crate) fn standalone_sign(args: &StandaloneSign) -> Result<ExitCode, Failure
 }
 
 pub(crate) fn standalone_verify(args: &StandaloneVerify) -> Result<ExitCode, Failure> {
-    let manifest = manifest(&args.manifest)?;
+    let signed = read(&args.manifest)?;
     let wanted = full_name(&args.reference)?;
     let ring = keyring(args)?;
     let bytes = read(&args.signature)?;
@@ -164,13 +188,46 @@ pub(crate) fn standalone_verify(args: &StandaloneVerify) -> Result<ExitCode, Fai
             claim.reference
         )));
     }
-    let mut verifier = claim.digest.verifier();
-    verifier.update(&manifest);
-    let digest = verifier
-        .finish(&format!("manifest {}", args.manifest.display()))
-        .map_err(|_| refused(SignatureFlaw::OtherDigest(claim.digest)))?;
+    let digest = claim.digest;
+    // Docker's schema 1 has a digest that is not that of its bytes.
+    if !digest.matches(&signed) && manifest::digest(&signed)? != digest {
+        return Err(refused(SignatureFlaw::OtherDigest(digest)));
+    }
     println!("Signature verified using fingerprint {fingerprint}, digest {digest}");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Options of `floe untrusted-signature-dump-without-verification`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct UntrustedSignatureDump {
+    /// The signature
+    signature: PathBuf,
+}
+
+/// What a signature says, in skopeo's words.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Untrusted {
+    untrusted_docker_manifest_digest: String,
+    untrusted_docker_reference: String,
+    #[serde(rename = "UntrustedCreatorID")]
+    untrusted_creator_id: Option<String>,
+    untrusted_timestamp: Option<String>,
+    untrusted_short_key_identifier: String,
+}
+
+/// Prints what a signature says. Nothing of it may be believed.
+pub(crate) fn dump(args: &UntrustedSignatureDump) -> Result<ExitCode, Failure> {
+    let refused = |flaw: SignatureFlaw| flawed(&args.signature, &flaw);
+    let message = openpgp::unverified(&read(&args.signature)?).map_err(refused)?;
+    let said = payload::parse_unverified(&message.content).map_err(refused)?;
+    remote::print_json(&Untrusted {
+        untrusted_docker_manifest_digest: said.claim.digest.to_string(),
+        untrusted_docker_reference: said.claim.reference,
+        untrusted_creator_id: said.creator,
+        untrusted_timestamp: said.timestamp.and_then(clock::written),
+        untrusted_short_key_identifier: message.issuer,
+    })
 }
 
 pub(crate) fn generate(args: &GenerateSigstoreKey) -> Result<ExitCode, Failure> {
@@ -219,13 +276,6 @@ fn keyring(args: &StandaloneVerify) -> Result<Keyring, Failure> {
         None if any => Err(Failure::new("any key will do only with --public-key-file")),
         None => Ok(gpg::export(&wanted)?.only(&wanted)),
     }
-}
-
-fn manifest(path: &Path) -> Result<Vec<u8>, Failure> {
-    let bytes = read(path)?;
-    // Schema 1, whose digest is not that of its bytes, is refused here.
-    AnyManifest::parse(None, &bytes)?;
-    Ok(bytes)
 }
 
 /// A name with tag or digest: what has neither would be signed for nothing in particular.

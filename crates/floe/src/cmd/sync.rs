@@ -14,8 +14,7 @@ use transfer::{Document, Location, Options};
 use super::copy::flags::{self, Shape, Sides};
 use crate::failure::Failure;
 use crate::global::Global;
-use crate::output;
-use crate::progress::watch;
+use crate::progress::{self, watch};
 use crate::remote::Remote;
 
 mod list;
@@ -130,14 +129,16 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let remote = args.sides.remote(global)?;
     let options = args.sides.options(&args.shape, &remote)?;
     let mut tally = Tally::default();
-    let jobs = jobs(args, &remote, &mut tally)?;
-    let count = jobs.len();
-    copy_all(args, &remote, &options, &jobs, &mut tally)?;
     if args.dry_run {
-        println!("Would have copied {count} images");
-    } else {
-        println!("Copied {} images", tally.copied);
+        progress::note("Running in dry-run mode");
     }
+    let (jobs, sources) = jobs(args, &remote, &mut tally)?;
+    copy_all(args, &remote, &options, &jobs, &mut tally)?;
+    let (done, count) = match args.dry_run {
+        true => ("Would have synced", jobs.len()),
+        false => ("Synced", tally.copied),
+    };
+    progress::note(&format!("{done} {count} images from {sources} sources"));
     match tally.failed {
         0 => Ok(ExitCode::SUCCESS),
         failed => Err(Failure::new(format!(
@@ -146,8 +147,8 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     }
 }
 
-/// What is to be copied; what cannot be found out counts as failed.
-fn jobs(args: &Args, remote: &Remote, tally: &mut Tally) -> Result<Vec<Job>, Failure> {
+/// What is to be copied, and from how many sources; what cannot be found out counts as failed.
+fn jobs(args: &Args, remote: &Remote, tally: &mut Tally) -> Result<(Vec<Job>, usize), Failure> {
     let flags = args.sides.source();
     let source = Path::new(&args.source);
     let planned = match args.src {
@@ -155,14 +156,17 @@ fn jobs(args: &Args, remote: &Remote, tally: &mut Tally) -> Result<Vec<Job>, Fai
         From::Dir => plan::directory(source, &flags),
         From::Yaml => plan::yaml(remote, source, &flags),
     }?;
-    let mut jobs = Vec::new();
+    let (mut jobs, mut sources) = (Vec::new(), 0);
     for found in planned {
         match found {
-            Ok(found) => jobs.extend(found),
+            Ok(found) => {
+                jobs.extend(found);
+                sources += 1;
+            }
             Err(error) => tally.failed(error, args.keep_going)?,
         }
     }
-    Ok(jobs)
+    Ok((jobs, sources))
 }
 
 fn copy_all(
@@ -187,14 +191,14 @@ fn copy_all(
                 continue;
             }
         };
-        let line = match args.dry_run {
-            true => format!("Would copy {} to {target}", job.from),
-            false => {
-                let (number, count) = (number + 1, jobs.len());
-                format!("Copying image {number}/{count}: {} to {target}", job.from)
-            }
+        let doing = match args.dry_run {
+            true => "Would have copied",
+            false => "Copying",
         };
-        println!("{}", output::shown(&line));
+        let (number, count, from) = (number + 1, jobs.len(), &job.from);
+        progress::note(&format!(
+            "{doing} image ref {number}/{count} from=\"{from}\" to=\"{target}\""
+        ));
         if args.dry_run {
             continue;
         }

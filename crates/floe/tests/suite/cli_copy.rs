@@ -139,7 +139,7 @@ fn inspect_says_what_skopeo_says() {
             "inspect",
             "--config",
             "--format",
-            "{{.os}}/{{.architecture}}",
+            "{{.OS}}/{{.Architecture}}",
             &name,
         ];
         assert!(floe.floe(&format).ok().starts_with("linux/"));

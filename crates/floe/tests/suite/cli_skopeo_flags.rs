@@ -1,36 +1,16 @@
 //! skopeo's flags around a copy: who to be, how often to try, how long, by which configuration; and its
 //! exit codes.
 
-use std::path::PathBuf;
-use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::cli::fake::{Answer, Fake};
-use crate::cli::{Machine, Said, machine};
+use crate::cli::machine;
 use serde_json::json;
-
-/// floe under the name `skopeo`.
-struct Skopeo<'a>(&'a Machine, PathBuf);
-
-impl Skopeo<'_> {
-    fn new(floe: &Machine) -> Skopeo<'_> {
-        let link = floe.node.path("skopeo");
-        let program = testkit::program("floe").expect("floe is built");
-        std::os::unix::fs::symlink(program, &link).expect("link");
-        Skopeo(floe, link)
-    }
-
-    fn run(&self, arguments: &[&str]) -> Said {
-        let mut command = Command::new(&self.1);
-        command.env("FLOE_CONFIG", self.0.node.config());
-        command.args(arguments).output().expect("run").into()
-    }
-}
 
 #[test]
 fn what_is_not_found_has_skopeos_exit_code() {
     machine(|floe| {
-        let skopeo = Skopeo::new(floe);
+        let skopeo = floe.as_skopeo();
         let host = floe.registry.host();
         let layout = floe.node.path("layout");
         let layout = |name: &str| format!("oci:{}:{name}", layout.display());
@@ -146,7 +126,7 @@ fn who_to_be_is_said_in_skopeos_ways_for_either_side() {
 #[test]
 fn global_options_hold_for_the_command_behind_them() {
     machine(|floe| {
-        let skopeo = Skopeo::new(floe);
+        let skopeo = floe.as_skopeo();
         let image = format!("docker://{}", floe.image);
         // Without a word about this registry it is asked over TLS, which it does not speak.
         let conf = floe.node.path("other.conf");

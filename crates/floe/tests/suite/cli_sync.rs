@@ -93,10 +93,10 @@ fn a_repository_goes_to_a_directory_as_skopeo_brings_it_there_and_back() {
                     .collect::<Vec<_>>()
             };
             let words = with(&floe.dir(&ours));
-            let said = floe
-                .floe(&words.iter().map(String::as_str).collect::<Vec<_>>())
-                .ok();
-            assert!(said.ends_with("Copied 3 images"), "{said}");
+            let said = floe.floe(&words.iter().map(String::as_str).collect::<Vec<_>>());
+            assert_eq!(said.code, 0, "{said:?}");
+            let last = said.err.trim_end();
+            assert!(last.ends_with("Synced 3 images from 1 sources"), "{last}");
             let words = with(&floe.dir(&theirs));
             floe.skopeo(&words.iter().map(String::as_str).collect::<Vec<_>>())
                 .ok();
@@ -156,10 +156,15 @@ fn a_list_in_yaml_means_what_it_means_to_skopeo() {
         std::fs::write(&file, list).expect("write");
         let (ours, theirs) = (floe.dir("ours"), floe.dir("theirs"));
         let dry = ["sync", "--dry-run", "-s", "yaml", "-d", "dir", &file, &ours];
-        let said = floe.floe(&dry).ok();
+        let said = floe.floe(&dry);
+        assert_eq!(said.code, 0, "{said:?}");
+        let from = format!("docker://{}/cli/busybox:2", floe.registry.host());
+        let line = format!("from=\"{from}\" to=\"dir:{ours}/busybox:2\"");
+        assert!(said.err.contains(&line), "{said:?}");
+        assert_eq!(said.err.matches("Would have copied image ref").count(), 3);
         assert!(
-            said.contains("Would copy") && said.ends_with("3 images"),
-            "{said}"
+            said.err.contains("Would have synced 3 images from"),
+            "{said:?}"
         );
         assert!(!Path::new(&ours).exists());
         floe.floe(&["sync", "-s", "yaml", "-d", "dir", "--scoped", &file, &ours])
@@ -311,9 +316,9 @@ fn what_is_no_tag_is_passed_over_and_what_fails_does_not_stop_the_rest() {
         let said = floe.floe(&[&sync[..], &["--dry-run", &source, &to]].concat());
         assert!(said.err.contains("\"no tag\" is no tag"), "{said:?}");
         assert!(!said.err.contains('\u{1b}'), "{said:?}");
-        let copied = said.ok();
-        assert!(copied.contains("x:1") && copied.contains("x:2"), "{copied}");
-        assert!(copied.contains("Would have copied 2 images"), "{copied}");
+        let told = &said.err;
+        assert!(told.contains("x:1") && told.contains("x:2"), "{told}");
+        assert!(told.contains("Would have synced 2 images"), "{told}");
 
         // One item of a list that is none does not cost the others.
         let list = format!(

@@ -5,6 +5,7 @@
 
 mod cli;
 mod cli_artifact;
+mod cli_commands_table;
 mod cli_config;
 mod cli_copy;
 mod cli_copy_index;
@@ -29,6 +30,7 @@ mod cli_registries;
 mod cli_run;
 mod cli_sign;
 mod cli_skopeo_flags;
+mod cli_skopeo_whole;
 mod cli_stop_rm;
 mod cli_storage;
 mod cli_storage_bad;

@@ -32,6 +32,15 @@ pub struct Verified {
     pub fingerprint: String,
 }
 
+/// What an unverified message says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unverified {
+    /// The content of the message.
+    pub content: Vec<u8>,
+    /// The id of the key that it names, 16 capital hexadecimal digits; empty when it names none.
+    pub issuer: String,
+}
+
 impl Keyring {
     /// Reads keys as `gpg --export` writes them, armored or not; there must be one at least.
     pub fn parse(bytes: &[u8]) -> Result<Keyring, SignatureFlaw> {
@@ -115,6 +124,32 @@ impl Keyring {
             trusted: self.fingerprints(),
         }))
     }
+}
+
+/// What a message holds and who it says has signed it, WITHOUT any check: nothing may be decided by it.
+///
+/// Errors when it is no signed message.
+pub fn unverified(message: &[u8]) -> Result<Unverified, SignatureFlaw> {
+    let (message, content) = read(message)?;
+    let Message::Signed { reader, .. } = &message else {
+        return Err(SignatureFlaw::Message("it has no signature".into()));
+    };
+    let signature = reader.signature(0);
+    let issuer = signature.and_then(|signature| {
+        let id = signature.issuer_key_id().first().map(|id| id.to_string());
+        // The newer kind has the whole fingerprint, whose end is the id.
+        id.or_else(|| {
+            let whole = signature
+                .issuer_fingerprint()
+                .first()
+                .map(|f| format!("{f:X}"))?;
+            Some(whole[whole.len().saturating_sub(16)..].to_owned())
+        })
+    });
+    Ok(Unverified {
+        content,
+        issuer: issuer.unwrap_or_default().to_uppercase(),
+    })
 }
 
 /// Armored keys may stand one after the other.

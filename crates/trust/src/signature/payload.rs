@@ -81,6 +81,34 @@ pub fn parse(kind: Kind, bytes: &[u8]) -> Result<Claim, SignatureFlaw> {
     })
 }
 
+/// A payload that nobody has verified: nothing may be decided by it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unverified {
+    /// What it says of an image.
+    pub claim: Claim,
+    /// The program that it names as its maker.
+    pub creator: Option<String>,
+    /// When it says that it was made, in seconds since 1970.
+    pub timestamp: Option<i64>,
+}
+
+/// Reads a payload of simple signing WITHOUT a verified signature.
+pub fn parse_unverified(bytes: &[u8]) -> Result<Unverified, SignatureFlaw> {
+    let claim = parse(Kind::Simple, bytes)?;
+    let payload: Payload = strict_json::parse(bytes).map_err(SignatureFlaw::Json)?;
+    let timestamp = payload.optional.get("timestamp").and_then(Value::as_f64);
+    Ok(Unverified {
+        claim,
+        creator: payload
+            .optional
+            .get("creator")
+            .and_then(Value::as_str)
+            .map(str::to_owned),
+        // parse() has let whole numbers through only; one out of range ends at the end of time.
+        timestamp: timestamp.map(|seconds| seconds as i64),
+    })
+}
+
 /// Anything may be there, but what is known must be of its type.
 fn check_optional(optional: &Value, kind: Kind) -> Result<(), SignatureFlaw> {
     let flawed = |why: &str| Err(SignatureFlaw::Json(why.to_owned()));

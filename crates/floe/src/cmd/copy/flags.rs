@@ -1,6 +1,6 @@
 //! The flags that `copy` and `sync` have in common, and what they make of an image on its way.
 
-use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::builder::{StringValueParser, TypedValueParser};
 use image::Platform;
 use transfer::{Access, Document, Format, Instances, Location, Options, Source, Target, Watch};
 
@@ -58,9 +58,13 @@ pub(crate) struct PlatformFlags {
 
 /// Reads a family of manifest types by skopeo's words.
 pub(crate) fn format() -> impl TypedValueParser<Value = Format> {
-    PossibleValuesParser::new(["oci", "v2s2"]).map(|name| match name.as_str() {
-        "oci" => Format::Oci,
-        _ => Format::Docker,
+    StringValueParser::new().try_map(|name| match name.as_str() {
+        "oci" => Ok(Format::Oci),
+        "v2s2" => Ok(Format::Docker),
+        "v2s1" => {
+            Err("not offered: registries no longer take Docker's schema 1; write oci or v2s2")
+        }
+        _ => Err("write oci or v2s2"),
     })
 }
 

@@ -5,6 +5,7 @@
 
 pub(crate) mod fake;
 pub(crate) mod foreign;
+pub(crate) mod linked;
 pub(crate) mod places;
 pub(crate) mod screen;
 pub(crate) mod served;
