@@ -249,6 +249,12 @@ impl RootFilesystem {
             .map_err(Error::sys("open", self.container_path(&own.container)))
     }
 
+    /// Lets it be mounted for writing once more after a mount with [`Access::Volatile`] that is gone, where no
+    /// power cut came between.
+    pub fn forget_volatile(&self) -> Result<()> {
+        self.directories(Access::Durable).map(drop)
+    }
+
     /// The container, and the directory that it writes to.
     pub(crate) fn upper(&self) -> Result<(String, OwnedFd)> {
         let own = self.writable.as_ref().ok_or_else(|| self.unwritable())?;

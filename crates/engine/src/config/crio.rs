@@ -123,11 +123,6 @@ const ENTRIES: &[Entry] = &[
         &["[]"],
     ),
     (
-        "image.image_volumes",
-        "volumes of an image are directories",
-        &["''", "'mkdir'"],
-    ),
-    (
         "image.big_files_temporary_dir",
         "nothing is staged outside the store",
         &[],

@@ -34,7 +34,7 @@ pub use migrate::migrated;
 pub(crate) use runtimes::allowed;
 pub use runtimes::{BUILT_IN, Meaning, RuntimeEntry};
 pub(crate) use tables::parse_ulimit;
-pub use tables::{Api, CgroupManager, Config, Image, Network, Root, Runtime};
+pub use tables::{Api, CgroupManager, Config, Image, ImageVolumes, Network, Root, Runtime};
 
 pub use self::tracing::Tracing;
 pub use workload::{Workload, WorkloadResources};

@@ -196,6 +196,20 @@ pub enum CgroupManager {
     Systemd,
 }
 
+/// What becomes of the volumes that an image declares.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ImageVolumes {
+    /// They are directories of the container's root, made if they are missing.
+    #[default]
+    #[serde(alias = "")]
+    Mkdir,
+    /// Each is a directory of its own, empty at first, which goes with the container.
+    Bind,
+    /// Nothing.
+    Ignore,
+}
+
 /// The least `log_limit`: a few lines of the longest, and what is said of others.
 const LOG_LIMIT_LEAST: i64 = 64 << 10;
 
@@ -370,6 +384,9 @@ pub struct Image {
     /// Images that kubelet's garbage collection leaves alone: names, beginnings (`quay.io/x*`), or words in them
     /// (`*x*`), whatever their case.
     pub pinned_images: Vec<String>,
+    /// Volumes that images declare: `mkdir`: directories of the container's root, made for its user if they are
+    /// missing; `bind`: each a directory of its own, empty at first, which goes with the container; `ignore`.
+    pub image_volumes: ImageVolumes,
     /// Registries that may speak plain HTTP and show any certificate, beside those of registries.conf.
     pub insecure_registries: Vec<String>,
     /// Where archives and layouts of images are laid that are taken into the store, and pinned while they lie there;
@@ -406,6 +423,7 @@ impl Default for Image {
             registries_d_dir: PathBuf::new(),
             certs_dir: "/etc/containers/certs.d".into(),
             pinned_images: Vec::new(),
+            image_volumes: ImageVolumes::Mkdir,
             insecure_registries: Vec::new(),
             images_dir: PathBuf::new(),
             peers: Vec::new(),

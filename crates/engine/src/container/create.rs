@@ -7,7 +7,9 @@ use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
 use runtime::spec::Spec;
+use store::RootFilesystem;
 
+use super::declared;
 use super::record::ContainerRecord;
 use super::volumes::{self, Mounted};
 use super::{ContainerSpec, MOUNT_OPTIONS, Propagation};
@@ -320,7 +322,7 @@ impl<'a> Making<'a> {
         &self,
         record: &mut ContainerRecord,
         image: &ImageRecord,
-        config: &ContainerConfig,
+        image_config: &ContainerConfig,
         (volumes, former): (&[(usize, ImageRecord)], Option<&Former<'_>>),
     ) -> Result<Option<NewContainer<'a>>> {
         let store = self.engine.store();
@@ -335,11 +337,12 @@ impl<'a> Making<'a> {
             entry: self.engine.runtime_entry(&self.pod.spec.runtime_handler),
             pod: self.pod,
             container: record,
-            image: config,
+            image: image_config,
             cdi_devices: &record.spec.cdi_devices,
         };
         let all_devices = inputs.all_devices();
         let mut config = oci::build(self.engine, &inputs)?;
+        self.declared_volumes(image_config, &mut config, &root, record)?;
         let let_by_plugins =
             self.engine
                 .plugins_let_container(self.pod, record, &mut config, all_devices)?;
@@ -387,6 +390,24 @@ impl<'a> Making<'a> {
             link_logs::link(&asked, &self.pod.spec, &self.id, log)?;
         }
         Ok(let_by_plugins)
+    }
+
+    /// The volumes that the image declares.
+    fn declared_volumes(
+        &self,
+        image: &ContainerConfig,
+        config: &mut Spec,
+        root: &RootFilesystem,
+        record: &ContainerRecord,
+    ) -> Result<()> {
+        let keys = self.engine.config();
+        let place = declared::Place {
+            root,
+            store: keys.root_table.root.join("containers").join(&self.id),
+            bundle: &self.bundle,
+            user: (record.user.uid, record.user.gid),
+        };
+        declared::make(keys.image.image_volumes, image, config, &place)
     }
 
     fn commit(mut self, record: &ContainerRecord) -> Result<String> {

@@ -3,6 +3,7 @@
 //! to `container.json` is in `record/container.rs` alone.
 
 pub(crate) mod create;
+mod declared;
 mod exec;
 mod exec_streams;
 mod exec_sync;

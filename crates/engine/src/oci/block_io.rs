@@ -1,6 +1,7 @@
 //! Classes of block I/O, which annotations give to containers in goresctrl's words, as with CRI-O: of the
 //! container `io.kubernetes.cri.blockio-class`, of its pod `blockio.resources.beta.kubernetes.io/container.NAME` or
-//! `…/pod`. What a class is stands in the file `blockio_config_file`, which is read at each use.
+//! `…/pod`. What a class is stands in the file `blockio_config_file`, which is read at each use. Classes of RDT are
+//! asked for in the same way, and refused: none are made.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -21,20 +22,15 @@ const FILE_MAX: u64 = 1 << 20;
 /// The most devices that a pattern may fit.
 const DEVICES: usize = 256;
 
-/// What the names of annotations of pods begin with.
-const OF_POD: &str = "blockio.resources.beta.kubernetes.io";
-
-/// The class that a container is to have, and the annotation that says so.
-fn class<'a>(inputs: &Inputs<'a>) -> Option<(String, &'a str)> {
+/// The class of a kind (`blockio`, `rdt`) that a container is to have, and the annotation that says so.
+fn class<'a>(inputs: &Inputs<'a>, kind: &str) -> Option<(String, &'a str)> {
     let own = &inputs.container.spec;
     let of_pod = &inputs.pod.spec.annotations;
+    let prefix = format!("{kind}.resources.beta.kubernetes.io");
     let named = [
-        (
-            &own.annotations,
-            "io.kubernetes.cri.blockio-class".to_owned(),
-        ),
-        (of_pod, format!("{OF_POD}/container.{}", own.name)),
-        (of_pod, format!("{OF_POD}/pod")),
+        (&own.annotations, format!("io.kubernetes.cri.{kind}-class")),
+        (of_pod, format!("{prefix}/container.{}", own.name)),
+        (of_pod, format!("{prefix}/pod")),
     ];
     let found = |(annotations, key): (&'a BTreeMap<String, String>, String)| {
         let class = annotations.get(&key)?;
@@ -228,13 +224,30 @@ fn wildcard(pattern: &[u8], name: &[u8]) -> bool {
 /// A class that the file does not have, by the annotation's name; a file that cannot be used.
 pub(super) fn build(inputs: &Inputs<'_>) -> Result<Option<spec::BlockIo>> {
     let file = &inputs.runtime.blockio_config_file;
-    let Some((key, class)) = class(inputs).filter(|_| !file.as_os_str().is_empty()) else {
+    let Some((key, class)) = class(inputs, "blockio").filter(|_| !file.as_os_str().is_empty())
+    else {
         return Ok(None);
     };
     let found = Classes::read(file)?.of(class);
     found
         .map(Some)
         .ok_or_else(|| wrong(&key, format!("{} has no class {class:?}", file.display())))
+}
+
+/// Refuses a class of RDT, as CRI-O does where it has none.
+///
+/// # Errors
+/// The annotation that asks for one.
+pub(super) fn refuse_rdt(inputs: &Inputs<'_>) -> Result<()> {
+    match class(inputs, "rdt") {
+        None => Ok(()),
+        Some((key, class)) => {
+            let reason = format!(
+                "no class {class:?}: classes of RDT are not made (a CDI device may name one that is there)"
+            );
+            Err(wrong(&key, reason))
+        }
+    }
 }
 
 #[cfg(test)]

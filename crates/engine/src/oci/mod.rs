@@ -142,6 +142,7 @@ fn add_hooks(engine: &Engine, inputs: &Inputs<'_>, built: &mut spec::Spec) -> Re
 
 /// What no look at the node could make acceptable.
 fn check(inputs: &Inputs<'_>) -> Result<()> {
+    block_io::refuse_rdt(inputs)?;
     let asked = &inputs.pod.spec;
     match inputs.privileged() && !asked.privileged && asked.origin == crate::pod::Origin::Cri {
         true => Err(Error::invalid(

@@ -18,6 +18,7 @@ mod container_security;
 mod counts;
 mod crash;
 mod crio_keys;
+mod declared_volumes;
 mod events;
 mod exec;
 mod exec_requests;

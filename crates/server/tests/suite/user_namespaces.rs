@@ -33,7 +33,7 @@ pub(crate) fn users(host_id: u32) -> Option<UserNamespace> {
 }
 
 /// A pod's configuration with these ids.
-fn mapped(world: &World, name: &str, host_id: u32) -> PodSandboxConfig {
+pub(crate) fn mapped(world: &World, name: &str, host_id: u32) -> PodSandboxConfig {
     let mut config = world.pod_config(name);
     options(&mut config).userns_options = users(host_id);
     config
@@ -46,7 +46,7 @@ fn options(config: &mut PodSandboxConfig) -> &mut NamespaceOption {
 }
 
 /// A container as kubelet sends it for such a pod.
-fn of(host_id: u32, config: ContainerConfig) -> ContainerConfig {
+pub(crate) fn of(host_id: u32, config: ContainerConfig) -> ContainerConfig {
     secured(config, |security| {
         let options = security.namespace_options.get_or_insert_default();
         options.userns_options = users(host_id);

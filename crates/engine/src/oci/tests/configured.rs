@@ -254,6 +254,24 @@ fn a_class_of_block_io_is_that_of_the_container_or_of_its_pod() {
 }
 
 #[test]
+fn a_class_of_rdt_is_refused_by_the_annotation_that_asks_for_it() {
+    let mut world = world();
+    world.container.spec.name = "web".into();
+    assert!(world.config().is_ok());
+    for key in [
+        "rdt.resources.beta.kubernetes.io/pod",
+        "rdt.resources.beta.kubernetes.io/container.web",
+    ] {
+        world.pod.spec.annotations = [(key.to_owned(), "gold".to_owned())].into();
+        let error = world.config().unwrap_err().to_string();
+        assert!(error.contains(key) && error.contains("gold"), "{error}");
+    }
+    let other = "rdt.resources.beta.kubernetes.io/container.other";
+    world.pod.spec.annotations = [(other.to_owned(), "gold".to_owned())].into();
+    assert!(world.config().is_ok());
+}
+
+#[test]
 fn what_a_profile_refuses_by_name_goes_to_the_supervisor_if_the_annotation_asks_for_it() {
     let mut world = world();
     world.host.seccomp_socket = "/run/floe/seccomp/c1".into();
