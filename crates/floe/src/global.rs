@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use clap::builder::{OsStringValueParser, TypedValueParser};
-use engine::config::{Sources, UnusedKey};
+use engine::config::{Said, Sources, UnusedKey};
 use engine::{Config, Engine};
 
 use crate::failure::Failure;
@@ -40,6 +40,9 @@ pub(crate) struct Global {
     /// What stands before floe's own name in the `User-Agent`; not on floe's own command line
     #[arg(skip)]
     pub(crate) user_agent_prefix: Option<String>,
+    /// What crio's options and variables say of the configuration; of `floe serve` only
+    #[arg(skip)]
+    pub(crate) said: Vec<Said>,
     /// Whether certificates are checked where a command does not say; not on floe's own command line
     #[arg(skip)]
     pub(crate) tls_verify: Option<bool>,
@@ -72,7 +75,7 @@ impl Global {
 
     /// The same, with the keys without effect.
     pub(crate) fn configured(&self) -> Result<(Config, Vec<UnusedKey>), Failure> {
-        let (mut config, unused) = Config::load(&self.sources())?;
+        let (mut config, unused) = Config::load_with(&self.sources(), &self.said)?;
         if let Some(root) = &self.root {
             config.root_table.root = absolute(root)?;
         }

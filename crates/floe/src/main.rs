@@ -75,6 +75,7 @@ fn dispatch(mut cli: Cli) -> Result<ExitCode, Failure> {
             cli.global.config = args.config.take().or(cli.global.config);
             cli.global.config_dir = args.config_dir.take().or(cli.global.config_dir);
             cli.global.listen = args.listen.take();
+            cli.global.said = args.crio.take();
             cmd::serve::run(&cli.global, &args)
         }
         Command::Registry(args) => cmd::registry::run(&cli.global, args),

@@ -45,9 +45,17 @@ pub(super) struct Layer {
 pub(super) struct Key {
     /// Dotted, without the leading `crio.` or `floe.`.
     pub(super) name: String,
-    /// 1-based.
+    /// 1-based; 0: it is in no file.
     pub(super) line: usize,
     pub(super) value: toml::Value,
+}
+
+/// Where a key stands, for people.
+pub(super) fn place(file: &Path, line: usize) -> String {
+    match line {
+        0 => file.display().to_string(),
+        line => format!("{}:{line}", file.display()),
+    }
 }
 
 /// Where each key stands that counts: the last of its name.
@@ -56,8 +64,7 @@ pub(super) struct Places(BTreeMap<String, String>);
 
 impl Places {
     pub(super) fn add(&mut self, file: &Path, key: &Key) {
-        let place = format!("{}:{}", file.display(), key.line);
-        self.0.insert(key.name.clone(), place);
+        self.0.insert(key.name.clone(), place(file, key.line));
     }
 
     /// Where the key stands with which an error begins (`crio.runtime.pids_limit: …`), or the first key of

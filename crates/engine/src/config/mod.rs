@@ -17,6 +17,7 @@ mod runtime_checks;
 mod runtimes;
 mod tables;
 mod tracing;
+mod words;
 mod workload;
 mod write;
 
@@ -37,6 +38,7 @@ pub(crate) use tables::parse_ulimit;
 pub use tables::{Api, CgroupManager, Config, Image, ImageVolumes, Network, Root, Runtime};
 
 pub use self::tracing::Tracing;
+pub use words::{Kind, Said, WORDS, Word};
 pub use workload::{Workload, WorkloadResources};
 
 use serde::de::DeserializeOwned;
@@ -51,7 +53,7 @@ const NAMED: usize = 5;
 pub struct UnusedKey {
     /// The file.
     pub file: PathBuf,
-    /// 1-based line.
+    /// 1-based line; 0: it was said as an option or a variable, which `file` names.
     pub line: usize,
     /// Dotted name.
     pub key: String,
@@ -73,8 +75,8 @@ impl std::fmt::Display for UnusedKey {
             Why::Unknown => "no such key",
             Why::Moot(reason) | Why::Ignored(reason) => reason,
         };
-        let file = self.file.display();
-        write!(f, "{} ({file}:{}): {reason}", self.key, self.line)
+        let place = files::place(&self.file, self.line);
+        write!(f, "{} ({place}): {reason}", self.key)
     }
 }
 
@@ -103,11 +105,23 @@ impl Config {
     /// A named file that is missing, a file that is not TOML, a value of the wrong type or
     /// outside its range; each with file and line.
     pub fn load(sources: &Sources) -> Result<(Self, Vec<UnusedKey>)> {
+        Self::load_with(sources, &[])
+    }
+
+    /// The same, and then what the environment and the command line said, of which later wins.
+    ///
+    /// # Errors
+    /// As [`Config::load`]; what was said is named as it was written.
+    pub fn load_with(sources: &Sources, said: &[Said]) -> Result<(Self, Vec<UnusedKey>)> {
         let mut merged = toml::Table::new();
         let mut unused = Vec::new();
         let mut places = files::Places::default();
         let known = Self::known_keys();
-        for layer in sources.read()? {
+        let mut layers = sources.read()?;
+        for said in said {
+            layers.push(said.layer()?);
+        }
+        for layer in layers {
             let layer_path = layer.path;
             for key in layer.keys {
                 places.add(&layer_path, &key);

@@ -126,6 +126,69 @@ fn every_key_that_cri_o_1_37_reads_is_acted_on_or_has_a_reason() {
 }
 
 #[test]
+fn every_option_of_crio_is_a_key_and_says_what_a_file_would() {
+    let used = Config::known_keys();
+    let said = |word: Word, name: &str, text: &str| Said {
+        word,
+        name: name.to_owned(),
+        values: vec![text.to_owned()],
+    };
+    let none = || Sources {
+        file: Some("/dev/null".into()),
+        dir: Some("".into()),
+    };
+    for (index, word) in WORDS.iter().enumerate() {
+        let key = word.dotted();
+        let why = super::crio::why(&key, &toml::Value::from("another"));
+        assert!(used.contains(&key) || why != Some(Why::Unknown), "{key}");
+        let before = &WORDS[..index];
+        assert!(
+            before.iter().all(|other| other.option != word.option
+                && other.dotted() != key
+                && (other.environment() != word.environment() || word.environment().is_none())),
+            "{key} twice"
+        );
+        // Of the type that the key has: another would be refused.
+        let text = match word.kind {
+            Kind::Switch => "true",
+            Kind::Number => "70000000",
+            Kind::List | Kind::Text => continue,
+        };
+        let loaded = Config::load_with(&none(), &[said(*word, "--it", text)]);
+        if let Err(error) = loaded {
+            assert!(!error.to_string().contains("invalid type"), "{error}");
+        }
+    }
+    let of = |option: &str| *WORDS.iter().find(|word| word.option == option).unwrap();
+    let all = [
+        said(of("pids-limit"), "CONTAINER_PIDS_LIMIT", "5"),
+        said(of("pids-limit"), "--pids-limit", "7"),
+        said(of("default-env"), "--default-env", "A=b, C=d"),
+        said(of("conmon-env"), "--conmon-env", "x"),
+        said(of("selinux"), "CONTAINER_SELINUX", "1"),
+    ];
+    let (config, unused) = Config::load_with(&none(), &all).unwrap();
+    assert_eq!(config.runtime.pids_limit, 7);
+    assert_eq!(config.runtime.default_env, ["A=b", "C=d"]);
+    let said_of: Vec<String> = unused
+        .iter()
+        .filter(|key| key.matters())
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(said_of.len(), 1);
+    assert!(said_of[0].starts_with("runtime.selinux (CONTAINER_SELINUX): "));
+    for (option, text) in [
+        ("pids-limit", "many"),
+        ("cgroup-manager", "magic"),
+        ("selinux", "2"),
+    ] {
+        let wrong = [said(of(option), &format!("--{option}"), text)];
+        let error = Config::load_with(&none(), &wrong).unwrap_err().to_string();
+        assert!(error.contains(&format!("--{option}")), "{error}");
+    }
+}
+
+#[test]
 fn drop_ins_beside_the_file_are_read_in_lexical_order() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("crio.conf");

@@ -113,7 +113,6 @@ fn bind_all(volumes: &[PathBuf], config: &mut Spec, place: &Place<'_>) -> Result
             options: options.map(str::to_owned).to_vec(),
             uid_mappings: users.clone(),
             gid_mappings: groups.clone(),
-            ..spec::Mount::default()
         };
         // Before what is mounted below it.
         let below = |other: &spec::Mount| other.destination.starts_with(volume);

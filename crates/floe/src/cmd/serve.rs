@@ -1,6 +1,7 @@
 //! `floe serve`: the CRI engine. Opens the engine and serves until SIGTERM or SIGINT; what a killed one
 //! left is cleared away beside that. Containers run on.
 
+mod crio;
 pub(crate) mod log;
 mod log_format;
 mod peers;
@@ -23,28 +24,41 @@ use tracing::{debug, info, warn};
 
 use crate::failure::Failure;
 use crate::global::{Global, path_or_empty};
+use crio::CrioWords;
 use log::Log;
 
 /// Options of `floe serve`.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "The options of crio that are keys of its configuration are taken, too, and its variables \
+        (CONTAINER_PIDS_LIMIT is --pids-limit): file < variable < option."
+)]
 pub(crate) struct Args {
     /// Configuration file (crio.conf's tables and keys) [default: /etc/floe/floe.toml, if it exists]
-    #[arg(long, short = 'c', value_name = "FILE")]
+    #[arg(
+        long,
+        short = 'c',
+        env = "CONTAINER_CONFIG",
+        hide_env = true,
+        value_name = "FILE"
+    )]
     pub(crate) config: Option<PathBuf>,
     /// Directory whose files are read after the configuration file, in lexical order; '' for none
     /// [default: the one beside the file: FILE.d, if it exists]
-    #[arg(long, short = 'd', value_name = "DIR", value_parser = path_or_empty())]
+    #[arg(long, short = 'd', env = "CONTAINER_CONFIG_DIR", hide_env = true, value_name = "DIR", value_parser = path_or_empty())]
     pub(crate) config_dir: Option<PathBuf>,
     /// Path of the CRI socket, instead of the configuration's
     #[arg(long, value_name = "SOCKET")]
     pub(crate) listen: Option<PathBuf>,
     /// What is logged: error, warn, info, debug or trace; debug names the keys of the configuration
     /// that have no effect [default: the configuration's, or else info]
-    #[arg(long, value_name = "LEVEL")]
+    #[arg(long, short = 'l', value_name = "LEVEL")]
     log_level: Option<String>,
     /// How it is logged; logrus and logrus-json: as CRI-O does, for tools that read its log
-    #[arg(long, default_value = "text", value_parser = ["text", "json", "logrus", "logrus-json"])]
+    #[arg(long, env = "CONTAINER_LOG_FORMAT", hide_env = true, default_value = "text", value_parser = ["text", "json", "logrus", "logrus-json"])]
     log_format: String,
+    #[command(flatten)]
+    pub(crate) crio: CrioWords,
 }
 
 pub(crate) fn run(global: &Global, args: &Args) -> Result<ExitCode, Failure> {

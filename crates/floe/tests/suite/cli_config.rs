@@ -88,3 +88,46 @@ fn the_environments_registries_conf_counts_for_the_engine_and_the_commands_alike
         with(&absent, &["inspect", &format!("docker://{image}")]).failed(125, &["absent.conf"]);
     });
 }
+
+#[test]
+fn the_options_and_variables_of_crio_are_taken_and_named_where_they_are_wrong() {
+    machine(|floe| {
+        for (words, named) in [
+            (&["--pids-limit", "many"][..], "--pids-limit"),
+            (&["--cgroup-manager=magic"], "--cgroup-manager"),
+            (&["--enable-metrics=perhaps"], "--enable-metrics"),
+            (
+                &["--log-size-max", "-1", "--default-ulimits", "x"],
+                "--default-ulimits",
+            ),
+            (
+                &[
+                    "--enable-metrics",
+                    "--metrics-socket",
+                    "relative",
+                    "--conmon",
+                    "/c",
+                ],
+                "--metrics-socket",
+            ),
+        ] {
+            let all = [&["serve"], words].concat();
+            floe.floe(&all).failed(125, &[named]);
+        }
+        floe.floe(&["serve", "--no-such-option"])
+            .failed(125, &["--no-such-option"]);
+        let with = |variable: &str, text: &str, more: &[&str]| {
+            let mut command = floe.node.floe(&[&["serve"], more].concat()).expect("floe");
+            Said::from(command.env(variable, text).output().expect("run"))
+        };
+        with("CONTAINER_PIDS_LIMIT", "many", &[]).failed(125, &["CONTAINER_PIDS_LIMIT"]);
+        with("STREAM_IDLE_TIMEOUT", "soon", &[]).failed(125, &["STREAM_IDLE_TIMEOUT"]);
+        let variable = "CONTAINER_CGROUP_MANAGER";
+        let over = with(variable, "magic", &["--cgroup-manager", "sorcery"]);
+        over.failed(125, &["--cgroup-manager", "sorcery"]);
+        // A person's commands are not the engine.
+        let mut command = floe.node.floe(&["images"]).expect("floe");
+        let said = command.env("CONTAINER_PIDS_LIMIT", "many").output();
+        Said::from(said.expect("run")).ok();
+    });
+}
