@@ -48,14 +48,14 @@ impl Session {
         })
     }
 
-    /// Copies until the container has ended; returns its exit code.
-    pub(crate) fn run(mut self) -> Result<u8, Failure> {
+    /// Copies until the container has ended, and passes signals on if `signals`; returns its exit code.
+    pub(crate) fn run(mut self, signals: bool) -> Result<u8, Failure> {
         let raw = if self.tty {
             terminal::Raw::enter()?
         } else {
             None
         };
-        self.follow_signals()?;
+        self.follow_signals(signals)?;
         if self.tty {
             self.resize();
         }
@@ -103,9 +103,9 @@ impl Session {
         });
     }
 
-    fn follow_signals(&self) -> Result<(), Failure> {
-        let mut signals =
-            Signals::new([SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH])?;
+    fn follow_signals(&self, all: bool) -> Result<(), Failure> {
+        let followed = [SIGWINCH, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2];
+        let mut signals = Signals::new(if all { &followed } else { &followed[..1] })?;
         let (engine, container) = (self.engine.clone(), self.container.clone());
         let (input, tty) = (Arc::clone(&self.input), self.tty);
         std::thread::spawn(move || {

@@ -17,7 +17,7 @@ pub(crate) struct Failure {
 /// What may be done about a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Nature {
-    /// The image that was asked for is not there.
+    /// What was asked for is not there: an image, a container.
     Missing,
     /// Another try may help.
     Passing,
@@ -32,6 +32,18 @@ impl Failure {
             code: FAILED,
             nature: Nature::Lasting,
         }
+    }
+
+    /// What was asked for is not there.
+    pub(crate) fn missing(message: impl Into<String>) -> Self {
+        Self {
+            nature: Nature::Missing,
+            ..Self::new(message)
+        }
+    }
+
+    pub(crate) fn is_missing(&self) -> bool {
+        self.nature == Nature::Missing
     }
 
     pub(crate) fn nature(&self) -> Nature {

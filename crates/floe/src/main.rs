@@ -109,10 +109,10 @@ fn show_warnings() {
 fn on_node(global: &Global, command: NodeCommand) -> Result<ExitCode, Failure> {
     let engine = global.open()?;
     match command {
-        NodeCommand::Pull(args) => cmd::pull::run(&engine, &args),
+        NodeCommand::Pull(args) => cmd::pull::run(global, &engine, &args),
         NodeCommand::Images(args) => cmd::images::run(&engine, &args),
         NodeCommand::Rmi(args) => cmd::rmi::run(&engine, &args),
-        NodeCommand::Run(args) => cmd::run::run(&engine, *args),
+        NodeCommand::Run(args) => cmd::run::run(global, &engine, *args),
         NodeCommand::Ps(args) => cmd::ps::run(&engine, &args),
         NodeCommand::Logs(args) => cmd::logs::run(&engine, &args),
         NodeCommand::Exec(args) => cmd::exec::run(&engine, &args),

@@ -1,5 +1,6 @@
 //! Finding a container by what a person types, and names for those that were given none.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use engine::pod::Origin;
@@ -17,8 +18,8 @@ pub(crate) fn find(engine: &Engine, text: &str) -> Result<Container, Failure> {
         .collect();
     match named.len() {
         0 => engine.container(text).map_err(|error| match error.kind() {
-            engine::Kind::NotFound => Failure::new(format!(
-                "no container with name or id {text:?} found: no such container"
+            engine::Kind::NotFound => Failure::missing(format!(
+                "no container with name or ID {text:?} found: no such container"
             )),
             _ => error.into(),
         }),
@@ -31,6 +32,24 @@ pub(crate) fn find(engine: &Engine, text: &str) -> Result<Container, Failure> {
             "{count} containers are named {text:?}: use an id"
         ))),
     }
+}
+
+/// The ids in files; one that is missing is none if `ignore`.
+pub(crate) fn of_files(files: &[PathBuf], ignore: bool) -> Result<Vec<String>, Failure> {
+    let mut all = Vec::new();
+    for file in files {
+        match std::fs::read_to_string(file) {
+            Ok(text) => all.push(text.lines().next().unwrap_or_default().trim().to_owned()),
+            Err(e) if ignore && e.kind() == std::io::ErrorKind::NotFound => {}
+            Err(e) => {
+                return Err(Failure::new(format!(
+                    "reading CIDFile: {}: {e}",
+                    file.display()
+                )));
+            }
+        }
+    }
+    Ok(all)
 }
 
 /// The ids of all containers that people made.

@@ -41,7 +41,16 @@ pub(crate) fn watch(quiet: bool) -> Watch {
     if quiet {
         return Arc::new(|_| {});
     }
-    let progress = Progress::new(Stream::Out);
+    watched(Stream::Out)
+}
+
+/// The same on standard error: standard output is for what was asked for.
+pub(crate) fn watch_beside() -> Watch {
+    watched(Stream::Err)
+}
+
+fn watched(stream: Stream) -> Watch {
+    let progress = Progress::new(stream);
     Arc::new(move |event| match event {
         Event::Blob(blob, step) => progress.blob(blob, step),
         Event::Instance(digest, number, count) => {

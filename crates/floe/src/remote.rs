@@ -175,6 +175,22 @@ impl TargetFlags {
 }
 
 impl Flags {
+    /// Those that podman's pull has.
+    pub(crate) fn for_pull(
+        creds: Option<String>,
+        authfile: Option<PathBuf>,
+        cert_dir: Option<PathBuf>,
+        tls_verify: Option<bool>,
+    ) -> Flags {
+        Flags {
+            creds,
+            authfile,
+            cert_dir,
+            tls_verify,
+            ..Flags::default()
+        }
+    }
+
     /// Those that matter for a login.
     pub(crate) fn for_login(tls_verify: Option<bool>, cert_dir: Option<PathBuf>) -> Flags {
         Flags {
@@ -414,6 +430,14 @@ pub(crate) struct RetryFlags {
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
 impl RetryFlags {
+    /// So many times more, with such a pause.
+    pub(crate) fn of(retry_times: u32, retry_delay: Option<Duration>) -> RetryFlags {
+        RetryFlags {
+            retry_times,
+            retry_delay,
+        }
+    }
+
     /// Does `work`, and again after a failure that another try may help.
     pub(crate) fn run<T>(
         &self,

@@ -7,6 +7,7 @@ mod declared;
 mod exec;
 mod exec_streams;
 mod exec_sync;
+pub(crate) mod extras;
 pub(crate) mod life;
 mod query;
 pub(crate) mod record;
@@ -22,6 +23,7 @@ pub use crate::budget::Share;
 pub use exec::ExecOptions;
 pub use exec_streams::{ExecStreams, WantedStreams};
 pub use exec_sync::ExecSync;
+pub use extras::{BlockIo, DeviceNumber, Extras, Filesystem, Rlimit, Unset};
 pub use life::{LifeAnswer, LifeCall};
 
 use crate::pod::{NamespaceModes, UserIds};
@@ -73,6 +75,8 @@ pub struct ContainerSpec {
     pub security: Security,
     /// Signal number that asks the process to end; `None`: the image's, or SIGTERM.
     pub stop_signal: Option<i32>,
+    /// What a person wishes besides. Not recorded.
+    pub extras: Option<Box<Extras>>,
 }
 
 impl ContainerSpec {

@@ -68,6 +68,8 @@ impl Host {
             id: pod.id.clone(),
             state: "not ready: its supervisor has ended".into(),
         })?;
+        let extras = spec.extras.as_deref();
+        let zone = extras.and_then(|extras| extras.time_zone.as_deref());
         let files = mounts::POD_FILES.iter().map(|(name, _)| *name);
         Ok(Host {
             hostname: crate::pod::files::hostname(&pod.id, &pod.spec),
@@ -88,7 +90,7 @@ impl Host {
                 inputs.cdi_devices,
                 inputs.users().is_some(),
             )?,
-            zone: mounts::zone(&inputs.runtime.timezone)?,
+            zone: mounts::zone(zone.unwrap_or(&inputs.runtime.timezone))?,
             sources: mounts::look(&spec.mounts, engine.config(), &bundle)?,
             default_mounts: default_mounts::read(&inputs.runtime.default_mounts_file)?,
         })

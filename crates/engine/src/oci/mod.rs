@@ -5,6 +5,7 @@
 mod block_io;
 mod default_mounts;
 mod devices;
+mod extras;
 mod host;
 mod mounts;
 mod owners;
@@ -81,6 +82,7 @@ pub(crate) fn build(engine: &Engine, inputs: &Inputs<'_>) -> Result<spec::Spec> 
     let mut host = Host::look(engine, inputs)?;
     let edits = std::mem::take(&mut host.cdi);
     let mut built = config(inputs, &host)?;
+    extras::apply(inputs, &mut built);
     edits.make(&mut built, !inputs.all_devices());
     add_hooks(engine, inputs, &mut built)?;
     let seccomp = built

@@ -46,6 +46,9 @@ impl Engine {
     /// # Errors
     /// An annotation that is no size.
     pub(super) fn shm_size(&self, spec: &PodSpec) -> Result<u64> {
+        if let Some(size) = spec.shm_size {
+            return Ok(size);
+        }
         match self.annotations(spec).get(SHM_SIZE) {
             None => Ok(self.config().runtime.shm_size),
             Some((key, text)) => base::size::quantity(text)

@@ -46,6 +46,9 @@ pub(crate) fn write_hosts(dir: &Path, id: &str, spec: &PodSpec, ips: &[IpAddr]) 
     for ip in ips {
         let _ = writeln!(text, "{ip}\t{} {}", hostname(id, spec), spec.name);
     }
+    for (ip, name) in &spec.host_aliases {
+        let _ = writeln!(text, "{ip}\t{name}");
+    }
     disk::write_file(&dir.join("hosts"), text.as_bytes(), 0o644)?;
     give(dir, &["hosts"], spec)
 }

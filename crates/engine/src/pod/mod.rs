@@ -62,6 +62,10 @@ pub struct PodSpec {
     /// What the pod as a whole may use. A cgroup that its maker has named is its maker's to limit, and this is
     /// kept and shown; floe's own cgroup of the pod gets these limits.
     pub size: PodSize,
+    /// Further lines of /etc/hosts: of a person's pod, whose file floe writes. Not recorded.
+    pub host_aliases: Vec<(std::net::IpAddr, String)>,
+    /// Size of /dev/shm in bytes, in place of the configuration's. Not recorded.
+    pub shm_size: Option<u64>,
 }
 
 /// The limits of a pod as a whole (CRI LinuxPodSandboxConfig, `overhead` and `resources`).

@@ -287,6 +287,7 @@ impl<'a> Spec<'a> {
             resources: self.resources.into_live(),
             security: self.security.into_live(),
             stop_signal: self.stop_signal,
+            extras: None,
         }
     }
 }

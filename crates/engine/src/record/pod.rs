@@ -305,6 +305,8 @@ impl<'a> Spec<'a> {
                 overhead: self.overhead.map(Resources::into_live),
                 resources: self.resources.map(Resources::into_live),
             },
+            host_aliases: Vec::new(),
+            shm_size: None,
         }
     }
 }

@@ -122,6 +122,8 @@ fn full_pod() -> PodRecord {
                 overhead: Some(full_resources()),
                 resources: Some(full_resources()),
             },
+            host_aliases: Vec::new(),
+            shm_size: None,
         },
         steps: vec![Step {
             what: "ready".into(),
@@ -217,6 +219,7 @@ fn full_container() -> ContainerRecord {
             resources: full_resources(),
             security: full_security(),
             stop_signal: Some(3),
+            extras: None,
         },
         kept: UnknownFields::default(),
     }

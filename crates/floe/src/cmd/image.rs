@@ -44,7 +44,7 @@ pub(crate) fn run(global: &Global, engine: &Engine, command: Command) -> Result<
         Command::List(args) => images::run(engine, &args),
         Command::Load(args) => stored::load(global, engine, &args),
         Command::Prune(args) => prune::run(engine, &args),
-        Command::Pull(args) => pull::run(engine, &args),
+        Command::Pull(args) => pull::run(global, engine, &args),
         Command::Push(args) => stored::push(global, engine, &args),
         Command::Rm(args) => rmi::run(engine, &args),
         Command::Save(args) => stored::save(global, engine, &args),

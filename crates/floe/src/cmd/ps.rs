@@ -1,14 +1,19 @@
 //! `floe ps`: containers, those of people and with `--all --pod` those of kubelet too.
 
+mod filter;
+
 use std::collections::HashMap;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use clap::ValueEnum;
 use engine::pod::{Origin, Protocol};
 use engine::{Container, ContainerFilter, ContainerState, Engine, Pod, PodFilter};
+use serde_json::{Value, json};
 
 use crate::failure::Failure;
-use crate::output;
+use crate::refused::{self, List, NotOffered, Takes};
+use crate::{clock, output, template};
 
 /// Options of `floe ps`.
 #[derive(Debug, clap::Args)]
@@ -25,43 +30,139 @@ pub(crate) struct Args {
     /// Print whole ids and commands
     #[arg(long)]
     no_trunc: bool,
-    /// `table` or `json`
-    #[arg(long, default_value = "table", value_parser = ["table", "json"])]
+    /// table, json, or a Go template such as '{{.ID}} {{.Names}}'
+    #[arg(long, default_value = "table", value_name = "FORMAT")]
     format: String,
+    /// Print no line above the columns
+    #[arg(long)]
+    noheading: bool,
+    /// KEY=VALUE: id, name, label, status, exited, ancestor, pod, before, since, until; those that match all keys
+    #[arg(long, short, value_name = "FILTER")]
+    filter: Vec<String>,
+    /// The newest one, whatever its state
+    #[arg(long, short)]
+    latest: bool,
+    /// So many of the newest, whatever their state
+    #[arg(long, short = 'n', value_name = "NUMBER", allow_hyphen_values = true)]
+    last: Option<i64>,
+    /// What to sort by
+    #[arg(long, value_name = "KEY", default_value = "created")]
+    sort: Sort,
+    /// Accepted for podman's sake: there are no containers of other tools
+    #[arg(long)]
+    external: bool,
+    /// Accepted for podman's sake: what is shown is how it is
+    #[arg(long)]
+    sync: bool,
+    #[command(flatten)]
+    _refused: NotOffered<Refused>,
+}
+
+/// What podman's ps has besides.
+#[derive(Debug)]
+pub(crate) struct Refused;
+
+impl List for Refused {
+    const OPTIONS: &'static [refused::Refused] = &[
+        ("namespace", Takes::Nothing, "/proc/PID/ns has them"),
+        (
+            "size",
+            Takes::Nothing,
+            "what a container has written is not counted here",
+        ),
+        ("watch", Takes::Value, "watch(1) does it with any command"),
+    ];
+}
+
+/// What containers are sorted by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Sort {
+    Command,
+    Created,
+    Id,
+    Image,
+    Names,
+    Runningfor,
+    Status,
+}
+
+/// A container with its pod.
+struct Line {
+    container: Arc<Container>,
+    pod: Option<Arc<Pod>>,
 }
 
 pub(crate) fn run(engine: &Engine, args: &Args) -> Result<ExitCode, Failure> {
+    let lines = lines(engine, args)?;
+    if args.quiet {
+        lines
+            .iter()
+            .for_each(|line| println!("{}", id(&line.container.id, args)));
+        return Ok(ExitCode::SUCCESS);
+    }
+    match args.format.as_str() {
+        "json" => {
+            let list: Vec<_> = lines.iter().map(json).collect();
+            let text = serde_json::to_string_pretty(&list).unwrap_or_default();
+            println!("{}", output::json(&text));
+        }
+        "table" => {
+            let text = table(&lines, args);
+            let kept = if args.noheading { 1 } else { 0 };
+            text.lines().skip(kept).for_each(|line| println!("{line}"));
+        }
+        format => {
+            let values: Vec<_> = lines.iter().map(|line| fields(line, args)).collect();
+            print!("{}", template::lines(format, &headings(), &values)?);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What is to be shown, in order.
+fn lines(engine: &Engine, args: &Args) -> Result<Vec<Line>, Failure> {
     let origin = (!args.pod).then_some(Origin::Cli);
     let pods = engine.pods(&PodFilter {
         origin,
         ..PodFilter::default()
     })?;
-    let pods: HashMap<&str, &Pod> = pods.iter().map(|pod| (pod.id.as_str(), &**pod)).collect();
-    let containers: Vec<Arc<Container>> = engine
-        .containers(&ContainerFilter {
-            origin,
-            ..ContainerFilter::default()
-        })?
+    let pods: HashMap<String, Arc<Pod>> =
+        pods.into_iter().map(|pod| (pod.id.clone(), pod)).collect();
+    let containers = engine.containers(&ContainerFilter {
+        origin,
+        ..ContainerFilter::default()
+    })?;
+    let filters = filter::Filters::parse(engine, &args.filter)?;
+    let last = match (args.latest, args.last) {
+        (true, _) => Some(1),
+        (false, last) => last.and_then(|last| usize::try_from(last).ok()),
+    };
+    let all = args.all || last.is_some() || filters.are_of_state();
+    let is_shown = |line: &Line| {
+        (all || matches!(line.container.state, ContainerState::Running { .. }))
+            && filters.match_all(&line.container, line.pod.as_deref())
+    };
+    let mut lines: Vec<Line> = containers
         .into_iter()
-        .filter(|container| args.all || matches!(container.state, ContainerState::Running { .. }))
+        .map(|container| Line {
+            pod: pods.get(&container.pod_id).cloned(),
+            container,
+        })
+        .filter(is_shown)
         .collect();
-    if args.quiet {
-        containers
-            .iter()
-            .for_each(|container| println!("{}", id(&container.id, args)));
-    } else if args.format == "json" {
-        let list: Vec<_> = containers
-            .iter()
-            .map(|c| json(c, pods.get(c.pod_id.as_str()).copied()))
-            .collect();
-        println!(
-            "{}",
-            output::json(&serde_json::to_string_pretty(&list).unwrap_or_default())
-        );
-    } else {
-        print!("{}", table(&containers, &pods, args));
+    if let Some(last) = last {
+        lines.sort_by_key(|line| std::cmp::Reverse(line.container.created_at));
+        lines.truncate(last);
     }
-    Ok(ExitCode::SUCCESS)
+    match args.sort {
+        Sort::Created | Sort::Runningfor => lines.sort_by_key(|line| line.container.created_at),
+        Sort::Command => lines.sort_by_key(|line| line.container.args.join(" ")),
+        Sort::Id => lines.sort_by_key(|line| line.container.id.clone()),
+        Sort::Image => lines.sort_by_key(|line| line.container.spec.user_specified_image.clone()),
+        Sort::Names => lines.sort_by_key(|line| line.container.spec.name.clone()),
+        Sort::Status => lines.sort_by_key(|line| state(&line.container)),
+    }
+    Ok(lines)
 }
 
 fn id(id: &str, args: &Args) -> String {
@@ -72,7 +173,7 @@ fn id(id: &str, args: &Args) -> String {
     }
 }
 
-fn table(containers: &[Arc<Container>], pods: &HashMap<&str, &Pod>, args: &Args) -> String {
+fn table(lines: &[Line], args: &Args) -> String {
     let mut header = vec![
         "CONTAINER ID",
         "IMAGE",
@@ -85,22 +186,25 @@ fn table(containers: &[Arc<Container>], pods: &HashMap<&str, &Pod>, args: &Args)
     if args.pod {
         header.extend(["POD ID", "PODNAME"]);
     }
-    let rows: Vec<Vec<String>> = containers
+    let rows: Vec<Vec<String>> = lines
         .iter()
-        .map(|container| {
-            let pod = pods.get(container.pod_id.as_str());
+        .map(|Line { container, pod }| {
             let mut row = vec![
                 id(&container.id, args),
                 container.spec.user_specified_image.clone(),
                 command(container, args),
                 output::ago(container.created_at),
                 status(&container.state),
-                pod.map(|pod| ports(pod)).unwrap_or_default(),
+                pod.as_deref().map(ports).unwrap_or_default(),
                 container.spec.name.clone(),
             ];
             if args.pod {
                 row.push(id(&container.pod_id, args));
-                row.push(pod.map(|pod| pod.spec.name.clone()).unwrap_or_default());
+                row.push(
+                    pod.as_ref()
+                        .map(|pod| pod.spec.name.clone())
+                        .unwrap_or_default(),
+                );
             }
             row
         })
@@ -114,6 +218,11 @@ fn command(container: &Container, args: &Args) -> String {
         return text;
     }
     text.chars().take(20).chain("...".chars()).collect()
+}
+
+/// The state in podman's word.
+pub(crate) fn state(container: &Container) -> String {
+    format!("{:?}", container.state.kind()).to_lowercase()
 }
 
 fn status(state: &ContainerState) -> String {
@@ -157,25 +266,109 @@ fn ports(pod: &Pod) -> String {
         .join(", ")
 }
 
-fn json(container: &Container, pod: Option<&Pod>) -> serde_json::Value {
-    let exit_code = match container.state {
+fn exit_code(container: &Container) -> Option<i32> {
+    match container.state {
         ContainerState::Exited { exit_code, .. } => Some(exit_code),
         _ => None,
-    };
-    serde_json::json!({
+    }
+}
+
+fn json(line: &Line) -> Value {
+    let Line { container, pod } = line;
+    let pod = pod.as_deref();
+    json!({
         "Id": container.id,
         "Names": [container.spec.name],
         "Image": container.spec.user_specified_image,
         "ImageID": container.image_id,
         "Command": container.args,
         "Created": container.created_at / 1_000_000_000,
-        "State": format!("{:?}", container.state.kind()).to_lowercase(),
+        "State": state(container),
         "Status": status(&container.state),
-        "ExitCode": exit_code,
+        "ExitCode": exit_code(container),
+        "Exited": exit_code(container).is_some(),
         "Pid": container.pid,
         "Pod": container.pod_id,
         "PodName": pod.map(|pod| pod.spec.name.clone()),
         "IPs": pod.map(|pod| pod.ips.iter().map(ToString::to_string).collect::<Vec<_>>()),
         "Labels": container.spec.labels,
+    })
+}
+
+/// What templates know of a container, by podman's names.
+fn fields(line: &Line, args: &Args) -> Value {
+    let Line { container, pod } = line;
+    let labels = container.spec.labels.iter();
+    let labels: Vec<String> = labels
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
+    let mounts = container.spec.mounts.iter();
+    let mounts: Vec<String> = mounts
+        .map(|mount| mount.container_path.display().to_string())
+        .collect();
+    let (started, ended) = match &container.state {
+        ContainerState::Running { started_at } => (*started_at, 0),
+        ContainerState::Exited {
+            started_at,
+            finished_at,
+            ..
+        } => (*started_at, *finished_at),
+        _ => (0, 0),
+    };
+    let seconds = |nanoseconds: i64| nanoseconds / 1_000_000_000;
+    json!({
+        "ID": id(&container.id, args),
+        "Names": container.spec.name,
+        "Image": container.spec.user_specified_image,
+        "ImageID": id(&container.image_id, args),
+        "Command": command(container, args),
+        "Created": output::ago(container.created_at),
+        "CreatedAt": clock::written(seconds(container.created_at)),
+        "CreatedHuman": output::ago(container.created_at),
+        "RunningFor": output::ago(container.created_at),
+        "State": state(container),
+        "Status": status(&container.state),
+        "StartedAt": seconds(started),
+        "Exited": ended != 0,
+        "ExitedAt": seconds(ended),
+        "ExitCode": exit_code(container).unwrap_or(0),
+        "Pid": container.pid.unwrap_or(0),
+        "Pod": id(&container.pod_id, args),
+        "PodName": pod.as_ref().map(|pod| pod.spec.name.clone()).unwrap_or_default(),
+        "Ports": pod.as_deref().map(ports).unwrap_or_default(),
+        "Labels": labels.join(","),
+        "Mounts": mounts.join(","),
+        "Networks": match pod {
+            Some(pod) if !pod.ips.is_empty() => "bridge",
+            _ => "",
+        },
+    })
+}
+
+/// What stands above a column of a template.
+fn headings() -> Value {
+    json!({
+        "ID": "CONTAINER ID",
+        "Names": "NAMES",
+        "Image": "IMAGE",
+        "ImageID": "IMAGE ID",
+        "Command": "COMMAND",
+        "Created": "CREATED",
+        "CreatedAt": "CREATED AT",
+        "CreatedHuman": "CREATED",
+        "RunningFor": "CREATED",
+        "State": "STATE",
+        "Status": "STATUS",
+        "StartedAt": "STARTED AT",
+        "Exited": "EXITED",
+        "ExitedAt": "EXITED AT",
+        "ExitCode": "EXIT CODE",
+        "Pid": "PID",
+        "Pod": "POD ID",
+        "PodName": "PODNAME",
+        "Ports": "PORTS",
+        "Labels": "LABELS",
+        "Mounts": "MOUNTS",
+        "Networks": "NETWORKS",
     })
 }

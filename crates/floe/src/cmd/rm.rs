@@ -1,11 +1,12 @@
 //! `floe rm`: remove containers that have ended, or any with `--force`.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use engine::pod::Origin;
 use engine::{Container, ContainerFilter, ContainerState, Engine, PodFilter};
 
+use super::stop;
 use crate::failure::Failure;
 use crate::names;
 
@@ -15,22 +16,36 @@ pub(crate) struct Args {
     /// Stop running ones, and be content with missing ones
     #[arg(long, short)]
     force: bool,
-    /// Seconds to wait before killing a running one
-    #[arg(long, short, default_value_t = 10, value_name = "SECONDS")]
-    time: u64,
+    /// Be content with missing ones
+    #[arg(long, short)]
+    ignore: bool,
+    /// Seconds to wait before killing a running one, -1 for ever
+    /// [default: what the container was made with, or else 10]
+    #[arg(long, short, value_name = "SECONDS", allow_hyphen_values = true)]
+    time: Option<i64>,
     /// All containers that people made
     #[arg(long, short)]
     all: bool,
     /// With --all: kubelet's pods too, also those without containers
     #[arg(long, requires = "all")]
     pods: bool,
+    /// The container whose id is in this file
+    #[arg(long, value_name = "FILE")]
+    cidfile: Vec<PathBuf>,
+    /// Accepted for podman's sake: no container has volumes of its own, and none depends on another
+    #[arg(long, short)]
+    volumes: bool,
+    /// The same
+    #[arg(long)]
+    depend: bool,
     /// Names or ids
-    #[arg(required_unless_present = "all", value_name = "CONTAINER")]
+    #[arg(required_unless_present_any = ["all", "cidfile"], value_name = "CONTAINER")]
     containers: Vec<String>,
 }
 
 pub(crate) fn run(engine: &Engine, args: &Args) -> Result<ExitCode, Failure> {
     let mut names = args.containers.clone();
+    names.extend(names::of_files(&args.cidfile, args.ignore)?);
     if args.all {
         names.extend(names::of_people(engine)?);
     }
@@ -45,18 +60,21 @@ pub(crate) fn run(engine: &Engine, args: &Args) -> Result<ExitCode, Failure> {
     }
     super::for_each(&names, |name| {
         let container = match names::find(engine, name) {
-            Err(_) if args.force => return Ok(()),
+            Err(failure) if failure.is_missing() && (args.force || args.ignore) => return Ok(()),
             // podman's exit code for a container that is not there.
-            other => other.map_err(|failure| failure.with_code(1))?,
+            Err(failure) if failure.is_missing() => return Err(failure.with_code(1)),
+            found => found?,
         };
         if matches!(container.state, ContainerState::Running { .. }) {
             if !args.force {
                 return Err(Failure::new(format!(
-                    "cannot remove container {name} as it is running: stop it first or use --force"
+                    "cannot remove container {} as it is running - running or paused containers cannot be \
+                     removed without force: container state improper",
+                    container.id
                 ))
                 .with_code(2));
             }
-            engine.stop_container(&container.id, Duration::from_secs(args.time))?;
+            engine.stop_container(&container.id, stop::patience(&container, args.time))?;
         }
         remove(engine, &container)?;
         println!("{name}");

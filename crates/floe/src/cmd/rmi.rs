@@ -17,16 +17,40 @@ pub(crate) struct Args {
     /// Remove all its names, and the containers that use it
     #[arg(long, short)]
     force: bool,
+    /// All images
+    #[arg(long, short)]
+    all: bool,
+    /// Be content with missing ones
+    #[arg(long, short)]
+    ignore: bool,
+    /// Accepted for podman's sake: there are no images between others
+    #[arg(long)]
+    no_prune: bool,
     /// Names or ids
-    #[arg(required = true, value_name = "IMAGE")]
+    #[arg(required_unless_present = "all", value_name = "IMAGE")]
     images: Vec<String>,
 }
 
 pub(crate) fn run(engine: &Engine, args: &Args) -> Result<ExitCode, Failure> {
+    if args.all {
+        if !args.images.is_empty() {
+            return Err(Failure::new(
+                "when using the --all switch, you may not pass any images names or IDs",
+            ));
+        }
+        let all = engine.images(None)?.into_iter();
+        // Those of additional stores are not this one's to remove.
+        let own = all.filter(|image| !image.read_only);
+        let ids: Vec<String> = own.map(|image| image.id).collect();
+        return super::for_each(&ids, |id| remove(engine, &engine.image(id)?, args.force));
+    }
     super::for_each(&args.images, |name| {
-        let image = engine
-            .find_image(name)?
-            .ok_or_else(|| Failure::new(format!("{name}: image not known")).with_code(1))?;
+        let Some(image) = engine.find_image(name)? else {
+            return match args.ignore {
+                true => Ok(()),
+                false => Err(Failure::new(format!("{name}: image not known")).with_code(1)),
+            };
+        };
         let tag = engine.tag_meant(&image, name);
         match tag {
             Some(tag) if image.names.len() > 1 && !args.force => {
@@ -41,6 +65,14 @@ pub(crate) fn run(engine: &Engine, args: &Args) -> Result<ExitCode, Failure> {
             _ => remove(engine, &image, args.force),
         }
     })
+}
+
+/// Removes an image with all its names unless a container uses it.
+pub(crate) fn unless_used(engine: &Engine, id: &str) -> Result<(), Failure> {
+    match engine.remove_image(id) {
+        Ok(_) | Err(engine::Error::ImageInUse { .. }) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Removes an image with all its names; with `force` also the containers that use it.

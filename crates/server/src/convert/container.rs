@@ -78,6 +78,7 @@ pub(crate) fn spec(config: Option<cri::ContainerConfig>) -> Result<ContainerSpec
             .transpose()?
             .unwrap_or_default(),
         stop_signal: signal::to_kernel("config.stop_signal", config.stop_signal)?,
+        extras: None,
     })
 }
 

@@ -52,6 +52,7 @@ pub(crate) fn spec(request: cri::RunPodSandboxRequest) -> Result<PodSpec, Error>
         runtime_handler: request.runtime_handler,
         network_none: false,
         size: size("config.linux", linux.overhead, linux.resources)?,
+        ..PodSpec::default()
     })
 }
 

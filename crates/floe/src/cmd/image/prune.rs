@@ -6,9 +6,8 @@ use std::io::{BufRead, Write};
 use std::process::ExitCode;
 
 use engine::Engine;
-use engine::image::ImageRecord;
 
-use crate::clock;
+use crate::cmd::images::filter::Filter;
 use crate::failure::Failure;
 
 /// Options of `floe image prune`.
@@ -25,63 +24,11 @@ pub(crate) struct Args {
     filter: Vec<String>,
 }
 
-/// What an image must be like.
-enum Filter {
-    Until(i64),
-    Label {
-        key: String,
-        value: Option<String>,
-        wanted: bool,
-    },
-    Dangling(bool),
-}
-
-impl Filter {
-    fn parse(text: &str) -> Result<Filter, Failure> {
-        let flawed = || {
-            Failure::new(format!(
-                "filter {text:?}: write until=TIME, label=KEY[=VALUE], label!=KEY[=VALUE] or dangling=BOOL"
-            ))
-        };
-        let (name, value) = text.split_once('=').ok_or_else(flawed)?;
-        match name {
-            "until" => Ok(Filter::Until(clock::until(value)?)),
-            "dangling" => Ok(Filter::Dangling(value.parse().map_err(|_| flawed())?)),
-            "label" | "label!" => {
-                let (key, value) = match value.split_once('=') {
-                    Some((key, value)) => (key, Some(value.to_owned())),
-                    None => (value, None),
-                };
-                Ok(Filter::Label {
-                    key: key.to_owned(),
-                    value,
-                    wanted: name == "label",
-                })
-            }
-            _ => Err(flawed()),
-        }
-    }
-
-    fn fits(&self, engine: &Engine, image: &ImageRecord) -> engine::Result<bool> {
-        Ok(match self {
-            // Of an image that does not say when it was made, nobody can say that it is old.
-            Filter::Until(time) => image.created.is_some_and(|created| created < *time),
-            Filter::Dangling(dangling) => image.names.is_empty() == *dangling,
-            Filter::Label { key, value, wanted } => {
-                let config = engine.image_config(image)?;
-                let label = config.config.labels.get(key);
-                let has = label.is_some_and(|found| value.as_ref().is_none_or(|v| v == found));
-                has == *wanted
-            }
-        })
-    }
-}
-
 pub(crate) fn run(engine: &Engine, args: &Args) -> Result<ExitCode, Failure> {
     let filters: Vec<Filter> = args
         .filter
         .iter()
-        .map(|text| Filter::parse(text))
+        .map(|text| Filter::parse(engine, text))
         .collect::<Result<_, _>>()?;
     if !args.force && !agreed(args)? {
         return Ok(ExitCode::SUCCESS);

@@ -1,113 +1,156 @@
 //! The options of `floe run` that describe the container, and what they mean to the engine.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use engine::container::{Mount, Profile, Propagation, Resources, Security};
-use engine::pod::{DnsConfig, NamespaceMode, NamespaceModes, Origin, PortMapping, Protocol};
+use engine::container::{Extras, ImageVolume};
+use engine::pod::{DnsConfig, NamespaceMode, Origin};
 use engine::{ContainerSpec, PodSpec};
 
+use super::env::{Environment, lines, pairs};
+use super::identity::Identity;
+use super::limits::Limits;
+use super::mounts::Mounts;
+use super::ports;
+use super::refused::{self, NotInRun};
 use crate::failure::Failure;
+use crate::refused::NotOffered;
 
-/// Paths under /proc and /sys that tell or change too much of the node.
-const MASKED: [&str; 10] = [
-    "/proc/acpi",
-    "/proc/asound",
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/latency_stats",
-    "/proc/scsi",
-    "/proc/timer_list",
-    "/proc/timer_stats",
-    "/proc/sched_debug",
-    "/sys/firmware",
-];
-const READ_ONLY: [&str; 5] = [
-    "/proc/bus",
-    "/proc/fs",
-    "/proc/irq",
-    "/proc/sys",
-    "/proc/sysrq-trigger",
-];
-/// podman's default.
-const PIDS_LIMIT: i64 = 2048;
+/// The annotation that keeps for how long a stop waits.
+pub(crate) const STOP_TIMEOUT: &str = "io.floe.stop-timeout";
 
 /// What the container is to be.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// NAME=VALUE, or NAME to take it from here
-    #[arg(long, short, value_name = "ENV")]
-    env: Vec<String>,
-    /// SOURCE:TARGET[:OPTIONS] with options ro, rw, rslave, rshared, rprivate
-    #[arg(long, short, value_name = "VOLUME")]
-    volume: Vec<String>,
-    /// Working directory
-    #[arg(long, short, value_name = "DIR")]
-    workdir: Option<String>,
-    /// [[IP:]HOSTPORT:]PORT[/PROTOCOL]
+    #[command(flatten)]
+    environment: Environment,
+    #[command(flatten)]
+    mounts: Mounts,
+    #[command(flatten)]
+    limits: Limits,
+    #[command(flatten)]
+    identity: Identity,
+    #[command(flatten)]
+    network: Network,
+    #[command(flatten)]
+    process: Process,
+    #[command(flatten)]
+    without_effect: WithoutEffect,
+    #[command(flatten)]
+    _refused: NotOffered<NotInRun>,
+}
+
+/// The container's network and names.
+#[derive(Debug, clap::Args)]
+struct Network {
+    /// [[IP:]HOSTPORT:]PORT[/PROTOCOL], also ranges of ports
     #[arg(long, short, value_name = "PORT")]
     publish: Vec<String>,
     /// bridge, none or host
     #[arg(long, alias = "net", default_value = "bridge", value_parser = ["bridge", "none", "host"])]
     network: String,
-    /// USER[:GROUP], names or numbers
-    #[arg(long, short, value_name = "USER")]
-    user: Option<String>,
-    /// Replaces the image's entrypoint
+    /// Name of the host inside
+    #[arg(long, short = 'h', value_name = "NAME")]
+    hostname: Option<String>,
+    /// Name server, or none to keep the image's /etc/resolv.conf
+    #[arg(long, value_name = "IP")]
+    dns: Vec<String>,
+    /// Option of the resolver
+    #[arg(long, value_name = "OPTION")]
+    dns_option: Vec<String>,
+    /// Domain in which names are looked for; . for none
+    #[arg(long, value_name = "DOMAIN")]
+    dns_search: Vec<String>,
+    /// NAME[;NAME]:IP, a line of /etc/hosts
+    #[arg(long, value_name = "HOST:IP")]
+    add_host: Vec<String>,
+    /// Keep the image's /etc/hosts
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false, hide_default_value = true, value_name = "BOOL")]
+    no_hosts: bool,
+    /// Keep the image's /etc/hostname
+    #[arg(long)]
+    no_hostname: bool,
+}
+
+/// The process, and what is told of it.
+#[derive(Debug, clap::Args)]
+struct Process {
+    /// Working directory
+    #[arg(long, short, value_name = "DIR")]
+    workdir: Option<String>,
+    /// Replaces the image's entrypoint: a program, or a list of words in JSON
     #[arg(long, value_name = "COMMAND")]
     entrypoint: Option<String>,
-    /// Name of the host inside
-    #[arg(long, value_name = "NAME")]
-    hostname: Option<String>,
     /// KEY=VALUE
     #[arg(long, short, value_name = "LABEL")]
     label: Vec<String>,
-    /// All capabilities and devices
-    #[arg(long)]
-    privileged: bool,
-    /// Add a capability, or ALL
-    #[arg(long, value_name = "CAP")]
-    cap_add: Vec<String>,
-    /// Take a capability away, or ALL
-    #[arg(long, value_name = "CAP")]
-    cap_drop: Vec<String>,
-    /// no-new-privileges, seccomp=unconfined, seccomp=FILE
-    #[arg(long, value_name = "OPTION")]
-    security_opt: Vec<String>,
-    /// Root file system not writable
-    #[arg(long)]
-    read_only: bool,
-    /// Greatest memory, with k, m or g
-    #[arg(long, short, value_name = "SIZE")]
-    memory: Option<String>,
-    /// Greatest number of CPUs, such as 0.5
-    #[arg(long, value_name = "NUMBER")]
-    cpus: Option<f64>,
-    /// Greatest number of processes; -1 for no limit
-    #[arg(long, default_value_t = PIDS_LIMIT, value_name = "NUMBER", allow_hyphen_values = true)]
-    pids_limit: i64,
-    /// host or private
-    #[arg(long, default_value = "private", value_parser = ["private", "host"])]
-    pid: String,
+    /// File with a label in each line
+    #[arg(long, value_name = "FILE")]
+    label_file: Vec<PathBuf>,
+    /// KEY=VALUE
+    #[arg(long, value_name = "ANNOTATION")]
+    annotation: Vec<String>,
     /// NAME=VALUE
     #[arg(long, value_name = "SYSCTL")]
     sysctl: Vec<String>,
-    /// Name server
-    #[arg(long, value_name = "IP")]
-    dns: Vec<String>,
+    /// Time zone, or local for this machine's
+    #[arg(long, value_name = "ZONE")]
+    tz: Option<String>,
     /// Signal that asks it to end
     #[arg(long, value_name = "SIGNAL")]
     stop_signal: Option<String>,
+    /// Seconds that floe stop waits before it kills
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    stop_timeout: u64,
+    /// The cgroup below which the container's is made
+    #[arg(long, value_name = "CGROUP")]
+    cgroup_parent: Option<String>,
+    /// k8s-file, json-file (the same) or none
+    #[arg(long, default_value = "k8s-file", value_parser = ["k8s-file", "json-file", "none"])]
+    log_driver: String,
+}
+
+/// Options whose only values that are offered are what happens anyway.
+#[derive(Debug, clap::Args)]
+struct WithoutEffect {
+    /// no
+    #[arg(long, value_name = "POLICY", value_parser = refused::restart)]
+    restart: Option<()>,
+    /// enabled or no-conmon
+    #[arg(long, value_name = "MODE", value_parser = refused::cgroups)]
+    cgroups: Option<()>,
+    /// ignore
+    #[arg(long, value_name = "MODE", value_parser = refused::image_volume)]
+    image_volume: Option<()>,
+    /// default
+    #[arg(long, value_name = "POLICY", value_parser = refused::seccomp_policy)]
+    seccomp_policy: Option<()>,
+    /// true or false: nothing is done for a systemd inside
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true, value_parser = refused::systemd)]
+    systemd: Option<()>,
+    /// Run no health check: there are none
+    #[arg(long)]
+    no_healthcheck: bool,
+    /// Ports that the program listens on: nothing follows from it
+    #[arg(long, value_name = "PORT")]
+    expose: Vec<String>,
 }
 
 impl Options {
     /// The words of `--entrypoint`.
     pub(crate) fn entrypoint_words(&self) -> Vec<String> {
-        self.entrypoint
-            .iter()
-            .filter(|word| !word.is_empty())
-            .cloned()
-            .collect()
+        let Some(text) = self.process.entrypoint.as_deref() else {
+            return Vec::new();
+        };
+        let listed = serde_json::from_str::<Vec<String>>(text);
+        let words = listed.unwrap_or_else(|_| vec![text.to_owned()]);
+        words.into_iter().filter(|word| !word.is_empty()).collect()
+    }
+
+    /// Who the container is.
+    pub(crate) fn identity(&self) -> &Identity {
+        &self.identity
     }
 
     /// The pod and the container that these options describe.
@@ -116,79 +159,181 @@ impl Options {
         name: &str,
         image: &str,
     ) -> Result<(PodSpec, ContainerSpec), Failure> {
-        let labels = pairs("--label", &self.label, true)?.into_iter().collect();
-        let namespaces = NamespaceModes {
-            network: if self.network == "host" {
-                NamespaceMode::Node
-            } else {
-                NamespaceMode::Pod
-            },
-            pid: if self.pid == "host" {
-                NamespaceMode::Node
-            } else {
-                NamespaceMode::Container
-            },
-            ..NamespaceModes::default()
+        let network = match self.network.network.as_str() {
+            "host" => NamespaceMode::Node,
+            _ => NamespaceMode::Pod,
         };
+        let (of_pod, own) = self.identity.namespaces(network);
+        let mut ports = Vec::new();
+        for text in &self.network.publish {
+            ports.extend(ports::parse(text)?);
+        }
         let pod = PodSpec {
             name: name.to_owned(),
             namespace: "floe".into(),
             origin: Origin::Cli,
-            hostname: self.hostname.clone().unwrap_or_default(),
-            dns: self.dns(),
-            port_mappings: self
-                .publish
-                .iter()
-                .map(|text| port(text))
-                .collect::<Result<_, _>>()?,
-            namespaces: namespaces.clone(),
-            sysctls: pairs("--sysctl", &self.sysctl, false)?
+            hostname: self.network.hostname.clone().unwrap_or_default(),
+            dns: self.network.dns()?,
+            port_mappings: ports,
+            namespaces: of_pod,
+            sysctls: pairs("--sysctl", &self.process.sysctl, false)?
                 .into_iter()
                 .collect(),
-            privileged: self.privileged,
-            network_none: self.network == "none",
-            size: Default::default(),
+            privileged: self.identity.privileged,
+            network_none: self.network.network == "none",
+            cgroup_parent: self.process.cgroup_parent.clone(),
+            host_aliases: self.network.aliases()?,
+            shm_size: self.limits.shm_size()?,
             ..PodSpec::default()
         };
+        let wanted = self.mounts.wanted()?;
+        let mut security = self.identity.security(own)?;
+        security.readonly_rootfs = self.mounts.read_only;
+        let (devices, cdi_devices) = self.identity.devices()?;
+        let mut extras = Extras {
+            filesystems: wanted.filesystems,
+            unset_env: self.environment.unset(),
+            hidden_files: self.network.hidden(),
+            time_zone: self.process.tz.clone(),
+            ..Extras::default()
+        };
+        self.limits.add_to(&mut extras)?;
+        self.identity.add_to(&mut extras);
         let container = ContainerSpec {
             name: name.to_owned(),
             user_specified_image: image.to_owned(),
-            working_dir: self.workdir.clone().unwrap_or_default(),
-            env: self.environment()?,
-            mounts: self
-                .volume
-                .iter()
-                .map(|text| volume(text))
-                .collect::<Result<_, _>>()?,
-            labels,
-            log_path: Some(PathBuf::from("ctr.log")),
-            resources: self.resources()?,
-            security: self.security(namespaces)?,
-            stop_signal: self.stop_signal()?,
+            working_dir: self.process.workdir.clone().unwrap_or_default(),
+            env: self.environment.variables()?,
+            mounts: wanted.mounts,
+            devices,
+            cdi_devices,
+            labels: self.process.labels()?,
+            annotations: self.process.annotations()?,
+            log_path: (self.process.log_driver != "none").then(|| PathBuf::from("ctr.log")),
+            resources: self.limits.resources()?,
+            security,
+            stop_signal: self.process.stop_signal()?,
+            extras: Some(Box::new(extras)),
             ..ContainerSpec::default()
         };
         Ok((pod, container))
     }
+}
 
-    fn dns(&self) -> Option<DnsConfig> {
-        (!self.dns.is_empty()).then(|| DnsConfig {
-            servers: self.dns.clone(),
-            ..DnsConfig::default()
-        })
+/// The images that mounts show.
+pub(super) fn volume_images(spec: &mut ContainerSpec) -> impl Iterator<Item = &mut ImageVolume> {
+    spec.mounts
+        .iter_mut()
+        .filter_map(|mount| mount.image.as_mut())
+}
+
+impl Network {
+    fn dns(&self) -> Result<Option<DnsConfig>, Failure> {
+        if self.dns.is_empty() && self.dns_option.is_empty() && self.dns_search.is_empty() {
+            return Ok(None);
+        }
+        let is_none = |servers: &[String]| servers.iter().any(|server| server == "none");
+        if is_none(&self.dns) {
+            let alone = self.dns.len() == 1 && self.dns_option.is_empty();
+            return match alone && self.dns_search.is_empty() {
+                true => Ok(None),
+                false => Err(Failure::new(
+                    "--dns none stands alone: nothing is written into /etc/resolv.conf",
+                )),
+            };
+        }
+        for server in &self.dns {
+            let address = server.parse::<IpAddr>();
+            address.map_err(|_| Failure::new(format!("--dns {server:?} is not an IP address")))?;
+        }
+        let mut config = of_this_machine();
+        if !self.dns.is_empty() {
+            config.servers.clone_from(&self.dns);
+        }
+        if !self.dns_option.is_empty() {
+            config.options.clone_from(&self.dns_option);
+        }
+        match self.dns_search.as_slice() {
+            [] => {}
+            [root] if root == "." => config.searches.clear(),
+            domains => config.searches = domains.to_vec(),
+        }
+        Ok(Some(config))
     }
 
-    fn environment(&self) -> Result<Vec<(String, String)>, Failure> {
-        let given: Vec<String> = self
-            .env
-            .iter()
-            .filter_map(|entry| match entry.contains('=') {
-                true => Some(entry.clone()),
-                false => std::env::var(entry)
-                    .ok()
-                    .map(|value| format!("{entry}={value}")),
-            })
-            .collect();
-        pairs("--env", &given, false)
+    /// The lines of `--add-host`.
+    fn aliases(&self) -> Result<Vec<(IpAddr, String)>, Failure> {
+        if self.no_hosts && !self.add_host.is_empty() {
+            return Err(Failure::new(
+                "--no-hosts and --add-host cannot be set together",
+            ));
+        }
+        let mut all = Vec::new();
+        for text in &self.add_host {
+            let wrong = |why: &str| Failure::new(format!("--add-host {text:?}: {why}"));
+            let (names, ip) = text.split_once(':').ok_or_else(|| wrong("write NAME:IP"))?;
+            if ip == "host-gateway" {
+                return Err(wrong("host-gateway is not offered: write the address"));
+            }
+            let ip = ip.trim_matches(['[', ']']).parse();
+            let ip: IpAddr = ip.map_err(|_| wrong("not an IP address"))?;
+            for name in names.split(';') {
+                let is_good = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+                if name.is_empty() || !name.chars().all(is_good) {
+                    return Err(wrong("not the name of a host"));
+                }
+                all.push((ip, name.to_owned()));
+            }
+        }
+        Ok(all)
+    }
+
+    /// Where the image's own files stay.
+    fn hidden(&self) -> Vec<PathBuf> {
+        let mut all = Vec::new();
+        if self.no_hosts {
+            all.push("/etc/hosts".into());
+        }
+        if self.no_hostname {
+            all.push("/etc/hostname".into());
+        }
+        if self.dns.iter().any(|server| server == "none") {
+            all.push("/etc/resolv.conf".into());
+        }
+        all
+    }
+}
+
+/// What this machine's resolv.conf says, which holds where nothing else is said.
+fn of_this_machine() -> DnsConfig {
+    let text = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    let mut config = DnsConfig::default();
+    for line in text.lines() {
+        let mut words = line.split_whitespace().map(str::to_owned);
+        match words.next().as_deref() {
+            Some("nameserver") => config.servers.extend(words.next()),
+            Some("search") => config.searches = words.collect(),
+            Some("options") => config.options = words.collect(),
+            _ => {}
+        }
+    }
+    config
+}
+
+impl Process {
+    fn labels(&self) -> Result<BTreeMap<String, String>, Failure> {
+        let mut all = Vec::new();
+        for file in &self.label_file {
+            all.extend(pairs("--label-file", &lines(file)?, true)?);
+        }
+        all.extend(pairs("--label", &self.label, true)?);
+        Ok(all.into_iter().collect())
+    }
+
+    fn annotations(&self) -> Result<BTreeMap<String, String>, Failure> {
+        let given = pairs("--annotation", &self.annotation, false)?;
+        let stop = (STOP_TIMEOUT.to_owned(), self.stop_timeout.to_string());
+        Ok(given.into_iter().chain([stop]).collect())
     }
 
     fn stop_signal(&self) -> Result<Option<i32>, Failure> {
@@ -197,224 +342,5 @@ impl Options {
                 .ok_or_else(|| Failure::new(format!("--stop-signal {text:?} is not a signal")))
         };
         self.stop_signal.as_ref().map(parse).transpose()
-    }
-
-    fn resources(&self) -> Result<Resources, Failure> {
-        const PERIOD: i64 = 100_000;
-        let quota = match self.cpus {
-            None => 0,
-            Some(cpus) if cpus.is_finite() && cpus > 0.0 && cpus < 10_000.0 => {
-                (cpus * PERIOD as f64) as i64
-            }
-            Some(cpus) => {
-                return Err(Failure::new(format!(
-                    "--cpus {cpus} is not a number of CPUs"
-                )));
-            }
-        };
-        Ok(Resources {
-            cpu_period: if quota > 0 { PERIOD } else { 0 },
-            cpu_quota: quota,
-            memory_limit: self.memory.as_deref().map(bytes).transpose()?.unwrap_or(0),
-            pids_limit: self.pids_limit,
-            ..Resources::default()
-        })
-    }
-
-    fn security(&self, namespaces: NamespaceModes) -> Result<Security, Failure> {
-        let mut security = Security {
-            image_groups: true,
-            add_capabilities: self.cap_add.clone(),
-            drop_capabilities: self.cap_drop.clone(),
-            privileged: self.privileged,
-            namespaces,
-            readonly_rootfs: self.read_only,
-            masked_paths: MASKED.map(String::from).to_vec(),
-            readonly_paths: READ_ONLY.map(String::from).to_vec(),
-            seccomp: Profile::RuntimeDefault,
-            apparmor: Profile::RuntimeDefault,
-            user: self.user.clone().unwrap_or_default(),
-            ..Security::default()
-        };
-        for option in &self.security_opt {
-            match option.split_once('=').unwrap_or((option, "")) {
-                ("no-new-privileges", "" | "true") => security.no_new_privs = true,
-                ("seccomp", "unconfined") => security.seccomp = Profile::Unconfined,
-                ("seccomp", file) if !file.is_empty() => {
-                    security.seccomp = Profile::Localhost(absolute(file)?)
-                }
-                ("apparmor", "unconfined") => security.apparmor = Profile::Unconfined,
-                ("apparmor", name) if !name.is_empty() => {
-                    security.apparmor = Profile::Localhost(name.to_owned())
-                }
-                _ => {
-                    return Err(Failure::new(format!(
-                        "--security-opt {option:?} is not supported"
-                    )));
-                }
-            }
-        }
-        Ok(security)
-    }
-}
-
-/// NAME=VALUE entries; a bare NAME has an empty value where that is allowed.
-fn pairs(flag: &str, entries: &[String], bare: bool) -> Result<Vec<(String, String)>, Failure> {
-    entries
-        .iter()
-        .map(|entry| match entry.split_once('=') {
-            Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-            None if bare && !entry.is_empty() => Ok((entry.clone(), String::new())),
-            _ => Err(Failure::new(format!("{flag} {entry:?} is not NAME=VALUE"))),
-        })
-        .collect()
-}
-
-fn absolute(path: &str) -> Result<String, Failure> {
-    let full = std::fs::canonicalize(path).map_err(|e| Failure::new(format!("{path}: {e}")))?;
-    full.into_os_string()
-        .into_string()
-        .map_err(|_| Failure::new(format!("{path}: not UTF-8")))
-}
-
-/// SOURCE:TARGET[:OPTIONS]
-fn volume(text: &str) -> Result<Mount, Failure> {
-    let wrong = |why: &str| Failure::new(format!("--volume {text:?}: {why}"));
-    let mut parts = text.splitn(3, ':');
-    let (Some(source), Some(target)) = (parts.next(), parts.next()) else {
-        return Err(wrong(
-            "anonymous volumes are not supported yet: give SOURCE:TARGET",
-        ));
-    };
-    if !source.starts_with(['/', '.', '~']) {
-        return Err(wrong(
-            "named volumes are not supported yet: give a path, such as ./name",
-        ));
-    }
-    if !Path::new(target).is_absolute() {
-        return Err(wrong("the target must be an absolute path"));
-    }
-    let host_path = std::fs::canonicalize(source).map_err(|e| wrong(&format!("{source}: {e}")))?;
-    let mut mount = Mount {
-        container_path: target.into(),
-        host_path,
-        ..Mount::default()
-    };
-    for option in parts
-        .next()
-        .unwrap_or_default()
-        .split(',')
-        .filter(|option| !option.is_empty())
-    {
-        match option {
-            "ro" => mount.readonly = true,
-            "rw" | "rprivate" | "private" | "rbind" | "bind" | "exec" | "suid" | "dev" => {}
-            "z" | "Z" => mount.selinux_relabel = true,
-            "rslave" | "slave" => mount.propagation = Propagation::HostToContainer,
-            "rshared" | "shared" => mount.propagation = Propagation::Bidirectional,
-            other => return Err(wrong(&format!("option {other:?} is not supported"))),
-        }
-    }
-    Ok(mount)
-}
-
-/// [[IP:]HOSTPORT:]PORT[/PROTOCOL]
-fn port(text: &str) -> Result<PortMapping, Failure> {
-    let wrong = |why: &str| Failure::new(format!("--publish {text:?}: {why}"));
-    let number = |text: &str| {
-        text.parse::<u16>()
-            .ok()
-            .filter(|n| *n != 0)
-            .ok_or_else(|| wrong("not a port"))
-    };
-    let (rest, protocol) = match text.split_once('/') {
-        None | Some((_, "tcp")) => (text.split('/').next().unwrap_or_default(), Protocol::Tcp),
-        Some((rest, "udp")) => (rest, Protocol::Udp),
-        Some((rest, "sctp")) => (rest, Protocol::Sctp),
-        Some(_) => return Err(wrong("the protocol must be tcp, udp or sctp")),
-    };
-    let (rest, container) = rest
-        .rsplit_once(':')
-        .map_or((None, rest), |(rest, container)| (Some(rest), container));
-    let (host_ip, host) = rest
-        .map(|rest| rest.rsplit_once(':').unwrap_or(("", rest)))
-        .unwrap_or_default();
-    let ip = host_ip.trim_matches(['[', ']']);
-    Ok(PortMapping {
-        protocol,
-        container_port: number(container)?,
-        host_port: if host.is_empty() {
-            free_port(protocol)?
-        } else {
-            number(host)?
-        },
-        host_ip: match ip {
-            "" => None,
-            ip => Some(
-                ip.parse::<IpAddr>()
-                    .map_err(|_| wrong("not an IP address"))?,
-            ),
-        },
-    })
-}
-
-/// A port of the node that nobody uses now.
-fn free_port(protocol: Protocol) -> Result<u16, Failure> {
-    let address = (std::net::Ipv4Addr::UNSPECIFIED, 0);
-    let bound = match protocol {
-        Protocol::Udp => std::net::UdpSocket::bind(address)?.local_addr()?,
-        Protocol::Tcp | Protocol::Sctp => std::net::TcpListener::bind(address)?.local_addr()?,
-    };
-    Ok(bound.port())
-}
-
-/// `512m`, `1g`, `1048576`.
-fn bytes(text: &str) -> Result<i64, Failure> {
-    base::size::parse(text)
-        .filter(|number| *number > 0)
-        .ok_or_else(|| Failure::new(format!("{text:?} is not a size such as 512m")))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ports_are_read_with_and_without_address_and_protocol() {
-        let full = port("127.0.0.1:8080:80/udp").unwrap();
-        assert_eq!(
-            (full.host_port, full.container_port, full.protocol),
-            (8080, 80, Protocol::Udp)
-        );
-        assert_eq!(full.host_ip, Some("127.0.0.1".parse().unwrap()));
-        let six = port("[::1]:8080:80").unwrap();
-        assert_eq!(six.host_ip, Some("::1".parse().unwrap()));
-        assert_ne!(port("80").unwrap().host_port, 0);
-        for bad in ["", "0", "x", "1:2:3:4:5", "80/icmp", "70000"] {
-            assert!(port(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn volumes_need_a_path_and_a_known_option() {
-        let mount = volume("/tmp:/data:ro,rslave").unwrap();
-        assert!(mount.readonly);
-        assert_eq!(mount.propagation, Propagation::HostToContainer);
-        for bad in ["/tmp", "name:/data", "/tmp:data", "/tmp:/data:fly"] {
-            assert!(volume(bad).is_err(), "{bad}");
-        }
-        let dir = tempfile::tempdir().unwrap();
-        let absent = format!("{}:/data", dir.path().join("absent").display());
-        assert!(volume(&absent).is_err());
-    }
-
-    #[test]
-    fn sizes_have_units() {
-        assert_eq!(bytes("64m").unwrap(), 64 << 20);
-        assert_eq!(bytes("1gb").unwrap(), 1 << 30);
-        assert_eq!(bytes("10").unwrap(), 10);
-        for bad in ["", "m", "-1", "1x", "99999999999g"] {
-            assert!(bytes(bad).is_err(), "{bad}");
-        }
     }
 }

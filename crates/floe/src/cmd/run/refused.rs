@@ -1,0 +1,181 @@
+//! What podman's run has and floe's has not.
+
+use crate::refused::{List, Refused, Takes};
+
+/// The options that `floe run` refuses.
+#[derive(Debug)]
+pub(crate) struct NotInRun;
+
+const HEALTH: &str = "floe runs no health checks of its own";
+const PODS: &str = "each container of a person's has a pod of its own";
+const ADDRESS: &str = "addresses come from the network's own range";
+const NO_NAMES: &str = "containers do not know each other by name";
+const REAL_TIME: &str = "no kernel of a distribution schedules groups in real time";
+const USERS: &str = "the image's own files of users and groups are seen as they are";
+const DESCRIPTORS: &str = "a container gets no open files of who starts it";
+const RANGES: &str = "write the ids themselves, with --uidmap and --gidmap";
+
+use Takes::{Nothing, Value};
+
+impl List for NotInRun {
+    const OPTIONS: &'static [Refused] = &[
+        (
+            "attach",
+            Value,
+            "floe run is attached to all streams, or to none with --detach",
+        ),
+        (
+            "chrootdirs",
+            Value,
+            "floe's files are in the container's root alone",
+        ),
+        ("cpu-rt-period", Value, REAL_TIME),
+        ("cpu-rt-runtime", Value, REAL_TIME),
+        (
+            "decryption-key",
+            Value,
+            "floe does not encrypt or decrypt layers",
+        ),
+        (
+            "detach-keys",
+            Value,
+            "a terminal of floe's is left by its end alone",
+        ),
+        (
+            "device-cgroup-rule",
+            Value,
+            "write the devices themselves, with --device",
+        ),
+        (
+            "env-merge",
+            Value,
+            "variables are set and not joined: write the whole value with --env",
+        ),
+        ("group-entry", Value, USERS),
+        ("health-cmd", Value, HEALTH),
+        ("health-interval", Value, HEALTH),
+        ("health-log-destination", Value, HEALTH),
+        ("health-max-log-count", Value, HEALTH),
+        ("health-max-log-size", Value, HEALTH),
+        ("health-on-failure", Value, HEALTH),
+        ("health-retries", Value, HEALTH),
+        ("health-start-period", Value, HEALTH),
+        ("health-startup-cmd", Value, HEALTH),
+        ("health-startup-interval", Value, HEALTH),
+        ("health-startup-retries", Value, HEALTH),
+        ("health-startup-success", Value, HEALTH),
+        ("health-startup-timeout", Value, HEALTH),
+        ("health-timeout", Value, HEALTH),
+        (
+            "hosts-file",
+            Value,
+            "/etc/hosts is floe's; --add-host adds to it, --no-hosts leaves the image's",
+        ),
+        ("hostuser", Value, USERS),
+        ("init-path", Value, "--init has floe's own"),
+        ("ip", Value, ADDRESS),
+        ("ip6", Value, ADDRESS),
+        ("link-local-ip", Value, ADDRESS),
+        (
+            "log-opt",
+            Value,
+            "logs are bounded by crio.runtime.log_size_max and log_limit",
+        ),
+        ("mac-address", Value, ADDRESS),
+        ("network-alias", Value, NO_NAMES),
+        ("passwd", Value, USERS),
+        ("passwd-entry", Value, USERS),
+        (
+            "personality",
+            Value,
+            "programs of other machines are not run",
+        ),
+        ("pod", Value, PODS),
+        ("pod-id-file", Value, PODS),
+        ("preserve-fd", Value, DESCRIPTORS),
+        ("preserve-fds", Value, DESCRIPTORS),
+        (
+            "publish-all",
+            Nothing,
+            "write the ports themselves, with --publish",
+        ),
+        (
+            "rdt-class",
+            Value,
+            "the class is that of the pod's annotations",
+        ),
+        ("requires", Value, PODS),
+        (
+            "rootfs",
+            Nothing,
+            "containers are made of images: floe import makes one of a tar file",
+        ),
+        ("sdnotify", Value, "floe tells systemd nothing"),
+        (
+            "secret",
+            Value,
+            "there is no store of secrets: --env-file and --volume bring them",
+        ),
+        (
+            "shm-size-systemd",
+            Value,
+            "floe prepares nothing for a systemd inside",
+        ),
+        ("subgidname", Value, RANGES),
+        ("subuidname", Value, RANGES),
+        (
+            "timeout",
+            Value,
+            "nobody ends a container but who is asked to",
+        ),
+        (
+            "volumes-from",
+            Value,
+            "write the volumes themselves, with --volume",
+        ),
+    ];
+}
+
+/// A value of an option that has but some of podman's.
+pub(super) fn restart(text: &str) -> Result<(), String> {
+    accepted(text, &["no", "never"], "floe restarts nothing by itself")
+}
+
+pub(super) fn cgroups(text: &str) -> Result<(), String> {
+    accepted(
+        text,
+        &["enabled", "no-conmon"],
+        "containers have a cgroup of their own",
+    )
+}
+
+pub(super) fn image_volume(text: &str) -> Result<(), String> {
+    accepted(
+        text,
+        &["ignore"],
+        "volumes that an image names are directories of its own",
+    )
+}
+
+pub(super) fn seccomp_policy(text: &str) -> Result<(), String> {
+    accepted(
+        text,
+        &["default"],
+        "an image has no say in what it may call",
+    )
+}
+
+pub(super) fn systemd(text: &str) -> Result<(), String> {
+    accepted(
+        text,
+        &["true", "false"],
+        "floe prepares nothing for a systemd inside",
+    )
+}
+
+fn accepted(text: &str, known: &[&str], why: &str) -> Result<(), String> {
+    match known.contains(&text) {
+        true => Ok(()),
+        false => Err(format!("not offered: {why}; write {}", known.join(" or "))),
+    }
+}
