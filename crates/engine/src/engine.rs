@@ -85,6 +85,7 @@ impl Engine {
         };
         config.validate().map_err(unfit)?;
         let keep_blobs = config.image.keep_blobs().map_err(unfit)?;
+        let layer_form = config.image.layer_form().map_err(unfit)?;
         let node = Node::find(&config)?;
         node.must_be_roots()?;
         let layout = Layout::create(&config.root_table.runroot)?;
@@ -93,6 +94,7 @@ impl Engine {
             &config.root_table.additionalimagestores,
         )?;
         store.set_keep_blobs(keep_blobs);
+        store.set_layer_form(layer_form);
         let network = Network::new(pod::network::config(&config, &layout)?);
         let settings = Arc::new(Settings {
             images: crate::image::Fetcher::new(&config)?,

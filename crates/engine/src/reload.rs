@@ -41,6 +41,7 @@ impl Engine {
         self.replace_settings(|old| {
             let config = wanted.within(&old.config);
             let keep_blobs = config.image.keep_blobs().map_err(unfit)?;
+            let layer_form = config.image.layer_form().map_err(unfit)?;
             reloaded = Reloaded {
                 changed: config.differing_keys(&old.config),
                 needs_restart: wanted.differing_keys(&config),
@@ -56,6 +57,7 @@ impl Engine {
             let images = old.images.again(&config)?;
             let hooks = HookFiles::read(&config.runtime.hooks_dir)?.into();
             self.store().set_keep_blobs(keep_blobs);
+            self.store().set_layer_form(layer_form);
             Ok(Settings {
                 config,
                 images,

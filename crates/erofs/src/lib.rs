@@ -29,6 +29,7 @@ mod xattr;
 pub use error::{Error, Result};
 pub use tree::{Attributes, Content, Extent, Id, Tree, Xattr};
 pub use write::{Summary, write};
+pub use xattr::fits;
 
 /// The size of a block of the image, and the unit in which content is pointed to: an archive's.
 pub const BLOCK: u64 = 512;

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::format::XATTR_HEADER;
-use crate::tree::Attributes;
+use crate::tree::{Attributes, Xattr};
 
 /// What a name begins with, its number, and whether that is all of it.
 const PREFIXES: [(&[u8], u8, bool); 5] = [
@@ -12,7 +12,22 @@ const PREFIXES: [(&[u8], u8, bool); 5] = [
     (b"trusted.", 4, false),
     (b"security.", 6, false),
 ];
+/// Before an attribute's name.
+const ENTRY: usize = 4;
 const ALIGN: usize = 4;
+
+/// Whether the format has a place for all extended attributes of a file.
+#[must_use]
+pub fn fits(attributes: &Attributes) -> bool {
+    let size = |(name, value): &Xattr| {
+        let (_, rest) = split(name).ok()?;
+        let fits = rest.len() <= u8::MAX.into() && value.len() <= u16::MAX.into();
+        fits.then_some((ENTRY + rest.len() + value.len()).next_multiple_of(ALIGN))
+    };
+    let mut sizes = attributes.xattrs.iter().map(size);
+    let all = sizes.try_fold(XATTR_HEADER, |all, size| Some(all + size?));
+    all.is_some_and(|all| count(all).is_some())
+}
 
 /// Adds a file's attributes to `out`, which is left as it is where there are none.
 pub(crate) fn put(attributes: &Attributes, out: &mut Vec<u8>) -> Result<()> {
@@ -70,8 +85,9 @@ mod tests {
             xattrs,
             ..Attributes::default()
         };
-        put(&attributes, &mut out)?;
-        Ok(out)
+        let put = put(&attributes, &mut out);
+        assert_eq!(fits(&attributes), put.is_ok());
+        put.map(|()| out)
     }
 
     #[test]

@@ -364,13 +364,15 @@ impl Remote {
     /// The node's image store.
     pub(crate) fn store(&self) -> Result<Store, Failure> {
         let table = &self.config.root_table;
-        let keep = self.config.image.keep_blobs();
-        let keep = keep.map_err(|reason| engine::Error::Config {
+        let unfit = |reason| engine::Error::Config {
             origin: "configuration".into(),
             reason,
-        })?;
+        };
+        let keep = self.config.image.keep_blobs().map_err(unfit)?;
+        let form = self.config.image.layer_form().map_err(unfit)?;
         let store = Store::open_beside(&table.root, &table.additionalimagestores)?;
         store.set_keep_blobs(keep);
+        store.set_layer_form(form);
         Ok(store)
     }
 

@@ -150,6 +150,11 @@ impl<R: BufRead> Archive<R> {
         self.source
     }
 
+    /// Where the current entry's data begins that was not read yet, in bytes.
+    pub(crate) fn offset(&self) -> u64 {
+        self.offset
+    }
+
     /// Goes to the next entry; what was not read of the last one's data is skipped.
     pub(crate) fn next(&mut self) -> Result<Option<Entry>> {
         let mut extensions = Extensions::default();

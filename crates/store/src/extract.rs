@@ -32,13 +32,16 @@ mod data;
 mod devices;
 mod directories;
 mod flaw;
+mod index;
 mod metadata;
 mod name;
 mod omissions;
+mod paths;
 
 use data::write_data;
 use directories::Directories;
 pub use flaw::EntryFlaw;
+pub(crate) use index::{Index, Indexed, Indexer};
 use name::Name;
 pub(crate) use name::{shown, split};
 pub(crate) use omissions::Omissions;

@@ -18,6 +18,7 @@ use rustix::io::Errno;
 
 use crate::db::{Durability, exists, quick_check, state, unsigned};
 use crate::error::{Error, Result};
+use crate::layer::forms;
 use crate::layout::EMPTY_LAYER;
 use crate::owner::Owner;
 use crate::{Core, Store, Usage, records, reserve, restore, tree};
@@ -40,6 +41,9 @@ impl Store {
     /// Blobs that are [not to be kept](Store::set_keep_blobs) any longer go too. Safe at any time, also while other processes pull or start containers, and on a full disk.
     pub fn gc(&self) -> Result<Usage> {
         self.clear_mounts()?;
+        if let Err(error) = self.clear_layer_mounts() {
+            tracing::warn!("store: mounts of layers that nothing stands on stay: {error}");
+        }
         let mut freed = self.core().gc()?;
         freed += self.release_blobs()?;
         self.tidy();
@@ -151,14 +155,26 @@ impl Core {
     fn move_loose(&self, tx: &Connection, doomed: &mut Vec<CString>) -> Result<()> {
         const LAYERS: &str = "
             SELECT CAST(id AS TEXT) FROM loose_layers WHERE id NOT IN (SELECT id FROM layers)";
+        const CONVERTED: &str = "
+            SELECT id FROM loose_layers WHERE id IN (SELECT id FROM layers WHERE ready = 1)";
         const BLOBS: &str = "
             SELECT digest FROM loose_blobs WHERE
               NOT EXISTS (SELECT 1 FROM blobs WHERE blobs.digest = loose_blobs.digest)
               AND NOT EXISTS (SELECT 1 FROM lease_blobs WHERE lease_blobs.digest = loose_blobs.digest)";
         let layout = &self.layout;
         for layer in strings(tx, LAYERS)? {
-            self.move_away(layout.layers(), &layer, doomed)?;
+            let id = layer.parse().unwrap_or_default();
+            for form in forms::ALL {
+                self.move_away(layout.layers(), forms::name(id, form), doomed)?;
+            }
             records::drop_layer(layout, &layer);
+        }
+        // One that was given another form was loose, too.
+        for id in numbers(tx, CONVERTED)? {
+            let form = forms::of(tx, id)?;
+            for other in forms::ALL.into_iter().filter(|other| *other != form) {
+                self.move_away(layout.layers(), forms::name(id, other), doomed)?;
+            }
         }
         for blob in strings(tx, BLOBS)? {
             let digest = Digest::parse(&blob).map_err(|source| Error::Damaged {
@@ -177,9 +193,9 @@ impl Core {
         let layers = claimed_layers(tx)?;
         self.move_others(layout.layers(), &layers, doomed)?;
         for (id, _) in records::layers(layout)? {
-            let id = id.to_string();
-            if !layers.contains(&id) {
-                records::drop_layer(layout, &id);
+            let mut names = forms::ALL.iter().map(|form| forms::name(id, *form));
+            if !names.any(|name| layers.contains(&name)) {
+                records::drop_layer(layout, &id.to_string());
             }
         }
         for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
@@ -244,8 +260,15 @@ const WALKED: &str = "
 
 /// The names in `layers/` that somebody claims.
 pub(crate) fn claimed_layers(tx: &Connection) -> Result<HashSet<String>> {
-    let layers = strings(tx, "SELECT CAST(id AS TEXT) FROM layers")?;
-    Ok(layers.into_iter().chain([EMPTY_LAYER.to_owned()]).collect())
+    let mut claimed = HashSet::from([EMPTY_LAYER.to_owned()]);
+    for id in numbers(tx, "SELECT id FROM layers WHERE ready = 1")? {
+        claimed.insert(forms::name(id, forms::of(tx, id)?));
+    }
+    // Of what is not ready nothing is known.
+    for id in numbers(tx, "SELECT id FROM layers WHERE ready = 0")? {
+        claimed.extend(forms::ALL.map(|form| forms::name(id, form)));
+    }
+    Ok(claimed)
 }
 
 /// The names in a directory of blobs that somebody claims, whether they are there yet or not.
@@ -259,6 +282,15 @@ pub(crate) fn claimed_blobs(tx: &Connection, algorithm: Algorithm) -> Result<Has
         .iter()
         .filter_map(|digest| digest.strip_prefix(&prefix));
     Ok(hex.map(str::to_owned).collect())
+}
+
+fn numbers(db: &Connection, sql: &str) -> Result<Vec<i64>> {
+    let read = || {
+        let mut statement = db.prepare_cached(sql)?;
+        let rows = statement.query_map([], |row| row.get(0))?;
+        rows.collect::<rusqlite::Result<_>>()
+    };
+    read().map_err(Error::db("read what is in use"))
 }
 
 pub(crate) fn strings(db: &Connection, sql: &str) -> Result<Vec<String>> {

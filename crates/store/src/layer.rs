@@ -24,12 +24,19 @@ use crate::lease::Lease;
 use crate::{ImageRecord, Store, Usage, records};
 
 mod add;
+mod choice;
+mod convert;
 mod decompress;
 mod directory;
+pub(crate) mod forms;
+pub(crate) mod indexed;
 mod pipeline;
+mod shared;
 mod tar;
 
-pub(crate) use add::{ready_layer, unpack};
+pub use add::names_unpacked;
+pub(crate) use add::{Fresh, ready_layer};
+pub(crate) use choice::Choice;
 pub use tar::LayerTar;
 
 /// How a layer lies on disk. A form is added here and in one file beside `directory.rs`; every match on
@@ -40,13 +47,29 @@ pub use tar::LayerTar;
 pub enum Form {
     /// Unpacked, as a lower directory of overlayfs.
     Directory,
+    /// The archive as its diff_id says, and an index of it that is mounted as EROFS.
+    Erofs,
 }
 
 impl fmt::Display for Form {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Form::Directory => "directory",
+            Form::Erofs => "erofs",
         })
+    }
+}
+
+impl std::str::FromStr for Form {
+    type Err = String;
+
+    /// `unpacked` (or `directory`) or `erofs`.
+    fn from_str(text: &str) -> std::result::Result<Form, String> {
+        match text {
+            "unpacked" | "directory" => Ok(Form::Directory),
+            "erofs" => Ok(Form::Erofs),
+            other => Err(format!("{other:?} is neither unpacked nor erofs")),
+        }
     }
 }
 
@@ -85,6 +108,7 @@ pub struct Layer {
     home: Home,
     id: i64,
     diff_id: Digest,
+    form: Form,
     usage: Usage,
 }
 
@@ -102,6 +126,7 @@ pub(crate) enum Home {
 pub(crate) struct LayerRow {
     pub id: i64,
     pub diff_id: String,
+    pub form: Form,
     pub usage: Usage,
 }
 
@@ -154,6 +179,7 @@ impl Store {
             home,
             id: row.id,
             diff_id,
+            form: row.form,
             usage: row.usage,
         })
     }
@@ -167,14 +193,14 @@ impl Layer {
 
     /// How it lies on disk.
     pub fn form(&self) -> Form {
-        Form::Directory
+        self.form
     }
 
     /// How much of it is here. A directory appears under its name only once the archive that it was
-    /// unpacked from had the right digest.
+    /// unpacked from had the right digest, and so does an archive.
     pub fn state(&self) -> LayerState {
         match self.form() {
-            Form::Directory => LayerState::Verified,
+            Form::Directory | Form::Erofs => LayerState::Verified,
         }
     }
 
@@ -187,6 +213,7 @@ impl Layer {
     pub fn usage_on_disk(&self) -> Result<Usage> {
         match self.form() {
             Form::Directory => directory::usage(self),
+            Form::Erofs => indexed::usage(self),
         }
     }
 
@@ -206,6 +233,7 @@ impl Layer {
     pub fn open(&self, purpose: Purpose<'_>) -> Result<OwnedFd> {
         match self.form() {
             Form::Directory => directory::open(self, purpose),
+            Form::Erofs => indexed::open(self, purpose),
         }
     }
 
@@ -223,15 +251,15 @@ impl Layer {
     /// Errors with [`Error::LayerBlobGone`] when the archive is not kept any more, so that nothing can be
     /// said.
     pub fn verify(&self) -> Result<Option<Flaw>> {
-        let blob = self.blob()?;
         match self.form() {
-            Form::Directory => self.store.content_flaw(self, &blob),
+            Form::Directory => self.store.content_flaw(self, &self.blob()?),
+            Form::Erofs => indexed::flaw(self),
         }
     }
 
     /// Its archive from byte `from` on, exactly as its diff_id says. Whoever needs to be sure hashes it.
     ///
-    /// Errors with [`Error::LayerBlobGone`] when no blob of it is kept any more.
+    /// Errors with [`Error::LayerBlobGone`] when it is a directory and no blob of it is kept any more.
     pub fn tar(&self, from: u64) -> Result<LayerTar> {
         tar::open(self, from)
     }
@@ -265,13 +293,32 @@ impl Layer {
             Home::Here => self.store.root(),
             Home::Additional(place) => self.store.additional()[place].path(),
         };
-        root.join("layers").join(self.id.to_string())
+        root.join("layers").join(self.name())
+    }
+
+    /// The name of its directory in `layers/`.
+    pub(crate) fn name(&self) -> String {
+        forms::name(self.id, self.form)
     }
 
     /// Mode, owner and group of its root.
     pub(crate) fn owner(&self) -> Result<(u32, u32, u32)> {
         match self.form() {
             Form::Directory => directory::owner(self),
+            Form::Erofs => indexed::owner(self),
+        }
+    }
+
+    /// Its root as a lower directory of an overlay that stays, and the path of that from the root of its store,
+    /// or an absolute one.
+    pub(crate) fn lower(&self) -> Result<(OwnedFd, PathBuf)> {
+        match (self.form(), self.home) {
+            (Form::Erofs, _) => shared::share(self),
+            (Form::Directory, Home::Here) => {
+                let path = PathBuf::from("layers").join(self.name());
+                Ok((self.directory()?, path))
+            }
+            (Form::Directory, Home::Additional(_)) => Ok((self.directory()?, self.path())),
         }
     }
 
@@ -297,22 +344,26 @@ impl PartialEq for Layer {
 impl Eq for Layer {}
 
 fn row_of(db: &Connection, diff_id: &Digest) -> Result<Option<LayerRow>> {
-    db.prepare_cached(
-        "SELECT id, diff_id, bytes, inodes FROM layers WHERE diff_id = ?1 AND ready = 1",
-    )
-    .and_then(|mut statement| {
-        statement
-            .query_row([diff_id.to_string()], read_row)
-            .optional()
-    })
-    .map_err(Error::db("look up a layer"))
+    let mut row = db
+        .prepare_cached(
+            "SELECT id, diff_id, bytes, inodes FROM layers WHERE diff_id = ?1 AND ready = 1",
+        )
+        .and_then(|mut statement| {
+            statement
+                .query_row([diff_id.to_string()], read_row)
+                .optional()
+        })
+        .map_err(Error::db("look up a layer"))?;
+    forms::fill(db, row.as_mut_slice())?;
+    Ok(row)
 }
 
-/// From the columns id, diff_id, bytes and inodes.
+/// From the columns id, diff_id, bytes and inodes; the form is to be [filled](forms::fill) in.
 pub(crate) fn read_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<LayerRow> {
     Ok(LayerRow {
         id: row.get(0)?,
         diff_id: row.get(1)?,
+        form: Form::Directory,
         usage: Usage {
             bytes: unsigned(row.get(2)?),
             inodes: unsigned(row.get(3)?),
@@ -354,6 +405,7 @@ pub(crate) fn image_layers(db: &Connection, image: &str) -> Result<Vec<LayerRow>
             });
         }
     }
+    forms::fill(db, &mut layers)?;
     Ok(layers)
 }
 

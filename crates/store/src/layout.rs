@@ -5,6 +5,8 @@
 //! index.lock                 flock(2)ed while index.json is rewritten
 //! blobs/sha256/HEX           manifests, configs, compressed layers
 //! layers/N/                  an unpacked layer, an overlay lower directory (short: option strings are)
+//! layers/N.erofs/{tar,index} a layer as its archive, and an image of EROFS that points into it
+//! mounted/N/                 where such a layer is mounted, for as long as a container stands on it
 //! containers/ID/{upper,work} writable layers, and in `layers` what each stands on
 //! records/N                  what the layer N is, should the database be lost
 //! mounts/NAME/               root file systems that are mounted for a person or a builder
@@ -343,6 +345,11 @@ impl<'a> TempDir<'a> {
                 Err(Error::sys("open", path)(e))
             }
         }
+    }
+
+    /// Its path, for messages and the kernel's own.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.layout.temp_path(&self.name)
     }
 
     /// The directory itself.

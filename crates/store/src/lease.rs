@@ -2,6 +2,7 @@
 //!
 //! A lease ends when it is dropped or when its process is dead; never by a clock.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use image::Digest;
@@ -17,6 +18,8 @@ use crate::{Core, Store};
 pub struct Lease {
     core: Arc<Core>,
     id: i64,
+    /// The layers that are added under it are unpacked, whatever the store's choice is.
+    unpacked: AtomicBool,
     /// What was left out of the layers that were added under it, by blob.
     omissions: Mutex<Vec<(Digest, Omissions)>>,
 }
@@ -42,8 +45,18 @@ impl Lease {
         Lease {
             core,
             id,
+            unpacked: AtomicBool::new(false),
             omissions,
         }
+    }
+
+    /// Has the layers that are added under it from now on unpacked, whatever [form](Store::set_layer_form) is wanted.
+    pub fn unpack_layers(&self) {
+        self.unpacked.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn unpacks_layers(&self) -> bool {
+        self.unpacked.load(Ordering::Relaxed)
     }
 
     /// Remembers what was left out of a layer until it is known which image it is of.

@@ -1,4 +1,4 @@
-//! The image store: blobs, unpacked layers, names, writable layers, and their garbage collection.
+//! The image store: blobs, layers, names, writable layers, and their garbage collection.
 //!
 //! A store is a directory that is an OCI image layout (image-spec image-layout.md) and more: see
 //! [`Store`] for the life of an image in it. Several processes share one store; each call is atomic
@@ -56,7 +56,7 @@ pub use error::{Error, ImageFlaw, LayerError, NameFlaw, Result};
 pub use extract::EntryFlaw;
 pub use images::{Document, ImageRecord, MOST_LAYERS, NewImage, SignedManifest};
 pub use keep::KeepBlobs;
-pub use layer::{Form, Layer, LayerState, LayerTar, Purpose};
+pub use layer::{Form, Layer, LayerState, LayerTar, Purpose, names_unpacked};
 pub use lease::Lease;
 pub use limits::Limits;
 pub use root::{
@@ -80,6 +80,7 @@ struct Inner {
     limits: Limits,
     additional: Vec<additional::Additional>,
     keep: keep::Choice,
+    form: layer::Choice,
     background: background::Background,
 }
 
@@ -129,6 +130,7 @@ impl Store {
             limits,
             additional,
             keep: keep::Choice::new(),
+            form: layer::Choice::default(),
         }));
         match read_only {
             true => tracing::warn!(
@@ -193,6 +195,12 @@ impl Store {
 
     fn choice(&self) -> &keep::Choice {
         &self.0.keep
+    }
+
+    fn layer_path(&self, id: i64, form: Form) -> PathBuf {
+        self.root()
+            .join("layers")
+            .join(layer::forms::name(id, form))
     }
 
     fn limits(&self) -> &Limits {

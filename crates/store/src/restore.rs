@@ -13,13 +13,14 @@ use image::{Algorithm, AnyManifest, Descriptor, Digest, MediaType, Reference};
 use rusqlite::{Connection, params};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, openat, statat};
 
+use crate::Form;
 use crate::db::{signed, state};
 use crate::error::{Error, Result};
 use crate::gc::strings;
 use crate::images::{Checked, Document, NewImage};
 use crate::index;
 use crate::keep;
-use crate::layer::ready_layer;
+use crate::layer::{forms, ready_layer};
 use crate::layout::{EMPTY_LAYER, Layout};
 use crate::records::{self, LayerFacts};
 use crate::tree;
@@ -173,13 +174,18 @@ fn directories(layout: &Layout) -> Result<Vec<i64>> {
     let numbers = names
         .iter()
         .filter(|name| name.to_bytes() != EMPTY_LAYER.as_bytes());
-    Ok(numbers
-        .filter_map(|name| name.to_str().ok()?.parse().ok())
-        .collect())
+    let numbers = numbers.filter_map(|name| Some(forms::parse(name.to_str().ok()?)?.0));
+    Ok(numbers.collect())
 }
 
+/// Whether a layer has a directory, of any form.
 fn is_layer(layout: &Layout, id: i64) -> bool {
-    statat(layout.layers(), id.to_string(), AtFlags::SYMLINK_NOFOLLOW)
+    forms::ALL.iter().any(|form| is_of_form(layout, id, *form))
+}
+
+fn is_of_form(layout: &Layout, id: i64, form: Form) -> bool {
+    let name = forms::name(id, form);
+    statat(layout.layers(), name, AtFlags::SYMLINK_NOFOLLOW)
         .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
 }
 
@@ -196,19 +202,23 @@ fn layers(tx: &Connection, layout: &Layout) -> Result<()> {
             inodes,
             opaque,
             implied,
+            form,
             ..
         } = facts;
-        if !is_layer(layout, id) || Digest::parse(&diff_id).is_err() {
+        if !is_of_form(layout, id, form) || Digest::parse(&diff_id).is_err() {
             continue;
         }
         let run = || {
             let values = params![id, diff_id, opaque, signed(bytes), signed(inodes)];
             if tx.execute(INSERT, values)? > 0 {
                 tx.execute(READY, params![id, diff_id])?;
+                return Ok(true);
             }
-            Ok(())
+            Ok(false)
         };
-        run().map_err(Error::db("record a layer"))?;
+        if run().map_err(Error::db("record a layer"))? {
+            forms::record(tx, id, form)?;
+        }
         let implied: Vec<Vec<u8>> = implied.into_iter().map(String::into_bytes).collect();
         crate::implicit_directories::keep(tx, id, &implied)?;
     }

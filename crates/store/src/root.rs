@@ -166,7 +166,7 @@ impl RootFilesystem {
             lowers += 1;
         }
         for layer in &self.layers {
-            set(c"lowerdir+", layer.directory()?)?;
+            set(c"lowerdir+", self.lower(layer)?)?;
             lowers += 1;
         }
         // overlayfs needs a lower directory, and two where nothing can be written.
@@ -210,7 +210,9 @@ impl RootFilesystem {
     pub fn overlay_paths(&self) -> Result<OverlayPaths> {
         let own = self.writable.as_ref().ok_or_else(|| self.unwritable())?;
         let dir = self.store.0.root().join("containers").join(&own.container);
-        let mut lower: Vec<PathBuf> = self.layers.iter().map(Layer::path).collect();
+        let root = self.store.0.root();
+        let path = |layer: &Layer| Ok(root.join(layer.lower()?.1));
+        let mut lower = self.layers.iter().map(path).collect::<Result<Vec<_>>>()?;
         if lower.is_empty() {
             lower.push(self.store.0.root().join("layers").join(EMPTY_LAYER));
         }
@@ -219,6 +221,28 @@ impl RootFilesystem {
             upper: dir.join("upper"),
             work: dir.join("work"),
         })
+    }
+
+    /// Mounts what layers are files, for all that read names in them from now on. Whoever needs one that cannot be
+    /// mounted hears why.
+    pub(crate) fn mount_layers(&self) {
+        for layer in self
+            .layers
+            .iter()
+            .filter(|layer| layer.form() == Form::Erofs)
+        {
+            if let Err(error) = layer.lower() {
+                tracing::debug!("store: {error}");
+            }
+        }
+    }
+
+    /// A layer for an overlay. What a container stands on is mounted once for all, and found again.
+    fn lower(&self, layer: &Layer) -> Result<OwnedFd> {
+        match self.writable {
+            Some(_) => Ok(layer.lower()?.0),
+            None => layer.directory(),
+        }
     }
 
     /// What the container has written, and for writing overlayfs's directory beside it.
@@ -284,12 +308,12 @@ impl RootFilesystem {
             (None, _) => return Err(self.unwritable()),
             (Some(own), _) => Some(Path::new("containers").join(&own.container)),
         };
-        let root = self.store.0.root();
-        let relative = |layer: &Layer| {
-            let path = layer.path();
-            path.strip_prefix(root).map(Path::to_owned).unwrap_or(path)
-        };
-        let mut lower: Vec<PathBuf> = self.layers.iter().map(relative).collect();
+        let relative = |layer: &Layer| Ok(layer.lower()?.1);
+        let mut lower = self
+            .layers
+            .iter()
+            .map(relative)
+            .collect::<Result<Vec<_>>>()?;
         let empty = || Path::new("layers").join(EMPTY_LAYER);
         let mut writable = None;
         match own {

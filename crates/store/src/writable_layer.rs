@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use crate::db::Durability;
 use crate::error::{Error, Result};
 use crate::gc::REMOVAL;
-use crate::layer::{Home, LayerRow, image_layers, read_row};
+use crate::layer::{Home, LayerRow, forms, image_layers, read_row};
 use crate::layout::DIRECTORY;
 use crate::records::{self, ContainerFacts};
 use crate::{
@@ -62,6 +62,7 @@ impl Store {
             Ok(root)
         })?;
         made.armed = false;
+        root.mount_layers();
         Ok(root)
     }
 
@@ -123,6 +124,7 @@ impl Store {
                 diff_id: format!("number {}", row.id),
             })?;
             row.diff_id = facts.diff_id;
+            row.form = facts.form;
         }
         self.layers_at(Home::Here, rows)
     }
@@ -171,6 +173,7 @@ impl Store {
         check_id(container)?;
         let layout = self.layout();
         self.detach_mount(container);
+        let mounted = self.mounts_of(container);
         let _removing = layout.lock_shared(REMOVAL);
         let doomed = layout.temp_name();
         let rename = || renameat(layout.containers(), container, layout.tmp(), &doomed);
@@ -213,6 +216,7 @@ impl Store {
             }
             (Err(error), _) => return Err(error),
         }
+        self.unmount_unused(&mounted);
         Ok(())
     }
 
@@ -366,15 +370,20 @@ fn container_rows(db: &Connection, container: &str) -> Result<Vec<LayerRow>> {
     let read = || {
         let mut statement = db.prepare_cached(LAYERS)?;
         let rows = statement.query_map([container], read_row)?;
-        rows.collect::<rusqlite::Result<_>>()
+        rows.collect::<rusqlite::Result<Vec<LayerRow>>>()
     };
-    read().map_err(Error::db("read the layers of a container"))
+    let mut rows = read().map_err(Error::db("read the layers of a container"))?;
+    forms::fill(db, &mut rows)?;
+    Ok(rows)
 }
 
 fn row_of_id(db: &Connection, id: i64) -> Result<Option<LayerRow>> {
-    db.prepare_cached("SELECT id, diff_id, bytes, inodes FROM layers WHERE id = ?1 AND ready = 1")
+    let mut row = db
+        .prepare_cached("SELECT id, diff_id, bytes, inodes FROM layers WHERE id = ?1 AND ready = 1")
         .and_then(|mut statement| statement.query_row([id], read_row).optional())
-        .map_err(Error::db("look up a layer"))
+        .map_err(Error::db("look up a layer"))?;
+    forms::fill(db, row.as_mut_slice())?;
+    Ok(row)
 }
 
 /// The layers that a container stands on, top first.

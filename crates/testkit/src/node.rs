@@ -63,6 +63,15 @@ pub struct Clients {
     pub channel: Channel,
 }
 
+/// The key for the form of layers that all tests are to run with, if one is named by `FLOE_TEST_LAYER_FORM`.
+fn layer_form() -> String {
+    let form = std::env::var("FLOE_TEST_LAYER_FORM");
+    form.map_or_else(
+        |_| String::new(),
+        |form| format!("layer_form = \"{form}\"\n"),
+    )
+}
+
 impl Node {
     /// Makes the private directory and configuration, and starts `floe serve`.
     ///
@@ -126,7 +135,7 @@ impl Node {
             "[crio]\nroot = \"{dir}/root\"\nrunroot = \"{run}\"\n\
              [crio.api]\nlisten = \"{dir}/floe.sock\"\n\
              [crio.runtime]\ncgroup_manager = \"{}\"\ncgroup_parent = \"{}\"\nlog_dir = \"{dir}/logs\"\nruntime_path = \"{}\"\n\
-             [crio.image]\nsignature_policy = \"{dir}/policy.json\"\nsignature_policy_dir = \"{dir}/policies\"\nregistries_conf = \"{dir}/registries.conf\"\nregistries_conf_dir = \"{dir}/registries.conf.d\"\nregistries_d_dir = \"{dir}/registries.d\"\n\
+             [crio.image]\nsignature_policy = \"{dir}/policy.json\"\nsignature_policy_dir = \"{dir}/policies\"\nregistries_conf = \"{dir}/registries.conf\"\nregistries_conf_dir = \"{dir}/registries.conf.d\"\nregistries_d_dir = \"{dir}/registries.d\"\n{}\
              [crio.nri]\nnri_listen = \"{dir}/nri.sock\"\nnri_plugin_dir = \"{dir}/nri/plugins\"\nnri_plugin_config_dir = \"{dir}/nri/conf.d\"\n{}\n\
              [crio.network]\nnetwork_dir = \"{dir}/cni\"\nhost_local_dir = \"\"\n{}\n",
             if options.systemd {
@@ -136,6 +145,7 @@ impl Node {
             },
             self.cgroup,
             program("floe-runtime")?.display(),
+            layer_form(),
             options.nri,
             options.config,
         ))

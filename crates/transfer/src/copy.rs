@@ -343,6 +343,7 @@ impl Copy<'_> {
             None => Vec::new(),
         };
         self.target.check(&manifest, &diff_ids)?;
+        self.target.begin(&manifest);
         (self.watch)(Event::Image(&manifest));
         let diff_ids = Some(diff_ids).filter(|ids| ids.len() == manifest.layers.len());
         let plans: Vec<Plan> = manifest

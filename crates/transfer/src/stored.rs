@@ -144,6 +144,11 @@ impl StoredTarget {
         self.name.as_ref()
     }
 
+    /// Has the layers unpacked, whatever form others get.
+    pub(crate) fn unpack_layers(&self) {
+        self.lease.unpack_layers();
+    }
+
     /// Keeps signatures for the manifest that is committed.
     pub(crate) fn put_signatures(&self, signatures: &[Signature]) -> Result<()> {
         let files = signatures.iter().map(Signature::to_file);

@@ -112,6 +112,20 @@ impl Target {
         })
     }
 
+    /// Has the layers that the store gets unpacked, whatever form it gives others. Means nothing to other places.
+    pub fn unpack_layers(&self) {
+        if let Kind::Store(target) = &self.kind {
+            target.unpack_layers();
+        }
+    }
+
+    /// Learns which image comes.
+    pub(crate) fn begin(&self, manifest: &Manifest) {
+        if store::names_unpacked(&manifest.annotations) {
+            self.unpack_layers();
+        }
+    }
+
     /// The place.
     pub fn location(&self) -> &Location {
         &self.location

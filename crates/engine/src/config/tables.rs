@@ -409,6 +409,11 @@ pub struct Image {
     /// How long the compressed blobs of layers are kept: `always`, `until-unpacked`, or a number of days such
     /// as `7d` (not a key of CRI-O).
     pub keep_blobs: String,
+    /// How the layers lie that are pulled: `unpacked`, or `erofs` (not a key of CRI-O).
+    pub layer_form: String,
+    /// Images whose layers are unpacked whatever `layer_form` says, as `pinned_images` names them (not a key of
+    /// CRI-O).
+    pub unpacked_images: Vec<String>,
 }
 
 impl Default for Image {
@@ -433,6 +438,8 @@ impl Default for Image {
             peers_tls_ca: PathBuf::new(),
             peers_certs_dir: PathBuf::new(),
             keep_blobs: "always".into(),
+            layer_form: "unpacked".into(),
+            unpacked_images: Vec::new(),
         }
     }
 }
@@ -462,6 +469,15 @@ impl Image {
     pub fn keep_blobs(&self) -> Result<store::KeepBlobs, String> {
         let parsed = self.keep_blobs.parse();
         parsed.map_err(|reason| format!("crio.image.keep_blobs: {reason}"))
+    }
+
+    /// The form that layers get which are pulled.
+    ///
+    /// # Errors
+    /// What is wrong with the value.
+    pub fn layer_form(&self) -> Result<store::Form, String> {
+        let parsed = self.layer_form.parse();
+        parsed.map_err(|reason| format!("crio.image.layer_form: {reason}"))
     }
 }
 
@@ -533,6 +549,7 @@ impl Config {
         let hooks = &mut self.runtime.hooks_dir;
         hooks.retain(|dir| !dir.as_os_str().is_empty());
         self.image.pinned_images.retain(|image| !image.is_empty());
+        self.image.unpacked_images.retain(|image| !image.is_empty());
         let dirs = &mut self.network.plugin_dirs;
         dirs.retain(|dir| !dir.as_os_str().is_empty());
         if dirs.is_empty() {
@@ -561,6 +578,7 @@ impl Config {
         self.api.stream_idle()?;
         self.api.check_tls()?;
         self.image.keep_blobs()?;
+        self.image.layer_form()?;
         self.image.peers_socket()?;
         if !self.image.images_dir.as_os_str().is_empty() {
             absolute("crio.image.images_dir", &self.image.images_dir)?;

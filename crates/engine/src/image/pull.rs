@@ -15,6 +15,7 @@ use transfer::{
 use super::PullRequest;
 use super::namespaced_auth::NamespacedAuth;
 use super::progress::{Asker, PullState, Pulled, Pulls, SAY};
+use super::query::is_meant;
 use super::trust::{self, Policies};
 use crate::config::Config;
 use crate::disk;
@@ -297,6 +298,13 @@ impl Engine {
             let location = Location::Registry(reference.clone());
             let source = Source::open(&location, &access).await?;
             let target = Target::of_pull(self.store(), reference).await?;
+            let unpacked = &self.config().image.unpacked_images;
+            if unpacked
+                .iter()
+                .any(|pattern| is_meant(pattern, &reference.to_string()))
+            {
+                target.unpack_layers();
+            }
             let written = transfer::copy(&source, target, &options, &watch).await?;
             Ok((written.parse()?, written.digest))
         };

@@ -168,7 +168,7 @@ impl Engine {
 
 /// Whether a pattern means an image's name, as CRI-O has it: `*x*` and `x*` are found anywhere in it, any other
 /// is all of it; the case does not matter.
-fn is_meant(pattern: &str, name: &str) -> bool {
+pub(super) fn is_meant(pattern: &str, name: &str) -> bool {
     let (pattern, name) = (pattern.to_lowercase(), name.to_lowercase());
     match pattern.strip_suffix('*') {
         Some(begin) => name.contains(begin.strip_prefix('*').unwrap_or(begin)),

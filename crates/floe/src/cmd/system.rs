@@ -1,10 +1,12 @@
-//! `floe system check`: is the image store sound, and make it so (podman system check).
+//! `floe system check`: is the image store sound, and make it so (podman system check). `floe system convert`: its
+//! layers in another form.
 
+use std::collections::HashSet;
 use std::process::ExitCode;
 
 use clap::Subcommand;
 use engine::Engine;
-use store::{Check, Finding, Outcome, Report};
+use store::{Check, Finding, Form, Outcome, Report};
 
 use crate::failure::Failure;
 use crate::output;
@@ -20,6 +22,21 @@ pub(crate) enum Command {
     /// Ends with 0 if all is well, 125 if something is damaged, and 3 if all that is listed is whole and a
     /// command that was killed has left something over.
     Check(CheckArgs),
+    /// Give layers another form: unpacked directories, or archives with an index
+    ///
+    /// Layers that a container stands on stay as they are, and are named. One that cannot have the form stays, too.
+    Convert(ConvertArgs),
+}
+
+/// Options of `floe system convert`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ConvertArgs {
+    /// The form: unpacked or erofs
+    #[arg(long, value_name = "FORM")]
+    form: Form,
+    /// Images whose layers are converted; those of all images without one
+    #[arg(value_name = "IMAGE")]
+    images: Vec<String>,
 }
 
 /// Options of `floe system check`.
@@ -36,6 +53,54 @@ pub(crate) struct CheckArgs {
 pub(crate) fn run(engine: &Engine, command: &Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Check(args) => check(engine, args),
+        Command::Convert(args) => convert(engine, args),
+    }
+}
+
+fn convert(engine: &Engine, args: &ConvertArgs) -> Result<ExitCode, Failure> {
+    let store = engine.store();
+    if !store.can_have(args.form) {
+        return Err(Failure::new(format!(
+            "layers cannot have the form {} here: see the warning",
+            args.form
+        )));
+    }
+    let images = match args.images.is_empty() {
+        true => engine.images(None)?,
+        false => {
+            let find = |name: &String| engine.image(name);
+            args.images.iter().map(find).collect::<Result<_, _>>()?
+        }
+    };
+    let (mut converted, mut refused, mut seen) = (0, 0, HashSet::new());
+    for image in images {
+        for layer in store.layers_of(&image)? {
+            if !seen.insert(layer.diff_id().clone()) {
+                continue;
+            }
+            match store.convert(&layer, args.form) {
+                Ok(true) => converted += 1,
+                Ok(false) => {}
+                Err(
+                    error @ (store::Error::Unsupported { .. } | store::Error::LayerBlobGone { .. }),
+                ) => {
+                    refused += 1;
+                    println!("{}", output::lines(&error.to_string()));
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+    println!(
+        "Converted {converted} of {} layers to the form {}",
+        seen.len(),
+        args.form
+    );
+    match refused {
+        0 => Ok(ExitCode::SUCCESS),
+        _ => Err(Failure::new(format!(
+            "{refused} layers stay as they are: see above"
+        ))),
     }
 }
 

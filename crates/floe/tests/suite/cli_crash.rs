@@ -116,8 +116,9 @@ fn model(floe: &Machine, images: &[&str]) -> String {
 }
 
 /// A pull into a new store, killed at every fourth place.
-fn pull_killed(first: usize) {
+fn pull_killed(first: usize, form: &str) {
     machine(|floe| {
+        floe.set_layer_form(form);
         let image = push(floe, "x");
         let arguments = ["pull", "-q", image.as_str()];
         let after = |root: &str, names: &[String], through: bool| {
@@ -132,12 +133,34 @@ fn pull_killed(first: usize) {
 
 #[test]
 fn a_pull_killed_at_writes_leaves_no_half_image() {
-    pull_killed(0);
+    pull_killed(0, "unpacked");
 }
 
 #[test]
 fn a_pull_killed_at_other_writes_leaves_no_half_image() {
-    pull_killed(2);
+    pull_killed(2, "unpacked");
+}
+
+#[test]
+fn a_pull_of_layers_with_an_index_killed_at_writes_leaves_no_half_image() {
+    pull_killed(1, "erofs");
+}
+
+#[test]
+fn a_conversion_that_is_killed_at_a_write_leaves_each_layer_whole() {
+    machine(|floe| {
+        floe.set_layer_form("erofs");
+        let image = push(floe, "x");
+        let model = model(floe, &[&image]);
+        let arguments = ["system", "convert", "--form", "unpacked"];
+        let after = |root: &str, names: &[String], _: bool| {
+            assert_eq!(names, [image.as_str()]);
+            let again = ["--root", root, "system", "convert", "--form", "unpacked"];
+            floe.floe(&again).ok();
+            floe.floe(&["--root", root, "system", "check"]).ok();
+        };
+        killed_everywhere(floe, (0, 2), &arguments, Some(&model), after);
+    });
 }
 
 #[test]

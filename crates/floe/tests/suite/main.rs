@@ -12,6 +12,7 @@ mod cli_copy_index;
 mod cli_crash;
 mod cli_damage;
 mod cli_exec;
+mod cli_forms;
 mod cli_full;
 mod cli_hostile;
 mod cli_hostile_documents;

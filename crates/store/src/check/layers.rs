@@ -1,19 +1,21 @@
-//! Whether each layer is unpacked and, unless the check is quick, is what its blob unpacks to.
+//! Whether each layer is there and, unless the check is quick, is what its archive says.
 //!
-//! A layer is unpacked once more to be compared: what a disk or a person changed in it shows.
+//! A layer that is a directory is unpacked once more to be compared, and of one that is an archive the digest is
+//! read and the index made once more: what a disk or a person changed in it shows.
 
 use std::collections::HashMap;
+use std::os::fd::AsFd;
 
 use image::{Descriptor, Digest};
 use rusqlite::Connection;
-use rustix::fs::{AtFlags, FileType, statat};
+use rustix::fs::{Mode, openat};
 use rustix::io::Errno;
 
 use super::{Check, Flaw, Report, Subject, compare};
 use crate::error::{Error, Result};
-use crate::layer::{Home, Layer, LayerRow, read_row, unpack};
-use crate::layout::TempDir;
-use crate::{Store, db};
+use crate::layer::{Fresh, Home, Layer, LayerRow, forms, indexed, read_row};
+use crate::layout::DIRECTORY;
+use crate::{Form, Store, db};
 
 impl Store {
     pub(super) fn check_layers(&self, check: Check, report: &mut Report) -> Result<()> {
@@ -31,9 +33,14 @@ impl Store {
                 continue;
             };
             let diff_id = layer.diff_id().clone();
-            let flaw = match (self.directory_flaw(id), blobs.get(&diff_id)) {
-                (None, Some(blob)) => self.content_flaw(&layer, blob)?,
-                (flaw, _) => flaw,
+            let flaw = match (layer.form(), self.directory_flaw(&layer)) {
+                (_, Some(flaw)) => Some(flaw),
+                (_, None) if check.quick => None,
+                (Form::Erofs, None) => layer.verify()?,
+                (Form::Directory, None) => match blobs.get(&diff_id) {
+                    Some(blob) => self.content_flaw(&layer, blob)?,
+                    None => None,
+                },
             };
             if let Some(flaw) = flaw
                 && self.db().read(|db| is_ready(db, id))?
@@ -44,11 +51,18 @@ impl Store {
         Ok(())
     }
 
-    fn directory_flaw(&self, id: i64) -> Option<Flaw> {
-        let dir = self.layout().layers();
-        match statat(dir, id.to_string(), AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => None,
-            Ok(_) => Some(Flaw::Kind),
+    fn directory_flaw(&self, layer: &Layer) -> Option<Flaw> {
+        match openat(
+            self.layout().layers(),
+            layer.name(),
+            DIRECTORY,
+            Mode::empty(),
+        ) {
+            Ok(dir) => match layer.form() {
+                Form::Directory => None,
+                Form::Erofs => indexed::quick_flaw(dir.as_fd()),
+            },
+            Err(Errno::LOOP | Errno::NOTDIR) => Some(Flaw::Kind),
             Err(Errno::NOENT) => Some(Flaw::Missing),
             Err(errno) => Some(Flaw::Read(errno.to_string())),
         }
@@ -81,8 +95,8 @@ impl Store {
 
     /// The first difference between a layer and what its blob unpacks to.
     pub(crate) fn content_flaw(&self, layer: &Layer, blob: &Descriptor) -> Result<Option<Flaw>> {
-        let fresh = match self.unpacked_again(layer.diff_id(), blob) {
-            Ok(Some(fresh)) => fresh,
+        let fresh = match self.made_again(layer.diff_id(), blob, Form::Directory) {
+            Ok(Some(fresh)) => fresh.dir,
             // Of a blob that is damaged the check of the blobs tells.
             Ok(None) | Err(Error::Layer { .. } | Error::DigestMismatch { .. }) => return Ok(None),
             Err(error) => return Err(error),
@@ -101,17 +115,17 @@ impl Store {
         })
     }
 
-    /// A layer unpacked into a directory of its own.
-    pub(super) fn unpacked_again(
-        &self,
+    /// A layer made of its blob once more, in `tmp/`.
+    pub(super) fn made_again<'a>(
+        &'a self,
         diff_id: &Digest,
-        blob: &Descriptor,
-    ) -> Result<Option<TempDir<'_>>> {
+        blob: &'a Descriptor,
+        form: Form,
+    ) -> Result<Option<Fresh<'a>>> {
         let Some((file, _)) = self.open_blob(&blob.digest)? else {
             return Ok(None);
         };
-        let fresh = TempDir::create(self.layout())?;
-        unpack(self, blob, diff_id, file, fresh.fd())?;
+        let (_, fresh) = self.make_layer(blob, diff_id, file, false, form)?;
         Ok(Some(fresh))
     }
 }
@@ -121,9 +135,11 @@ fn ready_layers(db: &Connection) -> Result<Vec<LayerRow>> {
     let read = || {
         let mut statement = db.prepare(LAYERS)?;
         let rows = statement.query_map([], read_row)?;
-        rows.collect::<rusqlite::Result<_>>()
+        rows.collect::<rusqlite::Result<Vec<LayerRow>>>()
     };
-    read().map_err(Error::db("read the layers"))
+    let mut rows = read().map_err(Error::db("read the layers"))?;
+    forms::fill(db, &mut rows)?;
+    Ok(rows)
 }
 
 fn is_ready(db: &Connection, id: i64) -> Result<bool> {

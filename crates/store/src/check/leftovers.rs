@@ -12,6 +12,7 @@ use crate::Store;
 use crate::db::Durability;
 use crate::error::{Error, Result};
 use crate::gc::{REMOVAL, claimed_blobs, claimed_layers, strings};
+use crate::layer::forms;
 use crate::tree;
 
 impl Store {
@@ -73,7 +74,9 @@ impl Store {
             if claimed.contains(&*name) {
                 continue;
             }
-            let flaw = match loose.iter().any(|loose| *loose == name) {
+            let number = forms::parse(&name).map(|(id, _)| id.to_string());
+            let is_loose = |loose: &String| *loose == name || Some(loose) == number.as_ref();
+            let flaw = match loose.iter().any(is_loose) {
                 true => Flaw::HalfRemoved,
                 false => Flaw::Orphan,
             };

@@ -3,16 +3,17 @@
 //!
 //! Must never remove or replace what a container stands on.
 
+use std::fs::File;
+
 use image::{Descriptor, Digest, MediaType};
 use rusqlite::{Connection, OptionalExtension, params};
-use rustix::fs::renameat;
-use rustix::io::Errno;
 
 use super::{Flaw, Outcome, Report, Subject};
 use crate::db::Durability;
 use crate::error::{Error, Result};
+use crate::layer::forms;
 use crate::layout::TempFile;
-use crate::{Store, tree};
+use crate::{Form, Store, tree};
 
 /// The outcome of a repair that came to nothing because of containers.
 fn used(by: &[String]) -> Outcome {
@@ -121,15 +122,26 @@ impl Store {
 
     /// Unpacks a layer again in place of the damaged one, or removes the images that have it.
     fn repair_layer(&self, id: i64, diff_id: &Digest) -> Result<Outcome> {
-        let mut fresh = match self.layer_blobs()?.get(diff_id) {
-            Some(blob) => match self.unpacked_again(diff_id, blob) {
-                Ok(fresh) => fresh,
-                Err(Error::Layer { .. } | Error::DigestMismatch { .. }) => None,
-                Err(error) => return Err(error),
-            },
+        let form = self.db().read(|db| forms::of(db, id))?;
+        let blobs = self.layer_blobs()?;
+        // The archive may be right, and only its index not.
+        let archive = self.own_archive(diff_id, form)?;
+        let mut fresh = match &archive {
+            Some((descriptor, file)) => {
+                let file = file.try_clone().map_err(Error::io("open", self.root()))?;
+                let made = self.make_layer(descriptor, diff_id, file, false, form);
+                if_good(made.map(|(_, fresh)| Some(fresh)))?
+            }
             None => None,
         };
-        self.db().write(Durability::Durable, |tx| {
+        let how = match &fresh {
+            Some(_) => "its index was made again",
+            None => "made again from its blob",
+        };
+        if let (None, Some(blob)) = (&fresh, blobs.get(diff_id)) {
+            fresh = if_good(self.made_again(diff_id, blob, form))?;
+        }
+        let outcome = self.db().write(Durability::Durable, |tx| {
             let users = strings_of(
                 tx,
                 "SELECT 'container ' || container FROM container_layers WHERE layer = ?1",
@@ -139,8 +151,8 @@ impl Store {
                 return Ok(used(&users));
             }
             if let Some(fresh) = fresh.take() {
-                self.replace_layer(tx, id, fresh)?;
-                return Ok(Outcome::Repaired("unpacked again".into()));
+                self.replace_layer(tx, id, diff_id, fresh)?;
+                return Ok(Outcome::Repaired(how.into()));
             }
             let images = strings_of(
                 tx,
@@ -156,33 +168,21 @@ impl Store {
             };
             forget().map_err(Error::db("forget a layer"))?;
             Ok(pulled_again(images.len()))
-        })
+        })?;
+        self.remove_replaced(id, None)?;
+        Ok(outcome)
     }
 
-    fn replace_layer(
-        &self,
-        tx: &Connection,
-        id: i64,
-        fresh: crate::layout::TempDir<'_>,
-    ) -> Result<()> {
-        let layout = self.layout();
-        let (name, doomed) = (id.to_string(), layout.temp_name());
-        let path = layout.path().join("layers").join(&name);
-        match renameat(layout.layers(), &name, layout.tmp(), &doomed) {
-            Ok(()) => {}
-            Err(Errno::NOENT) => {}
-            Err(errno) => return Err(Error::sys("rename", &path)(errno)),
+    /// The archive of a layer that is one, as far as it is there.
+    fn own_archive(&self, diff_id: &Digest, form: Form) -> Result<Option<(Descriptor, File)>> {
+        let layer = match form {
+            Form::Directory => None,
+            Form::Erofs => self.layer(diff_id)?,
+        };
+        match layer.map(|layer| self.source_of(&layer)).transpose() {
+            Err(Error::Io { .. }) => Ok(None),
+            other => other,
         }
-        fresh.commit(layout.layers(), &name, &path)?;
-        tx.execute(
-            "UPDATE layers SET unsettled = ?2 WHERE id = ?1",
-            params![id, layout.temp_name()],
-        )
-        .map_err(Error::db("record a layer"))?;
-        if let Ok(doomed) = std::ffi::CString::new(doomed) {
-            self.remove_later(doomed);
-        }
-        Ok(())
     }
 
     fn repair_image(&self, id: &str) -> Result<Outcome> {
@@ -204,6 +204,16 @@ fn strings_of(tx: &Connection, sql: &str, value: &dyn rusqlite::ToSql) -> Result
         rows.collect::<rusqlite::Result<_>>()
     };
     read().map_err(Error::db("look for what is in use"))
+}
+
+/// What was made of something, unless that is damaged.
+fn if_good<T>(made: Result<Option<T>>) -> Result<Option<T>> {
+    match made {
+        Err(Error::Layer { .. } | Error::DigestMismatch { .. } | Error::SizeMismatch { .. }) => {
+            Ok(None)
+        }
+        other => other,
+    }
 }
 
 /// The containers of images, in words.

@@ -11,6 +11,10 @@ use crate::error::{Error, Result};
 /// The schema written by this program, kept in `PRAGMA user_version`.
 pub(crate) const SCHEMA_VERSION: i64 = 3;
 
+/// The newest schema that this program works on: [`SCHEMA_VERSION`] with layers that are no directories, which
+/// a program that takes every layer for one must not touch.
+pub(crate) const KNOWN: i64 = 4;
+
 /// The lowest schema that a program must know to work on what this one writes, kept in `state`: a
 /// program that knows less would do harm.
 const LOWEST_READER: i64 = 3;
@@ -256,7 +260,7 @@ pub(crate) fn version(db: &Connection, path: &Path) -> Result<i64> {
     let found: i64 = db
         .pragma_query_value(None, "user_version", |row| row.get(0))
         .map_err(Error::db("read the schema version"))?;
-    if found <= SCHEMA_VERSION {
+    if found <= KNOWN {
         return Ok(found);
     }
     let needs: Option<i64> = db
@@ -267,12 +271,12 @@ pub(crate) fn version(db: &Connection, path: &Path) -> Result<i64> {
         .map_err(Error::db("read which programs may read it"))?;
     // Who does not say has not thought of others.
     match needs.unwrap_or(found) {
-        needs if needs <= SCHEMA_VERSION => Ok(found),
+        needs if needs <= KNOWN => Ok(found),
         needs => Err(Error::Schema {
             path: path.to_owned(),
             found,
             needs,
-            known: SCHEMA_VERSION,
+            known: KNOWN,
         }),
     }
 }
@@ -284,8 +288,20 @@ pub(super) fn migrate(tx: &Transaction<'_>, found: i64) -> Result<()> {
         tx.execute_batch(migration)
             .map_err(Error::db("bring the schema up to date"))?;
     }
-    let reader = "INSERT OR REPLACE INTO state VALUES(?1, ?2)";
-    tx.execute(reader, rusqlite::params![READER, LOWEST_READER])
-        .and_then(|_| tx.pragma_update(None, "user_version", SCHEMA_VERSION))
+    record(tx, SCHEMA_VERSION, LOWEST_READER)
+}
+
+/// Says whether there are layers that only a program may work with that knows [`KNOWN`].
+pub(crate) fn note_forms(tx: &Connection, any: bool) -> Result<()> {
+    match any {
+        true => record(tx, KNOWN, KNOWN),
+        false => record(tx, SCHEMA_VERSION, LOWEST_READER),
+    }
+}
+
+fn record(tx: &Connection, version: i64, reader: i64) -> Result<()> {
+    let state = "INSERT OR REPLACE INTO state VALUES(?1, ?2)";
+    tx.execute(state, rusqlite::params![READER, reader])
+        .and_then(|_| tx.pragma_update(None, "user_version", version))
         .map_err(Error::db("record the schema version"))
 }

@@ -27,6 +27,30 @@ fn is_forbidden(name: &[u8]) -> bool {
     name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.")
 }
 
+/// The attributes that are an image's to set.
+pub(super) fn kept_xattrs(entry: &Entry) -> impl Iterator<Item = (&[u8], &[u8])> {
+    let kept = entry.xattrs.iter().filter(|(name, _)| {
+        name == CAPABILITY || name.starts_with(b"user.") && !is_forbidden(name)
+    });
+    kept.map(|(name, value)| (name.as_slice(), value.as_slice()))
+}
+
+/// Why the kernel would not set an attribute on any file system.
+pub(super) fn refused(name: &[u8], value: &[u8]) -> Option<Errno> {
+    /// struct vfs_cap_data and vfs_ns_cap_data (linux/capability.h): their size, and what they begin with.
+    const REVISIONS: [(usize, u32); 2] = [(20, 0x0200_0000), (24, 0x0300_0000)];
+    const EFFECTIVE: u32 = 1;
+    if name == CAPABILITY {
+        let head = value
+            .first_chunk()
+            .map_or(0, |head| u32::from_le_bytes(*head));
+        let good = REVISIONS.contains(&(value.len(), head & !EFFECTIVE));
+        return (!good).then_some(Errno::INVAL);
+    }
+    let malformed = name == b"user." || name.contains(&0);
+    malformed.then_some(Errno::INVAL)
+}
+
 /// Sets owner, mode and extended attributes of an open file or directory. Returns the attributes that the
 /// file system has no place for.
 pub(super) fn set(file: BorrowedFd<'_>, entry: &Entry) -> Result<Vec<EntryFlaw>, EntryFlaw> {
@@ -34,12 +58,9 @@ pub(super) fn set(file: BorrowedFd<'_>, entry: &Entry) -> Result<Vec<EntryFlaw>,
     fchown(file, uid, gid).map_err(EntryFlaw::sys("chown"))?;
     fchmod(file, Mode::from_raw_mode(entry.mode)).map_err(EntryFlaw::sys("chmod"))?;
     let mut left_out = Vec::new();
-    for (name, value) in &entry.xattrs {
-        let user = name.starts_with(b"user.") && !is_forbidden(name);
-        if name != CAPABILITY && !user {
-            continue;
-        }
-        match fsetxattr(file, name.as_slice(), value, XattrFlags::empty()) {
+    for (name, value) in kept_xattrs(entry) {
+        let user = name != CAPABILITY;
+        match fsetxattr(file, name, value, XattrFlags::empty()) {
             // File systems without `user.*` attributes lose those.
             Err(Errno::OPNOTSUPP) if user => {}
             // One of ext4 has a block for all of a file, and says that it is full.

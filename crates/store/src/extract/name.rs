@@ -7,7 +7,7 @@ use super::EntryFlaw;
 use crate::limits::Limits;
 
 /// The longest name that file systems take.
-const NAME_MAX: usize = 255;
+pub(super) const NAME_MAX: usize = 255;
 
 /// A path relative to the root without empty parts, `.` and `..`; empty for the root itself.
 #[derive(Debug, Clone, PartialEq, Eq)]

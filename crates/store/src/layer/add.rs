@@ -3,8 +3,8 @@
 //! A layer is found by its diff_id and lies under a short number. Must never give it that number's
 //! name, or the blob its digest's, before both digests were verified.
 
+use std::collections::BTreeMap;
 use std::io::Read;
-use std::os::fd::BorrowedFd;
 
 use image::{Descriptor, Digest};
 use rusqlite::{Connection, OptionalExtension, params};
@@ -18,7 +18,7 @@ use crate::lease::{Lease, hold_layer};
 use crate::records::{self, LayerFacts};
 use crate::{KeepBlobs, Store, implicit_directories, tree};
 
-use super::pipeline;
+use super::{Form, forms, indexed, pipeline};
 
 impl Store {
     /// Whether a layer is unpacked. It may be gone at the next moment: see [`Store::hold_layer`].
@@ -37,7 +37,8 @@ impl Store {
         })
     }
 
-    /// Adds a layer: keeps the compressed blob and unpacks it, from one pass over `reader`.
+    /// Adds a layer in the [form](Store::set_layer_form) that is wanted, and keeps the compressed blob, from one
+    /// pass over `reader`.
     ///
     /// What is there already is not made again; if the blob is, `reader` is not read. The blob is not kept
     /// where that is [not wanted](Store::set_keep_blobs). Nothing is kept
@@ -62,15 +63,17 @@ impl Store {
         }
         // A recorded blob whose file somebody deleted is fetched like a missing one.
         if has_blob && let Some((file, _)) = self.open_blob(&descriptor.digest)? {
-            let plan = pipeline::Plan {
-                keep: false,
-                unpack,
-            };
-            return self.take_in(lease, descriptor, diff_id, file, plan);
+            return self.take_in(lease, descriptor, diff_id, file, false);
         }
         let keep = self.keep_blobs() != KeepBlobs::UntilUnpacked;
-        let plan = pipeline::Plan { keep, unpack };
-        self.take_in(lease, descriptor, diff_id, reader, plan)?;
+        match unpack {
+            true => self.take_in(lease, descriptor, diff_id, reader, keep)?,
+            false => {
+                let check = pipeline::check;
+                let (blob, ()) = pipeline::run(self, descriptor, diff_id, reader, keep, check)?;
+                self.publish_blob(descriptor, blob)?;
+            }
+        }
         match keep {
             true => Ok(()),
             false => self.db().write(Durability::Ordered, |tx| {
@@ -85,24 +88,41 @@ impl Store {
         descriptor: &Descriptor,
         diff_id: &Digest,
         reader: impl Read,
-        plan: pipeline::Plan,
+        keep: bool,
     ) -> Result<()> {
-        let target = plan
-            .unpack
-            .then(|| TempDir::create(self.layout()))
-            .transpose()?;
-        let root = target.as_ref().map(TempDir::fd);
-        let (blob, unpacked) = pipeline::run(self, descriptor, diff_id, reader, plan.keep, root)?;
-        if let Some(blob) = blob {
-            self.publish_blob(descriptor, blob)?;
-        }
-        if let (Some(target), Some(unpacked)) = (target, unpacked) {
-            self.publish_layer(lease, descriptor, diff_id, target, unpacked)?;
-        }
-        Ok(())
+        let form = match lease.unpacks_layers() || names_unpacked(&descriptor.annotations) {
+            true => Form::Directory,
+            false => self.form_of_new_layers(),
+        };
+        let (blob, fresh) = self.make_layer(descriptor, diff_id, reader, keep, form)?;
+        self.publish_blob(descriptor, blob)?;
+        self.publish_layer(lease, descriptor, diff_id, fresh)
     }
 
-    fn publish_blob(&self, descriptor: &Descriptor, blob: TempFile<'_>) -> Result<()> {
+    /// A layer of this form in `tmp/`; unpacked where it cannot have that. With `keep`, the blob as well.
+    pub(crate) fn make_layer<'a>(
+        &'a self,
+        descriptor: &'a Descriptor,
+        diff_id: &Digest,
+        reader: impl Read,
+        keep: bool,
+        form: Form,
+    ) -> Result<(Option<TempFile<'a>>, Fresh<'a>)> {
+        if form == Form::Erofs {
+            return indexed::make(self, descriptor, diff_id, reader, keep);
+        }
+        let dir = TempDir::create(self.layout())?;
+        let work = |stream: pipeline::Chunks<'_>| {
+            pipeline::unpack(stream, self.layout(), dir.fd(), self.limits())
+        };
+        let (blob, facts) = pipeline::run(self, descriptor, diff_id, reader, keep, work)?;
+        Ok((blob, Fresh { dir, form, facts }))
+    }
+
+    fn publish_blob(&self, descriptor: &Descriptor, blob: Option<TempFile<'_>>) -> Result<()> {
+        let Some(blob) = blob else {
+            return Ok(());
+        };
         let digest = &descriptor.digest;
         let (dir, path) = (
             self.layout().blobs(digest.algorithm()),
@@ -120,9 +140,9 @@ impl Store {
         lease: &Lease,
         blob: &Descriptor,
         diff_id: &Digest,
-        target: TempDir<'_>,
-        unpacked: Unpacked,
+        fresh: Fresh<'_>,
     ) -> Result<()> {
+        let Fresh { dir, form, facts } = fresh;
         let id = self
             .db()
             .write(Durability::Ordered, |tx| reserve(tx, lease.id(), diff_id))?;
@@ -131,31 +151,61 @@ impl Store {
             id,
             kept: false,
         };
-        let path = self.root().join("layers").join(id.to_string());
         // A power cut may have given the number back, but not removed what had it.
-        let name = std::ffi::CString::new(id.to_string()).unwrap_or_default();
-        tree::remove(self.layout(), self.layout().layers(), &name)
-            .map_err(Error::sys("remove", &path))?;
-        let mut facts = LayerFacts::new(diff_id.to_string(), unpacked.usage, unpacked.opaque);
-        let implied = unpacked.implied.iter().cloned();
-        facts.implied = implied
-            .filter_map(|path| String::from_utf8(path).ok())
-            .collect();
-        facts.integrity = integrity(blob);
-        records::keep_layer(self.layout(), id, &facts)?;
-        target.commit(self.layout().layers(), &id.to_string(), &path)?;
-        lease.note(&blob.digest, unpacked.omissions.clone());
+        for form in forms::ALL {
+            let name = std::ffi::CString::new(forms::name(id, form)).unwrap_or_default();
+            tree::remove(self.layout(), self.layout().layers(), &name)
+                .map_err(Error::sys("remove", self.layer_path(id, form)))?;
+        }
+        let integrity = integrity(blob);
+        records::keep_layer(self.layout(), id, &facts.record(diff_id, form, integrity))?;
+        let (name, path) = (forms::name(id, form), self.layer_path(id, form));
+        dir.commit(self.layout().layers(), &name, &path)?;
+        lease.note(&blob.digest, facts.omissions.clone());
         reserved.kept = self.db().write(Durability::Ordered, |tx| {
             let first = ready_layer(tx, diff_id)?;
             hold_layer(tx, lease.id(), first.map_or(id, |(first, _)| first))?;
             if first.is_none() {
-                declare_ready(tx, id, &unpacked, &self.layout().temp_name())?;
-                implicit_directories::keep(tx, id, &unpacked.implied)?;
+                declare_ready(tx, id, &facts, &self.layout().temp_name())?;
+                implicit_directories::keep(tx, id, &facts.implied)?;
+                forms::record(tx, id, form)?;
             }
             Ok(first.is_none())
         })?;
         Ok(())
     }
+}
+
+/// A layer that is complete, and has no name yet.
+pub(crate) struct Fresh<'a> {
+    pub dir: TempDir<'a>,
+    pub form: Form,
+    pub facts: Unpacked,
+}
+
+impl Unpacked {
+    /// What is written down of it.
+    pub(crate) fn record(
+        &self,
+        diff_id: &Digest,
+        form: Form,
+        integrity: Option<String>,
+    ) -> LayerFacts {
+        let text = |path: &Vec<u8>| String::from_utf8(path.clone()).ok();
+        LayerFacts {
+            implied: self.implied.iter().filter_map(text).collect(),
+            form,
+            integrity,
+            ..LayerFacts::new(diff_id.to_string(), self.usage, self.opaque)
+        }
+    }
+}
+
+/// Whether the annotations of a layer, or of its manifest, want it unpacked: `io.floe.layer-form`.
+#[must_use]
+pub fn names_unpacked(annotations: &BTreeMap<String, String>) -> bool {
+    let form = annotations.get("io.floe.layer-form");
+    form.is_some_and(|form| form.parse() == Ok(Form::Directory))
 }
 
 /// The root of a dm-verity tree that the manifest names for a layer, as Kata's tools write it. It says nothing
@@ -166,17 +216,6 @@ fn integrity(blob: &Descriptor) -> Option<String> {
     // Up to SHA-512.
     let good = (1..=128).contains(&root.len()) && root.bytes().all(|b| b.is_ascii_hexdigit());
     good.then(|| root.to_ascii_lowercase())
-}
-
-/// Unpacks a layer from its blob into an empty directory in `tmp/`, checked as when it was added.
-pub(crate) fn unpack(
-    store: &Store,
-    descriptor: &Descriptor,
-    diff_id: &Digest,
-    blob: impl Read,
-    root: BorrowedFd<'_>,
-) -> Result<()> {
-    pipeline::run(store, descriptor, diff_id, blob, false, Some(root)).map(drop)
 }
 
 /// A number for a layer; the row and the directory go unless the layer was declared ready.
@@ -193,14 +232,16 @@ impl Drop for Reserved<'_> {
         }
         let layout = self.store.layout();
         records::drop_layer(layout, &self.id.to_string());
-        let doomed = layout.temp_name();
-        let moved =
-            rustix::fs::renameat(layout.layers(), self.id.to_string(), layout.tmp(), &doomed);
-        let removed = match (moved, std::ffi::CString::new(doomed)) {
-            (Ok(()), Ok(name)) => tree::remove(layout, layout.tmp(), &name),
-            // Not renamed into place yet, or left to gc.
-            _ => Ok(()),
-        };
+        let mut removed = Ok(());
+        for form in forms::ALL {
+            let doomed = layout.temp_name();
+            let name = forms::name(self.id, form);
+            let moved = rustix::fs::renameat(layout.layers(), name, layout.tmp(), &doomed);
+            // Else not renamed into place yet, or left to gc.
+            if let (Ok(()), Ok(name)) = (moved, std::ffi::CString::new(doomed)) {
+                removed = removed.and(tree::remove(layout, layout.tmp(), &name));
+            }
+        }
         let forgotten = self.store.db().remove(Durability::Ordered, |tx| {
             tx.execute("DELETE FROM layers WHERE id = ?1 AND ready = 0", [self.id])
                 .map_err(Error::db("forget a layer"))

@@ -1,13 +1,14 @@
 //! The three threads that take in a layer.
 //!
 //! ```text
-//! caller: reader ─▶ decompress ─▶ chunks ─▶ worker: [hash] ─▶ untar
+//! caller: reader ─▶ decompress ─▶ chunks ─▶ worker: [hash] ─▶ untar, or [write archive] ─▶ index
 //!              └──▶ pieces ─▶ writer: [hash, write blob]
 //! ```
 //! A few chunks are all that is in memory. When several things are wrong at once, the error is the
 //! cause: a content that is not the descriptor's is reported as that, not as a damaged archive.
 
-use std::io::{self, BufRead, Read};
+use std::fs::File;
+use std::io::{self, BufRead, Read, Write};
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
@@ -20,7 +21,7 @@ use crate::Store;
 use crate::archive::Archive;
 use crate::blob::BlobWriter;
 use crate::error::{Error, LayerError, Result};
-use crate::extract::{EntryFlaw, Extractor, Unpacked};
+use crate::extract::{EntryFlaw, Extractor, Indexed, Indexer, Unpacked};
 use crate::layout::{Layout, TempFile};
 use crate::limits::Limits;
 
@@ -31,25 +32,16 @@ const CHUNK: usize = 256 << 10;
 /// Chunks on their way.
 const CHUNKS: usize = 4;
 
-/// What to make of the stream.
-#[derive(Clone, Copy)]
-pub(super) struct Plan {
-    /// Keep the compressed bytes as a blob.
-    pub keep: bool,
-    /// Unpack the archive; otherwise its digest is only checked.
-    pub unpack: bool,
-}
-
-/// Takes in a layer: the verified blob (if `keep`), not yet in place, and what is below `root` now
-/// (if given).
-pub(super) fn run<'a>(
+/// Takes in a layer: the verified blob (if `keep`), not yet in place, and what `work` makes of the uncompressed
+/// archive: [`check`], [`unpack`] or [`index`].
+pub(super) fn run<'a, T: Send>(
     store: &'a Store,
     descriptor: &'a Descriptor,
     diff_id: &Digest,
     reader: impl Read,
     keep: bool,
-    root: Option<BorrowedFd<'_>>,
-) -> Result<(Option<TempFile<'a>>, Option<Unpacked>)> {
+    work: impl FnOnce(Chunks<'_>) -> Worked<T> + Send,
+) -> Result<(Option<TempFile<'a>>, T)> {
     let (layout, limits) = (store.layout(), store.limits());
     let blob = BlobWriter::create(layout, descriptor, keep)?;
     let outcome = std::thread::scope(|scope| {
@@ -58,14 +50,7 @@ pub(super) fn run<'a>(
         let (to_blob, pieces) = sync_channel(CHUNKS);
         let (give_piece, spare_pieces) = channel();
         let hasher = diff_id.algorithm().hasher();
-        let worker = scope.spawn(move || {
-            work(
-                Chunks::new(chunks, give_chunk, hasher),
-                layout,
-                root,
-                limits,
-            )
-        });
+        let worker = scope.spawn(move || work(Chunks::new(chunks, give_chunk, hasher)));
         let writer = scope.spawn(move || write_blob(blob, pieces, give_piece));
         let mut tee = Tee::new(reader, descriptor, to_blob, spare_pieces);
         let sent = decompress(&mut tee, descriptor, limits, to_worker, spare_chunks);
@@ -101,9 +86,10 @@ enum Sent {
     Failed(LayerError),
 }
 
-type Worked = Result<(Digest, Option<Unpacked>), LayerError>;
+/// The digest of the archive, and what was made of it.
+pub(super) type Worked<T> = Result<(Digest, T), LayerError>;
 
-fn first_error(sent: Sent, worked: Worked) -> Worked {
+fn first_error<T>(sent: Sent, worked: Worked<T>) -> Worked<T> {
     match sent {
         Sent::All | Sent::Refused => worked,
         Sent::Failed(error) => Err(error),
@@ -124,19 +110,15 @@ fn is_local(error: &LayerError) -> bool {
 }
 
 /// What the threads found.
-struct Outcome<'a> {
-    layer: Worked,
+struct Outcome<'a, T> {
+    layer: Worked<T>,
     source: Option<Error>,
     blob: Result<Option<TempFile<'a>>>,
 }
 
-impl<'a> Outcome<'a> {
+impl<'a, T> Outcome<'a, T> {
     /// The result, or of several errors the one that caused the others.
-    fn judge(
-        self,
-        descriptor: &Descriptor,
-        diff_id: &Digest,
-    ) -> Result<(Option<TempFile<'a>>, Option<Unpacked>)> {
+    fn judge(self, descriptor: &Descriptor, diff_id: &Digest) -> Result<(Option<TempFile<'a>>, T)> {
         let layer = |source| Error::Layer {
             layer: descriptor.digest.clone(),
             source,
@@ -149,7 +131,7 @@ impl<'a> Outcome<'a> {
             (None, _, Err(error)) if is_local(&error) => Err(layer(error)),
             (None, Err(error), _) => Err(error),
             (None, Ok(_), Err(error)) => Err(layer(error)),
-            (None, Ok(blob), Ok((actual, unpacked))) if actual == *diff_id => Ok((blob, unpacked)),
+            (None, Ok(blob), Ok((actual, made))) if actual == *diff_id => Ok((blob, made)),
             (None, Ok(_), Ok((actual, _))) => Err(layer(LayerError::DiffId {
                 expected: diff_id.clone(),
                 actual,
@@ -244,33 +226,77 @@ fn check_limits(total: u64, compressed: u64, limits: &Limits) -> Result<(), Laye
     Ok(())
 }
 
-fn work(stream: Chunks, layout: &Layout, root: Option<BorrowedFd<'_>>, limits: &Limits) -> Worked {
-    let Some(root) = root else {
-        return Ok((stream.digest_of_rest(), None));
-    };
+/// The digest, and nothing else.
+pub(super) fn check(stream: Chunks<'_>) -> Worked<()> {
+    Ok((stream.digest_of_rest()?, ()))
+}
+
+/// The archive's entries below a directory.
+pub(super) fn unpack(
+    stream: Chunks<'_>,
+    layout: &Layout,
+    root: BorrowedFd<'_>,
+    limits: &Limits,
+) -> Worked<Unpacked> {
     let mut archive = Archive::new(stream);
     let unpacked = Extractor::new(layout, root, limits).run(&mut archive)?;
     // What follows the end of the archive counts for its digest.
-    Ok((archive.into_source().digest_of_rest(), Some(unpacked)))
+    let digest = archive.into_source().digest_of_rest()?;
+    Ok((digest, unpacked))
 }
 
-/// The worker's end of the chunks: hashes each when it arrives.
-struct Chunks {
+/// The archive as it is, in a file that was empty, and its entries in the tree of an index.
+pub(super) fn index(stream: Chunks<'_>, file: &File, limits: &Limits) -> Worked<Indexed> {
+    let mut archive = Archive::new(Chunks {
+        chunks: stream.chunks,
+        give_back: stream.give_back,
+        hasher: stream.hasher,
+        chunk: stream.chunk,
+        read: stream.read,
+        copy: Some(file),
+        failure: None,
+    });
+    let indexed = Indexer::new(limits).run(&mut archive);
+    let mut rest = archive.into_source();
+    // A disk that is full looks to the reader of the archive like one that ends.
+    if let Some(source) = rest.failure.take() {
+        return Err(written(source));
+    }
+    let indexed = indexed?;
+    Ok((rest.digest_of_rest()?, indexed))
+}
+
+fn written(source: io::Error) -> LayerError {
+    let op = "write the archive";
+    LayerError::Write { op, source }
+}
+
+/// The worker's end of the chunks: hashes each when it arrives, and copies it.
+pub(super) struct Chunks<'a> {
     chunks: Receiver<Vec<u8>>,
     give_back: Sender<Vec<u8>>,
     hasher: Hasher,
     chunk: Vec<u8>,
     read: usize,
+    copy: Option<&'a File>,
+    /// Why there is no copy.
+    failure: Option<io::Error>,
 }
 
-impl Chunks {
-    fn new(chunks: Receiver<Vec<u8>>, give_back: Sender<Vec<u8>>, hasher: Hasher) -> Chunks {
+impl Chunks<'_> {
+    fn new(
+        chunks: Receiver<Vec<u8>>,
+        give_back: Sender<Vec<u8>>,
+        hasher: Hasher,
+    ) -> Chunks<'static> {
         Chunks {
             chunks,
             give_back,
             hasher,
             chunk: Vec::new(),
             read: 0,
+            copy: None,
+            failure: None,
         }
     }
 
@@ -281,23 +307,31 @@ impl Chunks {
             let _ = self.give_back.send(old);
         }
         self.read = 0;
-        if let Ok(chunk) = self.chunks.recv() {
-            self.hasher.update(&chunk);
-            self.chunk = chunk;
+        let Ok(chunk) = self.chunks.recv() else {
+            return;
+        };
+        self.hasher.update(&chunk);
+        let copied = self.copy.map_or(Ok(()), |mut copy| copy.write_all(&chunk));
+        match copied {
+            Ok(()) => self.chunk = chunk,
+            Err(error) => self.failure = Some(error),
         }
     }
 
-    fn digest_of_rest(mut self) -> Digest {
+    fn digest_of_rest(mut self) -> Result<Digest, LayerError> {
         loop {
             self.advance();
+            if let Some(source) = self.failure {
+                return Err(written(source));
+            }
             if self.chunk.is_empty() {
-                return self.hasher.finish();
+                return Ok(self.hasher.finish());
             }
         }
     }
 }
 
-impl Read for Chunks {
+impl Read for Chunks<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let length = self.fill_buf()?.read(buffer)?;
         self.consume(length);
@@ -305,7 +339,7 @@ impl Read for Chunks {
     }
 }
 
-impl BufRead for Chunks {
+impl BufRead for Chunks<'_> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         if self.read == self.chunk.len() {
             self.advance();

@@ -1,4 +1,4 @@
-//! The archive that a layer was unpacked from, out of the blob that is kept of it.
+//! The archive of a layer: as it lies, or out of the blob that is kept of what was unpacked from it.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};
@@ -6,8 +6,8 @@ use std::io::{self, BufReader, Read};
 use image::{AnyManifest, Descriptor, Digest, ImageConfig};
 use rusqlite::Connection;
 
-use super::Layer;
 use super::decompress::{Decoder, detect};
+use super::{Form, Layer, indexed};
 use crate::Store;
 use crate::error::{Error, Result};
 
@@ -17,11 +17,19 @@ const MAX_DOCUMENT: u64 = 16 << 20;
 const READ: usize = 128 << 10;
 
 /// The bytes of a layer's archive; see [`Layer::tar`].
-pub struct LayerTar(Decoder<BufReader<File>>);
+pub struct LayerTar(Source);
+
+enum Source {
+    Blob(Decoder<BufReader<File>>),
+    Archive(File),
+}
 
 impl Read for LayerTar {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.0.read(buffer)
+        match &mut self.0 {
+            Source::Blob(blob) => blob.read(buffer),
+            Source::Archive(file) => file.read(buffer),
+        }
     }
 }
 
@@ -32,6 +40,9 @@ impl std::fmt::Debug for LayerTar {
 }
 
 pub(super) fn open(layer: &Layer, from: u64) -> Result<LayerTar> {
+    if layer.form() == Form::Erofs {
+        return Ok(LayerTar(Source::Archive(indexed::tar(layer, from)?)));
+    }
     let blob = layer.blob()?;
     let store = layer.store();
     let (file, _) = store
@@ -47,7 +58,9 @@ pub(super) fn open(layer: &Layer, from: u64) -> Result<LayerTar> {
         layer: blob.digest.clone(),
         source,
     })?;
-    let mut tar = LayerTar(Decoder::new(compression, file).map_err(failed)?);
+    let mut tar = LayerTar(Source::Blob(
+        Decoder::new(compression, file).map_err(failed)?,
+    ));
     let skipped = io::copy(&mut (&mut tar).take(from), &mut io::sink()).map_err(failed)?;
     match skipped == from {
         true => Ok(tar),

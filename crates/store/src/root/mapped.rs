@@ -78,7 +78,11 @@ impl RootFilesystem {
         let purpose = Purpose::Mount {
             ids: Some(ids.users),
         };
-        let layers = self.layers.iter().map(|layer| layer.open(purpose));
+        let layers = self.layers.iter().map(|layer| {
+            // So that its content is shared with containers of other ids.
+            self.lower(layer)?;
+            layer.open(purpose)
+        });
         let mut lower = layers.collect::<Result<Vec<_>>>()?;
         let own = match (&self.writable, access) {
             (None, Access::ReadOnly) => None,

@@ -182,10 +182,11 @@ fn the_last_golden_database_is_what_is_written() {
 }
 
 /// Has a store's database say that it is of a schema to come, which programs may work on that know
-/// another.
+/// another. Returns the newest that is known now.
 fn of_the_future(root: &Path, needs: Option<i64>) -> i64 {
     let database = database(root);
-    let own = version(&database);
+    // One more than what is written where all layers are directories.
+    let own = version(&database) + 1;
     database
         .pragma_update(None, "user_version", own + 1)
         .unwrap();
@@ -205,8 +206,8 @@ fn a_newer_schema_that_this_program_may_work_on_is_worked_on_and_left_as_it_is()
     let record = fill(&sandbox.store);
     let dir = sandbox.stop();
     let root = dir.path().join("store");
-    let own = version(&database(&root));
-    of_the_future(&root, Some(own));
+    let newest = version(&database(&root)) + 1;
+    let own = of_the_future(&root, Some(newest));
     let store = Store::open(&root).unwrap();
     assert!(store.images().unwrap().contains(&record));
     let added = put(&store, &[], &["example.com/new:1"], "three");

@@ -4,7 +4,7 @@
 
 use crate::common::tar::Entry;
 use crate::common::{Layer, Sandbox, Tar};
-use store::{Limits, Store};
+use store::{Form, Limits, Store};
 
 /// Adds `archive`, expects an error that says `reason`, and checks that nothing is left of it.
 #[track_caller]
@@ -23,10 +23,19 @@ fn refused(archive: Vec<u8>, reason: &str) {
     assert_eq!(canary, "alive");
 }
 
+/// In each form.
 #[track_caller]
 fn refused_by(sandbox: &Sandbox, store: &Store, archive: Vec<u8>, reason: &str) {
+    for form in [Form::Directory, Form::Erofs] {
+        store.set_layer_form(form);
+        refused_in_form(sandbox, store, &archive, reason);
+    }
+}
+
+#[track_caller]
+fn refused_in_form(sandbox: &Sandbox, store: &Store, archive: &[u8], reason: &str) {
     let before = sandbox.listing();
-    let layer = Layer::gzip(&archive);
+    let layer = Layer::gzip(archive);
     let lease = store.lease().unwrap();
     let error = layer.add(store, &lease).unwrap_err().to_string();
     assert!(error.contains(reason), "{error}\nshould say: {reason}");

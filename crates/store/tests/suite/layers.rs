@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use crate::common::tar::Entry;
+use crate::common::twins::can_mount;
 use crate::common::{Layer as Packed, Sandbox, Tar, put};
 use store::{Error, Flaw, Form, Layer, LayerState, Purpose, Store};
 
@@ -27,6 +28,7 @@ fn archive() -> Vec<u8> {
 /// An image whose only layer has this form.
 fn of_form(form: Form) -> (Sandbox, Layer) {
     let sandbox = Sandbox::new();
+    sandbox.store.set_layer_form(form);
     let packed = Packed::zstd(&archive());
     let record = put(&sandbox.store, &[packed], &["example.com/x:1"], "x");
     let layer = sandbox.store.layers_of(&record).unwrap().remove(0);
@@ -34,7 +36,12 @@ fn of_form(form: Form) -> (Sandbox, Layer) {
     (sandbox, layer)
 }
 
-const FORMS: [Form; 1] = [Form::Directory];
+/// Those that can be had here.
+fn forms() -> Vec<Form> {
+    let mut forms = vec![Form::Directory];
+    forms.extend(can_mount(&Sandbox::new().store).then_some(Form::Erofs));
+    forms
+}
 
 fn at(open: &OwnedFd, path: &str) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}/{path}", open.as_raw_fd()))
@@ -42,7 +49,7 @@ fn at(open: &OwnedFd, path: &str) -> PathBuf {
 
 #[test]
 fn a_layer_is_found_by_its_identity_and_says_what_it_is() {
-    for form in FORMS {
+    for form in forms() {
         let (sandbox, layer) = of_form(form);
         let found = sandbox.store.layer(layer.diff_id()).unwrap().unwrap();
         assert_eq!(found, layer);
@@ -83,7 +90,7 @@ fn the_integrity_root_that_its_manifest_names_stays_with_it() {
 
 #[test]
 fn its_names_are_read_by_a_directory_and_by_a_mount_that_cannot_be_written() {
-    for form in FORMS {
+    for form in forms() {
         let (sandbox, layer) = of_form(form);
         for purpose in [Purpose::Directory, Purpose::Mount { ids: None }] {
             let open = layer.open(purpose).unwrap();
@@ -137,7 +144,7 @@ impl Drop for Users {
 
 #[test]
 fn a_mount_of_it_has_the_ids_of_a_user_namespace() {
-    for form in FORMS {
+    for form in forms() {
         let (_sandbox, layer) = of_form(form);
         let users = Users::new();
         let ids = Some(users.namespace.as_fd());
@@ -163,7 +170,7 @@ fn a_mount_of_it_has_the_ids_of_a_user_namespace() {
 #[test]
 fn its_archive_is_had_again_byte_by_byte_from_any_place() {
     let whole = archive();
-    for form in FORMS {
+    for form in forms() {
         let (sandbox, layer) = of_form(form);
         for from in [0, 1, 512, 100_000, whole.len()] {
             let mut bytes = Vec::new();
@@ -176,6 +183,13 @@ fn its_archive_is_had_again_byte_by_byte_from_any_place() {
         for blob in fs::read_dir(blobs).unwrap() {
             fs::remove_file(blob.unwrap().path()).unwrap();
         }
+        if form == Form::Erofs {
+            let mut bytes = Vec::new();
+            layer.tar(1).unwrap().read_to_end(&mut bytes).unwrap();
+            assert!(bytes == whole[1..], "it lies there");
+            assert!(layer.verify().unwrap().is_none());
+            continue;
+        }
         let gone = layer.tar(0).unwrap_err();
         assert!(matches!(gone, Error::LayerBlobGone { .. }), "{gone}");
         assert!(matches!(layer.verify(), Err(Error::LayerBlobGone { .. })));
@@ -184,9 +198,13 @@ fn its_archive_is_had_again_byte_by_byte_from_any_place() {
 
 #[test]
 fn a_change_on_disk_is_found_by_a_check_of_it_alone() {
-    for form in FORMS {
-        let (_sandbox, layer) = of_form(form);
+    for form in forms() {
+        let (sandbox, layer) = of_form(form);
         assert!(layer.verify().unwrap().is_none());
+        if form == Form::Erofs {
+            a_flipped_byte_is_found(&sandbox, &layer);
+            continue;
+        }
         fs::write(crate::common::place(&layer).join("etc/file"), "Content").unwrap();
         let found = layer.verify().unwrap();
         assert!(
@@ -196,9 +214,42 @@ fn a_change_on_disk_is_found_by_a_check_of_it_alone() {
     }
 }
 
+/// In the archive and in the index, at any place of either.
+fn a_flipped_byte_is_found(sandbox: &Sandbox, layer: &Layer) {
+    let dir = files_of(sandbox);
+    for (name, expected) in [("tar", "digest"), ("index", "index")] {
+        let path = dir.join(name);
+        let whole = fs::read(&path).unwrap();
+        for at in [0, whole.len() / 2, whole.len() - 1] {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1;
+            fs::write(&path, &bytes).unwrap();
+            let found = layer.verify().unwrap().unwrap().to_string();
+            assert!(found.contains(expected), "{name} at {at}: {found}");
+        }
+        fs::write(&path, &whole[..whole.len() - 1]).unwrap();
+        assert!(layer.verify().unwrap().is_some(), "{name} is cut");
+        fs::write(&path, [&whole[..], b"x"].concat()).unwrap();
+        assert!(layer.verify().unwrap().is_some(), "{name} is longer");
+        fs::remove_file(&path).unwrap();
+        assert!(matches!(layer.verify().unwrap(), Some(Flaw::Missing)));
+        fs::write(&path, &whole).unwrap();
+        assert!(layer.verify().unwrap().is_none());
+    }
+}
+
+/// Where the only layer that is an archive lies.
+fn files_of(sandbox: &Sandbox) -> PathBuf {
+    let layers = fs::read_dir(sandbox.root().join("layers")).unwrap();
+    let mut found = layers.map(|entry| entry.unwrap().path());
+    found
+        .find(|path| path.extension().is_some_and(|end| end == "erofs"))
+        .unwrap()
+}
+
 #[test]
 fn a_lease_keeps_it_and_what_is_open_stays_usable() {
-    for form in FORMS {
+    for form in forms() {
         let (sandbox, layer) = of_form(form);
         let store: &Store = &sandbox.store;
         let open = layer.open(Purpose::Mount { ids: None }).unwrap();

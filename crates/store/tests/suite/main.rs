@@ -9,6 +9,7 @@ mod check;
 mod common;
 mod damage;
 mod difference;
+mod forms;
 mod fuzz_layers;
 mod gc;
 mod golden;

@@ -122,6 +122,18 @@ impl Machine {
             .expect("push the image")
     }
 
+    /// Has layers that are pulled from now on get this form.
+    pub(crate) fn set_layer_form(&self, form: &str) {
+        let config = std::fs::read_to_string(self.node.config()).expect("read");
+        let lines = config.lines();
+        let config: Vec<&str> = lines
+            .filter(|line| !line.starts_with("layer_form"))
+            .collect();
+        let key = format!("[crio.image]\nlayer_form = \"{form}\"\n");
+        let config = config.join("\n").replacen("[crio.image]\n", &key, 1);
+        std::fs::write(self.node.config(), config).expect("write");
+    }
+
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = self.node.floe(arguments).expect("floe is built");
         command

@@ -4,14 +4,17 @@
 use std::fs;
 
 use image::MediaType;
-use store::{Limits, Store};
+use store::{Error, Form, Limits, Store};
 
+use super::twins::{can_mount, same};
 use super::{Layer, Sandbox};
 
 /// A store that takes whatever comes, and leaves it again.
 pub struct Hostile {
     pub sandbox: Sandbox,
     pub store: Store,
+    /// The same with layers of the other form, where they can be had.
+    other: Option<Store>,
     outside: std::path::PathBuf,
 }
 
@@ -24,10 +27,17 @@ impl Hostile {
             unpacked_bytes: 4 << 20,
             ..Limits::default()
         };
-        let store = Store::open_with(sandbox.root(), limits).unwrap();
+        let store = Store::open_with(sandbox.root(), limits.clone()).unwrap();
+        let other = sandbox.root().join("other");
+        let other = Store::open_with(&other, limits).unwrap();
+        let other = can_mount(&other).then_some(other);
+        if let Some(other) = &other {
+            other.set_layer_form(Form::Erofs);
+        }
         Hostile {
             sandbox,
             store,
+            other,
             outside,
         }
     }
@@ -50,9 +60,33 @@ impl Hostile {
             assert_eq!(store.usage().unwrap(), before, "{words}");
         }
         assert_eq!(fs::read(&self.outside).unwrap(), b"untouched");
+        if let Some(other) = &self.other {
+            self.compare(other, &layer, added.as_ref().err());
+        }
         drop(lease);
         store.gc().unwrap();
         added.is_ok()
+    }
+
+    /// The other form gives the same answer and the same tree.
+    fn compare(&self, other: &Store, layer: &Layer, error: Option<&Error>) {
+        let lease = other.lease().unwrap();
+        match (layer.add(other, &lease), error) {
+            (Ok(()), None) => {
+                let of = |store: &Store| store.layer(&layer.diff_id).unwrap().unwrap();
+                same(&of(&self.store), &of(other));
+            }
+            (Err(here), Some(there)) => {
+                let words = |error: &Error| {
+                    let source = std::error::Error::source(error).map(ToString::to_string);
+                    format!("{error}: {source:?}")
+                };
+                assert_eq!(words(&here), words(there));
+            }
+            (here, there) => panic!("one form is taken, and one is not: {here:?}, {there:?}"),
+        }
+        drop(lease);
+        other.gc().unwrap();
     }
 }
 

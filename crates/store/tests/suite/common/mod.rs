@@ -12,6 +12,7 @@
 
 pub mod hostile;
 pub mod tar;
+pub mod twins;
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -30,16 +31,20 @@ pub use tar::Tar;
 /// A store in a directory that goes with it.
 pub struct Sandbox {
     pub store: Store,
+    mounts: Mounts,
     pub dir: tempfile::TempDir,
 }
 
 impl Sandbox {
     pub fn new() -> Sandbox {
         let dir = tempfile::tempdir().unwrap();
-        Sandbox {
-            store: Store::open(&dir.path().join("store")).unwrap(),
-            dir,
+        let store = Store::open(&dir.path().join("store")).unwrap();
+        // The suite as a whole, with layers of another form.
+        if let Ok(form) = std::env::var("FLOE_TEST_LAYER_FORM") {
+            store.set_layer_form(form.parse().unwrap());
         }
+        let mounts = Mounts(dir.path().to_owned());
+        Sandbox { store, mounts, dir }
     }
 
     pub fn root(&self) -> &Path {
@@ -65,6 +70,19 @@ impl Sandbox {
                 .starts_with("meta.sqlite")
         });
         all
+    }
+}
+
+/// Unmounts, at the end of a test, what containers that it left would need.
+struct Mounts(PathBuf);
+
+impl Drop for Mounts {
+    fn drop(&mut self) {
+        let all = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let places = all.lines().filter_map(|line| line.split(' ').nth(4));
+        for place in places.filter(|place| Path::new(place).starts_with(&self.0)) {
+            let _ = rustix::mount::unmount(place, rustix::mount::UnmountFlags::DETACH);
+        }
     }
 }
 
@@ -175,7 +193,7 @@ pub fn put(store: &Store, layers: &[Layer], names: &[&str], salt: &str) -> Image
         .unwrap()
 }
 
-/// Unpacks one archive and returns where it lies.
+/// Unpacks one archive and returns where it lies; in the other form it is the same tree.
 pub fn unpack(store: &Store, archive: &[u8]) -> PathBuf {
     let record = put(
         store,
@@ -183,6 +201,7 @@ pub fn unpack(store: &Store, archive: &[u8]) -> PathBuf {
         &["example.com/one:latest"],
         "one",
     );
+    twins::same_in_the_other_form(archive, &store.layers_of(&record).unwrap()[0]);
     top_of(store, &record)
 }
 
