@@ -39,10 +39,6 @@ impl Sandbox {
     pub fn new() -> Sandbox {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&dir.path().join("store")).unwrap();
-        // The suite as a whole, with layers of another form.
-        if let Ok(form) = std::env::var("FLOE_TEST_LAYER_FORM") {
-            store.set_layer_form(form.parse().unwrap());
-        }
         let mounts = Mounts(dir.path().to_owned());
         Sandbox { store, mounts, dir }
     }
@@ -205,10 +201,16 @@ pub fn unpack(store: &Store, archive: &[u8]) -> PathBuf {
     top_of(store, &record)
 }
 
-/// Where a layer lies: nobody but a test asks.
+/// Where a layer lies that is a directory: nobody but a test asks, and it may change or remove what is there.
+///
+/// Any other form has no such place: its root is that of a mount that is nowhere, whose path reads as `/`.
 pub fn place(layer: &store::Layer) -> PathBuf {
+    assert_eq!(layer.form(), store::Form::Directory, "it has no place");
     let open = layer.open(store::Purpose::Directory).unwrap();
-    std::fs::read_link(format!("/proc/self/fd/{}", open.as_raw_fd())).unwrap()
+    let path = std::fs::read_link(format!("/proc/self/fd/{}", open.as_raw_fd())).unwrap();
+    let parent = path.parent().and_then(Path::file_name);
+    assert_eq!(parent, Some("layers".as_ref()), "{path:?} is no layer's");
+    path
 }
 
 /// Where a container writes.
