@@ -1,9 +1,12 @@
 //! The command line: the list of commands. Each command's own options stand
 //! in its file under `cmd/`. Flag names are podman's.
 
+use std::path::PathBuf;
+
 use clap::{Parser, Subcommand};
 
 use crate::cmd;
+use crate::failure::Failure;
 use crate::global::Global;
 
 /// Pods, containers and images of this node: for kubelet, and for you.
@@ -18,8 +21,65 @@ use crate::global::Global;
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,
+    #[command(flatten)]
+    pub(crate) podman: Podman,
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+/// podman's options of every command, before it.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Podman {
+    /// Another registries.conf
+    #[arg(long, value_name = "FILE")]
+    registries_conf: Option<PathBuf>,
+    /// Who makes cgroups: cgroupfs or systemd
+    #[arg(long, value_name = "MANAGER", value_parser = ["cgroupfs", "systemd"])]
+    cgroup_manager: Option<String>,
+    /// The runtime handler of new containers
+    #[arg(long, value_name = "HANDLER")]
+    runtime: Option<String>,
+    /// Directories with hooks of containers
+    #[arg(long, value_name = "DIR")]
+    hooks_dir: Vec<PathBuf>,
+    /// Print nothing on standard output
+    #[arg(long)]
+    noout: bool,
+    /// Accepted for podman's sake: floe's store has one form
+    #[arg(long, value_name = "DRIVER")]
+    storage_driver: Option<String>,
+    /// The same
+    #[arg(long, value_name = "OPTION")]
+    storage_opt: Vec<String>,
+    /// Accepted for podman's sake: floe keeps no log of its events
+    #[arg(long, value_name = "BACKEND")]
+    events_backend: Option<String>,
+    /// Accepted for podman's sake: errors say all that is known
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<String>,
+    /// Accepted for podman's sake: a handler's options are its entry's in the configuration
+    #[arg(long, value_name = "FLAG", allow_hyphen_values = true)]
+    runtime_flag: Vec<String>,
+    /// Accepted for podman's sake: what floe keeps while it runs is below --runroot
+    #[arg(long, value_name = "DIR")]
+    tmpdir: Option<PathBuf>,
+}
+
+impl Podman {
+    /// What of it changes the configuration, and where standard output goes.
+    pub(crate) fn apply(self, global: &mut Global) -> Result<(), Failure> {
+        if self.noout {
+            let null = std::fs::OpenOptions::new().write(true).open("/dev/null")?;
+            rustix::stdio::dup2_stdout(null).map_err(std::io::Error::from)?;
+        }
+        if self.registries_conf.is_some() {
+            global.registries_conf = self.registries_conf;
+        }
+        global.cgroup_manager = self.cgroup_manager;
+        global.runtime = self.runtime;
+        global.hooks_dir = self.hooks_dir;
+        Ok(())
+    }
 }
 
 /// What can be done.
@@ -34,6 +94,15 @@ pub(crate) enum Command {
     Completion(cmd::documents::CompletionArgs),
     /// Write manual pages into a directory
     Man(cmd::documents::ManArgs),
+    /// Pods that people make: there are none
+    #[command(subcommand)]
+    Pod(cmd::absent::PodCommand),
+    /// Networks that people make: there are none
+    #[command(subcommand)]
+    Network(cmd::absent::NetworkCommand),
+    /// Named volumes: there are none
+    #[command(subcommand)]
+    Volume(cmd::absent::VolumeCommand),
     #[command(flatten)]
     About(AboutCommand),
     #[command(flatten)]
@@ -95,6 +164,11 @@ pub(crate) enum NodeCommand {
     Check(cmd::system::CheckArgs),
     /// Remove what a reboot left of containers, or all that there is
     Wipe(cmd::wipe::Args),
+    /// Containers: exists, and the commands above by their second names
+    #[command(subcommand)]
+    Container(cmd::container::Command),
+    /// Show what this node is, as containers find it
+    Info(cmd::info::Args),
     /// Look after the whole of it
     #[command(subcommand)]
     System(cmd::system::Command),

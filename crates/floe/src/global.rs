@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use clap::builder::{OsStringValueParser, TypedValueParser};
-use engine::config::{Said, Sources, UnusedKey};
+use engine::config::{BUILT_IN, CgroupManager, Said, Sources, UnusedKey};
 use engine::{Config, Engine};
 
 use crate::failure::Failure;
@@ -31,6 +31,15 @@ pub(crate) struct Global {
     /// registries.conf, instead of the configuration's; not on floe's own command line
     #[arg(skip)]
     pub(crate) registries_conf: Option<PathBuf>,
+    /// podman's `--cgroup-manager`
+    #[arg(skip)]
+    pub(crate) cgroup_manager: Option<String>,
+    /// podman's `--runtime`
+    #[arg(skip)]
+    pub(crate) runtime: Option<String>,
+    /// podman's `--hooks-dir`
+    #[arg(skip)]
+    pub(crate) hooks_dir: Vec<PathBuf>,
     /// The CRI socket, instead of the configuration's; of `floe serve` only
     #[arg(skip)]
     pub(crate) listen: Option<PathBuf>,
@@ -91,6 +100,24 @@ impl Global {
                 return Err(Failure::new(why));
             }
             config.image.registries_conf = absolute(file)?;
+        }
+        match self.cgroup_manager.as_deref() {
+            Some("systemd") => config.runtime.cgroup_manager = CgroupManager::Systemd,
+            Some(_) => config.runtime.cgroup_manager = CgroupManager::Cgroupfs,
+            None => {}
+        }
+        if let Some(handler) = &self.runtime {
+            let known = handler == BUILT_IN || config.runtime.runtimes.contains_key(handler);
+            if !known {
+                return Err(Failure::new(format!(
+                    "--runtime {handler:?} is no runtime handler: write {BUILT_IN:?}, or the name of one of \
+                     [crio.runtime.runtimes] in floe.toml"
+                )));
+            }
+            config.runtime.default_runtime.clone_from(handler);
+        }
+        if !self.hooks_dir.is_empty() {
+            config.runtime.hooks_dir.clone_from(&self.hooks_dir);
         }
         for store in &self.additional_store {
             let store = absolute(store)?;

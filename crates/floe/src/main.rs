@@ -70,6 +70,7 @@ fn parsed<C: Parser>(failed: u8, run: impl FnOnce(C) -> Result<ExitCode, Failure
 }
 
 fn dispatch(mut cli: Cli) -> Result<ExitCode, Failure> {
+    cli.podman.apply(&mut cli.global)?;
     match cli.command {
         Command::Serve(mut args) => {
             cli.global.config = args.config.take().or(cli.global.config);
@@ -81,6 +82,9 @@ fn dispatch(mut cli: Cli) -> Result<ExitCode, Failure> {
         Command::Registry(args) => cmd::registry::run(&cli.global, args),
         Command::Completion(args) => cmd::documents::completion(&args),
         Command::Man(args) => cmd::documents::man(&args),
+        Command::Pod(command) => cmd::absent::pod(&command),
+        Command::Network(command) => cmd::absent::network(&command),
+        Command::Volume(command) => cmd::absent::volume(&command),
         Command::About(command) => match command {
             AboutCommand::Config(args) => cmd::config::run(&cli.global, &args),
             AboutCommand::Status(args) => cmd::status::run(&cli.global, &args),
@@ -90,6 +94,10 @@ fn dispatch(mut cli: Cli) -> Result<ExitCode, Failure> {
         Command::Node(command) => {
             show_warnings();
             on_node(&cli.global, command)
+        }
+        Command::Move(MoveCommand::Inspect(args)) if args.is_of_this_node() => {
+            show_warnings();
+            cmd::inspect::stored::run(&cli.global.open()?, &args)
         }
         Command::Move(command) => {
             show_warnings();
@@ -123,6 +131,8 @@ fn on_node(global: &Global, command: NodeCommand) -> Result<ExitCode, Failure> {
         NodeCommand::Save(args) => cmd::stored::save(global, &engine, &args),
         NodeCommand::History(args) => cmd::history::run(&engine, &args),
         NodeCommand::Import(args) => cmd::import::run(global, &engine, &args),
+        NodeCommand::Container(command) => cmd::container::run(global, &engine, command),
+        NodeCommand::Info(args) => cmd::info::run(&engine, &args),
         NodeCommand::Image(command) => cmd::image::run(global, &engine, command),
         NodeCommand::Manifest(command) => cmd::manifest::run(global, &engine, command),
         NodeCommand::System(command) => cmd::system::run(&engine, &command),

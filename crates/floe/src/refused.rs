@@ -14,7 +14,6 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 /// Whether a value follows an option.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Takes {
-    #[allow(dead_code, reason = "the options that are refused now all have values")]
     Nothing,
     Value,
 }

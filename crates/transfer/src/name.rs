@@ -100,6 +100,21 @@ impl Location {
         }
     }
 
+    /// Whether a text begins with the name of a transport, be it one that is offered or not.
+    pub fn names_transport(text: &str) -> bool {
+        const OFFERED: [&str; 7] = [
+            "docker",
+            "oci",
+            "oci-archive",
+            "docker-archive",
+            "dir",
+            "containers-storage",
+            "floe",
+        ];
+        let named = text.split_once(':').map(|(transport, _)| transport);
+        named.is_some_and(|name| OFFERED.contains(&name) || refused(name).is_some())
+    }
+
     /// The transport's name, as written before the colon.
     pub fn transport(&self) -> &'static str {
         match self {

@@ -56,7 +56,7 @@ pub(crate) struct Args {
 #[derive(Debug)]
 pub(crate) struct Refused;
 
-const NO_ENCRYPTION: &str = "floe does not encrypt or decrypt layers";
+pub(crate) const NO_ENCRYPTION: &str = "floe does not encrypt or decrypt layers";
 
 impl List for Refused {
     const OPTIONS: &'static [refused::Refused] = &[
@@ -93,7 +93,7 @@ pub(crate) struct Compress {
 }
 
 /// Reads a format of compression by skopeo's words.
-fn compress_format(text: &str) -> Result<Compression, String> {
+pub(crate) fn compress_format(text: &str) -> Result<Compression, String> {
     match text {
         "gzip" => Ok(Compression::Gzip),
         "zstd" => Ok(Compression::Zstd),

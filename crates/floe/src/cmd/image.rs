@@ -14,6 +14,8 @@ mod prune;
 /// What can be done to images.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Is there an image of that name or id? The exit code says it: 0 or 1
+    Exists(Name),
     /// Show how an image came to be
     History(history::Args),
     /// Make an image of a tar file
@@ -37,8 +39,19 @@ pub(crate) enum Command {
     Tag(stored::TagArgs),
 }
 
+/// What is looked for.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Name {
+    /// Name or id
+    name: String,
+}
+
 pub(crate) fn run(global: &Global, engine: &Engine, command: Command) -> Result<ExitCode, Failure> {
     match command {
+        Command::Exists(args) => Ok(match engine.find_image(&args.name)? {
+            Some(_) => ExitCode::SUCCESS,
+            None => ExitCode::from(1),
+        }),
         Command::History(args) => history::run(engine, &args),
         Command::Import(args) => import::run(global, engine, &args),
         Command::List(args) => images::run(engine, &args),

@@ -1,9 +1,12 @@
 //! `floe inspect`: what an image is, without copying it (skopeo inspect).
 
+pub(crate) mod stored;
+
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::process::ExitCode;
 
+use clap::ValueEnum;
 use image::{Algorithm, Digest, ImageConfig, Manifest, Reference};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -39,9 +42,24 @@ pub(crate) struct Args {
     retry: RetryFlags,
     #[command(flatten)]
     flags: Flags,
+    /// What a name without a transport may be: all, container or image
+    #[arg(long = "type", short = 't', value_name = "TYPE", default_value = "all")]
+    kind: Kind,
+    /// The newest container of people
+    #[arg(long, short)]
+    latest: bool,
     /// docker://NAME, oci:DIR, oci-archive:FILE, docker-archive:FILE, dir:DIR, containers-storage:IMAGE,
-    /// floe:IMAGE
-    image: String,
+    /// floe:IMAGE; or names of containers and images of this node
+    #[arg(required_unless_present = "latest", value_name = "IMAGE")]
+    images: Vec<String>,
+}
+
+/// What a name may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    All,
+    Container,
+    Image,
 }
 
 /// skopeo's description of an image.
@@ -76,12 +94,23 @@ struct Layer {
     annotations: Option<BTreeMap<String, String>>,
 }
 
+impl Args {
+    /// Whether nothing that is asked for says where it is: then it is of this node.
+    pub(crate) fn is_of_this_node(&self) -> bool {
+        let mut names = self.images.iter();
+        names.all(|name| !Location::names_transport(name))
+    }
+}
+
 pub(crate) fn run(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     if args.raw && args.format.is_some() {
         return Err(Failure::new("raw output does not support format option"));
     }
+    let [image] = args.images.as_slice() else {
+        return Err(Failure::new("exactly one image is inspected at a place"));
+    };
     let remote = Remote::new(global)?;
-    let location = Location::parse(&args.image)?;
+    let location = Location::parse(image)?;
     let access = args.flags.access(&remote, &location)?;
     args.retry.run(|| inspect(args, &location, &access))
 }

@@ -1,7 +1,9 @@
 //! One file per command: its options and what it does.
 
+pub(crate) mod absent;
 pub(crate) mod artifact;
 pub(crate) mod config;
+pub(crate) mod container;
 pub(crate) mod copy;
 pub(crate) mod delete;
 pub(crate) mod documents;
@@ -10,6 +12,7 @@ pub(crate) mod history;
 pub(crate) mod image;
 pub(crate) mod images;
 pub(crate) mod import;
+pub(crate) mod info;
 pub(crate) mod inspect;
 pub(crate) mod layers;
 pub(crate) mod list_tags;

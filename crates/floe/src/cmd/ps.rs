@@ -119,6 +119,30 @@ pub(crate) fn run(engine: &Engine, args: &Args) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The containers of people that match, for verbs that are told which by what they are: their ids.
+pub(crate) fn selected(
+    engine: &Engine,
+    filters: &[String],
+    latest: bool,
+) -> Result<Vec<String>, Failure> {
+    if filters.is_empty() && !latest {
+        return Ok(Vec::new());
+    }
+    let filters = filter::Filters::parse(engine, filters)?;
+    let mut all = engine.containers(&ContainerFilter {
+        origin: Some(Origin::Cli),
+        ..ContainerFilter::default()
+    })?;
+    all.retain(|container| {
+        filters.match_all(container, engine.pod(&container.pod_id).ok().as_ref())
+    });
+    if latest {
+        all.sort_by_key(|container| std::cmp::Reverse(container.created_at));
+        all.truncate(1);
+    }
+    Ok(all.iter().map(|container| container.id.clone()).collect())
+}
+
 /// What is to be shown, in order.
 fn lines(engine: &Engine, args: &Args) -> Result<Vec<Line>, Failure> {
     let origin = (!args.pod).then_some(Origin::Cli);

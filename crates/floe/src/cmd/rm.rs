@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use engine::pod::Origin;
 use engine::{Container, ContainerFilter, ContainerState, Engine, PodFilter};
 
-use super::stop;
+use super::{ps, stop};
 use crate::failure::Failure;
 use crate::names;
 
@@ -29,6 +29,12 @@ pub(crate) struct Args {
     /// With --all: kubelet's pods too, also those without containers
     #[arg(long, requires = "all")]
     pods: bool,
+    /// Those that match, as floe ps --filter has it
+    #[arg(long, value_name = "FILTER")]
+    filter: Vec<String>,
+    /// The newest one
+    #[arg(long, short)]
+    latest: bool,
     /// The container whose id is in this file
     #[arg(long, value_name = "FILE")]
     cidfile: Vec<PathBuf>,
@@ -39,13 +45,14 @@ pub(crate) struct Args {
     #[arg(long)]
     depend: bool,
     /// Names or ids
-    #[arg(required_unless_present_any = ["all", "cidfile"], value_name = "CONTAINER")]
+    #[arg(required_unless_present_any = ["all", "cidfile", "filter", "latest"], value_name = "CONTAINER")]
     containers: Vec<String>,
 }
 
 pub(crate) fn run(engine: &Engine, args: &Args) -> Result<ExitCode, Failure> {
     let mut names = args.containers.clone();
     names.extend(names::of_files(&args.cidfile, args.ignore)?);
+    names.extend(ps::selected(engine, &args.filter, args.latest)?);
     if args.all {
         names.extend(names::of_people(engine)?);
     }

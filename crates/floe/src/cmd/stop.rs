@@ -7,6 +7,7 @@ use std::time::Duration;
 use engine::pod::Origin;
 use engine::{Container, Engine};
 
+use super::ps;
 use super::run::options::STOP_TIMEOUT;
 use crate::failure::Failure;
 use crate::names;
@@ -29,17 +30,24 @@ pub(crate) struct Args {
     /// Be content with missing ones
     #[arg(long, short)]
     ignore: bool,
+    /// Those that match, as floe ps --filter has it
+    #[arg(long, short, value_name = "FILTER")]
+    filter: Vec<String>,
+    /// The newest one
+    #[arg(long, short)]
+    latest: bool,
     /// The container whose id is in this file
     #[arg(long, value_name = "FILE")]
     cidfile: Vec<PathBuf>,
     /// Names or ids
-    #[arg(required_unless_present_any = ["all", "cidfile"], value_name = "CONTAINER")]
+    #[arg(required_unless_present_any = ["all", "cidfile", "filter", "latest"], value_name = "CONTAINER")]
     containers: Vec<String>,
 }
 
 pub(crate) fn run(engine: &Engine, args: &Args) -> Result<ExitCode, Failure> {
     let mut names = args.containers.clone();
     names.extend(names::of_files(&args.cidfile, args.ignore)?);
+    names.extend(ps::selected(engine, &args.filter, args.latest)?);
     if args.all {
         names.extend(names::of_people(engine)?);
     }

@@ -3,18 +3,21 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use engine::Engine;
-use image::{AnyManifest, Reference};
+use image::{AnyManifest, Compression, Reference};
 use transfer::{ArchiveWriter, Format, Location, Options, PrivateDir, Source, Target};
 
 use super::copy::flags::format;
+use super::copy::{NO_ENCRYPTION, compress_format};
 use super::sign::SignFlags;
 use crate::failure::Failure;
 use crate::global::Global;
-use crate::output;
 use crate::progress::watch;
-use crate::remote::{self, Flags, PolicyFlags, Remote};
+use crate::refused::{self, List, NotOffered, Takes};
+use crate::remote::{self, Flags, PolicyFlags, Remote, RetryFlags};
+use crate::{clock, output};
 
 /// Options of `floe push`.
 #[derive(Debug, clap::Args)]
@@ -25,14 +28,56 @@ pub(crate) struct PushArgs {
     /// Type of the manifest to write: oci or v2s2 [default: as it is]
     #[arg(long, short, value_parser = format())]
     format: Option<Format>,
+    /// gzip or zstd, for layers that are not compressed
+    #[arg(long, value_name = "FORMAT", value_parser = compress_format)]
+    compression_format: Option<Compression>,
+    /// Level of the compression
+    #[arg(long, value_name = "LEVEL")]
+    compression_level: Option<i32>,
+    /// Compress layers again that are compressed in another way
+    #[arg(long)]
+    force_compression: bool,
+    /// Compress the layers in a directory (dir:)
+    #[arg(long)]
+    compress: bool,
+    /// Write the digest of the manifest to this file
+    #[arg(long, value_name = "FILE")]
+    digestfile: Option<PathBuf>,
+    /// How many times to begin again after a registry that was away or failed
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        default_value_t = 3,
+        hide_default_value = true
+    )]
+    retry: u32,
+    /// How long to wait before that
+    #[arg(long, value_name = "DURATION", value_parser = clock::duration)]
+    retry_delay: Option<Duration>,
+    /// Accepted for docker's sake: --sign-by and its like sign
+    #[arg(long)]
+    disable_content_trust: bool,
     #[command(flatten)]
     sign: SignFlags,
     #[command(flatten)]
     flags: Flags,
+    #[command(flatten)]
+    _refused: NotOffered<Refused>,
     /// Name or id
     image: String,
     /// Where to, with or without docker:// [default: the image's name]
     destination: Option<String>,
+}
+
+/// What podman's push has besides.
+#[derive(Debug)]
+pub(crate) struct Refused;
+
+impl List for Refused {
+    const OPTIONS: &'static [refused::Refused] = &[
+        ("encryption-key", Takes::Value, NO_ENCRYPTION),
+        ("encrypt-layer", Takes::Value, NO_ENCRYPTION),
+    ];
 }
 
 /// Options of `floe save`.
@@ -47,6 +92,12 @@ pub(crate) struct SaveArgs {
     /// Print nothing
     #[arg(long, short)]
     quiet: bool,
+    /// Compress the layers in a directory (docker-dir)
+    #[arg(long)]
+    compress: bool,
+    /// Leave layers without compression in oci-archive and oci-dir
+    #[arg(long)]
+    uncompressed: bool,
     /// Take all arguments for images, and write them into one docker-archive
     #[arg(long, short)]
     multi_image_archive: bool,
@@ -89,18 +140,25 @@ pub(crate) fn push(global: &Global, engine: &Engine, args: &PushArgs) -> Result<
         }
     };
     let to = Location::parse(&destination)?;
+    let compressed = args.compress && matches!(to, Location::Dir(_));
     let options = Options {
         format: args.format,
         signing: args.sign.signing()?,
+        compression: args
+            .compression_format
+            .or(compressed.then_some(Compression::Gzip)),
+        level: args.compression_level,
+        force_compression: args.force_compression,
         ..Options::default()
     };
-    move_image(
-        global,
-        &args.flags,
-        (Location::Store(image.id), to),
-        &options,
-        args.quiet,
-    )?;
+    let places = (Location::Store(image.id), to);
+    let retry = RetryFlags::of(args.retry, args.retry_delay);
+    let pushed =
+        retry.run(|| move_image(global, &args.flags, places.clone(), &options, args.quiet))?;
+    if let Some(file) = &args.digestfile {
+        std::fs::write(file, pushed.digest.to_string())
+            .map_err(|e| Failure::new(format!("write {}: {e}", file.display())))?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -150,7 +208,16 @@ fn save_one(
         "oci-dir" => Location::Layout(path.to_owned(), name),
         _ => Location::Dir(path.to_owned()),
     };
-    let (flags, options) = (Flags::default(), Options::default());
+    let compression = match args.format.as_str() {
+        "docker-dir" => args.compress.then_some(Compression::Gzip),
+        _ => args.uncompressed.then_some(Compression::None),
+    };
+    let options = Options {
+        compression,
+        plain_in_layouts: args.uncompressed,
+        ..Options::default()
+    };
+    let flags = Flags::default();
     move_image(
         global,
         &flags,

@@ -6,6 +6,7 @@ use image::Platform;
 use serde_json::{Map, Value, json};
 
 use crate::failure::Failure;
+use crate::template;
 
 /// Options of `floe version`.
 #[derive(Debug, clap::Args)]
@@ -13,12 +14,23 @@ pub(crate) struct Args {
     /// Print JSON
     #[arg(long, short)]
     json: bool,
+    /// json, or a Go template such as '{{.Client.Version}}'
+    #[arg(long, short, value_name = "FORMAT", conflicts_with = "json")]
+    format: Option<String>,
     /// Also print the versions of what it speaks
     #[arg(long, short)]
     verbose: bool,
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
+    if let Some(format) = &args.format {
+        let value = for_templates();
+        match format.as_str() {
+            "json" => println!("{value:#}"),
+            format => println!("{}", template::render(format, &value)?),
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
     let all = facts(args.verbose);
     if args.json {
         let all: Map<String, Value> = all
@@ -39,6 +51,18 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
         println!("{:<17}{value}", format!("{key}:"));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// podman's names: nothing here is remote, so that client and server are one.
+fn for_templates() -> Value {
+    let platform = Platform::host();
+    let one = json!({
+        "Version": env!("CARGO_PKG_VERSION"),
+        "APIVersion": env!("CARGO_PKG_VERSION"),
+        "Os": platform.os,
+        "OsArch": format!("{}/{}", platform.os, platform.architecture),
+    });
+    json!({ "Client": one, "Server": one })
 }
 
 fn facts(verbose: bool) -> Vec<(&'static str, Value)> {

@@ -19,6 +19,7 @@ mod cli_hostile_documents;
 mod cli_hostile_words;
 mod cli_images;
 mod cli_import;
+mod cli_inspect_node;
 mod cli_kill;
 mod cli_lists;
 mod cli_login;
