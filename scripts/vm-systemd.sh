@@ -27,7 +27,7 @@ case "$filter" in "" | server | package | systemd_checkpoint) engine=yes ;; *) e
 if [ -n "$engine" ]; then
     # As `make test` builds them.
     cargo build --locked --workspace --bins
-    suite=$(cargo test --locked --no-run --workspace --test suite --message-format json 2>/dev/null |
+    suite=$(cargo test --locked --no-run --workspace --test suite --message-format json-render-diagnostics |
         sed -n '/crates\/server#/s/.*"executable":"\([^"]*\)".*/\1/p' | tail -1)
     strip --strip-debug -o "$root/debian/tests/server-suite" "$suite"
     for program in floe floe-runtime; do

@@ -58,7 +58,7 @@ pub use node::Node;
 pub use pod::{Pod, PodFilter, PodSpec, PodState};
 pub use recover::Recovered;
 pub use reload::Reloaded;
-pub use supervisor::{keep_little_memory, raise_open_files, trim_memory};
+pub use supervisor::{keep_little_memory, raise_open_files, trim_memory, trim_program};
 
 /// The crates whose types stand in signatures here, in the very version: whoever embeds the engine needs
 /// no other crate of floe's.

@@ -68,4 +68,4 @@ pub use seccomp::{AGENT, SeccompRecord};
 pub use server::supervise;
 pub use setup::{PodSetup, UserIds};
 pub use state::{ContainerState, LogLoss, Status};
-pub use sys::process::{keep_little_memory, trim_memory};
+pub use sys::memory::{keep_little_memory, trim_memory, trim_program};

@@ -100,12 +100,22 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         let end = shutdown();
         tokio::spawn(reloader.run(hang_ups));
         peers::serve(&engine).await?;
+        tokio::spawn(forget_start());
         let served = server::serve(engine, options, end).await;
         served.map_err(|e| Failure::new(e.to_string()))
     });
     // Work whose client has left is given up here: it is found half made at the next start.
     runtime.shutdown_timeout(std::time::Duration::from_secs(5));
     served.map(|()| ExitCode::SUCCESS)
+}
+
+/// What the start alone has run of the program is no memory of this process any more, once it is over.
+async fn forget_start() {
+    const OVER: std::time::Duration = std::time::Duration::from_secs(10);
+    tokio::time::sleep(OVER).await;
+    if let Err(error) = engine::trim_program() {
+        debug!(%error, "what the start has run stays in memory");
+    }
 }
 
 /// Joins the mount namespace that is pinned at the path that `KUBENSMNT` names, as CRI-O does: kubelet and its

@@ -201,3 +201,75 @@ fn peers_that_lie_break_off_say_nothing_or_are_not_there_are_left_for_the_regist
         },
     );
 }
+
+/// Who signs certificates of nodes.
+struct Authority(rcgen::CertifiedIssuer<'static, rcgen::KeyPair>);
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = rcgen::CertificateParams::default();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let key = rcgen::KeyPair::generate().unwrap();
+        Self(rcgen::CertifiedIssuer::self_signed(params, key).unwrap())
+    }
+
+    /// A directory as `peers_certs_dir` is: a node's certificate, its key, and the CA of the others.
+    fn certify(&self, trusted: &Self) -> tempfile::TempDir {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let params = rcgen::CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
+        let certificate = params.signed_by(&key, &self.0).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        for (name, text) in [
+            ("ca.crt", trusted.0.pem()),
+            ("node.cert", certificate.pem()),
+            ("node.key", key.serialize_pem()),
+        ] {
+            std::fs::write(dir.path().join(name), text).unwrap();
+        }
+        dir
+    }
+}
+
+/// The keys of a node that speaks TLS to its peers, and listens if it has a port.
+fn over_tls(certs: &std::path::Path, listen: Option<u16>) -> String {
+    let file = |name: &str| certs.join(name).display().to_string();
+    let mut keys = format!("peers_certs_dir = {certs:?}\n");
+    if listen.is_some() {
+        for (key, name) in [("cert", "node.cert"), ("key", "node.key"), ("ca", "ca.crt")] {
+            keys += &format!("peers_tls_{key} = {:?}\n", file(name));
+        }
+    }
+    keys
+}
+
+#[test]
+fn peers_by_name_know_each_other_by_certificates_and_no_other_gets_anything() {
+    world_on(
+        |_: &Registry| NodeOptions::default(),
+        async |_: &mut World| {
+            let registry = BadRegistry::start(Fault::Held).unwrap();
+            registry.release();
+            let (ours, theirs) = (Authority::new(), Authority::new());
+            let port = ports(1)[0];
+            // All addresses of the name are peers; nobody listens on the others.
+            let name = [format!("localhost:{port}")];
+            let start = |certs: &std::path::Path, peers: &[String], listen| {
+                let mut options = options(&registry.host, peers, listen);
+                options.config += &over_tls(certs, listen);
+                Node::start(&options).unwrap()
+            };
+            let (first, second) = (ours.certify(&ours), ours.certify(&ours));
+            let stranger = theirs.certify(&ours);
+            let mut fleet = Fleet(vec![start(first.path(), &[], Some(port))]);
+            fleet.0.push(start(second.path(), &name, None));
+            fleet.0.push(start(stranger.path(), &name, None));
+            for (node, fetched) in fleet.0.iter().zip([1, 1, 2]) {
+                let clients = node.clients().await.unwrap();
+                pull(&clients, &registry.image()).await.unwrap();
+                assert_eq!(registry.layers(), fetched, "{}", node.log());
+            }
+            let log = fleet.0[2].log();
+            assert!(log.contains("a peer is passed over"), "{log}");
+        },
+    );
+}

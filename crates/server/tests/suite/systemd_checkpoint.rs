@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use testkit::NodeOptions;
 use tonic::{Code, Status};
@@ -19,10 +20,6 @@ fn node(test: impl AsyncFnOnce(&mut World)) {
     testkit::needs_criu!();
     if !Path::new("/run/systemd/system").is_dir() {
         eprintln!("SKIP: systemd is not this host's init");
-        return;
-    }
-    if !Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
-        eprintln!("SKIP: criu and an engine were tried on cgroup v2 alone");
         return;
     }
     let options = NodeOptions {
@@ -294,5 +291,68 @@ fn a_restore_that_fails_leaves_no_pod_and_no_mark_on_the_checkpoint() {
         };
         assert_eq!(digests(content(&at)), digests(before));
         goes_on(world, &c).await;
+    });
+}
+
+#[test]
+fn a_pod_runs_on_when_the_engine_dies_or_the_client_gives_up_over_its_checkpoint() {
+    node(async |world| {
+        let pod = world.pod("a").await;
+        // So much memory that criu is at it for a while.
+        let script = "exec </dev/null; x=0123456789abcdef; n=0; while [ $n -lt 22 ]; do x=$x$x; n=$((n+1)); done; \
+            i=0; while true; do i=$((i+1)); echo $i >/tmp/new; mv /tmp/new /tmp/count; usleep 20000; done";
+        let c = world
+            .run(&pod, world.container("c", &["sh", "-c", script]))
+            .await;
+        let d = world.run(&pod, counting(world, "d")).await;
+        goes_on(world, &c).await;
+        let at = directory(world, "first");
+        let mut request = tonic::Request::new(cri::CheckpointPodRequest {
+            pod_sandbox_id: pod.to_string(),
+            output_path: at.display().to_string(),
+            container_ids: vec![c.clone(), d.clone()],
+            options: Default::default(),
+        });
+        request.set_timeout(Duration::from_millis(700));
+        let told = world.runtime().checkpoint_pod(request).await;
+        // Whose clock was first.
+        let code = told.unwrap_err().code();
+        assert!(
+            matches!(code, Code::DeadlineExceeded | Code::Cancelled),
+            "{code}"
+        );
+        for id in [&c, &d] {
+            goes_on(world, id).await;
+        }
+        world
+            .until("nothing is left in the directory", async || {
+                names(&at).is_empty().then_some(())
+            })
+            .await;
+        let at = directory(world, "second");
+        let clients = world.runtime();
+        let request = cri::CheckpointPodRequest {
+            pod_sandbox_id: pod.to_string(),
+            output_path: at.display().to_string(),
+            container_ids: vec![c.clone(), d.clone()],
+            options: Default::default(),
+        };
+        let asked = tokio::spawn(async move {
+            let mut clients = clients;
+            clients.checkpoint_pod(request).await
+        });
+        world
+            .until("criu writes", async || {
+                let images = at.join("containers/0/checkpoint");
+                images.join("pages-1.img").exists().then_some(())
+            })
+            .await;
+        world.node.kill().unwrap();
+        assert!(asked.await.unwrap().is_err());
+        world.serve_again().await;
+        for id in [&c, &d] {
+            goes_on(world, id).await;
+        }
+        assert!(!at.join("manifest.json").exists());
     });
 }

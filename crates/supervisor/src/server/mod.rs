@@ -60,7 +60,7 @@ use crate::error::{Error, Result};
 use crate::frame::{encode, send_all};
 use crate::protocol::Response;
 use crate::setup::PodSetup;
-use crate::sys::process::{trim_memory, trim_stack};
+use crate::sys::memory::{trim_memory, trim_stack};
 use crate::sys::signal::SignalFd;
 use companion::Begun;
 use connection::{Connection, Connections, Role};
