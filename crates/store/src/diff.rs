@@ -427,6 +427,7 @@ impl<'a, W: Write> Walk<'a, W> {
 
     fn symlink(&mut self, name: &CStr, stat: &Stat) -> Result<(), Stop> {
         let target = match readlinkat(self.parent()?, name, Vec::new()) {
+            Err(Errno::NOENT) => return Ok(()),
             Err(Errno::INVAL) => return Err(DiffFlaw::Changed.into()),
             other => other.map_err(DiffFlaw::sys("readlink"))?,
         };

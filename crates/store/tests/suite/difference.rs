@@ -361,6 +361,8 @@ fn a_tree_that_changes_all_the_time_gives_a_whole_archive_or_a_clear_error() {
     let (_sandbox, root, upper) = unmounted();
     let stop = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
+        // Also when the test fails: the other thread is waited for.
+        let _stopped = Stopped(&stop);
         scope.spawn(|| {
             let mut turn = 0_u64;
             while !stop.load(std::sync::atomic::Ordering::Relaxed) {
@@ -393,8 +395,16 @@ fn a_tree_that_changes_all_the_time_gives_a_whole_archive_or_a_clear_error() {
                 Err(other) => panic!("{other}"),
             }
         }
-        stop.store(true, std::sync::atomic::Ordering::Relaxed);
     });
+}
+
+/// Says that it is time to stop when it goes.
+struct Stopped<'a>(&'a std::sync::atomic::AtomicBool);
+
+impl Drop for Stopped<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
 }
 
 #[test]
