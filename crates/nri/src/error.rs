@@ -68,6 +68,9 @@ pub enum Error {
     /// Somebody else listens at the socket.
     #[error("{}: another runtime listens there", .0.display())]
     Taken(PathBuf),
+    /// The socket cannot be had.
+    #[error(transparent)]
+    Socket(base::socket::Error),
 }
 
 impl Error {

@@ -9,6 +9,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use base::socket::{self, SocketFile};
 use prost::Message;
 use ttrpc::{Code, Request, Status, printable};
 
@@ -33,34 +34,29 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub(crate) struct Socket {
     path: PathBuf,
     listener: Arc<UnixListener>,
+    /// Dropped with the socket, and not before.
+    _file: SocketFile,
 }
 
 impl Socket {
     /// Listens. A socket that nobody listens at any more is taken over.
     ///
     /// # Errors
-    /// [`Error::Taken`], or a path that cannot be had.
+    /// [`Error::Taken`], something else that is there, or a path that cannot be had.
     pub(crate) fn bind(path: &Path) -> Result<Self> {
         if let Some(dir) = path.parent().filter(|dir| !dir.exists()) {
             std::fs::create_dir_all(dir)
                 .and_then(|()| std::fs::set_permissions(dir, PermissionsExt::from_mode(0o700)))
                 .map_err(Error::io("make", dir))?;
         }
-        if UnixStream::connect(path).is_ok() {
-            return Err(Error::Taken(path.to_owned()));
-        }
-        match std::fs::remove_file(path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(Error::io("remove", path)(error));
-            }
-            _ => {}
-        }
-        let listener = UnixListener::bind(path).map_err(Error::io("listen at", path))?;
-        std::fs::set_permissions(path, PermissionsExt::from_mode(0o600))
-            .map_err(Error::io("keep", path))?;
+        let (file, listener) = socket::listen(path, 0o600).map_err(|error| match error {
+            socket::Error::InUse { path } => Error::Taken(path),
+            other => Error::Socket(other),
+        })?;
         Ok(Self {
             path: path.to_owned(),
             listener: Arc::new(listener),
+            _file: file,
         })
     }
 
@@ -93,8 +89,6 @@ impl Drop for Socket {
     fn drop(&mut self) {
         // Wakes who accepts.
         let _ = rustix::net::shutdown(&self.listener, rustix::net::Shutdown::Both);
-        // Nobody else listens at it: whoever would was refused.
-        let _ = std::fs::remove_file(&self.path);
     }
 }
 

@@ -45,10 +45,15 @@ mod convert;
 mod deadline;
 mod events;
 mod frame;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 mod http;
 mod image_service;
 mod inspect;
 mod metrics;
+#[cfg(test)]
+#[path = "../../image/tests/support/fuzz.rs"]
+mod mutator;
 mod node;
 mod notify;
 mod pool;
@@ -89,7 +94,6 @@ use image_service::ImageServer;
 use inspect::Inspect;
 use metrics::Metrics;
 use runtime_service::RuntimeServer;
-use socket::Socket;
 use trace::Tracer;
 use work::Work;
 
@@ -166,7 +170,7 @@ pub async fn serve(
     options: ServeOptions,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
-    let (_socket, listener) = Socket::bind(&options.listen)?;
+    let (_socket, listener) = socket::bind(&options.listen)?;
     if let Err(error) = engine.watch() {
         warn!(%error, "each list reads all records");
     }

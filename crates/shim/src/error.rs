@@ -37,6 +37,9 @@ pub enum Error {
         /// How long it was waited for.
         limit: Duration,
     },
+    /// The socket for events cannot be had.
+    #[error(transparent)]
+    Socket(#[from] base::socket::Error),
     /// Nobody listens at the shim's socket, or the shim hung up before it had answered: it is dead
     /// or dying.
     #[error("{verb} {id}: the shim at {} is gone", .address.display())]

@@ -7,10 +7,10 @@
 //!
 //! Definition: <https://github.com/containerd/containerd/blob/main/api/services/ttrpc/events/v1/events.proto>
 
-use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
+use base::socket::{self, SocketFile};
 use prost::Message;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
@@ -66,19 +66,20 @@ pub enum What {
     Resumed,
 }
 
-/// Makes the socket that a pod's shims forward events to. A socket that an engine left which is dead
-/// is taken over.
+/// Makes the socket that a pod's shims forward events to, and its file, which goes with it; none where another
+/// process takes the events. A socket that an engine left which is dead is taken over.
 ///
 /// # Errors
-/// As bind(2).
-pub fn listen(path: &Path) -> Result<UnixListener> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            return Err(Error::io("remove", path)(error));
-        }
-        _ => {}
-    }
-    UnixListener::bind(path).map_err(Error::io("listen at", path))
+/// Something else that is there, or what [`base::socket::listen`] says.
+pub fn listen(path: &Path) -> Result<Option<(SocketFile, UnixListener)>> {
+    let (file, listener) = match socket::listen(path, 0o600) {
+        Err(socket::Error::InUse { .. }) => return Ok(None),
+        other => other?,
+    };
+    let tell = |error| Error::io("listen at", path)(error);
+    listener.set_nonblocking(true).map_err(tell)?;
+    let listener = UnixListener::from_std(listener).map_err(tell)?;
+    Ok(Some((file, listener)))
 }
 
 /// Takes events for as long as somebody takes them from `to`. A taker that is slow holds up the shims

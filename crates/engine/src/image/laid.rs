@@ -32,8 +32,9 @@ const SOON: Duration = Duration::from_millis(500);
 /// How often all is looked at without a word: a network's file system tells nothing, nor does a layout's inside. What
 /// failed for the store's sake is tried again then.
 const LATER: Duration = Duration::from_secs(60);
-/// Files and directories that are looked at, and files of a layout.
+/// Files and directories that are looked at, names that are listed, and files of a layout.
 const ENTRIES: usize = 1000;
+const LISTED: usize = 100_000;
 const BLOBS: usize = 100_000;
 /// The longest record, in bytes.
 const RECORD_MAX: u64 = 16 << 20;
@@ -76,6 +77,8 @@ pub struct LaidImages {
     bad: BTreeMap<String, (Stamp, bool)>,
     /// What may still be written: as it was when it was looked at, and since when it is so.
     unsettled: BTreeMap<String, (Stamp, Instant)>,
+    /// How many names were not looked at, and the first of them: as it was told.
+    left_out: Option<(usize, String)>,
     watched: Option<Watched>,
 }
 
@@ -93,6 +96,7 @@ impl LaidImages {
             taken,
             bad: BTreeMap::new(),
             unsettled: BTreeMap::new(),
+            left_out: None,
             watched: None,
         }
     }
@@ -105,7 +109,10 @@ impl LaidImages {
             let dir = &engine.config().image.images_dir;
             let wait = match dir.as_os_str().is_empty() {
                 // A reload may name one.
-                true => LATER,
+                true => {
+                    self.release(&engine);
+                    LATER
+                }
                 false => {
                     self.watch(dir);
                     if tried.elapsed() >= LATER {
@@ -138,10 +145,11 @@ impl LaidImages {
 
     /// Takes what is new and whole, and lets go of what is gone.
     fn look(&mut self, engine: &Engine, dir: &Path) {
-        let Some(found) = entries(dir) else {
+        let Some(listed) = entries(dir) else {
             // A directory that cannot be read may have all that was in it.
             return;
         };
+        let found = self.chosen(dir, listed);
         let gone: Vec<String> = self
             .taken
             .keys()
@@ -163,6 +171,44 @@ impl LaidImages {
                 self.take(engine, name, &path, stamp);
             }
         }
+    }
+
+    /// Those that are looked at: what was taken before, and then the first by name. The rest is told once.
+    fn chosen(&mut self, dir: &Path, listed: BTreeSet<String>) -> BTreeSet<String> {
+        let known = |name: &&String| self.taken.contains_key(*name);
+        let room = ENTRIES.saturating_sub(listed.iter().filter(known).count());
+        let others = || listed.iter().filter(|name| !known(name));
+        let left_out = others().nth(room).cloned();
+        let left_out = left_out.map(|first| (others().count() - room, first));
+        if let Some((count, first)) = &left_out
+            && self.left_out != left_out
+        {
+            let dir = dir.display();
+            tracing::warn!(%dir, count, first, "images_dir has more than {ENTRIES} files: so many are left out");
+        }
+        self.left_out = left_out;
+        let taken = listed.iter().filter(known);
+        taken.chain(others().take(room)).cloned().collect()
+    }
+
+    /// Lets go of all that was taken: no directory is configured any more.
+    fn release(&mut self, engine: &Engine) {
+        self.watched = None;
+        self.bad.clear();
+        self.unsettled.clear();
+        let taken = std::mem::take(&mut self.taken);
+        if taken.is_empty() {
+            return;
+        }
+        let files = taken.len();
+        for one in taken.into_values() {
+            self.unpin(engine, Some(one));
+        }
+        self.write(engine);
+        tracing::info!(
+            files,
+            "images_dir is not configured any more: its images stay, and are not pinned any more"
+        );
     }
 
     fn is_news(&self, name: &str, stamp: &Stamp) -> bool {
@@ -331,7 +377,7 @@ async fn copy_all(engine: &Engine, path: &Path) -> Result<Vec<String>> {
 fn entries(dir: &Path) -> Option<BTreeSet<String>> {
     let mut found = BTreeSet::new();
     let listed = std::fs::read_dir(dir).ok()?;
-    for entry in listed.flatten().take(ENTRIES) {
+    for entry in listed.flatten().take(LISTED) {
         let name = entry.file_name();
         // Hidden ones are how tools name what they are still copying.
         if !name.as_bytes().starts_with(b".") {

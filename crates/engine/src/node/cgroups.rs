@@ -217,6 +217,36 @@ pub(crate) fn of_unit(cgroup: &str) -> &'static [(&'static str, &'static str)] {
     }
 }
 
+/// What kubelet says of the grace of a container's pod, in seconds.
+const GRACE: &str = "io.kubernetes.pod.terminationGracePeriod";
+
+/// What a program is told of a container's unit for the node's shutdown, as CRI-O does it: it is stopped then, before
+/// the engine is, with the grace of its pod.
+pub(crate) fn at_shutdown(
+    cgroup: &str,
+    annotations: &std::collections::BTreeMap<String, String>,
+) -> Vec<(&'static str, String)> {
+    if Unit::at(cgroup).is_none() {
+        return Vec::new();
+    }
+    let mut told = vec![
+        (
+            "org.systemd.property.DefaultDependencies",
+            "true".to_owned(),
+        ),
+        ("org.systemd.property.After", "['floe.service']".to_owned()),
+    ];
+    let seconds = annotations
+        .get(GRACE)
+        .and_then(|text| text.parse::<u32>().ok());
+    if let Some(seconds) = seconds {
+        let micros = u64::from(seconds) * 1_000_000;
+        let property = "org.systemd.property.TimeoutStopUSec";
+        told.push((property, format!("uint64 {micros}")));
+    }
+    told
+}
+
 /// What is seen of a pod whose record cannot be read.
 pub(crate) struct FoundPod {
     /// Its cgroup.

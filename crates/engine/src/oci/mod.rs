@@ -268,6 +268,10 @@ fn annotations(inputs: &Inputs<'_>) -> std::collections::BTreeMap<String, String
     for (key, value) in cgroups::of_unit(&container.cgroup) {
         all.insert((*key).to_owned(), (*value).to_owned());
     }
+    for (key, value) in cgroups::at_shutdown(&container.cgroup, &container.spec.annotations) {
+        // What the handler's entry says of the unit goes before.
+        all.entry(key.to_owned()).or_insert(value);
+    }
     for (key, value) in [
         ("io.kubernetes.cri-o.ContainerType", "container".to_owned()),
         ("io.kubernetes.cri-o.SandboxID", inputs.pod.id.clone()),

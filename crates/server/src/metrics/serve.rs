@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base::socket::SocketFile;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -19,7 +20,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::{Metrics, text};
 use crate::http::{self, Limits};
-use crate::socket::{self, Socket};
+use crate::socket;
 
 /// Connections at a time.
 const CONNECTIONS: usize = 32;
@@ -61,7 +62,7 @@ pub enum MetricsError {
 /// Listens where the configuration says.
 pub(crate) struct MetricsServer {
     tcp: TcpListener,
-    unix: Option<(Socket, UnixListener)>,
+    unix: Option<(SocketFile, UnixListener)>,
     tls: Option<TlsAcceptor>,
     metrics: Metrics,
 }
@@ -98,7 +99,7 @@ impl MetricsServer {
             true => None,
             false => {
                 let path = &config.metrics_socket;
-                let bound = Socket::bind(path).map_err(|source| MetricsError::Socket {
+                let bound = socket::bind(path).map_err(|source| MetricsError::Socket {
                     path: path.clone(),
                     source,
                 });

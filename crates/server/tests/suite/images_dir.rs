@@ -192,3 +192,40 @@ fn what_was_taken_is_known_after_a_start_and_what_is_gone_is_not_pinned_any_more
         assert!(world.image_status(&kept).await.unwrap().is_some());
     });
 }
+
+#[test]
+fn what_is_more_than_is_looked_at_is_named_and_what_was_taken_stays() {
+    let place = Place::new();
+    world_on(place.options(), async |world: &mut World| {
+        let image = place.make(world, "oci-archive", "z").await;
+        std::fs::rename(place.made("z"), place.laid("z")).unwrap();
+        is_taken(world, &image).await;
+        for number in 0..1001 {
+            std::fs::create_dir(place.laid(&format!("d{number:04}"))).unwrap();
+        }
+        // One place is that of what was taken.
+        let told = "count=2 first=\"d0999\"";
+        says(world, told).await;
+        std::fs::remove_dir(place.laid("d0000")).unwrap();
+        says(world, "count=1 first=\"d1000\"").await;
+        is_taken(world, &image).await;
+    });
+}
+
+#[test]
+fn without_the_directory_its_images_stay_and_are_not_pinned() {
+    let place = Place::new();
+    world_on(place.options(), async |world: &mut World| {
+        let image = place.make(world, "oci-archive", "a").await;
+        std::fs::rename(place.made("a"), place.laid("a")).unwrap();
+        is_taken(world, &image).await;
+        world.drop_in("90.toml", "[floe.image]\nimages_dir = ''\n");
+        let reloaded = world.logged(crate::reload::RELOADED, 1).await;
+        assert!(reloaded.contains("images_dir"), "{reloaded}");
+        // The directory that is still watched wakes it.
+        std::fs::write(place.laid("b"), "").unwrap();
+        says(world, "images_dir is not configured any more").await;
+        let found = world.image_status(&image).await.unwrap();
+        assert!(!found.unwrap().pinned);
+    });
+}

@@ -1,5 +1,6 @@
-//! What happens to a node in its life: a volume whose server has gone, a clock that jumps, many pods at once, and a
-//! kubelet that gives up and asks again.
+//! What happens to a node in its life: a volume whose server has gone, a clock that jumps, many pods at once, a
+//! kubelet that gives up and asks again, an engine that is killed among a hundred pods, and one that may have no more
+//! processes.
 
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -219,5 +220,116 @@ fn thirty_pods_at_once_whose_client_gives_up_and_asks_again_are_thirty_pods() {
                 .await
                 .is_empty()
         );
+    });
+}
+
+#[test]
+fn a_hundred_pods_do_not_notice_that_the_engine_was_killed_and_all_are_found() {
+    world(async |world| {
+        let mut made = Vec::new();
+        for number in 0..100 {
+            let pod = world.pod(&format!("p{number}")).await;
+            let id = world.sleeper(&pod, "c").await;
+            made.push((pod, id));
+        }
+        // What would differ if anything had been started again.
+        let facts = async |world: &World| {
+            let mut all = Vec::new();
+            for (pod, id) in &made {
+                let status = world.status(id).await.unwrap();
+                assert_eq!(status.state(), cri::ContainerState::ContainerRunning);
+                let sandbox = world.pod_status(pod).await.unwrap();
+                assert_eq!(sandbox.state(), cri::PodSandboxState::SandboxReady);
+                let ips = sandbox.network.map(|network| network.ip);
+                let pid = world.info(id).await["pid"].clone();
+                all.push((status.started_at, sandbox.created_at, ips, pid));
+            }
+            all
+        };
+        let before = facts(world).await;
+        let supervisors = world.supervisors();
+        assert_eq!(supervisors.len(), 100);
+        for _ in 0..2 {
+            world.node.kill().unwrap();
+            world.serve_again().await;
+            assert_eq!(facts(world).await, before);
+            assert_eq!(world.supervisors(), supervisors);
+        }
+        let all = world.pod_ids(cri::PodSandboxFilter::default()).await;
+        assert_eq!(all.len(), 100);
+    });
+}
+
+impl World {
+    /// The pids of the supervisors, as the pods' directories have them, of those that live.
+    fn supervisors(&self) -> Vec<u64> {
+        let pods = std::fs::read_dir(self.node.path("run/pods")).unwrap();
+        let pid = |pod: std::fs::DirEntry| {
+            let bytes = std::fs::read(pod.path().join("supervisor.json")).ok()?;
+            let info: Value = serde_json::from_slice(&bytes).unwrap();
+            let pid = info["pid"].as_u64().unwrap();
+            Path::new(&format!("/proc/{pid}")).exists().then_some(pid)
+        };
+        let mut all: Vec<u64> = pods.filter_map(|pod| pid(pod.unwrap())).collect();
+        all.sort_unstable();
+        all
+    }
+}
+
+/// A cgroup of the engine alone in which it may start nothing more; it is gone, and the engine back where it was,
+/// when this is dropped.
+struct Full {
+    dir: PathBuf,
+    engine: u32,
+}
+
+impl Full {
+    /// `None`: this machine has no controller of pids that a test may use.
+    fn around(engine: u32) -> Option<Self> {
+        let v1 = Path::new("/sys/fs/cgroup/pids");
+        let root = if v1.is_dir() {
+            v1
+        } else {
+            Path::new("/sys/fs/cgroup")
+        };
+        let dir = root.join(format!("floe-full-{engine}"));
+        std::fs::create_dir(&dir).ok()?;
+        let full = Self { dir, engine };
+        std::fs::write(full.dir.join("cgroup.procs"), engine.to_string()).ok()?;
+        let threads = std::fs::read_to_string(full.dir.join("pids.current")).ok()?;
+        std::fs::write(full.dir.join("pids.max"), threads.trim()).ok()?;
+        Some(full)
+    }
+}
+
+impl Drop for Full {
+    fn drop(&mut self) {
+        let root = self.dir.parent().unwrap();
+        let _ = std::fs::write(root.join("cgroup.procs"), self.engine.to_string());
+        let _ = std::fs::remove_dir(&self.dir);
+    }
+}
+
+#[test]
+fn an_engine_that_may_have_no_more_processes_says_so_and_goes_on_when_it_may() {
+    world(async |world| {
+        let pod = world.pod("a").await;
+        let id = world.sleeper(&pod, "c").await;
+        let Some(full) = Full::around(world.node.engine_pid().unwrap()) else {
+            eprintln!("SKIP: no controller of pids");
+            return;
+        };
+        for number in 0..20 {
+            // Made by the pod's supervisor, which is elsewhere.
+            assert_eq!(world.said(&id, &["echo", "on"]).await, "on");
+            let config = world.pod_config(&format!("refused{number}"));
+            let refused = world.try_pod(&config).await.unwrap_err();
+            assert_ne!(refused.code(), tonic::Code::DeadlineExceeded, "{refused}");
+            let all = world.pod_ids(cri::PodSandboxFilter::default()).await;
+            assert_eq!(all, std::slice::from_ref(&pod.id), "nothing is left");
+        }
+        drop(full);
+        let later = world.pod("refused0").await;
+        world.sleeper(&later, "c").await;
     });
 }

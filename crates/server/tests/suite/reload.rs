@@ -14,7 +14,7 @@ const KEPT: &str = "the configuration stays as it was";
 
 impl World {
     /// Writes a drop-in, in one step as editors do.
-    fn drop_in(&self, name: &str, text: &str) -> PathBuf {
+    pub(crate) fn drop_in(&self, name: &str, text: &str) -> PathBuf {
         let dir = self.node.path("floe.toml.d");
         std::fs::create_dir_all(&dir).unwrap();
         let path = dir.join(name);

@@ -216,7 +216,7 @@ async fn who_sends_no_events_harms_nobody_elses() {
     let dir = TempDir::new().unwrap();
     let socket = dir.path().join("events");
     let (to, mut taken) = tokio::sync::mpsc::channel(4);
-    let listener = events::listen(&socket).unwrap();
+    let (_file, listener) = events::listen(&socket).unwrap().unwrap();
     let _serving = tokio::spawn(events::serve(listener, "ns".into(), to));
     let hostile: Vec<UnixStream> = (0..8)
         .map(|number| {

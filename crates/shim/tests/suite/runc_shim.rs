@@ -253,7 +253,11 @@ async fn what_happens_is_told_also_to_an_engine_that_came_later() {
     let mut pod = Pod::new();
     let (to, mut events) = tokio::sync::mpsc::channel(16);
     let namespace: std::sync::Arc<str> = pod.name.as_str().into();
-    let listener = events::listen(&pod.program.events).unwrap();
+    let (_file, listener) = events::listen(&pod.program.events).unwrap().unwrap();
+    assert!(
+        events::listen(&pod.program.events).unwrap().is_none(),
+        "two take them"
+    );
     let first = tokio::spawn(events::serve(listener, namespace.clone(), to.clone()));
     let pipes = pod.write("c", WAITS, |_| {});
     let shim = pod.start("c");
@@ -266,7 +270,7 @@ async fn what_happens_is_told_also_to_an_engine_that_came_later() {
     // The engine is killed, and the next one listens.
     first.abort();
     let _ = first.await;
-    let listener = events::listen(&pod.program.events).unwrap();
+    let (_next, listener) = events::listen(&pod.program.events).unwrap().unwrap();
     let _second = tokio::spawn(events::serve(listener, namespace, to));
     shim.ask(task::kill(&shim, "c", None, KILL, true)).unwrap();
     let Some(What::Exited { exec: None, exit }) = events.recv().await.map(|it| it.what) else {

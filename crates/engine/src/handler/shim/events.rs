@@ -6,7 +6,6 @@
 use std::collections::HashMap;
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::DirBuilderExt;
-use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
@@ -58,9 +57,6 @@ impl ShimEvents {
         {
             return Ok(());
         }
-        if UnixStream::connect(&record.events).is_ok() {
-            return Ok(());
-        }
         if let Some(dir) = record.events.parent() {
             let made = std::fs::DirBuilder::new()
                 .recursive(true)
@@ -105,9 +101,13 @@ impl Server {
         let Some(runtime) = &self.runtime else {
             return Ok(());
         };
-        let listener = {
+        let made = {
             let _within = runtime.enter();
             events::listen(&record.events).map_err(failed)?
+        };
+        // Another engine takes them.
+        let Some((file, listener)) = made else {
+            return Ok(());
         };
         let (to, mut taken) = mpsc::channel(WAITING);
         let namespace = record.namespace().into();
@@ -123,6 +123,7 @@ impl Server {
                 _ = serve => {}
                 () = take => {}
             }
+            drop(file);
         });
         self.pods.insert(pod.id.to_owned(), task.abort_handle());
         Ok(())

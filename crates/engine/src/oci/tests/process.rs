@@ -232,14 +232,19 @@ fn nothing_of_a_request_becomes_a_hook_or_a_host_name() {
                 ];
                 w.pod.spec.annotations = bad.clone().into();
                 w.container.spec.annotations = bad.into();
+                let grace = pair("io.kubernetes.pod.terminationGracePeriod", "30");
+                w.container.spec.annotations.extend([grace]);
             },
             json!({
                 "io.kubernetes.cri-o.ContainerID": "c1",
                 "io.kubernetes.cri-o.ContainerType": "container",
                 "io.kubernetes.cri-o.Image": "sha256:1",
                 "io.kubernetes.cri-o.SandboxID": "pod1",
+                "io.kubernetes.pod.terminationGracePeriod": "30",
                 "org.systemd.property.After": "['x.service']",
                 "org.systemd.property.CollectMode": "'inactive-or-failed'",
+                "org.systemd.property.DefaultDependencies": "true",
+                "org.systemd.property.TimeoutStopUSec": "uint64 30000000",
                 "run.oci.systemd.subgroup": "",
             }),
         )],

@@ -132,7 +132,7 @@ impl Pod {
                 .build()
                 .unwrap();
             runtime.block_on(async {
-                let listener = shim::events::listen(&path).unwrap();
+                let (_file, listener) = shim::events::listen(&path).unwrap().unwrap();
                 ready.send(()).unwrap();
                 let (to, mut events) = tokio::sync::mpsc::channel(1);
                 let serving = tokio::spawn(shim::events::serve(listener, namespace, to));
