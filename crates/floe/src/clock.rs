@@ -26,6 +26,31 @@ pub(crate) fn written(seconds: i64) -> Option<String> {
     time.format(&Rfc3339).ok()
 }
 
+/// An RFC 3339 time as Go prints it, `2024-01-02 03:04:05.6 +0000 UTC`; `None` of what is no such time.
+pub(crate) fn as_go_prints(text: &str) -> Option<String> {
+    let time = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+    let (hours, minutes, _) = time.offset().as_hms();
+    let sign = if time.offset().is_negative() {
+        '-'
+    } else {
+        '+'
+    };
+    let offset = format!("{sign}{:02}{:02}", hours.abs(), minutes.abs());
+    let zone = match time.offset().is_utc() {
+        true => "UTC",
+        false => offset.as_str(),
+    };
+    let fraction = match time.nanosecond() {
+        0 => String::new(),
+        part => format!(".{part:09}").trim_end_matches('0').to_owned(),
+    };
+    let (date, hour) = (time.date(), time.hour());
+    let (minute, second) = (time.minute(), time.second());
+    Some(format!(
+        "{date} {hour:02}:{minute:02}:{second:02}{fraction} {offset} {zone}"
+    ))
+}
+
 /// A point in the past, as podman's filters have it: `2h30m` ago, seconds since 1970, an RFC 3339
 /// time, or a date in UTC with or without a time.
 pub(crate) fn until(text: &str) -> Result<i64, Failure> {
@@ -96,6 +121,24 @@ fn ago(text: &str) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_are_printed_as_go_does() {
+        for (text, printed) in [
+            ("2024-01-02T03:04:05Z", "2024-01-02 03:04:05 +0000 UTC"),
+            (
+                "2024-01-02T03:04:05.600Z",
+                "2024-01-02 03:04:05.6 +0000 UTC",
+            ),
+            (
+                "2024-01-02T03:04:05-02:30",
+                "2024-01-02 03:04:05 -0230 -0230",
+            ),
+        ] {
+            assert_eq!(as_go_prints(text).as_deref(), Some(printed));
+        }
+        assert_eq!(as_go_prints("yesterday"), None);
+    }
 
     #[test]
     fn times_are_read_as_podman_reads_them() {

@@ -16,7 +16,7 @@ use super::copy::flags::PlatformFlags;
 use crate::failure::Failure;
 use crate::global::Global;
 use crate::remote::{self, Flags, Remote, RetryFlags};
-use crate::{progress, template};
+use crate::{clock, progress, template};
 
 /// Options of `floe inspect`.
 #[derive(Debug, clap::Args)]
@@ -79,7 +79,23 @@ struct Description {
     os: String,
     layers: Vec<String>,
     layers_data: Vec<Layer>,
-    env: Vec<String>,
+    env: Option<Vec<String>>,
+}
+
+impl Description {
+    /// What templates know of it: lists and maps that are not there are empty, and a time is Go's text.
+    fn fields(&self) -> Result<Value, Failure> {
+        let mut fields = serde_json::to_value(self)
+            .map_err(|e| Failure::new(format!("describe the image: {e}")))?;
+        let created = self.created.as_deref();
+        let created = created.map_or(Some("<nil>".to_owned()), clock::as_go_prints);
+        if let Some(created) = created {
+            fields["Created"] = created.into();
+        }
+        fields["Labels"] = json!(self.labels.clone().unwrap_or_default());
+        fields["Env"] = json!(self.env.clone().unwrap_or_default());
+        Ok(fields)
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -143,10 +159,7 @@ fn inspect(args: &Args, location: &Location, access: &Access) -> Result<ExitCode
         };
         let digest = digest.to_string();
         let about = describe(source.name(), digest, &manifest, &config, tags)?;
-        show(args, &about, || {
-            serde_json::to_value(&about)
-                .map_err(|e| Failure::new(format!("describe the image: {e}")))
-        })
+        show(args, &about, || about.fields())
     })
 }
 
@@ -275,6 +288,6 @@ fn describe(
                 annotations: Some(layer.annotations.clone()).filter(|map| !map.is_empty()),
             })
             .collect(),
-        env: parsed.config.env.clone(),
+        env: Some(parsed.config.env.clone()).filter(|env| !env.is_empty()),
     })
 }

@@ -99,7 +99,7 @@ pub(crate) fn run(global: &Global, engine: &Engine, args: Args) -> Result<ExitCo
     let name = args.name.clone().map_or_else(names::invent, Ok)?;
     names::check(&name)?;
     let id_file = args.files.reserve()?;
-    let (pod, mut container) = args.container.specs(&name, &args.image)?;
+    let (mut pod, mut container) = args.container.specs(&name, &args.image)?;
     // One that was invented is looked for where pods are made, which reads no other pod's record.
     if args.name.is_some() {
         free_name(engine, &name, args.replace)?;
@@ -112,6 +112,11 @@ pub(crate) fn run(global: &Global, engine: &Engine, args: Args) -> Result<ExitCo
     // The program may ask for it before we could tell it by the attach.
     container.console_size = args.tty.then(terminal::size).flatten();
     container.image = image(global, engine, &args, &args.image)?;
+    if args.container.publishes_all() {
+        let config = engine.image_config(&engine.image(&container.image)?)?;
+        let named = config.config.exposed_ports.into_keys();
+        args.container.publish(&mut pod, named)?;
+    }
     for volume in options::volume_images(&mut container) {
         volume.image = image(global, engine, &args, &volume.image)?;
     }

@@ -376,8 +376,6 @@ fn what_is_not_offered_is_refused_before_anything_is_made() {
             (&["--health-cmd", "true"][..], "--health-cmd is not offered"),
             (&["--restart", "always"], "restarts nothing"),
             (&["--pod", "new:x"], "--pod is not offered"),
-            (&["-P=x"], "-P"),
-            (&["--publish-all"], "--publish-all is not offered"),
             (&["--userns", "keep-id"], "--uidmap"),
             (&["--pid", "container:x"], "private and host"),
             (&["--platform", "linux/s390x"], "s390x is not offered"),
@@ -408,5 +406,41 @@ fn what_is_not_offered_is_refused_before_anything_is_made() {
         if cfg!(target_arch = "x86_64") {
             assert_eq!(floe.run(&taken, &[]).ok(), "default");
         }
+    });
+}
+
+#[test]
+fn all_ports_that_an_image_names_are_published() {
+    machine(|floe| {
+        let image = format!("{}/cli/ports:1", floe.registry.host());
+        let layers = [images::busybox().expect("busybox-static")];
+        let config = serde_json::json!({ "Env": ["PATH=/bin"], "ExposedPorts": { "80/tcp": {}, "53/udp": {} } });
+        floe.push_layers(&image, &layers, config);
+        let options = [
+            "run", "-d", "--name", "web", "-P", "--expose", "90-91", "-p", "18095:91",
+        ];
+        floe.floe(&[&options[..], &[&image, "httpd", "-f", "-h", "/www"]].concat())
+            .ok();
+        let ports = floe
+            .floe(&[
+                "inspect",
+                "--format",
+                "{{json .NetworkSettings.Ports}}",
+                "web",
+            ])
+            .ok();
+        let ports: serde_json::Value = serde_json::from_str(&ports).expect("JSON");
+        let of = |port: &str| {
+            ports[port][0]["HostPort"]
+                .as_str()
+                .and_then(|port| port.parse::<u16>().ok())
+        };
+        for port in ["80/tcp", "53/udp", "90/tcp"] {
+            assert!(of(port).is_some_and(|port| port > 1024), "{port}: {ports}");
+        }
+        assert_eq!(of("91/tcp"), Some(18095));
+        let body = testkit::net::http_get([127, 0, 0, 1].into(), of("80/tcp").expect("a port"));
+        assert_eq!(body.expect("it answers"), "hello from a pod\n");
+        floe.floe(&["rm", "-f", "-t", "0", "web"]).ok();
     });
 }

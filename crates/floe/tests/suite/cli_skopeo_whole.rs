@@ -438,6 +438,26 @@ fn configurations_are_shown_as_skopeo_shows_them() {
         }
         floe.floe(&["inspect", "--raw", "--format", "{{.Name}}", &image])
             .failed(125, &["raw output does not support format option"]);
+        for format in [
+            "{{.Created}}",
+            "{{.Labels}} {{.Env}}",
+            "{{.Os}} {{len .Layers}}",
+        ] {
+            let words = ["inspect", "--tls-verify=false", "--format", format, &image];
+            assert_eq!(floe.floe(&words).ok(), skopeo(&words).ok(), "{format}");
+        }
+        // What an image does not say is null, and no empty list.
+        let bare = format!("{}/cli/bare:1", floe.registry.host());
+        let layers = [testkit::images::busybox().expect("busybox-static")];
+        floe.push_layers(&bare, &layers, serde_json::json!({}));
+        let bare = format!("docker://{bare}");
+        let words = ["inspect", "--tls-verify=false", &bare];
+        let (ours, theirs) = (json(&floe.floe(&words).ok()), json(&skopeo(&words).ok()));
+        assert_eq!(
+            (&ours["Env"], &ours["Labels"]),
+            (&theirs["Env"], &theirs["Labels"])
+        );
+        assert!(ours["Env"].is_null(), "{ours}");
         let about = ["inspect", "--tls-verify=false", "-f", "json", &image];
         assert_eq!(json(&floe.floe(&about).ok())["Os"], "linux");
     });

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use engine::container::{Extras, ImageVolume};
-use engine::pod::{DnsConfig, NamespaceMode, Origin};
+use engine::pod::{DnsConfig, NamespaceMode, Origin, PortMapping};
 use engine::{ContainerSpec, PodSpec};
 
 use super::env::{Environment, lines, pairs};
@@ -47,6 +47,12 @@ struct Network {
     /// [[IP:]HOSTPORT:]PORT[/PROTOCOL], also ranges of ports
     #[arg(long, short, value_name = "PORT")]
     publish: Vec<String>,
+    /// Publish all ports that the image or --expose names, at ports of the node that nobody uses
+    #[arg(long, short = 'P', num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false, hide_default_value = true, value_name = "BOOL")]
+    publish_all: bool,
+    /// A port that the program listens on, for --publish-all: PORT[-LAST][/PROTOCOL]
+    #[arg(long, value_name = "PORT")]
+    expose: Vec<String>,
     /// bridge, none or host
     #[arg(long, alias = "net", default_value = "bridge", value_parser = ["bridge", "none", "host"])]
     network: String,
@@ -132,9 +138,6 @@ struct WithoutEffect {
     /// Run no health check: there are none
     #[arg(long)]
     no_healthcheck: bool,
-    /// Ports that the program listens on: nothing follows from it
-    #[arg(long, value_name = "PORT")]
-    expose: Vec<String>,
 }
 
 impl Options {
@@ -217,6 +220,33 @@ impl Options {
             ..ContainerSpec::default()
         };
         Ok((pod, container))
+    }
+}
+
+impl Options {
+    /// Whether the ports that an image names are wanted.
+    pub(super) fn publishes_all(&self) -> bool {
+        self.network.publish_all
+    }
+
+    /// Leads ports of the node to those that the image names, and `--expose`, and that have none yet.
+    pub(super) fn publish(
+        &self,
+        pod: &mut PodSpec,
+        named: impl IntoIterator<Item = String>,
+    ) -> Result<(), Failure> {
+        for text in named.into_iter().chain(self.network.expose.clone()) {
+            for mapping in ports::parse(&text)? {
+                let is_same = |other: &PortMapping| {
+                    other.container_port == mapping.container_port
+                        && other.protocol == mapping.protocol
+                };
+                if !pod.port_mappings.iter().any(is_same) {
+                    pod.port_mappings.push(mapping);
+                }
+            }
+        }
+        Ok(())
     }
 }
 

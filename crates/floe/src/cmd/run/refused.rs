@@ -95,11 +95,6 @@ impl List for NotInRun {
         ("preserve-fd", Value, DESCRIPTORS),
         ("preserve-fds", Value, DESCRIPTORS),
         (
-            "publish-all",
-            Nothing,
-            "write the ports themselves, with --publish",
-        ),
-        (
             "rdt-class",
             Value,
             "the class is that of the pod's annotations",
