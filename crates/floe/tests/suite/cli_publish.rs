@@ -44,9 +44,9 @@ fn an_event_on_stdin_reaches_whoever_takes_the_pods_events() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("events");
     let (to, mut taken) = tokio::sync::mpsc::channel(4);
-    let listener = {
+    let (_file, listener) = {
         let _within = runtime.enter();
-        events::listen(&socket).unwrap()
+        events::listen(&socket).unwrap().unwrap()
     };
     runtime.spawn(events::serve(listener, "floe".into(), to));
     let done = publish(&socket, "floe", &out_of_memory("c"));
