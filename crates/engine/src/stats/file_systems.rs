@@ -1,5 +1,7 @@
 //! What images and writable layers take of their file systems (CRI ImageFsInfo).
 
+use super::layers::LAYER_AGE;
+use super::threads::in_threads;
 use crate::container::volumes;
 use crate::disk::now_ns;
 use crate::engine::Engine;
@@ -28,7 +30,8 @@ pub struct FsInfo {
 }
 
 impl Engine {
-    /// What images and writable layers take.
+    /// What images and writable layers take. Layers are not measured anew at each call, as kubelet asks often and a
+    /// container makes its tree as large as it likes.
     ///
     /// # Errors
     /// A store that cannot be read.
@@ -43,13 +46,18 @@ impl Engine {
         };
         let mut written = store::Usage::default();
         // What volumes show is the images'.
-        let ids = self.store().writable_layer_ids()?.into_iter();
-        for id in ids.filter(|id| volumes::container_of(id) == id) {
-            if let Ok(one) = self.store().writable_layer_usage(&id) {
-                written.bytes += one.bytes;
-                written.inodes += one.inodes;
-            }
+        let mut ids = self.store().writable_layer_ids()?;
+        ids.retain(|id| volumes::container_of(id) == id);
+        let measured = in_threads(&ids, |id| {
+            let measure = || Ok(self.store().writable_layer_usage(id)?);
+            self.layer_usage().get(id, LAYER_AGE, measure).ok()
+        });
+        for one in measured {
+            written.bytes += one.usage.bytes;
+            written.inodes += one.usage.inodes;
         }
+        let there = ids.iter().map(String::as_str).collect();
+        self.layer_usage().forget_all_but(&there);
         Ok(FsInfo {
             images: usage(self.store().usage()?, root.clone()),
             containers: usage(written, root.join("containers")),

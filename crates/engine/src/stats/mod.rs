@@ -121,7 +121,9 @@ impl Engine {
         if filter.id.is_none() && filter.pod_id.is_none() && filter.labels.is_empty() {
             let alive: HashSet<&str> = stats.iter().map(|one| one.container.id.as_str()).collect();
             self.gauges().forget_all_but(Of::Container, &alive);
-            self.layer_usage().forget_all_but(&alive);
+            // The layer of one that has ended stays, and is told in the sum of all.
+            let there = containers.iter().map(|one| one.id.as_str()).collect();
+            self.layer_usage().forget_all_but(&there);
         }
         Ok(stats)
     }
@@ -161,7 +163,6 @@ impl Engine {
             let containers = stats.iter().flat_map(|pod| &pod.containers);
             let containers: HashSet<&str> =
                 containers.map(|one| one.container.id.as_str()).collect();
-            self.layer_usage().forget_all_but(&containers);
             self.gauges().forget_all_but(Of::Container, &containers);
             let pods = stats.iter().map(|one| one.pod.id.as_str()).collect();
             self.gauges().forget_all_but(Of::Pod, &pods);

@@ -237,3 +237,28 @@ fn the_space_of_images_and_of_containers_is_told_apart() {
         assert_eq!(info.container_filesystems.len(), 1);
     });
 }
+
+#[test]
+fn what_an_ended_container_has_written_counts_until_it_is_removed() {
+    world(async |world| {
+        let pod = world.pod("a").await;
+        let written = async |world: &crate::common::World| {
+            let request = cri::ImageFsInfoRequest {};
+            let info = world.images().image_fs_info(request).await.unwrap();
+            let info = info.into_inner();
+            let used = info.container_filesystems[0].used_bytes;
+            used.unwrap().value
+        };
+        let before = written(world).await;
+        let write = world.script("c", "head -c 4000000 /dev/zero > /x");
+        let id = world.run(&pod, write).await;
+        world.ended(&id).await;
+        world
+            .until("it counts", async || {
+                (written(world).await >= before + 4_000_000).then_some(())
+            })
+            .await;
+        world.remove(&id).await.unwrap();
+        assert!(written(world).await < before + 4_000_000);
+    });
+}
