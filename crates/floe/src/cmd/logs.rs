@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use engine::{Container, ContainerState, Engine};
 
+use super::ps;
 use crate::failure::Failure;
-use crate::names;
+use crate::refused::{self, List, NotOffered, Takes};
+use crate::{clock, names};
 
 /// How often a followed log is looked at.
 const LOOK: Duration = Duration::from_millis(50);
@@ -21,27 +23,66 @@ pub(crate) struct Args {
     #[arg(long, short)]
     follow: bool,
     /// Only the last lines
-    #[arg(long, value_name = "LINES")]
-    tail: Option<usize>,
+    #[arg(long, value_name = "LINES", allow_hyphen_values = true)]
+    tail: Option<i64>,
     /// Print the time of each line
     #[arg(long, short)]
     timestamps: bool,
+    /// Only lines from this time on, such as 10m (ago) or 2024-01-02T15:04:05Z
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    since: Option<i64>,
+    /// Only lines from before this time
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    until: Option<i64>,
+    /// Print the container's name before each line
+    #[arg(long, short)]
+    names: bool,
+    /// Of the newest container of people
+    #[arg(long, short, conflicts_with = "container")]
+    latest: bool,
+    #[command(flatten)]
+    _refused: NotOffered<Refused>,
     /// Name or id
-    container: String,
+    #[arg(required_unless_present = "latest")]
+    container: Option<String>,
+}
+
+/// What podman's logs has besides.
+#[derive(Debug)]
+pub(crate) struct Refused;
+
+impl List for Refused {
+    const OPTIONS: &'static [refused::Refused] = &[(
+        "color",
+        Takes::Nothing,
+        "lines are printed as they were written",
+    )];
+}
+
+/// Seconds since 1970 of a point in the past.
+fn time(text: &str) -> Result<i64, String> {
+    clock::until(text).map_err(|failure| failure.message)
 }
 
 pub(crate) fn run(engine: &Engine, args: &Args) -> Result<ExitCode, Failure> {
-    let container = names::find(engine, &args.container)?;
+    let latest = ps::selected(engine, &[], args.latest)?.into_iter().next();
+    let name = args.container.clone().or(latest);
+    let name = name.ok_or_else(|| Failure::missing("there is no container"))?;
+    let container = names::find(engine, &name)?;
     let path = container
         .log_path
         .clone()
-        .ok_or_else(|| Failure::new(format!("container {} keeps no log", args.container)))?;
+        .ok_or_else(|| Failure::new(format!("container {name} keeps no log")))?;
     let mut log = Log::open(&path)?;
     let mut lines = log.read_all()?;
-    if let Some(tail) = args.tail {
+    lines.retain(|line| line.is_within(args));
+    // A negative number means all of them.
+    if let Some(tail) = args.tail.and_then(|tail| usize::try_from(tail).ok()) {
         lines.drain(..lines.len().saturating_sub(tail));
     }
-    lines.iter().try_for_each(|line| line.print(args))?;
+    lines
+        .iter()
+        .try_for_each(|line| line.print(&container, args))?;
     if args.follow {
         follow(engine, &container, &mut log, args)?;
     }
@@ -60,7 +101,8 @@ fn follow(
         // The end was seen before this reading, so nothing can come after it.
         log.read_all()?
             .iter()
-            .try_for_each(|line| line.print(args))?;
+            .filter(|line| line.is_within(args))
+            .try_for_each(|line| line.print(container, args))?;
         if ended {
             return Ok(());
         }
@@ -142,8 +184,21 @@ impl Line {
         })
     }
 
-    fn print(&self, args: &Args) -> std::io::Result<()> {
+    /// Was it written in the time that is asked for? One whose time cannot be read is shown.
+    fn is_within(&self, args: &Args) -> bool {
+        let Some(written) = clock::seconds(&self.time) else {
+            return true;
+        };
+        args.since.is_none_or(|since| written >= since)
+            && args.until.is_none_or(|until| written < until)
+    }
+
+    fn print(&self, container: &Container, args: &Args) -> std::io::Result<()> {
         let mut out = Vec::with_capacity(self.text.len() + 40);
+        if args.names {
+            out.extend_from_slice(container.spec.name.as_bytes());
+            out.push(b' ');
+        }
         if args.timestamps {
             out.extend_from_slice(self.time.as_bytes());
             out.push(b' ');

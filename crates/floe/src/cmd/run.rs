@@ -2,7 +2,7 @@
 //! floe failed, 126 not executable, 127 not found, else the command's own) and the order
 //! "options, image, command" are podman's.
 
-mod env;
+pub(crate) mod env;
 mod identity;
 mod limits;
 mod mounts;

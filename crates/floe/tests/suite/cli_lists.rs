@@ -171,3 +171,34 @@ fn images_are_pulled_as_podman_is_told_to() {
         pull(&["--decryption-key", "x"], &there).failed(125, &["--decryption-key is not offered"]);
     });
 }
+
+#[test]
+fn logs_and_commands_find_the_newest_container_and_its_time() {
+    machine(|floe| {
+        floe.run(&["-d", "--name", "one"], &["sleep", "1000"]).ok();
+        floe.run(&["--name", "two"], &["echo", "said"]).ok();
+        let logs = |options: &[&str]| floe.floe(&[&["logs"][..], options].concat());
+        assert_eq!(logs(&["--latest", "--names"]).ok(), "two said");
+        assert_eq!(logs(&["--since", "1h", "--tail", "-1", "two"]).ok(), "said");
+        assert_eq!(logs(&["--until", "1h", "two"]).ok(), "");
+        logs(&["--since", "soon", "two"]).failed(125, &["soon"]);
+        logs(&["--color", "two"]).failed(125, &["--color is not offered"]);
+        logs(&[]).failed(125, &["CONTAINER"]);
+        floe.floe(&["rm", "two"]).ok();
+        let (env, cid) = (floe.node.path("env"), floe.node.path("cid"));
+        std::fs::write(&env, "A=of a file\nB=2\n").expect("write");
+        let one = floe.floe(&["ps", "--no-trunc", "-q"]).ok();
+        std::fs::write(&cid, one).expect("write");
+        let [env, cid] = [env, cid].map(|path| path.display().to_string());
+        let words = ["sh", "-c", "echo $A $B"];
+        let exec = |options: &[&str]| floe.floe(&[&["exec"][..], options, &words].concat());
+        assert_eq!(
+            exec(&["--env-file", &env, "-e", "B=3", "one"]).ok(),
+            "of a file 3"
+        );
+        assert_eq!(exec(&["--latest", "-e", "A=1"]).ok(), "1");
+        assert_eq!(exec(&["--cidfile", &cid, "-e", "A=1"]).ok(), "1");
+        exec(&["--detach", "one"]).failed(125, &["--detach is not offered"]);
+        floe.floe(&["rm", "-f", "-t", "0", "one"]).ok();
+    });
+}

@@ -79,6 +79,23 @@ impl Environment {
     }
 }
 
+/// The variables of files and flags, in order, as `NAME=VALUE`: later ones win.
+pub(crate) fn given(files: &[PathBuf], entries: &[String]) -> Result<Vec<String>, Failure> {
+    let mut all = Vec::new();
+    for file in files {
+        for line in lines(file)? {
+            add(&mut all, "--env-file", line.trim_start())?;
+        }
+    }
+    for entry in entries {
+        add(&mut all, "--env", entry)?;
+    }
+    let words = all
+        .into_iter()
+        .map(|(name, value)| format!("{name}={value}"));
+    Ok(words.collect())
+}
+
 /// The variables of this process whose names are wanted; those that are no text are left out.
 fn here(wanted: impl Fn(&str) -> bool) -> impl Iterator<Item = (String, String)> {
     let all = std::env::vars_os()
