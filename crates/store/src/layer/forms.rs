@@ -37,8 +37,14 @@ pub(crate) fn parse(name: &str) -> Option<(i64, Form)> {
     Some((number.parse().ok()?, form))
 }
 
+/// Whether there may be rows. The number is read from the file's head, and of most stores says no.
 fn has_table(db: &Connection) -> Result<bool> {
-    exists(db, "SELECT 1 FROM sqlite_schema WHERE name = 'forms'", &[])
+    let version = db
+        .prepare_cached("PRAGMA user_version")
+        .and_then(|mut statement| statement.query_row([], |row| row.get(0)));
+    let version: i64 = version.map_err(Error::db("read the schema version"))?;
+    Ok(version >= schema::KNOWN
+        && exists(db, "SELECT 1 FROM sqlite_schema WHERE name = 'forms'", &[])?)
 }
 
 /// The form of a layer.
