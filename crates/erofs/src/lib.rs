@@ -5,7 +5,7 @@
 //!                         │
 //!                         └─ a file's data: extents of device 1, a file in blocks of 512 bytes (a tar archive)
 //! ```
-//! A [`Tree`] is a file system in memory, which is built name by name; [`write`] lays it out. The image is mounted
+//! A [`Tree`] is a file system in memory, which is built name by name; [`write()`] lays it out. The image is mounted
 //! with the other file as its `device=`, and the kernel reads both in place. Deterministic: the same tree gives the
 //! same bytes.
 //!

@@ -68,6 +68,9 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let config = loaded.config;
     let log = Log::start(&config, args.log_level.as_deref(), &args.log_format)?;
     tell(&loaded.unused);
+    for name in crio::without_effect(crio::is_set) {
+        warn!(name, "a variable of crio has no effect here");
+    }
     let options = ServeOptions::from_config(&config);
     engine::keep_little_memory();
     if let Err(error) = engine::raise_open_files() {

@@ -12,6 +12,26 @@ pub(crate) struct CrioWords(Vec<Said>);
 /// Options of crio that `floe serve` has in words of its own; their variables are looked for all the same.
 const OWN: [&str; 4] = ["root", "runroot", "listen", "log-level"];
 
+/// Variables of crio for which floe has nothing: where it logs, its profiles, and runtimes in one line.
+const WITHOUT_EFFECT: [&str; 6] = [
+    "CONTAINER_LOG",
+    "CONTAINER_PROFILE",
+    "CONTAINER_PROFILE_CPU",
+    "CONTAINER_PROFILE_MEM",
+    "CONTAINER_PROFILE_PORT",
+    "CONTAINER_RUNTIMES",
+];
+
+/// Those of them that are set.
+pub(crate) fn without_effect(is_set: impl Fn(&str) -> bool) -> impl Iterator<Item = &'static str> {
+    WITHOUT_EFFECT.into_iter().filter(move |name| is_set(name))
+}
+
+/// Whether a variable says something: an empty one does not.
+pub(crate) fn is_set(name: &str) -> bool {
+    std::env::var_os(name).is_some_and(|text| !text.is_empty())
+}
+
 impl CrioWords {
     pub(crate) fn take(&mut self) -> Vec<Said> {
         std::mem::take(&mut self.0)
@@ -86,5 +106,22 @@ impl Args for CrioWords {
 
     fn augment_args_for_update(command: Command) -> Command {
         Self::augment_args(command)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_for_which_there_is_nothing_are_no_others() {
+        let all: Vec<_> = without_effect(|_| true).collect();
+        let known: Vec<String> = WORDS.iter().filter_map(Word::environment).collect();
+        assert!(
+            all.iter()
+                .all(|name| !known.iter().any(|known| known == name))
+        );
+        let one: Vec<_> = without_effect(|name| name == "CONTAINER_LOG").collect();
+        assert_eq!(one, ["CONTAINER_LOG"]);
     }
 }
