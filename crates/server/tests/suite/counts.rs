@@ -25,7 +25,7 @@ const LIMITS: [(&str, u64, u64); 10] = [
     ("ListContainerStats", 60, 4),
     ("ListPodSandboxStats", 60, 4),
     ("StopContainer", 28, 2),
-    ("RemoveContainer", 232, 34),
+    ("RemoveContainer", 233, 35),
     ("StopPodSandbox", 136, 16),
     ("RemovePodSandbox", 205, 27),
 ];
