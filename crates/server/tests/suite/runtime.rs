@@ -223,7 +223,7 @@ fn a_second_engine_on_the_same_socket_is_refused_and_the_first_goes_on() {
         let second = world.node.floe(&["serve"]).unwrap().output().unwrap();
         assert!(!second.status.success());
         let said = String::from_utf8_lossy(&second.stderr);
-        assert!(said.contains("another engine listens there"), "{said}");
+        assert!(said.contains("another process listens there"), "{said}");
         world
             .runtime()
             .version(cri::VersionRequest::default())
