@@ -28,6 +28,7 @@ use crate::layout::{DIRECTORY, Layout};
 use crate::limits::Limits;
 use crate::{Usage, tree};
 
+mod admission;
 mod data;
 mod devices;
 mod directories;
@@ -130,18 +131,7 @@ impl<'a> Extractor<'a> {
     ) -> Result<Unpacked, LayerError> {
         while let Some(entry) = archive.next().map_err(malformed)? {
             self.entries += 1;
-            if self.entries > self.limits.entries {
-                return Err(LayerError::Limit {
-                    what: "entries",
-                    max: self.limits.entries,
-                });
-            }
-            if entry.size > self.limits.unpacked_bytes {
-                return Err(LayerError::Limit {
-                    what: "unpacked bytes",
-                    max: self.limits.unpacked_bytes,
-                });
-            }
+            admission::fits(&entry, self.entries, self.limits)?;
             // Honest layers never come here; their directories get their times at the end.
             if self.times_bytes > TIMES {
                 self.set_times()?;
@@ -205,26 +195,12 @@ impl<'a> Extractor<'a> {
     }
 
     fn add<R: BufRead>(&mut self, archive: &mut Archive<R>, entry: &Entry) -> Result<(), Stop> {
-        if let Kind::Other(flag) = entry.kind {
-            return Err(EntryFlaw::Type(char::from(flag)).into());
-        }
-        let name = Name::clean(&entry.path, self.limits)?;
-        if let Some(flaw) = devices::flaw(entry) {
-            self.omissions.add_entry(&entry.path, name.bytes(), &flaw);
+        let Some(name) = admission::name(entry, self.limits, &mut self.omissions)? else {
             return Ok(());
-        }
-        for flaw in metadata::forbidden_xattrs(entry) {
-            self.omissions.add(&entry.path, &flaw);
-        }
+        };
         let Some((parent, last)) = name.split() else {
             return Ok(self.set_root(entry)?);
         };
-        if name
-            .parts()
-            .any(|part| part.starts_with(WHITEOUT_META) && part != WHITEOUT_OPAQUE)
-        {
-            return Ok(());
-        }
         if last.starts_with(WHITEOUT) {
             return Ok(self.whiteout(parent, last)?);
         }

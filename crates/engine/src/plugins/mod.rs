@@ -116,8 +116,8 @@ impl Engine {
 
     /// Does any want to be told of ends?
     fn hears_of_ends(&self) -> bool {
-        self.asked()
-            .is_some_and(|nri| nri.wants(Event::StopContainer))
+        let nri = self.plugins().nri.get();
+        nri.is_some_and(|nri| nri.wants(Event::StopContainer))
     }
 
     /// Those of a pod: people's own pods are none of theirs.

@@ -212,9 +212,24 @@ fn headings(fields: &Value) -> Value {
     Value::Object(names.collect())
 }
 
+/// What an image says of its process, with the names of Go's type, which podman and skopeo show.
+fn process_config(image: &ImageConfig) -> Value {
+    let inner = &image.config;
+    json!({
+        "User": inner.user,
+        "ExposedPorts": inner.exposed_ports,
+        "Env": inner.env,
+        "Entrypoint": inner.entrypoint,
+        "Cmd": inner.cmd,
+        "Volumes": inner.volumes,
+        "WorkingDir": inner.working_dir,
+        "Labels": inner.labels,
+        "StopSignal": inner.stop_signal.clone().unwrap_or_default(),
+    })
+}
+
 /// The configuration with the names that templates know it by: those of the fields of skopeo's type.
 fn go_names(config: &ImageConfig) -> Value {
-    let inner = &config.config;
     let history = config.history.iter().map(|step| {
         json!({
             "Created": step.created,
@@ -232,17 +247,7 @@ fn go_names(config: &ImageConfig) -> Value {
         "OS": config.os,
         "OSVersion": config.os_version.clone().unwrap_or_default(),
         "OSFeatures": config.os_features,
-        "Config": {
-            "User": inner.user,
-            "ExposedPorts": inner.exposed_ports,
-            "Env": inner.env,
-            "Entrypoint": inner.entrypoint,
-            "Cmd": inner.cmd,
-            "Volumes": inner.volumes,
-            "WorkingDir": inner.working_dir,
-            "Labels": inner.labels,
-            "StopSignal": inner.stop_signal.clone().unwrap_or_default(),
-        },
+        "Config": process_config(config),
         "RootFS": { "Type": config.rootfs.kind, "DiffIDs": config.rootfs.diff_ids },
         "History": history.collect::<Vec<_>>(),
     })

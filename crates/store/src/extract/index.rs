@@ -13,8 +13,8 @@ use rustix::io::Errno;
 
 use super::name::{self, Name};
 use super::paths::{self, Step};
-use super::{EntryFlaw, OPAQUE, Omissions, WHITEOUT, WHITEOUT_META, WHITEOUT_OPAQUE};
-use super::{devices, malformed, metadata};
+use super::{EntryFlaw, OPAQUE, Omissions, WHITEOUT, WHITEOUT_OPAQUE};
+use super::{admission, malformed, metadata};
 use crate::archive::{Archive, Entry, Kind};
 use crate::error::LayerError;
 use crate::implicit_directories::MOST;
@@ -102,15 +102,9 @@ impl<'a> Indexer<'a> {
         mut self,
         archive: &mut Archive<R>,
     ) -> Result<Indexed, LayerError> {
-        let limit = |what, max| Err(LayerError::Limit { what, max });
         while let Some(entry) = archive.next().map_err(malformed)? {
             self.entries += 1;
-            if self.entries > self.limits.entries {
-                return limit("entries", self.limits.entries);
-            }
-            if entry.size > self.limits.unpacked_bytes {
-                return limit("unpacked bytes", self.limits.unpacked_bytes);
-            }
+            admission::fits(&entry, self.entries, self.limits)?;
             match self.add(&entry, archive.offset()) {
                 Ok(()) if self.weight <= WEIGHT => {}
                 Ok(()) => return Ok(Indexed::Unfit("it has too many entries".into())),
@@ -132,24 +126,12 @@ impl<'a> Indexer<'a> {
     }
 
     fn add(&mut self, entry: &Entry, data: u64) -> Result<(), Stop> {
-        if let Kind::Other(flag) = entry.kind {
-            return Err(EntryFlaw::Type(char::from(flag)).into());
-        }
-        let name = Name::clean(&entry.path, self.limits)?;
-        if let Some(flaw) = devices::flaw(entry) {
-            self.omissions.add_entry(&entry.path, name.bytes(), &flaw);
+        let Some(name) = admission::name(entry, self.limits, &mut self.omissions)? else {
             return Ok(());
-        }
-        for flaw in metadata::forbidden_xattrs(entry) {
-            self.omissions.add(&entry.path, &flaw);
-        }
+        };
         let Some((parent, last)) = name.split() else {
             return self.set_root(entry);
         };
-        let meta = |part: &[u8]| part.starts_with(WHITEOUT_META) && part != WHITEOUT_OPAQUE;
-        if name.parts().any(meta) {
-            return Ok(());
-        }
         if last.starts_with(WHITEOUT) {
             return self.whiteout(parent, last);
         }

@@ -49,9 +49,14 @@ fn has_table(db: &Connection) -> Result<bool> {
 
 /// The form of a layer.
 pub(crate) fn of(db: &Connection, layer: i64) -> Result<Form> {
-    if !has_table(db)? {
-        return Ok(Form::Directory);
+    match has_table(db)? {
+        true => recorded(db, layer),
+        false => Ok(Form::Directory),
     }
+}
+
+/// The same, where there are forms.
+fn recorded(db: &Connection, layer: i64) -> Result<Form> {
     let form = "SELECT form FROM forms WHERE layer = CAST(?1 AS INTEGER)";
     match db::one(db, form, &layer.to_string())?.as_deref() {
         None => Ok(Form::Directory),
@@ -69,7 +74,7 @@ pub(crate) fn fill(db: &Connection, rows: &mut [LayerRow]) -> Result<()> {
         return Ok(());
     }
     for row in rows {
-        row.form = of(db, row.id)?;
+        row.form = recorded(db, row.id)?;
     }
     Ok(())
 }

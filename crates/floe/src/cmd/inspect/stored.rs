@@ -9,7 +9,7 @@ use engine::pod::{NamespaceMode, Protocol};
 use engine::{Container, ContainerState, Engine, Pod};
 use serde_json::{Value, json};
 
-use super::{Args, Kind};
+use super::{Args, Kind, process_config};
 use crate::cmd::ps;
 use crate::cmd::run::options::STOP_TIMEOUT;
 use crate::failure::{FAILED, Failure};
@@ -266,17 +266,6 @@ fn image_of(engine: &Engine, image: &ImageRecord) -> Result<Value, Failure> {
         false => engine.image_config(image)?,
     };
     let inner = &config.config;
-    let known = json!({
-        "User": inner.user,
-        "ExposedPorts": inner.exposed_ports,
-        "Env": inner.env,
-        "Entrypoint": inner.entrypoint,
-        "Cmd": inner.cmd,
-        "Volumes": inner.volumes,
-        "WorkingDir": inner.working_dir,
-        "Labels": inner.labels,
-        "StopSignal": inner.stop_signal.clone().unwrap_or_default(),
-    });
     Ok(json!({
         "Id": image.id,
         "Digest": image.manifest_digest.to_string(),
@@ -290,7 +279,7 @@ fn image_of(engine: &Engine, image: &ImageRecord) -> Result<Value, Failure> {
         "VirtualSize": image.size,
         "User": inner.user,
         "Labels": inner.labels,
-        "Config": known,
+        "Config": process_config(&config),
         "RootFS": { "Type": config.rootfs.kind, "Layers": config.rootfs.diff_ids },
         "ReadOnly": image.read_only,
     }))
