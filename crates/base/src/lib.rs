@@ -15,6 +15,7 @@ pub mod file;
 pub mod lock;
 pub mod mountinfo;
 pub mod process;
+pub mod rooted;
 pub mod signal;
 pub mod size;
 pub mod socket;

@@ -16,6 +16,7 @@
 //! | `server.rs`, `http.rs` | connections, and what they ask for |
 //! | `token.rs` | the right to one stream |
 //! | `spdy/`, `websocket.rs` | the two transports; `queue.rs` bounds what is not read |
+//! | `client/` | the other side: who comes with a URL |
 //! | `remote.rs`, `process.rs` | a client's streams and a process's |
 //! | `forward.rs` | ports |
 //! | `activity.rs` | connections that carry nothing |
@@ -29,6 +30,7 @@
 )]
 
 mod activity;
+pub mod client;
 mod forward;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;

@@ -82,7 +82,7 @@ impl Backend for Host {
     }
 }
 
-struct World {
+pub(crate) struct World {
     urls: Urls,
     dropped: Arc<AtomicUsize>,
     end: Option<oneshot::Sender<()>>,
@@ -105,12 +105,17 @@ async fn world_with(idle: Duration) -> World {
     World { urls, dropped, end }
 }
 
-async fn world() -> World {
+pub(crate) async fn world() -> World {
     world_with(Duration::from_secs(600)).await
 }
 
 impl World {
-    fn sh(&self, script: &str, streams: Streams) -> String {
+    /// Ends the server with all its streams.
+    pub(crate) fn finish(&mut self) {
+        self.end.take().unwrap().send(()).unwrap();
+    }
+
+    pub(crate) fn sh(&self, script: &str, streams: Streams) -> String {
         let exec = Exec {
             container: "c".to_owned(),
             command: ["sh", "-c", script].map(str::to_owned).to_vec(),
@@ -119,20 +124,20 @@ impl World {
         self.urls.exec(exec).unwrap()
     }
 
-    fn ports(&self, ports: Vec<u16>) -> String {
+    pub(crate) fn ports(&self, ports: Vec<u16>) -> String {
         let pod = "p".to_owned();
         self.urls.port_forward(PortForward { pod, ports }).unwrap()
     }
 }
 
-const OUT: Streams = Streams {
+pub(crate) const OUT: Streams = Streams {
     stdin: false,
     stdout: true,
     stderr: false,
     tty: false,
 };
 
-const ALL: Streams = Streams {
+pub(crate) const ALL: Streams = Streams {
     stdin: true,
     stdout: true,
     stderr: true,

@@ -54,12 +54,21 @@ pub(crate) struct Outbox {
 
 /// Takes a connection over as a server whose handshake is done.
 pub(crate) async fn accept<I: AsyncRead + AsyncWrite + Unpin>(io: I) -> WebSocketStream<I> {
+    taken_over(io, Role::Server).await
+}
+
+/// The same as a client.
+pub(crate) async fn connected<I: AsyncRead + AsyncWrite + Unpin>(io: I) -> WebSocketStream<I> {
+    taken_over(io, Role::Client).await
+}
+
+async fn taken_over<I: AsyncRead + AsyncWrite + Unpin>(io: I, role: Role) -> WebSocketStream<I> {
     let config = WebSocketConfig::default()
         .read_buffer_size(PIECE)
         .write_buffer_size(0)
         .max_message_size(Some(MESSAGE))
         .max_frame_size(Some(MESSAGE));
-    WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await
+    WebSocketStream::from_raw_socket(io, role, Some(config)).await
 }
 
 /// Serves channels: of `inputs`, those that the client writes to, the ends to read are returned in
@@ -207,6 +216,15 @@ impl Outbox {
         };
         let sent = self.out.send(message).await;
         sent.map_err(|_| io::Error::new(io::ErrorKind::BrokenPipe, "the connection is closed"))
+    }
+}
+
+impl Outbox {
+    /// Says that no more comes on this channel: a client's word of version 5.
+    pub(crate) async fn end(self) {
+        let end = Message::Binary(Bytes::from(vec![CLOSE, self.channel]));
+        // A closed connection needs no end of a channel.
+        let _ = self.out.send(end).await;
     }
 }
 

@@ -1,6 +1,6 @@
 //! TLS of what floe serves (the registry, CRI's streams): a certificate, which may be renewed while it is
-//! served, and optionally the CA that clients' certificates must be from. What floe is a client of is in
-//! `distribution`.
+//! served, and optionally the CA that clients' certificates must be from. Of what floe is a client of, only
+//! [`Unchecked`] is here, which several clients need.
 
 #![cfg_attr(
     test,
@@ -8,6 +8,7 @@
 )]
 
 mod rules;
+mod unchecked;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,6 +23,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig};
 
 pub use rules::Rules;
+pub use unchecked::Unchecked;
 
 /// What is wrong with one of the files.
 #[derive(Debug, thiserror::Error)]

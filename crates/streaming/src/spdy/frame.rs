@@ -137,6 +137,16 @@ fn head(kind: u16, flags: u8, length: usize, more: usize) -> BytesMut {
     frame
 }
 
+/// A new stream with these headers: their compressed block is given.
+pub(crate) fn syn_stream(id: StreamId, headers: &[u8]) -> Bytes {
+    let mut frame = head(1, 0, 10 + headers.len(), 0);
+    frame.put_u32(id);
+    // No associated stream, the highest priority, no slot.
+    frame.put_slice(&[0; 6]);
+    frame.put_slice(headers);
+    frame.freeze()
+}
+
 /// A reply to a stream that is taken, without headers: their compressed block is given.
 pub(crate) fn syn_reply(id: StreamId, headers: &[u8]) -> Bytes {
     let mut frame = head(2, 0, 4 + headers.len(), 0);

@@ -8,6 +8,7 @@
 
 mod frame;
 mod headers;
+mod opener;
 
 use std::collections::HashMap;
 use std::io;
@@ -23,6 +24,7 @@ use crate::queue::{Budget, Feed, Inbox, PIECE, Taken, queue};
 use frame::{Frame, ResetStatus, StreamId};
 pub(crate) use headers::Headers;
 use headers::{Deflater, Inflater};
+pub(crate) use opener::{Opener, connect};
 
 /// Bytes that wait to be sent, of all streams.
 const ROOM: usize = 512 << 10;
@@ -89,22 +91,46 @@ struct Entry {
 pub(crate) fn serve(
     io: impl AsyncRead + AsyncWrite + Send + 'static,
 ) -> io::Result<(Session, impl Future<Output = io::Result<()>> + Send)> {
+    let (taken, opened) = mpsc::channel(STREAMS);
+    let (ends, moved) = take_over(io, Some(taken))?;
+    let session = Session {
+        opened,
+        sender: ends.sender,
+        streams: ends.streams,
+    };
+    Ok((session, moved))
+}
+
+/// What both sides of a connection have of it.
+struct Ends {
+    sender: Sender,
+    streams: Arc<Streams>,
+    budget: Budget,
+}
+
+/// Moves a connection's bytes. Streams that the peer opens are `taken`, or refused if nobody takes any.
+fn take_over(
+    io: impl AsyncRead + AsyncWrite + Send + 'static,
+    taken: Option<mpsc::Sender<Stream>>,
+) -> io::Result<(Ends, impl Future<Output = io::Result<()>> + Send)> {
     let (read, write) = tokio::io::split(io);
     let (out, outgoing) = mpsc::unbounded_channel();
     let room = Arc::new(Semaphore::new(ROOM));
-    let sender = Sender { out, room };
-    let (taken, opened) = mpsc::channel(STREAMS);
-    let streams = Arc::<Streams>::default();
+    let ends = Ends {
+        sender: Sender { out, room },
+        streams: Arc::default(),
+        budget: Budget::default(),
+    };
     let reader = Reader {
         io: BufReader::with_capacity(PIECE, read),
         inflater: Inflater::new(),
         deflater: Deflater::new()?,
-        sender: sender.clone(),
-        streams: Arc::clone(&streams),
-        budget: Budget::default(),
+        sender: ends.sender.clone(),
+        streams: Arc::clone(&ends.streams),
+        budget: ends.budget.clone(),
         taken,
     };
-    let ending = Arc::clone(&streams);
+    let ending = Arc::clone(&ends.streams);
     let moved = async move {
         let (read, write) = (reader.run(), send_all(outgoing, write));
         let (mut read, mut write) = (std::pin::pin!(read), std::pin::pin!(write));
@@ -121,12 +147,7 @@ pub(crate) fn serve(
         ending.end_all();
         moved
     };
-    let session = Session {
-        opened,
-        sender,
-        streams,
-    };
-    Ok((session, moved))
+    Ok((ends, moved))
 }
 
 impl Session {
@@ -199,7 +220,8 @@ struct Reader<R> {
     sender: Sender,
     streams: Arc<Streams>,
     budget: Budget,
-    taken: mpsc::Sender<Stream>,
+    /// Who takes the streams that the peer opens.
+    taken: Option<mpsc::Sender<Stream>>,
 }
 
 impl<R: AsyncRead + Unpin> Reader<R> {
@@ -220,7 +242,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                 }
                 Frame::Data { id, fin, length } => self.data(id, fin, length).await?,
                 Frame::Reset { id } => self.streams.forget(id),
-                // Odd numbers are the client's, and we ask nothing.
+                // We ask nothing: every one is the peer's.
                 Frame::Ping { id } => self.sender.answer(frame::ping(id)).await?,
                 Frame::GoAway | Frame::Ignored => {}
             }
@@ -233,7 +255,9 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     }
 
     async fn open(&mut self, id: StreamId, fin: bool, headers: Headers) -> io::Result<()> {
-        let refused = if id.is_multiple_of(2) || id <= self.last() {
+        let refused = if self.taken.is_none() {
+            Some(ResetStatus::RefusedStream)
+        } else if id.is_multiple_of(2) || id <= self.last() {
             Some(ResetStatus::ProtocolError)
         } else if self.streams.lock().len() >= STREAMS {
             Some(ResetStatus::RefusedStream)
@@ -244,33 +268,15 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             return self.sender.answer(frame::reset(id, status)).await;
         }
         self.streams.last.store(id, Ordering::Relaxed);
-        let (feed, inbox) = queue(&self.budget);
-        let inbox = inbox.telling(Credit {
-            id,
-            bytes: 0,
-            sender: self.sender.clone(),
-        });
-        let entry = Entry {
-            feed: (!fin).then(|| Arc::new(feed)),
-            writable: true,
-        };
-        self.streams.lock().insert(id, entry);
-        let outbox = Outbox {
-            id,
-            sender: self.sender.clone(),
-            streams: Arc::clone(&self.streams),
-            closed: false,
-        };
+        let stream = self
+            .streams
+            .add(id, headers, !fin, &self.sender, &self.budget);
         let reply = frame::syn_reply(id, &self.deflater.block(&[])?);
         self.sender.answer(reply).await?;
-        let stream = Stream {
-            id,
-            headers,
-            inbox,
-            outbox,
-        };
-        // Nobody takes further streams: the outbox resets it as it is dropped.
-        drop(self.taken.try_send(stream));
+        if let Some(taken) = &self.taken {
+            // Nobody takes further streams: the outbox resets it as it is dropped.
+            drop(taken.try_send(stream));
+        }
         Ok(())
     }
 
@@ -309,6 +315,40 @@ impl Streams {
     fn lock(&self) -> MutexGuard<'_, HashMap<StreamId, Entry>> {
         // Nothing panics under the lock.
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A stream that is open from now on; its peer writes to it only if it is `fed`.
+    fn add(
+        self: &Arc<Self>,
+        id: StreamId,
+        headers: Headers,
+        fed: bool,
+        sender: &Sender,
+        budget: &Budget,
+    ) -> Stream {
+        let (feed, inbox) = queue(budget);
+        let inbox = inbox.telling(Credit {
+            id,
+            bytes: 0,
+            sender: sender.clone(),
+        });
+        let entry = Entry {
+            feed: fed.then(|| Arc::new(feed)),
+            writable: true,
+        };
+        self.lock().insert(id, entry);
+        let outbox = Outbox {
+            id,
+            sender: sender.clone(),
+            streams: Arc::clone(self),
+            closed: false,
+        };
+        Stream {
+            id,
+            headers,
+            inbox,
+            outbox,
+        }
     }
 
     fn feed(&self, id: StreamId) -> Option<Arc<Feed>> {
@@ -386,7 +426,12 @@ impl Outbox {
 
     /// Says that no more comes.
     pub(crate) fn close(mut self) {
+        self.end();
         self.closed = true;
+    }
+
+    /// The same while the stream is still read.
+    pub(crate) fn end(&self) {
         let head = frame::data(self.id, true, 0);
         // A connection that is closed needs no end of a stream.
         let _ = self.sender.send(Out::Data(head, Bytes::new(), None));

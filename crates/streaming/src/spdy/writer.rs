@@ -27,12 +27,7 @@ impl Writer {
     /// Those of zlib.
     pub(crate) fn open(&mut self, id: StreamId, headers: &[(&str, &str)]) -> io::Result<()> {
         let block = self.deflater.block(headers)?;
-        let length = u32::try_from(block.len() + 10).unwrap_or(u32::MAX);
-        self.frames.extend(b"\x80\x03\0\x01\0");
-        self.frames.extend(&length.to_be_bytes()[1..]);
-        self.frames.extend(id.to_be_bytes());
-        self.frames.extend([0; 6]);
-        self.frames.extend(block);
+        self.frames.extend(frame::syn_stream(id, &block));
         Ok(())
     }
 
