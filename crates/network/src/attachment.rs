@@ -35,6 +35,11 @@ pub struct Attachment<'a> {
     pub dns: Option<&'a Dns>,
     /// The pod's cgroup, for plugins with the `cgroupPath` capability; empty: unknown.
     pub cgroup: &'a str,
+    /// Addresses that the pod is to have, at most one of each subnet; the others are chosen. Not remembered:
+    /// what was given is in the result.
+    pub ips: &'a [IpAddr],
+    /// The hardware address that its interface is to have.
+    pub mac: Option<Mac>,
 }
 
 static NO_ANNOTATIONS: BTreeMap<String, String> = BTreeMap::new();
@@ -53,7 +58,14 @@ impl<'a> Attachment<'a> {
             annotations: &NO_ANNOTATIONS,
             dns: None,
             cgroup: "",
+            ips: &[],
+            mac: None,
         }
+    }
+
+    /// Is anything of its interface said that a network of floe's own can do?
+    pub(crate) fn is_particular(&self) -> bool {
+        !self.ips.is_empty() || self.mac.is_some()
     }
 }
 

@@ -2,6 +2,7 @@
 //! Built where the facts are known; callers match on the variant, people read the message.
 
 use std::io;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -72,6 +73,22 @@ pub enum Error {
         ranges: String,
         /// Where addresses in use are kept.
         dir: PathBuf,
+    },
+    /// An address that is asked for is in use.
+    #[error("requested ip address {ip} is already allocated to container ID {owner}")]
+    AddressTaken {
+        /// The address.
+        ip: IpAddr,
+        /// Whose it is.
+        owner: String,
+    },
+    /// An address that is asked for is in none of the network's subnets.
+    #[error("requested static ip {ip} not in any subnet on network {network}")]
+    NotInNetwork {
+        /// Name of the network.
+        network: String,
+        /// The address.
+        ip: IpAddr,
     },
     /// The plugins of a network gave the pod no address.
     #[error("network {network:?}: its plugins gave the pod no IP address")]
@@ -197,7 +214,10 @@ impl Error {
     pub fn is_request(&self) -> bool {
         matches!(
             self,
-            Error::Request { .. } | Error::PortTwice { .. } | Error::TooManyPorts { .. }
+            Error::Request { .. }
+                | Error::PortTwice { .. }
+                | Error::TooManyPorts { .. }
+                | Error::NotInNetwork { .. }
         )
     }
 

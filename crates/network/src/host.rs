@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::nft::{Table, reports};
+use crate::nft::{Table, isolation, reports};
 use crate::rtnetlink::link::Link;
 use crate::rtnetlink::{Borrowed, Pool, address, link};
 use crate::{Error, Mac, NetworkConfig, Result, sys, sysctl};
@@ -92,7 +92,12 @@ impl Host {
         let found = match link::by_name(socket, wish.name)? {
             Some(found) => found,
             None => {
-                socket.send_one(link::new_bridge(wish.name, mac_of(wish.name), wish.mtu))?;
+                socket.send_one(link::new_bridge(
+                    wish.name,
+                    mac_of(wish.name),
+                    wish.mtu,
+                    isolation::APART,
+                ))?;
                 link::by_name(socket, wish.name)?.ok_or_else(|| not_a_bridge(wish.name))?
             }
         };
@@ -183,6 +188,23 @@ impl Host {
         let mut netfilter = self.netfilter()?;
         reports::forget(&mut netfilter, self.table.name())?;
         self.table.delete(&mut netfilter)
+    }
+
+    /// Removes a network's bridge, and what is said of it and of its subnets.
+    pub(crate) fn destroy_network(&self, bridge: &str, subnets: &[IpNet]) -> Result<()> {
+        let _lock = self.lock()?;
+        self.bridges().remove(bridge);
+        let mut socket = self.route()?;
+        if let Some(found) = link::by_name(&mut socket, bridge)?
+            && found.kind == "bridge"
+        {
+            socket.send_one(link::delete(found.index, bridge))?;
+        }
+        let mut netfilter = self.netfilter()?;
+        isolation::forget(&mut netfilter, self.table.name(), bridge)?;
+        subnets
+            .iter()
+            .try_for_each(|subnet| self.table.forget_masquerade(&mut netfilter, *subnet))
     }
 
     /// Cuts a pod's host link off at once, and deletes it a little later from a thread of its own:

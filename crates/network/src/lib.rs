@@ -16,6 +16,9 @@
 //! networks/NAME/ADDRESS    an address in use; first line the pod id, second the interface
 //! networks/NAME/last_reserved_ip.N   where the N-th range set's round robin stands
 //! networks/NAME/lock       held (flock) while an address is chosen
+//! joined/POD/NETWORK.json  the same as a result, of a network that people have made
+//! names/NETWORK/           who has which name on such a network, for resolvers
+//! joined-networks/NAME/    the addresses in use of such a network, as in networks/NAME
 //! ```
 //! Addresses of networks that other engines may have too lie in [`NetworkConfig::host_local_dir`] as well.
 //!
@@ -42,6 +45,9 @@ mod config;
 mod error;
 mod host;
 mod ipam;
+mod joined;
+mod joining;
+mod names;
 mod network;
 mod nft;
 mod plugins;
@@ -57,5 +63,6 @@ pub use attachment::{
 };
 pub use config::NetworkConfig;
 pub use error::{Error, NotReady, Result};
+pub use joined::{Isolation, OwnNetwork, OwnRoute, OwnSubnet};
 pub use network::Network;
 pub use socket::TcpSockets;

@@ -18,6 +18,7 @@ use crate::cni::record::{Memory, Record, Records};
 use crate::cni::{List, Loader};
 use crate::host::Host;
 use crate::ipam::store::LeaseDir;
+use crate::joined::leases;
 use crate::plugins::loopback;
 use crate::pod::Pod;
 use crate::readiness::{Asked, not_ready};
@@ -34,8 +35,8 @@ const COLLECTS_WITHIN: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Network {
     config: NetworkConfig,
-    loader: Loader,
-    host: Host,
+    pub(crate) loader: Loader,
+    pub(crate) host: Host,
     records: Records,
     asked: Asked,
 }
@@ -84,10 +85,13 @@ impl Network {
             reason: "has no network namespace",
         })?;
         let pod = Pod::open(path)?;
-        let chain = self.loader.current(&self.config)?;
+        let mut chain = self.loader.current(&self.config)?;
+        if attachment.is_particular() {
+            chain = Arc::new(self.with_wishes(&chain.list, attachment.ips, attachment.mac)?);
+        }
         let _stays = self.not_collecting(&chain)?;
         if !matches!(self.records.read(attachment.id)?, Memory::None) {
-            self.take_off(attachment)?;
+            self.take_off(attachment, false)?;
         }
         warn_about_bandwidth(attachment, &chain.list);
         let call = Call {
@@ -97,13 +101,7 @@ impl Network {
         };
         let mut record = Record::new(attachment, &chain.list);
         self.records.write(&record)?;
-        let mut begun = Begun {
-            records: &self.records,
-            chain: &chain,
-            call,
-            started: 0,
-            done: false,
-        };
+        let mut begun = Begun::new(&self.records, attachment.id, &chain, call);
         loopback::bring_up(&pod)?;
         let result = chain.add(&call, &mut begun.started)?;
         let attached = result.attached(&chain.list.name, attachment.ifname);
@@ -134,10 +132,25 @@ impl Network {
         // Without a network nothing is collected.
         let chain = self.current().ok();
         let _stays = chain.map(|chain| self.not_collecting(&chain)).transpose()?;
-        self.take_off(attachment)
+        self.take_off(attachment, true)
     }
 
-    fn take_off(&self, attachment: &Attachment<'_>) -> Result<()> {
+    /// Takes the pod off the network of the configuration alone, where it is on others as well.
+    ///
+    /// # Errors
+    /// As [`Network::teardown`].
+    pub fn leave_configured(&self, id: &str, netns: Option<&Path>) -> Result<()> {
+        let chain = self.current().ok();
+        let _stays = chain.map(|chain| self.not_collecting(&chain)).transpose()?;
+        let attachment = Attachment {
+            netns,
+            ..Attachment::of(id)
+        };
+        self.take_off(&attachment, false)?;
+        self.delete_links(netns)
+    }
+
+    fn take_off(&self, attachment: &Attachment<'_>, whole: bool) -> Result<()> {
         let start = Instant::now();
         check(attachment)?;
         let id = attachment.id;
@@ -146,11 +159,18 @@ impl Network {
             other => other?,
         };
         let memory = self.records.read(id)?;
-        let mut errors = match &memory {
-            Memory::Record(record) => self.undo(record, attachment.netns, pod.as_ref()),
-            Memory::Damaged => self.undo_by_id(attachment, pod.as_ref(), true),
-            Memory::None => self.undo_by_id(attachment, pod.as_ref(), false),
+        let joined = self.joined_names(id)?;
+        let mut errors = match whole {
+            true => self.leave_all(id, attachment.netns, &joined),
+            false => Vec::new(),
         };
+        errors.extend(match &memory {
+            Memory::Record(record) => self.undo(record, attachment.netns, pod.as_ref()),
+            // All that it had was on networks that have told.
+            Memory::None if !joined.is_empty() => Vec::new(),
+            Memory::Damaged => self.undo_by_id(attachment, pod.as_ref(), true, whole),
+            Memory::None => self.undo_by_id(attachment, pod.as_ref(), false, whole),
+        });
         if errors.is_empty() {
             errors.extend(self.records.remove(id).err());
         }
@@ -174,11 +194,20 @@ impl Network {
     /// [`Error::File`] when the state directory cannot be searched.
     pub fn remembers(&self, id: &str) -> Result<bool> {
         check(&Attachment::of(id))?;
-        self.records.has(id)
+        Ok(self.records.has(id)? || !self.joined_names(id)?.is_empty())
+    }
+
+    pub(crate) fn configured_record(&self, id: &str) -> Result<Memory> {
+        self.records.read(id)
     }
 
     /// Runs DEL with the configuration and the result that the pod was set up with.
-    fn undo(&self, record: &Record, path: Option<&Path>, pod: Option<&Pod>) -> Vec<Error> {
+    pub(crate) fn undo(
+        &self,
+        record: &Record,
+        path: Option<&Path>,
+        pod: Option<&Pod>,
+    ) -> Vec<Error> {
         let list = match List::parse(record.list.clone(), "record", self.loader.places()) {
             Ok(list) => list,
             Err(error) => return vec![error],
@@ -202,12 +231,16 @@ impl Network {
         attachment: &Attachment<'_>,
         pod: Option<&Pod>,
         was_there: bool,
+        whole: bool,
     ) -> Vec<Error> {
         let id = attachment.id;
-        let known = match self.lease_dirs() {
+        let mut known = match self.lease_dirs() {
             Ok(dirs) => dirs,
             Err(error) => return vec![error],
         };
+        // What it has on others stays, where it stays on them.
+        let others = leases(&self.config);
+        known.retain(|dir| whole || !dir.path().starts_with(&others));
         let has_address = |dir: &LeaseDir| {
             dir.leases()
                 .is_ok_and(|leases| leases.iter().any(|(_, owner)| owner == id))
@@ -237,18 +270,18 @@ impl Network {
 
     /// The lease directories of all networks below the state directory.
     fn lease_dirs(&self) -> Result<Vec<LeaseDir>> {
-        let leases = &self.loader.places().leases;
-        let entries = match std::fs::read_dir(leases) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-            other => other.map_err(Error::file("list", leases))?,
-        };
-        entries
-            .map(|entry| {
-                Ok(LeaseDir::new(
-                    entry.map_err(Error::file("list", leases))?.path(),
-                ))
-            })
-            .collect()
+        let mut dirs = Vec::new();
+        for leases in [&self.loader.places().leases, &leases(&self.config)] {
+            let entries = match std::fs::read_dir(leases) {
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                other => other.map_err(Error::file("list", leases))?,
+            };
+            for entry in entries {
+                let entry = entry.map_err(Error::file("list", leases))?;
+                dirs.push(LeaseDir::new(entry.path()));
+            }
+        }
+        Ok(dirs)
     }
 
     /// Whether the pod's network is still as `setup` left it (CNI's CHECK).
@@ -298,6 +331,7 @@ impl Network {
     /// [`Error::File`] when the state directory cannot be read.
     pub fn attachments(&self) -> Result<Vec<String>> {
         let mut ids: BTreeSet<String> = self.records.ids()?.into_iter().collect();
+        ids.extend(self.joined_ids()?);
         for dir in self.lease_dirs()? {
             ids.extend(dir.leases()?.into_iter().map(|(_, owner)| owner));
         }
@@ -430,7 +464,7 @@ fn is_gone(error: &std::io::Error) -> bool {
 }
 
 /// What can be checked before anything is touched.
-fn check(attachment: &Attachment<'_>) -> Result<()> {
+pub(crate) fn check(attachment: &Attachment<'_>) -> Result<()> {
     let wrong = |reason| {
         Err(Error::Request {
             id: attachment.id.to_owned(),
@@ -454,7 +488,7 @@ fn check(attachment: &Attachment<'_>) -> Result<()> {
 const PORTS_MAX: usize = 3 * 65_535;
 
 /// Checks that no host port is asked for twice. `None` as the host's address is both families' "any".
-fn check_ports(attachment: &Attachment<'_>) -> Result<()> {
+pub(crate) fn check_ports(attachment: &Attachment<'_>) -> Result<()> {
     let count = attachment.port_mappings.len();
     if count > PORTS_MAX {
         return Err(Error::TooManyPorts {
@@ -500,16 +534,34 @@ fn warn_about_bandwidth(attachment: &Attachment<'_>, list: &List) {
 
 /// A setup under way, with its record written. Dropped before `commit`, it takes down what the
 /// plugins have done; the record stays only if some of it could not be, for `teardown` to try again.
-struct Begun<'a> {
+pub(crate) struct Begun<'a> {
     records: &'a Records,
+    name: &'a str,
     chain: &'a Chain,
     call: Call<'a>,
-    started: usize,
+    pub(crate) started: usize,
     done: bool,
 }
 
-impl Begun<'_> {
-    fn commit(mut self) {
+impl<'a> Begun<'a> {
+    /// Nothing is done yet, and the record of this name is written.
+    pub(crate) fn new(
+        records: &'a Records,
+        name: &'a str,
+        chain: &'a Chain,
+        call: Call<'a>,
+    ) -> Self {
+        Begun {
+            records,
+            name,
+            chain,
+            call,
+            started: 0,
+            done: false,
+        }
+    }
+
+    pub(crate) fn commit(mut self) {
         self.done = true;
     }
 }
@@ -522,7 +574,7 @@ impl Drop for Begun<'_> {
         let pod = self.call.attachment.id;
         let mut errors = self.chain.undo(&self.call, self.started);
         if errors.is_empty() {
-            errors.extend(self.records.remove(pod).err());
+            errors.extend(self.records.remove(self.name).err());
         }
         for error in errors {
             tracing::warn!(pod, %error, "undoing a failed network setup");

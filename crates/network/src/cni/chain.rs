@@ -91,6 +91,13 @@ impl Chain {
             .collect()
     }
 
+    /// Has every plugin make again what the host has lost of its part.
+    pub(crate) fn reload(&self, call: &Call<'_>, result: &CniResult) -> Result<()> {
+        self.plugins
+            .iter()
+            .try_for_each(|plugin| plugin.reload(call, result))
+    }
+
     /// Runs every plugin's CHECK.
     pub(crate) fn check(&self, call: &Call<'_>, result: &CniResult) -> Result<()> {
         if self.list.disable_check {

@@ -71,6 +71,13 @@ pub(crate) trait Plugin: Debug + Send + Sync {
         Ok(())
     }
 
+    /// Makes again what the host has lost of its part: rules that somebody has flushed. floe's own, as CNI has no
+    /// verb for it.
+    fn reload(&self, call: &Call<'_>, result: &CniResult) -> Result<()> {
+        let _ = (call, result);
+        Ok(())
+    }
+
     /// Whether its part is still as `add` left it.
     fn check(&self, call: &Call<'_>, result: &CniResult) -> Result<()>;
 }

@@ -66,6 +66,8 @@ impl Record {
             annotations: &self.annotations,
             dns: None,
             cgroup: "",
+            ips: &[],
+            mac: None,
         }
     }
 
@@ -106,6 +108,25 @@ impl Records {
         Records { dir }
     }
 
+    /// The records at `name` below: those of one pod's own networks, each under its network's name.
+    pub(crate) fn below(&self, name: &str) -> Self {
+        Records {
+            dir: self.dir.join(name),
+        }
+    }
+
+    /// Is their directory there at all? Most pods have none.
+    pub(crate) fn is_there(&self) -> bool {
+        self.dir.symlink_metadata().is_ok()
+    }
+
+    /// Removes the directory, if no record is in it: what a kill has left half written goes along.
+    pub(crate) fn forget_dir(&self) {
+        if self.is_there() && self.ids().is_ok_and(|ids| ids.is_empty()) {
+            let _ = fs::remove_dir_all(&self.dir);
+        }
+    }
+
     fn path(&self, id: &str) -> PathBuf {
         self.dir.join(format!("{id}.json"))
     }
@@ -143,7 +164,12 @@ impl Records {
     /// Writes the record: readers see the old one or the new one. Not synced to disk, since it
     /// describes the running kernel only.
     pub(crate) fn write(&self, record: &Record) -> Result<()> {
-        let path = self.path(&record.id);
+        self.write_as(&record.id, record)
+    }
+
+    /// The same, under another name than the pod's id.
+    pub(crate) fn write_as(&self, name: &str, record: &Record) -> Result<()> {
+        let path = self.path(name);
         let bytes = serde_json::to_vec(record)
             .map_err(|error| Error::file("write", &path)(error.into()))?;
         let write = || replace(&path, &bytes, 0o600, Lasts::UntilBoot);

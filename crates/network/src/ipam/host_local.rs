@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::range::{RangeConfig, RangeSet, check_disjoint};
-use super::store::LeaseDir;
+use super::store::{LeaseDir, Locked};
 use crate::cni::Places;
 use crate::cni::result::{CniResult, IpConfig, RouteConfig};
 use crate::{Dns, Error, Result};
@@ -35,6 +35,8 @@ pub(crate) struct HostLocal {
     sets: Vec<RangeSet>,
     routes: Vec<RouteConfig>,
     resolv_conf: Option<PathBuf>,
+    /// Addresses that are asked for, instead of chosen ones.
+    asked: Vec<IpAddr>,
 }
 
 impl HostLocal {
@@ -70,7 +72,53 @@ impl HostLocal {
             resolv_conf: config
                 .resolv_conf
                 .filter(|path| !path.as_os_str().is_empty()),
+            asked: Vec::new(),
         })
+    }
+
+    /// With the addresses that one attachment asks for (CNI conventions, `args.cni.ips`).
+    pub(crate) fn asked(mut self, args: Option<&Value>) -> Result<Self> {
+        let ips = args.and_then(|args| args.get("cni")?.get("ips")?.as_array());
+        for ip in ips.into_iter().flatten() {
+            let text = ip.as_str().unwrap_or_default();
+            // With a prefix or without.
+            let ip = text.split('/').next().unwrap_or_default().parse();
+            let wrong =
+                |why: &str| Error::config(&self.network, "args.cni.ips", format!("{text:?} {why}"));
+            let ip: IpAddr = ip.map_err(|_| wrong("is not an address"))?;
+            if !self.sets.iter().any(|set| set.of(ip).is_some()) {
+                return Err(Error::NotInNetwork {
+                    network: self.network.clone(),
+                    ip,
+                });
+            }
+            self.asked.push(ip);
+        }
+        Ok(self)
+    }
+
+    /// The address of a set that is asked for, taken.
+    fn take_asked(
+        &self,
+        locked: &Locked<'_>,
+        set: &RangeSet,
+        (id, ifname): (&str, &str),
+    ) -> Result<Option<IpConfig>> {
+        let mut asked = self.asked.iter().filter_map(|ip| Some((*ip, set.of(*ip)?)));
+        let Some((ip, range)) = asked.next() else {
+            return Ok(None);
+        };
+        let taken = |owner: String| Error::AddressTaken { ip, owner };
+        if ip == range.gateway() {
+            return Err(taken("the network's gateway".to_owned()));
+        }
+        match locked.reserve_only(ip, id, ifname)? {
+            true => Ok(Some(IpConfig::new(
+                range.with_prefix(ip),
+                Some(range.gateway()),
+            ))),
+            false => Err(taken(self.leases.owner(ip)?.unwrap_or_default())),
+        }
     }
 
     /// One address from each set.
@@ -87,7 +135,12 @@ impl HostLocal {
         let mut ips = Vec::with_capacity(self.sets.len());
         let locked = self.leases.lock()?;
         for (index, set) in self.sets.iter().enumerate() {
-            let mut free = None;
+            let mut free = self.take_asked(&locked, set, (id, ifname))?;
+            if let Some(asked) = &free {
+                taken.ips.push(asked.address.addr());
+                ips.push(asked.clone());
+                continue;
+            }
             for (ip, range) in set.after(locked.last(index)) {
                 if locked.reserve(ip, id, ifname, index)? {
                     taken.ips.push(ip);

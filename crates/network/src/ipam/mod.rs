@@ -36,7 +36,8 @@ impl Ipam {
         };
         match ipam.get("type").and_then(Value::as_str) {
             Some("host-local") => {
-                HostLocal::parse(ipam, &network.name, &network.places).map(Ipam::HostLocal)
+                let local = HostLocal::parse(ipam, &network.name, &network.places)?;
+                local.asked(config.get("args")).map(Ipam::HostLocal)
             }
             Some(kind) => Ok(Ipam::External(External::find(
                 kind,

@@ -127,6 +127,12 @@ impl RangeSet {
             .filter(|(ip, range)| *ip != range.gateway)
     }
 
+    /// The range in whose subnet an address is, whether or not it would be given out there.
+    pub(crate) fn of(&self, ip: IpAddr) -> Option<&Range> {
+        let mut ranges = self.0.iter();
+        ranges.find(|range| range.subnet.contains(&ip))
+    }
+
     /// Whether an address of this set would be.
     pub(crate) fn contains(&self, ip: IpAddr) -> bool {
         self.0.iter().any(|range| range.contains(ip))

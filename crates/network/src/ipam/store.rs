@@ -78,6 +78,11 @@ impl LeaseDir {
         Ok(leases)
     }
 
+    /// Whose an address is.
+    pub(crate) fn owner(&self, ip: IpAddr) -> Result<Option<String>> {
+        owner(&self.path.join(ip.to_string()))
+    }
+
     /// Frees one address, if it is this owner's; false if it is not.
     pub(crate) fn release(&self, ip: IpAddr, id: &str) -> Result<bool> {
         let path = self.path.join(ip.to_string());
@@ -126,8 +131,21 @@ impl Locked<'_> {
             .ok()
     }
 
-    /// Takes an address; `false` when somebody has it.
+    /// Takes an address; `false` when somebody has it. The next one is looked for after it.
     pub(crate) fn reserve(&self, ip: IpAddr, id: &str, ifname: &str, set: usize) -> Result<bool> {
+        if !self.reserve_only(ip, id, ifname)? {
+            return Ok(false);
+        }
+        let last = self.dir.last_file(set);
+        if let Err(error) = fs::write(&last, ip.to_string()) {
+            self.dir.release(ip, id)?;
+            return Err(Error::file("write", &last)(error));
+        }
+        Ok(true)
+    }
+
+    /// Takes an address that was asked for; `false` when somebody has it.
+    pub(crate) fn reserve_only(&self, ip: IpAddr, id: &str, ifname: &str) -> Result<bool> {
         let path = self.dir.path.join(ip.to_string());
         if is_taken(&path)? {
             return Ok(false);
@@ -144,11 +162,6 @@ impl Locked<'_> {
             write(shared, &theirs, &format!("{text}\r\n{mark}"))?;
         }
         write(&self.dir.path, &path, &text)?;
-        let last = self.dir.last_file(set);
-        if let Err(error) = fs::write(&last, ip.to_string()) {
-            self.dir.release(ip, id)?;
-            return Err(Error::file("write", &last)(error));
-        }
         Ok(true)
     }
 }

@@ -16,6 +16,7 @@ pub(super) const NFT_MSG_GETTABLE: u16 = 1;
 pub(super) const NFT_MSG_DELTABLE: u16 = 2;
 pub(super) const NFT_MSG_NEWCHAIN: u16 = 3;
 pub(super) const NFT_MSG_GETCHAIN: u16 = 4;
+const NFT_MSG_DELCHAIN: u16 = 5;
 pub(super) const NFT_MSG_NEWRULE: u16 = 6;
 pub(super) const NFT_MSG_DELRULE: u16 = 8;
 pub(super) const NFT_MSG_NEWSET: u16 = 9;
@@ -220,6 +221,15 @@ impl<'a> Batch<'a> {
             .text(NFTA_RULE_TABLE, self.table)
             .text(NFTA_RULE_CHAIN, name);
         self.push("empty chain", name, message);
+    }
+
+    /// Removes a chain, which has no rules.
+    pub(super) fn delete_chain(&mut self, name: &str) {
+        let mut message = Message::change(kind(NFT_MSG_DELCHAIN)).header(&self.family);
+        message
+            .text(NFTA_CHAIN_TABLE, self.table)
+            .text(NFTA_CHAIN_NAME, name);
+        self.push("delete chain", name, message);
     }
 
     /// Adds a rule at the end of a chain.

@@ -38,12 +38,18 @@ pub(super) enum Meta {
     EtherType = 1,
     /// Number of the interface the packet came in by.
     InputInterface = 4,
+    /// Name of the interface the packet came in by (16 bytes).
+    InputName = 6,
     /// Name of the interface the packet leaves by (16 bytes).
     OutputName = 7,
     /// Address family (one byte).
     Family = 15,
     /// Transport protocol (one byte).
     Protocol = 16,
+    /// Group of the interface the packet came in by.
+    InputGroup = 21,
+    /// Group of the interface the packet leaves by.
+    OutputGroup = 22,
 }
 
 /// One expression of a rule.

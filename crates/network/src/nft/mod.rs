@@ -3,7 +3,7 @@
 //!
 //! [`batch`] speaks the protocol, [`expression`] writes rules, [`table`] is floe's own table
 //! and [`forward`] its elements;
-//! [`reports`] keeps what pods tell multicast routers from other pods;
+//! [`isolation`] keeps networks apart, [`reports`] keeps what pods tell multicast routers from other pods;
 //! [`foreign`] looks at other programs' chains, [`conntrack`] makes the kernel forget connections.
 
 mod batch;
@@ -11,6 +11,7 @@ pub(crate) mod conntrack;
 mod expression;
 pub(crate) mod foreign;
 mod forward;
+pub(crate) mod isolation;
 pub(crate) mod reports;
 pub(crate) mod table;
 

@@ -185,6 +185,18 @@ impl Table {
         batch.commit(socket)
     }
 
+    /// Forgets that packets from `subnet` are masqueraded; nothing may be there.
+    pub(crate) fn forget_masquerade(&self, socket: &mut Socket, subnet: IpNet) -> Result<()> {
+        let chain = masquerade_chain(subnet);
+        if !self.has_chain(socket, &chain)? {
+            return Ok(());
+        }
+        let mut batch = Batch::new(&self.name);
+        batch.empty_chain(&chain, Some(POSTROUTING));
+        batch.delete_chain(&chain);
+        batch.commit(socket)
+    }
+
     /// Forwards host ports for `owner`, all or none.
     pub(crate) fn forward(
         &self,
@@ -296,6 +308,13 @@ const TRANSLATED: [Expression<'static>; 3] = [
     Expression::Status(0),
     Expression::Mask(0, &IPS_DST_NAT),
     Expression::Differs(0, &[0, 0, 0, 0]),
+];
+
+/// Goes on for all others.
+pub(super) const NOT_TRANSLATED: [Expression<'static>; 3] = [
+    Expression::Status(0),
+    Expression::Mask(0, &IPS_DST_NAT),
+    Expression::Equal(0, &[0, 0, 0, 0]),
 ];
 
 /// Goes on for packets of this family from this network.

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::pod_link::{self, HostEnd, must_exist};
-use super::{Built, unknown_key};
+use super::{Args, Built, unknown_key};
 use crate::cni::List;
 use crate::cni::plugin::{Call, Plugin, Valid};
 use crate::cni::result::CniResult;
@@ -44,6 +44,8 @@ struct Config {
     hairpin_mode: bool,
     #[serde(default)]
     dns: Dns,
+    #[serde(default)]
+    args: Args,
 }
 
 fn default_name() -> String {
@@ -133,6 +135,7 @@ impl Plugin for Bridge {
             master: Some(bridge),
             hairpin: self.config.hairpin_mode,
             mtu: self.config.mtu,
+            mac: self.config.args.cni.mac,
         };
         let inside = pod_link::create(call, &mut host, end)?;
         let mut requests = vec![link::up(inside.index, &inside.name)];
@@ -177,6 +180,11 @@ impl Plugin for Bridge {
 
     fn gc(&self, valid: &[Valid]) -> Result<()> {
         self.ipam.gc(valid)
+    }
+
+    fn reload(&self, call: &Call<'_>, result: &CniResult) -> Result<()> {
+        let mut host = call.host.route()?;
+        self.prepare(call, &mut host, result).map(drop)
     }
 
     fn check(&self, call: &Call<'_>, _result: &CniResult) -> Result<()> {

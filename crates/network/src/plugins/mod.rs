@@ -3,17 +3,20 @@
 
 mod bridge;
 mod firewall;
+pub(crate) mod isolation;
 pub(crate) mod loopback;
+pub(crate) mod macvlan;
 mod pod_link;
 mod portmap;
 mod ptp;
 
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::Result;
 use crate::cni::List;
 use crate::cni::external::External;
 use crate::cni::plugin::Plugin;
+use crate::{Mac, Result};
 
 /// What a built-in plugin makes of a configuration.
 pub(crate) enum Built {
@@ -21,6 +24,18 @@ pub(crate) enum Built {
     Yes(Box<dyn Plugin>),
     /// It lacks something (named here) that the program of the same name may have.
     Lacks(String),
+}
+
+/// What is asked of one attachment (CNI conventions, "args").
+#[derive(Debug, Default, Deserialize)]
+struct Args {
+    #[serde(default)]
+    cni: CniArgs,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct CniArgs {
+    mac: Option<Mac>,
 }
 
 /// The plugin for a configuration: built in when it can do all that is asked, else the program.
@@ -35,6 +50,8 @@ pub(crate) fn build(config: &Map<String, Value>, list: &List) -> Result<Box<dyn 
         "loopback" => loopback::build(),
         "portmap" => portmap::build(config, list)?,
         "firewall" => firewall::build(config, list)?,
+        isolation::KIND => isolation::build(config, list)?,
+        macvlan::KIND => macvlan::build(config, list)?,
         _ => return Ok(Box::new(External::find(kind, config.clone(), list, None)?)),
     };
     match built {

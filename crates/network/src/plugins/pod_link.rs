@@ -12,7 +12,7 @@ use crate::ipam::Ipam;
 use crate::rtnetlink::link;
 use crate::rtnetlink::link::{Link, Veth};
 use crate::rtnetlink::route::Route;
-use crate::{Error, Result, sysctl};
+use crate::{Error, Mac, Result, sysctl};
 use netlink::Socket;
 
 /// The host's end, as it is wished.
@@ -26,6 +26,8 @@ pub(super) struct HostEnd<'a> {
     pub(super) hairpin: bool,
     /// Maximum packet size; 0 for the kernel's default.
     pub(super) mtu: u32,
+    /// Hardware address of the pod's end, where one is asked for.
+    pub(super) mac: Option<Mac>,
 }
 
 /// Takes the pair away, then its addresses: none may be another pod's while this one answers to it.
@@ -49,6 +51,7 @@ pub(super) fn create(call: &Call<'_>, host: &mut Socket, end: HostEnd<'_>) -> Re
         mtu,
         peer,
         netns: pod.netns().as_fd(),
+        mac: end.mac,
     };
     match host.send_one(link::new_veth(&veth)) {
         Err(error) if error.errno() == Some(libc::EEXIST) => {
@@ -85,7 +88,7 @@ fn without_ipv6(call: &Call<'_>, name: &str) {
 /// Keeps the kernel from asking, as the pod's link comes up, what floe has told it: for routers, and
 /// whether somebody has the link-local address. Each such packet goes to every pod of the bridge. What
 /// the pod's own sysctls say stays.
-fn keep_quiet(call: &Call<'_>, name: &str) -> Result<()> {
+pub(super) fn keep_quiet(call: &Call<'_>, name: &str) -> Result<()> {
     let quiet = || {
         ["accept_ra", "accept_dad"].into_iter().try_for_each(|key| {
             match sysctl::is(&["ipv6", "conf", "default", key], "1") {

@@ -132,6 +132,22 @@ impl Plugin for Portmap {
         conntrack::forget_udp(&mut socket, call.attachment.port_mappings)
     }
 
+    fn reload(&self, call: &Call<'_>, result: &CniResult) -> Result<()> {
+        let mut forwards = forwards(call, result)?;
+        let (table, mut socket) = call.host.table()?;
+        let owners = table.owners(&mut socket, &forwards)?;
+        let own = Some(call.attachment.id.to_owned());
+        let mut owners = owners.into_iter();
+        forwards.retain(|_| owners.next().flatten() != own);
+        if forwards.is_empty() {
+            return Ok(());
+        }
+        table
+            .forward(&mut socket, call.attachment.id, &forwards)
+            .map_err(|error| explain_taken(table, &mut socket, &forwards, error))?;
+        allow_from_loopback(call, &forwards)
+    }
+
     fn check(&self, call: &Call<'_>, result: &CniResult) -> Result<()> {
         let forwards = forwards(call, result)?;
         let (table, mut socket) = call.host.existing_table()?;

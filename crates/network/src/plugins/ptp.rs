@@ -137,6 +137,7 @@ impl Plugin for Ptp {
             master: None,
             hairpin: false,
             mtu: self.config.mtu,
+            mac: None,
         };
         let pod_end = pod_link::create(call, &mut host, end)?;
         let host_end = link::by_name(&mut host, &name)?

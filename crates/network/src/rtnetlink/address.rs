@@ -4,9 +4,14 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use netlink::{Message, Request};
+use crate::Result;
+use netlink::attribute::Attributes;
+use netlink::{Message, Request, Socket};
 
 const RTM_NEWADDR: u16 = 20;
+const RTM_GETADDR: u16 = 22;
+/// Length of `struct ifaddrmsg`.
+const ADDRESS: usize = 8;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
 const IFA_BROADCAST: u16 = 4;
@@ -49,4 +54,22 @@ pub(crate) fn add(index: u32, name: &str, address: IpNet) -> Request {
         message.ip(IFA_BROADCAST, IpAddr::V4(net.broadcast()));
     }
     Request::new("add address", format!("{address} on {name}"), message).accept(libc::EEXIST)
+}
+
+/// All addresses of the namespace's links, with their prefixes.
+pub(crate) fn all(socket: &mut Socket) -> Result<Vec<IpNet>> {
+    let message = Message::dump(RTM_GETADDR).header(&[0; ADDRESS]);
+    let listed = socket.dump(Request::new("list", "addresses", message), |payload| {
+        let attributes = Attributes::after(payload, ADDRESS);
+        // Of IPv6, and of links that lead to one peer, there may be but one of them.
+        let bytes = Attributes::after(payload, ADDRESS)
+            .get(IFA_LOCAL)
+            .or_else(|| attributes.get(IFA_ADDRESS))?;
+        let ip = match bytes.len() {
+            4 => IpAddr::from(<[u8; 4]>::try_from(bytes).ok()?),
+            _ => IpAddr::from(<[u8; 16]>::try_from(bytes).ok()?),
+        };
+        Some(IpNet::new(ip, *payload.get(1)?).ok())
+    })?;
+    Ok(listed.into_iter().flatten().collect())
 }

@@ -14,7 +14,9 @@ use netlink::{Message, Request, Socket};
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_MTU: u16 = 4;
 const IFLA_MASTER: u16 = 10;
+const IFLA_LINK: u16 = 5;
 const IFLA_LINKINFO: u16 = 18;
+const IFLA_GROUP: u16 = 27;
 const IFLA_STATS64: u16 = 23;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
@@ -22,6 +24,7 @@ const IFLA_INFO_SLAVE_KIND: u16 = 4;
 const IFLA_INFO_SLAVE_DATA: u16 = 5;
 const VETH_INFO_PEER: u16 = 1;
 const IFLA_BRPORT_MODE: u16 = 4;
+const IFLA_MACVLAN_MODE: u16 = 1;
 
 const IFF_LOOPBACK: u32 = 8;
 
@@ -53,12 +56,57 @@ pub(crate) struct Veth<'a> {
     pub(crate) peer: &'a str,
     /// Where the pod's end goes.
     pub(crate) netns: BorrowedFd<'a>,
+    /// Hardware address of the pod's end; `None`: the kernel's choice.
+    pub(crate) mac: Option<Mac>,
+}
+
+/// An interface beside a link of the host, to be made.
+#[derive(Debug)]
+pub(crate) struct Macvlan<'a> {
+    /// Its name in the pod.
+    pub(crate) name: &'a str,
+    /// Number of the link that it is beside.
+    pub(crate) parent: u32,
+    /// MACVLAN_MODE_*.
+    pub(crate) mode: u32,
+    /// Maximum packet size; 0 for that of the link.
+    pub(crate) mtu: u32,
+    /// Hardware address; `None`: the kernel's choice.
+    pub(crate) mac: Option<Mac>,
+    /// Where it goes.
+    pub(crate) netns: BorrowedFd<'a>,
+}
+
+/// Makes it in the pod in one go.
+pub(crate) fn new_macvlan(wish: &Macvlan<'_>) -> Request {
+    let mut message = Message::create(NEW).header(&header(0, 0, 0));
+    message.text(NAME, wish.name).u32(IFLA_LINK, wish.parent);
+    if wish.mtu != 0 {
+        message.u32(IFLA_MTU, wish.mtu);
+    }
+    if let Some(mac) = wish.mac {
+        message.bytes(IFLA_ADDRESS, &mac.0);
+    }
+    // The number is only read while the request is sent, within the borrow of the fd.
+    message.u32(NET_NS_FD, wish.netns.as_raw_fd().cast_unsigned());
+    message.nest(IFLA_LINKINFO, |link| {
+        link.text(IFLA_INFO_KIND, "macvlan")
+            .nest(IFLA_INFO_DATA, |data| {
+                data.u32(IFLA_MACVLAN_MODE, wish.mode);
+            });
+    });
+    Request::new(
+        "create macvlan",
+        format!("{} in the pod", wish.name),
+        message,
+    )
 }
 
 /// Makes a bridge with a fixed hardware address: the kernel would change it with every port.
-pub(crate) fn new_bridge(name: &str, mac: Mac, mtu: u32) -> Request {
+pub(crate) fn new_bridge(name: &str, mac: Mac, mtu: u32, group: u32) -> Request {
     let mut message = Message::create(NEW).header(&header(0, 0, 0));
     message.text(NAME, name).bytes(IFLA_ADDRESS, &mac.0);
+    message.u32(IFLA_GROUP, group);
     if mtu != 0 {
         message.u32(IFLA_MTU, mtu);
     }
@@ -66,6 +114,13 @@ pub(crate) fn new_bridge(name: &str, mac: Mac, mtu: u32) -> Request {
         link.text(IFLA_INFO_KIND, "bridge");
     });
     Request::new("create bridge", name, message)
+}
+
+/// Puts a link into a group, by which rules know it.
+pub(crate) fn set_group(index: u32, name: &str, group: u32) -> Request {
+    let mut message = Message::change(SET).header(&header(index, 0, 0));
+    message.u32(IFLA_GROUP, group);
+    Request::new("set the group of link", name, message)
 }
 
 /// Makes a veth pair in one go: the host's end in the bridge, the pod's end in the pod. Both are down.
@@ -85,6 +140,9 @@ pub(crate) fn new_veth(veth: &Veth<'_>) -> Request {
                     peer.raw(&header(0, 0, 0)).text(NAME, veth.peer);
                     if veth.mtu != 0 {
                         peer.u32(IFLA_MTU, veth.mtu);
+                    }
+                    if let Some(mac) = veth.mac {
+                        peer.bytes(IFLA_ADDRESS, &mac.0);
                     }
                     // The number is only read while the request is sent, within the borrow of the fd.
                     peer.u32(NET_NS_FD, veth.netns.as_raw_fd().cast_unsigned());
