@@ -156,6 +156,9 @@ pub enum Flaw {
     /// An unpacked layer is not what its blob unpacks to.
     #[error("{0:?} in it is not as the layer's archive has it")]
     Differs(String),
+    /// The files of a layer are not those that the kernel was told to hold to what they were.
+    #[error("its files are not the ones that were sealed (fs-verity)")]
+    Seal,
     /// An image's config or manifest does not fit its layers.
     #[error("{0}")]
     Image(String),

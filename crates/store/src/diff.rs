@@ -22,8 +22,10 @@ use crate::extract::{Extractor, is_opaque, is_whiteout};
 use crate::layout::DIRECTORY;
 use crate::{RootFilesystem, tree};
 use apart::Apart;
+pub use changes::Change;
 
 mod apart;
+mod changes;
 mod xattrs;
 
 const CHUNK: usize = 128 << 10;
@@ -95,6 +97,28 @@ pub struct Difference {
     pub sockets: u64,
 }
 
+/// Which times of files an archive has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Times {
+    /// Those that they have.
+    #[default]
+    Kept,
+    /// This one, in seconds since 1970.
+    All(i64),
+    /// Those that they have, but none after this one.
+    Until(i64),
+}
+
+impl Times {
+    fn of(self, (seconds, nanoseconds): (i64, u32)) -> (i64, u32) {
+        match self {
+            Times::All(time) => (time, 0),
+            Times::Until(time) if seconds >= time => (time, 0),
+            Times::Kept | Times::Until(_) => (seconds, nanoseconds),
+        }
+    }
+}
+
 /// An error on the way.
 enum Stop {
     Flaw(DiffFlaw),
@@ -133,9 +157,15 @@ impl RootFilesystem {
     /// Errors with [`Error::Unsupported`] when nothing can be written to it, [`Error::Diff`], and
     /// [`Error::DiffSink`] when `out` fails.
     pub fn write_difference(&self, out: impl Write) -> Result<Difference> {
+        self.write_difference_with(Times::Kept, out)
+    }
+
+    /// As [`write_difference`](Self::write_difference), with other times of files.
+    pub fn write_difference_with(&self, times: Times, out: impl Write) -> Result<Difference> {
         let (container, upper) = self.upper()?;
         let max = self.limits().unpacked_bytes;
         let mut walk = Walk::new(upper.as_fd(), Writer::new(out), max);
+        walk.times = times;
         let walked = walk.run();
         walk.end(container, walked)
     }
@@ -152,7 +182,19 @@ impl crate::Store {
         whose: &str,
         out: impl Write,
     ) -> Result<Difference> {
+        self.write_directory_with(Times::Kept, dir, whose, out)
+    }
+
+    /// As [`write_directory`](Self::write_directory), with other times of files.
+    pub fn write_directory_with(
+        &self,
+        times: Times,
+        dir: BorrowedFd<'_>,
+        whose: &str,
+        out: impl Write,
+    ) -> Result<Difference> {
         let mut walk = Walk::new(dir, Writer::new(out), self.limits().unpacked_bytes);
+        walk.times = times;
         let walked = walk.run();
         walk.end(whose.to_owned(), walked)
     }
@@ -200,6 +242,9 @@ struct Walk<'a, W> {
     max: u64,
     /// Where marks go, if not into the archive.
     apart: Option<Apart>,
+    times: Times,
+    /// Names alone are wanted, and no archive.
+    names: Option<Vec<Vec<u8>>>,
 }
 
 impl<'a, W: Write> Walk<'a, W> {
@@ -214,6 +259,8 @@ impl<'a, W: Write> Walk<'a, W> {
             done: Difference::default(),
             max,
             apart: None,
+            times: Times::Kept,
+            names: None,
         }
     }
 
@@ -270,7 +317,7 @@ impl<'a, W: Write> Walk<'a, W> {
             return Err(DiffFlaw::Elsewhere.into());
         }
         entry.xattrs = xattrs::of(dir.as_fd())?;
-        self.write(&entry)?;
+        self.write(&mut entry)?;
         if is_opaque(dir.as_fd()).map_err(DiffFlaw::sys("getxattr"))? {
             self.mark(OPAQUE)?;
         }
@@ -364,7 +411,7 @@ impl<'a, W: Write> Walk<'a, W> {
         };
         let mut link = entry(Kind::HardLink, &self.path, stat);
         link.link = first.clone();
-        self.write(&link)?;
+        self.write(&mut link)?;
         Ok(true)
     }
 
@@ -402,8 +449,11 @@ impl<'a, W: Write> Walk<'a, W> {
                 max: self.max,
             }));
         }
-        self.write(&entry)?;
-        self.content(file.into(), entry.size)
+        self.write(&mut entry)?;
+        match self.names {
+            Some(_) => Ok(()),
+            None => self.content(file.into(), entry.size),
+        }
     }
 
     fn content(&mut self, file: File, size: u64) -> Result<(), Stop> {
@@ -433,7 +483,7 @@ impl<'a, W: Write> Walk<'a, W> {
         };
         let mut link = entry(Kind::Symlink, &self.path, stat);
         link.link = target.into_bytes();
-        self.write(&link)
+        self.write(&mut link)
     }
 
     fn node(&mut self, kind: Kind, stat: &Stat) -> Result<(), Stop> {
@@ -441,7 +491,7 @@ impl<'a, W: Write> Walk<'a, W> {
         if kind != Kind::Fifo {
             node.device = (major(stat.st_rdev), minor(stat.st_rdev));
         }
-        self.write(&node)
+        self.write(&mut node)
     }
 
     /// An empty file beside what the walk is at, or in the directory that it enters.
@@ -463,7 +513,7 @@ impl<'a, W: Write> Walk<'a, W> {
             path.push(b'/');
         }
         path.extend_from_slice(name);
-        self.write(&Entry {
+        self.write(&mut Entry {
             kind: Kind::File,
             path,
             link: Vec::new(),
@@ -478,8 +528,13 @@ impl<'a, W: Write> Walk<'a, W> {
         })
     }
 
-    fn write(&mut self, entry: &Entry) -> Result<(), Stop> {
+    fn write(&mut self, entry: &mut Entry) -> Result<(), Stop> {
         self.done.entries += 1;
+        if let Some(names) = &mut self.names {
+            names.push(self.path.clone());
+            return Ok(self.hold(self.path.len())?);
+        }
+        entry.mtime = self.times.of(entry.mtime);
         Ok(self.writer.begin(entry)?)
     }
 }

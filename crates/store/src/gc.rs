@@ -21,7 +21,7 @@ use crate::error::{Error, Result};
 use crate::layer::forms;
 use crate::layout::EMPTY_LAYER;
 use crate::owner::Owner;
-use crate::{Core, Store, Usage, records, reserve, restore, tree};
+use crate::{Core, Store, Usage, cache, records, reserve, restore, tree};
 
 /// How much of the store to look at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +41,7 @@ impl Store {
     /// Blobs that are [not to be kept](Store::set_keep_blobs) any longer go too. Safe at any time, also while other processes pull or start containers, and on a full disk.
     pub fn gc(&self) -> Result<Usage> {
         self.clear_mounts()?;
+        self.clear_working_layers()?;
         if let Err(error) = self.clear_layer_mounts() {
             tracing::warn!("store: mounts of layers that nothing stands on stay: {error}");
         }
@@ -134,7 +135,8 @@ impl Core {
         };
         let leases = leases().map_err(Error::db("read the leases"))?;
         let is_dead = |owner: &str| {
-            !Owner::parse(owner).is_some_and(|owner| owner.is_alive(self.layout.owner()))
+            owner != cache::OWNER
+                && !Owner::parse(owner).is_some_and(|owner| owner.is_alive(self.layout.owner()))
         };
         let dead = leases.into_iter().filter(|(_, owner)| is_dead(owner));
         Ok(dead.map(|(id, _)| id).collect())

@@ -11,6 +11,7 @@
 //! it is cut so: docs/decisions/005. Must never tell anyone above the store where a layer lies.
 
 use std::fmt;
+use std::fs::File;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
@@ -24,6 +25,7 @@ use crate::lease::Lease;
 use crate::{ImageRecord, Store, Usage, records};
 
 mod add;
+mod adopt;
 mod choice;
 mod convert;
 mod decompress;
@@ -31,12 +33,15 @@ mod directory;
 pub(crate) mod forms;
 pub(crate) mod indexed;
 mod pipeline;
+mod seal;
 mod shared;
 mod tar;
 
 pub use add::names_unpacked;
 pub(crate) use add::{Fresh, ready_layer};
 pub(crate) use choice::Choice;
+pub use choice::WantedForm;
+pub(crate) use seal::Seal;
 pub use tar::LayerTar;
 
 /// How a layer lies on disk. A form is added here and in one file beside `directory.rs`; every match on
@@ -136,6 +141,11 @@ impl Store {
         if let Some(row) = self.db().read(|db| row_of(db, diff_id))? {
             return Ok(Some(self.layer_of(Home::Here, row)?));
         }
+        self.additional_layer(diff_id)
+    }
+
+    /// The same of additional stores alone.
+    pub(crate) fn additional_layer(&self, diff_id: &Digest) -> Result<Option<Layer>> {
         for (place, store) in self.additional().iter().enumerate() {
             if let Some(row) = store.read(|db| row_of(db, diff_id))? {
                 return Ok(Some(self.layer_of(Home::Additional(place), row)?));
@@ -227,6 +237,24 @@ impl Layer {
         Ok(facts.and_then(|facts| facts.integrity))
     }
 
+    /// Whether the kernel holds its files to what they were when they were complete (fs-verity), as is written down:
+    /// nobody writes them, and what a disk changes in them cannot be read. Never so of a directory, and only where
+    /// the file system of the store can.
+    pub fn is_sealed(&self) -> Result<bool> {
+        match self.form() {
+            Form::Directory => Ok(false),
+            Form::Erofs => Ok(self.seal().is_some() && indexed::seal_flaw(self)?.is_none()),
+        }
+    }
+
+    /// What its files were sealed to, if they were.
+    pub(crate) fn seal(&self) -> Option<Seal> {
+        match self.home {
+            Home::Here => records::layer(self.store.layout(), self.id)?.seal,
+            Home::Additional(_) => None,
+        }
+    }
+
     /// Opens it. What is returned stays usable when the layer is removed meanwhile.
     ///
     /// Errors with [`Error::Unsupported`] when its form, or the kernel, cannot be had so.
@@ -262,6 +290,15 @@ impl Layer {
     /// Errors with [`Error::LayerBlobGone`] when it is a directory and no blob of it is kept any more.
     pub fn tar(&self, from: u64) -> Result<LayerTar> {
         tar::open(self, from)
+    }
+
+    /// Its archive as the file that lies there, and the bytes of it; `None` where the form keeps none. Not checked:
+    /// whoever sends the bytes on computes their digest anyway.
+    pub fn archive(&self) -> Result<Option<(File, u64)>> {
+        match self.form() {
+            Form::Directory => Ok(None),
+            Form::Erofs => indexed::archive(self).map(Some),
+        }
     }
 
     /// The blob that it was unpacked from, of which there may be several.

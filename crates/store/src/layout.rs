@@ -347,6 +347,29 @@ impl<'a> TempDir<'a> {
         }
     }
 
+    /// A directory that was `name` in `whose`, a directory in `dir`. `path` is for messages.
+    pub(crate) fn take(
+        layout: &'a Layout,
+        dir: BorrowedFd<'_>,
+        whose: &str,
+        name: &str,
+        path: &Path,
+    ) -> Result<TempDir<'a>> {
+        let new = layout.temp_name();
+        let take = || {
+            let whose = openat(dir, whose, DIRECTORY, Mode::empty())?;
+            let fd = openat(&whose, name, DIRECTORY, Mode::empty())?;
+            renameat(&whose, name, layout.tmp(), &new)?;
+            Ok(fd)
+        };
+        Ok(TempDir {
+            layout,
+            fd: take().map_err(Error::sys("take", path))?,
+            name: new,
+            committed: false,
+        })
+    }
+
     /// Its path, for messages and the kernel's own.
     pub(crate) fn path(&self) -> PathBuf {
         self.layout.temp_path(&self.name)

@@ -20,6 +20,7 @@ mod archive;
 mod artifact;
 mod background;
 mod blob;
+mod cache;
 mod check;
 mod db;
 mod diff;
@@ -47,22 +48,24 @@ mod settle;
 mod sys;
 mod tree;
 mod usage;
+mod working;
 mod writable_layer;
 
 pub use archive::{TarEntry, TarFile, TarFlaw, TarKind};
 pub use check::{Check, Finding, Flaw, Outcome, Report, Subject};
-pub use diff::{DiffFlaw, Difference};
+pub use diff::{Change, DiffFlaw, Difference, Times};
 pub use error::{Error, ImageFlaw, LayerError, NameFlaw, Result};
 pub use extract::EntryFlaw;
 pub use images::{Document, ImageRecord, MOST_LAYERS, NewImage, SignedManifest};
 pub use keep::KeepBlobs;
-pub use layer::{Form, Layer, LayerState, LayerTar, Purpose, names_unpacked};
+pub use layer::{Form, Layer, LayerState, LayerTar, Purpose, WantedForm, names_unpacked};
 pub use lease::Lease;
 pub use limits::Limits;
 pub use root::{
     Access, LayerRecord, MappedIds, MountOptions, OverlayPaths, RootFilesystem, RootRecord,
 };
 pub use usage::Usage;
+pub use working::{NewLayer, WorkingLayer};
 
 /// A store: cheap to clone, usable from several threads and, through the disk, several processes.
 ///

@@ -2,7 +2,7 @@
 //! and of each container what it stands on.
 //!
 //! Each record is written before the database is told. Must never be read while the database is whole,
-//! but to keep what a container stands on.
+//! but to keep what a container stands on, and for what only it says of a layer (its integrity root, its seal).
 
 use std::fs::File;
 use std::io::Read;
@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::db::{Database, Durability, exists, unsigned};
 use crate::error::{Error, Result};
+use crate::layer::Seal;
 use crate::layout::{DIRECTORY, Layout};
 use crate::{Form, LayerRecord, Usage, tree};
 
@@ -36,6 +37,9 @@ pub(crate) struct LayerFacts {
     /// The form that it has.
     #[serde(default = "first_form")]
     pub form: Form,
+    /// What the kernel holds its files to, if to anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seal: Option<Seal>,
     /// The integrity root that came with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub integrity: Option<String>,
@@ -58,6 +62,7 @@ impl LayerFacts {
             opaque,
             form: first_form(),
             integrity: None,
+            seal: None,
         }
     }
 }

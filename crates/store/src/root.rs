@@ -126,6 +126,20 @@ impl RootFilesystem {
         }
     }
 
+    /// Of layers, top first.
+    pub(crate) fn of_layers(store: &Store, layers: Vec<Layer>) -> Self {
+        RootFilesystem {
+            layers,
+            writable: None,
+            store: StoreRoot(store.clone()),
+        }
+    }
+
+    /// What is below the writable layer.
+    pub(crate) fn below(&self) -> Self {
+        RootFilesystem::of_layers(&self.store.0, self.layers.clone())
+    }
+
     /// Its layers, top first, without the writable one.
     pub fn layers(&self) -> &[Layer] {
         &self.layers
@@ -146,8 +160,8 @@ impl RootFilesystem {
     /// by path only: see [`overlay_paths`](Self::overlay_paths). With [`MountOptions::ids`] any kernel will do
     /// that has overlays of id-mapped layers (Linux 5.19), and a file system that lets its owners be mapped.
     pub fn open(&self, options: &MountOptions<'_>) -> Result<OwnedFd> {
-        if let Some(ids) = options.ids {
-            return self.open_mapped(options, ids);
+        if options.ids.is_some() || self.has_layers_to_hold() {
+            return self.open_of_mounts(options);
         }
         let mount = overlay::Context::new(options).map_err(|e| self.unmountable(e))?;
         let set = |key, dir: OwnedFd| {
@@ -235,6 +249,12 @@ impl RootFilesystem {
                 tracing::debug!("store: {error}");
             }
         }
+    }
+
+    /// Whether layers are mounted for this overlay alone, and go unless somebody holds them until it is made.
+    fn has_layers_to_hold(&self) -> bool {
+        let mut layers = self.layers.iter();
+        self.writable.is_none() && layers.any(|layer| layer.form() == Form::Erofs)
     }
 
     /// A layer for an overlay. What a container stands on is mounted once for all, and found again.

@@ -39,19 +39,44 @@ impl Store {
     /// Errors with [`Error::TooLarge`] above `max` bytes, [`Error::NotAFile`], [`Error::Loop`] or
     /// [`Error::ImageNotFound`].
     pub fn read_file(&self, record: &ImageRecord, path: &str, max: u64) -> Result<Option<Vec<u8>>> {
+        let [file] = self.read_files(record, [path], max)?;
+        Ok(file)
+    }
+
+    /// The same of several files: layers that nobody has mounted are mounted once for all of them.
+    pub fn read_files<const N: usize>(
+        &self,
+        record: &ImageRecord,
+        paths: [&str; N],
+        max: u64,
+    ) -> Result<[Option<Vec<u8>>; N]> {
         let layers = self.layers_of(record)?;
         let tops = layers.iter().map(Layer::directory);
         let tops = tops.collect::<Result<Merged>>()?;
+        let mut files = [const { None }; N];
+        for (file, path) in files.iter_mut().zip(paths) {
+            *file = self.read_below(&tops, record, path, max)?;
+        }
+        Ok(files)
+    }
+
+    fn read_below(
+        &self,
+        tops: &Merged,
+        record: &ImageRecord,
+        path: &str,
+        max: u64,
+    ) -> Result<Option<Vec<u8>>> {
         let failed = |errno| Error::sys("read in the layers", self.root().join("layers"))(errno);
         let mut parts: VecDeque<Vec<u8>> = split(path.as_bytes()).collect();
         // Names of the directory reached, without links.
         let mut reached: Vec<Vec<u8>> = Vec::new();
         let mut links = 0;
-        let mut merged = again(&tops).map_err(failed)?;
+        let mut merged = again(tops).map_err(failed)?;
         while let Some(part) = parts.pop_front() {
             if part == b".." {
                 reached.pop();
-                merged = walk(&tops, &reached).map_err(failed)?;
+                merged = walk(tops, &reached).map_err(failed)?;
                 continue;
             }
             match look_up(&merged, &part).map_err(failed)? {
@@ -70,7 +95,7 @@ impl Store {
                     }
                     if target.starts_with(b"/") {
                         reached.clear();
-                        merged = again(&tops).map_err(failed)?;
+                        merged = again(tops).map_err(failed)?;
                     }
                     for part in split(&target).rev() {
                         parts.push_front(part);

@@ -85,7 +85,10 @@ impl Core {
 /// theirs, or their place among the loose: the next gc looks at everything.
 const FORGET: &str = "
 CREATE TEMP TABLE lost_layers AS SELECT id FROM main.layers WHERE unsettled IS NOT NULL;
-DELETE FROM leases;
+DELETE FROM leases WHERE owner <> 'build-cache'
+  OR id IN (SELECT lease FROM lease_layers WHERE layer IN temp.lost_layers)
+  OR id IN (SELECT lease FROM lease_blobs JOIN blobs ON blobs.digest = lease_blobs.digest
+            WHERE unsettled IS NOT NULL);
 DELETE FROM containers WHERE id IN
   (SELECT container FROM container_layers WHERE layer IN temp.lost_layers);
 DELETE FROM images WHERE id IN (SELECT image FROM image_layers WHERE layer IN temp.lost_layers);

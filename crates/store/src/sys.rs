@@ -1,5 +1,5 @@
-//! mount_setattr(2) and setfsuid(2), which rustix lacks, and what a thread has for itself. Nothing else of
-//! this crate is unsafe.
+//! mount_setattr(2), setfsuid(2) and the ioctls of fs-verity, which rustix lacks, and what a thread has for itself.
+//! Nothing else of this crate is unsafe.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -53,6 +53,85 @@ pub(crate) fn mount_setattr(mount: BorrowedFd<'_>, attr: &MountAttr) -> Result<(
             size_of::<MountAttr>(),
         )
     };
+    match done {
+        0.. => Ok(()),
+        _ => Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)),
+    }
+}
+
+/// struct fsverity_enable_arg (linux/fsverity.h).
+#[derive(Debug, Default)]
+#[repr(C)]
+struct EnableVerity {
+    version: u32,
+    hash_algorithm: u32,
+    block_size: u32,
+    salt_size: u32,
+    salt: u64,
+    signature_size: u32,
+    reserved: u32,
+    signature: u64,
+    reserved_too: [u64; 11],
+}
+
+/// struct fsverity_digest (linux/fsverity.h), with room for the longest.
+#[repr(C)]
+struct VerityDigest {
+    algorithm: u16,
+    size: u16,
+    digest: [u8; 64],
+}
+
+const FS_IOC_ENABLE_VERITY: libc::Ioctl = libc::_IOW::<EnableVerity>(b'f' as u32, 133);
+/// Of the struct without its digest, as the kernel's header has it.
+const FS_IOC_MEASURE_VERITY: libc::Ioctl = libc::_IOWR::<[u16; 2]>(b'f' as u32, 134);
+/// FS_VERITY_HASH_ALG_SHA256
+const VERITY_SHA256: u32 = 1;
+
+/// Has the kernel refuse to write a file, and to read what was changed of it (fs-verity): SHA-256, blocks of 4096
+/// bytes. Nobody may have it open for writing.
+pub(crate) fn enable_verity(file: BorrowedFd<'_>) -> Result<()> {
+    let arguments = EnableVerity {
+        version: 1,
+        hash_algorithm: VERITY_SHA256,
+        block_size: 4096,
+        ..EnableVerity::default()
+    };
+    // SAFETY: the fd is open; the kernel reads a struct that has its layout and size, and that names no memory.
+    let done = unsafe {
+        libc::ioctl(
+            file.as_raw_fd(),
+            FS_IOC_ENABLE_VERITY,
+            std::ptr::from_ref(&arguments),
+        )
+    };
+    result(done)
+}
+
+/// The digest that the kernel holds a file to; `NODATA` where it holds it to none.
+pub(crate) fn measure_verity(file: BorrowedFd<'_>) -> Result<Vec<u8>> {
+    let mut found = VerityDigest {
+        algorithm: 0,
+        size: 64,
+        digest: [0; 64],
+    };
+    // SAFETY: the fd is open; the kernel writes as much behind the two numbers as `size` says there is.
+    let done = unsafe {
+        libc::ioctl(
+            file.as_raw_fd(),
+            FS_IOC_MEASURE_VERITY,
+            std::ptr::from_mut(&mut found),
+        )
+    };
+    result(done)?;
+    Ok(found
+        .digest
+        .get(..usize::from(found.size))
+        .unwrap_or_default()
+        .to_vec())
+}
+
+fn result(done: libc::c_int) -> Result<()> {
     match done {
         0.. => Ok(()),
         _ => Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)),

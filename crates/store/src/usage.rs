@@ -1,9 +1,11 @@
 //! What the store takes on disk, from counters: asked for every few seconds, so never by a walk
 //! or a sum.
 
-use crate::Store;
+use std::os::fd::BorrowedFd;
+
 use crate::db::{state, unsigned};
 use crate::error::Result;
+use crate::{Store, tree};
 
 /// Disk space and file system objects.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -12,6 +14,16 @@ pub struct Usage {
     pub bytes: u64,
     /// Files, directories and other inodes.
     pub inodes: u64,
+}
+
+impl Usage {
+    /// What a directory holds, by a walk over it that follows no link.
+    ///
+    /// # Errors
+    /// A directory in it that cannot be read.
+    pub fn of_directory(top: BorrowedFd<'_>) -> std::io::Result<Usage> {
+        Ok(tree::usage(top)?)
+    }
 }
 
 impl std::ops::AddAssign for Usage {

@@ -40,20 +40,30 @@ impl Store {
         // Nobody collects the layers of additional stores.
         let foreign = foreign.map(|place| self.foreign_layers(place, &record.id));
         let foreign = foreign.transpose()?;
+        self.make_writable_layer(container, &record.id, |tx| match &foreign {
+            Some(layers) => Ok((layers.clone(), Vec::new())),
+            None => {
+                let layers = self.layers_at(Home::Here, image_layers(tx, &record.id)?)?;
+                let ids = layers.iter().map(Layer::id).collect();
+                Ok((layers, ids))
+            }
+        })
+    }
+
+    /// Makes a writable layer on the layers that `find` finds, top first, with the numbers of those of this store.
+    pub(crate) fn make_writable_layer(
+        &self,
+        container: &str,
+        image: &str,
+        find: impl Fn(&Connection) -> Result<(Vec<Layer>, Vec<i64>)>,
+    ) -> Result<RootFilesystem> {
         let mut made = MadeDirectories::new(self, container);
         let root = self.db().write(Durability::Ordered, |tx| {
-            let (layers, ids) = match &foreign {
-                Some(layers) => (layers.clone(), Vec::new()),
-                None => {
-                    let layers = self.layers_at(Home::Here, image_layers(tx, &record.id)?)?;
-                    let ids = layers.iter().map(Layer::id).collect();
-                    (layers, ids)
-                }
-            };
-            record_container(tx, container, &record.id, &ids)?;
+            let (layers, ids) = find(tx)?;
+            record_container(tx, container, image, &ids)?;
             let root = RootFilesystem::of_container(self, container, layers);
             let facts = ContainerFacts {
-                image: record.id.clone(),
+                image: image.to_owned(),
                 roots: root.record().layers,
                 layers: ids,
             };
@@ -225,10 +235,10 @@ impl Store {
         self.0.background.remove(doomed);
     }
 
-    /// The containers that have a writable layer, those that a crash left half-made included.
+    /// The containers that have a writable layer, those that a crash left half-made included; no builds.
     pub fn writable_layer_ids(&self) -> Result<Vec<String>> {
         let mut ids = self.layout().container_ids()?;
-        ids.retain(|id| !Store::is_mount_of_image(id));
+        ids.retain(|id| !Store::is_mount_of_image(id) && !Store::is_of_build(id));
         Ok(ids)
     }
 

@@ -121,6 +121,15 @@ fn fill(file: &mut File, buffer: &mut [u8]) -> Result<usize> {
     Ok(filled)
 }
 
+/// What overlayfs has left on files of a working layer that became a layer as it lay: they say where a file came from,
+/// and nothing of what it is.
+const OF_OVERLAYFS: [&[u8]; 4] = [
+    b"trusted.overlay.impure",
+    b"trusted.overlay.nlink",
+    b"trusted.overlay.origin",
+    b"trusted.overlay.uuid",
+];
+
 /// A file's extended attributes, sorted.
 fn attributes(file: &OwnedFd) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
     let mut names = vec![0; MAX_XATTR];
@@ -132,7 +141,7 @@ fn attributes(file: &OwnedFd) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
     names.truncate(length);
     let names = names
         .split(|byte| *byte == 0)
-        .filter(|name| !name.is_empty());
+        .filter(|name| !name.is_empty() && !OF_OVERLAYFS.contains(name));
     let mut all = Vec::new();
     for name in names {
         let mut value = vec![0; MAX_XATTR];

@@ -35,6 +35,7 @@ impl Store {
             let diff_id = layer.diff_id().clone();
             let flaw = match (layer.form(), self.directory_flaw(&layer)) {
                 (_, Some(flaw)) => Some(flaw),
+                (Form::Erofs, None) if check.quick => indexed::seal_flaw(&layer)?,
                 (_, None) if check.quick => None,
                 (Form::Erofs, None) => layer.verify()?,
                 (Form::Directory, None) => match blobs.get(&diff_id) {

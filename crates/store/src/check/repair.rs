@@ -206,12 +206,15 @@ fn strings_of(tx: &Connection, sql: &str, value: &dyn rusqlite::ToSql) -> Result
     read().map_err(Error::db("look for what is in use"))
 }
 
-/// What was made of something, unless that is damaged.
+/// What was made of something, unless that is damaged, or cannot be read.
 fn if_good<T>(made: Result<Option<T>>) -> Result<Option<T>> {
     match made {
-        Err(Error::Layer { .. } | Error::DigestMismatch { .. } | Error::SizeMismatch { .. }) => {
-            Ok(None)
-        }
+        Err(
+            Error::Layer { .. }
+            | Error::DigestMismatch { .. }
+            | Error::SizeMismatch { .. }
+            | Error::BlobRead { .. },
+        ) => Ok(None),
         other => other,
     }
 }

@@ -10,13 +10,13 @@ use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{AtFlags, FileType, statat};
-use rustix::io::Errno;
+use rustix::io::{Errno, Result as SysResult};
 
 use super::{DiffFlaw, Difference, NAMES, Stop, Walk};
 use crate::archive::Writer;
 use crate::error::Result;
 use crate::extract::is_whiteout;
-use crate::layer::Layer;
+use crate::rootfs::directories;
 use crate::{RootFilesystem, tree};
 
 /// What is no longer there, for whoever wants it apart.
@@ -35,7 +35,8 @@ impl RootFilesystem {
     /// Errors as that.
     pub fn write_changes(&self, out: impl Write) -> Result<(Difference, Vec<Vec<u8>>)> {
         let (container, upper) = self.upper()?;
-        let lowers = self.layers().iter().map(Layer::directory);
+        let layers = self.layers().iter().enumerate();
+        let lowers = layers.map(|(place, layer)| Ok((place, layer.directory()?)));
         let lowers = lowers.collect::<Result<Vec<_>>>()?;
         let mut walk = Walk::new(
             upper.as_fd(),
@@ -51,8 +52,12 @@ impl RootFilesystem {
     }
 }
 
-/// Names what is hidden in directories that were replaced.
-fn list(apart: &mut Apart, upper: BorrowedFd<'_>, lowers: &[OwnedFd]) -> Result<(), Stop> {
+/// Names what is hidden in directories that were replaced. `lowers` are the layers, each with its place.
+pub(super) fn list(
+    apart: &mut Apart,
+    upper: BorrowedFd<'_>,
+    lowers: &[(usize, OwnedFd)],
+) -> Result<(), Stop> {
     let mut held: usize = apart.removed.iter().map(Vec::len).sum();
     while let Some(path) = apart.replaced.pop() {
         let own = open(upper, &path)?;
@@ -62,19 +67,22 @@ fn list(apart: &mut Apart, upper: BorrowedFd<'_>, lowers: &[OwnedFd]) -> Result<
         };
         let names: BTreeSet<CString> = names.into_iter().collect();
         let mut deeper = BTreeSet::new();
-        for lower in lowers {
-            let Some(lower) = open(lower.as_fd(), &path)? else {
-                continue;
-            };
+        // What a layer has removed that the ones below have.
+        let mut gone = BTreeSet::new();
+        for lower in merged(lowers, &path).map_err(DiffFlaw::sys("open"))? {
             for name in tree::names(lower.as_fd()).map_err(DiffFlaw::sys("read"))? {
                 let below = [&path[..], b"/", name.as_bytes()].concat();
                 match (names.contains(&name), &own) {
+                    _ if gone.contains(&name) => {}
                     (true, Some(own)) => {
                         if is_directory(own.as_fd(), &name) && is_directory(lower.as_fd(), &name) {
                             deeper.insert(below);
                         }
                     }
-                    _ if hides(lower.as_fd(), &name) => {}
+                    _ if hides(lower.as_fd(), &name) => {
+                        held += name.as_bytes().len();
+                        gone.insert(name);
+                    }
                     _ => {
                         held += below.len();
                         apart.removed.insert(below);
@@ -93,7 +101,17 @@ fn list(apart: &mut Apart, upper: BorrowedFd<'_>, lowers: &[OwnedFd]) -> Result<
     Ok(())
 }
 
-/// A directory of a layer, if it has it.
+/// A directory in each layer that shows it, top first.
+fn merged(lowers: &[(usize, OwnedFd)], path: &[u8]) -> SysResult<Vec<OwnedFd>> {
+    let again = |(place, dir): &(usize, OwnedFd)| Ok((*place, rustix::io::dup(dir)?));
+    let mut merged = lowers.iter().map(again).collect::<SysResult<Vec<_>>>()?;
+    for name in path.split(|byte| *byte == b'/').filter(|n| !n.is_empty()) {
+        merged = directories(&merged, name)?;
+    }
+    Ok(merged.into_iter().map(|(_, dir)| dir).collect())
+}
+
+/// A directory of what the container has written, if it is there.
 fn open(top: BorrowedFd<'_>, path: &[u8]) -> Result<Option<OwnedFd>, Stop> {
     match tree::open_below(top, path) {
         Ok(dir) => Ok(Some(dir)),

@@ -18,6 +18,7 @@ use crate::lease::{Lease, hold_layer};
 use crate::records::{self, LayerFacts};
 use crate::{KeepBlobs, Store, implicit_directories, tree};
 
+use super::seal::Seal;
 use super::{Form, forms, indexed, pipeline};
 
 impl Store {
@@ -116,10 +117,22 @@ impl Store {
             pipeline::unpack(stream, self.layout(), dir.fd(), self.limits())
         };
         let (blob, facts) = pipeline::run(self, descriptor, diff_id, reader, keep, work)?;
-        Ok((blob, Fresh { dir, form, facts }))
+        Ok((
+            blob,
+            Fresh {
+                dir,
+                form,
+                facts,
+                seal: None,
+            },
+        ))
     }
 
-    fn publish_blob(&self, descriptor: &Descriptor, blob: Option<TempFile<'_>>) -> Result<()> {
+    pub(super) fn publish_blob(
+        &self,
+        descriptor: &Descriptor,
+        blob: Option<TempFile<'_>>,
+    ) -> Result<()> {
         let Some(blob) = blob else {
             return Ok(());
         };
@@ -135,14 +148,18 @@ impl Store {
 
     /// Reserves a number, gives the directory its name, then declares it ready. Whoever adds the
     /// same layer meanwhile and is ready first wins; this one's directory is dropped then.
-    fn publish_layer(
+    pub(super) fn publish_layer(
         &self,
         lease: &Lease,
         blob: &Descriptor,
         diff_id: &Digest,
         fresh: Fresh<'_>,
     ) -> Result<()> {
-        let Fresh { dir, form, facts } = fresh;
+        let integrity = integrity(blob);
+        let record = fresh.record(diff_id, integrity);
+        let Fresh {
+            dir, form, facts, ..
+        } = fresh;
         let id = self
             .db()
             .write(Durability::Ordered, |tx| reserve(tx, lease.id(), diff_id))?;
@@ -157,8 +174,7 @@ impl Store {
             tree::remove(self.layout(), self.layout().layers(), &name)
                 .map_err(Error::sys("remove", self.layer_path(id, form)))?;
         }
-        let integrity = integrity(blob);
-        records::keep_layer(self.layout(), id, &facts.record(diff_id, form, integrity))?;
+        records::keep_layer(self.layout(), id, &record)?;
         let (name, path) = (forms::name(id, form), self.layer_path(id, form));
         dir.commit(self.layout().layers(), &name, &path)?;
         lease.note(&blob.digest, facts.omissions.clone());
@@ -181,22 +197,26 @@ pub(crate) struct Fresh<'a> {
     pub dir: TempDir<'a>,
     pub form: Form,
     pub facts: Unpacked,
+    /// What the kernel holds its files to, if to anything.
+    pub seal: Option<Seal>,
 }
 
-impl Unpacked {
+impl Fresh<'_> {
     /// What is written down of it.
-    pub(crate) fn record(
-        &self,
-        diff_id: &Digest,
-        form: Form,
-        integrity: Option<String>,
-    ) -> LayerFacts {
+    pub(crate) fn record(&self, diff_id: &Digest, integrity: Option<String>) -> LayerFacts {
+        let Unpacked {
+            usage,
+            opaque,
+            implied,
+            ..
+        } = &self.facts;
         let text = |path: &Vec<u8>| String::from_utf8(path.clone()).ok();
         LayerFacts {
-            implied: self.implied.iter().filter_map(text).collect(),
-            form,
+            implied: implied.iter().filter_map(text).collect(),
+            form: self.form,
             integrity,
-            ..LayerFacts::new(diff_id.to_string(), self.usage, self.opaque)
+            seal: self.seal.clone(),
+            ..LayerFacts::new(diff_id.to_string(), *usage, *opaque)
         }
     }
 }

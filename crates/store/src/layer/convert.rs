@@ -66,11 +66,7 @@ impl Store {
     pub(crate) fn source_of(&self, layer: &Layer) -> Result<(Descriptor, File)> {
         match layer.form() {
             Form::Erofs => {
-                let tar = indexed::tar(layer, 0)?;
-                let length = tar
-                    .metadata()
-                    .map_err(Error::io("stat", layer.path()))?
-                    .len();
+                let (tar, length) = indexed::archive(layer)?;
                 let digest = layer.diff_id().clone();
                 Ok((Descriptor::new(MediaType::OciLayer, digest, length), tar))
             }
@@ -93,13 +89,17 @@ impl Store {
         diff_id: &Digest,
         fresh: Fresh<'_>,
     ) -> Result<()> {
-        let Fresh { dir, form, facts } = fresh;
-        let (layout, name) = (self.layout(), forms::name(id, form));
+        let layout = self.layout();
+        let integrity = records::layer(layout, id).and_then(|facts| facts.integrity);
+        let record = fresh.record(diff_id, integrity);
+        let Fresh {
+            dir, form, facts, ..
+        } = fresh;
+        let name = forms::name(id, form);
         let path = self.layer_path(id, form);
         self.move_away_later(&name)?;
-        let integrity = records::layer(layout, id).and_then(|facts| facts.integrity);
         dir.commit(layout.layers(), &name, &path)?;
-        records::keep_layer(layout, id, &facts.record(diff_id, form, integrity))?;
+        records::keep_layer(layout, id, &record)?;
         forms::record(tx, id, form)?;
         let Usage { bytes, inodes } = facts.usage;
         let (bytes, inodes) = (signed(bytes), signed(inodes));

@@ -14,6 +14,7 @@ use rustix::io::Errno;
 use rustix::mount::{OpenTreeFlags, open_tree};
 
 use super::add::Fresh;
+use super::seal::{self, Seal};
 use super::{Form, Home, Layer, Purpose, failed, pipeline, shared};
 use crate::archive::Archive;
 use crate::check::Flaw;
@@ -52,8 +53,17 @@ pub(super) fn make<'a>(
     let why = match indexed {
         Indexed::Whole(index) => match write_index(dir.fd(), &tar, index).map_err(failed)? {
             Written::Facts(facts) => {
+                // Nobody may have it open for writing.
+                drop(tar);
+                let seal = seal(store, dir.fd()).map_err(failed)?;
                 let form = Form::Erofs;
-                return Ok((blob, Fresh { dir, form, facts }));
+                let fresh = Fresh {
+                    dir,
+                    form,
+                    facts,
+                    seal,
+                };
+                return Ok((blob, fresh));
             }
             Written::Unfit(why) => why,
         },
@@ -78,6 +88,14 @@ enum Written {
 enum Unpacking {
     Layer(LayerError),
     Store(Error),
+}
+
+fn seal(store: &Store, dir: BorrowedFd<'_>) -> Result<Option<Seal>, LayerError> {
+    store.0.form.seals.seal(dir).map_err(|errno| {
+        let op = "seal the archive";
+        let source = errno.into();
+        LayerError::Write { op, source }
+    })
 }
 
 fn write_index(dir: BorrowedFd<'_>, tar: &File, index: Index) -> Result<Written, LayerError> {
@@ -113,7 +131,12 @@ fn unpack(store: &Store, mut tar: File) -> Result<Fresh<'_>, Unpacking> {
     let extractor = Extractor::new(store.layout(), dir.fd(), store.limits());
     let facts = extractor.run(&mut archive).map_err(Unpacking::Layer)?;
     let form = Form::Directory;
-    Ok(Fresh { dir, form, facts })
+    Ok(Fresh {
+        dir,
+        form,
+        facts,
+        seal: None,
+    })
 }
 
 fn create(dir: BorrowedFd<'_>, name: &str) -> Result<File, LayerError> {
@@ -205,19 +228,26 @@ pub(super) fn owner(layer: &Layer) -> Result<(u32, u32, u32)> {
     Ok((stat.st_mode, stat.st_uid, stat.st_gid))
 }
 
+/// The archive, and its bytes.
+pub(super) fn archive(layer: &Layer) -> Result<(File, u64)> {
+    let directory = directory(layer)?;
+    let file = plain(directory.as_fd(), TAR).map_err(failed("open the archive of", layer))?;
+    let metadata = file.metadata();
+    let length = metadata.map_err(Error::io("stat the archive of", layer.path()))?;
+    Ok((file, length.len()))
+}
+
 /// The archive from a byte on.
 pub(super) fn tar(layer: &Layer, from: u64) -> Result<File> {
-    let directory = directory(layer)?;
-    let mut file = plain(directory.as_fd(), TAR).map_err(failed("open the archive of", layer))?;
-    let op = "read the archive of";
-    let path = layer.path();
-    let length = file.metadata().map_err(Error::io(op, &path))?.len();
+    let (mut file, length) = archive(layer)?;
+    let failed = Error::io("read the archive of", layer.path());
     if from > length {
-        return Err(Error::io(op, &path)(io::ErrorKind::UnexpectedEof.into()));
+        return Err(failed(io::ErrorKind::UnexpectedEof.into()));
     }
-    file.seek(SeekFrom::Start(from))
-        .map_err(Error::io(op, &path))?;
-    Ok(file)
+    match file.seek(SeekFrom::Start(from)) {
+        Ok(_) => Ok(file),
+        Err(error) => Err(failed(error)),
+    }
 }
 
 /// A file of it, whatever lies there.
@@ -243,6 +273,20 @@ pub(crate) fn quick_flaw(dir: BorrowedFd<'_>) -> Option<Flaw> {
     None
 }
 
+/// Whether the files of a layer are those that were sealed, if they were.
+pub(crate) fn seal_flaw(layer: &Layer) -> Result<Option<Flaw>> {
+    let Some(seal) = layer.seal() else {
+        return Ok(None);
+    };
+    let dir = directory(layer)?;
+    let flaw = match seal::measured(dir.as_fd()) {
+        Ok(Some(measured)) if measured == seal => None,
+        Ok(_) => Some(Flaw::Seal),
+        Err(errno) => Some(Flaw::Read(errno.to_string())),
+    };
+    Ok(flaw)
+}
+
 /// What is wrong with a layer: the archive is read against its digest, and the index made again.
 pub(super) fn flaw(layer: &Layer) -> Result<Option<Flaw>> {
     let dir = match directory(layer) {
@@ -255,7 +299,17 @@ pub(super) fn flaw(layer: &Layer) -> Result<Option<Flaw>> {
     if let Some(flaw) = quick_flaw(dir.as_fd()) {
         return Ok(Some(flaw));
     }
+    if let Some(flaw) = seal_flaw(layer)? {
+        return Ok(Some(flaw));
+    }
     let read = || {
+        if layer.seal().is_some() {
+            // They are the files whose digest was right: the kernel says of each byte whether it still is.
+            for name in [TAR, INDEX] {
+                read_all(&mut plain(dir.as_fd(), name)?, |_| {})?;
+            }
+            return Ok(None);
+        }
         let mut tar = plain(dir.as_fd(), TAR)?;
         if !has_digest(&mut tar, layer.diff_id())? {
             return Ok(Some(Flaw::Digest));
@@ -276,11 +330,16 @@ pub(super) fn flaw(layer: &Layer) -> Result<Option<Flaw>> {
 
 fn has_digest(file: &mut File, digest: &Digest) -> io::Result<bool> {
     let mut hasher = digest.algorithm().hasher();
+    read_all(file, |bytes| hasher.update(bytes))?;
+    Ok(hasher.finish() == *digest)
+}
+
+fn read_all(file: &mut File, mut each: impl FnMut(&[u8])) -> io::Result<()> {
     let mut chunk = vec![0; READ];
     loop {
         match file.read(&mut chunk) {
-            Ok(0) => return Ok(hasher.finish() == *digest),
-            Ok(length) => hasher.update(&chunk[..length]),
+            Ok(0) => return Ok(()),
+            Ok(length) => each(&chunk[..length]),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }

@@ -174,15 +174,34 @@ impl Store {
 
     /// Unmounts of these what no container stands on any more. What cannot be is left to the next collection.
     pub(crate) fn unmount_unused(&self, layers: &[LayerRecord]) {
-        let mut names: Vec<String> = Vec::new();
-        for layer in layers {
-            let id = self.db().read(|db| db::one(db, NUMBER, &layer.diff_id));
-            names.extend(id.ok().flatten());
-            names.push(foreign_place(&layer.diff_id));
+        if layers.is_empty() {
+            return;
         }
-        if let Err(error) = self.unmount_named(&names) {
+        let unmounted = self
+            .places_unused(layers)
+            .and_then(|names| match names[..] {
+                // Most containers have others beside them.
+                [] => Ok(()),
+                _ => self.unmount_named(&names),
+            });
+        if let Err(error) = unmounted {
             tracing::warn!("store: mounts of layers are left for the next collection: {error}");
         }
+    }
+
+    /// Where these may be mounted: of layers of this store, those that no container stands on.
+    fn places_unused(&self, layers: &[LayerRecord]) -> Result<Vec<String>> {
+        self.db().read(|db| {
+            let mut names = Vec::new();
+            for layer in layers {
+                match db::one(db, NUMBER, &layer.diff_id)? {
+                    Some(id) if db::exists(db, USED, &[&id])? => {}
+                    Some(id) => names.push(id),
+                    None => names.push(foreign_place(&layer.diff_id)),
+                }
+            }
+            Ok(names)
+        })
     }
 
     /// Unmounts all that no container stands on, and clears away what a reboot has left.
@@ -252,7 +271,6 @@ impl Store {
     /// Whether a container stands on what is mounted under this name.
     fn is_stood_on(&self, name: &str) -> Result<bool> {
         if let Ok(id) = name.parse::<i64>() {
-            const USED: &str = "SELECT 1 FROM container_layers WHERE layer = ?1";
             return self.db().read(|db| db::exists(db, USED, &[&id]));
         }
         // Of layers of additional stores only the containers know.
@@ -267,6 +285,8 @@ impl Store {
     }
 }
 
+/// Whether a container stands on a layer, by its number, as text or not.
+const USED: &str = "SELECT 1 FROM container_layers WHERE layer = CAST(?1 AS INTEGER)";
 /// A layer's number, as text.
 const NUMBER: &str = "SELECT CAST(id AS TEXT) FROM layers WHERE diff_id = ?1 AND ready = 1";
 

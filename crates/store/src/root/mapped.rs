@@ -1,7 +1,8 @@
 //! Root file systems whose files belong to others outside than inside, for containers with a user namespace:
 //! each layer, and what the container writes, is a mount of its own whose owners are mapped, and the overlay
 //! is of these. So nothing on disk changes its owner, containers of other ids share the layers, and what was
-//! written is committed as any other's.
+//! written is committed as any other's. An image's layers that are files are such mounts too, with the owners
+//! that they have: overlayfs takes them while somebody holds them.
 //!
 //! The kernel makes files of the overlay's own (the work directory's, whiteouts) as whoever mounts it: that must
 //! be an id that is mapped. So a thread that ends afterwards mounts as the container's root.
@@ -40,30 +41,23 @@ struct Parts {
 }
 
 impl RootFilesystem {
-    /// [`open`](Self::open) with mapped ids.
-    pub(super) fn open_mapped(
-        &self,
-        options: &MountOptions<'_>,
-        ids: MappedIds<'_>,
-    ) -> Result<OwnedFd> {
-        let parts = self.mapped_parts(options.access, ids)?;
-        self.mounted(&parts, options, ids)
+    /// [`open`](Self::open) as an overlay of mounts.
+    pub(super) fn open_of_mounts(&self, options: &MountOptions<'_>) -> Result<OwnedFd> {
+        let parts = self.parts(options.access, options.ids)?;
+        self.mounted(&parts, options)
     }
 
-    fn mounted(
-        &self,
-        parts: &Parts,
-        options: &MountOptions<'_>,
-        ids: MappedIds<'_>,
-    ) -> Result<OwnedFd> {
+    fn mounted(&self, parts: &Parts, options: &MountOptions<'_>) -> Result<OwnedFd> {
         let place = self.store.0.layout().path().join("tmp");
         let mounted = std::thread::scope(|scope| {
-            let mounting = scope.spawn(|| mount(&place, parts, options, ids));
+            let mounting = scope.spawn(|| mount(&place, parts, options));
             let panicked = || Err(Failure::Kernel("mount an overlay of", Errno::AGAIN));
             mounting.join().unwrap_or_else(|_| panicked())
         });
         mounted.map_err(|failure| match failure {
-            Failure::Kernel(what, errno @ (Errno::INVAL | Errno::OPNOTSUPP)) => {
+            Failure::Kernel(what, errno @ (Errno::INVAL | Errno::OPNOTSUPP))
+                if options.ids.is_some() =>
+            {
                 Error::Unsupported {
                     what: "a root file system with mapped ids".to_owned(),
                     why: format!("this kernel cannot {what} id-mapped layers: {errno}"),
@@ -74,13 +68,15 @@ impl RootFilesystem {
     }
 
     /// Its directories as mounts.
-    fn mapped_parts(&self, access: Access, ids: MappedIds<'_>) -> Result<Parts> {
+    fn parts(&self, access: Access, ids: Option<MappedIds<'_>>) -> Result<Parts> {
         let purpose = Purpose::Mount {
-            ids: Some(ids.users),
+            ids: ids.map(|ids| ids.users),
         };
         let layers = self.layers.iter().map(|layer| {
-            // So that its content is shared with containers of other ids.
-            self.lower(layer)?;
+            if self.writable.is_some() {
+                // So that its content is shared with containers of other ids.
+                layer.lower()?;
+            }
             layer.open(purpose)
         });
         let mut lower = layers.collect::<Result<Vec<_>>>()?;
@@ -94,15 +90,15 @@ impl RootFilesystem {
             Some(own) if access == Access::ReadOnly => {
                 let upper = openat(own, "upper", DIRECTORY, Mode::empty());
                 let upper = upper.map_err(Error::sys("open", self.store.0.root()))?;
-                lower.insert(0, self.mapped(&upper, ids)?);
+                lower.insert(0, self.mount_of(&upper, ids)?);
             }
-            Some(own) => writable = Some(self.mapped(&own, ids)?),
+            Some(own) => writable = Some(self.mount_of(&own, ids)?),
             None => {}
         }
         // overlayfs needs a lower directory, and two where nothing can be written.
         let least = if writable.is_some() { 1 } else { 2 };
         if lower.len() < least {
-            lower.push(self.mapped(&self.empty_layer()?, ids)?);
+            lower.push(self.mount_of(&self.empty_layer()?, ids)?);
         }
         if lower.len() < least {
             return Err(nothing_to_read());
@@ -123,13 +119,16 @@ impl RootFilesystem {
         open().map_err(Error::sys("open", self.container_path(container)))
     }
 
-    /// A mount of a directory of the store that is nowhere, and whose owners are mapped.
-    fn mapped(&self, dir: &OwnedFd, ids: MappedIds<'_>) -> Result<OwnedFd> {
+    /// A mount of a directory of the store that is nowhere; with `ids`, its owners are mapped.
+    fn mount_of(&self, dir: &OwnedFd, ids: Option<MappedIds<'_>>) -> Result<OwnedFd> {
         let flags = OpenTreeFlags::OPEN_TREE_CLONE
             | OpenTreeFlags::OPEN_TREE_CLOEXEC
             | OpenTreeFlags::AT_EMPTY_PATH;
         let root = self.store.0.root();
         let tree = open_tree(dir, c"", flags).map_err(Error::sys("clone a mount of", root))?;
+        let Some(ids) = ids else {
+            return Ok(tree);
+        };
         match mount_setattr(tree.as_fd(), &MountAttr::private_mapped(ids.users)) {
             Err(Errno::INVAL | Errno::OPNOTSUPP) => Err(Error::Unsupported {
                 what: format!("a mount of {} with other ids", root.display()),
@@ -166,12 +165,16 @@ impl Store {
             store: StoreRoot(self.clone()),
         };
         let tried = make().map_err(failed()).and_then(|(dir, lower)| {
+            let ids = Some(ids);
             let parts = Parts {
-                lower: vec![root.mapped(&lower, ids)?],
-                writable: Some(root.mapped(&dir, ids)?),
+                lower: vec![root.mount_of(&lower, ids)?],
+                writable: Some(root.mount_of(&dir, ids)?),
             };
-            let options = MountOptions::new(Access::Volatile);
-            root.mounted(&parts, &options, ids).map(drop)
+            let options = MountOptions {
+                ids,
+                ..MountOptions::new(Access::Volatile)
+            };
+            root.mounted(&parts, &options).map(drop)
         });
         let removed = CString::new(name.as_bytes())
             .map_err(|_| Errno::INVAL)
@@ -182,25 +185,16 @@ impl Store {
 
 /// By a thread of its own: by descriptors, or by names where the kernel takes none of mounts that are nowhere
 /// (before Linux 6.15).
-fn mount(
-    place: &Path,
-    parts: &Parts,
-    options: &MountOptions<'_>,
-    ids: MappedIds<'_>,
-) -> Result<OwnedFd, Failure> {
-    match by_descriptors(parts, options, ids) {
+fn mount(place: &Path, parts: &Parts, options: &MountOptions<'_>) -> Result<OwnedFd, Failure> {
+    match by_descriptors(parts, options) {
         Err(Failure::NoDescriptors | Failure::Kernel(_, Errno::INVAL)) => {
-            by_names(place, parts, options, ids)
+            by_names(place, parts, options)
         }
         other => other,
     }
 }
 
-fn by_descriptors(
-    parts: &Parts,
-    options: &MountOptions<'_>,
-    ids: MappedIds<'_>,
-) -> Result<OwnedFd, Failure> {
+fn by_descriptors(parts: &Parts, options: &MountOptions<'_>) -> Result<OwnedFd, Failure> {
     let open = |container: &OwnedFd, name| {
         openat(container, name, DIRECTORY, Mode::empty())
             .map_err(overlay::at("open a directory of the overlay of"))
@@ -213,17 +207,12 @@ fn by_descriptors(
         context.set_directory(c"upperdir", open(container, "upper")?.as_fd())?;
         context.set_directory(c"workdir", open(container, "work")?.as_fd())?;
     }
-    sys::make_files_as(ids.root).map_err(overlay::at("act as the root of"))?;
+    make_files_for(options.ids).map_err(overlay::at("act as the root of"))?;
     context.finish()
 }
 
 /// In a mount namespace of the thread's own, where the mounts have short names.
-fn by_names(
-    place: &Path,
-    parts: &Parts,
-    options: &MountOptions<'_>,
-    ids: MappedIds<'_>,
-) -> Result<OwnedFd, Failure> {
+fn by_names(place: &Path, parts: &Parts, options: &MountOptions<'_>) -> Result<OwnedFd, Failure> {
     let mut trees: Vec<Tree<'_>> = Vec::new();
     let mut lower = Vec::new();
     for (number, mount) in parts.lower.iter().enumerate() {
@@ -238,8 +227,13 @@ fn by_names(
     }
     let names = overlay::Names { lower, writable };
     overlay::mount_hidden(place, &trees, &names, options, || {
-        sys::make_files_as(ids.root)
+        make_files_for(options.ids)
     })
+}
+
+/// What overlayfs makes by itself is the root's of these ids.
+fn make_files_for(ids: Option<MappedIds<'_>>) -> rustix::io::Result<()> {
+    ids.map_or(Ok(()), |ids| sys::make_files_as(ids.root))
 }
 
 #[cfg(test)]

@@ -37,7 +37,7 @@ fn layer(content: &str) -> Layer {
 
 /// A store with an image of two layers.
 fn sandbox() -> (Sandbox, ImageRecord, [Layer; 2]) {
-    let sandbox = Sandbox::new();
+    let sandbox = Sandbox::unpacked();
     let layers = [layer("lower"), layer("upper")];
     let record = put(&sandbox.store, &layers, &["example.com/a:1"], "a");
     sandbox.store.settle().unwrap();

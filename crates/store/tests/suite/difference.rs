@@ -9,26 +9,42 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::common::tar::Entry;
-use crate::common::{Layer, Sandbox, Tar, describe, installed, put, role};
+use crate::common::twins::mixes;
+use crate::common::{Layer, Sandbox, Tar, describe, installed, put, put_as, role};
 use image::MediaType;
 use rustix::fs::{FileType, Mode, Timespec, Timestamps, XattrFlags, mknodat, setxattr, utimensat};
 use rustix::mount::{UnmountFlags, unmount};
 use store::{
-    Access, DiffFlaw, Difference, Error, ImageRecord, MountOptions, RootFilesystem, Store,
+    Access, DiffFlaw, Difference, Error, Form, ImageRecord, MountOptions, RootFilesystem, Store,
 };
 
-fn base() -> Layer {
-    let archive = Tar::new()
+/// The layers of the image that containers work on, the lower one first.
+fn base() -> [Layer; 2] {
+    let lower = Tar::new()
         .entry(&Entry::new(b'5', "./").mode(0o755))
         .file("etc/passwd", "base")
-        .file("etc/gone", "base")
         .file("replaced/old", "base")
+        .file("tree/a", "below")
+        .file("kept/hidden", "base");
+    let upper = Tar::new()
+        .file("etc/gone", "base")
         .file("tree/a/b", "base")
+        .file("kept/.wh.hidden", "")
         .file("kept/x", "base")
         .file("attributes", "base")
-        .symlink("link", "etc/passwd")
-        .finish();
-    Layer::gzip(&archive)
+        .symlink("link", "etc/passwd");
+    [lower, upper].map(|tar| Layer::gzip(&tar.finish()))
+}
+
+/// Runs a test in directories of its own for each mix of forms that is had here.
+fn each_mix(dir: &Path, test: impl Fn(&Path, [Form; 2])) {
+    let probe = Store::open(&dir.join("probe")).unwrap();
+    for (number, forms) in mixes(&probe).into_iter().enumerate() {
+        println!("{forms:?}");
+        let dir = dir.join(number.to_string());
+        fs::create_dir(&dir).unwrap();
+        test(&dir, forms);
+    }
 }
 
 fn difference(root: &RootFilesystem) -> (Vec<u8>, Difference) {
@@ -174,9 +190,9 @@ fn attributes(path: &Path) -> String {
 }
 
 /// A mounted container that has done its work; what it is made of.
-fn worked(dir: &Path) -> (Store, RootFilesystem, PathBuf) {
+fn worked(dir: &Path, forms: [Form; 2]) -> (Store, RootFilesystem, PathBuf) {
     let store = Store::open(&dir.join("store")).unwrap();
-    let record = put(&store, &[base()], &["example.com/base:1"], "base");
+    let record = put_as(&store, &base(), &forms, &["example.com/base:1"]);
     let root = store.create_writable_layer("c1", &record).unwrap();
     let target = dir.join("c1");
     fs::create_dir(&target).unwrap();
@@ -191,7 +207,8 @@ fn image_with(store: &Store, archive: &[u8]) -> ImageRecord {
     let lease = store.lease().unwrap();
     let layer = Layer::of(archive, archive.to_vec(), MediaType::OciLayer);
     layer.add(store, &lease).unwrap();
-    let new = describe(&[base(), layer], &["example.com/new:1"], "new");
+    let layers = [base().as_slice(), &[layer]].concat();
+    let new = describe(&layers, &["example.com/new:1"], "new");
     store.put_image(&lease, new).unwrap()
 }
 
@@ -201,7 +218,11 @@ fn the_difference_on_the_same_image_gives_the_same_tree() {
         return;
     }
     let (_, dir) = role().unwrap();
-    let (store, root, target) = worked(&dir);
+    each_mix(&dir, the_same_tree);
+}
+
+fn the_same_tree(dir: &Path, forms: [Form; 2]) {
+    let (store, root, target) = worked(dir, forms);
     let (archive, done) = difference(&root);
     assert_eq!(done.sockets, 0);
     assert!(archive.len() as u64 > done.bytes && done.bytes > 40 << 20);
@@ -236,7 +257,7 @@ fn tar_and_umoci_read_it_as_it_is_meant() {
         return;
     }
     let (_, dir) = role().unwrap();
-    let (_store, root, target) = worked(&dir);
+    let (_store, root, target) = worked(&dir, [Form::Directory; 2]);
     let file = dir.join("difference.tar");
     root.write_difference(fs::File::create(&file).unwrap())
         .unwrap();
@@ -295,7 +316,7 @@ fn tar_and_umoci_read_it_as_it_is_meant() {
 /// A container that is not mounted: what it wrote is made in its directory.
 fn unmounted() -> (Sandbox, RootFilesystem, PathBuf) {
     let sandbox = Sandbox::new();
-    let record = put(&sandbox.store, &[base()], &[], "x");
+    let record = put(&sandbox.store, &base(), &[], "x");
     let root = sandbox.store.create_writable_layer("c1", &record).unwrap();
     let upper = crate::common::upper(&root);
     (sandbox, root, upper)
@@ -444,7 +465,11 @@ fn changes_for_those_who_know_no_marks_name_what_was_removed() {
         return;
     }
     let (_, dir) = role().unwrap();
-    let (_store, root, target) = worked(&dir);
+    each_mix(&dir, removals_have_names);
+}
+
+fn removals_have_names(dir: &Path, forms: [Form; 2]) {
+    let (_store, root, target) = worked(dir, forms);
     // Made anew, with a directory that it had.
     fs::remove_dir_all(target.join("kept")).unwrap();
     fs::create_dir(target.join("kept")).unwrap();
@@ -472,11 +497,15 @@ fn a_difference_becomes_the_writable_layer_of_another_container() {
         return;
     }
     let (_, dir) = role().unwrap();
-    let (store, first, target) = worked(&dir);
+    each_mix(&dir, another_container_goes_on);
+}
+
+fn another_container_goes_on(dir: &Path, forms: [Form; 2]) {
+    let (store, first, target) = worked(dir, forms);
     let expected = seen(&target);
     unmount(&target, UnmountFlags::empty()).unwrap();
     let (bytes, _) = difference(&first);
-    let image = put(&store, &[base()], &["example.com/base:1"], "base");
+    let image = store.find("example.com/base:1").unwrap().unwrap();
     let second = store.create_writable_layer("c2", &image).unwrap();
     second.read_difference(&bytes[..]).unwrap();
     let (again, _) = difference(&second);

@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 
 use crate::common::tar::Entry;
 use crate::common::twins::{can_mount, lying, same};
-use crate::common::{Layer, Sandbox, Tar, child, in_private_mounts, put, role, warnings};
-use store::{Access, Check, Error, Form, ImageRecord, MountOptions, Outcome, Purpose, Store};
+use crate::common::{Layer, Sandbox, Tar, change, child, in_private_mounts, put, role, warnings};
+use store::{
+    Access, Check, Error, Form, ImageRecord, MountOptions, Outcome, Purpose, Store, WantedForm,
+};
 
 fn lower() -> Vec<u8> {
     Tar::new()
@@ -263,7 +265,7 @@ fn a_check_makes_an_index_again_and_an_archive_from_its_blob() {
         let whole = fs::read(&path).unwrap();
         let mut bytes = whole.clone();
         bytes[whole.len() / 2] ^= 0x20;
-        fs::write(&path, bytes).unwrap();
+        change(&path, &bytes);
         let report = store.check(Check::default()).unwrap();
         assert_eq!(report.findings.len(), 1, "{:?}", report.findings);
         let report = store.check(repair).unwrap();
@@ -312,6 +314,31 @@ fn what_the_format_has_no_place_for_is_unpacked() {
     assert_eq!(
         (&content[..3], &content[1000..1003]),
         (&b"abc"[..], &b"def"[..])
+    );
+}
+
+#[test]
+fn layers_get_the_best_form_until_another_is_named() {
+    let sandbox = Sandbox::new();
+    let store = &sandbox.store;
+    let best = match can_mount(store) {
+        true => Form::Erofs,
+        false => Form::Directory,
+    };
+    assert_eq!(store.form_of_new_layers(), best);
+    for (words, form) in [
+        ("unpacked", Form::Directory),
+        ("auto", best),
+        ("directory", Form::Directory),
+        ("erofs", best),
+    ] {
+        store.set_layer_form(words.parse::<WantedForm>().unwrap());
+        assert_eq!(store.form_of_new_layers(), form, "{words}");
+    }
+    let refused = "round".parse::<WantedForm>().unwrap_err();
+    assert!(
+        refused.contains("none of auto, unpacked and erofs"),
+        "{refused}"
     );
 }
 
@@ -365,8 +392,11 @@ fn where_it_cannot_be_had_layers_are_unpacked_with_one_warning() {
     if let Some((_, root)) = role() {
         let store = Store::open(&root.join("store")).unwrap();
         let ((), warned) = warnings(|| {
-            store.set_layer_form(Form::Erofs);
-            for number in 0..2 {
+            for number in 0..3 {
+                // Nobody is told what nobody has asked for.
+                if number == 1 {
+                    store.set_layer_form(Form::Erofs);
+                }
                 let archive = Tar::new().file(format!("{number}"), "x").finish();
                 let record = put(&store, &[Layer::gzip(&archive)], &[], &format!("{number}"));
                 assert_eq!(forms(&store, &record), [Form::Directory]);
@@ -374,6 +404,7 @@ fn where_it_cannot_be_had_layers_are_unpacked_with_one_warning() {
         });
         let warned: Vec<_> = warned.iter().filter(|w| w.contains("unpacked")).collect();
         assert_eq!(warned.len(), 1, "{warned:?}");
+        assert_eq!(store.form_of_new_layers(), Form::Directory);
         println!("unpacked");
         return;
     }

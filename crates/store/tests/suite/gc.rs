@@ -23,7 +23,7 @@ fn counts(store: &Store) -> (usize, usize) {
 
 #[test]
 fn what_an_image_needs_stays_and_the_rest_goes() {
-    let sandbox = Sandbox::new();
+    let sandbox = Sandbox::unpacked();
     let store = &sandbox.store;
     let (shared, own) = (layer("shared"), layer("own"));
     let first = put(store, &[shared.clone(), own], &["example.com/first:1"], "1");
@@ -296,6 +296,32 @@ fn a_power_cut_leaves_no_image_with_a_part_that_was_not_settled() {
     assert_eq!(counts(&store), (1, 3));
     // The same pull again succeeds.
     put(&store, &[new], &["example.com/lost:1"], "again");
+}
+
+#[test]
+fn a_power_cut_takes_what_was_remembered_with_its_layer_alone() {
+    let sandbox = Sandbox::new();
+    let (kept, lost) = (layer("kept"), layer("lost"));
+    put(
+        &sandbox.store,
+        &[kept.clone(), lost.clone()],
+        &["example.com/x:1"],
+        "x",
+    );
+    let keys = [kept, lost].map(|layer| {
+        let key = image::Digest::of(layer.diff_id.hex().as_bytes());
+        let held = Some((&layer.diff_id, &layer.descriptor.digest));
+        sandbox.store.remember(&key, b"words", held).unwrap();
+        (key, layer)
+    });
+    sandbox.store.settle().unwrap();
+    let stopped = Stopped(sandbox.stop());
+    stopped.unsettle("layers", "diff_id", &keys[1].1.diff_id.to_string());
+    let store = stopped.reboot();
+    store.gc().unwrap();
+    let lease = store.lease().unwrap();
+    let found = keys.map(|(key, _)| store.remembered(&lease, &key, None).unwrap().is_some());
+    assert_eq!(found, [true, false]);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::common::{Layer, Sandbox, Tar, describe, put};
 use rusqlite::Connection;
-use store::{Error, ImageRecord, Store, Usage};
+use store::{Error, Form, ImageRecord, Store, Usage};
 
 /// Where a test of it has a container.
 const CONTAINER: &str = "c0ffee";
@@ -16,6 +16,7 @@ const LIST: &str = "example.com/list:1";
 /// What is beside the database of all goldens, and in them: two images that share a layer, of which one has
 /// names, one of them by digest, and is pinned; a container; a manifest list.
 fn fill(store: &Store) -> ImageRecord {
+    store.set_layer_form(Form::Directory);
     let layers = [("bottom", "etc/a"), ("top", "etc/b")]
         .map(|(text, name)| Layer::plain(&Tar::new().file(name, text).finish()));
     let manifest = describe(&layers, &[], "one").manifest;

@@ -41,7 +41,7 @@ fn device_nodes_of_the_host_are_left_out_with_a_warning_and_hide_nothing() {
                 .hard_link("dev/again", "dev/sda")
                 .hard_link("dev/and", "dev/again")
                 .file("other", "made");
-            let sandbox = Sandbox::new();
+            let sandbox = Sandbox::unpacked();
             let (record, warnings) = put_warned(&sandbox, &[lower, upper.finish()]);
             let [warning] = warnings.as_slice() else {
                 panic!("{warnings:?}");
@@ -91,7 +91,7 @@ fn overlayfs_attributes_are_left_out_with_a_warning_and_never_obeyed() {
             .file("d/above", "too")
             .pax(record)
             .dir("./");
-        let sandbox = Sandbox::new();
+        let sandbox = Sandbox::unpacked();
         let (image, warnings) = put_warned(&sandbox, &[lower, upper.finish()]);
         let [warning] = warnings.as_slice() else {
             panic!("{warnings:?}");
@@ -154,7 +154,7 @@ fn hostile_names_are_shown_without_what_a_terminal_obeys() {
 
 #[test]
 fn names_that_differ_in_case_or_spelling_only_stay_different() {
-    let sandbox = Sandbox::new();
+    let sandbox = Sandbox::unpacked();
     let names = [
         "etc/Passwd",
         "etc/passwd",

@@ -33,6 +33,8 @@ fn skopeo_inspects_and_copies_what_is_in_the_store() {
     }
     let sandbox = Sandbox::new();
     let record = sample(&sandbox);
+    // index.json follows in the background.
+    sandbox.store.settle().unwrap();
     for name in [NAME, "example.com:5000/other/name:v1"] {
         let source = format!("oci:{}:{name}", sandbox.root().display());
         let inspect = expect_success(Command::new("skopeo").args(["inspect", &source]));
@@ -70,6 +72,8 @@ fn umoci_lists_and_unpacks_what_is_in_the_store() {
         &[NAME],
         "sample",
     );
+    // index.json follows in the background.
+    sandbox.store.settle().unwrap();
     let list = expect_success(Command::new("umoci").args(["list", "--layout", layout]));
     assert_eq!(String::from_utf8(list.stdout).unwrap().trim(), NAME);
     let copy = sandbox.dir.path().join("copy");

@@ -48,7 +48,7 @@ fn sound(store: &Store) {
 
 #[test]
 fn what_is_to_be_kept_until_it_is_unpacked_is_not_even_written() {
-    let sandbox = Sandbox::new();
+    let sandbox = Sandbox::unpacked();
     let (store, layer) = (&sandbox.store, layer());
     store.set_keep_blobs(KeepBlobs::UntilUnpacked);
     put(

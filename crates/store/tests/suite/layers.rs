@@ -216,6 +216,10 @@ fn a_change_on_disk_is_found_by_a_check_of_it_alone() {
 
 /// In the archive and in the index, at any place of either.
 fn a_flipped_byte_is_found(sandbox: &Sandbox, layer: &Layer) {
+    if layer.is_sealed().unwrap() {
+        println!("SKIP: files are sealed here and cannot be changed: sealed.rs has them");
+        return;
+    }
     let dir = files_of(sandbox);
     for (name, expected) in [("tar", "digest"), ("index", "index")] {
         let path = dir.join(name);

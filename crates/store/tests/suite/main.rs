@@ -28,3 +28,5 @@ mod open;
 mod repositories;
 mod rootfs;
 mod scale;
+mod sealed;
+mod working;

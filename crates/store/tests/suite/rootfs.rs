@@ -9,10 +9,11 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use crate::common::tar::Entry;
-use crate::common::{Layer, Sandbox, Tar, put, role};
+use crate::common::twins::mixes;
+use crate::common::{Layer, Sandbox, Tar, put, put_as, role};
 use rustix::fs::CWD;
 use rustix::mount::{MoveMountFlags, UnmountFlags, move_mount, unmount};
-use store::{Access, Error, ImageRecord, MountOptions, RootFilesystem, Store};
+use store::{Access, Error, Form, ImageRecord, MountOptions, RootFilesystem, Store};
 
 /// By descriptor, and as kernels need it that take none.
 const WAYS: [bool; 2] = [true, false];
@@ -48,6 +49,16 @@ fn files(root: &Path) -> BTreeMap<String, String> {
 
 /// Three layers with every way to hide and to bring back.
 fn layered(store: &Store) -> ImageRecord {
+    put(store, &layers(), &["example.com/layered:1"], "layered")
+}
+
+/// The same, the one between the others in the second form.
+fn layered_as(store: &Store, [outer, inner]: [Form; 2]) -> ImageRecord {
+    let forms = [outer, inner, outer];
+    put_as(store, &layers(), &forms, &["example.com/layered:1"])
+}
+
+fn layers() -> [Layer; 3] {
     let bottom = Tar::new()
         .entry(&Entry::new(b'5', "./").mode(0o700))
         .file("etc/passwd", "bottom")
@@ -80,8 +91,7 @@ fn layered(store: &Store) -> ImageRecord {
         .file("opaque/newer", "top")
         .symlink("etc/link", "/etc/../usr/lib/so")
         .finish();
-    let layers = [bottom, middle, top].map(|archive| Layer::gzip(&archive));
-    put(store, &layers, &["example.com/layered:1"], "layered")
+    [bottom, middle, top].map(|archive| Layer::gzip(&archive))
 }
 
 const VISIBLE: &[(&str, &str)] = &[
@@ -113,8 +123,18 @@ fn the_kernel_sees_whiteouts_and_opaque_directories() {
         return;
     }
     let (_, dir) = role().unwrap();
+    let probe = Store::open(&dir.join("probe")).unwrap();
+    for (number, forms) in mixes(&probe).into_iter().enumerate() {
+        println!("{forms:?}");
+        let dir = dir.join(number.to_string());
+        fs::create_dir(&dir).unwrap();
+        whiteouts_hide(&dir, forms);
+    }
+}
+
+fn whiteouts_hide(dir: &Path, forms: [Form; 2]) {
     let store = Store::open(&dir.join("store")).unwrap();
-    let record = layered(&store);
+    let record = layered_as(&store, forms);
     for way in WAYS {
         let rw = store.create_writable_layer("c1", &record).unwrap();
         assert_eq!(rw.layers(), store.layers_of(&record).unwrap());
@@ -153,11 +173,17 @@ fn mounts(store: &Store) -> usize {
 
 #[test]
 fn an_open_root_is_seen_by_nobody_and_an_image_cannot_be_written() {
+    for forms in mixes(&Sandbox::new().store) {
+        nobody_sees(forms);
+    }
+}
+
+fn nobody_sees(forms: [Form; 2]) {
     let sandbox = Sandbox::new();
-    let record = layered(&sandbox.store);
+    let record = layered_as(&sandbox.store, forms);
     let root = sandbox.store.image_root(&record).unwrap();
     let open = root.open(&MountOptions::new(Access::ReadOnly)).unwrap();
-    assert_eq!(mounts(&sandbox.store), 0);
+    assert_eq!(mounts(&sandbox.store), 0, "{forms:?}");
     let seen = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&open));
     let seen = Path::new(&seen);
     assert_eq!(fs::read_to_string(seen.join("etc/passwd")).unwrap(), "top");
@@ -210,14 +236,15 @@ fn a_root_is_recorded_by_identities_and_forms_and_no_paths() {
     let record = layered(&sandbox.store);
     let rw = sandbox.store.create_writable_layer("c1", &record).unwrap();
     let text = serde_json::to_string(&rw.record()).unwrap();
-    let diff_ids: Vec<_> = rw
+    let layers: Vec<_> = rw
         .layers()
         .iter()
-        .map(|layer| layer.diff_id().to_string())
-        .collect();
-    let layers: Vec<_> = diff_ids
-        .iter()
-        .map(|id| serde_json::json!({"diff_id": id, "form": "directory"}))
+        .map(|layer| {
+            serde_json::json!({
+                "diff_id": layer.diff_id().to_string(),
+                "form": layer.form().to_string(),
+            })
+        })
         .collect();
     let expected = serde_json::json!({"layers": layers, "container": "c1"});
     assert_eq!(
@@ -225,7 +252,10 @@ fn a_root_is_recorded_by_identities_and_forms_and_no_paths() {
         expected
     );
     let kept = fs::read_to_string(sandbox.root().join("containers/c1/layers")).unwrap();
-    assert!(kept.contains(&diff_ids[0]), "{kept}");
+    assert!(
+        kept.contains(&rw.layers()[0].diff_id().to_string()),
+        "{kept}"
+    );
     assert!(!kept.contains(sandbox.root().to_str().unwrap()), "{kept}");
 }
 

@@ -60,9 +60,7 @@ fn run(mount: &OwnedFd, script: &str) -> String {
     said
 }
 
-fn check(
-    way: impl Fn(&Path, &Parts, &MountOptions<'_>, MappedIds<'_>) -> Result<OwnedFd, Failure> + Sync,
-) {
+fn check(way: impl Fn(&Path, &Parts, &MountOptions<'_>) -> Result<OwnedFd, Failure> + Sync) {
     if !rustix::process::geteuid().is_root() {
         eprintln!("SKIP: only root maps ids");
         return;
@@ -86,10 +84,13 @@ fn check(
         lower: vec![mapped(&at("lower"), ids.users)],
         writable: Some(mapped(&at("c"), ids.users)),
     };
-    let options = MountOptions::new(Access::Volatile);
+    let options = MountOptions {
+        ids: Some(ids),
+        ..MountOptions::new(Access::Volatile)
+    };
     let mounted = std::thread::scope(|scope| {
         scope
-            .spawn(|| way(&at("place"), &parts, &options, ids))
+            .spawn(|| way(&at("place"), &parts, &options))
             .join()
             .unwrap()
     });
@@ -118,7 +119,7 @@ fn check(
 
 #[test]
 fn layers_of_other_ids_are_mounted_by_descriptor() {
-    check(|_, parts, options, ids| by_descriptors(parts, options, ids));
+    check(|_, parts, options| by_descriptors(parts, options));
 }
 
 #[test]

@@ -24,7 +24,7 @@ use std::process::{Command, Output};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use image::{Descriptor, Digest, MediaType};
-use store::{Document, ImageRecord, Lease, NewImage, Result, Store};
+use store::{Document, Form, ImageRecord, Lease, NewImage, Result, Store};
 
 pub use tar::Tar;
 
@@ -41,6 +41,13 @@ impl Sandbox {
         let store = Store::open(&dir.path().join("store")).unwrap();
         let mounts = Mounts(dir.path().to_owned());
         Sandbox { store, mounts, dir }
+    }
+
+    /// One whose layers are directories, whatever others have: for tests that look into them, or count them.
+    pub fn unpacked() -> Sandbox {
+        let sandbox = Sandbox::new();
+        sandbox.store.set_layer_form(Form::Directory);
+        sandbox
     }
 
     pub fn root(&self) -> &Path {
@@ -189,8 +196,25 @@ pub fn put(store: &Store, layers: &[Layer], names: &[&str], salt: &str) -> Image
         .unwrap()
 }
 
+/// The same, each layer in its form.
+pub fn put_as(store: &Store, layers: &[Layer], forms: &[Form], names: &[&str]) -> ImageRecord {
+    let lease = store.lease().unwrap();
+    for (layer, form) in layers.iter().zip(forms) {
+        store.set_layer_form(*form);
+        layer.add(store, &lease).unwrap();
+    }
+    let new = describe(layers, names, "in its form");
+    let record = store.put_image(&lease, new).unwrap();
+    let found = store.layers_of(&record).unwrap();
+    let mut found: Vec<Form> = found.iter().map(store::Layer::form).collect();
+    found.reverse();
+    assert_eq!(found, forms);
+    record
+}
+
 /// Unpacks one archive and returns where it lies; in the other form it is the same tree.
 pub fn unpack(store: &Store, archive: &[u8]) -> PathBuf {
+    store.set_layer_form(Form::Directory);
     let record = put(
         store,
         &[Layer::gzip(archive)],
@@ -205,12 +229,18 @@ pub fn unpack(store: &Store, archive: &[u8]) -> PathBuf {
 ///
 /// Any other form has no such place: its root is that of a mount that is nowhere, whose path reads as `/`.
 pub fn place(layer: &store::Layer) -> PathBuf {
-    assert_eq!(layer.form(), store::Form::Directory, "it has no place");
+    assert_eq!(layer.form(), Form::Directory, "it has no place");
     let open = layer.open(store::Purpose::Directory).unwrap();
     let path = std::fs::read_link(format!("/proc/self/fd/{}", open.as_raw_fd())).unwrap();
     let parent = path.parent().and_then(Path::file_name);
     assert_eq!(parent, Some("layers".as_ref()), "{path:?} is no layer's");
     path
+}
+
+/// Gives a file of a layer other content, as a new file: one that is sealed cannot be written.
+pub fn change(path: &Path, bytes: &[u8]) {
+    std::fs::remove_file(path).unwrap();
+    std::fs::write(path, bytes).unwrap();
 }
 
 /// Where a container writes.
@@ -277,6 +307,11 @@ pub fn in_private_mounts(test: &str) -> bool {
     let output = expect_success(&mut command);
     let output = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.contains("1 passed"), "{output}");
+    // Behind the test's name, where it is the first that was said.
+    let skips = output
+        .lines()
+        .filter_map(|line| line.find("SKIP: ").map(|at| &line[at..]));
+    skips.for_each(|skip| println!("{skip}"));
     false
 }
 

@@ -12,13 +12,24 @@ use super::{Layer, list};
 
 /// Whether layers can be mounted as files here; says so if not.
 pub fn can_mount(store: &Store) -> bool {
-    store.set_layer_form(Form::Erofs);
-    let can = store.form_of_new_layers() == Form::Erofs;
-    store.set_layer_form(Form::Directory);
+    let can = store.can_have(Form::Erofs);
     if !can {
         println!("SKIP: layers cannot be mounted as files here");
     }
     can
+}
+
+/// The forms that two layers of an image can have here, the lower one's first: a store may hold both.
+pub fn mixes(store: &Store) -> Vec<[Form; 2]> {
+    const BOTH: [Form; 2] = [Form::Directory, Form::Erofs];
+    let mut mixes = vec![[Form::Directory; 2]];
+    if can_mount(store) {
+        mixes = BOTH
+            .iter()
+            .flat_map(|one| BOTH.map(|other| [*one, other]))
+            .collect();
+    }
+    mixes
 }
 
 /// Adds an archive to a store of its own in the other form and compares it with the layer that another has.
