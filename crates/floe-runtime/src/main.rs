@@ -20,6 +20,7 @@ mod hold;
 mod log;
 mod memory;
 mod notify;
+mod resolve;
 mod signals;
 mod spec_template;
 mod state;
@@ -38,6 +39,9 @@ fn main() -> ExitCode {
     }
     if word.as_ref().is_some_and(|word| word == "hold") {
         return hold::hold();
+    }
+    if word.as_ref().is_some_and(|word| word == "resolve") {
+        return resolve::resolve(arguments);
     }
     memory::begin();
     // Also where the word is not the verb: that costs a little and decides nothing.

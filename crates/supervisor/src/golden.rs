@@ -13,8 +13,8 @@ use serde_json::Value;
 use crate::abilities::Abilities;
 use crate::protocol::{ExecWire, Request, Response};
 use crate::{
-    Became, ContainerState, CreateContainer, Error, ExecRequest, LogTarget, OciProgram, PodSetup,
-    RootfsSource, SupervisorInfo, UserIds, Watch,
+    Became, ContainerState, CreateContainer, Error, ExecRequest, LogTarget, OciProgram, OnExit,
+    PodSetup, Restart, RootfsSource, SupervisorInfo, UserIds, Watch,
 };
 
 fn dir() -> PathBuf {
@@ -173,6 +173,11 @@ fn fullest() -> Vec<Request> {
         args: vec!["--debug".into()],
         systemd_cgroup: true,
     };
+    let on_exit = OnExit {
+        argv: vec!["/usr/bin/floe".into(), "container".into()],
+        env: vec![("PATH".to_owned(), "/usr/bin".into())],
+        restart: Restart::OnFailure { most: Some(3) },
+    };
     let log = LogTarget {
         path: path("c.log"),
         beneath: Some("@DIR@".into()),
@@ -189,6 +194,8 @@ fn fullest() -> Vec<Request> {
         stdin: false,
         stdin_once: false,
         program: Some(program),
+        on_exit: Some(Box::new(on_exit)),
+        run_limit: Some(Duration::new(60, 0)),
     };
     let process = serde_json::json!({"cwd": "/", "args": ["true"]});
     let command = ExecRequest {
@@ -248,6 +255,7 @@ fn set_ups() -> [PodSetup; 2] {
         cgroup: Some("@CGROUP@".into()),
         open_files: Some(1 << 20),
         users: None,
+        keeps_home: true,
     };
     let map = vec![IdMapping {
         container_id: 0,

@@ -62,7 +62,7 @@ pub use info::SupervisorInfo;
 pub use oci_program::{clean_container, features};
 pub use protocol::{
     AttachOptions, Became, Companion, CompanionExit, CreateContainer, CreatedInfo, Dump, ExecExit,
-    ExecRequest, LogTarget, OciProgram, RestoreContainer, RootfsSource, Watch,
+    ExecRequest, LogTarget, OciProgram, OnExit, Restart, RestoreContainer, RootfsSource, Watch,
 };
 pub use seccomp::{AGENT, SeccompRecord};
 pub use server::supervise;

@@ -241,6 +241,41 @@ pub struct CreateContainer {
     /// The program that makes it; `None`: the supervisor does, with the runtime library.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub program: Option<OciProgram>,
+    /// What is to be done when it has ended; needs [`PodSetup::keeps_home`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_exit: Option<Box<OnExit>>,
+    /// It is killed when it has run for so long.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_limit: Option<Duration>,
+}
+
+/// What is to be done when a container has ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OnExit {
+    /// A program, absolute, and its first arguments. `--restart` or `--ended` and the container's id follow. It is
+    /// executed in the namespaces and cgroups in which the pod's supervisor was started.
+    pub argv: Vec<OsString>,
+    /// All of its environment.
+    pub env: Vec<(String, OsString)>,
+    /// Whether the container is to run again, unless somebody has stopped it.
+    pub restart: Restart,
+}
+
+/// When a container that has ended is to run again. The wait before that is doubled each time, from 100 ms to a
+/// minute, until it has run for ten seconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Restart {
+    /// Never.
+    #[default]
+    No,
+    /// Whatever its code was.
+    Always,
+    /// When its code was not 0.
+    OnFailure {
+        /// So many times at the most.
+        most: Option<u32>,
+    },
 }
 
 /// A program with the command line of an OCI runtime (runc's): it makes a container, and is asked for

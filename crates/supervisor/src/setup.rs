@@ -43,6 +43,9 @@ pub struct PodSetup {
     /// must not be passed over: the ability `set_up.users`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub users: Option<UserIds>,
+    /// Remember where the supervisor was started, for [`crate::OnExit`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub keeps_home: bool,
 }
 
 /// The ids of a user namespace, or of a mount.

@@ -41,6 +41,13 @@ pub struct ContainerState {
     /// What its log lacks, if it lacks something.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_loss: Option<Box<LogLoss>>,
+    /// How often it has run again by its policy, since somebody started it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub restarts: u32,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// What a container wrote that is not in its log.
@@ -200,6 +207,7 @@ impl ContainerState {
             created_at_ns: now_ns(),
             cgroup: cgroup.to_owned(),
             log_loss: None,
+            restarts: 0,
         }
     }
 

@@ -10,6 +10,7 @@ use runtime::resctrl::Group;
 
 use super::cri_log::CriLog;
 use super::diagnose;
+use super::on_exit::Due;
 use super::poller::Key;
 use super::program::Driven;
 use super::seccomp_agent::Agent;
@@ -76,6 +77,14 @@ pub(super) struct Container {
     pub(super) held: bool,
     /// Counts the calls that its seccomp profile refuses, if it is to.
     pub(super) agent: Option<Box<Agent>>,
+    /// What is due at its end.
+    pub(super) due: Option<Due>,
+    /// Somebody has sent it a signal that ends it.
+    pub(super) killed: bool,
+    /// How long it may run.
+    pub(super) run_limit: Option<Duration>,
+    /// When it is killed for that.
+    pub(super) run_until: Option<Instant>,
     /// The record on disk is older than the one in memory; when to try again.
     pub(super) unsaved: Option<Instant>,
 }
@@ -172,6 +181,9 @@ impl Container {
 
     /// Moves the container to another state, also on disk.
     pub(super) fn set_status(&mut self, status: Status) {
+        if matches!(status, Status::Running { .. }) && self.run_until.is_none() {
+            self.run_until = self.run_limit.and_then(after);
+        }
         self.state.status = status;
         self.save();
     }
@@ -226,7 +238,11 @@ impl Container {
         let start = self.starting.as_ref().map(|start| start.limit);
         let shim = self.shim.as_ref().and_then(|it| it.deadline());
         let agent = self.agent.as_ref().and_then(|it| it.deadline());
+        let due = self.due.as_ref().and_then(|due| due.at);
+        let run = self.run_until.filter(|_| !self.is_exited());
         let all = [
+            due,
+            run,
             stop,
             removal,
             start,

@@ -16,6 +16,7 @@ use rustix::process::{Pid, WaitOptions, waitpid};
 
 use super::container::{Container, runtime_failed};
 use super::cri_log::{CriLog, MadeLog};
+use super::on_exit::Due;
 use super::poller::{Key, Token};
 use super::program::Driven;
 use super::requests::Reply;
@@ -80,7 +81,11 @@ impl Supervisor {
     }
 
     /// A container that stands is one of the pod's.
-    pub(super) fn add_container(&mut self, key: Key, container: Container) -> CreatedInfo {
+    pub(super) fn add_container(&mut self, key: Key, mut container: Container) -> CreatedInfo {
+        if let Some(restarts) = self.restarts.get(container.id()) {
+            container.state.restarts = restarts.count;
+            container.save();
+        }
         let pid = container.state.pid.unwrap_or_default();
         self.events.note(Happening::Created, &container.state);
         self.containers.insert(key, container);
@@ -432,6 +437,10 @@ impl Ready {
             restored: false,
             own_time: false,
             agent,
+            due: request.on_exit.map(Due::of),
+            killed: false,
+            run_limit: request.run_limit,
+            run_until: None,
             unsaved: None,
         }
     }

@@ -60,6 +60,7 @@ impl Supervisor {
             || self.hooks_ended(pid, code)
             || self.companion_ended(pid, code)
             || self.dump_ended(pid, code)
+            || self.on_exit_ended(pid, code)
         {
             // Told to whom it concerns.
         } else if let Some(key) = self
@@ -139,6 +140,7 @@ impl Supervisor {
         let Some(container) = self.containers.get_mut(&key) else {
             return;
         };
+        let attached = !container.attached.is_empty();
         let failed = failure
             .map(|(message, exit_code)| Response::Failed(Error::Start { message, exit_code }))
             .unwrap_or(Response::Done);
@@ -161,6 +163,7 @@ impl Supervisor {
                 connection.role = Role::Leaving;
             }
         }
+        self.note_exit(key, attached);
     }
 
     /// Kills a container, and sets the time to do so again. A process that cannot die now (state

@@ -135,6 +135,8 @@ impl Supervisor {
         }
         check_signal(signal)?;
         container.own_process("signal")?;
+        // Who ends it does not want it to run again.
+        container.killed |= matches!(signal, libc::SIGKILL | libc::SIGTERM);
         let by_program = container.program.is_some() && !container.is_exited();
         if by_program && signal != libc::SIGKILL {
             return self.signal_by_program(key, signal, all, Some(client));

@@ -27,6 +27,7 @@ mod exit;
 mod hold;
 mod hooks;
 mod life;
+mod on_exit;
 mod oom;
 mod pod;
 mod pod_init;
@@ -71,6 +72,7 @@ use events::Events;
 use exec::{Beginning, Exec};
 use hold::Hold;
 use hooks::HookRun;
+use on_exit::{Home, Restarts};
 use pod::Pod;
 use poller::{Interest, Key, Poller, Ready, Token};
 use program::Orphan;
@@ -129,11 +131,12 @@ fn run(given: daemonize::Inherited) -> Result<()> {
     let Some((setup, netns)) = daemonize::receive_setup(&connection)? else {
         return Ok(());
     };
+    let home = Home::of(&setup);
     let stands = pod::validate(&setup)
         .and_then(|()| daemonize::limit_open_files(&setup))
         .and_then(|()| daemonize::leave_starter(&setup))
         .and_then(|oom_score_adj| daemonize::become_supervisor().map(|()| oom_score_adj))
-        .and_then(|oom_score_adj| Supervisor::set_up(&setup, netns, oom_score_adj));
+        .and_then(|oom_score_adj| Supervisor::set_up(&setup, netns, home, oom_score_adj));
     let (answer, supervisor) = match stands {
         Ok(supervisor) => (
             Response::Ready(supervisor.pod.info.clone()),
@@ -174,6 +177,11 @@ struct Supervisor {
     /// Containers that are frozen, by the client for whom.
     holds: BTreeMap<Key, Hold>,
     dumps: BTreeMap<i32, DumpRun>,
+    /// Where the supervisor was started, if that is needed.
+    home: Option<Home>,
+    /// By container.
+    restarts: BTreeMap<String, Restarts>,
+    on_exits: on_exit::Running,
     last_key: Key,
     /// What containers have that ask for nothing else; see [`daemonize::leave_starter`].
     oom_score_adj: Option<i32>,
@@ -190,6 +198,7 @@ impl Supervisor {
     fn set_up(
         setup: &PodSetup,
         netns: Option<OwnedFd>,
+        home: Option<Home>,
         oom_score_adj: Option<i32>,
     ) -> Result<Self> {
         let poller = Poller::new()?;
@@ -215,6 +224,9 @@ impl Supervisor {
             orphans: Vec::new(),
             holds: BTreeMap::new(),
             dumps: BTreeMap::new(),
+            home,
+            restarts: BTreeMap::new(),
+            on_exits: BTreeMap::new(),
             last_key: 0,
             oom_score_adj,
             slice: oom::SliceKills::of(setup),
@@ -431,6 +443,7 @@ impl Supervisor {
         self.end_late_shim_container(now);
         self.end_late_programs(now);
         self.tend_holds(now);
+        self.on_due_exits(now);
         if self.deaf_until.is_some_and(|until| until <= now) {
             self.listen_again();
         }
@@ -448,6 +461,11 @@ impl Supervisor {
             };
             if container.unsaved.is_some_and(|retry| retry <= now) {
                 container.save();
+            }
+            if container.run_until.is_some_and(|until| until <= now) {
+                container.run_until = None;
+                self.begin_stop(key, libc::SIGKILL, Duration::ZERO);
+                continue;
             }
             if container.oom_due.is_some_and(|due| due <= now) {
                 self.look_for_oom(key);

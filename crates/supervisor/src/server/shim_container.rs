@@ -20,6 +20,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connec
 use super::container::{Container, runtime_failed};
 use super::create::NewLog;
 use super::exit::kill_rest;
+use super::on_exit::Due;
 use super::poller::{Interest, Key, Token};
 use super::requests::Reply;
 use super::stdin::Stdin;
@@ -139,6 +140,10 @@ impl Supervisor {
             held: false,
             restored: false,
             own_time: false,
+            due: request.on_exit.map(Due::of),
+            killed: false,
+            run_limit: request.run_limit,
+            run_until: None,
             agent: None,
             unsaved: None,
             oom_told: 0,

@@ -147,6 +147,8 @@ impl Pod {
                 stdin: false,
                 stdin_once: false,
                 program: None,
+                on_exit: None,
+                run_limit: None,
             },
             dir: bundle,
         }
