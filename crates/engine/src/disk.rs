@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! runroot/
+//!   restored            is there once the definitions of people's containers are in pods/
 //!   names/HASH          reservation of a pod's or container's name: locked while it is made, holds the id
 //!   pods/POD/           one pod: pod.json, lock, supervisor.*, shm/, resolv.conf, hostname, hosts
 //!     containers/CID/   one container and its bundle: container.json, config.json, state.json
@@ -67,6 +68,11 @@ impl Layout {
     pub(crate) fn seccomp_socket(&self, container: &str) -> PathBuf {
         let short = container.get(..32).unwrap_or(container);
         self.runroot.join("seccomp").join(short)
+    }
+
+    /// Is there once what is kept of definitions was brought here since the node was started.
+    pub(crate) fn restored(&self) -> PathBuf {
+        self.runroot.join("restored")
     }
 
     pub(crate) fn network(&self) -> PathBuf {

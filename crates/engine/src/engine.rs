@@ -1,6 +1,7 @@
 //! The handle: settings, places, and the parts below the engine. It holds no state of pods and
 //! containers but what it has read; that is on disk.
 
+use std::ffi::OsString;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
 
 use network::Network;
@@ -59,6 +60,17 @@ struct Parts {
     views: Views,
     hub: Hub,
     plugins: Plugins,
+    exit_program: OnceLock<ExitProgram>,
+}
+
+/// Who does what is due when a container of a person's has ended: the supervisor executes it, with `--restart` or
+/// `--ended` and the container's id after these arguments.
+#[derive(Debug, Clone)]
+pub struct ExitProgram {
+    /// The program, absolute, and its first arguments.
+    pub argv: Vec<OsString>,
+    /// All of its environment.
+    pub env: Vec<(String, OsString)>,
 }
 
 /// An engine that may be gone.
@@ -117,11 +129,14 @@ impl Engine {
             views: Views::default(),
             hub: Hub::default(),
             plugins: Plugins::default(),
+            exit_program: OnceLock::new(),
         };
-        Ok(Self {
+        let engine = Self {
             parts: Arc::new(parts),
             settings,
-        })
+        };
+        engine.restore_definitions()?;
+        Ok(engine)
     }
 
     /// The engine with the newest settings: what a request begins with.
@@ -161,6 +176,15 @@ impl Engine {
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.settings.config
+    }
+
+    /// Names who does what is due when a container of a person's has ended; without one, nobody does. Once only.
+    pub fn set_exit_program(&self, program: ExitProgram) {
+        let _ = self.parts.exit_program.set(program);
+    }
+
+    pub(crate) fn exit_program(&self) -> Option<&ExitProgram> {
+        self.parts.exit_program.get()
     }
 
     /// What the engine runs on.

@@ -93,6 +93,25 @@ pub enum Error {
         /// One container that uses it.
         container: String,
     },
+    /// A volume cannot be removed while containers use it.
+    #[error("volume {name} is being used by the following container(s): {}: volume is being used", users.join(", "))]
+    VolumeInUse {
+        /// The volume.
+        name: String,
+        /// The ids of the containers.
+        users: Vec<String>,
+    },
+    /// A network cannot be removed while pods are to be on it.
+    #[error(
+        "{name:?} has associated containers with it. Use -f to forcibly delete containers and pods: network is being used"
+    )]
+    NetworkInUse {
+        /// The network.
+        name: String,
+    },
+    /// What is asked for cannot be, in the words that people's scripts compare.
+    #[error("{0}")]
+    Refused(String),
     /// The files of an image could not be mounted as a volume. kubelet counts these by the first word.
     #[error("ImageVolumeMountFailed: image {image}: {source}")]
     ImageVolume {
@@ -257,9 +276,13 @@ impl Error {
         match self {
             Self::NotFound { .. } => Kind::NotFound,
             Self::NameTaken { .. } => Kind::AlreadyExists,
-            Self::Ambiguous { .. } | Self::Invalid { .. } => Kind::InvalidArgument,
+            Self::Ambiguous { .. } | Self::Invalid { .. } | Self::Refused(_) => {
+                Kind::InvalidArgument
+            }
             Self::State { .. }
             | Self::ImageInUse { .. }
+            | Self::VolumeInUse { .. }
+            | Self::NetworkInUse { .. }
             | Self::HandlerGone { .. }
             | Self::NoCriu => Kind::FailedPrecondition,
             Self::Unsupported(_) | Self::Lacking { .. } => Kind::Unimplemented,

@@ -16,12 +16,16 @@ pub mod container;
 pub mod counted;
 pub mod error;
 pub mod events;
+pub mod files;
 pub mod handler;
 pub mod image;
+pub mod networks;
 pub mod node;
 pub mod pod;
+pub mod secret;
 pub mod stats;
 pub mod steps;
+pub mod volume;
 
 mod annotations;
 mod budget;
@@ -47,7 +51,7 @@ pub use ::runtime::apparmor::is_usable as has_apparmor;
 pub use config::Config;
 pub use container::exit_code;
 pub use container::{Container, ContainerFilter, ContainerSpec, ContainerState};
-pub use engine::Engine;
+pub use engine::{Engine, ExitProgram};
 pub use error::{Error, Kind, Result};
 pub use handler::{
     AttachEvent, AttachInput, AttachOptions, AttachOutput, Attachment, ExecSession, ExecStdio,
@@ -59,9 +63,10 @@ pub use pod::{Pod, PodFilter, PodSpec, PodState};
 pub use recover::Recovered;
 pub use reload::Reloaded;
 pub use supervisor::{keep_little_memory, raise_open_files, trim_memory, trim_program};
+pub use user::resolve_user;
 
 /// The crates whose types stand in signatures here, in the very version: whoever embeds the engine needs
 /// no other crate of floe's.
 pub mod crates {
-    pub use ::{distribution, image, network, runtime, store, transfer, trust};
+    pub use ::{distribution, image, ipnet, network, runtime, store, transfer, trust};
 }

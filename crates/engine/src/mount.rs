@@ -3,7 +3,6 @@
 
 use std::path::PathBuf;
 
-use crate::container::ContainerState;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 
@@ -25,8 +24,7 @@ impl Engine {
     /// An unknown container, one that runs when it is to be `writable`, or a mount that the kernel refuses.
     pub fn mount_container(&self, container: &str, writable: bool) -> Result<PathBuf> {
         let found = self.container(container)?;
-        let ended = matches!(found.state, ContainerState::Exited { .. });
-        if writable && !ended {
+        if writable && !found.is_at_rest() {
             return Err(Error::State {
                 verb: "mount for writing",
                 what: "container",

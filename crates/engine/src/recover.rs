@@ -180,10 +180,12 @@ impl Engine {
         match record.stage {
             Stage::Creating | Stage::Failed => return self.recover_half_made(record, recovery),
             Stage::Damaged => return self.recover_damaged(&record),
-            Stage::Made { .. } | Stage::Stopped if self.is_abandoned(&record)? => {
+            Stage::Made { .. } | Stage::Stopped | Stage::Defined
+                if self.is_abandoned(&record)? =>
+            {
                 return self.recover_half_made(record, recovery);
             }
-            Stage::Made { .. } | Stage::Stopped | Stage::Other => {}
+            Stage::Made { .. } | Stage::Stopped | Stage::Defined | Stage::Other => {}
         }
         let adopted = match self.adopt(&record)? {
             Some(_) => Recovered::RUNNING,

@@ -22,19 +22,37 @@ pub(crate) fn resolve(
     image: &ImageRecord,
     security: &Security,
 ) -> Result<ResolvedUser> {
-    let read = |path: &str| -> Result<String> {
-        let bytes = store.read_file(image, path, MAX_FILE)?.unwrap_or_default();
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
-    };
+    let files = store.read_files(image, ["/etc/passwd", "/etc/group"], MAX_FILE)?;
+    let [passwd, group] = files.map(|file| {
+        let bytes = file.unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    });
     let image_user = match security.user.as_str() {
         "" => image.user.clone(),
         user => user.to_owned(),
     };
-    Files {
-        passwd: read("/etc/passwd")?,
-        group: read("/etc/group")?,
-    }
-    .resolve(security, &image_user)
+    Files { passwd, group }.resolve(security, &image_user)
+}
+
+/// The same of a request that names nobody: whoever made it has looked them up.
+pub(crate) fn resolve_numbers(security: &Security) -> Result<ResolvedUser> {
+    let none = Files {
+        passwd: String::new(),
+        group: String::new(),
+    };
+    none.resolve(security, &security.user)
+}
+
+/// Who `USER[:GROUP]` is, by the contents of /etc/passwd and /etc/group; empty: root.
+///
+/// # Errors
+/// A name that is not in them, or what is no such text.
+pub fn resolve_user(passwd: String, group: String, user: &str) -> Result<ResolvedUser> {
+    let security = Security {
+        image_groups: true,
+        ..Security::default()
+    };
+    Files { passwd, group }.resolve(&security, user)
 }
 
 struct Files {

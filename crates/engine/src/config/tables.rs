@@ -409,7 +409,8 @@ pub struct Image {
     /// How long the compressed blobs of layers are kept: `always`, `until-unpacked`, or a number of days such
     /// as `7d` (not a key of CRI-O).
     pub keep_blobs: String,
-    /// How the layers lie that are pulled: `unpacked`, or `erofs` (not a key of CRI-O).
+    /// How the layers lie that are pulled: `unpacked`, `erofs`, or `auto`, which is `erofs` where that can be had (not
+    /// a key of CRI-O).
     pub layer_form: String,
     /// Images whose layers are unpacked whatever `layer_form` says, as `pinned_images` names them (not a key of
     /// CRI-O).
@@ -438,7 +439,7 @@ impl Default for Image {
             peers_tls_ca: PathBuf::new(),
             peers_certs_dir: PathBuf::new(),
             keep_blobs: "always".into(),
-            layer_form: "unpacked".into(),
+            layer_form: "auto".into(),
             unpacked_images: Vec::new(),
         }
     }
@@ -475,7 +476,7 @@ impl Image {
     ///
     /// # Errors
     /// What is wrong with the value.
-    pub fn layer_form(&self) -> Result<store::Form, String> {
+    pub fn layer_form(&self) -> Result<store::WantedForm, String> {
         let parsed = self.layer_form.parse();
         parsed.map_err(|reason| format!("crio.image.layer_form: {reason}"))
     }

@@ -5,21 +5,22 @@
 use std::fs::File;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use runtime::spec::Spec;
-use store::RootFilesystem;
+use store::{Access, RootFilesystem};
 
 use super::declared;
 use super::record::ContainerRecord;
 use super::volumes::{self, Mounted};
-use super::{ContainerSpec, MOUNT_OPTIONS, Propagation};
+use super::{ContainerSpec, MOUNT_OPTIONS, Propagation, ResolvedUser, RestartPolicy};
 use crate::annotations::Asked;
 use crate::checkpoint::Cancel;
 use crate::config::RuntimeEntry;
 use crate::disk::{self, Lock, Reservation};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::handler::{Ability, ContainerPlan, Handler, LIMIT, Log, Sandbox};
+use crate::handler::{Ability, ContainerPlan, Handler, LIMIT, Log, OnExit, Sandbox};
 use crate::image::ImageRecord;
 use crate::oci;
 use crate::plugins::NewContainer;
@@ -54,8 +55,50 @@ impl Engine {
     ) -> Result<String> {
         validate(&spec)?;
         let (pod, sandbox) = self.pod_for_container(pod)?;
-        let handler = self.handler_of(&pod)?;
-        if let Some(lacking) = handler.abilities().lacking(&Ability::of_container(&spec)) {
+        let admitted = match self.admit(&pod, &spec)? {
+            Ok(admitted) => admitted,
+            Err(holder) => return Ok(holder),
+        };
+        let image = self.image_to_run(&pod, &spec)?;
+        let volumes = self.volume_images(&pod, &mut spec)?;
+        let making = Making::begin(self, admitted, &pod)?;
+        let config = self.image_config(&image)?.config;
+        let mut record = making.record(spec, &image, &config)?;
+        let root = step("writable layer", || {
+            self.store().create_writable_layer(&making.id, &image)
+        })?;
+        let new = making.build(&mut record, (&sandbox, &root), &config, (&volumes, former))?;
+        making.commit(&record, new)
+    }
+
+    /// Lets a container into a pod, which stays as long as the answer does; or who is there already and is what is
+    /// asked for.
+    ///
+    /// # Errors
+    /// A pod that is gone or may not have such a container, or a name that is taken.
+    pub(super) fn admit(
+        &self,
+        pod: &PodRecord,
+        spec: &ContainerSpec,
+    ) -> Result<Result<Admitted<'_>, String>> {
+        let handler = self.may_be_in(pod, spec)?;
+        let lock = self.layout().pod(&pod.id).join("lock");
+        let pod_stays = Lock::shared_if_there(&lock)?.ok_or_else(|| Error::NotFound {
+            what: "pod",
+            name: pod.id.clone(),
+        })?;
+        let name = self.container_name(pod, spec)?;
+        Ok(name.map(|name| Admitted {
+            handler,
+            name,
+            pod_stays,
+        }))
+    }
+
+    /// The handler of a pod, if such a container may be in it.
+    pub(super) fn may_be_in(&self, pod: &PodRecord, spec: &ContainerSpec) -> Result<&dyn Handler> {
+        let handler = self.handler_of(pod)?;
+        if let Some(lacking) = handler.abilities().lacking(&Ability::of_container(spec)) {
             return Err(handler.lacks(lacking));
         }
         if !spec
@@ -69,24 +112,28 @@ impl Engine {
                 "differs from that of the pod, whose user namespace its containers are in",
             ));
         }
-        self.check_memory(&pod, spec.resources.memory_limit)?;
-        let lock = self.layout().pod(&pod.id).join("lock");
-        let _pod_stays = Lock::shared_if_there(&lock)?.ok_or_else(|| Error::NotFound {
-            what: "pod",
-            name: pod.id.clone(),
-        })?;
-        let parts = ContainerRecord::name_parts(&pod.id, &spec);
+        self.check_memory(pod, spec.resources.memory_limit)?;
+        Ok(handler)
+    }
+
+    /// The name of a new container, or who has it and is what is asked for.
+    fn container_name(
+        &self,
+        pod: &PodRecord,
+        spec: &ContainerSpec,
+    ) -> Result<Result<Reservation, String>> {
+        let parts = ContainerRecord::name_parts(&pod.id, spec);
         let mut name = Reservation::lock(&self.layout().names(), &parts)?;
         if let Some(holder) = name.holder() {
             match ContainerRecord::read(&self.layout().container(&pod.id, &holder)) {
                 // Nobody can know what it was, and who asks does not know of it.
                 Err(error) if error.is_damage() => self.discard_container(&pod.id, &holder)?,
                 other => match other? {
-                    Some(_) if pod.spec.origin == Origin::Cri => return Ok(holder),
+                    Some(_) if pod.spec.origin == Origin::Cri => return Ok(Err(holder)),
                     Some(_) => {
                         return Err(Error::NameTaken {
                             what: "container",
-                            name: spec.name,
+                            name: spec.name.clone(),
                             holder,
                         });
                     }
@@ -95,23 +142,15 @@ impl Engine {
             }
             name.forget();
         }
-        let image = self.image_to_run(&pod, &spec)?;
-        let volumes = self.volume_images(&pod, &mut spec)?;
-        let id = disk::new_id()?;
-        name.hold(&id)?;
-        let making = Making::begin(self, handler, name, &pod, sandbox, id)?;
-        let config = self.image_config(&image)?.config;
-        let mut record = making.record(spec, &image, &config)?;
-        let let_by_plugins = making.build(&mut record, &image, &config, (&volumes, former))?;
-        let id = making.commit(&record)?;
-        if let Some(new) = let_by_plugins {
-            new.made();
-        }
-        Ok(id)
+        Ok(Ok(name))
     }
 
     /// The image of a container: one that its pod may use, and that something can be run of.
-    fn image_to_run(&self, pod: &PodRecord, spec: &ContainerSpec) -> Result<ImageRecord> {
+    pub(super) fn image_to_run(
+        &self,
+        pod: &PodRecord,
+        spec: &ContainerSpec,
+    ) -> Result<ImageRecord> {
         let image = self.image(&spec.image)?;
         if image.is_artifact() {
             let reason = format!(
@@ -143,7 +182,7 @@ impl Engine {
         ))
     }
 
-    fn pod_for_container(&self, id: &str) -> Result<(PodRecord, Sandbox)> {
+    pub(super) fn pod_for_container(&self, id: &str) -> Result<(PodRecord, Sandbox)> {
         let missing = || Error::NotFound {
             what: "pod",
             name: id.to_owned(),
@@ -169,7 +208,7 @@ impl Engine {
 }
 
 /// What no later step could say as clearly.
-fn validate(spec: &ContainerSpec) -> Result<()> {
+pub(super) fn validate(spec: &ContainerSpec) -> Result<()> {
     if spec.image.is_empty() {
         return Err(Error::invalid("config.image", "must not be empty"));
     }
@@ -235,47 +274,90 @@ pub(crate) struct Former<'a> {
     pub(crate) cancel: &'a Cancel,
 }
 
+/// A container that may be made in its pod, under a name that is its own.
+pub(super) struct Admitted<'a> {
+    handler: &'a dyn Handler,
+    name: Reservation,
+    pod_stays: Lock,
+}
+
 /// A container that is being made. Dropped before [`Making::commit`], it takes everything back.
-struct Making<'a> {
+pub(super) struct Making<'a> {
     engine: &'a Engine,
     handler: &'a dyn Handler,
     pod: &'a PodRecord,
-    sandbox: Sandbox,
-    id: String,
+    pub(super) id: String,
     bundle: PathBuf,
     name: Option<Reservation>,
+    /// Until all of it is made, or taken back.
+    _pod_stays: Option<Lock>,
 }
 
 impl<'a> Making<'a> {
-    fn begin(
+    pub(super) fn begin(
         engine: &'a Engine,
-        handler: &'a dyn Handler,
-        name: Reservation,
+        admitted: Admitted<'a>,
         pod: &'a PodRecord,
-        sandbox: Sandbox,
-        id: String,
     ) -> Result<Self> {
+        let Admitted {
+            handler,
+            mut name,
+            pod_stays,
+        } = admitted;
+        let id = disk::new_id()?;
+        name.hold(&id)?;
         let bundle = engine.layout().container(&pod.id, &id);
         let making = Self {
             engine,
             handler,
             pod,
-            sandbox,
             id,
             bundle,
             name: Some(name),
+            _pod_stays: Some(pod_stays),
         };
         disk::make_dir(&making.bundle)?;
         Ok(making)
     }
 
-    fn record(
+    /// One that was made before, in its directory; the caller has its pod's lock. Dropped, it takes nothing back.
+    pub(super) fn again(
+        engine: &'a Engine,
+        handler: &'a dyn Handler,
+        pod: &'a PodRecord,
+        id: &str,
+    ) -> Self {
+        Self {
+            bundle: engine.layout().container(&pod.id, id),
+            id: id.to_owned(),
+            engine,
+            handler,
+            pod,
+            name: None,
+            _pod_stays: None,
+        }
+    }
+
+    /// What is remembered of it.
+    pub(super) fn record(
         &self,
         spec: ContainerSpec,
         image: &ImageRecord,
         config: &ContainerConfig,
     ) -> Result<ContainerRecord> {
         let user = user::resolve(self.engine.store(), image, &spec.security)?;
+        let named = image.repo_digests.first().unwrap_or(&image.id);
+        self.record_of(spec, (&image.id, named), user, config)
+    }
+
+    /// The same of a container whose image, by id and name, nothing else is known of.
+    pub(super) fn record_of(
+        &self,
+        spec: ContainerSpec,
+        (image_id, image_ref): (&str, &str),
+        user: ResolvedUser,
+        config: &ContainerConfig,
+    ) -> Result<ContainerRecord> {
         if let Some(ids) = self.pod.spec.namespaces.users.ids() {
             let gids: Vec<u32> = [user.gid].into_iter().chain(user.groups.clone()).collect();
             check_user(ids, user.uid, &gids)?;
@@ -284,12 +366,8 @@ impl<'a> Making<'a> {
             id: self.id.clone(),
             pod_id: self.pod.id.clone(),
             created_at: disk::now_ns(),
-            image_id: image.id.clone(),
-            image_ref: image
-                .repo_digests
-                .first()
-                .cloned()
-                .unwrap_or_else(|| image.id.clone()),
+            image_id: image_id.to_owned(),
+            image_ref: image_ref.to_owned(),
             log_path: self.log_path(&spec),
             user,
             stop_signal: oci::stop_signal(&spec, config)?,
@@ -317,21 +395,21 @@ impl<'a> Making<'a> {
         directory.unwrap_or_else(|| config.root_table.log_dir.clone())
     }
 
-    /// Root file system, config.json, and the process at its gate.
-    fn build(
+    /// What is in its root file system beside the image, config.json, and the process at its gate.
+    pub(super) fn build(
         &self,
         record: &mut ContainerRecord,
-        image: &ImageRecord,
+        (sandbox, root): (&Sandbox, &RootFilesystem),
         image_config: &ContainerConfig,
         (volumes, former): (&[(usize, ImageRecord)], Option<&Former<'_>>),
     ) -> Result<Option<NewContainer<'a>>> {
-        let store = self.engine.store();
-        let root = step("writable layer", || {
-            store.create_writable_layer(&self.id, image)
-        })?;
         if let Some(former) = former {
             root.read_difference(BufReader::with_capacity(1 << 20, former.difference))?;
         }
+        self.engine
+            .begin_volumes(&record.spec, &record.user, root, |root| {
+                declared::mounted(root, &self.bundle, Access::ReadOnly)
+            })?;
         let inputs = oci::Inputs {
             runtime: &self.engine.config().runtime,
             entry: self.engine.runtime_entry(&self.pod.spec.runtime_handler),
@@ -342,7 +420,8 @@ impl<'a> Making<'a> {
         };
         let all_devices = inputs.all_devices();
         let mut config = oci::build(self.engine, &inputs)?;
-        self.declared_volumes(image_config, &mut config, &root, record)?;
+        self.declared_volumes(image_config, &mut config, root, record)?;
+        self.engine.lay_secrets(record, &mut config)?;
         let let_by_plugins =
             self.engine
                 .plugins_let_container(self.pod, record, &mut config, all_devices)?;
@@ -353,11 +432,12 @@ impl<'a> Making<'a> {
         let keys = &self.engine.config().runtime;
         let bytes = |key: i64| u64::try_from(key).ok().filter(|bytes| *bytes > 0);
         let pod_dir = self.engine.layout().pod(&self.pod.id);
+        let extras = record.spec.extras.as_deref();
         let plan = ContainerPlan {
             container: record.at(&pod_dir, &self.bundle),
-            sandbox: &self.sandbox,
+            sandbox,
             spec: &config,
-            root: &root,
+            root,
             log: record.log_path.clone().map(|path| Log {
                 path,
                 beneath: self.log_directory(),
@@ -368,6 +448,10 @@ impl<'a> Making<'a> {
             terminal: record.spec.tty,
             stdin: record.spec.stdin,
             stdin_once: record.spec.stdin_once,
+            on_exit: self.on_exit(&record.spec),
+            run_limit: extras
+                .and_then(|extras| extras.run_limit)
+                .map(Duration::from_secs),
         };
         let entry = self.engine.runtime_entry(&self.pod.spec.runtime_handler);
         match former {
@@ -392,6 +476,20 @@ impl<'a> Making<'a> {
         Ok(let_by_plugins)
     }
 
+    /// What is due at the end of a person's container.
+    fn on_exit(&self, spec: &ContainerSpec) -> Option<OnExit> {
+        let of_person = self.pod.spec.origin == Origin::Cli;
+        let program = self.engine.exit_program().filter(|_| of_person)?;
+        let extras = spec.extras.as_deref();
+        Some(OnExit {
+            argv: program.argv.clone(),
+            env: program.env.clone(),
+            restart: extras
+                .map_or(RestartPolicy::No, |extras| extras.restart)
+                .into(),
+        })
+    }
+
     /// The volumes that the image declares.
     fn declared_volumes(
         &self,
@@ -410,9 +508,18 @@ impl<'a> Making<'a> {
         declared::make(keys.image.image_volumes, image, config, &place)
     }
 
-    fn commit(mut self, record: &ContainerRecord) -> Result<String> {
+    /// It is made; `new` is told so.
+    pub(super) fn commit(
+        mut self,
+        record: &ContainerRecord,
+        new: Option<NewContainer<'_>>,
+    ) -> Result<String> {
         record.write(&self.bundle)?;
+        self.engine.tell_names(self.pod)?;
         self.name = None;
+        if let Some(new) = new {
+            new.made();
+        }
         Ok(self.id.clone())
     }
 }

@@ -129,7 +129,7 @@ fn make_all(volumes: &[PathBuf], place: &Place<'_>) -> Result<()> {
         Error::invalid("config.image", reason)
     };
     {
-        let root = mounted(place)?;
+        let root = mounted(place.root, place.bundle, Access::Volatile)?;
         for volume in volumes {
             let made = make_below(root.as_fd(), volume, place.user);
             made.map_err(|errno| failed(volume, errno))?;
@@ -139,15 +139,15 @@ fn make_all(volumes: &[PathBuf], place: &Place<'_>) -> Result<()> {
 }
 
 /// The root file system, seen by nobody else, and gone with the descriptor.
-fn mounted(place: &Place<'_>) -> Result<OwnedFd> {
-    let options = MountOptions::new(Access::Volatile);
-    match place.root.open(&options) {
+pub(super) fn mounted(root: &RootFilesystem, bundle: &Path, access: Access) -> Result<OwnedFd> {
+    let options = MountOptions::new(access);
+    match root.open(&options) {
         Err(store::Error::Unsupported { .. }) => {}
         other => return Ok(other?),
     }
-    let at = volumes::place(place.bundle, MOST);
+    let at = volumes::place(bundle, MOST);
     disk::make_dir(&at)?;
-    place.root.mount_by_paths(&at, &options)?;
+    root.mount_by_paths(&at, &options)?;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = open(&at, flags, Mode::empty());
     let detached = unmount(&at, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);

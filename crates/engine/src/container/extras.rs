@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-/// Further wishes of a person. Not recorded: only making the container needs them.
+use crate::secret::SecretUse;
+
+/// Further wishes of a person.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Extras {
     /// File systems of their own, mounted before what the request mounts from the node.
@@ -31,6 +33,55 @@ pub struct Extras {
     pub mask: Vec<PathBuf>,
     /// Limits of block devices.
     pub block_io: BlockIo,
+    /// Whether it runs again when it has ended.
+    pub restart: RestartPolicy,
+    /// It is removed when it has ended.
+    pub remove: bool,
+    /// It is killed when it has run for so many seconds.
+    pub run_limit: Option<u64>,
+    /// A person has stopped it since it was started: see [`RestartPolicy::UnlessStopped`].
+    pub stopped: bool,
+    /// Secrets that it is given.
+    pub secrets: Vec<SecretUse>,
+}
+
+/// When a container that has ended runs again, unless somebody has stopped it (podman's `--restart`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum RestartPolicy {
+    /// Never.
+    #[default]
+    No,
+    /// Always, and when the node starts.
+    Always,
+    /// The same, but for one that was stopped before the node was.
+    UnlessStopped,
+    /// When its code is not 0.
+    OnFailure {
+        /// So many times at the most.
+        most: Option<u32>,
+    },
+}
+
+impl Extras {
+    /// Is it to run again when the node starts?
+    #[must_use]
+    pub fn starts_with_the_node(&self) -> bool {
+        match self.restart {
+            RestartPolicy::Always => true,
+            RestartPolicy::UnlessStopped => !self.stopped,
+            RestartPolicy::No | RestartPolicy::OnFailure { .. } => false,
+        }
+    }
+}
+
+impl From<RestartPolicy> for ::supervisor::Restart {
+    fn from(policy: RestartPolicy) -> Self {
+        match policy {
+            RestartPolicy::No => Self::No,
+            RestartPolicy::Always | RestartPolicy::UnlessStopped => Self::Always,
+            RestartPolicy::OnFailure { most } => Self::OnFailure { most },
+        }
+    }
 }
 
 /// A file system of the container's own.

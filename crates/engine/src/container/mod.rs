@@ -2,17 +2,22 @@
 //! This file holds the nouns; one file per verb stands beside it. How a container is written
 //! to `container.json` is in `record/container.rs` alone.
 
+mod again;
 pub(crate) mod create;
 mod declared;
+pub(crate) mod definition;
 mod exec;
 mod exec_streams;
 mod exec_sync;
 pub(crate) mod extras;
+mod files;
 pub(crate) mod life;
+mod on_root;
 mod query;
 pub(crate) mod record;
 pub(crate) mod refused;
 mod remove;
+mod rename;
 mod update;
 pub(crate) mod volumes;
 
@@ -23,7 +28,7 @@ pub use crate::budget::Share;
 pub use exec::ExecOptions;
 pub use exec_streams::{ExecStreams, WantedStreams};
 pub use exec_sync::ExecSync;
-pub use extras::{BlockIo, DeviceNumber, Extras, Filesystem, Rlimit, Unset};
+pub use extras::{BlockIo, DeviceNumber, Extras, Filesystem, RestartPolicy, Rlimit, Unset};
 pub use life::{LifeAnswer, LifeCall};
 
 use crate::pod::{NamespaceModes, UserIds};
@@ -53,7 +58,7 @@ pub struct ContainerSpec {
     pub mounts: Vec<Mount>,
     /// Device nodes of the node.
     pub devices: Vec<Device>,
-    /// Devices by their CDI names ([`crate::cdi`]). Not recorded: only making the container needs them.
+    /// Devices by their CDI names ([`crate::cdi`]).
     pub cdi_devices: Vec<String>,
     /// Labels, kept byte for byte.
     pub labels: BTreeMap<String, String>,
@@ -75,7 +80,7 @@ pub struct ContainerSpec {
     pub security: Security,
     /// Signal number that asks the process to end; `None`: the image's, or SIGTERM.
     pub stop_signal: Option<i32>,
-    /// What a person wishes besides. Not recorded.
+    /// What a person wishes besides.
     pub extras: Option<Box<Extras>>,
 }
 
@@ -99,6 +104,8 @@ pub struct Mount {
     pub host_path: PathBuf,
     /// The files of an image, always read-only, in place of what is at a path.
     pub image: Option<ImageVolume>,
+    /// The volume whose directory `host_path` is, of a person's container.
+    pub volume: Option<VolumeUse>,
     /// Flags of this mount, of [`MOUNT_OPTIONS`]. Mounts below it keep theirs.
     pub options: Vec<String>,
     /// Not writable from inside.
@@ -115,6 +122,15 @@ pub struct Mount {
 
 /// What [`Mount::options`] may say (mount(8); CRI Mount.mount_options).
 pub const MOUNT_OPTIONS: [&str; 3] = ["noexec", "nodev", "nosuid"];
+
+/// A volume that a mount shows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct VolumeUse {
+    /// Its name.
+    pub name: String,
+    /// What the image has there is not copied into it at its first use.
+    pub no_copy: bool,
+}
 
 /// An image whose files a mount shows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -286,6 +302,10 @@ pub struct Container {
     pub state: ContainerState,
     /// Nanoseconds since 1970.
     pub created_at: i64,
+    /// It is frozen.
+    pub paused: bool,
+    /// How often it has run again by its policy, since somebody started it.
+    pub restarts: u32,
     /// Process id of its first process on the node, while it has one.
     pub pid: Option<i32>,
     /// The image's id (hexadecimal config digest).
@@ -322,6 +342,22 @@ pub struct ResolvedUser {
 }
 
 impl Container {
+    /// Runs its process, frozen or not?
+    #[must_use]
+    pub fn runs(&self) -> bool {
+        matches!(self.state, ContainerState::Running { .. })
+    }
+
+    /// Has it no process at all: not started yet, or ended?
+    #[must_use]
+    pub fn is_at_rest(&self) -> bool {
+        match self.state {
+            ContainerState::Exited { .. } => true,
+            ContainerState::Created => self.pid.is_none(),
+            ContainerState::Running { .. } | ContainerState::Unknown => false,
+        }
+    }
+
     /// The ids of the images that it uses: its own, and those of its volumes.
     pub(crate) fn images(&self) -> impl Iterator<Item = &str> {
         let volumes = self

@@ -1,5 +1,6 @@
 //! ContainerStatus and ListContainers: reading, never changing.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use super::record::ContainerRecord;
@@ -8,8 +9,9 @@ use crate::choose::{has_labels, resolve_prefix};
 use crate::disk;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::handler::Sandbox;
-use crate::pod::record::PodRecord;
+use crate::handler::{Sandbox, State};
+use crate::pod::Origin;
+use crate::pod::record::{PodRecord, Stage};
 use crate::view::{Cache, Listed, is_of};
 
 impl Engine {
@@ -90,13 +92,16 @@ impl Engine {
         let dir = self.layout().pod(&pod.id);
         let bundle = self.layout().container(&pod.id, &record.id);
         let state = match self.handlers().of(&record.handler) {
+            // Whatever its cgroup is like: nobody has made it.
+            Ok(_) if is_defined(pod, &bundle) => Some(State::CREATED),
             Ok(handler) => handler.state(record.at(&dir, &bundle), sandbox)?,
             Err(error) => {
                 disk::warn_once(&bundle, &error);
                 None
             }
         };
-        Ok(record.view(bundle, state))
+        let of_person = pod.spec.origin == Origin::Cli;
+        Ok(record.view(bundle, state.or(of_person.then_some(State::CREATED))))
     }
 
     /// The containers that fit, newest first. A filter that nothing fits gives an empty list.
@@ -161,4 +166,9 @@ impl Engine {
         }
         Ok(containers)
     }
+}
+
+/// Was the container not made since its pod was defined?
+fn is_defined(pod: &PodRecord, bundle: &Path) -> bool {
+    matches!(pod.stage, Stage::Defined) && !bundle.join("state.json").exists()
 }

@@ -106,6 +106,9 @@ impl ContainerRecord {
     /// The container as callers see it; `state` is what its handler says, if it knows of it.
     pub(crate) fn view(self, bundle: PathBuf, state: Option<State>) -> Container {
         let pid = state.as_ref().and_then(|state| state.pid);
+        let paused = |state: &State| matches!(state.status, Status::Paused { .. });
+        let paused = state.as_ref().is_some_and(paused);
+        let restarts = state.as_ref().map_or(0, |state| state.restarts);
         let (state, log_loss) = match state {
             Some(state) => (state_of(state.status), state.log_loss),
             None => (ContainerState::Unknown, LogLoss::default()),
@@ -116,6 +119,8 @@ impl ContainerRecord {
             pod_id: self.pod_id,
             state,
             created_at: self.created_at,
+            paused,
+            restarts,
             pid,
             image_id: self.image_id,
             image_ref: self.image_ref,

@@ -23,6 +23,7 @@ impl Engine {
         };
         let seen_by_plugins = self.plugins_see_container_go(&container);
         self.discard_container(&container.pod_id, &container.id)?;
+        self.tell_names_again(&container.pod_id)?;
         if let Some(removal) = seen_by_plugins {
             removal.done();
         }

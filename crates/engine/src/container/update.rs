@@ -98,7 +98,8 @@ impl Resources {
     }
 
     /// These limits, with what `change` sets instead.
-    pub(crate) fn with(&self, change: &Resources) -> Resources {
+    #[must_use]
+    pub fn with(&self, change: &Resources) -> Resources {
         let number = |old: i64, new: i64| if new == 0 { old } else { new };
         let text = |old: &String, new: &String| match new.is_empty() {
             true => old.clone(),

@@ -58,7 +58,7 @@ pub use exec::{Command, ExecExit, ExecSession, ExecStdio, Running, Session};
 pub use frozen::Frozen;
 pub(crate) use left::{release, release_all};
 pub use pending::{Pending, wait};
-pub use plan::{ContainerPlan, ContainerRef, Log, Netns, PodPlan, PodRef};
+pub use plan::{ContainerPlan, ContainerRef, Log, NamesPlan, Netns, OnExit, PodPlan, PodRef};
 pub use state::{Cause, End, LogLoss, Namespaces, Sandbox, State, Status};
 pub(crate) use table::Handlers;
 pub use table::RuntimeHandler;
@@ -387,6 +387,19 @@ pub trait Handler: Send + Sync + Debug {
     ) -> Result<()> {
         let _ = (plan, images, criu, limit);
         Err(self.lacks(Ability::Restore))
+    }
+
+    /// Has names answered in the pod's network namespace from now on, by a process that ends with the pod. One that
+    /// does so already is fine.
+    ///
+    /// # Errors
+    /// A handler that cannot, or a process that cannot be begun.
+    fn resolve_names(&self, pod: PodRef<'_>, plan: &NamesPlan<'_>, limit: Duration) -> Result<()> {
+        let _ = (pod, plan, limit);
+        Err(Error::Lacking {
+            handler: self.name().to_owned(),
+            what: "names of containers on a network: make it with --disable-dns".into(),
+        })
     }
 
     /// A flow of bytes to and from a TCP port in the pod, at its loopback address: see [`Ability::Ports`]. The

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-pub use ::supervisor::Netns;
+pub use ::supervisor::{Netns, OnExit};
 use runtime::spec::Spec;
 
 use super::Sandbox;
@@ -53,6 +53,17 @@ pub struct PodPlan<'a> {
     /// The network namespace that it shall have, for a handler that [`takes`](super::Handler::takes_netns) one:
     /// its network is connected meanwhile.
     pub netns: Option<&'a Netns>,
+    /// Something may be due at the end of its containers ([`ContainerPlan::on_exit`]).
+    pub keeps_home: bool,
+}
+
+/// How names are answered in a pod.
+#[derive(Debug, Clone, Copy)]
+pub struct NamesPlan<'a> {
+    /// The network's directory of state, where names are told.
+    pub state: &'a Path,
+    /// Servers for all other names; none: those of the node, as they are at the time.
+    pub servers: &'a [std::net::IpAddr],
 }
 
 /// A container to be made.
@@ -75,6 +86,10 @@ pub struct ContainerPlan<'a> {
     pub stdin: bool,
     /// Close its stdin when the first who attached to it leaves.
     pub stdin_once: bool,
+    /// What is due at its end, for a handler that sees it.
+    pub on_exit: Option<OnExit>,
+    /// It is killed when it has run for so long.
+    pub run_limit: Option<std::time::Duration>,
 }
 
 /// A container's log file, in CRI's format.

@@ -52,6 +52,27 @@ pub struct State {
     pub pid: Option<i32>,
     /// What it wrote that is not in its log.
     pub log_loss: LogLoss,
+    /// How often it has run again by its policy, since somebody started it.
+    pub restarts: u32,
+}
+
+impl State {
+    /// One of which nobody has made more than a record.
+    pub(crate) const CREATED: Self = Self {
+        status: Status::Created,
+        pid: None,
+        log_loss: LogLoss::NONE,
+        restarts: 0,
+    };
+}
+
+impl LogLoss {
+    /// All that it wrote is in its log.
+    pub(crate) const NONE: Self = Self {
+        lines: 0,
+        bytes: 0,
+        why: None,
+    };
 }
 
 /// What a container wrote that is not in its log, for the limits of that or of the disk.

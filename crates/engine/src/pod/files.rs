@@ -9,12 +9,14 @@ use super::{DnsConfig, NamespaceMode, Origin, PodSpec, UserIds};
 use crate::disk;
 use crate::error::{Error, Result};
 
+/// Where a pod's own resolver listens.
+const RESOLVER: &str = "127.0.0.11";
+
 /// Writes resolv.conf, hostname and the empty file that says that this is a container into the pod's directory.
-pub(crate) fn write(dir: &Path, id: &str, spec: &PodSpec) -> Result<()> {
-    let resolv = match &spec.dns {
-        Some(dns) => resolv_conf(dns),
-        None => node_resolv_conf()?,
-    };
+///
+/// `resolves`: its own resolver is asked, which asks the others.
+pub(crate) fn write(dir: &Path, id: &str, spec: &PodSpec, resolves: bool) -> Result<()> {
+    let resolv = resolv(spec, resolves)?;
     disk::write_file(&dir.join("resolv.conf"), resolv.as_bytes(), 0o644)?;
     disk::write_file(
         &dir.join("hostname"),
@@ -23,6 +25,27 @@ pub(crate) fn write(dir: &Path, id: &str, spec: &PodSpec) -> Result<()> {
     )?;
     disk::write_file(&dir.join("containerenv"), b"", 0o644)?;
     give(dir, &["resolv.conf", "hostname", "containerenv"], spec)
+}
+
+/// The text of a pod's resolv.conf.
+pub(super) fn resolv(spec: &PodSpec, resolves: bool) -> Result<String> {
+    Ok(match (&spec.dns, resolves) {
+        (Some(dns), false) => resolv_conf(dns),
+        (None, false) => node_resolv_conf()?,
+        (Some(dns), true) => resolv_conf(&DnsConfig {
+            servers: vec![RESOLVER.to_owned()],
+            ..dns.clone()
+        }),
+        (None, true) => {
+            let node = node_resolv_conf()?;
+            let others = node
+                .lines()
+                .filter(|line| !line.trim_start().starts_with("nameserver"));
+            let mut text: String = others.map(|line| format!("{line}\n")).collect();
+            let _ = writeln!(text, "nameserver {RESOLVER}");
+            text
+        }
+    })
 }
 
 /// Gives files to root of the pod's own user namespace, if it has one.
@@ -88,6 +111,16 @@ fn node_resolv_conf() -> Result<String> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
         other => other.map_err(Error::io("read", path)),
     }
+}
+
+/// The servers in it.
+pub(super) fn node_servers() -> Result<Vec<String>> {
+    let text = node_resolv_conf()?;
+    let servers = text.lines().filter_map(|line| {
+        let mut words = line.split_whitespace();
+        (words.next()? == "nameserver").then(|| words.next().map(str::to_owned))?
+    });
+    Ok(servers.collect())
 }
 
 #[cfg(test)]

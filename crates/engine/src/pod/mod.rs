@@ -2,9 +2,12 @@
 //! This file holds the nouns; one file per verb stands beside it. How a pod is written
 //! to `pod.json` is in `record/pod.rs` alone.
 
+mod again;
 mod asked;
 pub(crate) mod files;
+pub(crate) mod join;
 pub(crate) mod link_logs;
+mod names;
 pub(crate) mod network;
 mod port;
 mod query;
@@ -21,6 +24,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::container::Resources;
+use crate::networks::Joining;
 
 /// What a caller asks for: everything that is known before the pod exists.
 #[derive(Debug, Clone, Default)]
@@ -59,12 +63,16 @@ pub struct PodSpec {
     pub runtime_handler: String,
     /// True when no network at all is wanted (`floe run --network none`).
     pub network_none: bool,
+    /// The networks of people's that it is on, in their order; empty: the configuration's.
+    pub networks: Vec<Joining>,
     /// What the pod as a whole may use. A cgroup that its maker has named is its maker's to limit, and this is
     /// kept and shown; floe's own cgroup of the pod gets these limits.
     pub size: PodSize,
-    /// Further lines of /etc/hosts: of a person's pod, whose file floe writes. Not recorded.
+    /// Further lines of /etc/hosts: of a person's pod, whose file floe writes.
     pub host_aliases: Vec<(std::net::IpAddr, String)>,
-    /// Size of /dev/shm in bytes, in place of the configuration's. Not recorded.
+    /// A person has made it for itself: it stays without containers, and containers come and go in it.
+    pub by_itself: bool,
+    /// Size of /dev/shm in bytes, in place of the configuration's.
     pub shm_size: Option<u64>,
 }
 

@@ -31,8 +31,13 @@ impl Engine {
             cgroup: &record.cgroup,
             ..attachment(record, Some(netns))
         };
-        let attached = step("network", || self.network().setup(&wanted)).map_err(failed)?;
-        let ips: Vec<IpAddr> = attached.ips.iter().map(ipnet::IpNet::addr).collect();
+        let ips: Vec<IpAddr> = match record.spec.networks.is_empty() {
+            true => {
+                let attached = step("network", || self.network().setup(&wanted)).map_err(failed)?;
+                attached.ips.iter().map(ipnet::IpNet::addr).collect()
+            }
+            false => step("network", || self.join_networks(record, &wanted))?,
+        };
         files::write_hosts(&dir, &record.id, &record.spec, &ips)?;
         Ok(ips)
     }
@@ -78,7 +83,7 @@ impl Engine {
         let failed = |source| network_error(&record.id, source);
         let network = self.network();
         // What its stop has left has a record, and what nobody can know of is found at the next start.
-        let is_off = matches!(record.stage, Stage::Stopped) && netns.is_none();
+        let is_off = matches!(record.stage, Stage::Stopped | Stage::Defined) && netns.is_none();
         if is_off && !network.remembers(&record.id).map_err(failed)? {
             return Ok(());
         }
@@ -87,7 +92,7 @@ impl Engine {
     }
 }
 
-pub(super) fn network_error(pod: &str, source: network::Error) -> Error {
+pub(crate) fn network_error(pod: &str, source: network::Error) -> Error {
     Error::Network {
         pod: pod.to_owned(),
         source: Box::new(source),

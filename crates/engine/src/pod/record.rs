@@ -47,6 +47,9 @@ pub(crate) enum Stage {
     /// It could not be made, and not all of it could be taken back: whoever asks for its name next, or
     /// removes it, tries again.
     Failed,
+    /// A person's pod that is not made: its containers were never started, or not since the node was. Its
+    /// definition is kept beside the images.
+    Defined,
     /// One that only a newer floe knows: the pod is not ready, and can be stopped and removed.
     Other,
     /// What is on disk cannot be read; never written.
@@ -98,7 +101,9 @@ impl PodRecord {
         let (alive, ips) = match &self.stage {
             Stage::Creating => return None,
             Stage::Made { ips } => (sandbox.filter(|_| intact), ips.clone()),
-            Stage::Stopped | Stage::Failed | Stage::Other | Stage::Damaged => (None, Vec::new()),
+            Stage::Stopped | Stage::Failed | Stage::Defined | Stage::Other | Stage::Damaged => {
+                (None, Vec::new())
+            }
         };
         let own_network = self.spec.namespaces.network != NamespaceMode::Node;
         Some(Pod {
@@ -196,8 +201,12 @@ impl Engine {
     /// Is it a person's pod whose maker was killed before it had made the container? Nobody could see
     /// it, and it would keep its name.
     pub(crate) fn is_abandoned(&self, record: &PodRecord) -> Result<bool> {
-        let made = matches!(record.stage, Stage::Made { .. } | Stage::Stopped);
-        let Some((pid, start)) = record.maker.filter(|_| made) else {
+        let made = matches!(
+            record.stage,
+            Stage::Made { .. } | Stage::Stopped | Stage::Defined
+        );
+        let waits = made && !record.spec.by_itself;
+        let Some((pid, start)) = record.maker.filter(|_| waits) else {
             return Ok(false);
         };
         if base::process::lives(pid, start) {

@@ -41,12 +41,13 @@ impl Engine {
     ///
     /// # Errors
     /// As that.
-    pub(crate) fn make_pod(&self, spec: PodSpec) -> Result<(String, bool)> {
+    pub(crate) fn make_pod(&self, mut spec: PodSpec) -> Result<(String, bool)> {
         let asked = Step::now("asked");
         let handler = self.handlers().chosen(&spec.runtime_handler)?;
         validate_pod(&spec, handler, self.node())?;
         self.validate_users(&spec)?;
         self.check_annotations(&spec)?;
+        self.check_networks(&mut spec.networks)?;
         let parts = PodRecord::name_parts(&spec);
         let mut name = Reservation::lock(&self.layout().names(), &parts)?;
         if let Some(holder) = name.holder() {
@@ -58,18 +59,12 @@ impl Engine {
         let id = disk::new_id()?;
         name.hold(&id)?;
         let making = Making::begin(self, handler, name, id, spec, asked)?;
-        files::write(&making.dir, &making.record.id, &making.record.spec)?;
-        let ips = match making.may_give_netns()? {
-            true => making.run_while_connecting()?,
-            false => making.attach_network(&making.run(None)?)?,
-        };
-        super::link_logs::mount(&self.annotations(&making.record.spec), &making.record.spec)?;
-        handler.connected(making.record.at(&making.dir), LIMIT)?;
+        let ips = making.stand()?;
         Ok((making.commit(ips)?, true))
     }
 
     /// Can this node give the pod the user namespace that it asks for?
-    fn validate_users(&self, spec: &PodSpec) -> Result<()> {
+    pub(super) fn validate_users(&self, spec: &PodSpec) -> Result<()> {
         let field = "namespace_options.userns_options";
         match spec.namespaces.users.ids() {
             None => Ok(()),
@@ -87,7 +82,11 @@ impl Engine {
     }
 
     /// What has the name: a ready pod is the answer, a half-made one is cleared away.
-    fn ready_pod_or_clear(&self, holder: &str, spec: &PodSpec) -> Result<Option<String>> {
+    pub(super) fn ready_pod_or_clear(
+        &self,
+        holder: &str,
+        spec: &PodSpec,
+    ) -> Result<Option<String>> {
         let Some(record) = self.pod_record(holder)? else {
             return Ok(None);
         };
@@ -135,7 +134,7 @@ impl Engine {
 }
 
 /// What is asked for is refused before anything is made.
-fn validate_pod(spec: &PodSpec, handler: &dyn Handler, node: &Node) -> Result<()> {
+pub(super) fn validate_pod(spec: &PodSpec, handler: &dyn Handler, node: &Node) -> Result<()> {
     if let Some(lacking) = handler.abilities().lacking(&Ability::of_pod(spec)) {
         return Err(handler.lacks(lacking));
     }
@@ -218,20 +217,20 @@ fn validate_sysctls(spec: &PodSpec) -> Result<()> {
 }
 
 /// A pod that is being made. Dropped before [`Making::commit`], it takes everything back.
-struct Making<'a> {
+pub(super) struct Making<'a> {
     engine: &'a Engine,
     handler: &'a dyn Handler,
-    dir: PathBuf,
+    pub(super) dir: PathBuf,
     /// Where that directory is made.
     staging: PathBuf,
-    record: PodRecord,
+    pub(super) record: PodRecord,
     /// What is done so far; sandbox and network are made beside each other.
     steps: Mutex<Vec<Step>>,
     name: Option<Reservation>,
 }
 
 impl<'a> Making<'a> {
-    fn begin(
+    pub(super) fn begin(
         engine: &'a Engine,
         handler: &'a dyn Handler,
         name: Reservation,
@@ -287,6 +286,44 @@ impl<'a> Making<'a> {
         drop(choosing);
         making.step("directory");
         Ok(making)
+    }
+
+    /// A pod that was made before, in its directory. Dropped, it takes nothing back.
+    pub(super) fn again(engine: &'a Engine, handler: &'a dyn Handler, record: PodRecord) -> Self {
+        Self {
+            dir: engine.layout().pod(&record.id),
+            staging: PathBuf::new(),
+            engine,
+            handler,
+            record,
+            steps: Mutex::new(vec![Step::now("asked")]),
+            name: None,
+        }
+    }
+
+    /// Everything of the pod that is more than its directory and its record.
+    pub(super) fn stand(&self) -> Result<Vec<IpAddr>> {
+        let record = &self.record;
+        let resolves = self.engine.has_names(&record.spec)?;
+        files::write(&self.dir, &record.id, &record.spec, resolves)?;
+        let ips = match self.may_give_netns()? {
+            true => self.run_while_connecting()?,
+            false => self.attach_network(&self.run(None)?)?,
+        };
+        if resolves {
+            self.engine.begin_names(record)?;
+        }
+        super::link_logs::mount(&self.engine.annotations(&record.spec), &record.spec)?;
+        self.handler.connected(record.at(&self.dir), LIMIT)?;
+        Ok(ips)
+    }
+
+    /// It is not run: what is asked for is written down alone.
+    pub(super) fn define(mut self) -> Result<PodRecord> {
+        self.record.stage = Stage::Defined;
+        self.record.write(&self.dir)?;
+        self.name = None;
+        Ok(self.record.clone())
     }
 
     /// The pod's directory, which has its record from its first moment on, and that of its logs.
@@ -350,6 +387,7 @@ impl<'a> Making<'a> {
             shm_size: self.engine.shm_size(spec)?,
             cpuset: &self.engine.config().runtime.infra_ctr_cpuset,
             netns,
+            keeps_home: spec.origin == Origin::Cli && self.engine.exit_program().is_some(),
         };
         let sandbox = step("supervisor", || self.handler.run_pod(&plan, LIMIT))?;
         self.step("sandbox");
@@ -399,7 +437,8 @@ impl<'a> Making<'a> {
         }
     }
 
-    fn commit(mut self, ips: Vec<IpAddr>) -> Result<String> {
+    /// It is ready.
+    pub(super) fn commit(mut self, ips: Vec<IpAddr>) -> Result<String> {
         let let_by_plugins = self.engine.plugins_let_pod(&self.record, &ips)?;
         if self.record.owns_cgroup {
             let total = self.record.spec.size.total();

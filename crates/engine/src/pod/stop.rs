@@ -5,13 +5,15 @@ use std::path::{Path, PathBuf};
 
 use runtime::cgroup::{Cgroup, Unit};
 
-use super::NamespaceMode;
 use super::record::{PodRecord, Stage};
+use super::{NamespaceMode, Origin};
+use crate::container::ContainerState;
 use crate::container::record::ContainerRecord;
 use crate::disk::{self, Lock, Reservation};
 use crate::engine::Engine;
 use crate::error::{Error, Kind, Result};
 use crate::handler::{self, ContainerRef, LIMIT, PodRef, Sandbox};
+use crate::node::cgroups;
 use crate::steps::step;
 
 impl Engine {
@@ -21,10 +23,10 @@ impl Engine {
     /// # Errors
     /// An empty or ambiguous id, or a step that failed; it may be asked again.
     pub fn stop_pod(&self, id: &str) -> Result<()> {
-        let Some((mut record, _lock)) = self.pod_for_change(id)? else {
+        let Some((record, _lock)) = self.pod_for_change(id)? else {
             return Ok(());
         };
-        if matches!(record.stage, Stage::Stopped) {
+        if matches!(record.stage, Stage::Stopped | Stage::Defined) {
             return Ok(());
         }
         self.halt_pod(&self.with_true_cgroup(&record)?)?;
@@ -32,6 +34,11 @@ impl Engine {
             // What it is stays to be seen until it is removed.
             return Ok(());
         }
+        self.note_stopped(record)
+    }
+
+    /// Writes down that a pod is stopped, where there is space for it.
+    fn note_stopped(&self, mut record: PodRecord) -> Result<()> {
         record.stage = Stage::Stopped;
         match record.write(&self.layout().pod(&record.id)) {
             // A pod without a supervisor is not ready, whatever its record says.
@@ -41,6 +48,32 @@ impl Engine {
             }
             other => other,
         }
+    }
+
+    /// Stops a person's pod of which no container runs, or is about to; was it so?
+    ///
+    /// # Errors
+    /// As [`Engine::stop_pod`].
+    pub fn stop_ended_pod(&self, id: &str) -> Result<bool> {
+        let Some((record, _lock)) = self.pod_for_change(id)? else {
+            return Ok(true);
+        };
+        if record.spec.origin != Origin::Cli || !matches!(record.stage, Stage::Made { .. }) {
+            return Ok(false);
+        }
+        let sandbox = self.sandbox(&record)?;
+        for container in self.layout().container_ids(&record.id)? {
+            let of = self.container_record(&record.id, &container)?;
+            let view = of.map(|of| self.view_container(&record, of, sandbox.as_ref()));
+            let view = view.transpose()?;
+            let has_ended = |state: &ContainerState| matches!(state, ContainerState::Exited { .. });
+            if !view.is_some_and(|view| has_ended(&view.state) || view.pid.is_none()) {
+                return Ok(false);
+            }
+        }
+        self.halt_pod(&record)?;
+        self.note_stopped(record)?;
+        Ok(true)
     }
 
     /// Stops the pod if need be and removes it with its containers. A pod that does not exist is fine.
@@ -69,7 +102,7 @@ impl Engine {
     }
 
     /// The record of a made pod, locked against other changes.
-    fn pod_for_change(&self, id: &str) -> Result<Option<(PodRecord, Lock)>> {
+    pub(crate) fn pod_for_change(&self, id: &str) -> Result<Option<(PodRecord, Lock)>> {
         if id.is_empty() {
             return Err(Error::invalid("pod_sandbox_id", "must not be empty"));
         }
@@ -91,6 +124,9 @@ impl Engine {
         let dir = self.layout().pod(&record.id);
         if record.is_damaged() || self.handlers().of(&record.handler).is_err() {
             handler::release_all(&dir)?;
+        }
+        if record.spec.origin == Origin::Cli {
+            self.forget_pod_definition(&record.id)?;
         }
         let mut nameless = Vec::new();
         for id in self.layout().container_ids(&record.id)? {
@@ -117,7 +153,7 @@ impl Engine {
     /// No process and no network is left; files and layers stay. A network that cannot be taken down
     /// is an error as long as the pod's namespace is there, which it is not for long: then whoever
     /// asks again gets a pod that is stopped, and the next start of the engine tries the network again.
-    fn halt_pod(&self, record: &PodRecord) -> Result<()> {
+    pub(crate) fn halt_pod(&self, record: &PodRecord) -> Result<()> {
         let dir = self.layout().pod(&record.id);
         let pod = record.at(&dir);
         let places = self.container_places(record)?;
@@ -130,10 +166,11 @@ impl Engine {
             if let Err(error) = self.leave_network(record, None) {
                 tracing::warn!(pod = %record.id, %error, "the network keeps what it has of a pod that is gone; tried again at the next start");
             }
-            return Ok(());
+            return end_resolver(record);
         };
         let left = step("network", || self.leave_network(record, Some(&sandbox)));
         step("supervisor", || handler.end_pod(pod, &containers, LIMIT))?;
+        end_resolver(record)?;
         left
     }
 
@@ -179,6 +216,15 @@ impl Place {
             cgroup: &self.cgroup,
         }
     }
+}
+
+/// A resolver ends with the supervisor; here it has ended, as another one needs its cgroup without processes.
+fn end_resolver(record: &PodRecord) -> Result<()> {
+    if record.spec.networks.is_empty() {
+        return Ok(());
+    }
+    let cgroup = cgroups::member(&record.cgroup, &record.cgroup_prefix, &record.id);
+    remove_cgroup(&record.id, &cgroup)
 }
 
 /// Kills what is in a cgroup and removes it; one that is not there is fine. systemd is told of the end

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::extras::Extras;
 use super::pod::{Ids, Namespaces};
 use super::{At, Form, Record, Text, UnknownFields, VERSION};
 use crate::container::record::ContainerRecord;
@@ -14,8 +15,9 @@ use crate::container::{self, ContainerSpec, ResolvedUser};
 use crate::error::Result;
 
 /// Revision 1: `version` and `revision`. 2: `handler`. 3: `users` of namespaces, `ids` of mounts.
-/// 4: `image` and `options` of mounts.
-const REVISION: u32 = 4;
+/// 4: `image` and `options` of mounts. 5: `cdi_devices`, `extras`. 6: `volume` of mounts.
+/// 7: `secrets` of `extras`.
+const REVISION: u32 = 7;
 
 /// The whole record.
 #[derive(Debug, Serialize, Deserialize)]
@@ -74,6 +76,10 @@ struct Spec<'a> {
     resources: Resources<'a>,
     security: Security<'a>,
     stop_signal: Option<i32>,
+    #[serde(default, skip_serializing_if = "is_empty")]
+    cdi_devices: Cow<'a, [String]>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    extras: Option<Box<Extras<'a>>>,
 }
 
 fn is_empty<T>(list: &[T]) -> bool {
@@ -94,6 +100,14 @@ struct Mount<'a> {
     image: Option<ImageVolume<'a>>,
     #[serde(default, skip_serializing_if = "is_empty")]
     options: Cow<'a, [String]>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    volume: Option<VolumeUse<'a>>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct VolumeUse<'a> {
+    name: Text<'a>,
+    no_copy: bool,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -260,6 +274,8 @@ impl<'a> Spec<'a> {
             resources: Resources::of(&live.resources),
             security: Security::of(&live.security),
             stop_signal: live.stop_signal,
+            cdi_devices: (&live.cdi_devices).into(),
+            extras: live.extras.as_deref().map(Extras::of).map(Box::new),
         }
     }
 
@@ -276,7 +292,7 @@ impl<'a> Spec<'a> {
             binary_env: self.binary_env.into_owned(),
             mounts: self.mounts.into_iter().map(Mount::into_live).collect(),
             devices: self.devices.into_iter().map(Device::into_live).collect(),
-            cdi_devices: Vec::new(),
+            cdi_devices: self.cdi_devices.into_owned(),
             labels: self.labels.into_owned(),
             annotations: self.annotations.into_owned(),
             log_path: self.log_path.map(Cow::into_owned),
@@ -287,7 +303,7 @@ impl<'a> Spec<'a> {
             resources: self.resources.into_live(),
             security: self.security.into_live(),
             stop_signal: self.stop_signal,
-            extras: None,
+            extras: self.extras.map(|extras| Box::new(extras.into_live())),
         }
     }
 }
@@ -308,6 +324,10 @@ impl<'a> Mount<'a> {
             ids: live.ids.as_ref().map(Ids::of),
             image: live.image.as_ref().map(ImageVolume::of),
             options: (&live.options).into(),
+            volume: live.volume.as_ref().map(|volume| VolumeUse {
+                name: (&volume.name).into(),
+                no_copy: volume.no_copy,
+            }),
         }
     }
 
@@ -326,6 +346,10 @@ impl<'a> Mount<'a> {
             ids: self.ids.map(Ids::into_live),
             image: self.image.map(ImageVolume::into_live),
             options: self.options.into_owned(),
+            volume: self.volume.map(|volume| container::VolumeUse {
+                name: volume.name.into_owned(),
+                no_copy: volume.no_copy,
+            }),
         }
     }
 }

@@ -13,8 +13,12 @@
 
 pub(crate) mod container;
 pub(crate) mod ended;
+mod extras;
+pub(crate) mod network;
 pub(crate) mod pod;
+pub(crate) mod secret;
 mod unknown_fields;
+pub(crate) mod volume;
 
 use std::borrow::Cow;
 use std::path::Path;

@@ -13,6 +13,7 @@ use super::container::Resources;
 use super::{At, Form, Record, Text, UnknownFields, VERSION};
 use crate::config::BUILT_IN;
 use crate::error::Result;
+use crate::networks;
 use crate::node::cgroups;
 use crate::pod::record::{PodRecord, Stage as Live};
 use crate::pod::{
@@ -21,14 +22,18 @@ use crate::pod::{
 };
 
 /// Revision 1: `version` and `revision`. 2: `handler`. 3: `overhead` and `resources`. 4: `users`. 5: `cgroup_prefix`.
-/// 6: `steps`.
-const REVISION: u32 = 6;
+/// 6: `steps`. 7: the stage `Defined`, `host_aliases`, `shm_size`.
+/// 8: `by_itself`. 9: `networks`.
+const REVISION: u32 = 9;
 /// The version of a pod that the built-in runtime does not run: who knows no handlers would take it for one
 /// that it does, and ask its supervisor for what another program is to do.
 const OF_HANDLER: u32 = 2;
 /// The version of a pod with a user namespace of its own: who does not know of it would make containers that
 /// are the node's root.
 const OF_USERS: u32 = 3;
+/// The version of a pod on networks of people's own: who knows none would put it on the one of the configuration,
+/// which may lead to what those keep it from.
+const OF_NETWORKS: u32 = 4;
 
 /// The whole record.
 #[derive(Debug, Serialize, Deserialize)]
@@ -60,6 +65,7 @@ enum Stage<'a> {
     Made(Made<'a>),
     Stopped,
     Failed,
+    Defined,
     /// Never written.
     #[serde(skip)]
     Other,
@@ -94,6 +100,24 @@ struct Spec<'a> {
     overhead: Option<Resources<'a>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     resources: Option<Resources<'a>>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    host_aliases: Vec<(IpAddr, Text<'a>)>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    shm_size: Option<u64>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    by_itself: bool,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    networks: Vec<Joining<'a>>,
+}
+
+/// A place on a network of people's.
+#[derive(Debug, Serialize, Deserialize)]
+struct Joining<'a> {
+    network: Text<'a>,
+    interface: Text<'a>,
+    ips: Cow<'a, [IpAddr]>,
+    mac: Option<network::Mac>,
+    aliases: Cow<'a, [String]>,
 }
 
 /// Who made a pod.
@@ -188,7 +212,7 @@ pub(crate) fn path(dir: &Path) -> PathBuf {
 }
 
 impl Record for Pod<'_> {
-    const NEWEST: u32 = OF_USERS;
+    const NEWEST: u32 = OF_NETWORKS;
 
     fn form(&self) -> Form {
         Form {
@@ -202,6 +226,7 @@ impl<'a> Pod<'a> {
     fn of(live: &'a PodRecord) -> Self {
         Self {
             version: match (live.spec.namespaces.users.ids(), live.handler.as_str()) {
+                _ if !live.spec.networks.is_empty() => OF_NETWORKS,
                 (Some(_), _) => OF_USERS,
                 (None, "" | BUILT_IN) => VERSION,
                 (None, _) => OF_HANDLER,
@@ -214,6 +239,7 @@ impl<'a> Pod<'a> {
                 Live::Made { ips } => Stage::Made(Made { ips: ips.into() }),
                 Live::Stopped => Stage::Stopped,
                 Live::Failed => Stage::Failed,
+                Live::Defined => Stage::Defined,
                 Live::Other | Live::Damaged => Stage::Other,
             },
             cgroup: (&live.cgroup).into(),
@@ -237,6 +263,7 @@ impl<'a> Pod<'a> {
                 },
                 Stage::Stopped => Live::Stopped,
                 Stage::Failed => Live::Failed,
+                Stage::Defined => Live::Defined,
                 Stage::Other => Live::Other,
             },
             cgroup: self.cgroup.into_owned(),
@@ -276,6 +303,14 @@ impl<'a> Spec<'a> {
             network_none: live.network_none,
             overhead: live.size.overhead.as_ref().map(Resources::of),
             resources: live.size.resources.as_ref().map(Resources::of),
+            host_aliases: live
+                .host_aliases
+                .iter()
+                .map(|(ip, name)| (*ip, name.into()))
+                .collect(),
+            shm_size: live.shm_size,
+            by_itself: live.by_itself,
+            networks: live.networks.iter().map(Joining::of).collect(),
         }
     }
 
@@ -305,8 +340,36 @@ impl<'a> Spec<'a> {
                 overhead: self.overhead.map(Resources::into_live),
                 resources: self.resources.map(Resources::into_live),
             },
-            host_aliases: Vec::new(),
-            shm_size: None,
+            host_aliases: self
+                .host_aliases
+                .into_iter()
+                .map(|(ip, name)| (ip, name.into_owned()))
+                .collect(),
+            shm_size: self.shm_size,
+            by_itself: self.by_itself,
+            networks: self.networks.into_iter().map(Joining::into_live).collect(),
+        }
+    }
+}
+
+impl<'a> Joining<'a> {
+    fn of(live: &'a networks::Joining) -> Self {
+        Self {
+            network: (&live.network).into(),
+            interface: (&live.interface).into(),
+            ips: Cow::Borrowed(&live.ips),
+            mac: live.mac,
+            aliases: Cow::Borrowed(&live.aliases),
+        }
+    }
+
+    fn into_live(self) -> networks::Joining {
+        networks::Joining {
+            network: self.network.into_owned(),
+            interface: self.interface.into_owned(),
+            ips: self.ips.into_owned(),
+            mac: self.mac,
+            aliases: self.aliases.into_owned(),
         }
     }
 }
@@ -447,6 +510,7 @@ impl<'de> Visitor<'de> for StageVisitor {
             "Creating" => Ok(Stage::Creating),
             "Stopped" => Ok(Stage::Stopped),
             "Failed" => Ok(Stage::Failed),
+            "Defined" => Ok(Stage::Defined),
             "Made" => Err(E::custom("the stage \"Made\" without addresses")),
             _ => Ok(Stage::Other),
         }

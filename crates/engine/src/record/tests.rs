@@ -9,15 +9,20 @@ use serde_json::{Value, json};
 use super::*;
 use crate::container::record::ContainerRecord;
 use crate::container::{
-    ContainerSpec, Device, ImageVolume, Mount, Profile, Propagation, ResolvedUser, Resources,
-    Security,
+    BlockIo, ContainerSpec, Device, DeviceNumber, Extras, Filesystem, ImageVolume, Mount, Profile,
+    Propagation, ResolvedUser, Resources, RestartPolicy, Rlimit, Security, Unset, VolumeUse,
 };
 use crate::handler::supervisor::orphaned::Ended;
+use crate::networks::record::NetworkRecord;
+use crate::networks::{NetworkSpec, Route, Subnet};
 use crate::pod::record::{PodRecord, Stage};
 use crate::pod::{
     DnsConfig, IdMapping, NamespaceMode, NamespaceModes, Origin, PodSize, PodSpec, Step, UserIds,
     UserMode,
 };
+use crate::secret::record::SecretRecord;
+use crate::secret::{SecretPlace, SecretUse};
+use crate::volume::record::VolumeRecord;
 
 fn golden_dir() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src/record/golden")
@@ -104,10 +109,10 @@ fn full_pod() -> PodRecord {
                 searches: words(&["a.b", "c"]),
                 options: words(&["ndots:5"]),
             }),
-            port_mappings: vec![network::PortMapping {
+            port_mappings: vec![::network::PortMapping {
                 host_port: 8080,
                 container_port: 80,
-                protocol: network::Protocol::Sctp,
+                protocol: ::network::Protocol::Sctp,
                 host_ip: Some(IpAddr::from([127, 0, 0, 1])),
             }],
             labels: map("app", "web"),
@@ -122,8 +127,16 @@ fn full_pod() -> PodRecord {
                 overhead: Some(full_resources()),
                 resources: Some(full_resources()),
             },
-            host_aliases: Vec::new(),
-            shm_size: None,
+            host_aliases: vec![(IpAddr::from([10, 0, 0, 1]), "gate".into())],
+            shm_size: Some(1 << 20),
+            by_itself: true,
+            networks: vec![crate::networks::Joining {
+                network: "net".into(),
+                interface: "eth7".into(),
+                ips: vec!["10.89.0.7".parse().unwrap()],
+                mac: Some("02:00:00:00:00:07".parse().unwrap()),
+                aliases: words(&["web"]),
+            }],
         },
         steps: vec![Step {
             what: "ready".into(),
@@ -202,8 +215,12 @@ fn full_container() -> ContainerRecord {
                     id: "d".repeat(64),
                 }),
                 options: words(&["noexec"]),
+                volume: Some(VolumeUse {
+                    name: "data".into(),
+                    no_copy: true,
+                }),
             }],
-            cdi_devices: Vec::new(),
+            cdi_devices: words(&["example.org/gpu=0"]),
             devices: vec![Device {
                 container_path: "/dev/x".into(),
                 host_path: "/dev/null".into(),
@@ -219,9 +236,64 @@ fn full_container() -> ContainerRecord {
             resources: full_resources(),
             security: full_security(),
             stop_signal: Some(3),
-            extras: None,
+            extras: Some(Box::new(full_extras())),
         },
         kept: UnknownFields::default(),
+    }
+}
+
+fn full_extras() -> Extras {
+    let device = DeviceNumber { major: 8, minor: 1 };
+    Extras {
+        filesystems: vec![Filesystem {
+            kind: "tmpfs".into(),
+            container_path: "/scratch".into(),
+            options: vec!["size=1m".into()],
+        }],
+        rlimits: vec![Rlimit {
+            kind: "RLIMIT_NOFILE".into(),
+            soft: 1,
+            hard: 2,
+        }],
+        umask: Some(0o27),
+        unset_env: Unset::Names(vec!["HOME".into()]),
+        hidden_files: vec!["/etc/hosts".into()],
+        time_zone: Some("local".into()),
+        own_cgroups: Some(true),
+        memory_reservation: Some(1 << 25),
+        memory_swappiness: Some(10),
+        oom_kill_disable: true,
+        unmask: vec![None, Some("/proc/kcore".into())],
+        mask: vec!["/sys/fs".into()],
+        block_io: BlockIo {
+            weight: Some(100),
+            weight_device: vec![(device, 200)],
+            read_bps: vec![(device, 1)],
+            write_bps: vec![(device, 2)],
+            read_iops: vec![(device, 3)],
+            write_iops: vec![(device, 4)],
+        },
+        restart: RestartPolicy::OnFailure { most: Some(3) },
+        remove: true,
+        run_limit: Some(60),
+        stopped: true,
+        secrets: vec![
+            SecretUse {
+                id: "c".repeat(25),
+                name: "key".into(),
+                place: SecretPlace::File {
+                    path: "/run/secrets/key".into(),
+                    uid: 7,
+                    gid: 8,
+                    mode: 0o440,
+                },
+            },
+            SecretUse {
+                id: "d".repeat(25),
+                name: "word".into(),
+                place: SecretPlace::Variable("WORD".into()),
+            },
+        ],
     }
 }
 
@@ -238,6 +310,66 @@ fn full_resources() -> Resources {
         hugepage_limits: vec![("2MB".into(), 1 << 21)],
         unified: [("memory.high".to_owned(), "max".to_owned())].into(),
         pids_limit: 100,
+    }
+}
+
+/// A volume with every field set, as [`full_pod`].
+fn full_volume() -> VolumeRecord {
+    let map = |key: &str, value: &str| [(key.to_owned(), value.to_owned())].into();
+    VolumeRecord {
+        name: "data".into(),
+        created_at: 1_796_000_000_000_000_003,
+        labels: map("app", "web"),
+        options: map("o", "uid=7,gid=8"),
+        anonymous: true,
+        owner: Some((7, 8)),
+        no_copy: true,
+        begun: true,
+        kept: UnknownFields::default(),
+    }
+}
+
+/// A secret with every field set, as [`full_pod`].
+fn full_secret() -> SecretRecord {
+    let map = |key: &str, value: &str| [(key.to_owned(), value.to_owned())].into();
+    SecretRecord {
+        id: "c".repeat(25),
+        name: "key".into(),
+        created_at: 1_796_000_000_000_000_005,
+        labels: map("app", "web"),
+        options: map("a", "b"),
+        kept: UnknownFields::default(),
+    }
+}
+
+/// A network with every field set, as [`full_pod`].
+fn full_network() -> NetworkRecord {
+    let map = |key: &str, value: &str| [(key.to_owned(), value.to_owned())].into();
+    NetworkRecord {
+        id: "b".repeat(64),
+        created_at: 1_796_000_000_000_000_004,
+        spec: NetworkSpec {
+            name: "net".into(),
+            driver: crate::networks::Driver::Bridge,
+            interface: "floe7".into(),
+            subnets: vec![Subnet {
+                subnet: "10.89.0.0/24".parse().unwrap(),
+                gateway: Some("10.89.0.1".parse().unwrap()),
+                range: Some(("10.89.0.8".parse().unwrap(), "10.89.0.15".parse().unwrap())),
+            }],
+            routes: vec![Route {
+                destination: "10.7.0.0/16".parse().unwrap(),
+                gateway: "10.89.0.9".parse().unwrap(),
+                metric: Some(7),
+            }],
+            ipv6: true,
+            internal: true,
+            dns: true,
+            dns_servers: vec!["fd00::53".parse().unwrap()],
+            labels: map("app", "web"),
+            options: map("mtu", "1400"),
+        },
+        kept: UnknownFields::default(),
     }
 }
 
@@ -279,6 +411,9 @@ fn written(kind: &str) -> Value {
             };
             ended::write(&place.1, &ended).unwrap();
         }
+        "volume" => volume::write(&place.1, &full_volume()).unwrap(),
+        "network" => super::network::write(&place.1, &full_network()).unwrap(),
+        "secret" => super::secret::write(&place.1, &full_secret()).unwrap(),
         other => panic!("{other}"),
     }
     place.now()
@@ -294,12 +429,21 @@ fn again(kind: &str, record: &Value) -> Result<Value> {
             container::write(place.0.path(), &live)?;
         }
         "ended" => ended::write(&place.1, &ended::read(&place.1)?.unwrap())?,
+        "volume" => volume::write(&place.1, &volume::read(&place.1)?.unwrap())?,
+        "network" => {
+            let live = super::network::read(&place.1)?.unwrap();
+            super::network::write(&place.1, &live)?;
+        }
+        "secret" => {
+            let live = super::secret::read(&place.1)?.unwrap();
+            super::secret::write(&place.1, &live)?;
+        }
         other => panic!("{other}"),
     }
     Ok(place.now())
 }
 
-const KINDS: [&str; 3] = ["pod", "container", "ended"];
+const KINDS: [&str; 6] = ["pod", "container", "ended", "volume", "network", "secret"];
 
 #[test]
 fn every_record_that_was_ever_written_is_read_and_nothing_of_it_is_lost() {
@@ -317,6 +461,17 @@ fn nothing_of_a_former_record_is_unknown() {
         "pod" => unknown_fields::parse::<pod::Pod<'_>>(text).unwrap().1,
         "container" => {
             unknown_fields::parse::<container::Container<'_>>(text)
+                .unwrap()
+                .1
+        }
+        "volume" => unknown_fields::parse::<volume::Volume<'_>>(text).unwrap().1,
+        "secret" => {
+            unknown_fields::parse::<super::secret::Secret<'_>>(text)
+                .unwrap()
+                .1
+        }
+        "network" => {
+            unknown_fields::parse::<super::network::Network<'_>>(text)
                 .unwrap()
                 .1
         }
@@ -352,6 +507,7 @@ fn a_pod_that_another_handler_runs_is_refused_by_readers_who_know_no_handlers() 
     let place = Place::with("pod.json", &Value::Null);
     let mut live = full_pod();
     live.spec.namespaces.users = UserMode::Node;
+    live.spec.networks.clear();
     for (handler, version) in [("", 1), ("floe", 1), ("kata", 2)] {
         live.handler = handler.into();
         pod::write(place.0.path(), &live).unwrap();
@@ -360,7 +516,7 @@ fn a_pod_that_another_handler_runs_is_refused_by_readers_who_know_no_handlers() 
         assert_eq!(read.handler, handler);
     }
     let golden = golden("pod");
-    let file = golden.iter().find(|(name, _)| name == "pod-2.6.json");
+    let file = golden.iter().find(|(name, _)| name == "pod-2.9.json");
     assert_eq!(file.map(|(_, record)| record), Some(&place.now()));
     let reason = refusal(
         Form {
@@ -377,8 +533,13 @@ fn a_pod_that_another_handler_runs_is_refused_by_readers_who_know_no_handlers() 
 #[test]
 fn a_pod_with_a_user_namespace_is_refused_by_readers_who_know_none() {
     let place = Place::with("pod.json", &Value::Null);
-    pod::write(place.0.path(), &full_pod()).unwrap();
+    let mut live = full_pod();
+    live.spec.networks.clear();
+    pod::write(place.0.path(), &live).unwrap();
     assert_eq!(place.now()["version"], 3);
+    let golden = golden("pod");
+    let file = golden.iter().find(|(name, _)| name == "pod-3.9.json");
+    assert_eq!(file.map(|(_, record)| record), Some(&place.now()));
     let form = Form {
         version: 3,
         revision: 3,
@@ -386,6 +547,21 @@ fn a_pod_with_a_user_namespace_is_refused_by_readers_who_know_none() {
     assert!(refusal(form, 2).is_some());
     let read = pod::read(place.0.path()).unwrap().unwrap();
     assert_eq!(read.spec.namespaces.users, full_pod().spec.namespaces.users);
+}
+
+/// Others would put it on the network of the configuration, which may lead to what its own keep it from.
+#[test]
+fn a_pod_on_networks_of_peoples_own_is_refused_by_readers_who_know_none() {
+    let place = Place::with("pod.json", &Value::Null);
+    pod::write(place.0.path(), &full_pod()).unwrap();
+    assert_eq!(place.now()["version"], 4);
+    let form = Form {
+        version: 4,
+        revision: 9,
+    };
+    assert!(refusal(form, 3).is_some());
+    let read = pod::read(place.0.path()).unwrap().unwrap();
+    assert_eq!(read.spec.networks, full_pod().spec.networks);
 }
 
 #[test]
@@ -496,13 +672,13 @@ fn what_was_in_a_stage_that_is_over_goes_with_it() {
 fn a_version_that_needs_a_newer_reader_is_refused_by_its_number() {
     for kind in KINDS {
         let mut newer = written(kind);
-        newer["version"] = json!(4);
-        for record in [newer, json!({"version": 4, "other": []})] {
+        newer["version"] = json!(5);
+        for record in [newer, json!({"version": 5, "other": []})] {
             let error = again(kind, &record).unwrap_err();
             assert!(error.is_damage(), "{error}");
             let text = error.to_string();
             assert!(
-                text.contains("version 4 of the record needs a newer floe"),
+                text.contains("version 5 of the record needs a newer floe"),
                 "{text}"
             );
         }

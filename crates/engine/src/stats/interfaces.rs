@@ -8,6 +8,9 @@ use crate::pod::Pod;
 
 /// Bytes of the table that are read: a container may make as many interfaces as it likes.
 const TABLE: u64 = 64 << 10;
+/// Bytes of it that one read(2) gives at most, and more than any line of it has.
+const PAGE: usize = 4096;
+const LINE: usize = 1024;
 /// Interfaces that are told.
 const MOST: usize = 64;
 
@@ -38,10 +41,14 @@ pub struct Traffic {
 /// Those of a pod with a network of its own whose sandbox lives on this node.
 pub(super) fn of(pod: &Pod) -> Option<Vec<Interface>> {
     pod.netns.as_ref()?;
-    let table = File::open(format!("/proc/{}/net/dev", pod.supervisor_pid?)).ok()?;
-    // Most tables in one read(2).
-    let mut text = Vec::with_capacity(8 << 10);
-    table.take(TABLE).read_to_end(&mut text).ok()?;
+    let mut table = File::open(format!("/proc/{}/net/dev", pod.supervisor_pid?)).ok()?;
+    let mut text = vec![0; PAGE];
+    let length = table.read(&mut text).ok()?;
+    text.truncate(length);
+    // The kernel hands out a page of whole lines at a time: one with room for more of them was the last.
+    if length > PAGE - LINE {
+        table.take(TABLE).read_to_end(&mut text).ok()?;
+    }
     Some(parse(&String::from_utf8_lossy(&text)))
 }
 

@@ -100,7 +100,44 @@ struct Age {
     again: bool,
 }
 
+/// All that the kernel counts of one container, for a person who looks at it.
+#[derive(Debug, Clone)]
+pub struct Usage {
+    /// Of its cgroup.
+    pub cgroup: runtime::cgroup::Stats,
+    /// Of its pod's network; none where that is the node's.
+    pub interfaces: Vec<Interface>,
+}
+
 impl Engine {
+    /// All that the kernel counts of one container.
+    ///
+    /// # Errors
+    /// An unknown container, or one that has no processes any more.
+    pub fn container_usage(&self, id: &str) -> Result<Usage> {
+        let container = self.running_container("read the use of", id)?;
+        let cgroup = self.with_handler(&container, |handler, at| handler.stats(at))?;
+        let pod = self.pod(&container.pod_id)?;
+        Ok(Usage {
+            cgroup,
+            interfaces: interfaces::of(&pod).unwrap_or_default(),
+        })
+    }
+
+    /// The processes of a container on this node.
+    ///
+    /// # Errors
+    /// An unknown container, one that does not run, or a cgroup that cannot be read.
+    pub fn container_processes(&self, id: &str) -> Result<Vec<i32>> {
+        let container = self.running_container("look at the processes of", id)?;
+        let failed = |source| Error::Cgroup {
+            id: container.id.clone(),
+            source,
+        };
+        let cgroup = runtime::cgroup::Cgroup::open(&container.cgroup).map_err(failed)?;
+        cgroup.processes().map_err(failed)
+    }
+
     /// The use of one container.
     ///
     /// # Errors

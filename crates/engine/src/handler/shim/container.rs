@@ -96,6 +96,8 @@ fn carry(plan: &ContainerPlan<'_>) -> CreateContainer {
         stdin: plan.stdin,
         stdin_once: plan.stdin_once,
         program: None,
+        on_exit: plan.on_exit.clone().map(Box::new),
+        run_limit: plan.run_limit,
     }
 }
 

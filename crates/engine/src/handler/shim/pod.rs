@@ -251,6 +251,8 @@ fn carry(pod: PodRef<'_>, bundle: &Path, until: Deadline) -> Result<()> {
         stdin: false,
         stdin_once: false,
         program: None,
+        on_exit: None,
+        run_limit: None,
     };
     let carried = supervisor(pod, until)?.carry(&request);
     carried.map_err(told("prepare the sandbox of pod", pod.id))?;

@@ -64,6 +64,8 @@ fn asked(plan: &ContainerPlan<'_>, root: &Root, program: Option<OciProgram>) -> 
         stdin: plan.stdin,
         stdin_once: plan.stdin_once,
         program,
+        on_exit: plan.on_exit.clone().map(Box::new),
+        run_limit: plan.run_limit,
     }
 }
 
@@ -229,6 +231,7 @@ pub(super) fn state(container: ContainerRef<'_>, supervised: bool) -> Result<Opt
     if supervised {
         return Ok(recorded);
     }
+    let restarts = recorded.as_ref().map_or(0, |state| state.restarts);
     let (started_at, log_loss) = match recorded {
         Some(state) if matches!(state.status, Status::Exited { .. }) => return Ok(Some(state)),
         Some(state) => (state.status.started_at(), state.log_loss),
@@ -239,6 +242,7 @@ pub(super) fn state(container: ContainerRef<'_>, supervised: bool) -> Result<Opt
         status,
         pid: None,
         log_loss,
+        restarts,
     }))
 }
 
@@ -273,6 +277,7 @@ pub(super) fn seen(recorded: ContainerState) -> State {
         status,
         pid: recorded.pid,
         log_loss: log_loss.unwrap_or_default(),
+        restarts: recorded.restarts,
     }
 }
 

@@ -9,6 +9,7 @@ mod ask;
 pub(super) mod container;
 mod events;
 mod frozen;
+mod names;
 mod oci;
 pub(crate) mod orphaned;
 mod pod;
@@ -27,8 +28,8 @@ use tokio::net::unix::pipe::Receiver;
 
 use super::{
     Abilities, Ability, Adopted, AttachOptions, Attachment, Command, ContainerPlan, ContainerRef,
-    Event, Events, ExecSession, ExecStdio, Frozen, Handler, Overhead, Pending, PodPlan, PodRef,
-    RootForm, Running, Sandbox, State,
+    Event, Events, ExecSession, ExecStdio, Frozen, Handler, NamesPlan, Overhead, Pending, PodPlan,
+    PodRef, RootForm, Running, Sandbox, State,
 };
 use crate::checkpoint::Cancel;
 use crate::error::{Error, Result};
@@ -371,6 +372,10 @@ impl Handler for Supervisor {
         let failed = cgroup_failed(container);
         let cgroup = Cgroup::open(container.cgroup).map_err(&failed)?;
         cgroup.stats().map_err(failed)
+    }
+
+    fn resolve_names(&self, pod: PodRef<'_>, plan: &NamesPlan<'_>, limit: Duration) -> Result<()> {
+        names::begin(pod, plan, limit)
     }
 
     fn port(&self, pod: PodRef<'_>, port: u16) -> Result<Pending<OwnedFd>> {

@@ -45,6 +45,7 @@ pub(super) fn run(program: &Path, plan: &PodPlan<'_>, limit: Duration) -> Result
         cgroup: Some(cgroup(plan.pod)),
         open_files: None,
         users: modes.users.ids().cloned(),
+        keeps_home: plan.keeps_home,
     };
     let launched =
         supervisor::launch(program, &setup, plan.netns, limit).and_then(|(_client, info)| {
@@ -262,7 +263,10 @@ pub(super) fn connect(pod: PodRef<'_>, limit: Duration) -> Result<Client> {
     Client::connect_within(pod.dir, limit).map_err(failed("talk to the supervisor of pod", pod))
 }
 
-fn failed(verb: &'static str, pod: PodRef<'_>) -> impl FnOnce(supervisor::Error) -> Error {
+pub(super) fn failed(
+    verb: &'static str,
+    pod: PodRef<'_>,
+) -> impl FnOnce(supervisor::Error) -> Error {
     let id = pod.id.to_owned();
     move |source| Error::Supervisor { verb, id, source }
 }
