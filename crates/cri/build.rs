@@ -1,9 +1,12 @@
 //! Compiles the schema into Rust types, a client and a server for each service, and into a table of
-//! the fields that requests have (`src/fields.rs` reads it). protox parses it, so no `protoc` is needed.
+//! the fields that requests have (`src/fields.rs` reads it), and its descriptors. protox parses it, so no
+//! `protoc` is needed.
 
 use std::error::Error;
 use std::fmt::Write;
 use std::path::Path;
+
+use prost::Message;
 
 const SCHEMA: &str = "proto/runtime/v1/api.proto";
 
@@ -34,6 +37,24 @@ fn main() -> Result<(), Box<dyn Error>> {
     table.push_str("];\n");
     let out = std::env::var("OUT_DIR")?;
     std::fs::write(Path::new(&out).join("fields.rs"), table)?;
+
+    // The same schema as data, without its comments: who prints and reads any message as JSON asks it.
+    let mut plain = schema.clone();
+    for file in &mut plain.file {
+        file.source_code_info = None;
+        for signal in file
+            .enum_type
+            .iter_mut()
+            .filter(|one| one.name() == "Signal")
+        {
+            // The interface's own names; the schema's have a word before them, which keeps Rust's readable.
+            for value in &mut signal.value {
+                let name = value.name().trim_start_matches("SIGNAL_").to_owned();
+                value.name = Some(name);
+            }
+        }
+    }
+    std::fs::write(Path::new(&out).join("schema.bin"), plain.encode_to_vec())?;
 
     let mut config = prost_build::Config::new();
     config.enable_type_names();

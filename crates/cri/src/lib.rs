@@ -42,6 +42,9 @@ pub const MAX_MESSAGE: usize = 80 * 1024 * 1024;
 /// The word that `VersionResponse::runtime_api_version` must be.
 pub const API_VERSION: &str = "v1";
 
+/// The schema itself: a `google.protobuf.FileDescriptorSet`, without comments.
+pub const SCHEMA: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/schema.bin"));
+
 impl fmt::Debug for AuthConfig {
     /// Whose credentials these are, and nothing that could be used.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

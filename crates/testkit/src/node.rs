@@ -28,6 +28,8 @@ pub struct NodeOptions {
     pub mirrors: Vec<(String, String)>,
     /// Lines of TOML appended to the configuration.
     pub config: String,
+    /// Lines of the table `[crio.image]`, beside its paths, which are the node's own.
+    pub image: String,
     /// Lines of the table `[crio.nri]`, beside its paths, which are the node's own.
     pub nri: String,
     /// As nodes are rather than as tests want it, for what is measured: the run directory is on a tmpfs
@@ -61,15 +63,6 @@ pub struct Clients {
     pub images: ImageServiceClient<Channel>,
     /// The connection, for who speaks by himself.
     pub channel: Channel,
-}
-
-/// The key for the form of layers that all tests are to run with, if one is named by `FLOE_TEST_LAYER_FORM`.
-fn layer_form() -> String {
-    let form = std::env::var("FLOE_TEST_LAYER_FORM");
-    form.map_or_else(
-        |_| String::new(),
-        |form| format!("layer_form = \"{form}\"\n"),
-    )
 }
 
 impl Node {
@@ -145,7 +138,7 @@ impl Node {
             },
             self.cgroup,
             program("floe-runtime")?.display(),
-            layer_form(),
+            options.image,
             options.nri,
             options.config,
         ))
@@ -262,6 +255,8 @@ impl Node {
     pub fn floe(&self, arguments: &[&str]) -> Result<Command, Error> {
         let mut command = Command::new(program("floe")?);
         command.arg("--config").arg(self.config()).args(arguments);
+        // Whatever this machine's says of containers.
+        command.env("CONTAINERS_CONF", "/dev/null");
         Ok(command)
     }
 

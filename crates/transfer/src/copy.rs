@@ -21,7 +21,6 @@ use crate::chunks::{self, Chunks};
 use crate::convert::{self, Format};
 use crate::document::Document;
 use crate::error::{Error, Result};
-use crate::recode::{self, Recoded};
 use crate::sign::{Signatures, Signing};
 use crate::source::Source;
 use crate::target::{Target, Use};
@@ -174,6 +173,8 @@ fn nested(depth: usize) -> Error {
     let reason = image::ManifestFlaw::Nesting(depth);
     image::Error::Manifest { reason }.into()
 }
+
+mod recoded;
 
 struct Copy<'a> {
     source: &'a Source,
@@ -516,38 +517,5 @@ impl Copy<'_> {
             watch(Event::Blob(&watched, BlobStep::At(at)));
         });
         Ok(chunks.boxed())
-    }
-
-    async fn recoded(
-        &self,
-        layer: &Descriptor,
-        for_what: Use<'_>,
-        to: Compression,
-    ) -> Result<Descriptor> {
-        let diff_id = match for_what {
-            Use::Layer(diff_id) => diff_id.cloned(),
-            Use::Config => None,
-        };
-        let chunks = chunks::verified(self.watched(layer).await?, layer);
-        let digest = layer.digest.clone();
-        let recoded: Recoded =
-            recode::recode(chunks, digest, diff_id, to, self.options.level).await?;
-        let family = match layer.media_type.as_str().contains(".docker.") {
-            true if to != Compression::Zstd => Format::Docker,
-            _ => Format::Oci,
-        };
-        let media_type = family.layer(to).unwrap_or(MediaType::OciLayer);
-        let descriptor = Descriptor {
-            media_type,
-            digest: recoded.digest.clone(),
-            size: recoded.size,
-            urls: Vec::new(),
-            ..layer.clone()
-        };
-        if !self.target.has_blob(&descriptor, for_what, None).await? {
-            let open = || recoded.chunks().boxed();
-            self.target.put_blob(&descriptor, for_what, &open).await?;
-        }
-        Ok(descriptor)
     }
 }

@@ -220,14 +220,31 @@ impl Source {
         document: &Document,
         manifest: &Manifest,
     ) -> Result<Option<Vec<Descriptor>>> {
+        let format = Format::of(&document.media_type);
         match &self.kind {
             Kind::Storage(source) => {
-                let config = self.config(&manifest.config).await?;
-                let diff_ids = ImageConfig::parse(&config)?.rootfs.diff_ids;
-                let format = Format::of(&document.media_type);
+                let diff_ids = self.diff_ids(manifest).await?;
                 Ok(Some(source.layers(manifest, format, &diff_ids)?))
             }
+            Kind::Store(source)
+                if manifest.artifact_kind().is_none() && !source.has_layers(manifest)? =>
+            {
+                source.layers(manifest, format, &self.diff_ids(manifest).await?)
+            }
             Kind::List(source) => Box::pin(source.layers(document, manifest)).await,
+            _ => Ok(None),
+        }
+    }
+
+    async fn diff_ids(&self, manifest: &Manifest) -> Result<Vec<Digest>> {
+        let config = self.config(&manifest.config).await?;
+        Ok(ImageConfig::parse(&config)?.rootfs.diff_ids)
+    }
+
+    /// The bytes of a layer's archive, where it lies here without compression beside what the manifest says.
+    pub(crate) fn archive(&self, diff_id: &Digest) -> Result<Option<u64>> {
+        match &self.kind {
+            Kind::Store(source) => Ok(source.archive(diff_id)?.map(|(_, size)| size)),
             _ => Ok(None),
         }
     }

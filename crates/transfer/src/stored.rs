@@ -3,17 +3,19 @@
 //! The store holds images for one platform; what it is made of is held by a lease while it moves.
 
 use std::collections::HashSet;
+use std::fs::File;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::BytesMut;
 use futures_util::StreamExt;
 use futures_util::stream::try_unfold;
-use image::{AnyManifest, Descriptor, Digest, Manifest, Reference};
+use image::{AnyManifest, Compression, Descriptor, Digest, Manifest, Reference};
 use store::{ImageRecord, Lease, MOST_LAYERS, NewImage, Store};
 use tokio::io::AsyncReadExt;
 use trust::Signature;
 
 use crate::chunks::{self, Chunks};
+use crate::convert::Format;
 use crate::document::{Document, MAX_CONFIG, MAX_MANIFEST};
 use crate::error::{Error, Result};
 use crate::name::Location;
@@ -65,12 +67,56 @@ impl StoredSource {
         })
     }
 
+    /// The layers of a manifest, where blobs of them are not kept: of each such layer the archive, if that is.
+    /// `None` where all is there, or nothing else can be had. `diff_ids` are those of the config.
+    pub(crate) fn layers(
+        &self,
+        manifest: &Manifest,
+        format: Format,
+        diff_ids: &[Digest],
+    ) -> Result<Option<Vec<Descriptor>>> {
+        let mut layers = manifest.layers.clone();
+        for (layer, diff_id) in layers.iter_mut().zip(diff_ids) {
+            if self.store.open_blob(&layer.digest)?.is_some() {
+                continue;
+            }
+            if let Some((_, size)) = self.archive(diff_id)?
+                && layer.digest != *diff_id
+                && let Some(media_type) = format.layer(Compression::None)
+            {
+                *layer = Descriptor::new(media_type, diff_id.clone(), size);
+            }
+        }
+        Ok(Some(layers).filter(|layers| *layers != manifest.layers))
+    }
+
+    /// Whether all blobs of its layers are kept.
+    pub(crate) fn has_layers(&self, manifest: &Manifest) -> Result<bool> {
+        for layer in &manifest.layers {
+            if self.store.open_blob(&layer.digest)?.is_none() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// The archive of a layer, where it lies as one, and its bytes.
+    pub(crate) fn archive(&self, diff_id: &Digest) -> Result<Option<(File, u64)>> {
+        match self.store.layer(diff_id)? {
+            Some(layer) => Ok(layer.archive()?),
+            None => Ok(None),
+        }
+    }
+
+    /// A blob, or the archive of a layer, which is the blob of one that is not compressed.
     pub(crate) fn blob(&self, descriptor: &Descriptor) -> Result<Chunks> {
         let digest = &descriptor.digest;
-        let (file, _) = self
-            .store
-            .open_blob(digest)?
-            .ok_or_else(|| self.lost(digest))?;
+        let kept = self.store.open_blob(digest)?;
+        let found = match kept {
+            Some(found) => Some(found),
+            None => self.archive(digest)?,
+        };
+        let (file, _) = found.ok_or_else(|| self.lost(digest))?;
         let file = tokio::fs::File::from_std(file);
         Ok(try_unfold(file, |mut file| async move {
             let mut chunk = BytesMut::with_capacity(128 << 10);

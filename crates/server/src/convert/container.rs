@@ -172,6 +172,7 @@ fn mount((index, mount): (usize, cri::Mount)) -> Result<Mount, Error> {
         return Err(invalid(field("recursive_read_only"), reason));
     }
     Ok(Mount {
+        volume: None,
         container_path: not_empty(&field("container_path"), mount.container_path)?.into(),
         host_path: mount.host_path.into(),
         image,

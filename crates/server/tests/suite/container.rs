@@ -98,16 +98,19 @@ fn a_container_that_is_not_there_has_no_start_and_no_status() {
     });
 }
 
+/// Ends with 3 at SIGTERM, once `/ready` is there.
+const POLITE: &str = "trap 'exit 3' TERM; touch /ready; while :; do sleep 0.05; done";
+
 #[test]
 fn stop_asks_first_and_kills_when_the_grace_is_over() {
     world(async |world| {
         let pod = world.pod("a").await;
-        let polite = world.script("polite", "trap 'exit 3' TERM; while :; do sleep 0.05; done");
+        let polite = world.script("polite", POLITE);
         let polite = world.run(&pod, polite).await;
         let stubborn = world.script("stubborn", "trap '' TERM; while :; do sleep 0.05; done");
         let stubborn = world.run(&pod, stubborn).await;
         // A trap that is not set yet would make the polite one die of the signal.
-        world.exec(&polite, &["sleep", "0.3"], 10).await.unwrap();
+        world.written(&polite, "/ready").await;
         world.stop(&polite, 60).await.unwrap();
         assert_eq!(world.status(&polite).await.unwrap().exit_code, 3);
         world.stop(&stubborn, 1).await.unwrap();
@@ -127,10 +130,12 @@ fn stop_asks_first_and_kills_when_the_grace_is_over() {
 fn a_later_stop_with_less_patience_shortens_the_first() {
     world(async |world| {
         let pod = world.pod("a").await;
-        let config = world.script("c", "trap '' TERM; while :; do sleep 0.05; done");
+        let config = world.script(
+            "c",
+            "trap '' TERM; touch /ready; while :; do sleep 0.05; done",
+        );
         let id = world.run(&pod, config).await;
-        // Its trap is set by then.
-        world.exec(&id, &["sleep", "0.3"], 10).await.unwrap();
+        world.written(&id, "/ready").await;
         let patient = world.stop(&id, 3600);
         let impatient = async {
             tokio::time::sleep(std::time::Duration::from_millis(200)).await;
@@ -149,11 +154,11 @@ fn the_stop_signal_of_the_request_is_sent_and_shown() {
         let pod = world.pod("a").await;
         let mut config = world.script(
             "c",
-            "trap 'exit 4' USR1; trap '' TERM; while :; do sleep 0.05; done",
+            "trap 'exit 4' USR1; trap '' TERM; touch /ready; while :; do sleep 0.05; done",
         );
         config.stop_signal = cri::Signal::Sigusr1.into();
         let id = world.run(&pod, config).await;
-        world.exec(&id, &["sleep", "0.3"], 10).await.unwrap();
+        world.written(&id, "/ready").await;
         world.stop(&id, 60).await.unwrap();
         let status = world.status(&id).await.unwrap();
         assert_eq!(status.exit_code, 4);
@@ -536,7 +541,8 @@ fn values_of_any_bytes_reach_container_and_exec_unchanged() {
             key: key.into(),
             value: value.to_vec(),
         };
-        let script = "cat /proc/self/environ > /env; sleep 1000";
+        // Under its name once it is whole: whoever reads it may come before the script has written it.
+        let script = "cat /proc/self/environ > /new; mv /new /env; sleep 1000";
         let mut config = world.script("c", script);
         config.envs = vec![
             variable("KEY", &value),
@@ -544,6 +550,7 @@ fn values_of_any_bytes_reach_container_and_exec_unchanged() {
             variable("TEXT", "\u{fffd}é".as_bytes()),
         ];
         let id = world.run(&pod, config).await;
+        world.written(&id, "/env").await;
         let expected = [
             [b"KEY=", value.as_slice()].concat(),
             b"FROM_IMAGE=\xff".to_vec(),

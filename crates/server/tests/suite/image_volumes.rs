@@ -32,7 +32,7 @@ async fn data(world: &World) -> (String, String) {
 }
 
 /// As kubelet sends one: the image by its id, and as its author wrote it.
-fn volume(place: &str, (name, id): &(String, String), sub_path: &str) -> Mount {
+pub(crate) fn volume(place: &str, (name, id): &(String, String), sub_path: &str) -> Mount {
     Mount {
         container_path: place.into(),
         readonly: true,
@@ -45,7 +45,7 @@ fn volume(place: &str, (name, id): &(String, String), sub_path: &str) -> Mount {
     }
 }
 
-fn with(world: &World, name: &str, mounts: Vec<Mount>) -> ContainerConfig {
+pub(crate) fn with(world: &World, name: &str, mounts: Vec<Mount>) -> ContainerConfig {
     ContainerConfig {
         mounts,
         ..world.container(name, &["sleep", "1000"])

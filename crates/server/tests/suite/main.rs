@@ -31,6 +31,7 @@ mod image_names;
 mod image_volumes;
 mod images_dir;
 mod inspect;
+mod layer_forms;
 mod log_places;
 mod logs;
 mod memory;

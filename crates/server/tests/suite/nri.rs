@@ -330,6 +330,7 @@ fn the_next_engine_tells_plugins_what_there_is() {
         let pod = world.pod("a").await;
         let lives = world.sleeper(&pod, "lives").await;
         let ended = world.run(&pod, world.script("ended", "exit 0")).await;
+        world.ended(&ended).await;
         world.node.kill().unwrap();
         first.wait_for_end().unwrap();
         world.serve_again().await;
@@ -457,9 +458,13 @@ fn the_end_of_one_container_can_change_another_of_its_pod() {
         let ends = world.sleeper(&pod, "ends").await;
         say.send(stays.clone()).unwrap();
         world.stop(&ends, 0).await.unwrap();
-        let status = world.status(&stays).await.unwrap();
-        let limits = status.resources.unwrap().linux.unwrap();
-        assert_eq!(limits.memory_limit_in_bytes, 80 << 20);
+        // Whoever hears of the end first tells the plugins; a stop does not wait for the other.
+        let limited = async || {
+            let status = world.status(&stays).await.unwrap();
+            let limits = status.resources.unwrap().linux.unwrap();
+            (limits.memory_limit_in_bytes == 80 << 20).then_some(())
+        };
+        world.until("the other has the limit", limited).await;
     });
 }
 

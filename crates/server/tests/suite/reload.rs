@@ -84,9 +84,14 @@ fn a_changed_file_holds_for_what_begins_and_a_bad_one_changes_nothing() {
 #[test]
 fn what_is_made_once_is_named_and_the_rest_of_the_file_holds() {
     world(async |world: &mut World| {
-        let text = "[crio]\nroot = '/nowhere'\n[crio.network]\nbridge = 'other0'\n\
-                    [crio.runtime]\ndefault_env = ['ONE=1']\n";
-        world.drop_in("10.toml", text);
+        // Whoever cleans up afterwards reads this as well.
+        let other = world.node.path("other-root");
+        let text = format!(
+            "[crio]\nroot = '{}'\n[crio.network]\nbridge = 'other0'\n\
+             [crio.runtime]\ndefault_env = ['ONE=1']\n",
+            other.display()
+        );
+        world.drop_in("10.toml", &text);
         let line = world.logged("needs a restart", 1).await;
         let keys = "[\"crio.network.bridge\", \"crio.root\"]";
         assert!(line.contains(keys), "{line}");

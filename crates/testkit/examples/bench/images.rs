@@ -75,7 +75,7 @@ pub(crate) async fn compare(
     Ok(Section {
         title: "Images".into(),
         about: format!(
-            "A registry on loopback, gzip layers, {ROUNDS} rounds; a pull goes into an empty store and ends with the layers unpacked, that of floe's command \
+            "A registry on loopback, gzip layers, {ROUNDS} rounds; a pull goes into an empty store and ends with the layers in their place, that of floe's command \
              line also with all of it on disk."
         ),
         who: WHO.map(String::from).to_vec(),

@@ -4,12 +4,13 @@
 //! Everything runs in a private network and private directories.
 //!
 //! Usage: bench [PAGE.md] [SECTION…], where a section is runtimes, counts, verbs, streams, pods, memory,
-//! images, people or scale; all of them without one.
+//! images, layers, people or scale; all of them without one.
 
 mod calm;
 mod counts;
 mod cri_verbs;
 mod images;
+mod layers;
 mod memory;
 mod people;
 mod pods;
@@ -22,7 +23,7 @@ use calm::Calm;
 use testkit::{Clients, Error, NodeOptions, Registry, net};
 
 /// The sections, and how many rounds of each may be repeated where others disturbed them.
-const SECTIONS: [(&str, usize); 9] = [
+const SECTIONS: [(&str, usize); 10] = [
     ("runtimes", 60),
     ("counts", 0),
     ("verbs", 20),
@@ -30,6 +31,7 @@ const SECTIONS: [(&str, usize); 9] = [
     ("pods", 40),
     ("memory", 0),
     ("images", 5),
+    ("layers", 5),
     ("people", 24),
     ("scale", 10),
 ];
@@ -76,6 +78,7 @@ fn run() -> Result<(), Error> {
             "pods" => tokio.block_on(pods::compare(calm, &registry, &image))?,
             "memory" => tokio.block_on(memory::compare(&registry, &image, &pause))?,
             "images" => tokio.block_on(images::compare(calm, &registry, &pause))?,
+            "layers" => tokio.block_on(layers::compare(calm, &registry, &pause))?,
             "people" => people::compare(calm, &registry, &image)?,
             _ => tokio.block_on(scale::compare(calm, &registry, &image))?,
         };

@@ -38,6 +38,8 @@ fn with_security(
 
 fn made(state: ContainerState) -> Container {
     Container {
+        paused: false,
+        restarts: 0,
         id: "a".repeat(64),
         pod_id: "b".repeat(64),
         spec: spec(Some(config())).unwrap(),

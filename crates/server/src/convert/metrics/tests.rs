@@ -43,6 +43,8 @@ fn a_container() -> Container {
     spec.resources.memory_limit = 64 << 20;
     spec.resources.unified = [("memory.min".to_owned(), "4096".to_owned())].into();
     Container {
+        paused: false,
+        restarts: 0,
         id: "c".repeat(64),
         pod_id: "p".repeat(64),
         spec,

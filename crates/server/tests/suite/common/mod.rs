@@ -479,6 +479,15 @@ impl World {
         Ok(self.runtime().exec_sync(request).await?.into_inner())
     }
 
+    /// Waits until a container's own process has made a file: it may be asked before it came to that.
+    pub(crate) async fn written(&self, id: &str, path: &str) {
+        self.until(&format!("{path} is written"), async || {
+            let there = self.exec(id, &["test", "-f", path], 10).await;
+            (there.unwrap().exit_code == 0).then_some(())
+        })
+        .await;
+    }
+
     /// Asks again and again until there is an answer; gives up after a time that no healthy node
     /// needs.
     pub(crate) async fn until<T>(&self, what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
