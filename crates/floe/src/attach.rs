@@ -5,13 +5,16 @@
 use std::fs::File;
 use std::io::{IsTerminal, Read, Write};
 use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use engine::handler::HangUp;
 use engine::{AttachEvent, AttachInput, AttachOptions, AttachOutput, Engine, ExecSession, Stream};
 use rustix::event::{PollFd, PollFlags, poll};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH};
 use signal_hook::iterator::Signals;
 
+use crate::detach::{Keys, Watch};
 use crate::failure::Failure;
 use crate::terminal;
 
@@ -21,8 +24,20 @@ pub(crate) struct Session {
     container: String,
     output: AttachOutput,
     input: Arc<Mutex<AttachInput>>,
+    hang_up: Arc<dyn HangUp>,
     interactive: bool,
     tty: bool,
+    keys: Keys,
+    left: Arc<AtomicBool>,
+}
+
+/// How a session ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// The container has ended with that code.
+    Exited(u8),
+    /// The person has left it.
+    Left,
 }
 
 impl Session {
@@ -37,19 +52,27 @@ impl Session {
             stdout: true,
             stderr: true,
         };
-        let (output, input) = engine.attach(container, options)?.split();
+        let (output, input, hang_up) = engine.attach(container, options)?.parts();
         Ok(Self {
             engine: engine.clone(),
             container: container.to_owned(),
             output,
             input: Arc::new(Mutex::new(input)),
+            hang_up: hang_up.into(),
             interactive,
             tty,
+            keys: Keys::default(),
+            left: Arc::default(),
         })
     }
 
-    /// Copies until the container has ended, and passes signals on if `signals`; returns its exit code.
-    pub(crate) fn run(mut self, signals: bool) -> Result<u8, Failure> {
+    /// The keys by which a person at a terminal leaves it.
+    pub(crate) fn leave_by(self, keys: Keys) -> Self {
+        Self { keys, ..self }
+    }
+
+    /// Copies until the container has ended or was left, and passes signals on if `signals`.
+    pub(crate) fn run(mut self, signals: bool) -> Result<End, Failure> {
         let raw = if self.tty {
             terminal::Raw::enter()?
         } else {
@@ -67,13 +90,18 @@ impl Session {
         exit
     }
 
-    fn copy(&mut self) -> Result<u8, Failure> {
+    fn copy(&mut self) -> Result<End, Failure> {
         loop {
-            match self.output.read()? {
+            let event = match self.output.read() {
+                Err(_) if self.left.load(Ordering::Acquire) => return Ok(End::Left),
+                event => event?,
+            };
+            match event {
                 AttachEvent::Output(Stream::Stdout, bytes) => write(std::io::stdout(), &bytes)?,
                 AttachEvent::Output(Stream::Stderr, bytes) => write(std::io::stderr(), &bytes)?,
                 AttachEvent::Exit(state) => {
-                    return Ok(engine::exit_code(&state).unwrap_or(crate::failure::FAILED));
+                    let code = engine::exit_code(&state);
+                    return Ok(End::Exited(code.unwrap_or(crate::failure::FAILED)));
                 }
             }
         }
@@ -82,6 +110,12 @@ impl Session {
     /// Standard input to the container, on a thread that ends with the process.
     fn feed(&self) {
         let input = Arc::clone(&self.input);
+        let (hang_up, left) = (Arc::clone(&self.hang_up), Arc::clone(&self.left));
+        // Only who types leaves: bytes of a pipe are the container's.
+        let mut watch = Watch::new(match self.tty {
+            true => self.keys.clone(),
+            false => Keys::default(),
+        });
         std::thread::spawn(move || {
             let mut buffer = [0_u8; 32 * 1024];
             let mut stdin = std::io::stdin();
@@ -89,7 +123,16 @@ impl Session {
                 let read = stdin.read(&mut buffer);
                 let mut input = input.lock().unwrap_or_else(PoisonError::into_inner);
                 let sent = match read {
-                    Ok(count) if count > 0 => input.send(&buffer[..count]),
+                    Ok(count) if count > 0 => {
+                        let (passed, is_left) = watch.pass(&buffer[..count]);
+                        let sent = input.send(&passed);
+                        if is_left {
+                            left.store(true, Ordering::Release);
+                            hang_up.hang_up();
+                            return;
+                        }
+                        sent
+                    }
                     Err(e) if e.kind() == std::io::ErrorKind::Interrupted => Ok(()),
                     _ => {
                         let _ = input.close();

@@ -94,15 +94,8 @@ pub(crate) enum Command {
     Completion(cmd::documents::CompletionArgs),
     /// Write manual pages into a directory
     Man(cmd::documents::ManArgs),
-    /// Pods that people make: there are none
-    #[command(subcommand)]
-    Pod(cmd::absent::PodCommand),
-    /// Networks that people make: there are none
-    #[command(subcommand)]
-    Network(cmd::absent::NetworkCommand),
-    /// Named volumes: there are none
-    #[command(subcommand)]
-    Volume(cmd::absent::VolumeCommand),
+    /// Ask any CRI socket what crictl asks: floe's, containerd's, CRI-O's
+    Cri(crictl::Cri),
     #[command(flatten)]
     About(AboutCommand),
     #[command(flatten)]
@@ -129,14 +122,49 @@ pub(crate) enum AboutCommand {
 pub(crate) enum NodeCommand {
     /// Run a command in a new container
     Run(Box<cmd::run::Args>),
+    /// Make a container without starting it
+    Create(Box<cmd::create::Args>),
+    /// Start containers that were made, or have ended
+    Start(cmd::start::Args),
+    /// Stop and start containers
+    Restart(cmd::start::RestartArgs),
     /// List containers
     Ps(cmd::ps::Args),
     /// Show what a container has written
     Logs(cmd::logs::Args),
     /// Run a command in a running container
     Exec(cmd::exec::Args),
+    /// Join a container that runs
+    Attach(cmd::join::Args),
     /// Stop containers
     Stop(cmd::stop::Args),
+    /// Send a signal to containers
+    Kill(cmd::kill::Args),
+    /// Let containers stand still
+    Pause(cmd::kill::PauseArgs),
+    /// Let containers that stand still go on
+    Unpause(cmd::kill::PauseArgs),
+    /// Wait until containers have ended
+    Wait(cmd::wait::Args),
+    /// Show which ports of the node lead to a container
+    Port(cmd::port::Args),
+    /// Show the processes of a container
+    Top(cmd::top::Args),
+    /// Show what containers use
+    Stats(cmd::stats::Args),
+    /// Give a container other limits
+    Update(cmd::update::Args),
+    /// Copy files between containers and this machine
+    Cp(cmd::cp::Args),
+    /// Write the files of a container as an archive
+    Export(cmd::cp::ExportArgs),
+    /// Mount the root file systems of containers, to look into them
+    Mount(cmd::mount::ContainerArgs),
+    /// Take such mounts back
+    #[command(visible_alias = "umount")]
+    Unmount(cmd::mount::UnmountArgs),
+    /// Give a container another name
+    Rename(cmd::rename::Args),
     /// Remove containers
     Rm(cmd::rm::Args),
     /// Fetch images from registries
@@ -153,8 +181,16 @@ pub(crate) enum NodeCommand {
     Load(cmd::stored::LoadArgs),
     /// Remove images
     Rmi(cmd::rmi::Args),
+    /// Take names from an image, which stays
+    Untag(cmd::untag::Args),
     /// Show how an image came to be
     History(cmd::history::Args),
+    /// Build an image of a Containerfile
+    Build(Box<cmd::build::Args>),
+    /// Make an image of what a container has written
+    Commit(cmd::commit::Args),
+    /// Show what a container has changed of its image's files
+    Diff(cmd::diff::Args),
     /// Make an image of a tar file
     Import(cmd::import::Args),
     /// Images: prune, and the commands above by their second names
@@ -167,6 +203,18 @@ pub(crate) enum NodeCommand {
     /// Containers: exists, and the commands above by their second names
     #[command(subcommand)]
     Container(cmd::container::Command),
+    /// Pods, whose containers share a network
+    #[command(subcommand)]
+    Pod(cmd::pod::Command),
+    /// Networks of containers
+    #[command(subcommand)]
+    Network(cmd::network::Command),
+    /// Directories with a name, which containers share and which outlive them
+    #[command(subcommand)]
+    Volume(cmd::volume::Command),
+    /// Bytes with a name, which containers are given and nobody is shown
+    #[command(subcommand)]
+    Secret(cmd::secret::Command),
     /// Show what this node is, as containers find it
     Info(cmd::info::Args),
     /// Look after the whole of it

@@ -1,11 +1,12 @@
 //! Options of every command, and the configuration and engine that they mean.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use engine::config::{BUILT_IN, CgroupManager, Said, Sources, UnusedKey};
-use engine::{Config, Engine};
+use engine::{Config, Engine, ExitProgram};
 
 use crate::failure::Failure;
 
@@ -126,7 +127,50 @@ impl Global {
         Ok((config, unused))
     }
 
-    pub(crate) fn open(&self) -> Result<Engine, Failure> {
+    /// An engine whose containers end with what has made them: nothing is due at their end.
+    pub(crate) fn open_for_build(&self) -> Result<Engine, Failure> {
         Ok(Engine::open(self.config()?)?)
+    }
+
+    pub(crate) fn open(&self) -> Result<Engine, Failure> {
+        let engine = Engine::open(self.config()?)?;
+        engine.set_exit_program(self.exit_program(engine.config()));
+        Ok(engine)
+    }
+
+    /// This program, for what is due at the end of containers: with the same configuration.
+    fn exit_program(&self, config: &Config) -> ExitProgram {
+        let own = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("floe"));
+        let mut argv: Vec<OsString> = vec![own.into()];
+        let mut option = |name: &str, value: &Path| argv.extend([name.into(), value.into()]);
+        if let Some(file) = self.config.as_deref().and_then(|file| absolute(file).ok()) {
+            option("--config", &file);
+        }
+        if let Some(dir) = &self.config_dir {
+            let dir = match dir.as_os_str().is_empty() {
+                true => dir.clone(),
+                false => absolute(dir).unwrap_or_else(|_| dir.clone()),
+            };
+            option("--config-dir", &dir);
+        }
+        option("--root", &config.root_table.root);
+        option("--runroot", &config.root_table.runroot);
+        for store in &self.additional_store {
+            if let Ok(store) = absolute(store) {
+                option("--additional-store", &store);
+            }
+        }
+        if let Some(manager) = &self.cgroup_manager {
+            option("--cgroup-manager", Path::new(manager));
+        }
+        argv.extend(["container".into(), "cleanup".into()]);
+        let keep = |name: &str| Some((name.to_owned(), std::env::var_os(name)?));
+        ExitProgram {
+            argv,
+            env: ["PATH", "HOME", "TZDIR"]
+                .into_iter()
+                .filter_map(keep)
+                .collect(),
+        }
     }
 }

@@ -10,7 +10,10 @@ mod attach;
 mod cli;
 mod clock;
 mod cmd;
+mod containers_conf;
+mod detach;
 mod failure;
+mod filters;
 mod global;
 mod names;
 mod output;
@@ -40,6 +43,9 @@ fn main() -> ExitCode {
                 failure.with_code(code)
             })
         });
+    }
+    if crictl::is_meant() {
+        return crictl::main(template::render_known);
     }
     if cmd::publish::is_meant() {
         return parsed(FAILED, cmd::publish::run);
@@ -82,9 +88,7 @@ fn dispatch(mut cli: Cli) -> Result<ExitCode, Failure> {
         Command::Registry(args) => cmd::registry::run(&cli.global, args),
         Command::Completion(args) => cmd::documents::completion(&args),
         Command::Man(args) => cmd::documents::man(&args),
-        Command::Pod(command) => cmd::absent::pod(&command),
-        Command::Network(command) => cmd::absent::network(&command),
-        Command::Volume(command) => cmd::absent::volume(&command),
+        Command::Cri(command) => Ok(command.run(template::render_known)),
         Command::About(command) => match command {
             AboutCommand::Config(args) => cmd::config::run(&cli.global, &args),
             AboutCommand::Status(args) => cmd::status::run(&cli.global, &args),
@@ -115,23 +119,51 @@ fn show_warnings() {
 }
 
 fn on_node(global: &Global, command: NodeCommand) -> Result<ExitCode, Failure> {
-    let engine = global.open()?;
+    let engine = match command {
+        NodeCommand::Build(_) => global.open_for_build()?,
+        _ => global.open()?,
+    };
     match command {
+        NodeCommand::Build(args) => cmd::build::run(global, &engine, &args),
         NodeCommand::Pull(args) => cmd::pull::run(global, &engine, &args),
         NodeCommand::Images(args) => cmd::images::run(&engine, &args),
         NodeCommand::Rmi(args) => cmd::rmi::run(&engine, &args),
         NodeCommand::Run(args) => cmd::run::run(global, &engine, *args),
+        NodeCommand::Create(args) => cmd::create::run(global, &engine, *args),
+        NodeCommand::Start(args) => cmd::start::run(&engine, &args),
+        NodeCommand::Restart(args) => cmd::start::restart(&engine, &args),
+        NodeCommand::Attach(args) => cmd::join::run(&engine, &args),
+        NodeCommand::Kill(args) => cmd::kill::run(&engine, &args),
+        NodeCommand::Pause(args) => cmd::kill::pause(&engine, &args),
+        NodeCommand::Unpause(args) => cmd::kill::unpause(&engine, &args),
+        NodeCommand::Wait(args) => cmd::wait::run(&engine, &args),
+        NodeCommand::Port(args) => cmd::port::run(&engine, &args),
+        NodeCommand::Cp(args) => cmd::cp::run(&engine, &args),
+        NodeCommand::Export(args) => cmd::cp::export(&engine, &args),
+        NodeCommand::Top(args) => cmd::top::run(&engine, &args),
+        NodeCommand::Stats(args) => cmd::stats::run(&engine, &args),
+        NodeCommand::Update(args) => cmd::update::run(&engine, &args),
+        NodeCommand::Rename(args) => cmd::rename::run(&engine, &args),
         NodeCommand::Ps(args) => cmd::ps::run(&engine, &args),
         NodeCommand::Logs(args) => cmd::logs::run(&engine, &args),
         NodeCommand::Exec(args) => cmd::exec::run(&engine, &args),
         NodeCommand::Stop(args) => cmd::stop::run(&engine, &args),
         NodeCommand::Rm(args) => cmd::rm::run(&engine, &args),
+        NodeCommand::Untag(args) => cmd::untag::run(&engine, &args),
+        NodeCommand::Mount(args) => cmd::mount::containers(&engine, &args),
+        NodeCommand::Unmount(args) => cmd::mount::unmount(&engine, &args),
         NodeCommand::Tag(args) => cmd::stored::tag(&engine, &args),
         NodeCommand::Push(args) => cmd::stored::push(global, &engine, &args),
         NodeCommand::Save(args) => cmd::stored::save(global, &engine, &args),
         NodeCommand::History(args) => cmd::history::run(&engine, &args),
+        NodeCommand::Commit(args) => cmd::commit::run(&engine, &args),
+        NodeCommand::Diff(args) => cmd::diff::run(&engine, &args),
         NodeCommand::Import(args) => cmd::import::run(global, &engine, &args),
         NodeCommand::Container(command) => cmd::container::run(global, &engine, command),
+        NodeCommand::Pod(command) => cmd::pod::run(&engine, &command),
+        NodeCommand::Network(command) => cmd::network::run(&engine, &command),
+        NodeCommand::Volume(command) => cmd::volume::run(&engine, &command),
+        NodeCommand::Secret(command) => cmd::secret::run(&engine, &command),
         NodeCommand::Info(args) => cmd::info::run(&engine, &args),
         NodeCommand::Image(command) => cmd::image::run(global, &engine, command),
         NodeCommand::Manifest(command) => cmd::manifest::run(global, &engine, command),

@@ -4,18 +4,22 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use engine::pod::Origin;
-use engine::{Container, ContainerFilter, Engine};
+use engine::{Container, ContainerFilter, Engine, Pod, PodFilter};
 use image::Reference;
 
 use crate::failure::Failure;
 
-/// A container by name, id, or the unambiguous beginning of its id.
+/// A container by name, id, or the unambiguous beginning of its id; one of kubelet's also by
+/// `NAMESPACE/POD/CONTAINER`.
 pub(crate) fn find(engine: &Engine, text: &str) -> Result<Container, Failure> {
-    let named: Vec<Arc<Container>> = engine
-        .containers(&ContainerFilter::default())?
-        .into_iter()
-        .filter(|container| container.spec.name == text)
-        .collect();
+    let named = match text.contains('/') {
+        true => of_kubelet(engine, text)?,
+        false => {
+            let mut all = engine.containers(&ContainerFilter::default())?;
+            all.retain(|container| container.spec.name == text);
+            all
+        }
+    };
     match named.len() {
         0 => engine.container(text).map_err(|error| match error.kind() {
             engine::Kind::NotFound => Failure::missing(format!(
@@ -34,6 +38,67 @@ pub(crate) fn find(engine: &Engine, text: &str) -> Result<Container, Failure> {
     }
 }
 
+/// The newest of the containers that kubelet has made under one name: it keeps those that have ended.
+fn of_kubelet(engine: &Engine, text: &str) -> Result<Vec<Arc<Container>>, Failure> {
+    let [namespace, pod, name] = text.split('/').collect::<Vec<_>>()[..] else {
+        return Ok(Vec::new());
+    };
+    let pods = engine.pods(&PodFilter {
+        origin: Some(Origin::Cri),
+        ..PodFilter::default()
+    })?;
+    let mut found = Vec::new();
+    for pod in pods
+        .iter()
+        .filter(|one| one.spec.namespace == namespace && one.spec.name == pod)
+    {
+        let mut inside = engine.containers(&ContainerFilter {
+            pod_id: Some(pod.id.clone()),
+            ..ContainerFilter::default()
+        })?;
+        inside.retain(|container| container.spec.name == name);
+        found.append(&mut inside);
+    }
+    let newest = found
+        .into_iter()
+        .max_by_key(|container| container.created_at);
+    Ok(newest.into_iter().collect())
+}
+
+/// A pod that a person made for itself, by name, id, or the unambiguous beginning of its id.
+pub(crate) fn find_pod(engine: &Engine, text: &str) -> Result<Arc<Pod>, Failure> {
+    let all = pods(engine)?;
+    let is_named = |pod: &&Arc<Pod>| pod.spec.name == text;
+    if let Some(found) = all.iter().find(is_named) {
+        return Ok(Arc::clone(found));
+    }
+    let mut begun = all.iter().filter(|pod| pod.id.starts_with(text));
+    match (begun.next().filter(|_| !text.is_empty()), begun.next()) {
+        (Some(found), None) => Ok(Arc::clone(found)),
+        (Some(_), Some(_)) => Err(Failure::new(format!(
+            "more than one pod has an ID that begins with {text}"
+        ))),
+        (None, _) => Err(Failure::missing(format!(
+            "no pod with name or ID {text} found: no such pod"
+        ))),
+    }
+}
+
+/// The pods that people made for themselves, newest first.
+pub(crate) fn pods(engine: &Engine) -> Result<Vec<Arc<Pod>>, Failure> {
+    let mut all = engine.pods(&PodFilter {
+        origin: Some(Origin::Cli),
+        ..PodFilter::default()
+    })?;
+    all.retain(|pod| pod.spec.by_itself);
+    Ok(all)
+}
+
+/// Is the pod the container's own, made with it?
+pub(crate) fn is_alone(pod: &Pod, container: &Container) -> bool {
+    pod.spec.origin == Origin::Cli && !pod.spec.by_itself && pod.id == container.pod_id
+}
+
 /// The ids in files; one that is missing is none if `ignore`.
 pub(crate) fn of_files(files: &[PathBuf], ignore: bool) -> Result<Vec<String>, Failure> {
     let mut all = Vec::new();
@@ -42,8 +107,12 @@ pub(crate) fn of_files(files: &[PathBuf], ignore: bool) -> Result<Vec<String>, F
             Ok(text) => all.push(text.lines().next().unwrap_or_default().trim().to_owned()),
             Err(e) if ignore && e.kind() == std::io::ErrorKind::NotFound => {}
             Err(e) => {
+                let why = match e.kind() {
+                    std::io::ErrorKind::NotFound => "no such file or directory".to_owned(),
+                    _ => e.to_string(),
+                };
                 return Err(Failure::new(format!(
-                    "reading CIDFile: {}: {e}",
+                    "reading CIDFile: open {}: {why}",
                     file.display()
                 )));
             }

@@ -52,6 +52,13 @@ pub(crate) fn value(text: &str) -> Cow<'_, str> {
     }
 }
 
+/// Prints values as podman prints its lists.
+pub(crate) fn print_list(values: &[serde_json::Value]) {
+    // They have no keys that JSON does not know.
+    let text = serde_json::to_string_pretty(values).unwrap_or_default();
+    println!("{}", json(&text));
+}
+
 /// The same JSON, with escapes for what JSON itself lets through.
 pub(crate) fn json(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -123,8 +130,8 @@ pub(crate) fn duration(seconds: i64) -> String {
     }
 }
 
-/// `4.27 MB`, powers of 1000.
-pub(crate) fn size(bytes: u64) -> String {
+/// A number of bytes below 1000 of its unit, if there is one for it.
+fn scaled(bytes: u64) -> (f64, &'static str) {
     let units = ["B", "kB", "MB", "GB", "TB"];
     let mut value = bytes as f64;
     let mut unit = 0;
@@ -132,11 +139,32 @@ pub(crate) fn size(bytes: u64) -> String {
         value /= 1000.0;
         unit += 1;
     }
-    if unit == 0 {
-        format!("{bytes} B")
-    } else {
-        format!("{value:.3} {}", units[unit]).replace(".000", "")
+    (value, units[unit])
+}
+
+/// `4.27 MB`, powers of 1000.
+pub(crate) fn size(bytes: u64) -> String {
+    match scaled(bytes) {
+        (_, "B") => format!("{bytes} B"),
+        (value, unit) => format!("{value:.3} {unit}").replace(".000", ""),
     }
+}
+
+/// `2.187MB`: four digits without a blank, as Docker's tools write it and podman in some places.
+pub(crate) fn short_size(bytes: u64) -> String {
+    let (value, unit) = scaled(bytes);
+    let digits: usize = match value {
+        value if unit == "B" || value >= 1000.0 => 0,
+        value if value >= 100.0 => 1,
+        value if value >= 10.0 => 2,
+        _ => 3,
+    };
+    let text = format!("{value:.digits$}");
+    let text = match text.contains('.') {
+        true => text.trim_end_matches('0').trim_end_matches('.'),
+        false => &text,
+    };
+    format!("{text}{unit}")
 }
 
 /// The first 12 characters of an id.
@@ -193,5 +221,21 @@ mod tests {
         assert_eq!(size(999), "999 B");
         assert_eq!(size(4_270_000), "4.270 MB");
         assert_eq!(size(2_000_000), "2 MB");
+        let short = [
+            0,
+            999,
+            2_187_264,
+            42_000,
+            4_096,
+            123_456_789,
+            2_000_000_000_000_000,
+        ];
+        let short = short.map(short_size);
+        assert_eq!(
+            short,
+            [
+                "0B", "999B", "2.187MB", "42kB", "4.096kB", "123.5MB", "2000TB"
+            ]
+        );
     }
 }

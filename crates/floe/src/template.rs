@@ -25,10 +25,56 @@ const FUNCTIONS: [(&str, Func); 9] = [
     ("upper", upper),
 ];
 
+/// Prints values as JSON, or what the template makes of each.
+pub(crate) fn print_each(format: &str, values: &[Value]) -> Result<(), Failure> {
+    if format == "json" {
+        output::print_list(values);
+        return Ok(());
+    }
+    for value in values {
+        println!("{}", render(format, value)?);
+    }
+    Ok(())
+}
+
 /// The text that the template makes of a value.
 pub(crate) fn render(template: &str, value: &Value) -> Result<String, Failure> {
     let text = parse(&unescaped(template, false))?.render(value)?;
     Ok(output::value(&text).into_owned())
+}
+
+/// The same as crictl has it: the template is Go's without podman's `\t` and `\n`, and what is not there is an
+/// error in every object.
+pub(crate) fn render_known(template: &str, value: &Value) -> Result<String, String> {
+    let flawed = |failure: Failure| format!("failed to generate go-template: {}", failure.message);
+    let parsed = parse(template).map_err(flawed)?;
+    let context = Context::from(known(to_go(value, &[])));
+    let text = parsed.0.render(&context).map_err(|error| {
+        let words = error.to_string();
+        // The value that lacks a field may be pages long.
+        match words
+            .split_once("no field `")
+            .and_then(|(_, rest)| rest.split_once('`'))
+        {
+            Some((name, _)) => {
+                format!("failed to template data: map has no entry for key {name:?}")
+            }
+            None => format!("failed to template data: {words}"),
+        }
+    })?;
+    Ok(output::value(&text).into_owned())
+}
+
+/// Maps as Go's structs, whose fields are known.
+fn known(value: Go) -> Go {
+    match value {
+        Go::Map(map) | Go::Object(map) => {
+            let fields = map.into_iter().map(|(key, value)| (key, known(value)));
+            Go::Object(fields.collect())
+        }
+        Go::Array(items) => items.into_iter().map(known).collect::<Vec<_>>().into(),
+        other => other,
+    }
 }
 
 /// A line for each value, or, when `table` stands before the template, columns below what the template
@@ -52,18 +98,26 @@ pub(crate) fn lines(format: &str, header: &Value, values: &[Value]) -> Result<St
     Ok(output::table(&header, &rows))
 }
 
-struct Parsed(Template);
+/// What podman knows by two names: a template that asks by one is given the other.
+const ALSO: [(&str, &str); 2] = [("ID", "Id"), ("Id", "ID")];
+
+/// A template, and which of the names it asks for.
+struct Parsed(Template, Vec<(&'static str, &'static str)>);
 
 fn parse(template: &str) -> Result<Parsed, Failure> {
     let mut parsed = Template::default();
     parsed.add_funcs(&FUNCTIONS);
     parsed.parse(template).map_err(flawed)?;
-    Ok(Parsed(parsed))
+    // Only these: `{{json .}}` shows what is there, and once.
+    let asks = |(wanted, _): &(&str, &str)| template.contains(&format!(".{wanted}"));
+    let also = ALSO.into_iter().filter(asks);
+    Ok(Parsed(parsed, also.collect()))
 }
 
 impl Parsed {
     fn render(&self, value: &Value) -> Result<String, Failure> {
-        self.0.render(&Context::from(to_go(value))).map_err(flawed)
+        let context = Context::from(to_go(value, &self.1));
+        self.0.render(&context).map_err(flawed)
     }
 }
 
@@ -90,7 +144,8 @@ fn unescaped(template: &str, is_table: bool) -> String {
     out
 }
 
-fn to_go(value: &Value) -> Go {
+/// `also`: names that structs are asked for, and those that they may have instead.
+fn to_go(value: &Value, also: &[(&str, &str)]) -> Go {
     match value {
         Value::Null => Go::Nil,
         Value::Bool(value) => Go::Bool(*value),
@@ -100,12 +155,18 @@ fn to_go(value: &Value) -> Go {
             (None, None) => Number::float(number.as_f64().unwrap_or_default()),
         }),
         Value::String(text) => Go::String(text.clone()),
-        Value::Array(items) => Go::Array(items.iter().map(to_go).collect()),
+        Value::Array(items) => Go::Array(items.iter().map(|item| to_go(item, also)).collect()),
         Value::Object(map) => {
             let is_field = |name: &String| name.starts_with(|c: char| c.is_ascii_uppercase());
             let is_struct = !map.is_empty() && map.keys().all(is_field);
-            let entries = map.iter().map(|(key, value)| (key.clone(), to_go(value)));
-            let entries: HashMap<String, Go> = entries.collect();
+            let entries = map.iter();
+            let entries = entries.map(|(key, value)| (key.clone(), to_go(value, also)));
+            let mut entries: HashMap<String, Go> = entries.collect();
+            for (wanted, name) in also.iter().filter(|_| is_struct) {
+                if let Some(value) = entries.get(*name).cloned() {
+                    entries.entry((*wanted).to_owned()).or_insert(value);
+                }
+            }
             match is_struct {
                 true => Go::Object(entries),
                 false => Go::Map(entries),

@@ -1,7 +1,7 @@
 //! The terminal of the person: raw mode while a container has it, its size, and getting it back
 //! in any case; and questions that the person answers there.
 
-use std::io::{IsTerminal, Stdin, Write};
+use std::io::{BufRead, IsTerminal, Stdin, Write};
 
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 
@@ -39,6 +39,18 @@ impl Drop for Raw {
 pub(crate) fn size() -> Option<(u16, u16)> {
     let size = tcgetwinsize(std::io::stdin()).ok()?;
     (size.ws_row > 0 && size.ws_col > 0).then_some((size.ws_row, size.ws_col))
+}
+
+/// Warns, and asks whether to go on.
+pub(crate) fn agreed(warning: &str) -> Result<bool, Failure> {
+    println!("{warning}");
+    print!("Are you sure you want to continue? [y/N] ");
+    std::io::stdout().flush()?;
+    let mut answer = String::new();
+    if std::io::stdin().lock().read_line(&mut answer)? == 0 {
+        return Err(Failure::new("nobody answers: use --force"));
+    }
+    Ok(answer.trim_start().starts_with(['y', 'Y']))
 }
 
 /// Asks on the terminal; what is not to be `shown` is not echoed. Without a terminal, the error says

@@ -1,9 +1,11 @@
 //! `floe exec`: a command in a running container, with this process's own standard streams, or
 //! with a terminal of its own.
 
+use std::io::BufRead;
 use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{ExitCode, Stdio};
 
 use engine::container::ExecOptions;
 use engine::{Container, Engine, ExecStdio};
@@ -17,6 +19,9 @@ use crate::{attach, names, terminal};
 /// Options of `floe exec`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
+    /// Run it in the background, and print an id for it
+    #[arg(long, short)]
+    detach: bool,
     /// Keep standard input open
     #[arg(long, short)]
     interactive: bool,
@@ -58,11 +63,6 @@ pub(crate) struct Refused;
 impl List for Refused {
     const OPTIONS: &'static [refused::Refused] = &[
         (
-            "detach",
-            Takes::Nothing,
-            "a command of floe exec is ended with it",
-        ),
-        (
             "detach-keys",
             Takes::Value,
             "a terminal of floe's is left by its end alone",
@@ -97,13 +97,16 @@ fn target(engine: &Engine, args: &Args) -> Result<(Container, Vec<String>), Fail
     };
     match command.is_empty() {
         true => Err(Failure::new(
-            "there is no COMMAND: write floe exec CONTAINER COMMAND",
+            "must provide a non-empty command to start an exec session: floe exec CONTAINER COMMAND",
         )),
         false => Ok((names::find(engine, &name)?, command)),
     }
 }
 
 pub(crate) fn run(engine: &Engine, args: &Args) -> Result<ExitCode, Failure> {
+    if args.detach && std::env::var_os(BACKGROUND).is_none() {
+        return in_background();
+    }
     let (container, command) = target(engine, args)?;
     let options = ExecOptions {
         env: given(&args.env_file, &args.env)?,
@@ -111,7 +114,18 @@ pub(crate) fn run(engine: &Engine, args: &Args) -> Result<ExitCode, Failure> {
         privileged: args.privileged,
         user: args.user.clone(),
     };
-    let stdio = if args.tty {
+    let stdio = if args.detach {
+        let null = || {
+            std::fs::OpenOptions::new()
+                .read(true)
+                .write(true)
+                .open("/dev/null")
+        };
+        match args.tty {
+            true => ExecStdio::Terminal(None),
+            false => ExecStdio::Fds([null()?.into(), null()?.into(), null()?.into()]),
+        }
+    } else if args.tty {
         ExecStdio::Terminal(terminal::size())
     } else {
         own_streams(args.interactive)?
@@ -126,7 +140,51 @@ pub(crate) fn run(engine: &Engine, args: &Args) -> Result<ExitCode, Failure> {
             };
             Failure::from(error).with_code(code)
         })?;
-    attach::exec(session, args.interactive).map(ExitCode::from)
+    if args.detach {
+        // Whoever waits for the beginning learns of it, and nobody of the rest.
+        println!("{STARTED}");
+        let null = std::fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open("/dev/null")?;
+        rustix::stdio::dup2_stdout(&null).map_err(std::io::Error::from)?;
+        rustix::stdio::dup2_stderr(&null).map_err(std::io::Error::from)?;
+    }
+    attach::exec(session, args.interactive && !args.detach).map(ExitCode::from)
+}
+
+/// Says to this program that it is the one in the background.
+const BACKGROUND: &str = "_FLOE_EXEC_IN_BACKGROUND";
+/// What it says when the command runs.
+const STARTED: &str = "started";
+
+/// Executes this program once more, for which the command runs; returns when it does.
+fn in_background() -> Result<ExitCode, Failure> {
+    let mut child = std::process::Command::new(std::env::current_exe()?)
+        .args(std::env::args_os().skip(1))
+        .env(BACKGROUND, "1")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .process_group(0)
+        .spawn()?;
+    let mut said = String::new();
+    if let Some(stdout) = child.stdout.take() {
+        std::io::BufReader::new(stdout).read_line(&mut said)?;
+    }
+    if said.trim_end() == STARTED {
+        let mut id = [0_u8; 32];
+        rustix::rand::getrandom(&mut id, rustix::rand::GetRandomFlags::empty())
+            .map_err(std::io::Error::from)?;
+        let id: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
+        println!("{id}");
+        return Ok(ExitCode::SUCCESS);
+    }
+    // It has said why.
+    let code = child
+        .wait()?
+        .code()
+        .and_then(|code| u8::try_from(code).ok());
+    Ok(ExitCode::from(code.unwrap_or(crate::failure::FAILED)))
 }
 
 fn own_streams(interactive: bool) -> Result<ExecStdio, Failure> {

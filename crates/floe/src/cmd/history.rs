@@ -19,7 +19,7 @@ const MISSING: &str = "<missing>";
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// `json`, a Go template such as '{{.CreatedBy}}', or one as columns: 'table {{.ID}} {{.Size}}'
-    #[arg(long, value_name = "FORMAT")]
+    #[arg(long, value_name = "FORMAT", allow_hyphen_values = true)]
     format: Option<String>,
     /// Print sizes and times for people
     #[arg(long, short = 'H', value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value = "true", default_missing_value = "true", action = clap::ArgAction::Set)]

@@ -5,11 +5,12 @@ use std::process::ExitCode;
 use clap::Subcommand;
 use engine::Engine;
 
-use super::{history, images, import, pull, rmi, stored};
+use super::{history, images, import, inspect, mount, pull, rmi, stored, untag};
 use crate::failure::Failure;
 use crate::global::Global;
 
 mod prune;
+mod tree;
 
 /// What can be done to images.
 #[derive(Debug, Subcommand)]
@@ -20,11 +21,15 @@ pub(crate) enum Command {
     History(history::Args),
     /// Make an image of a tar file
     Import(import::Args),
+    /// Show what images are
+    Inspect(inspect::Args),
     /// List images
     #[command(visible_alias = "ls")]
     List(images::Args),
     /// Read images from an archive
     Load(stored::LoadArgs),
+    /// Mount the root file systems of images, to look into them
+    Mount(mount::ImageArgs),
     /// Remove images that nothing uses
     Prune(prune::Args),
     /// Fetch images from registries
@@ -37,6 +42,13 @@ pub(crate) enum Command {
     Save(stored::SaveArgs),
     /// Give an image further names
     Tag(stored::TagArgs),
+    /// Show the layers of an image, and what stands on them
+    Tree(tree::Args),
+    /// Take mounts of images back
+    #[command(visible_alias = "umount")]
+    Unmount(mount::ImageUnmountArgs),
+    /// Take names from an image, which stays
+    Untag(untag::Args),
 }
 
 /// What is looked for.
@@ -54,6 +66,11 @@ pub(crate) fn run(global: &Global, engine: &Engine, command: Command) -> Result<
         }),
         Command::History(args) => history::run(engine, &args),
         Command::Import(args) => import::run(global, engine, &args),
+        Command::Inspect(args) => inspect::stored::run(engine, &args.of_images()),
+        Command::Mount(args) => mount::images(engine, &args),
+        Command::Tree(args) => tree::run(engine, &args),
+        Command::Unmount(args) => mount::unmount_images(engine, &args),
+        Command::Untag(args) => untag::run(engine, &args),
         Command::List(args) => images::run(engine, &args),
         Command::Load(args) => stored::load(global, engine, &args),
         Command::Prune(args) => prune::run(engine, &args),

@@ -29,7 +29,12 @@ pub(crate) struct Args {
     #[arg(long)]
     digests: bool,
     /// table, json, or a Go template such as '{{.Repository}}:{{.Tag}} {{.ID}}'
-    #[arg(long, default_value = "table", value_name = "FORMAT")]
+    #[arg(
+        long,
+        default_value = "table",
+        value_name = "FORMAT",
+        allow_hyphen_values = true
+    )]
     format: String,
     /// Print no line above the columns
     #[arg(long, short = 'n')]
@@ -86,9 +91,8 @@ pub(crate) fn run(engine: &Engine, args: &Args) -> Result<ExitCode, Failure> {
     }
     match args.format.as_str() {
         "json" => {
-            let list: Vec<_> = images.iter().map(json).collect();
-            let text = serde_json::to_string_pretty(&list).unwrap_or_default();
-            println!("{}", output::json(&text));
+            let list = images.iter().map(|image| json(engine, image));
+            output::print_list(&list.collect::<Result<Vec<_>, _>>()?);
         }
         "table" => {
             let text = table(&images, args);
@@ -96,7 +100,12 @@ pub(crate) fn run(engine: &Engine, args: &Args) -> Result<ExitCode, Failure> {
             text.lines().skip(kept).for_each(|line| println!("{line}"));
         }
         format => {
-            let values: Vec<_> = lines(&images).map(|line| fields(&line, args)).collect();
+            let mut values = Vec::new();
+            for image in &images {
+                let labels = labels(engine, image)?;
+                let of_image = lines(std::slice::from_ref(image));
+                values.extend(of_image.map(|line| fields(&line, &labels, args)));
+            }
             print!("{}", template::lines(format, &headings(), &values)?);
         }
     }
@@ -127,17 +136,31 @@ fn id(image: &ImageRecord, args: &Args) -> String {
     }
 }
 
-fn json(image: &ImageRecord) -> Value {
-    json!({
+fn json(engine: &Engine, image: &ImageRecord) -> Result<Value, Failure> {
+    Ok(json!({
         "Id": image.id,
+        "ParentId": "",
         "Names": image.names,
         "RepoTags": image.names,
         "RepoDigests": image.repo_digests,
         "Digest": image.manifest_digest.to_string(),
         "Size": image.size,
+        "SharedSize": 0,
+        "VirtualSize": image.size,
         "Created": image.created,
+        "CreatedAt": image.created.and_then(clock::written),
+        "Labels": labels(engine, image)?,
+        "Dangling": image.names.is_empty(),
         "ReadOnly": image.read_only,
-    })
+    }))
+}
+
+fn labels(engine: &Engine, image: &ImageRecord) -> Result<Value, Failure> {
+    // An artifact has no configuration of an image.
+    match image.is_artifact() {
+        true => Ok(json!({})),
+        false => Ok(json!(engine.image_config(image)?.config.labels)),
+    }
 }
 
 /// A line for each name.
@@ -182,8 +205,10 @@ fn since(image: &ImageRecord) -> String {
 }
 
 /// What templates know of an image, by podman's names.
-fn fields(line: &Line<'_>, args: &Args) -> Value {
+fn fields(line: &Line<'_>, labels: &Value, args: &Args) -> Value {
     let image = line.image;
+    let created = image.created.and_then(clock::written);
+    let created = created.and_then(|time| clock::as_go_prints(&time));
     json!({
         "ID": id(image, args),
         "Id": image.id,
@@ -195,12 +220,14 @@ fn fields(line: &Line<'_>, args: &Args) -> Value {
         "RepoDigests": image.repo_digests,
         "Created": since(image),
         "CreatedSince": since(image),
-        "CreatedAt": image.created.and_then(clock::written),
-        "CreatedTime": image.created.and_then(clock::written),
+        "CreatedAt": created,
+        "CreatedTime": created,
         "Size": output::size(image.size),
         "VirtualSize": image.size,
         "ReadOnly": image.read_only,
         "Dangling": image.names.is_empty(),
+        "Labels": labels,
+        "History": image.names.join(", "),
     })
 }
 
@@ -223,5 +250,7 @@ fn headings() -> Value {
         "VirtualSize": "SIZE",
         "ReadOnly": "READONLY",
         "Dangling": "DANGLING",
+        "Labels": "LABELS",
+        "History": "HISTORY",
     })
 }

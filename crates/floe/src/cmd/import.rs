@@ -17,7 +17,7 @@ use crate::global::Global;
 use crate::remote::{self, Remote};
 use crate::{clock, names};
 
-mod change;
+pub(crate) mod change;
 
 /// Options of `floe import`.
 #[derive(Debug, clap::Args)]

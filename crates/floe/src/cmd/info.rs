@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use engine::pod::Origin;
-use engine::{ContainerFilter, ContainerState, Engine};
+use engine::{ContainerFilter, Engine};
 use image::Platform;
 use serde_json::{Map, Value, json};
 
@@ -14,7 +14,7 @@ use crate::{output, template};
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// json, or a Go template such as '{{.Host.OCIRuntime.Name}}'
-    #[arg(long, short, value_name = "FORMAT")]
+    #[arg(long, short, value_name = "FORMAT", allow_hyphen_values = true)]
     format: Option<String>,
     /// Accepted for podman's sake
     #[arg(long, short = 'D')]
@@ -68,10 +68,7 @@ fn info(engine: &Engine) -> Result<Value, Failure> {
         origin: Some(Origin::Cli),
         ..ContainerFilter::default()
     })?;
-    let running = containers
-        .iter()
-        .filter(|one| matches!(one.state, ContainerState::Running { .. }))
-        .count();
+    let running = containers.iter().filter(|one| one.runs()).count();
     let runtime = match config.runtime.default_runtime.as_str() {
         "" => engine::config::BUILT_IN,
         named => named,

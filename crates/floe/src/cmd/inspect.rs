@@ -54,6 +54,24 @@ pub(crate) struct Args {
     images: Vec<String>,
 }
 
+impl Args {
+    /// The same, of images alone.
+    pub(crate) fn of_images(self) -> Self {
+        Self {
+            kind: Kind::Image,
+            ..self
+        }
+    }
+
+    /// The same, of containers alone.
+    pub(crate) fn of_containers(self) -> Self {
+        Self {
+            kind: Kind::Container,
+            ..self
+        }
+    }
+}
+
 /// What a name may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Kind {

@@ -2,6 +2,8 @@
 
 mod filter;
 
+pub(crate) use filter::Filters;
+
 use std::collections::HashMap;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -31,12 +33,18 @@ pub(crate) struct Args {
     #[arg(long)]
     no_trunc: bool,
     /// table, json, or a Go template such as '{{.ID}} {{.Names}}'
-    #[arg(long, default_value = "table", value_name = "FORMAT")]
+    #[arg(
+        long,
+        default_value = "table",
+        value_name = "FORMAT",
+        allow_hyphen_values = true
+    )]
     format: String,
     /// Print no line above the columns
     #[arg(long)]
     noheading: bool,
-    /// KEY=VALUE: id, name, label, status, exited, ancestor, pod, before, since, until; those that match all keys
+    /// KEY=VALUE: id, name, label, status, exited, ancestor, pod, volume, restart-policy, should-start-on-boot, before, since,
+    /// until; those that match all keys
     #[arg(long, short, value_name = "FILTER")]
     filter: Vec<String>,
     /// The newest one, whatever its state
@@ -103,8 +111,7 @@ pub(crate) fn run(engine: &Engine, args: &Args) -> Result<ExitCode, Failure> {
     match args.format.as_str() {
         "json" => {
             let list: Vec<_> = lines.iter().map(json).collect();
-            let text = serde_json::to_string_pretty(&list).unwrap_or_default();
-            println!("{}", output::json(&text));
+            output::print_list(&list);
         }
         "table" => {
             let text = table(&lines, args);
@@ -143,6 +150,11 @@ pub(crate) fn selected(
     Ok(all.iter().map(|container| container.id.clone()).collect())
 }
 
+/// What podman's `--filter` says.
+pub(crate) fn filters(engine: &Engine, given: &[String]) -> Result<Filters, Failure> {
+    Filters::parse(engine, given)
+}
+
 /// What is to be shown, in order.
 fn lines(engine: &Engine, args: &Args) -> Result<Vec<Line>, Failure> {
     let origin = (!args.pod).then_some(Origin::Cli);
@@ -163,8 +175,7 @@ fn lines(engine: &Engine, args: &Args) -> Result<Vec<Line>, Failure> {
     };
     let all = args.all || last.is_some() || filters.are_of_state();
     let is_shown = |line: &Line| {
-        (all || matches!(line.container.state, ContainerState::Running { .. }))
-            && filters.match_all(&line.container, line.pod.as_deref())
+        (all || line.container.runs()) && filters.match_all(&line.container, line.pod.as_deref())
     };
     let mut lines: Vec<Line> = containers
         .into_iter()
@@ -218,7 +229,7 @@ fn table(lines: &[Line], args: &Args) -> String {
                 container.spec.user_specified_image.clone(),
                 command(container, args),
                 output::ago(container.created_at),
-                status(&container.state),
+                status(container),
                 pod.as_deref().map(ports).unwrap_or_default(),
                 container.spec.name.clone(),
             ];
@@ -246,11 +257,17 @@ fn command(container: &Container, args: &Args) -> String {
 
 /// The state in podman's word.
 pub(crate) fn state(container: &Container) -> String {
+    if container.paused {
+        return "paused".to_owned();
+    }
     format!("{:?}", container.state.kind()).to_lowercase()
 }
 
-fn status(state: &ContainerState) -> String {
-    match state {
+fn status(container: &Container) -> String {
+    if container.paused {
+        return "Paused".into();
+    }
+    match &container.state {
         ContainerState::Created => "Created".into(),
         ContainerState::Running { started_at } => {
             format!("Up {}", output::ago(*started_at).trim_end_matches(" ago"))
@@ -266,13 +283,18 @@ fn status(state: &ContainerState) -> String {
     }
 }
 
+/// A protocol in everybody's word.
+pub(crate) fn protocol(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Tcp => "tcp",
+        Protocol::Udp => "udp",
+        Protocol::Sctp => "sctp",
+    }
+}
+
 fn ports(pod: &Pod) -> String {
     let port = |mapping: &engine::pod::PortMapping| {
-        let protocol = match mapping.protocol {
-            Protocol::Tcp => "tcp",
-            Protocol::Udp => "udp",
-            Protocol::Sctp => "sctp",
-        };
+        let protocol = protocol(mapping.protocol);
         let host = mapping
             .host_ip
             .map_or_else(|| "0.0.0.0".to_owned(), |ip| ip.to_string());
@@ -308,7 +330,7 @@ fn json(line: &Line) -> Value {
         "Command": container.args,
         "Created": container.created_at / 1_000_000_000,
         "State": state(container),
-        "Status": status(&container.state),
+        "Status": status(container),
         "ExitCode": exit_code(container),
         "Exited": exit_code(container).is_some(),
         "Pid": container.pid,
@@ -351,7 +373,7 @@ fn fields(line: &Line, args: &Args) -> Value {
         "CreatedHuman": output::ago(container.created_at),
         "RunningFor": output::ago(container.created_at),
         "State": state(container),
-        "Status": status(&container.state),
+        "Status": status(container),
         "StartedAt": seconds(started),
         "Exited": ended != 0,
         "ExitedAt": seconds(ended),
@@ -363,8 +385,8 @@ fn fields(line: &Line, args: &Args) -> Value {
         "Labels": labels.join(","),
         "Mounts": mounts.join(","),
         "Networks": match pod {
-            Some(pod) if !pod.ips.is_empty() => "bridge",
-            _ => "",
+            Some(pod) => engine::networks::networks_of(pod).join(","),
+            None => String::new(),
         },
     })
 }

@@ -106,7 +106,7 @@ impl PullFlags {
     }
 
     /// The platform that is asked for.
-    fn platform(&self) -> Result<Platform, Failure> {
+    pub(crate) fn platform(&self) -> Result<Platform, Failure> {
         let mut platform = Platform::host();
         if let Some(text) = &self.platform {
             let parts: Vec<&str> = text.split('/').collect();
@@ -133,6 +133,20 @@ impl PullFlags {
             platform.variant.clone_from(&self.variant);
         }
         Ok(platform)
+    }
+
+    /// The same for another platform.
+    pub(crate) fn of_platform(&self, platform: &Platform) -> PullFlags {
+        match *platform == Platform::host() && !self.is_of_a_platform() {
+            true => self.clone(),
+            false => PullFlags {
+                arch: None,
+                os: None,
+                variant: None,
+                platform: Some(platform.to_string()),
+                ..self.clone()
+            },
+        }
     }
 
     /// Errors when the containers of this machine are of another platform than what is asked for.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use engine::pod::Origin;
-use engine::{Container, ContainerFilter, ContainerState, Engine, PodFilter};
+use engine::{Container, ContainerFilter, Engine, PodFilter};
 
 use super::{ps, stop};
 use crate::failure::Failure;
@@ -38,10 +38,10 @@ pub(crate) struct Args {
     /// The container whose id is in this file
     #[arg(long, value_name = "FILE")]
     cidfile: Vec<PathBuf>,
-    /// Accepted for podman's sake: no container has volumes of its own, and none depends on another
+    /// Anonymous volumes that they have, too
     #[arg(long, short)]
     volumes: bool,
-    /// The same
+    /// Accepted for podman's sake: no container depends on another
     #[arg(long)]
     depend: bool,
     /// Names or ids
@@ -69,10 +69,14 @@ pub(crate) fn run(engine: &Engine, args: &Args) -> Result<ExitCode, Failure> {
         let container = match names::find(engine, name) {
             Err(failure) if failure.is_missing() && (args.force || args.ignore) => return Ok(()),
             // podman's exit code for a container that is not there.
-            Err(failure) if failure.is_missing() => return Err(failure.with_code(1)),
+            Err(failure) if failure.is_missing() => {
+                let words =
+                    format!("no container with ID or name {name:?} found: no such container");
+                return Err(Failure::new(words).with_code(1));
+            }
             found => found?,
         };
-        if matches!(container.state, ContainerState::Running { .. }) {
+        if container.runs() {
             if !args.force {
                 return Err(Failure::new(format!(
                     "cannot remove container {} as it is running - running or paused containers cannot be \
@@ -84,17 +88,47 @@ pub(crate) fn run(engine: &Engine, args: &Args) -> Result<ExitCode, Failure> {
             engine.stop_container(&container.id, stop::patience(&container, args.time))?;
         }
         remove(engine, &container)?;
+        if args.volumes {
+            remove_volumes(engine, &container)?;
+        }
         println!("{name}");
         Ok(())
     })
 }
 
+/// Removes the anonymous volumes of a container that is gone, but for those that another has taken over.
+pub(crate) fn remove_volumes(engine: &Engine, container: &Container) -> Result<(), Failure> {
+    for volume in container
+        .spec
+        .mounts
+        .iter()
+        .filter_map(|mount| mount.volume.as_ref())
+    {
+        if !engine
+            .volume(&volume.name)?
+            .is_some_and(|found| found.anonymous)
+        {
+            continue;
+        }
+        match engine.remove_volume(&volume.name) {
+            Err(engine::Error::VolumeInUse { .. }) => {}
+            removed => {
+                removed?;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Removes a container, and the pod around it if a person made it, or nobody can read who did.
 pub(crate) fn remove(engine: &Engine, container: &Container) -> Result<(), Failure> {
     let pod = engine.pod(&container.pod_id)?;
-    if pod.spec.origin == Origin::Cli {
+    if names::is_alone(&pod, container) {
         engine.remove_pod(&pod.id)?;
         return Ok(());
+    }
+    if pod.spec.origin == Origin::Cli {
+        engine.forget_definition(&pod.id, &container.id)?;
     }
     engine.remove_container(&container.id)?;
     let others = || {

@@ -14,7 +14,7 @@ const IN_USE: u8 = 2;
 /// Options of `floe rmi`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Remove all its names, and the containers that use it
+    /// Remove all its names, and the containers that use it; be content with missing ones
     #[arg(long, short)]
     force: bool,
     /// All images
@@ -46,7 +46,7 @@ pub(crate) fn run(engine: &Engine, args: &Args) -> Result<ExitCode, Failure> {
     }
     super::for_each(&args.images, |name| {
         let Some(image) = engine.find_image(name)? else {
-            return match args.ignore {
+            return match args.ignore || args.force {
                 true => Ok(()),
                 false => Err(Failure::new(format!("{name}: image not known")).with_code(1)),
             };
@@ -84,14 +84,13 @@ fn remove(engine: &Engine, image: &ImageRecord, force: bool) -> Result<(), Failu
             }
         }
     }
-    engine.remove_image(&image.id).map_err(|error| {
-        let in_use = matches!(error, engine::Error::ImageInUse { .. });
-        let failure = Failure::from(error);
-        if in_use {
-            failure.with_code(IN_USE)
-        } else {
-            failure
-        }
+    engine.remove_image(&image.id).map_err(|error| match error {
+        engine::Error::ImageInUse { container, .. } => Failure::new(format!(
+            "image used by {container}: image is in use by a container: consider listing external containers and \
+             force-removing image"
+        ))
+        .with_code(IN_USE),
+        other => Failure::from(other),
     })?;
     for name in &image.names {
         println!("Untagged: {name}");

@@ -14,6 +14,7 @@ use super::copy::{NO_ENCRYPTION, compress_format};
 use super::sign::SignFlags;
 use crate::failure::Failure;
 use crate::global::Global;
+use crate::names;
 use crate::progress::watch;
 use crate::refused::{self, List, NotOffered, Takes};
 use crate::remote::{self, Flags, PolicyFlags, Remote, RetryFlags};
@@ -280,7 +281,12 @@ pub(crate) fn load(global: &Global, engine: &Engine, args: &LoadArgs) -> Result<
     };
     let policy = Remote::new(global)?.policy(&PolicyFlags::default())?;
     let mut loaded = Vec::new();
-    for content in transfer::contents(&path)? {
+    let contents = transfer::contents(&path).map_err(|error| {
+        Failure::new(format!(
+            "payload does not match any of the supported image formats:\n * {error}"
+        ))
+    })?;
+    for content in contents {
         let first = content.names.first().cloned().unwrap_or_default();
         let places = (content.location, Location::Store(first));
         let options = Options {
@@ -309,7 +315,7 @@ pub(crate) fn load(global: &Global, engine: &Engine, args: &LoadArgs) -> Result<
 
 pub(crate) fn tag(engine: &Engine, args: &TagArgs) -> Result<ExitCode, Failure> {
     for name in &args.names {
-        let reference = Reference::parse(name)?.or_latest();
+        let reference = names::local(name)?;
         engine.tag_image(&args.image, &reference.to_string())?;
     }
     Ok(ExitCode::SUCCESS)

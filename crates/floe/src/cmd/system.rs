@@ -1,5 +1,8 @@
-//! `floe system check`: is the image store sound, and make it so (podman system check). `floe system convert`: its
-//! layers in another form.
+//! `floe system`: what is done to the whole. Here are `check`: is the image store sound, and make it so (podman system
+//! check); and `convert`: its layers in another form.
+
+mod df;
+mod prune;
 
 use std::collections::HashSet;
 use std::process::ExitCode;
@@ -8,6 +11,7 @@ use clap::Subcommand;
 use engine::Engine;
 use store::{Check, Finding, Form, Outcome, Report};
 
+use super::info;
 use crate::failure::Failure;
 use crate::output;
 
@@ -22,6 +26,14 @@ pub(crate) enum Command {
     /// Ends with 0 if all is well, 125 if something is damaged, and 3 if all that is listed is whole and a
     /// command that was killed has left something over.
     Check(CheckArgs),
+    /// Show what images, containers and volumes take on disk
+    Df(df::Args),
+    /// Show what this node is, as containers find it
+    Info(info::Args),
+    /// Remove what nothing uses: containers that do not run, and images without a name
+    Prune(prune::PruneArgs),
+    /// Remove all that people made, and all images that kubelet's containers do not use
+    Reset(prune::ResetArgs),
     /// Give layers another form: unpacked directories, or archives with an index
     ///
     /// Layers that a container stands on stay as they are, and are named. One that cannot have the form stays, too.
@@ -53,6 +65,10 @@ pub(crate) struct CheckArgs {
 pub(crate) fn run(engine: &Engine, command: &Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Check(args) => check(engine, args),
+        Command::Df(args) => df::run(engine, args),
+        Command::Info(args) => info::run(engine, args),
+        Command::Prune(args) => prune::prune(engine, args),
+        Command::Reset(args) => prune::reset(engine, args),
         Command::Convert(args) => convert(engine, args),
     }
 }

@@ -15,7 +15,13 @@ pub(crate) struct Args {
     #[arg(long, short)]
     json: bool,
     /// json, or a Go template such as '{{.Client.Version}}'
-    #[arg(long, short, value_name = "FORMAT", conflicts_with = "json")]
+    #[arg(
+        long,
+        short,
+        value_name = "FORMAT",
+        allow_hyphen_values = true,
+        conflicts_with = "json"
+    )]
     format: Option<String>,
     /// Also print the versions of what it speaks
     #[arg(long, short)]

@@ -7,7 +7,7 @@
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
-use engine::{ContainerFilter, ContainerState, Engine, PodFilter};
+use engine::{ContainerFilter, Engine, PodFilter};
 
 use crate::failure::Failure;
 
@@ -37,7 +37,7 @@ pub(crate) fn run(engine: &Engine, args: &Args) -> Result<ExitCode, Failure> {
     let running: Vec<String> = engine
         .containers(&ContainerFilter::default())?
         .iter()
-        .filter(|container| !matches!(container.state, ContainerState::Exited { .. }))
+        .filter(|container| !container.is_at_rest())
         .map(|container| container.id.chars().take(12).collect())
         .collect();
     if !running.is_empty() {

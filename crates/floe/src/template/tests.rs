@@ -46,6 +46,18 @@ fn fields_and_texts() {
 }
 
 #[test]
+fn an_id_is_known_by_both_names_and_shown_once() {
+    let value = json!({ "Id": "a", "Mounts": [{ "ID": "b" }] });
+    let rendered = |template: &str| render(template, &value).unwrap();
+    assert_eq!(rendered("{{.ID}} {{.Id}}"), "a a");
+    assert_eq!(rendered("{{range .Mounts}}{{.Id}}{{end}}"), "b");
+    assert_eq!(
+        rendered("{{json .}}"),
+        "{\"Id\":\"a\",\"Mounts\":[{\"ID\":\"b\"}]}"
+    );
+}
+
+#[test]
 fn functions_of_go() {
     table(&[
         (

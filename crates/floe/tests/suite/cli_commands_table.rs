@@ -29,6 +29,15 @@ fn sections() -> Vec<Section> {
                 options: BTreeMap::new(),
             });
         }
+        if line.starts_with("The options of `") {
+            let mut words = quoted(line);
+            let other = words.next().expect("a section");
+            let mut known = all.iter();
+            let same = known.find(|section| section.words.join(" ") == other);
+            let mut options = same.expect("a section before this").options.clone();
+            options.retain(|option, _| !line.contains(&format!("`{option}`")));
+            all.last_mut().expect("a section").options = options;
+        }
         let cells: Vec<&str> = line.split(" | ").collect();
         let ([first, state, ..], Some(section)) = (&cells[..], all.last_mut()) else {
             continue;
@@ -81,6 +90,11 @@ impl Machine {
                 command.env("FLOE_CONFIG", self.node.config());
                 command.args(rest).output().expect("run").into()
             }
+            ["crictl", rest @ ..] => {
+                let mut command = std::process::Command::new(self.node.path("crictl"));
+                command.env_remove("CRI_CONFIG_FILE");
+                command.args(rest).output().expect("run").into()
+            }
             other => panic!("nothing is known of {other:?}"),
         }
     }
@@ -90,6 +104,7 @@ impl Machine {
 fn the_table_of_commands_says_what_the_program_does() {
     machine(|floe| {
         let _link = floe.as_skopeo();
+        let _other = floe.crictl(&floe.node.socket());
         let sections = sections();
         assert!(sections.len() > 10, "the table was not read");
         let global: BTreeMap<&str, BTreeSet<String>> = sections

@@ -83,3 +83,24 @@ fn the_shortest_unambiguous_id_is_enough() {
         floe.floe(&["exec", "", "true"]).failed(125, &[]);
     });
 }
+
+#[test]
+fn a_command_in_the_background_goes_on_without_who_began_it() {
+    machine(|floe| {
+        floe.background("box", "sleep 1000");
+        let script = "sleep 0.5; echo done > /done";
+        let id = floe.floe(&["exec", "-d", "box", "sh", "-c", script]).ok();
+        assert_eq!(id.len(), 64);
+        crate::cli::until("it is done", || {
+            floe.floe(&["exec", "box", "cat", "/done"]).out == "done\n"
+        });
+        floe.floe(&["exec", "-d", "box", "nothing-like-it"])
+            .failed(127, &["nothing-like-it"]);
+        floe.floe(&["exec", "-d", "nobody", "true"])
+            .failed(125, &["no such container"]);
+        floe.floe(&["exec", "box"]).failed(
+            125,
+            &["must provide a non-empty command to start an exec session"],
+        );
+    });
+}

@@ -20,6 +20,14 @@ fn with_indexed_layers(test: impl FnOnce(&mut Machine)) {
     });
 }
 
+/// Gives the node's configuration a key of its table of images.
+fn set_image_key(floe: &Machine, key: &str) {
+    let config = std::fs::read_to_string(floe.node.config()).expect("read");
+    let key = format!("[crio.image]\n{key}\n");
+    let config = config.replacen("[crio.image]\n", &key, 1);
+    std::fs::write(floe.node.config(), config).expect("write");
+}
+
 /// The forms of the layers in the store, as they lie there.
 fn forms(floe: &Machine) -> Vec<&'static str> {
     let layers = std::fs::read_dir(floe.node.path("root/layers")).expect("read");
@@ -125,12 +133,91 @@ fn layers_are_converted_but_for_those_that_a_container_stands_on() {
 fn images_that_the_configuration_names_are_unpacked() {
     with_indexed_layers(|floe| {
         floe.floe(&["rmi", &floe.image]).ok();
-        let config = std::fs::read_to_string(floe.node.config()).expect("read");
-        let key = "[crio.image]\nunpacked_images = [\"*cli/busybox*\"]\n";
-        let config = config.replacen("[crio.image]\n", key, 1);
-        std::fs::write(floe.node.config(), config).expect("write");
+        set_image_key(floe, "unpacked_images = [\"*cli/busybox*\"]");
         floe.floe(&["pull", "-q", &floe.image]).ok();
         assert_eq!(forms(floe), ["unpacked"]);
         assert_eq!(floe.run(&["--rm"], &[]).ok(), "default");
+    });
+}
+
+#[test]
+fn images_are_saved_and_pushed_from_the_archive_where_no_blob_is_kept() {
+    with_indexed_layers(|floe| {
+        floe.floe(&["rmi", &floe.image]).ok();
+        set_image_key(floe, "keep_blobs = \"until-unpacked\"");
+        floe.floe(&["pull", "-q", &floe.image]).ok();
+        let place = format!("floe:{}", floe.image);
+        let (diff_ids, layers) = identities(floe, &place);
+        let blob = |digest: &str| floe.node.path("root/blobs/sha256").join(&digest[7..]);
+        assert!(!blob(&layers[0]).exists());
+        for transport in ["docker-archive", "oci-archive"] {
+            let file = floe.node.path(transport).display().to_string();
+            let save = ["save", "-q", "--format", transport, "-o", &file];
+            floe.floe(&[&save[..], &[&floe.image]].concat()).ok();
+            let saved = format!("{transport}:{file}");
+            assert_eq!(identities(floe, &saved).0, diff_ids, "{transport}");
+            let again = format!("floe:{}/again/{transport}:1", floe.registry.host());
+            let run = ["run", "--rm", "--network", "none", &again[5..]];
+            floe.floe(&["copy", &saved, &again]).ok();
+            assert_eq!(floe.floe(&run).ok(), "default", "{transport}");
+        }
+        let pushed = format!("docker://{}/again/pushed:1", floe.registry.host());
+        floe.floe(&["push", "-q", &floe.image, &pushed]).ok();
+        let (same, compressed) = identities(floe, &pushed);
+        assert_eq!(same, diff_ids);
+        assert_ne!(compressed, diff_ids, "a registry gets it compressed");
+        // What must not change its digest cannot be had so.
+        let dir = format!("dir:{}", floe.node.path("dir").display());
+        floe.floe(&["copy", "--preserve-digests", &place, &dir])
+            .failed(125, &["without compression only"]);
+        // An unpacked layer has no archive, and says what would bring its blob back.
+        floe.floe(&["system", "convert", "--form", "unpacked"]).ok();
+        floe.floe(&["copy", &place, &dir])
+            .failed(125, &["keep_blobs"]);
+    });
+}
+
+/// The digests of an image's layers as its config has them, and as its manifest has them.
+fn identities(floe: &Machine, place: &str) -> (Vec<String>, Vec<String>) {
+    let read = |what: &[&str]| {
+        let said = floe.floe(&[&["inspect", "--raw"], what, &[place]].concat());
+        serde_json::from_str::<serde_json::Value>(&said.ok()).expect("JSON")
+    };
+    let text = |value: &serde_json::Value| value.as_str().expect("a digest").to_owned();
+    let list = |value: &serde_json::Value| value.as_array().expect("a list").clone();
+    let config = read(&["--config"]);
+    let diff_ids = list(&config["rootfs"]["diff_ids"]);
+    let manifest = read(&[]);
+    let layers = list(&manifest["layers"]);
+    (
+        diff_ids.iter().map(text).collect(),
+        layers.iter().map(|layer| text(&layer["digest"])).collect(),
+    )
+}
+
+#[test]
+fn images_of_an_additional_store_are_mounted_by_the_store_that_runs_them() {
+    with_indexed_layers(|floe| {
+        floe.floe(&["rmi", &floe.image]).ok();
+        let far = floe.node.path("far").display().to_string();
+        floe.floe(&["pull", "-q", "--root", &far, &floe.image]).ok();
+        let with = |arguments: &[&str]| {
+            let all = [&["--additional-store", far.as_str()], arguments].concat();
+            floe.floe(&all).ok()
+        };
+        let run = ["run", "--network", "none", "-d", "--name"];
+        for name in ["one", "two"] {
+            with(&[&run[..], &[name, &floe.image, "sleep", "1000"]].concat());
+        }
+        let places = mounted(floe);
+        assert_eq!(places.len(), 1, "{places:?}");
+        let said = with(&["exec", "one", "/bin/busybox", "echo", "runs"]);
+        assert_eq!(said, "runs");
+        let image = format!("type=image,source={},dst=/i,subpath=bin", floe.image);
+        let read = ["run", "--rm", "--network", "none", "--mount", &image];
+        let said = with(&[&read[..], &[&floe.image, "/i/busybox", "echo", "read"]].concat());
+        assert_eq!(said, "read");
+        with(&["rm", "-f", "-t", "0", "one", "two"]);
+        assert_eq!(mounted(floe), Vec::<PathBuf>::new());
     });
 }

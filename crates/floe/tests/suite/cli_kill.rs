@@ -67,6 +67,28 @@ impl Machine {
         assert_eq!(self.rests(), nothing, "{place}");
     }
 
+    /// What is left of pods on networks: records, addresses and names.
+    fn left_on_networks(&self) -> Vec<String> {
+        let network = self.node.path("run/network");
+        let list = Command::new("find")
+            .current_dir(&network)
+            .args([
+                "joined",
+                "joined-networks",
+                "names",
+                "results",
+                "-type",
+                "f",
+            ])
+            .output()
+            .expect("find");
+        let list = String::from_utf8_lossy(&list.stdout).into_owned();
+        let stays = ["/lock", "/last_reserved_ip.0", "/settings", "/new"];
+        let mut left: Vec<String> = list.lines().map(str::to_owned).collect();
+        left.retain(|path| !stays.iter().any(|end| path.ends_with(end)));
+        left
+    }
+
     fn traced(&self, arguments: &[&str]) -> Command {
         let mut command = self.command(arguments);
         command.stdout(Stdio::null()).stderr(Stdio::null());
@@ -117,5 +139,73 @@ fn a_removal_killed_at_a_system_call_can_be_finished() {
             let nothing: [Vec<String>; 4] = Default::default();
             assert_eq!(floe.rests(), nothing, "killed at {stop}");
         }
+    });
+}
+
+#[test]
+fn a_run_on_networks_killed_at_a_system_call_leaves_nothing_on_them() {
+    machine(|floe| {
+        let image = floe.image.clone();
+        floe.floe(&["pull", "-q", &image]).ok();
+        floe.network(&["create", "one"]).ok();
+        floe.network(&["create", "two"]).ok();
+        let run = [
+            "run",
+            "-d",
+            "--name",
+            "x",
+            "--network",
+            "one:alias=y",
+            "--network",
+            "two",
+            &image,
+            "sleep",
+            "1000",
+        ];
+        let counted = kill_at(&mut floe.traced(&run), Stops::Calls, usize::MAX);
+        let End::Finished { stops } = counted.expect("trace floe") else {
+            panic!("it was killed");
+        };
+        floe.whole_and_removable("unharmed");
+        let nothing: [String; 0] = [];
+        for stop in (0..stops).step_by(stops / 25) {
+            let end = kill_at(&mut floe.traced(&run), Stops::Calls, stop);
+            end.expect("trace floe");
+            floe.whole_and_removable(&format!("run killed at {stop}"));
+            assert_eq!(floe.left_on_networks(), nothing, "run killed at {stop}");
+        }
+        floe.network(&["rm", "one", "two"]).ok();
+    });
+}
+
+#[test]
+fn a_connect_killed_at_a_system_call_leaves_a_container_that_is_on_the_network_or_not() {
+    machine(|floe| {
+        let image = floe.image.clone();
+        floe.network(&["create", "one"]).ok();
+        let run = ["run", "-d", "--name", "x", &image, "sleep", "1000"];
+        let connect = ["network", "connect", "one", "x"];
+        floe.floe(&run).ok();
+        let counted = kill_at(&mut floe.traced(&connect), Stops::Calls, usize::MAX);
+        let End::Finished { stops } = counted.expect("trace floe") else {
+            panic!("it was killed");
+        };
+        floe.floe(&["rm", "-f", "-t", "0", "x"]).ok();
+        let nothing: [String; 0] = [];
+        for stop in (0..stops).step_by(stops / 20) {
+            floe.floe(&run).ok();
+            let end = kill_at(&mut floe.traced(&connect), Stops::Calls, stop);
+            end.expect("trace floe");
+            // Whatever it is on, it comes to it with its next start.
+            floe.floe(&["stop", "-t", "0", "x"]).ok();
+            floe.floe(&["start", "x"]).ok();
+            let on = floe.floe(&["ps", "--format", "{{.Networks}}"]).ok();
+            let links = floe.floe(&["exec", "x", "ls", "/sys/class/net"]).ok();
+            let links = links.split_whitespace().count() - 1;
+            assert_eq!(links, on.split(',').count(), "killed at {stop}: {on}");
+            floe.floe(&["rm", "-f", "-t", "0", "x"]).ok();
+            assert_eq!(floe.left_on_networks(), nothing, "connect killed at {stop}");
+        }
+        floe.network(&["rm", "one"]).ok();
     });
 }

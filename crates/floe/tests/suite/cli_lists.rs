@@ -66,7 +66,7 @@ fn containers_are_listed_in_the_words_of_a_template() {
         floe.floe(&["rm", "one"]).failed(2, &["running or paused containers cannot be removed without force: container state improper"]);
         floe.floe(&["rm", "none"]).failed(
             1,
-            &["no container with name or ID \"none\" found: no such container"],
+            &["no container with ID or name \"none\" found: no such container"],
         );
         floe.floe(&["logs", "none"])
             .failed(125, &["no such container"]);
@@ -198,7 +198,7 @@ fn logs_and_commands_find_the_newest_container_and_its_time() {
         );
         assert_eq!(exec(&["--latest", "-e", "A=1"]).ok(), "1");
         assert_eq!(exec(&["--cidfile", &cid, "-e", "A=1"]).ok(), "1");
-        exec(&["--detach", "one"]).failed(125, &["--detach is not offered"]);
+        exec(&["--no-session", "one"]).failed(125, &["--no-session is not offered"]);
         floe.floe(&["rm", "-f", "-t", "0", "one"]).ok();
     });
 }

@@ -1,6 +1,6 @@
 //! `floe ps` and `floe logs`.
 
-use crate::cli::{machine, until};
+use crate::cli::{Machine, machine, until};
 
 #[test]
 fn ps_shows_what_runs_and_with_all_what_has_ended() {
@@ -93,21 +93,63 @@ fn following_a_log_ends_with_the_container() {
 #[test]
 fn kubelets_pods_are_shown_with_all_and_pod_only() {
     machine(|floe| {
-        floe.node.serve().expect("serve CRI");
-        let tokio = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .expect("an async runtime");
-        let image = floe.image.clone();
-        tokio.block_on(async {
-            let mut cri = floe.node.clients().await.expect("CRI clients");
-            kubelets_container(&mut cri, &image).await;
-        });
+        as_kubelet_does(floe);
         assert_eq!(floe.listed(&["-a"]), [""; 0]);
         until("it is shown", || {
             let table = floe.floe(&["ps", "--all", "--pod"]).ok();
             table.contains("from-kubelet") && table.contains("kubelets-pod")
         });
+    });
+}
+
+#[test]
+fn verbs_take_kubelets_containers_by_namespace_pod_and_name() {
+    machine(|floe| {
+        as_kubelet_does(floe);
+        let name = "default/kubelets-pod/from-kubelet";
+        let there = |words: &[&str]| floe.floe(words).ok();
+        until("the process is there", || {
+            there(&["top", name, "comm"]).contains("sleep")
+        });
+        assert_eq!(there(&["exec", name, "echo", "inside"]), "inside");
+        assert_eq!(
+            there(&["inspect", "-f", "{{.State.Running}}", name]),
+            "true"
+        );
+        let file = floe.node.path("file");
+        std::fs::write(&file, "from the node").expect("write");
+        let file = file.to_str().expect("text");
+        // A path with slashes is a place, unless what stands before the colon is a container.
+        there(&["cp", file, &format!("{name}:/put")]);
+        assert_eq!(there(&["exec", name, "cat", "/put"]), "from the node");
+        assert!(there(&["diff", name]).contains("A /put"));
+        there(&["commit", name, "localhost/of-kubelet"]);
+        let entry = ["run", "--rm", "--network", "none", "--entrypoint", "cat"];
+        let run = [&entry[..], &["localhost/of-kubelet", "/put"]].concat();
+        assert_eq!(there(&run), "from the node");
+        assert!(there(&["stats", "--no-stream", name]).contains("from-kubelet"));
+        let place = there(&["mount", name]);
+        assert!(std::path::Path::new(&place).join("put").exists());
+        there(&["unmount", name]);
+        floe.floe(&["logs", name]).failed(125, &["keeps no log"]);
+        floe.floe(&["exec", "default/kubelets-pod/none", "true"])
+            .failed(125, &["no such container"]);
+        floe.floe(&["exec", "other/kubelets-pod/from-kubelet", "true"])
+            .failed(125, &["no such container"]);
+    });
+}
+
+/// Serves CRI, and makes one pod with one container that runs.
+fn as_kubelet_does(floe: &mut Machine) {
+    floe.node.serve().expect("serve CRI");
+    let tokio = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("an async runtime");
+    let image = floe.image.clone();
+    tokio.block_on(async {
+        let mut cri = floe.node.clients().await.expect("CRI clients");
+        kubelets_container(&mut cri, &image).await;
     });
 }
 
@@ -150,5 +192,9 @@ async fn kubelets_container(cri: &mut testkit::Clients, image: &str) {
         }),
         sandbox_config: Some(pod),
     };
-    cri.runtime.create_container(create).await.expect("create");
+    let made = cri.runtime.create_container(create).await.expect("create");
+    let start = cri::StartContainerRequest {
+        container_id: made.into_inner().container_id,
+    };
+    cri.runtime.start_container(start).await.expect("start");
 }

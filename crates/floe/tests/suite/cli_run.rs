@@ -34,8 +34,8 @@ fn what_cannot_run_has_podmans_exit_codes_and_leaves_nothing() {
         let none = floe.node.path("no/such").display().to_string();
         floe.run(&["-v", &format!("{none}:/x")], &[])
             .failed(125, &[&none]);
-        floe.run(&["-v", "relative:/x"], &[])
-            .failed(125, &["relative"]);
+        floe.run(&["-v", "rel/ative:/x"], &[])
+            .failed(125, &["rel/ative"]);
         floe.run(&["-w", "relative"], &[])
             .failed(125, &["relative"]);
         floe.run(&["-u", "nobody-here"], &[])

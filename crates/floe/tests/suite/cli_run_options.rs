@@ -128,8 +128,8 @@ fn directories_and_images_are_mounted_by_their_words() {
         floe.push_layers(&image, &layers, serde_json::json!({}));
         let mount = format!("type=image,source={image},dst=/i,subpath=data");
         assert_eq!(shell!(floe, ["--mount", &mount], "cat /i/f"), "of an image");
-        floe.run(&["--mount", "type=volume,src=v,dst=/v"], &["true"])
-            .failed(125, &["named volumes"]);
+        floe.run(&["--mount", "type=glob,src=/v,dst=/v"], &["true"])
+            .failed(125, &["glob is not offered"]);
     });
 }
 
@@ -325,7 +325,7 @@ fn files_tell_what_was_made_and_names_are_taken_over() {
         // It was made to be waited for no longer.
         floe.floe(&["stop", "one"]).ok();
         floe.floe(&["rm", "--cidfile", &cid])
-            .failed(1, &["no container with name or ID", "no such container"]);
+            .failed(1, &["no container with ID or name", "no such container"]);
         floe.floe(&["rm", "--ignore", "--cidfile", &cid, "one"])
             .ok();
         floe.floe(&["rm", "-t", "0", "--all", "--force", "--ignore"])
@@ -374,8 +374,12 @@ fn what_is_not_offered_is_refused_before_anything_is_made() {
     machine(|floe| {
         for (option, words) in [
             (&["--health-cmd", "true"][..], "--health-cmd is not offered"),
-            (&["--restart", "always"], "restarts nothing"),
-            (&["--pod", "new:x"], "--pod is not offered"),
+            (&["--restart", "sometimes"], "unless-stopped"),
+            (&["--timeout", "soon"], "--timeout"),
+            (
+                &["--ip", "10.0.0.9"],
+                "--ip can only be set when the network mode is bridge",
+            ),
             (&["--userns", "keep-id"], "--uidmap"),
             (&["--pid", "container:x"], "private and host"),
             (&["--platform", "linux/s390x"], "s390x is not offered"),

@@ -2,13 +2,13 @@
 //!
 //! Must never remove a pinned image, nor ask nobody: without --force somebody has to say yes.
 
-use std::io::{BufRead, Write};
 use std::process::ExitCode;
 
 use engine::Engine;
 
 use crate::cmd::images::filter::Filter;
 use crate::failure::Failure;
+use crate::terminal;
 
 /// Options of `floe image prune`.
 #[derive(Debug, clap::Args)]
@@ -30,7 +30,7 @@ pub(crate) fn run(engine: &Engine, args: &Args) -> Result<ExitCode, Failure> {
         .iter()
         .map(|text| Filter::parse(engine, text))
         .collect::<Result<_, _>>()?;
-    if !args.force && !agreed(args)? {
+    if !args.force && !terminal::agreed(&warning(args))? {
         return Ok(ExitCode::SUCCESS);
     }
     let removed = engine.prune_images(|image| {
@@ -46,19 +46,10 @@ pub(crate) fn run(engine: &Engine, args: &Args) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn agreed(args: &Args) -> Result<bool, Failure> {
-    println!(
-        "WARNING! This command removes all {}.",
-        match args.all {
-            true => "images that no container uses",
-            false => "images that have no tag and that no container uses",
-        }
-    );
-    print!("Are you sure you want to continue? [y/N] ");
-    std::io::stdout().flush()?;
-    let mut answer = String::new();
-    if std::io::stdin().lock().read_line(&mut answer)? == 0 {
-        return Err(Failure::new("nobody answers: use --force"));
-    }
-    Ok(answer.trim_start().starts_with(['y', 'Y']))
+fn warning(args: &Args) -> String {
+    let which = match args.all {
+        true => "images that no container uses",
+        false => "images that have no tag and that no container uses",
+    };
+    format!("WARNING! This command removes all {which}.")
 }

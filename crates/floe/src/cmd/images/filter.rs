@@ -31,7 +31,11 @@ impl Filter {
                  label!=KEY[=VALUE], reference=NAME, id=ID, readonly=BOOL or dangling=BOOL"
             ))
         };
-        let (name, value) = text.split_once('=').ok_or_else(flawed)?;
+        let (name, value) = text.split_once('=').ok_or_else(|| {
+            Failure::new(format!(
+                "invalid image filter {text:?}: must be in the format \"filter=value or filter!=value\""
+            ))
+        })?;
         let created =
             |image: &str| -> Result<i64, Failure> { Ok(engine.image(image)?.created.unwrap_or(0)) };
         match name {

@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::failure::Failure;
 
 /// Applies one instruction, as `CMD ["sh"]` or `CMD=sh`.
-pub(super) fn apply(config: &mut ContainerConfig, instruction: &str) -> Result<(), Failure> {
+pub(crate) fn apply(config: &mut ContainerConfig, instruction: &str) -> Result<(), Failure> {
     let flawed = |why: String| Failure::new(format!("change {instruction:?}: {why}"));
     let (name, value) = instruction
         .trim()

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use engine::container::Propagation;
+use engine::container::{Propagation, RestartPolicy};
+use engine::crates::network::Attached;
 use engine::image::ImageRecord;
 use engine::pod::{NamespaceMode, Protocol};
+use engine::secret::SecretPlace;
 use engine::{Container, ContainerState, Engine, Pod};
 use serde_json::{Value, json};
 
@@ -55,7 +57,11 @@ fn one(engine: &Engine, name: &str, kind: Kind) -> Result<Value, Failure> {
         match names::find(engine, name) {
             Ok(container) => {
                 let pod = engine.pod(&container.pod_id).ok();
-                return Ok(container_of(&container, pod.as_ref()));
+                let networks = match &pod {
+                    Some(pod) => engine.attached_networks(&pod.id)?,
+                    None => Vec::new(),
+                };
+                return Ok(container_of(&container, pod.as_ref(), &networks));
             }
             Err(error) if error.is_missing() && kind == Kind::All => {}
             Err(error) => return Err(error),
@@ -68,6 +74,12 @@ fn one(engine: &Engine, name: &str, kind: Kind) -> Result<Value, Failure> {
     }
 }
 
+/// Has a person stopped or killed it since it was started?
+fn stopped_by_user(container: &Container) -> bool {
+    let extras = container.spec.extras.as_deref();
+    extras.is_some_and(|extras| extras.stopped)
+}
+
 /// A time in nanoseconds since 1970.
 fn time(nanoseconds: i64) -> String {
     match nanoseconds {
@@ -78,7 +90,7 @@ fn time(nanoseconds: i64) -> String {
     }
 }
 
-fn container_of(container: &Container, pod: Option<&Pod>) -> Value {
+fn container_of(container: &Container, pod: Option<&Pod>, networks: &[Attached]) -> Value {
     let spec = &container.spec;
     let (path, arguments) = container
         .args
@@ -96,15 +108,27 @@ fn container_of(container: &Container, pod: Option<&Pod>) -> Value {
         "Name": spec.name,
         "Pod": container.pod_id,
         "LogPath": container.log_path,
-        "RestartCount": 0,
+        "RestartCount": container.restarts,
         "Driver": "overlay",
         "OCIRuntime": container.handler,
         "OCIConfigPath": container.bundle.join("config.json"),
         "Mounts": mounts(container),
-        "NetworkSettings": pod.map(network),
+        "NetworkSettings": pod.map(|pod| network(pod, networks)),
         "Config": config(container, pod),
         "HostConfig": host_config(container, pod),
     })
+}
+
+fn secrets(container: &Container) -> Vec<Value> {
+    let extras = container.spec.extras.as_deref();
+    let secrets = extras.map_or(&[][..], |extras| &extras.secrets);
+    let shown = secrets.iter().map(|used| match &used.place {
+        SecretPlace::File { uid, gid, mode, .. } => json!({
+            "Name": used.name, "ID": used.id, "UID": uid, "GID": gid, "Mode": mode,
+        }),
+        SecretPlace::Variable(_) => json!({ "Name": used.name, "ID": used.id }),
+    });
+    shown.collect()
 }
 
 fn state(container: &Container) -> Value {
@@ -130,9 +154,10 @@ fn state(container: &Container) -> Value {
     };
     json!({
         "Status": ps::state(container),
-        "Running": matches!(container.state, ContainerState::Running { .. }),
-        "Paused": false,
+        "Running": container.runs(),
+        "Paused": container.paused,
         "Restarting": false,
+        "StoppedByUser": stopped_by_user(container),
         "OOMKilled": killed,
         "Dead": false,
         "Pid": container.pid.unwrap_or(0),
@@ -147,12 +172,17 @@ fn state(container: &Container) -> Value {
 fn mounts(container: &Container) -> Vec<Value> {
     let mounts = container.spec.mounts.iter();
     let one = |mount: &engine::container::Mount| {
-        let (kind, source) = match &mount.image {
-            Some(image) => ("image", image.named_image().to_owned()),
-            None => ("bind", mount.host_path.display().to_string()),
+        let source = mount.host_path.display().to_string();
+        let (kind, source) = match (&mount.image, &mount.volume) {
+            (Some(image), _) => ("image", image.named_image().to_owned()),
+            (None, Some(_)) => ("volume", source),
+            (None, None) => ("bind", source),
         };
+        let name = mount.volume.as_ref().map(|volume| &volume.name);
         json!({
             "Type": kind,
+            "Name": name,
+            "Driver": name.map(|_| "local"),
             "Source": source,
             "Destination": mount.container_path,
             "Options": mount.options,
@@ -167,7 +197,7 @@ fn mounts(container: &Container) -> Vec<Value> {
     mounts.map(one).collect()
 }
 
-fn network(pod: &Pod) -> Value {
+fn network(pod: &Pod, attached: &[Attached]) -> Value {
     let mut ports: BTreeMap<String, Vec<Value>> = BTreeMap::new();
     for mapping in &pod.spec.port_mappings {
         let protocol = match mapping.protocol {
@@ -191,9 +221,55 @@ fn network(pod: &Pod) -> Value {
     json!({
         "IPAddress": first(std::net::IpAddr::is_ipv4),
         "GlobalIPv6Address": first(std::net::IpAddr::is_ipv6),
+        "MacAddress": attached.first().and_then(|one| one.mac).map(|mac| mac.to_string()).unwrap_or_default(),
         "SandboxKey": pod.netns,
         "Ports": ports,
+        "Networks": networks(pod, attached),
     })
+}
+
+/// What the pod has on each network, or is to have.
+fn networks(pod: &Pod, attached: &[Attached]) -> Value {
+    let mut all = serde_json::Map::new();
+    for name in engine::networks::networks_of(pod) {
+        let found = attached.iter().find(|one| one.network == name);
+        let family = |v4: bool| {
+            let mut ips = found.into_iter().flat_map(|one| &one.ips);
+            ips.find(|ip| ip.addr().is_ipv4() == v4)
+        };
+        let gateway = |v4: bool| {
+            let mut ips = found.into_iter().flat_map(|one| &one.gateways);
+            ips.find(|ip| ip.is_ipv4() == v4)
+                .map(ToString::to_string)
+                .unwrap_or_default()
+        };
+        let address = |v4| {
+            family(v4)
+                .map(|ip| ip.addr().to_string())
+                .unwrap_or_default()
+        };
+        let prefix = |v4| family(v4).map(|ip| ip.prefix_len()).unwrap_or_default();
+        let asked = pod.spec.networks.iter().find(|one| one.network == name);
+        all.insert(
+            name.clone(),
+            json!({
+                "EndpointID": "",
+                "Gateway": gateway(true),
+                "IPAddress": address(true),
+                "IPPrefixLen": prefix(true),
+                "IPv6Gateway": gateway(false),
+                "GlobalIPv6Address": address(false),
+                "GlobalIPv6PrefixLen": prefix(false),
+                "MacAddress": found.and_then(|one| one.mac).map(|mac| mac.to_string()).unwrap_or_default(),
+                "NetworkID": name,
+                "DriverOpts": null,
+                "IPAMConfig": null,
+                "Links": null,
+                "Aliases": asked.map(|one| one.aliases.clone()).unwrap_or_default(),
+            }),
+        );
+    }
+    Value::Object(all)
 }
 
 fn config(container: &Container, pod: Option<&Pod>) -> Value {
@@ -211,6 +287,7 @@ fn config(container: &Container, pod: Option<&Pod>) -> Value {
         "Hostname": hostname.unwrap_or_default(),
         "User": spec.security.user,
         "Env": env.collect::<Vec<_>>(),
+        "Secrets": secrets(container),
         "Cmd": container.args,
         "Image": spec.user_specified_image,
         "WorkingDir": spec.working_dir,
@@ -235,7 +312,19 @@ fn host_config(container: &Container, pod: Option<&Pod>) -> Value {
         Some(pod) if pod.spec.namespaces.network == NamespaceMode::Node => "host",
         _ => "bridge",
     };
+    let extras = container.spec.extras.clone().unwrap_or_default();
+    let (policy, most) = match extras.restart {
+        RestartPolicy::No => ("no", None),
+        RestartPolicy::Always => ("always", None),
+        RestartPolicy::UnlessStopped => ("unless-stopped", None),
+        RestartPolicy::OnFailure { most } => ("on-failure", most),
+    };
     json!({
+        "AutoRemove": extras.remove,
+        "RestartPolicy": {
+            "Name": policy,
+            "MaximumRetryCount": most.unwrap_or(0),
+        },
         "NetworkMode": network,
         "PidMode": mode(security.namespaces.pid),
         "IpcMode": mode(security.namespaces.ipc),

@@ -1,17 +1,19 @@
 //! `--filter` of `floe ps`: podman's keys. Filters of one key are alternatives, and all keys must match; of
 //! labels each must.
 
+use engine::container::{Extras, RestartPolicy};
 use engine::{Container, Engine, Pod};
 use regex::Regex;
 
+use crate::cmd::run::options::restart_policy;
 use crate::failure::Failure;
 use crate::{clock, names};
 
 /// What a container must be.
-pub(super) struct Filters(Vec<Filter>);
+pub(crate) struct Filters(Vec<Filter>);
 
 enum Filter {
-    Id(String),
+    Id(Regex),
     Name(Regex),
     Label(String, Option<String>, bool),
     Status(String),
@@ -19,6 +21,11 @@ enum Filter {
     /// An image's name or id.
     Ancestor(String),
     Pod(String),
+    RestartPolicy(RestartPolicy),
+    StartsWithTheNode(bool),
+    Volume(String),
+    /// A network that it is on.
+    Network(String),
     /// Nanoseconds since 1970.
     Before(i64),
     Since(i64),
@@ -36,7 +43,7 @@ impl Filters {
         self.0.iter().any(of_state)
     }
 
-    pub(super) fn match_all(&self, container: &Container, pod: Option<&Pod>) -> bool {
+    pub(crate) fn match_all(&self, container: &Container, pod: Option<&Pod>) -> bool {
         self.0.iter().all(|filter| match filter {
             Filter::Label(..) => filter.matches(container, pod),
             _ => {
@@ -66,7 +73,17 @@ impl Filter {
             Filter::Label(name.to_owned(), value, is_wanted)
         };
         Ok(match key {
-            "id" => Filter::Id(value.to_ascii_lowercase()),
+            // podman's: a beginning, or an expression.
+            "id" => {
+                // Ids are small.
+                let value = value.to_ascii_lowercase();
+                let begins = value.bytes().all(|byte| byte.is_ascii_alphanumeric());
+                let pattern = match begins {
+                    true => format!("^{value}"),
+                    false => value,
+                };
+                Filter::Id(Regex::new(&pattern).map_err(|e| wrong(e.to_string()))?)
+            }
             "name" => Filter::Name(Regex::new(value).map_err(|e| wrong(e.to_string()))?),
             "label" => label(true),
             "label!" => label(false),
@@ -80,6 +97,19 @@ impl Filter {
             "exited" => Filter::Exited(value.parse().map_err(|_| wrong("not a number".into()))?),
             "ancestor" => Filter::Ancestor(value.to_owned()),
             "pod" => Filter::Pod(value.to_owned()),
+            "restart-policy" => {
+                let invalid = |_| Failure::new(format!("{value} invalid restart policy"));
+                // podman's name of none.
+                let named = if value == "none" { "no" } else { value };
+                Filter::RestartPolicy(restart_policy(named).map_err(invalid)?)
+            }
+            "volume" => Filter::Volume(value.to_owned()),
+            "network" => Filter::Network(value.to_owned()),
+            "should-start-on-boot" => Filter::StartsWithTheNode(
+                value
+                    .parse()
+                    .map_err(|_| wrong("write true or false".into()))?,
+            ),
             "before" => Filter::Before(created(value)?),
             "since" => Filter::Since(created(value)?),
             "until" => Filter::Before(clock::until(value)?.saturating_mul(1_000_000_000)),
@@ -92,7 +122,7 @@ impl Filter {
     fn matches(&self, container: &Container, pod: Option<&Pod>) -> bool {
         let spec = &container.spec;
         match self {
-            Filter::Id(begin) => container.id.starts_with(begin),
+            Filter::Id(id) => id.is_match(&container.id),
             Filter::Name(name) => name.is_match(&spec.name),
             Filter::Label(name, value, is_wanted) => {
                 let found = spec.labels.get(name);
@@ -120,6 +150,26 @@ impl Filter {
             }
             Filter::Pod(name) => {
                 container.pod_id.starts_with(name) || pod.is_some_and(|pod| pod.spec.name == *name)
+            }
+            Filter::Volume(wanted) => spec.mounts.iter().any(|mount| {
+                let volume = mount.volume.as_ref();
+                volume.is_some_and(|volume| volume.name == *wanted)
+                    || mount.container_path.as_os_str() == wanted.as_str()
+                    || (mount.image.is_none() && mount.host_path.as_os_str() == wanted.as_str())
+            }),
+            Filter::Network(wanted) => {
+                pod.is_some_and(|pod| engine::networks::networks_of(pod).contains(wanted))
+            }
+            Filter::RestartPolicy(policy) => {
+                let found = spec
+                    .extras
+                    .as_deref()
+                    .map_or(RestartPolicy::No, |extras| extras.restart);
+                std::mem::discriminant(&found) == std::mem::discriminant(policy)
+            }
+            Filter::StartsWithTheNode(wanted) => {
+                let extras = spec.extras.as_deref();
+                extras.is_some_and(Extras::starts_with_the_node) == *wanted
             }
             Filter::Before(time) => container.created_at < *time,
             Filter::Since(time) => container.created_at > *time,

@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 
 use engine::container::Unset;
 
+use crate::containers_conf::Containers;
 use crate::failure::Failure;
 
 /// The most of a file of variables or labels.
 const MAX_FILE: u64 = 1 << 20;
 
 /// Variables that every container gets from the shell of who starts it, unless that is not wanted.
-const PROXY: [&str; 8] = [
+pub(crate) const PROXY: [&str; 8] = [
     "http_proxy",
     "https_proxy",
     "ftp_proxy",
@@ -44,9 +45,26 @@ pub(crate) struct Environment {
     /// Leave out all variables that are not given here
     #[arg(long)]
     unsetenv_all: bool,
+    /// containers.conf's, which the image's own hide
+    #[arg(skip)]
+    defaults: Vec<String>,
 }
 
 impl Environment {
+    /// Takes from containers.conf what was not said.
+    pub(super) fn take_defaults(&mut self, given: &Containers) {
+        self.defaults = given.env.to_vec();
+        if given.http_proxy == Some(false) {
+            self.http_proxy = false;
+        }
+    }
+
+    /// containers.conf's variables.
+    pub(super) fn defaults(&self) -> impl Iterator<Item = (&str, &str)> {
+        let set = self.defaults.iter();
+        set.filter_map(|entry| entry.split_once('='))
+    }
+
     /// All variables in order: later ones win.
     pub(super) fn variables(&self) -> Result<Vec<(String, String)>, Failure> {
         let mut all = Vec::new();
@@ -122,7 +140,7 @@ fn add(all: &mut Vec<(String, String)>, flag: &str, entry: &str) -> Result<(), F
 }
 
 /// The lines of a file of variables or labels, without comments and empty ones.
-pub(super) fn lines(file: &Path) -> Result<Vec<String>, Failure> {
+pub(crate) fn lines(file: &Path) -> Result<Vec<String>, Failure> {
     let failed = |e| Failure::new(format!("open {}: {e}", file.display()));
     let opened = std::fs::File::open(file).map_err(failed)?;
     let lines = BufReader::new(opened.take(MAX_FILE)).lines();
@@ -132,7 +150,7 @@ pub(super) fn lines(file: &Path) -> Result<Vec<String>, Failure> {
 }
 
 /// NAME=VALUE entries; a bare NAME has an empty value where that is allowed.
-pub(super) fn pairs(
+pub(crate) fn pairs(
     flag: &str,
     entries: &[String],
     bare: bool,

@@ -7,6 +7,7 @@ use engine::Engine;
 use engine::container::{Device, Extras, Profile, Security};
 use engine::pod::{IdMapping, NamespaceMode, NamespaceModes, UserIds, UserMode};
 
+use crate::containers_conf::Containers;
 use crate::failure::Failure;
 
 /// Paths under /proc and /sys that tell or change too much of the node.
@@ -39,7 +40,7 @@ pub(crate) struct Identity {
     #[arg(long, short, value_name = "USER")]
     user: Option<String>,
     /// A further group, by name or number
-    #[arg(long, value_name = "GROUP")]
+    #[arg(long, value_name = "GROUP", value_delimiter = ',')]
     group_add: Vec<String>,
     /// All capabilities and devices
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false, hide_default_value = true, value_name = "BOOL")]
@@ -181,45 +182,41 @@ impl Identity {
         (own.clone(), own)
     }
 
+    /// Takes from containers.conf what was not said. Its capabilities are those that options add to and take from.
+    pub(super) fn take_defaults(&mut self, given: &Containers) -> Result<(), Failure> {
+        if self.umask.is_none()
+            && let Some(text) = &given.umask
+        {
+            let mask = umask(text);
+            self.umask = Some(mask.map_err(|why| Failure::new(format!("umask {text:?}: {why}")))?);
+        }
+        self.init |= given.init == Some(true);
+        self.device.extend(given.devices.iter().cloned());
+        let usual = &given.default_capabilities;
+        let is_all = |text: &String| text.eq_ignore_ascii_case("all");
+        let of_all = self.cap_add.iter().chain(&self.cap_drop).any(is_all);
+        if usual.is_empty() || of_all || self.privileged {
+            return Ok(());
+        }
+        let plain = |text: &str| {
+            let text = text.to_ascii_uppercase();
+            text.strip_prefix("CAP_").unwrap_or(&text).to_owned()
+        };
+        let dropped: Vec<String> = self.cap_drop.iter().map(|text| plain(text)).collect();
+        let added = usual.iter().chain(&self.cap_add).map(|text| plain(text));
+        self.cap_add = added.filter(|text| !dropped.contains(text)).collect();
+        self.cap_drop = vec!["ALL".to_owned()];
+        Ok(())
+    }
+
     pub(super) fn security(&self, namespaces: NamespaceModes) -> Result<Security, Failure> {
-        let mut security = Security {
+        Ok(Security {
             image_groups: true,
-            add_capabilities: self.cap_add.clone(),
-            drop_capabilities: self.cap_drop.clone(),
             privileged: self.privileged,
             namespaces,
-            masked_paths: MASKED.map(String::from).to_vec(),
-            readonly_paths: READ_ONLY.map(String::from).to_vec(),
-            seccomp: Profile::RuntimeDefault,
-            apparmor: Profile::RuntimeDefault,
             user: self.user.clone().unwrap_or_default(),
-            ..Security::default()
-        };
-        for option in &self.security_opt {
-            match parts(option) {
-                ("no-new-privileges", "" | "true") => security.no_new_privs = true,
-                ("no-new-privileges", "false") => security.no_new_privs = false,
-                ("seccomp", "unconfined") => security.seccomp = Profile::Unconfined,
-                ("seccomp", file) if !file.is_empty() => {
-                    security.seccomp = Profile::Localhost(absolute(file)?)
-                }
-                ("apparmor", "unconfined") => security.apparmor = Profile::Unconfined,
-                ("apparmor", name) if !name.is_empty() => {
-                    security.apparmor = Profile::Localhost(name.to_owned())
-                }
-                // No container of a person's has an SELinux label.
-                ("label", "disable") => {}
-                // See `paths`.
-                ("mask" | "unmask", list) if !list.is_empty() => {}
-                ("systempaths", "unconfined") => {}
-                _ => {
-                    return Err(Failure::new(format!(
-                        "--security-opt {option:?} is not supported"
-                    )));
-                }
-            }
-        }
-        Ok(security)
+            ..confined(&self.cap_add, &self.cap_drop, &self.security_opt)?
+        })
     }
 
     /// What of it CRI has no words for.
@@ -295,6 +292,48 @@ impl Identity {
         }
         Ok(all)
     }
+}
+
+/// What confines a container: capabilities, profiles, and what of /proc and /sys is hidden.
+pub(crate) fn confined(
+    cap_add: &[String],
+    cap_drop: &[String],
+    options: &[String],
+) -> Result<Security, Failure> {
+    let mut security = Security {
+        add_capabilities: cap_add.to_vec(),
+        drop_capabilities: cap_drop.to_vec(),
+        masked_paths: MASKED.map(String::from).to_vec(),
+        readonly_paths: READ_ONLY.map(String::from).to_vec(),
+        seccomp: Profile::RuntimeDefault,
+        apparmor: Profile::RuntimeDefault,
+        ..Security::default()
+    };
+    for option in options {
+        match parts(option) {
+            ("no-new-privileges", "" | "true") => security.no_new_privs = true,
+            ("no-new-privileges", "false") => security.no_new_privs = false,
+            ("seccomp", "unconfined") => security.seccomp = Profile::Unconfined,
+            ("seccomp", file) if !file.is_empty() => {
+                security.seccomp = Profile::Localhost(absolute(file)?)
+            }
+            ("apparmor", "unconfined") => security.apparmor = Profile::Unconfined,
+            ("apparmor", name) if !name.is_empty() => {
+                security.apparmor = Profile::Localhost(name.to_owned())
+            }
+            // No container of a person's has an SELinux label.
+            ("label", "disable") => {}
+            // See `paths`.
+            ("mask" | "unmask", list) if !list.is_empty() => {}
+            ("systempaths", "unconfined") => {}
+            _ => {
+                return Err(Failure::new(format!(
+                    "--security-opt {option:?} is not supported"
+                )));
+            }
+        }
+    }
+    Ok(security)
 }
 
 fn parts(option: &str) -> (&str, &str) {

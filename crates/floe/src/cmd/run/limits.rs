@@ -5,32 +5,21 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use engine::container::{BlockIo, DeviceNumber, Extras, Resources, Rlimit};
 
 use super::env::pairs;
+use crate::containers_conf::Containers;
 use crate::failure::Failure;
 
 /// podman's default.
 const PIDS_LIMIT: i64 = 2048;
 
-/// What the container may use.
+/// What can be changed while the container runs.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Limits {
+pub(crate) struct Change {
     /// Greatest memory, with k, m or g
     #[arg(long, short, value_name = "SIZE")]
     memory: Option<String>,
-    /// Memory that it is brought down to when the node has little
-    #[arg(long, value_name = "SIZE")]
-    memory_reservation: Option<String>,
     /// Greatest sum of memory and swap; -1 for no limit
     #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
     memory_swap: Option<String>,
-    /// How soon the kernel swaps, 0 to 100; -1 for the node's own (cgroup v1)
-    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true, value_parser = clap::value_parser!(i64).range(-1..=100))]
-    memory_swappiness: Option<i64>,
-    /// Let processes wait for memory instead of killing them (cgroup v1)
-    #[arg(long)]
-    oom_kill_disable: bool,
-    /// Which to kill first when memory is short, -1000 to 1000
-    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true, value_parser = clap::value_parser!(i64).range(-1000..=1000))]
-    oom_score_adj: Option<i64>,
     /// Greatest number of CPUs, such as 0.5
     #[arg(long, value_name = "NUMBER", conflicts_with_all = ["cpu_period", "cpu_quota"])]
     cpus: Option<f64>,
@@ -50,8 +39,27 @@ pub(crate) struct Limits {
     #[arg(long, value_name = "LIST")]
     cpuset_mems: Option<String>,
     /// Greatest number of processes; -1 or 0 for no limit
-    #[arg(long, default_value_t = PIDS_LIMIT, value_name = "NUMBER", allow_hyphen_values = true)]
-    pids_limit: i64,
+    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
+    pids_limit: Option<i64>,
+}
+
+/// What the container may use.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Limits {
+    #[command(flatten)]
+    change: Change,
+    /// Memory that it is brought down to when the node has little
+    #[arg(long, value_name = "SIZE")]
+    memory_reservation: Option<String>,
+    /// How soon the kernel swaps, 0 to 100; -1 for the node's own (cgroup v1)
+    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true, value_parser = clap::value_parser!(i64).range(-1..=100))]
+    memory_swappiness: Option<i64>,
+    /// Let processes wait for memory instead of killing them (cgroup v1)
+    #[arg(long)]
+    oom_kill_disable: bool,
+    /// Which to kill first when memory is short, -1000 to 1000
+    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true, value_parser = clap::value_parser!(i64).range(-1000..=1000))]
+    oom_score_adj: Option<i64>,
     /// NAME=SOFT[:HARD], as with nofile=1024:2048; host for those of this process
     #[arg(long, value_name = "LIMIT")]
     ulimit: Vec<String>,
@@ -81,8 +89,9 @@ pub(crate) struct Limits {
     shm_size: Option<String>,
 }
 
-impl Limits {
-    pub(super) fn resources(&self) -> Result<Resources, Failure> {
+impl Change {
+    /// As the engine has it; what is not said is 0 or empty.
+    pub(crate) fn resources(&self) -> Result<Resources, Failure> {
         const PERIOD: i64 = 100_000;
         let (period, quota) = match self.cpus {
             None => (self.cpu_period.unwrap_or(0), self.cpu_quota.unwrap_or(0)),
@@ -113,18 +122,48 @@ impl Limits {
             cpu_shares: self.cpu_shares.unwrap_or(0),
             memory_limit: memory,
             memory_swap_limit: swap,
-            oom_score_adj: self.oom_score_adj.unwrap_or(0),
             cpuset_cpus: text(&self.cpuset_cpus),
             cpuset_mems: text(&self.cpuset_mems),
+            pids_limit: match self.pids_limit {
+                Some(0) => -1,
+                given => given.unwrap_or(0),
+            },
+            ..Resources::default()
+        })
+    }
+}
+
+impl Limits {
+    /// Takes from containers.conf what was not said.
+    pub(super) fn take_defaults(&mut self, given: &Containers) {
+        let name = |text: &str| {
+            let name = text.split('=').next().unwrap_or_default();
+            name.to_ascii_lowercase()
+        };
+        for limit in given.default_ulimits.iter() {
+            let is_said = |said: &String| said == "host" || name(said) == name(limit);
+            if !self.ulimit.iter().any(is_said) {
+                self.ulimit.push(limit.clone());
+            }
+        }
+        self.change.pids_limit = self.change.pids_limit.or(given.pids_limit);
+        if self.shm_size.is_none() {
+            self.shm_size.clone_from(&given.shm_size);
+        }
+    }
+
+    pub(super) fn resources(&self) -> Result<Resources, Failure> {
+        let change = self.change.resources()?;
+        Ok(Resources {
+            oom_score_adj: self.oom_score_adj.unwrap_or(0),
             unified: pairs("--cgroup-conf", &self.cgroup_conf, false)?
                 .into_iter()
                 .collect(),
-            pids_limit: if self.pids_limit == 0 {
-                -1
-            } else {
-                self.pids_limit
+            pids_limit: match change.pids_limit {
+                0 => PIDS_LIMIT,
+                given => given,
             },
-            ..Resources::default()
+            ..change
         })
     }
 
@@ -162,7 +201,7 @@ impl Limits {
 }
 
 /// `512m`, `1g`, `1048576`.
-pub(super) fn bytes(text: &str) -> Result<i64, Failure> {
+pub(crate) fn bytes(text: &str) -> Result<i64, Failure> {
     base::size::parse(text)
         .filter(|number| *number > 0)
         .ok_or_else(|| Failure::new(format!("{text:?} is not a size such as 512m")))
@@ -192,7 +231,7 @@ const ULIMITS: [&str; 16] = [
     "stack",
 ];
 
-fn rlimits(given: &[String]) -> Result<Vec<Rlimit>, Failure> {
+pub(crate) fn rlimits(given: &[String]) -> Result<Vec<Rlimit>, Failure> {
     let mut all = Vec::new();
     for text in given {
         if text == "host" {

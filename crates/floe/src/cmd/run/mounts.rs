@@ -2,10 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use engine::container::{Filesystem, ImageVolume, Mount, Propagation};
+use engine::container::{Filesystem, ImageVolume, Mount, Propagation, VolumeUse};
+
+use engine::{ContainerSpec, Engine};
 
 use super::limits::bytes;
+use crate::containers_conf::Containers;
 use crate::failure::Failure;
+use crate::names;
 
 /// What stays writable with a root that is not.
 const WRITABLE: [&str; 3] = ["/run", "/tmp", "/var/tmp"];
@@ -13,10 +17,11 @@ const WRITABLE: [&str; 3] = ["/run", "/tmp", "/var/tmp"];
 /// What is mounted.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Mounts {
-    /// SOURCE:TARGET[:OPTIONS] with options ro, rw, rslave, rshared, rprivate, noexec, nosuid, nodev
+    /// [SOURCE:]TARGET[:OPTIONS], where SOURCE is a path or the name of a volume; with options ro, rw, nocopy, rslave, rshared,
+    /// rprivate, noexec, nosuid, nodev
     #[arg(long, short, value_name = "VOLUME")]
     volume: Vec<String>,
-    /// type=bind,src=PATH,dst=PATH and so on; the types are bind, tmpfs, ramfs, devpts and image
+    /// type=bind,src=PATH,dst=PATH and so on; the types are bind, volume, tmpfs, ramfs, devpts and image
     #[arg(long, value_name = "MOUNT")]
     mount: Vec<String>,
     /// PATH[:OPTIONS]: a file system in memory, with options such as size=64m, mode=1777, ro, noexec
@@ -25,10 +30,19 @@ pub(crate) struct Mounts {
     /// Root file system not writable
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false, hide_default_value = true, value_name = "BOOL")]
     pub(super) read_only: bool,
+    /// What becomes of the volumes that the image declares: anonymous (also bind), tmpfs, ignore
+    #[arg(long, value_name = "MODE", default_value = "anonymous", value_parser = ["anonymous", "bind", "tmpfs", "ignore"])]
+    image_volume: String,
+    /// The volumes and mounts of another container: CONTAINER[:ro]
+    #[arg(long, value_name = "CONTAINER")]
+    pub(super) volumes_from: Vec<String>,
     /// With --read-only, keep /run, /tmp and /var/tmp writable, in memory [default: true]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
           default_value_t = true, hide_default_value = true, default_missing_value = "true")]
     read_only_tmpfs: bool,
+    /// containers.conf's volumes and mounts, where nothing else is mounted
+    #[arg(skip)]
+    defaults: (Vec<String>, Vec<String>),
 }
 
 /// What the flags come to.
@@ -41,10 +55,20 @@ pub(super) struct Wanted {
 }
 
 impl Mounts {
+    /// Takes from containers.conf what was not said.
+    pub(super) fn take_defaults(&mut self, given: &Containers) {
+        self.defaults = (given.volumes.to_vec(), given.mounts.to_vec());
+        self.read_only |= given.read_only == Some(true);
+    }
+
     pub(super) fn wanted(&self) -> Result<Wanted, Failure> {
         let mut wanted = Wanted::default();
         for text in &self.volume {
-            wanted.mounts.push(volume(text)?);
+            let mount = volume(text)?;
+            // Said twice, it is meant once.
+            if !wanted.mounts.contains(&mount) {
+                wanted.mounts.push(mount);
+            }
         }
         for text in &self.mount {
             wanted.add(text)?;
@@ -62,6 +86,14 @@ impl Mounts {
                 target.display()
             )));
         }
+        let mut usual = Wanted::default();
+        for text in &self.defaults.0 {
+            usual.mounts.push(volume(text)?);
+        }
+        for text in &self.defaults.1 {
+            usual.add(text)?;
+        }
+        wanted.add_where_free(usual);
         if self.read_only && self.read_only_tmpfs {
             let free = WRITABLE.iter().filter(|path| {
                 let mut targets = wanted.targets();
@@ -71,6 +103,67 @@ impl Mounts {
             wanted.filesystems.extend(more);
         }
         Ok(wanted)
+    }
+}
+
+impl Mounts {
+    /// Adds what the image declares and nothing else is mounted at.
+    pub(super) fn declare<'a>(
+        &self,
+        container: &mut ContainerSpec,
+        declared: impl Iterator<Item = &'a str>,
+    ) {
+        let extras = container.extras.get_or_insert_default();
+        for place in declared {
+            let path = Path::new("/").join(place);
+            let mut taken = container.mounts.iter().map(|mount| &mount.container_path);
+            let mut own = extras.filesystems.iter().map(|made| &made.container_path);
+            if path == Path::new("/")
+                || taken.any(|one| *one == path)
+                || own.any(|one| *one == path)
+            {
+                continue;
+            }
+            match self.image_volume.as_str() {
+                "ignore" => {}
+                "tmpfs" => extras.filesystems.push(in_memory(&path, &[])),
+                _ => container.mounts.push(Mount {
+                    container_path: path,
+                    volume: Some(named("")),
+                    ..Mount::default()
+                }),
+            }
+        }
+    }
+
+    /// Adds what other containers have mounted, where nothing else is.
+    pub(super) fn take_over(
+        &self,
+        engine: &Engine,
+        container: &mut ContainerSpec,
+    ) -> Result<(), Failure> {
+        for text in &self.volumes_from {
+            let (name, options) = text.split_once(':').unwrap_or((text, ""));
+            let other = names::find(engine, name)?;
+            for mount in other
+                .spec
+                .mounts
+                .iter()
+                .filter(|mount| mount.image.is_none())
+            {
+                let mut taken = container.mounts.iter();
+                if taken.any(|one| one.container_path == mount.container_path) {
+                    continue;
+                }
+                let mut mount = mount.clone();
+                for given in options.split(',').filter(|option| !option.is_empty()) {
+                    option(&mut mount, given)
+                        .map_err(|why| Failure::new(format!("--volumes-from {text:?}: {why}")))?;
+                }
+                container.mounts.push(mount);
+            }
+        }
+        Ok(())
     }
 }
 
@@ -85,6 +178,18 @@ impl Wanted {
                 .iter()
                 .map(|made| made.container_path.as_path()),
         )
+    }
+
+    /// Adds what is mounted where nothing is yet.
+    fn add_where_free(&mut self, more: Wanted) {
+        let taken: Vec<PathBuf> = self.targets().map(Path::to_owned).collect();
+        let is_free = |path: &PathBuf| !taken.contains(path);
+        let mounts = more.mounts.into_iter();
+        self.mounts
+            .extend(mounts.filter(|mount| is_free(&mount.container_path)));
+        let made = more.filesystems.into_iter();
+        self.filesystems
+            .extend(made.filter(|made| is_free(&made.container_path)));
     }
 
     /// `--mount`'s words.
@@ -103,15 +208,13 @@ impl Wanted {
             "tmpfs" | "ramfs" | "devpts" => {
                 self.filesystems.push(own(kind, rest).map_err(wrong)?);
             }
-            "volume" => return Err(wrong(NO_VOLUMES.into())),
+            "volume" => self.mounts.push(of_volume(rest).map_err(wrong)?),
             "artifact" | "glob" => return Err(wrong(format!("the type {kind} is not offered"))),
             other => return Err(wrong(format!("invalid filesystem type {other:?}"))),
         }
         Ok(())
     }
 }
-
-const NO_VOLUMES: &str = "named volumes are not supported yet: give a path, such as ./name";
 
 /// A flag's value: true when it stands alone.
 fn truth(value: &str) -> Result<bool, String> {
@@ -141,6 +244,11 @@ fn option(mount: &mut Mount, option: &str) -> Result<(), String> {
         "rw" | "rprivate" | "private" | "rbind" | "bind" | "exec" | "suid" | "dev" => {}
         "noexec" | "nosuid" | "nodev" => mount.options.push(option.to_owned()),
         "z" | "Z" => mount.selinux_relabel = true,
+        "copy" if mount.volume.is_some() => {}
+        "nocopy" => match &mut mount.volume {
+            Some(volume) => volume.no_copy = true,
+            None => return Err("nocopy is of volumes".into()),
+        },
         "rslave" | "slave" => mount.propagation = Propagation::HostToContainer,
         "rshared" | "shared" => mount.propagation = Propagation::Bidirectional,
         other => return Err(format!("option {other:?} is not supported")),
@@ -149,27 +257,70 @@ fn option(mount: &mut Mount, option: &str) -> Result<(), String> {
 }
 
 /// SOURCE:TARGET[:OPTIONS]
-fn volume(text: &str) -> Result<Mount, Failure> {
+pub(crate) fn volume(text: &str) -> Result<Mount, Failure> {
     let wrong = |why: &str| Failure::new(format!("--volume {text:?}: {why}"));
-    let mut parts = text.splitn(3, ':');
-    let (Some(from), Some(target)) = (parts.next(), parts.next()) else {
-        return Err(wrong(
-            "anonymous volumes are not supported yet: give SOURCE:TARGET",
-        ));
+    let parts: Vec<&str> = text.splitn(3, ':').collect();
+    let (from, target, options) = match parts[..] {
+        [target] => ("", target, ""),
+        // Without a source, the second word is a list of options.
+        [target, options] if !options.starts_with('/') => ("", target, options),
+        [from, target] => (from, target, ""),
+        [from, target, options] => (from, target, options),
+        _ => return Err(wrong("write [SOURCE:]TARGET[:OPTIONS]")),
     };
-    if !from.starts_with(['/', '.', '~']) {
-        return Err(wrong(NO_VOLUMES));
-    }
     let mut mount = Mount {
         container_path: absolute(target).map_err(|why| wrong(&why))?,
-        host_path: source(from).map_err(|why| wrong(&why))?,
         ..Mount::default()
     };
-    let options = parts.next().unwrap_or_default().split(',');
-    for given in options.filter(|option| !option.is_empty()) {
+    match from.starts_with(['/', '.', '~']) {
+        true => mount.host_path = source(from).map_err(|why| wrong(&why))?,
+        false => mount.volume = Some(named(from)),
+    }
+    for given in options.split(',').filter(|option| !option.is_empty()) {
         option(&mut mount, given).map_err(|why| wrong(&why))?;
     }
     Ok(mount)
+}
+
+/// A volume of that name; empty: an anonymous one.
+fn named(name: &str) -> VolumeUse {
+    VolumeUse {
+        name: name.to_owned(),
+        no_copy: false,
+    }
+}
+
+fn of_volume<'a>(fields: impl Iterator<Item = (&'a str, &'a str)>) -> Result<Mount, String> {
+    let mut mount = Mount {
+        volume: Some(named("")),
+        ..Mount::default()
+    };
+    for (key, value) in fields {
+        match key {
+            "src" | "source" => {
+                if value.contains('/') {
+                    return Err(format!(
+                        "{value:?} is not the name of a volume: write type=bind"
+                    ));
+                }
+                mount.volume = Some(named(value));
+            }
+            "dst" | "destination" | "target" => mount.container_path = absolute(value)?,
+            "ro" | "readonly" => mount.readonly = truth(value)?,
+            "rw" => mount.readonly = !truth(value)?,
+            "volume-nocopy" => {
+                if truth(value)? {
+                    option(&mut mount, "nocopy")?;
+                }
+            }
+            "consistency" => {}
+            other => option(&mut mount, other)?,
+        }
+    }
+    match mount.container_path.as_os_str().is_empty() {
+        true => Err("must set volume destination".into()),
+        false => Ok(mount),
+    }
 }
 
 fn bind<'a>(fields: impl Iterator<Item = (&'a str, &'a str)>) -> Result<Mount, String> {
@@ -299,7 +450,8 @@ fn in_memory(path: impl AsRef<Path>, given: &[String]) -> Filesystem {
 
 /// Are its options known? Others would reach mount(2) as the file system's own.
 fn check(made: &Filesystem) -> Result<(), String> {
-    const FLAGS: [&str; 20] = [
+    const FLAGS: [&str; 21] = [
+        "noswap",
         "ro",
         "rw",
         "exec",
@@ -354,7 +506,11 @@ mod tests {
         assert!(mount.readonly);
         assert_eq!(mount.propagation, Propagation::HostToContainer);
         assert_eq!(mount.options, ["noexec"]);
-        for bad in ["/tmp", "name:/data", "/tmp:data", "/tmp:/data:fly"] {
+        let named = |text: &str| volume(text).unwrap().volume.unwrap();
+        assert_eq!(named("name:/data").name, "name");
+        assert_eq!(named("/tmp").name, "");
+        assert!(named("/tmp:nocopy").no_copy);
+        for bad in ["/tmp:data", "/tmp:/data:fly", "/tmp:/data:nocopy", "name"] {
             assert!(volume(bad).is_err(), "{bad}");
         }
         let dir = tempfile::tempdir().unwrap();
@@ -391,7 +547,8 @@ mod tests {
             ("type=bind,src=/tmp,dst=x", "absolute"),
             ("type=bind,src=/tmp,dst=/x,fly", "\"fly\""),
             ("type=bind,src=/tmp,dst=/x,ro=maybe", "neither"),
-            ("src=x,dst=/x", "named volumes"),
+            ("src=x", "destination"),
+            ("src=/x,dst=/x", "type=bind"),
             ("type=glob,src=/x,dst=/x", "not offered"),
             ("type=disk,dst=/x", "invalid filesystem type"),
             ("type=tmpfs", "destination"),

@@ -4,16 +4,19 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use engine::container::{Extras, ImageVolume};
-use engine::pod::{DnsConfig, NamespaceMode, Origin, PortMapping};
-use engine::{ContainerSpec, PodSpec};
+use engine::container::{Extras, ImageVolume, RestartPolicy};
+use engine::pod::{DnsConfig, NamespaceModes, Origin, PortMapping};
+use engine::{ContainerSpec, Engine, PodSpec};
 
 use super::env::{Environment, lines, pairs};
 use super::identity::Identity;
 use super::limits::Limits;
 use super::mounts::Mounts;
+use super::networks::{Mode, Networks};
 use super::ports;
 use super::refused::{self, NotInRun};
+use super::secrets;
+use crate::containers_conf::Containers;
 use crate::failure::Failure;
 use crate::refused::NotOffered;
 
@@ -41,9 +44,9 @@ pub(crate) struct Options {
     _refused: NotOffered<NotInRun>,
 }
 
-/// The container's network and names.
+/// The container's network and names, or a pod's.
 #[derive(Debug, clap::Args)]
-struct Network {
+pub(crate) struct Network {
     /// [[IP:]HOSTPORT:]PORT[/PROTOCOL], also ranges of ports
     #[arg(long, short, value_name = "PORT")]
     publish: Vec<String>,
@@ -53,9 +56,8 @@ struct Network {
     /// A port that the program listens on, for --publish-all: PORT[-LAST][/PROTOCOL]
     #[arg(long, value_name = "PORT")]
     expose: Vec<String>,
-    /// bridge, none or host
-    #[arg(long, alias = "net", default_value = "bridge", value_parser = ["bridge", "none", "host"])]
-    network: String,
+    #[command(flatten)]
+    networks: Networks,
     /// Name of the host inside
     #[arg(long, short = 'h', value_name = "NAME")]
     hostname: Option<String>,
@@ -88,6 +90,9 @@ struct Process {
     /// Replaces the image's entrypoint: a program, or a list of words in JSON
     #[arg(long, value_name = "COMMAND")]
     entrypoint: Option<String>,
+    /// NAME[,type=mount|env][,target=PLACE][,uid=UID][,gid=GID][,mode=MODE]: a secret, as a file below /run/secrets or as a variable
+    #[arg(long, value_name = "SECRET")]
+    secret: Vec<String>,
     /// KEY=VALUE
     #[arg(long, short, value_name = "LABEL")]
     label: Vec<String>,
@@ -115,20 +120,25 @@ struct Process {
     /// k8s-file, json-file (the same) or none
     #[arg(long, default_value = "k8s-file", value_parser = ["k8s-file", "json-file", "none"])]
     log_driver: String,
+    /// When it runs again after its end: no, always, unless-stopped, on-failure[:TIMES]
+    #[arg(long, value_name = "POLICY", default_value = "no", hide_default_value = true, value_parser = restart_policy)]
+    restart: RestartPolicy,
+    /// Seconds after which it is killed; 0 for no limit
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 0,
+        hide_default_value = true
+    )]
+    timeout: u64,
 }
 
 /// Options whose only values that are offered are what happens anyway.
 #[derive(Debug, clap::Args)]
 struct WithoutEffect {
-    /// no
-    #[arg(long, value_name = "POLICY", value_parser = refused::restart)]
-    restart: Option<()>,
     /// enabled or no-conmon
     #[arg(long, value_name = "MODE", value_parser = refused::cgroups)]
     cgroups: Option<()>,
-    /// ignore
-    #[arg(long, value_name = "MODE", value_parser = refused::image_volume)]
-    image_volume: Option<()>,
     /// default
     #[arg(long, value_name = "POLICY", value_parser = refused::seccomp_policy)]
     seccomp_policy: Option<()>,
@@ -141,6 +151,38 @@ struct WithoutEffect {
 }
 
 impl Options {
+    /// Takes from containers.conf what was not said.
+    pub(super) fn take_defaults(&mut self, given: &Containers) -> Result<(), Failure> {
+        self.environment.take_defaults(given);
+        self.mounts.take_defaults(given);
+        self.limits.take_defaults(given);
+        self.identity.take_defaults(given)?;
+        let process = &mut self.process;
+        if process.tz.is_none() {
+            process.tz.clone_from(&given.tz);
+        }
+        without_key(&mut process.annotation, &given.annotations);
+        // The network of the node has what the node has.
+        let on_node = self.network.networks.mode()? == Mode::Host;
+        let sysctls = given.default_sysctls.iter();
+        let sysctls = sysctls.filter(|text| !on_node || !text.starts_with("net."));
+        without_key(&mut process.sysctl, &sysctls.cloned().collect::<Vec<_>>());
+        self.network.take_defaults(given);
+        Ok(())
+    }
+
+    /// Adds the variables of containers.conf that neither the image nor the command line has.
+    pub(super) fn add_variables(&self, container: &mut ContainerSpec, of_image: &[String]) {
+        for (name, value) in self.environment.defaults() {
+            let begin = format!("{name}=");
+            let is_known = of_image.iter().any(|entry| entry.starts_with(&begin))
+                || container.env.iter().any(|(known, _)| known == name);
+            if !is_known {
+                container.env.push((name.to_owned(), value.to_owned()));
+            }
+        }
+    }
+
     /// The words of `--entrypoint`.
     pub(crate) fn entrypoint_words(&self) -> Vec<String> {
         let Some(text) = self.process.entrypoint.as_deref() else {
@@ -149,6 +191,32 @@ impl Options {
         let listed = serde_json::from_str::<Vec<String>>(text);
         let words = listed.unwrap_or_else(|_| vec![text.to_owned()]);
         words.into_iter().filter(|word| !word.is_empty()).collect()
+    }
+
+    /// What a pod has that was made for itself is not a container's to say.
+    pub(super) fn must_leave_the_network(&self) -> Result<(), Failure> {
+        match self.network.is_given() {
+            true => Err(Failure::new(
+                "network cannot be configured when it is shared with a pod: say it when the pod is created",
+            )),
+            false => Ok(()),
+        }
+    }
+
+    /// Adds the mounts of other containers, and what the image declares.
+    pub(super) fn mounts_besides<'a>(
+        &self,
+        engine: &Engine,
+        container: &mut ContainerSpec,
+        declared: impl Iterator<Item = &'a str>,
+    ) -> Result<(), Failure> {
+        self.mounts.take_over(engine, container)?;
+        self.mounts.declare(container, declared);
+        let given = self.process.secret.iter();
+        let secrets = given.map(|text| secrets::parse(engine, text));
+        let secrets = secrets.collect::<Result<Vec<_>, _>>()?;
+        container.extras.get_or_insert_default().secrets = secrets;
+        Ok(())
     }
 
     /// Who the container is.
@@ -162,32 +230,17 @@ impl Options {
         name: &str,
         image: &str,
     ) -> Result<(PodSpec, ContainerSpec), Failure> {
-        let network = match self.network.network.as_str() {
-            "host" => NamespaceMode::Node,
-            _ => NamespaceMode::Pod,
-        };
-        let (of_pod, own) = self.identity.namespaces(network);
-        let mut ports = Vec::new();
-        for text in &self.network.publish {
-            ports.extend(ports::parse(text)?);
-        }
+        let mode = self.network.networks.mode()?;
+        let (of_pod, own) = self.identity.namespaces(mode.namespace());
         let pod = PodSpec {
-            name: name.to_owned(),
-            namespace: "floe".into(),
-            origin: Origin::Cli,
-            hostname: self.network.hostname.clone().unwrap_or_default(),
-            dns: self.network.dns()?,
-            port_mappings: ports,
             namespaces: of_pod,
             sysctls: pairs("--sysctl", &self.process.sysctl, false)?
                 .into_iter()
                 .collect(),
             privileged: self.identity.privileged,
-            network_none: self.network.network == "none",
             cgroup_parent: self.process.cgroup_parent.clone(),
-            host_aliases: self.network.aliases()?,
             shm_size: self.limits.shm_size()?,
-            ..PodSpec::default()
+            ..self.network.pod(name)?
         };
         let wanted = self.mounts.wanted()?;
         let mut security = self.identity.security(own)?;
@@ -198,6 +251,8 @@ impl Options {
             unset_env: self.environment.unset(),
             hidden_files: self.network.hidden(),
             time_zone: self.process.tz.clone(),
+            restart: self.process.restart,
+            run_limit: Some(self.process.timeout).filter(|seconds| *seconds > 0),
             ..Extras::default()
         };
         self.limits.add_to(&mut extras)?;
@@ -250,6 +305,30 @@ impl Options {
     }
 }
 
+/// Adds `KEY=VALUE`s whose keys are not there.
+fn without_key(there: &mut Vec<String>, more: &[String]) {
+    let key = |text: &str| text.split('=').next().unwrap_or_default().to_owned();
+    for text in more {
+        if !there.iter().any(|other| key(other) == key(text)) {
+            there.push(text.clone());
+        }
+    }
+}
+
+/// A policy in podman's words.
+pub(crate) fn restart_policy(text: &str) -> Result<RestartPolicy, String> {
+    match text {
+        "no" | "never" | "" => Ok(RestartPolicy::No),
+        "always" => Ok(RestartPolicy::Always),
+        "unless-stopped" => Ok(RestartPolicy::UnlessStopped),
+        "on-failure" => Ok(RestartPolicy::OnFailure { most: None }),
+        other => match other.strip_prefix("on-failure:").map(str::parse) {
+            Some(Ok(most)) => Ok(RestartPolicy::OnFailure { most: Some(most) }),
+            _ => Err("write no, always, unless-stopped or on-failure[:TIMES]".to_owned()),
+        },
+    }
+}
+
 /// The images that mounts show.
 pub(super) fn volume_images(spec: &mut ContainerSpec) -> impl Iterator<Item = &mut ImageVolume> {
     spec.mounts
@@ -258,6 +337,62 @@ pub(super) fn volume_images(spec: &mut ContainerSpec) -> impl Iterator<Item = &m
 }
 
 impl Network {
+    /// A pod with this network.
+    pub(crate) fn pod(&self, name: &str) -> Result<PodSpec, Failure> {
+        let mode = self.networks.mode()?;
+        let mut ports = Vec::new();
+        for text in &self.publish {
+            ports.extend(ports::parse(text)?);
+        }
+        Ok(PodSpec {
+            name: name.to_owned(),
+            namespace: "floe".into(),
+            origin: Origin::Cli,
+            hostname: self.hostname.clone().unwrap_or_default(),
+            dns: self.dns()?,
+            port_mappings: ports,
+            namespaces: NamespaceModes {
+                network: mode.namespace(),
+                ..NamespaceModes::default()
+            },
+            network_none: mode == Mode::None,
+            networks: match mode {
+                Mode::Bridge(joined) => joined,
+                Mode::Host | Mode::None => Vec::new(),
+            },
+            host_aliases: self.aliases()?,
+            ..PodSpec::default()
+        })
+    }
+
+    /// Takes from containers.conf what was not said.
+    fn take_defaults(&mut self, given: &Containers) {
+        let is_none = self.dns.iter().any(|server| server == "none");
+        let lists = [
+            (&mut self.dns, &given.dns_servers),
+            (&mut self.dns_option, &given.dns_options),
+            (&mut self.dns_search, &given.dns_searches),
+        ];
+        for (list, usual) in lists {
+            if list.is_empty() && !is_none {
+                *list = usual.to_vec();
+            }
+        }
+        self.no_hosts |= given.no_hosts == Some(true);
+    }
+
+    /// Is anything of it asked for that is a pod's to say?
+    fn is_given(&self) -> bool {
+        !self.publish.is_empty()
+            || self.publish_all
+            || self.networks.is_given()
+            || self.hostname.is_some()
+            || !self.dns.is_empty()
+            || !self.dns_option.is_empty()
+            || !self.dns_search.is_empty()
+            || !self.add_host.is_empty()
+    }
+
     fn dns(&self) -> Result<Option<DnsConfig>, Failure> {
         if self.dns.is_empty() && self.dns_option.is_empty() && self.dns_search.is_empty() {
             return Ok(None);
@@ -298,24 +433,7 @@ impl Network {
                 "--no-hosts and --add-host cannot be set together",
             ));
         }
-        let mut all = Vec::new();
-        for text in &self.add_host {
-            let wrong = |why: &str| Failure::new(format!("--add-host {text:?}: {why}"));
-            let (names, ip) = text.split_once(':').ok_or_else(|| wrong("write NAME:IP"))?;
-            if ip == "host-gateway" {
-                return Err(wrong("host-gateway is not offered: write the address"));
-            }
-            let ip = ip.trim_matches(['[', ']']).parse();
-            let ip: IpAddr = ip.map_err(|_| wrong("not an IP address"))?;
-            for name in names.split(';') {
-                let is_good = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-                if name.is_empty() || !name.chars().all(is_good) {
-                    return Err(wrong("not the name of a host"));
-                }
-                all.push((ip, name.to_owned()));
-            }
-        }
-        Ok(all)
+        aliases(&self.add_host)
     }
 
     /// Where the image's own files stay.
@@ -332,6 +450,28 @@ impl Network {
         }
         all
     }
+}
+
+/// `NAME[;NAME]:IP` as lines of /etc/hosts.
+pub(crate) fn aliases(texts: &[String]) -> Result<Vec<(IpAddr, String)>, Failure> {
+    let mut all = Vec::new();
+    for text in texts {
+        let wrong = |why: &str| Failure::new(format!("--add-host {text:?}: {why}"));
+        let (names, ip) = text.split_once(':').ok_or_else(|| wrong("write NAME:IP"))?;
+        if ip == "host-gateway" {
+            return Err(wrong("host-gateway is not offered: write the address"));
+        }
+        let ip = ip.trim_matches(['[', ']']).parse();
+        let ip: IpAddr = ip.map_err(|_| wrong("not an IP address"))?;
+        for name in names.split(';') {
+            let is_good = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+            if name.is_empty() || !name.chars().all(is_good) {
+                return Err(wrong("not the name of a host"));
+            }
+            all.push((ip, name.to_owned()));
+        }
+    }
+    Ok(all)
 }
 
 /// What this machine's resolv.conf says, which holds where nothing else is said.

@@ -7,9 +7,9 @@ use crate::refused::{List, Refused, Takes};
 pub(crate) struct NotInRun;
 
 const HEALTH: &str = "floe runs no health checks of its own";
-const PODS: &str = "each container of a person's has a pod of its own";
-const ADDRESS: &str = "addresses come from the network's own range";
-const NO_NAMES: &str = "containers do not know each other by name";
+const ORDER: &str = "start containers in their order, or let --restart try again";
+const ADDRESS: &str =
+    "floe gives no address of the link's own: --ip and --ip6 are those of the network";
 const REAL_TIME: &str = "no kernel of a distribution schedules groups in real time";
 const USERS: &str = "the image's own files of users and groups are seen as they are";
 const DESCRIPTORS: &str = "a container gets no open files of who starts it";
@@ -35,11 +35,6 @@ impl List for NotInRun {
             "decryption-key",
             Value,
             "floe does not encrypt or decrypt layers",
-        ),
-        (
-            "detach-keys",
-            Value,
-            "a terminal of floe's is left by its end alone",
         ),
         (
             "device-cgroup-rule",
@@ -73,16 +68,12 @@ impl List for NotInRun {
         ),
         ("hostuser", Value, USERS),
         ("init-path", Value, "--init has floe's own"),
-        ("ip", Value, ADDRESS),
-        ("ip6", Value, ADDRESS),
         ("link-local-ip", Value, ADDRESS),
         (
             "log-opt",
             Value,
             "logs are bounded by crio.runtime.log_size_max and log_limit",
         ),
-        ("mac-address", Value, ADDRESS),
-        ("network-alias", Value, NO_NAMES),
         ("passwd", Value, USERS),
         ("passwd-entry", Value, USERS),
         (
@@ -90,8 +81,6 @@ impl List for NotInRun {
             Value,
             "programs of other machines are not run",
         ),
-        ("pod", Value, PODS),
-        ("pod-id-file", Value, PODS),
         ("preserve-fd", Value, DESCRIPTORS),
         ("preserve-fds", Value, DESCRIPTORS),
         (
@@ -99,7 +88,7 @@ impl List for NotInRun {
             Value,
             "the class is that of the pod's annotations",
         ),
-        ("requires", Value, PODS),
+        ("requires", Value, ORDER),
         (
             "rootfs",
             Nothing,
@@ -107,48 +96,21 @@ impl List for NotInRun {
         ),
         ("sdnotify", Value, "floe tells systemd nothing"),
         (
-            "secret",
-            Value,
-            "there is no store of secrets: --env-file and --volume bring them",
-        ),
-        (
             "shm-size-systemd",
             Value,
             "floe prepares nothing for a systemd inside",
         ),
         ("subgidname", Value, RANGES),
         ("subuidname", Value, RANGES),
-        (
-            "timeout",
-            Value,
-            "nobody ends a container but who is asked to",
-        ),
-        (
-            "volumes-from",
-            Value,
-            "write the volumes themselves, with --volume",
-        ),
     ];
 }
 
 /// A value of an option that has but some of podman's.
-pub(super) fn restart(text: &str) -> Result<(), String> {
-    accepted(text, &["no", "never"], "floe restarts nothing by itself")
-}
-
 pub(super) fn cgroups(text: &str) -> Result<(), String> {
     accepted(
         text,
         &["enabled", "no-conmon"],
         "containers have a cgroup of their own",
-    )
-}
-
-pub(super) fn image_volume(text: &str) -> Result<(), String> {
-    accepted(
-        text,
-        &["ignore"],
-        "volumes that an image names are directories of its own",
     )
 }
 

@@ -3,6 +3,7 @@
 
 #![allow(dead_code, reason = "each test file uses a part of this")]
 
+pub(crate) mod crictl;
 pub(crate) mod fake;
 pub(crate) mod foreign;
 pub(crate) mod linked;
