@@ -47,7 +47,7 @@ lint: deps ## What CI checks without running anything: format, lints, documentat
 	$(CARGO) clippy --locked $(EMBED) --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" $(CARGO) doc --quiet --locked --workspace --no-deps
 	scripts/deny.sh
-	$(CARGO) check --locked --manifest-path fuzz/Cargo.toml --target-dir target/fuzz
+	$(CARGO) check --locked --manifest-path fuzz/Cargo.toml --target-dir target
 
 counts: deps ## Instructions of the hot paths, compared with docs/counts.tsv
 	scripts/install-deps.sh counts

@@ -15,7 +15,7 @@ trap 'rm -rf "$root"' EXIT
 chmod 755 "$root"
 
 install -D -m 755 -t "$root/usr/bin" "$programs/floe" "$programs/floe-runtime"
-install -D -m 644 packaging/floe.service "$root/lib/systemd/system/floe.service"
+install -D -m 644 -t "$root/lib/systemd/system" packaging/floe.service packaging/floe-restart.service
 install -D -m 644 packaging/floe.toml "$root/etc/floe/floe.toml"
 install -d "$root/etc/floe/floe.toml.d"
 documents=$root/usr/share/doc/floe
@@ -62,7 +62,7 @@ cat >"$root/DEBIAN/prerm" <<'SCRIPT'
 #!/bin/sh
 set -e
 if [ "$1" = remove ] && [ -d /run/systemd/system ]; then
-    systemctl disable --now floe.service
+    systemctl disable --now floe.service floe-restart.service
 fi
 SCRIPT
 cat >"$root/DEBIAN/postrm" <<'SCRIPT'
