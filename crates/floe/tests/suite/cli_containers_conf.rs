@@ -146,3 +146,16 @@ fn a_later_file_wins_and_one_that_is_none_is_named() {
         assert_eq!(floe.listed(&["-a"]), [""; 0]);
     });
 }
+
+#[test]
+fn a_pods_network_is_not_a_containers_to_change_by_the_file_either() {
+    machine(|floe| {
+        let image = floe.image.clone();
+        floe.floe(&["pod", "create", "--network", "none", "p"]).ok();
+        let text = "[containers]\nenv = [\"A=file\"]\ndns_servers = [\"192.0.2.9\"]\n";
+        let script = "echo $A; grep -c 192.0.2.9 /etc/resolv.conf";
+        let run = ["run", "--rm", "--pod", "p", &image, "sh", "-c", script];
+        let said = floe.with_conf((text, None), &run);
+        assert_eq!((said.code, &*said.out), (1, "file\n0\n"), "{}", said.err);
+    });
+}

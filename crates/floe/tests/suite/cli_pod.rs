@@ -138,9 +138,18 @@ fn a_pod_is_stopped_and_started_as_a_whole_and_is_there_after_a_reboot() {
         assert_eq!(floe.pod(&["prune", "-f"]).ok().len(), 64);
         assert_eq!(floe.pod(&["ps", "-q"]).ok(), "");
         let image = floe.image.clone();
-        floe.floe(&["run", "--rm", "--pod", "new:fresh", &image, "true"])
-            .ok();
+        let run = |options: &[&str]| {
+            let script = ["grep", "-c", "192.0.2.8", "/etc/resolv.conf"];
+            let own = [&["run", "--rm"], options, &[&image], &script].concat();
+            floe.floe(&own)
+        };
+        let network = ["--network", "none", "--dns", "192.0.2.8"];
+        let new = [&["--pod", "new:fresh"][..], &network].concat();
+        assert_eq!(run(&new).ok(), "1");
         assert_eq!(floe.pod(&["exists", "fresh"]).code, 0);
+        assert_eq!(run(&["--pod", "fresh"]).ok(), "1");
+        let joined = [&["--pod", "fresh"][..], &network].concat();
+        run(&joined).failed(125, &["shared with a pod"]);
         floe.pod(&["rm", "fresh"]).ok();
         floe.pod(&["create", "--share", "net", "x"])
             .failed(125, &["not offered"]);

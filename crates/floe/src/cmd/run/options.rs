@@ -151,8 +151,8 @@ struct WithoutEffect {
 }
 
 impl Options {
-    /// Takes from containers.conf what was not said.
-    pub(super) fn take_defaults(&mut self, given: &Containers) -> Result<(), Failure> {
+    /// Takes from containers.conf what was not said; of the network nothing where a pod has one already.
+    pub(super) fn take_defaults(&mut self, given: &Containers, joins: bool) -> Result<(), Failure> {
         self.environment.take_defaults(given);
         self.mounts.take_defaults(given);
         self.limits.take_defaults(given);
@@ -167,7 +167,10 @@ impl Options {
         let sysctls = given.default_sysctls.iter();
         let sysctls = sysctls.filter(|text| !on_node || !text.starts_with("net."));
         without_key(&mut process.sysctl, &sysctls.cloned().collect::<Vec<_>>());
-        self.network.take_defaults(given);
+        self.network.no_hosts |= given.no_hosts == Some(true);
+        if !joins {
+            self.network.take_defaults(given);
+        }
         Ok(())
     }
 
@@ -378,7 +381,6 @@ impl Network {
                 *list = usual.to_vec();
             }
         }
-        self.no_hosts |= given.no_hosts == Some(true);
     }
 
     /// Is anything of it asked for that is a pod's to say?

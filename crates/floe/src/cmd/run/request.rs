@@ -18,6 +18,9 @@ use crate::failure::Failure;
 use crate::global::Global;
 use crate::{names, terminal};
 
+/// How `--pod` begins that makes one.
+const NEW_POD: &str = "new:";
+
 /// A container.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Request {
@@ -102,7 +105,14 @@ impl Drop for NewVolumes {
 impl Request {
     /// Takes from containers.conf what was not said.
     pub(crate) fn take_defaults(&mut self) -> Result<(), Failure> {
-        self.container.take_defaults(&Containers::load()?)
+        let joins = self.joins();
+        self.container.take_defaults(&Containers::load()?, joins)
+    }
+
+    /// Is it made in a pod that is there, whose network is what it is?
+    fn joins(&self) -> bool {
+        let is_new = |name: &String| name.starts_with(NEW_POD);
+        self.pod_id_file.is_some() || self.pod.as_ref().is_some_and(|name| !is_new(name))
     }
 
     /// Pulls what is missing, and says what is to be made. Its name is free then.
@@ -114,7 +124,9 @@ impl Request {
         let shared = self.shared(engine)?;
         let (mut pod, mut container) = self.container.specs(&name, &self.image)?;
         if let Some(shared) = &shared {
-            self.container.must_leave_the_network()?;
+            if self.joins() {
+                self.container.must_leave_the_network()?;
+            }
             let (own, of_pod) = (&mut container.security.namespaces, &shared.spec.namespaces);
             (own.network, own.ipc) = (of_pod.network, of_pod.ipc);
             own.users = of_pod.users.clone();
@@ -174,7 +186,7 @@ impl Request {
         let Some(text) = self.pod.as_ref().or(named.first()) else {
             return Ok(None);
         };
-        let Some(name) = text.strip_prefix("new:") else {
+        let Some(name) = text.strip_prefix(NEW_POD) else {
             return names::find_pod(engine, text).map(Some);
         };
         names::check(name)?;
