@@ -34,6 +34,24 @@ pub(crate) struct Images {
     pub(crate) limit: Duration,
 }
 
+/// Why a call has no answer.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// The runtime says so.
+    Status(Status),
+    /// Nobody has said anything for so long.
+    Silence(Duration),
+}
+
+impl From<Refusal> for Status {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Status(status) => status,
+            Refusal::Silence(_) => Status::deadline_exceeded("context deadline exceeded"),
+        }
+    }
+}
+
 /// cri-client's words for a socket that is no use.
 fn unfit(endpoint: &str) -> String {
     format!("validate service connection: validate CRI v1 runtime API for endpoint {endpoint:?}")
@@ -117,6 +135,15 @@ impl Runtime {
         limit: Option<Duration>,
         call: impl AsyncFnOnce(RuntimeServiceClient<Channel>) -> Result<Response<T>, Status>,
     ) -> Outcome<T> {
+        self.ask(limit, call).await.map_err(plain)
+    }
+
+    /// The same for whoever tells the runtime's refusal from its silence.
+    pub(crate) async fn ask<T>(
+        &self,
+        limit: Option<Duration>,
+        call: impl AsyncFnOnce(RuntimeServiceClient<Channel>) -> Result<Response<T>, Status>,
+    ) -> Result<T, Refusal> {
         let client = RuntimeServiceClient::new(self.channel.clone())
             .max_decoding_message_size(cri::MAX_MESSAGE)
             .max_encoding_message_size(cri::MAX_MESSAGE);
@@ -171,6 +198,15 @@ impl Images {
         limit: Option<Duration>,
         call: impl AsyncFnOnce(ImageServiceClient<Channel>) -> Result<Response<T>, Status>,
     ) -> Outcome<T> {
+        self.ask(limit, call).await.map_err(plain)
+    }
+
+    /// The same for whoever tells the runtime's refusal from its silence.
+    pub(crate) async fn ask<T>(
+        &self,
+        limit: Option<Duration>,
+        call: impl AsyncFnOnce(ImageServiceClient<Channel>) -> Result<Response<T>, Status>,
+    ) -> Result<T, Refusal> {
         let client = ImageServiceClient::new(self.channel.clone())
             .max_decoding_message_size(cri::MAX_MESSAGE)
             .max_encoding_message_size(cri::MAX_MESSAGE);
@@ -178,17 +214,21 @@ impl Images {
     }
 }
 
+fn plain(refusal: Refusal) -> Failure {
+    Status::from(refusal).into()
+}
+
 async fn within<T>(
     limit: Option<Duration>,
     call: impl Future<Output = Result<Response<T>, Status>>,
-) -> Outcome<T> {
+) -> Result<T, Refusal> {
     let answer = match limit {
         Some(limit) => tokio::time::timeout(limit, call)
             .await
-            .unwrap_or_else(|_| Err(Status::deadline_exceeded("context deadline exceeded"))),
+            .map_err(|_| Refusal::Silence(limit))?,
         None => call.await,
     };
-    Ok(answer?.into_inner())
+    answer.map(Response::into_inner).map_err(Refusal::Status)
 }
 
 /// A connection to a unix socket. Whether anybody listens there is found out at once.

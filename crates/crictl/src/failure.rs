@@ -1,5 +1,6 @@
 //! Why a verb failed: the words, and with which code the program ends. crictl's codes are 1 for whatever
-//! failed, and 0 where it shows its help instead.
+//! failed, and 0 where it shows its help instead; `validate` and `bench`, which are not crictl's, have 2 for what
+//! could not be begun.
 
 use std::fmt::Display;
 
@@ -14,6 +15,8 @@ pub(crate) enum Failure {
     Plain(String),
     /// Words are missing or too many: the verb's help says what it wants. No failure, for crictl.
     Help,
+    /// The same, and the program ends with this code.
+    Coded(u8, String),
     /// The person has interrupted what would have gone on for ever.
     Over,
 }
@@ -46,7 +49,7 @@ impl From<std::io::Error> for Failure {
 }
 
 /// grpc-go's names.
-fn code(code: tonic::Code) -> &'static str {
+pub(crate) fn code(code: tonic::Code) -> &'static str {
     use tonic::Code as C;
     match code {
         C::Ok => "OK",

@@ -143,12 +143,12 @@ impl Config {
         let text = lines.join("\n") + "\n";
         // What cannot be read again is not written.
         Self::parse(text.clone()).context(format!("{}: write it by hand", path.display()))?;
-        replace(path, &text).context(path.display())
+        replace(path, &text, 0o600).context(path.display())
     }
 }
 
 /// The whole of it or nothing: by a file beside it.
-fn replace(path: &Path, text: &str) -> std::io::Result<()> {
+pub(crate) fn replace(path: &Path, text: &str, mode: u32) -> std::io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt;
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{}.new", std::process::id()));
@@ -156,7 +156,7 @@ fn replace(path: &Path, text: &str) -> std::io::Result<()> {
     let mut file = options
         .write(true)
         .create_new(true)
-        .mode(0o600)
+        .mode(mode)
         .open(&name)?;
     let written = file
         .write_all(text.as_bytes())

@@ -11,6 +11,8 @@
 //! | `output.rs`, `json.rs`, `yaml.rs`, `table.rs` | how it is printed |
 //! | `config.rs`, `schema.rs` | configurations of pods and containers |
 //! | `log/` | logs |
+//! | `fixture/` | pods of our own on a node, and their removal: for `validate` and `bench` |
+//! | `validate/` | a check of what a runtime promises; a file for each group of checks |
 //! | `terminal.rs`, `say.rs`, `clock.rs` | the person's side |
 //!
 //! Behaviour, words and exit codes are those of crictl 1.36 and its main; docs/commands.md lists what differs.
@@ -26,6 +28,7 @@ mod connection;
 mod failure;
 mod file;
 mod filter;
+mod fixture;
 #[cfg(test)]
 mod hostile;
 mod json;
@@ -40,6 +43,7 @@ mod schema;
 mod settings;
 mod table;
 mod terminal;
+mod validate;
 mod verb;
 mod words;
 mod yaml;
@@ -175,6 +179,8 @@ enum Verb {
     Update(verb::update::UpdateArgs),
     /// Give the runtime another configuration
     UpdateRuntimeConfig(verb::node::UpdateRuntimeConfigArgs),
+    /// Check that a runtime does what kubelet relies on
+    Validate(Box<validate::ValidateArgs>),
     /// Show the versions of the runtime
     Version(verb::node::NoArgs),
 }
@@ -270,6 +276,10 @@ fn run(read: Crictl, program: &str, render: Render) -> ExitCode {
     };
     match failure {
         Failure::Said(words) => say::error(&words),
+        Failure::Coded(code, words) => {
+            say::error(&words);
+            return ExitCode::from(code);
+        }
         Failure::Plain(words) => eprintln!("{}", say::lines(&words)),
         Failure::Over => {}
         Failure::Help => {
@@ -302,6 +312,9 @@ fn done(read: Crictl, render: Render) -> Outcome {
         .enable_all()
         .build()?;
     let outcome = runtime.block_on(async {
+        if read.verb.clears_up() {
+            return read.verb.run(&world).await;
+        }
         let mut interrupts = signal(SignalKind::interrupt())?;
         let mut ends = signal(SignalKind::terminate())?;
         let lasts = read.verb.lasts();
@@ -334,6 +347,11 @@ impl Verb {
                 | Self::Statsp(_)
                 | Self::Metricsp(_)
         )
+    }
+
+    /// Whether it makes things that it removes in any case: it hears itself that it is interrupted.
+    fn clears_up(&self) -> bool {
+        matches!(self, Self::Validate(_))
     }
 
     fn name(&self) -> &'static str {
@@ -373,6 +391,7 @@ impl Verb {
             Self::Stopp(_) => "stopp",
             Self::Update(_) => "update",
             Self::UpdateRuntimeConfig(_) => "update-runtime-config",
+            Self::Validate(_) => "validate",
             Self::Version(_) => "version",
         }
     }
@@ -416,6 +435,7 @@ impl Verb {
             Self::UpdateRuntimeConfig(args) => {
                 verb::node::update_runtime_config(world, &args).await
             }
+            Self::Validate(args) => validate::validate(world, *args).await,
             Self::Version(args) => verb::node::version(world, &args).await,
         }
     }

@@ -15,6 +15,12 @@ pub(crate) fn as_json<M: Message + Name>(message: &M) -> Outcome {
     Ok(())
 }
 
+/// Prints a value of our own as JSON.
+pub(crate) fn value_as_json(value: &Value) -> Outcome {
+    say::print(&(escaped(&json::go_text(value)?) + "\n"));
+    Ok(())
+}
+
 /// Prints a message as YAML, with crictl's empty line after it.
 pub(crate) fn as_yaml<M: Message + Name>(message: &M) -> Outcome {
     say::print(&(yaml::text(&json::value(message)?) + "\n"));

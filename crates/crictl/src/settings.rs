@@ -67,6 +67,8 @@ pub(crate) struct Settings {
     pub(crate) runtime_endpoint: Option<String>,
     pub(crate) image_endpoint: Option<String>,
     pub(crate) timeout: Duration,
+    /// What the option says, where it was given.
+    pub(crate) asked_timeout: Option<Duration>,
     /// `None`: without end.
     pub(crate) retries: Option<u32>,
     pub(crate) pull_image_on_create: bool,
@@ -113,11 +115,13 @@ impl Settings {
             true => config.max_retries,
             false => 3,
         });
+        let asked_timeout = flags.timeout.filter(|one| !one.is_zero());
         Ok(Self {
             file,
             runtime_endpoint: named(&flags.runtime_endpoint, &config.runtime_endpoint),
             image_endpoint: named(&flags.image_endpoint, &config.image_endpoint),
-            timeout: flags.timeout.filter(|one| !one.is_zero()).unwrap_or(usual),
+            timeout: asked_timeout.unwrap_or(usual),
+            asked_timeout,
             retries: (retries >= 0).then(|| u32::try_from(retries).unwrap_or(u32::MAX)),
             pull_image_on_create: config.pull_image_on_create,
             disable_pull_on_run: config.disable_pull_on_run,

@@ -21,7 +21,7 @@ use std::path::PathBuf;
 
 pub use containerd::Containerd;
 pub use gnupg::Gnupg;
-pub use node::{Clients, Node, NodeOptions};
+pub use node::{Clients, Node, NodeOptions, connect};
 pub use registry::Registry;
 
 /// Anything that goes wrong while a test world is made; tests unwrap it.

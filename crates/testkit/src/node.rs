@@ -325,12 +325,11 @@ impl Node {
     }
 }
 
-/// Clients of the CRI socket at `socket`.
 /// Connects to a CRI socket whose server answers within 10 s.
 pub(crate) async fn connect_serving(socket: &Path) -> Result<Clients, Error> {
     let mut tries = 200;
     loop {
-        let answered = match connect(socket.to_owned()).await {
+        let answered = match clients(socket.to_owned()).await {
             Ok(mut clients) => {
                 let version = cri::VersionRequest::default();
                 let answer = clients.runtime.version(version).await;
@@ -346,7 +345,21 @@ pub(crate) async fn connect_serving(socket: &Path) -> Result<Clients, Error> {
     }
 }
 
-async fn connect(socket: PathBuf) -> Result<Clients, Error> {
+async fn clients(socket: PathBuf) -> Result<Clients, Error> {
+    let channel = connect(socket).await?;
+    let limit = 80 * 1024 * 1024;
+    Ok(Clients {
+        runtime: RuntimeServiceClient::new(channel.clone()).max_decoding_message_size(limit),
+        images: ImageServiceClient::new(channel.clone()).max_decoding_message_size(limit),
+        channel,
+    })
+}
+
+/// A connection to a CRI socket.
+///
+/// # Errors
+/// Nobody listens there.
+pub async fn connect(socket: PathBuf) -> Result<Channel, Error> {
     let dial = move |_: Uri| {
         let socket = socket.clone();
         async move {
@@ -358,12 +371,7 @@ async fn connect(socket: PathBuf) -> Result<Clients, Error> {
     let channel = Endpoint::from_static("http://cri")
         .connect_with_connector(tower::service_fn(dial))
         .await?;
-    let limit = 80 * 1024 * 1024;
-    Ok(Clients {
-        runtime: RuntimeServiceClient::new(channel.clone()).max_decoding_message_size(limit),
-        images: ImageServiceClient::new(channel.clone()).max_decoding_message_size(limit),
-        channel,
-    })
+    Ok(channel)
 }
 
 impl Drop for Node {

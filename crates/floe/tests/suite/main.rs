@@ -17,6 +17,7 @@ mod cli_cri;
 mod cli_cri_containerd;
 mod cli_cri_streams;
 mod cli_cri_tls;
+mod cli_cri_validate;
 mod cli_cri_words;
 mod cli_damage;
 mod cli_exec;

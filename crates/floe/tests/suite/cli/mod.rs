@@ -8,6 +8,7 @@ pub(crate) mod fake;
 pub(crate) mod foreign;
 pub(crate) mod linked;
 pub(crate) mod places;
+pub(crate) mod proxy;
 pub(crate) mod screen;
 pub(crate) mod served;
 pub(crate) mod signed;
