@@ -18,7 +18,7 @@ use crate::fixture::{Answer, Fixture, Made, told};
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Seconds that a command may take that is over at once.
-const COMMAND: i64 = 20;
+const COMMAND: i64 = 60;
 
 /// A script that lasts until it is told to end, and ends at once then.
 pub(crate) const LASTS: &str = "trap 'exit 0' TERM; sleep 100000 & wait";
