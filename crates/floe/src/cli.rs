@@ -165,6 +165,9 @@ pub(crate) enum NodeCommand {
     Unmount(cmd::mount::UnmountArgs),
     /// Give a container another name
     Rename(cmd::rename::Args),
+    /// Whether containers are well
+    #[command(subcommand)]
+    Healthcheck(cmd::healthcheck::Command),
     /// Remove containers
     Rm(cmd::rm::Args),
     /// Fetch images from registries

@@ -44,6 +44,7 @@ const LATER: &[&str] = &[
     "dump",
     "thaw",
     "restore",
+    "check",
 ];
 
 /// What a supervisor can be asked for.

@@ -13,8 +13,9 @@ use serde_json::Value;
 use crate::abilities::Abilities;
 use crate::protocol::{ExecWire, Request, Response};
 use crate::{
-    Became, ContainerState, CreateContainer, Error, ExecRequest, LogTarget, OciProgram, OnExit,
-    PodSetup, Restart, RootfsSource, SupervisorInfo, UserIds, Watch,
+    Became, ContainerState, CreateContainer, Error, ExecRequest, HealthCheck, LogTarget,
+    OciProgram, OnExit, OnUnhealthy, PodSetup, Restart, RootfsSource, StartupCheck, SupervisorInfo,
+    UserIds, Watch,
 };
 
 fn dir() -> PathBuf {
@@ -178,6 +179,26 @@ fn fullest() -> Vec<Request> {
         env: vec![("PATH".to_owned(), "/usr/bin".into())],
         restart: Restart::OnFailure { most: Some(3) },
     };
+    let check = HealthCheck {
+        args: vec!["true".into()],
+        interval: Some(Duration::from_secs(30)),
+        timeout: Duration::from_secs(5),
+        retries: 3,
+        start_period: Duration::from_secs(10),
+        start_interval: Some(Duration::from_secs(1)),
+        startup: Some(StartupCheck {
+            args: vec!["test".into(), "-e".into(), "/up".into()],
+            interval: Duration::from_secs(2),
+            timeout: Duration::from_secs(5),
+            retries: 9,
+            successes: 1,
+        }),
+        on_unhealthy: OnUnhealthy::Restart,
+        stop_signal: 15,
+        stop_timeout: Duration::from_secs(10),
+        log_entries: 5,
+        log_bytes: 500,
+    };
     let log = LogTarget {
         path: path("c.log"),
         beneath: Some("@DIR@".into()),
@@ -196,6 +217,7 @@ fn fullest() -> Vec<Request> {
         program: Some(program),
         on_exit: Some(Box::new(on_exit)),
         run_limit: Some(Duration::new(60, 0)),
+        check: Some(Box::new(check)),
     };
     let process = serde_json::json!({"cwd": "/", "args": ["true"]});
     let command = ExecRequest {
@@ -215,6 +237,7 @@ fn fullest() -> Vec<Request> {
             signal: 9,
             all: true,
         },
+        Request::Check { id: id() },
         Request::ReopenLog { id: id() },
         Request::Exec {
             id: id(),

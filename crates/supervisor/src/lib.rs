@@ -39,6 +39,7 @@ mod event;
 mod frame;
 #[cfg(test)]
 mod golden;
+mod health;
 mod info;
 mod oci_program;
 pub mod protocol;
@@ -58,6 +59,7 @@ pub use client::{
 };
 pub use error::{Error, Result};
 pub use event::{Event, Happening, Present};
+pub use health::{Checked, Health, HealthCheck, HealthRecord, OnUnhealthy, StartupCheck};
 pub use info::SupervisorInfo;
 pub use oci_program::{clean_container, features};
 pub use protocol::{

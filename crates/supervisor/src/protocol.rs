@@ -29,6 +29,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::event::{Event, Present};
+use crate::health::{HealthCheck, HealthRecord};
 use crate::info::SupervisorInfo;
 use crate::setup::PodSetup;
 use crate::state::ContainerState;
@@ -89,6 +90,11 @@ pub enum Request {
     },
     /// Answer when it has ended.
     Wait {
+        /// The container.
+        id: String,
+    },
+    /// Check its health now, or wait for the check that runs.
+    Check {
         /// The container.
         id: String,
     },
@@ -165,7 +171,11 @@ impl Request {
     /// What a supervisor must be able to for this, where the first ones were not.
     pub(crate) fn needs(&self) -> Option<&'static str> {
         match self {
-            Self::Create(container) => container.program.as_ref().map(|_| "create.program"),
+            Self::Create(container) => match (&container.check, &container.program) {
+                (Some(_), _) => Some("check"),
+                (None, program) => program.as_ref().map(|_| "create.program"),
+            },
+            Self::Check { .. } => Some("check"),
             Self::Subscribe { .. } => Some("subscribe"),
             Self::Companion(_) => Some("companion"),
             Self::Freeze { .. } => Some("freeze"),
@@ -215,6 +225,8 @@ pub enum Response {
     Subscribed(Present),
     /// To a subscriber: something has happened.
     Event(Event),
+    /// To `Check`: what is known then.
+    Checked(HealthRecord),
     /// To `Companion`.
     CompanionEnded(CompanionExit),
     /// It could not be done.
@@ -247,6 +259,9 @@ pub struct CreateContainer {
     /// It is killed when it has run for so long.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run_limit: Option<Duration>,
+    /// How its health is checked. The ability `check`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<Box<HealthCheck>>,
 }
 
 /// What is to be done when a container has ended.

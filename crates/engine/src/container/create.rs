@@ -452,6 +452,9 @@ impl<'a> Making<'a> {
             run_limit: extras
                 .and_then(|extras| extras.run_limit)
                 .map(Duration::from_secs),
+            check: extras
+                .and_then(|extras| extras.health.as_ref())
+                .map(|check| check.asked(record.stop_signal)),
         };
         let entry = self.engine.runtime_entry(&self.pod.spec.runtime_handler);
         match former {

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::health::HealthCheck;
 use crate::secret::SecretUse;
 
 /// Further wishes of a person.
@@ -43,6 +44,8 @@ pub struct Extras {
     pub stopped: bool,
     /// Secrets that it is given.
     pub secrets: Vec<SecretUse>,
+    /// How its health is checked, if it is.
+    pub health: Option<Box<HealthCheck>>,
 }
 
 /// When a container that has ended runs again, unless somebody has stopped it (podman's `--restart`).

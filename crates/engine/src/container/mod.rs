@@ -11,6 +11,7 @@ mod exec_streams;
 mod exec_sync;
 pub(crate) mod extras;
 mod files;
+mod health;
 pub(crate) mod life;
 mod on_root;
 mod query;
@@ -29,7 +30,9 @@ pub use exec::ExecOptions;
 pub use exec_streams::{ExecStreams, WantedStreams};
 pub use exec_sync::ExecSync;
 pub use extras::{BlockIo, DeviceNumber, Extras, Filesystem, RestartPolicy, Rlimit, Unset};
+pub use health::{Checked, Health, HealthCheck, OnUnhealthy, StartupCheck};
 pub use life::{LifeAnswer, LifeCall};
+pub use supervisor::HealthRecord;
 
 use crate::pod::{NamespaceModes, UserIds};
 

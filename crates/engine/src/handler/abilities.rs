@@ -33,6 +33,8 @@ pub enum Ability {
     MappedMounts,
     /// Freezing a container.
     Pause,
+    /// Checking a container's health again and again.
+    HealthChecks,
     /// Writing a running container down.
     Checkpoint,
     /// Making containers from what was written down.
@@ -64,6 +66,7 @@ impl Ability {
             Self::UserNamespaces => "a user namespace for a pod (userns_options.mode POD)",
             Self::MappedMounts => "mounts with other ids (mounts.uidMappings)",
             Self::Pause => "pause and resume",
+            Self::HealthChecks => "health checks (--health-cmd)",
             Self::Checkpoint => "checkpoints",
             Self::Restore => "restores from checkpoints",
             Self::Ports => "access to a pod's ports",
@@ -114,6 +117,10 @@ impl Ability {
             (
                 spec.mounts.iter().any(|mount| mount.ids.is_some()),
                 Self::MappedMounts,
+            ),
+            (
+                spec.extras.as_ref().is_some_and(|it| it.health.is_some()),
+                Self::HealthChecks,
             ),
         ];
         needed(&needs)

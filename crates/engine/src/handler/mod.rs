@@ -63,6 +63,8 @@ pub use state::{Cause, End, LogLoss, Namespaces, Sandbox, State, Status};
 pub(crate) use table::Handlers;
 pub use table::RuntimeHandler;
 
+use ::supervisor::HealthRecord;
+
 use crate::checkpoint::Cancel;
 use crate::error::{Error, Result};
 
@@ -352,6 +354,16 @@ pub trait Handler: Send + Sync + Debug {
     fn counted_in<'a>(&self, container: ContainerRef<'a>) -> Option<&'a str> {
         let _ = container;
         None
+    }
+
+    /// Checks a container's health now, which may take `limit`, or waits for the check that runs: see
+    /// [`Ability::HealthChecks`].
+    ///
+    /// # Errors
+    /// [`Error::Lacking`] where the handler cannot; a container that does not run or ends meanwhile.
+    fn check_health(&self, container: ContainerRef<'_>, limit: Duration) -> Result<HealthRecord> {
+        let _ = (container, limit);
+        Err(self.lacks(Ability::HealthChecks))
     }
 
     /// Freezes running containers of a pod, to be written down as they are at one moment: see

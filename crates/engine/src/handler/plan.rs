@@ -90,6 +90,8 @@ pub struct ContainerPlan<'a> {
     pub on_exit: Option<OnExit>,
     /// It is killed when it has run for so long.
     pub run_limit: Option<std::time::Duration>,
+    /// How its health is checked: see [`super::Ability::HealthChecks`].
+    pub check: Option<::supervisor::HealthCheck>,
 }
 
 /// A container's log file, in CRI's format.

@@ -16,8 +16,8 @@ use crate::error::Result;
 
 /// Revision 1: `version` and `revision`. 2: `handler`. 3: `users` of namespaces, `ids` of mounts.
 /// 4: `image` and `options` of mounts. 5: `cdi_devices`, `extras`. 6: `volume` of mounts.
-/// 7: `secrets` of `extras`.
-const REVISION: u32 = 7;
+/// 7: `secrets` of `extras`. 8: `health` of `extras`.
+const REVISION: u32 = 8;
 
 /// The whole record.
 #[derive(Debug, Serialize, Deserialize)]

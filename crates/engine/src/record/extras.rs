@@ -1,6 +1,7 @@
 //! What a person wished of a container beside what CRI has words for, in `container.json`.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +33,41 @@ pub(super) struct Extras<'a> {
     run_limit: Option<u64>,
     stopped: bool,
     secrets: Vec<SecretUse<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    health: Option<HealthCheck<'a>>,
+}
+
+/// How its health is checked; times are nanoseconds.
+#[derive(Debug, Serialize, Deserialize)]
+struct HealthCheck<'a> {
+    test: Cow<'a, [String]>,
+    interval: Option<u64>,
+    timeout: u64,
+    retries: u32,
+    start_period: u64,
+    start_interval: Option<u64>,
+    startup: Option<StartupCheck<'a>>,
+    on_unhealthy: OnUnhealthy,
+    stop_timeout: u64,
+    log_entries: u32,
+    log_bytes: u32,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct StartupCheck<'a> {
+    test: Cow<'a, [String]>,
+    interval: u64,
+    timeout: u64,
+    retries: u32,
+    successes: u32,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+enum OnUnhealthy {
+    Nothing,
+    Kill,
+    Stop,
+    Restart,
 }
 
 /// A secret by its id and name, and where it is shown: nothing of itself.
@@ -121,6 +157,7 @@ impl<'a> Extras<'a> {
             run_limit: live.run_limit,
             stopped: live.stopped,
             secrets: live.secrets.iter().map(SecretUse::of).collect(),
+            health: live.health.as_deref().map(HealthCheck::of),
         }
     }
 
@@ -160,6 +197,7 @@ impl<'a> Extras<'a> {
             run_limit: self.run_limit,
             stopped: self.stopped,
             secrets: self.secrets.into_iter().map(SecretUse::into_live).collect(),
+            health: self.health.map(|check| Box::new(check.into_live())),
         }
     }
 }
@@ -206,6 +244,77 @@ impl<'a> SecretUse<'a> {
             },
         }
     }
+}
+
+impl<'a> HealthCheck<'a> {
+    fn of(live: &'a live::HealthCheck) -> Self {
+        Self {
+            test: (&live.test).into(),
+            interval: live.interval.map(nanoseconds),
+            timeout: nanoseconds(live.timeout),
+            retries: live.retries,
+            start_period: nanoseconds(live.start_period),
+            start_interval: live.start_interval.map(nanoseconds),
+            startup: live.startup.as_ref().map(StartupCheck::of),
+            on_unhealthy: match live.on_unhealthy {
+                live::OnUnhealthy::Nothing => OnUnhealthy::Nothing,
+                live::OnUnhealthy::Kill => OnUnhealthy::Kill,
+                live::OnUnhealthy::Stop => OnUnhealthy::Stop,
+                live::OnUnhealthy::Restart => OnUnhealthy::Restart,
+            },
+            stop_timeout: nanoseconds(live.stop_timeout),
+            log_entries: live.log_entries,
+            log_bytes: live.log_bytes,
+        }
+    }
+
+    fn into_live(self) -> live::HealthCheck {
+        live::HealthCheck {
+            test: self.test.into_owned(),
+            interval: self.interval.map(Duration::from_nanos),
+            timeout: Duration::from_nanos(self.timeout),
+            retries: self.retries,
+            start_period: Duration::from_nanos(self.start_period),
+            start_interval: self.start_interval.map(Duration::from_nanos),
+            startup: self.startup.map(StartupCheck::into_live),
+            on_unhealthy: match self.on_unhealthy {
+                OnUnhealthy::Nothing => live::OnUnhealthy::Nothing,
+                OnUnhealthy::Kill => live::OnUnhealthy::Kill,
+                OnUnhealthy::Stop => live::OnUnhealthy::Stop,
+                OnUnhealthy::Restart => live::OnUnhealthy::Restart,
+            },
+            stop_timeout: Duration::from_nanos(self.stop_timeout),
+            log_entries: self.log_entries,
+            log_bytes: self.log_bytes,
+        }
+    }
+}
+
+impl<'a> StartupCheck<'a> {
+    fn of(live: &'a live::StartupCheck) -> Self {
+        Self {
+            test: (&live.test).into(),
+            interval: nanoseconds(live.interval),
+            timeout: nanoseconds(live.timeout),
+            retries: live.retries,
+            successes: live.successes,
+        }
+    }
+
+    fn into_live(self) -> live::StartupCheck {
+        live::StartupCheck {
+            test: self.test.into_owned(),
+            interval: Duration::from_nanos(self.interval),
+            timeout: Duration::from_nanos(self.timeout),
+            retries: self.retries,
+            successes: self.successes,
+        }
+    }
+}
+
+/// As many as fit, which is 584 years.
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl<'a> Filesystem<'a> {

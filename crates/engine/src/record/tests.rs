@@ -3,14 +3,16 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::*;
 use crate::container::record::ContainerRecord;
 use crate::container::{
-    BlockIo, ContainerSpec, Device, DeviceNumber, Extras, Filesystem, ImageVolume, Mount, Profile,
-    Propagation, ResolvedUser, Resources, RestartPolicy, Rlimit, Security, Unset, VolumeUse,
+    BlockIo, ContainerSpec, Device, DeviceNumber, Extras, Filesystem, HealthCheck, ImageVolume,
+    Mount, OnUnhealthy, Profile, Propagation, ResolvedUser, Resources, RestartPolicy, Rlimit,
+    Security, StartupCheck, Unset, VolumeUse,
 };
 use crate::handler::supervisor::orphaned::Ended;
 use crate::networks::record::NetworkRecord;
@@ -294,6 +296,30 @@ fn full_extras() -> Extras {
                 place: SecretPlace::Variable("WORD".into()),
             },
         ],
+        health: Some(Box::new(full_health())),
+    }
+}
+
+fn full_health() -> HealthCheck {
+    let seconds = Duration::from_secs;
+    HealthCheck {
+        test: vec!["CMD-SHELL".into(), "test -e /well".into()],
+        interval: Some(seconds(30)),
+        timeout: seconds(5),
+        retries: 3,
+        start_period: seconds(10),
+        start_interval: Some(seconds(1)),
+        startup: Some(StartupCheck {
+            test: vec!["CMD".into(), "up".into()],
+            interval: seconds(2),
+            timeout: seconds(4),
+            retries: 9,
+            successes: 1,
+        }),
+        on_unhealthy: OnUnhealthy::Restart,
+        stop_timeout: seconds(10),
+        log_entries: 5,
+        log_bytes: 500,
     }
 }
 

@@ -1,5 +1,6 @@
 //! `floe inspect`: what an image is, without copying it (skopeo inspect).
 
+mod health;
 pub(crate) mod stored;
 
 use std::collections::BTreeMap;

@@ -12,6 +12,7 @@ pub(crate) mod delete;
 pub(crate) mod diff;
 pub(crate) mod documents;
 pub(crate) mod exec;
+pub(crate) mod healthcheck;
 pub(crate) mod history;
 pub(crate) mod image;
 pub(crate) mod images;

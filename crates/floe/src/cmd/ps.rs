@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::ValueEnum;
+use engine::container::Health;
 use engine::pod::{Origin, Protocol};
 use engine::{Container, ContainerFilter, ContainerState, Engine, Pod, PodFilter};
 use serde_json::{Value, json};
@@ -43,8 +44,8 @@ pub(crate) struct Args {
     /// Print no line above the columns
     #[arg(long)]
     noheading: bool,
-    /// KEY=VALUE: id, name, label, status, exited, ancestor, pod, volume, restart-policy, should-start-on-boot, before, since,
-    /// until; those that match all keys
+    /// KEY=VALUE: id, name, label, status, health, exited, ancestor, pod, volume, restart-policy, should-start-on-boot,
+    /// before, since, until; those that match all keys
     #[arg(long, short, value_name = "FILTER")]
     filter: Vec<String>,
     /// The newest one, whatever its state
@@ -263,6 +264,13 @@ pub(crate) fn state(container: &Container) -> String {
     format!("{:?}", container.state.kind()).to_lowercase()
 }
 
+/// How it is, if that is checked; a record that cannot be read says nothing.
+pub(crate) fn health(container: &Container) -> Option<Health> {
+    container.health_check()?;
+    let record = container.health().ok().flatten();
+    Some(record.unwrap_or_default().status)
+}
+
 fn status(container: &Container) -> String {
     if container.paused {
         return "Paused".into();
@@ -270,7 +278,12 @@ fn status(container: &Container) -> String {
     match &container.state {
         ContainerState::Created => "Created".into(),
         ContainerState::Running { started_at } => {
-            format!("Up {}", output::ago(*started_at).trim_end_matches(" ago"))
+            let up = output::ago(*started_at);
+            let up = up.trim_end_matches(" ago");
+            match health(container) {
+                Some(health) => format!("Up {up} ({})", health.word()),
+                None => format!("Up {up}"),
+            }
         }
         ContainerState::Exited {
             exit_code,

@@ -3,6 +3,7 @@
 //! "options, image, command" are podman's.
 
 pub(crate) mod env;
+mod health;
 pub(crate) mod identity;
 pub(crate) mod limits;
 pub(crate) mod mounts;

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::ValueEnum;
+use engine::container::Health;
 use engine::{AttachEvent, AttachOptions, Container, ContainerState, Engine};
 
 use super::start::LOOK;
@@ -41,12 +42,14 @@ enum Condition {
     Configured,
     Created,
     Exited,
+    Healthy,
     Initialized,
     Paused,
     Running,
     Stopped,
     Stopping,
     Removing,
+    Unhealthy,
     Unknown,
 }
 
@@ -61,6 +64,8 @@ impl Condition {
             Self::Paused => state == "paused",
             Self::Running => state == "running",
             Self::Unknown => state == "unknown",
+            Self::Healthy => container.runs() && ps::health(container) == Some(Health::Healthy),
+            Self::Unhealthy => container.runs() && ps::health(container) == Some(Health::Unhealthy),
             // Nobody sees one that is on its way.
             Self::Stopping | Self::Removing => false,
         }

@@ -157,5 +157,6 @@ fn a_pods_network_is_not_a_containers_to_change_by_the_file_either() {
         let run = ["run", "--rm", "--pod", "p", &image, "sh", "-c", script];
         let said = floe.with_conf((text, None), &run);
         assert_eq!((said.code, &*said.out), (1, "file\n0\n"), "{}", said.err);
+        floe.floe(&["pod", "rm", "-f", "p"]).ok();
     });
 }

@@ -23,6 +23,7 @@ mod cli_damage;
 mod cli_exec;
 mod cli_forms;
 mod cli_full;
+mod cli_health;
 mod cli_hostile;
 mod cli_hostile_documents;
 mod cli_hostile_words;

@@ -25,6 +25,7 @@ use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use crate::address;
 use crate::error::{Error, Result};
 use crate::frame::{Inbox, encode, send_all};
+use crate::health::HealthRecord;
 use crate::info::{INFO_FILE, SHM_DIR, SOCKET_FILE, SupervisorInfo};
 use crate::protocol::{
     Became, Companion, CompanionExit, CreateContainer, CreatedInfo, Dump, Request, Response,
@@ -163,6 +164,18 @@ impl Client {
     /// An unknown container, also one that is deleted meanwhile.
     pub fn wait(&mut self, id: &str) -> Result<ContainerState> {
         self.state(&Request::Wait { id: id.to_owned() }, None)
+    }
+
+    /// Checks the container's health now, or waits for the check that runs; it may take `limit`.
+    ///
+    /// # Errors
+    /// A container that does not run, ends meanwhile, or has no health check.
+    pub fn check(&mut self, id: &str, limit: Duration) -> Result<HealthRecord> {
+        self.send(&Request::Check { id: id.to_owned() }, &[])?;
+        match self.answer(Some(limit.saturating_add(ANSWER_LIMIT)))? {
+            Response::Checked(record) => Ok(record),
+            other => Err(unexpected(&other)),
+        }
     }
 
     /// Opens the container's log anew, after it was renamed away; the new file exists on return.
@@ -452,6 +465,7 @@ fn unexpected(response: &Response) -> Error {
         Response::ExecExited(_) => "exec exited",
         Response::Subscribed(_) => "subscribed",
         Response::Event(_) => "event",
+        Response::Checked(_) => "checked",
         Response::CompanionEnded(_) => "companion ended",
         Response::Failed(_) => "failed",
     };

@@ -10,6 +10,7 @@ use runtime::resctrl::Group;
 
 use super::cri_log::CriLog;
 use super::diagnose;
+use super::health::Checks;
 use super::on_exit::Due;
 use super::poller::Key;
 use super::program::Driven;
@@ -20,6 +21,7 @@ use super::streams::Output;
 use super::time::after;
 use crate::client::Stream;
 use crate::error::{Error, Result};
+use crate::health::OnUnhealthy;
 use crate::state::{ContainerState, LogLoss, Status};
 use crate::sys::process::Process;
 
@@ -79,6 +81,10 @@ pub(super) struct Container {
     pub(super) agent: Option<Box<Agent>>,
     /// What is due at its end.
     pub(super) due: Option<Due>,
+    /// What its health checks have come to, if there are any.
+    pub(super) checks: Option<Box<Checks>>,
+    /// It is ended because it is unhealthy.
+    pub(super) unwell: Option<OnUnhealthy>,
     /// Somebody has sent it a signal that ends it.
     pub(super) killed: bool,
     /// How long it may run.
@@ -112,6 +118,8 @@ pub(super) struct StartFailure {
 pub(super) enum Want {
     /// The end of a start that failed.
     Start,
+    /// The end of a health check.
+    Check,
     /// Its end.
     Exit,
     /// Its removal.
@@ -184,6 +192,9 @@ impl Container {
         if matches!(status, Status::Running { .. }) && self.run_until.is_none() {
             self.run_until = self.run_limit.and_then(after);
         }
+        if let (Status::Running { .. }, Some(checks)) = (&status, &mut self.checks) {
+            checks.begin(Instant::now());
+        }
         self.state.status = status;
         self.save();
     }
@@ -240,9 +251,11 @@ impl Container {
         let agent = self.agent.as_ref().and_then(|it| it.deadline());
         let due = self.due.as_ref().and_then(|due| due.at);
         let run = self.run_until.filter(|_| !self.is_exited());
+        let check = self.checks.as_ref().and_then(|it| it.deadline());
         let all = [
             due,
             run,
+            check.filter(|_| !self.is_exited()),
             stop,
             removal,
             start,

@@ -16,6 +16,7 @@ use rustix::process::{Pid, WaitOptions, waitpid};
 
 use super::container::{Container, runtime_failed};
 use super::cri_log::{CriLog, MadeLog};
+use super::health::Checks;
 use super::on_exit::Due;
 use super::poller::{Key, Token};
 use super::program::Driven;
@@ -26,6 +27,7 @@ use super::streams::Output;
 use super::{Supervisor, diagnose, hooks, program};
 use crate::error::{Error, Result};
 use crate::event::Happening;
+use crate::health::HealthRecord;
 use crate::protocol::{CreateContainer, CreatedInfo, RootfsSource};
 use crate::state::{ContainerState, read_json};
 use crate::sys::process::Process;
@@ -386,6 +388,9 @@ impl Ready {
         }
         let state = ContainerState::created(&plan.request.id, pid, cgroup);
         state.write(&plan.request.bundle)?;
+        if plan.request.check.is_some() {
+            HealthRecord::default().write(&plan.request.bundle)?;
+        }
         Ok(Self { plan, state })
     }
 
@@ -438,6 +443,8 @@ impl Ready {
             own_time: false,
             agent,
             due: request.on_exit.map(Due::of),
+            checks: request.check.map(|check| Box::new(Checks::of(check))),
+            unwell: None,
             killed: false,
             run_limit: request.run_limit,
             run_until: None,

@@ -1,9 +1,10 @@
 //! Commands run in a container (CRI ExecSync and Exec). A command's streams are the client's own
 //! descriptors or a terminal whose master the client gets: its output never passes through here.
-//! Its life hangs on the client's connection, and ends with the container's.
+//! Its life hangs on the client's connection, and ends with the container's. Health checks are commands that no
+//! client has asked for ([`super::health`]).
 
 use std::os::fd::OwnedFd;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use runtime::cgroup::OomWatch;
 use runtime::spec::{Namespace, NamespaceKind};
@@ -29,11 +30,21 @@ const LATE: ExecExit = ExecExit {
     oom: false,
 };
 
+/// Who is told what becomes of a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asker {
+    /// A client.
+    Client(Key),
+    /// The health check of this container.
+    Check(Key),
+}
+
 /// A command that runs.
 #[derive(Debug)]
 pub(super) struct Exec {
     pub(super) container: Key,
-    client: Option<Key>,
+    /// `None`: nobody any more.
+    asker: Option<Asker>,
     process: Process,
     /// When its time is over.
     deadline: Option<Instant>,
@@ -53,7 +64,7 @@ impl Exec {
 #[derive(Debug)]
 pub(super) struct Beginning {
     container: Key,
-    pub(super) client: Key,
+    pub(super) asker: Asker,
     starting: By,
     /// Its time, which runs from the request.
     timeout: Option<Instant>,
@@ -104,24 +115,39 @@ impl Supervisor {
         client: Key,
     ) -> Result<Reply> {
         self.tidy = true;
+        let wires = (wire, fds);
+        let asker = Asker::Client(client);
+        let key = self.begin_command(id, request.process, wires, request.timeout, asker)?;
+        if let Some(connection) = self.connections.get(client) {
+            connection.role = Role::Starting(key);
+        }
+        Ok(Reply::Later)
+    }
+
+    /// Begins a command; whoever asked is told when its program is executed, and when it has ended.
+    pub(super) fn begin_command(
+        &mut self,
+        id: &str,
+        process: runtime::spec::Process,
+        (wire, fds): (ExecWire, Vec<OwnedFd>),
+        timeout: Option<Duration>,
+        asker: Asker,
+    ) -> Result<Key> {
         let container = self.find(id)?;
         let key = self.new_key();
-        let starting = self.begin_exec(id, request.process, (wire, fds), key)?;
-        let timeout = request.timeout.and_then(after);
+        let starting = self.begin_exec(id, process, (wire, fds), key)?;
+        let timeout = timeout.and_then(after);
         let limit = Instant::now() + SET_UP;
         let beginning = Beginning {
             container,
-            client,
+            asker,
             starting,
             timeout,
             limit: timeout.map_or(limit, |timeout| timeout.min(limit)),
             terminal: matches!(wire, ExecWire::Terminal { .. }),
         };
         self.beginnings.insert(key, beginning);
-        if let Some(connection) = self.connections.get(client) {
-            connection.role = Role::Starting(key);
-        }
-        Ok(Reply::Later)
+        Ok(key)
     }
 
     fn begin_exec(
@@ -199,8 +225,7 @@ impl Supervisor {
                 let id = self.containers.get(&beginning.container);
                 let id = id.map(Container::id).unwrap_or_default();
                 let answer = Response::Failed(not_started(id)(error));
-                self.connections
-                    .answer(beginning.client, &answer, Vec::new());
+                self.tell_asker(beginning.asker, answer, Vec::new());
             }
         }
     }
@@ -214,19 +239,33 @@ impl Supervisor {
         let pid = started.pid;
         let exec = Exec {
             container: beginning.container,
-            client: Some(beginning.client),
+            asker: Some(beginning.asker),
             process: Process::new(pid, started.pidfd),
             deadline: beginning.timeout,
             timed_out: false,
             answer_at: None,
         };
         self.execs.insert(pid, exec);
-        self.connections.answer_as(
-            beginning.client,
-            &Response::ExecStarted { pid },
-            started.console.into_iter().collect(),
-            Role::Exec(pid),
-        );
+        if let Asker::Client(client) = beginning.asker {
+            self.connections.answer_as(
+                client,
+                &Response::ExecStarted { pid },
+                started.console.into_iter().collect(),
+                Role::Exec(pid),
+            );
+        }
+    }
+
+    /// Says what became of a command.
+    pub(super) fn tell_asker(&mut self, asker: Asker, said: Response, fds: Vec<OwnedFd>) {
+        match (asker, said) {
+            (Asker::Client(client), said) => self.connections.answer(client, &said, fds),
+            (Asker::Check(key), Response::ExecExited(exit)) => self.check_exited(key, exit),
+            (Asker::Check(key), Response::Failed(error)) => {
+                self.check_failed(key, &error.to_string());
+            }
+            (Asker::Check(_), _) => {}
+        }
     }
 
     /// A command has ended before it was known to be one.
@@ -241,12 +280,10 @@ impl Supervisor {
             timed_out: false,
             oom: self.is_out_of_memory(beginning.container, code),
         };
-        let client = beginning.client;
+        let asker = beginning.asker;
         let started = Response::ExecStarted { pid };
-        let fds = console.into_iter().collect();
-        self.connections.answer(client, &started, fds);
-        self.connections
-            .answer(client, &Response::ExecExited(exit), Vec::new());
+        self.tell_asker(asker, started, console.into_iter().collect());
+        self.tell_asker(asker, Response::ExecExited(exit), Vec::new());
     }
 
     /// Was a process that ended so killed for want of memory, or another of its container?
@@ -298,19 +335,18 @@ impl Supervisor {
         self.abandon(beginning.starting);
         let now = Instant::now();
         let late = beginning.timeout.is_some_and(|timeout| timeout <= now);
-        let client = beginning.client;
+        let asker = beginning.asker;
         if late && !beginning.terminal {
             let started = Response::ExecStarted { pid: 0 };
-            self.connections.answer(client, &started, Vec::new());
-            self.connections
-                .answer(client, &Response::ExecExited(LATE), Vec::new());
+            self.tell_asker(asker, started, Vec::new());
+            self.tell_asker(asker, Response::ExecExited(LATE), Vec::new());
             return;
         }
         let failed = Response::Failed(Error::Start {
             message: reason.to_owned(),
             exit_code: 128,
         });
-        self.connections.answer(client, &failed, Vec::new());
+        self.tell_asker(asker, failed, Vec::new());
     }
 
     /// Gives up the commands whose program is not executed in time: the container holds up what they
@@ -326,14 +362,13 @@ impl Supervisor {
     /// A command is reaped: tells its client.
     pub(super) fn exec_ended(&mut self, exec: Exec, code: i32) {
         let oom = self.is_out_of_memory(exec.container, code);
-        if let Some(client) = exec.client {
+        if let Some(asker) = exec.asker {
             let exit = ExecExit {
                 code,
                 timed_out: exec.timed_out,
                 oom,
             };
-            self.connections
-                .answer(client, &Response::ExecExited(exit), Vec::new());
+            self.tell_asker(asker, Response::ExecExited(exit), Vec::new());
         }
         // A removal may have waited for it.
         if let Some(container) = self.containers.get_mut(&exec.container)
@@ -346,7 +381,7 @@ impl Supervisor {
     /// The client of a command is gone.
     pub(super) fn abandon_exec(&mut self, pid: i32) {
         if let Some(exec) = self.execs.get_mut(&pid) {
-            exec.client = None;
+            exec.asker = None;
             exec.deadline = None;
             exec.process.kill_with_group();
         }
@@ -367,6 +402,7 @@ impl Supervisor {
 
     /// Kills the commands whose time is over. One that the kernel holds is told of before it ends.
     pub(super) fn kill_late_execs(&mut self, now: Instant) {
+        let mut late = Vec::new();
         for exec in self.execs.values_mut() {
             if exec.deadline.is_some_and(|deadline| deadline <= now) {
                 exec.deadline = None;
@@ -376,11 +412,11 @@ impl Supervisor {
             }
             if exec.answer_at.is_some_and(|at| at <= now) {
                 exec.answer_at = None;
-                if let Some(client) = exec.client.take() {
-                    self.connections
-                        .answer(client, &Response::ExecExited(LATE), Vec::new());
-                }
+                late.extend(exec.asker.take());
             }
+        }
+        for asker in late {
+            self.tell_asker(asker, Response::ExecExited(LATE), Vec::new());
         }
     }
 }

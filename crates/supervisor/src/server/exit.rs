@@ -89,6 +89,7 @@ impl Supervisor {
         self.on_gate(key);
         self.drain(key);
         self.kill_execs_of(key);
+        self.end_checks(key);
         let Some(container) = self.containers.get_mut(&key) else {
             return;
         };

@@ -24,6 +24,7 @@ mod dump;
 mod events;
 mod exec;
 mod exit;
+mod health;
 mod hold;
 mod hooks;
 mod life;
@@ -278,6 +279,7 @@ impl Supervisor {
             Token::Oom(key) => self.on_oom(key),
             Token::ShimContainer(key) => self.on_shim_container(key),
             Token::Agent(key) => self.on_agent(key),
+            Token::Check(key) => self.on_check_output(key),
         }
     }
 
@@ -471,6 +473,7 @@ impl Supervisor {
                 self.look_for_oom(key);
             }
             self.on_agent_due(key, now);
+            self.on_due_check(key, now);
             let Some(container) = self.containers.get_mut(&key) else {
                 continue;
             };

@@ -18,6 +18,7 @@ use super::child::in_child;
 use super::container::Container;
 use super::poller::Key;
 use super::{Supervisor, diagnose};
+use crate::health::OnUnhealthy;
 use crate::protocol::{OnExit, Restart};
 use crate::setup::PodSetup;
 use crate::state::{Status, now_ns};
@@ -145,8 +146,15 @@ impl Supervisor {
             return;
         };
         let restarts = self.restarts.entry(container.state.id.clone()).or_default();
-        let stopped = container.stop.is_some() || container.killed || container.removal.is_some();
-        due.again = !stopped && wanted(&due.what.restart, &container.state.status, restarts.count);
+        let removed = container.killed || container.removal.is_some();
+        let stopped = removed || (container.stop.is_some() && container.unwell.is_none());
+        let wants = || wanted(&due.what.restart, &container.state.status, restarts.count);
+        due.again = !stopped
+            && match container.unwell {
+                Some(OnUnhealthy::Restart) => true,
+                Some(OnUnhealthy::Stop) => false,
+                Some(OnUnhealthy::Kill | OnUnhealthy::Nothing) | None => wants(),
+            };
         let wait = match (due.again, stopped || attached) {
             (true, _) => restarts.next(ran(&container.state.status)),
             (false, true) => OTHERS,

@@ -39,6 +39,8 @@ pub(super) enum Token {
     ShimContainer(Key),
     /// Calls that a container's seccomp profile refuses, or a runtime that says where they come from.
     Agent(Key),
+    /// What a health check writes.
+    Check(Key),
 }
 
 impl Token {
@@ -56,6 +58,7 @@ impl Token {
             Self::Oom(key) => (9, key),
             Self::ShimContainer(key) => (10, key),
             Self::Agent(key) => (11, key),
+            Self::Check(key) => (12, key),
         };
         kind << 32 | u64::from(key)
     }
@@ -75,7 +78,8 @@ impl Token {
             8 => Self::Starting(key),
             9 => Self::Oom(key),
             10 => Self::ShimContainer(key),
-            _ => Self::Agent(key),
+            11 => Self::Agent(key),
+            _ => Self::Check(key),
         }
     }
 }

@@ -101,6 +101,7 @@ impl Supervisor {
             }
             Request::Attach { id, options } => self.attach(&id, options, client),
             Request::Wait { id } => self.wait(&id, client),
+            Request::Check { id } => self.check(&id, client),
             Request::ReopenLog { id } => self.reopen_log(&id),
             Request::Resize { id, rows, cols } => self.resize(&id, rows, cols),
             Request::Update { id, resources } => self.update(&id, &resources, client),

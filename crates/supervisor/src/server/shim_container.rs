@@ -141,6 +141,8 @@ impl Supervisor {
             restored: false,
             own_time: false,
             due: request.on_exit.map(Due::of),
+            checks: None,
+            unwell: None,
             killed: false,
             run_limit: request.run_limit,
             run_until: None,

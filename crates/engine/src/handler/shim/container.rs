@@ -98,6 +98,7 @@ fn carry(plan: &ContainerPlan<'_>) -> CreateContainer {
         program: None,
         on_exit: plan.on_exit.clone().map(Box::new),
         run_limit: plan.run_limit,
+        check: None,
     }
 }
 

@@ -253,6 +253,7 @@ fn carry(pod: PodRef<'_>, bundle: &Path, until: Deadline) -> Result<()> {
         program: None,
         on_exit: None,
         run_limit: None,
+        check: None,
     };
     let carried = supervisor(pod, until)?.carry(&request);
     carried.map_err(told("prepare the sandbox of pod", pod.id))?;

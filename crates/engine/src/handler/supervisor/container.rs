@@ -66,6 +66,7 @@ fn asked(plan: &ContainerPlan<'_>, root: &Root, program: Option<OciProgram>) -> 
         program,
         on_exit: plan.on_exit.clone().map(Box::new),
         run_limit: plan.run_limit,
+        check: plan.check.clone().map(Box::new),
     }
 }
 

@@ -26,6 +26,8 @@ use runtime::cgroup::Cgroup;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::net::unix::pipe::Receiver;
 
+use ::supervisor::HealthRecord;
+
 use super::{
     Abilities, Ability, Adopted, AttachOptions, Attachment, Command, ContainerPlan, ContainerRef,
     Event, Events, ExecSession, ExecStdio, Frozen, Handler, NamesPlan, Overhead, Pending, PodPlan,
@@ -73,6 +75,7 @@ impl Supervisor {
             Ability::UserNamespaces,
             Ability::MappedMounts,
             Ability::Pause,
+            Ability::HealthChecks,
             Ability::Checkpoint,
             Ability::Restore,
             Ability::Ports,
@@ -344,6 +347,15 @@ impl Handler for Supervisor {
         container::ask("resume container", container, limit, |client| {
             client.resume(container.id)
         })
+    }
+
+    fn check_health(&self, container: ContainerRef<'_>, limit: Duration) -> Result<HealthRecord> {
+        container::ask(
+            "check the health of container",
+            container,
+            super::LIMIT,
+            |client| client.check(container.id, limit),
+        )
     }
 
     fn freeze(

@@ -103,6 +103,7 @@ impl OciRuntime {
             Ability::Propagation,
             Ability::MountOptions,
             Ability::Pause,
+            Ability::HealthChecks,
             Ability::Ports,
         ];
         match self.features() {

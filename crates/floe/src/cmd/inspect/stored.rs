@@ -11,7 +11,7 @@ use engine::secret::SecretPlace;
 use engine::{Container, ContainerState, Engine, Pod};
 use serde_json::{Value, json};
 
-use super::{Args, Kind, process_config};
+use super::{Args, Kind, health, process_config};
 use crate::cmd::ps;
 use crate::cmd::run::options::STOP_TIMEOUT;
 use crate::failure::{FAILED, Failure};
@@ -166,6 +166,7 @@ fn state(container: &Container) -> Value {
         "StartedAt": time(started),
         "FinishedAt": time(finished),
         "CgroupPath": container.cgroup,
+        "Health": health::state(container),
     })
 }
 
@@ -283,7 +284,7 @@ fn config(container: &Container, pod: Option<&Pod>) -> Value {
         "" => pod.id.chars().take(12).collect(),
         given => given.to_owned(),
     });
-    json!({
+    let mut config = json!({
         "Hostname": hostname.unwrap_or_default(),
         "User": spec.security.user,
         "Env": env.collect::<Vec<_>>(),
@@ -298,7 +299,11 @@ fn config(container: &Container, pod: Option<&Pod>) -> Value {
         "StdinOnce": spec.stdin_once,
         "StopSignal": container.stop_signal,
         "StopTimeout": timeout.and_then(|text| text.parse::<u64>().ok()).unwrap_or(10),
-    })
+    });
+    if let Value::Object(fields) = &mut config {
+        fields.extend(health::config(container));
+    }
+    config
 }
 
 fn host_config(container: &Container, pod: Option<&Pod>) -> Value {

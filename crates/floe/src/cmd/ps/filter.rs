@@ -1,7 +1,7 @@
 //! `--filter` of `floe ps`: podman's keys. Filters of one key are alternatives, and all keys must match; of
 //! labels each must.
 
-use engine::container::{Extras, RestartPolicy};
+use engine::container::{Extras, Health, RestartPolicy};
 use engine::{Container, Engine, Pod};
 use regex::Regex;
 
@@ -17,6 +17,8 @@ enum Filter {
     Name(Regex),
     Label(String, Option<String>, bool),
     Status(String),
+    /// Its word; `None`: it is not checked.
+    Health(Option<&'static str>),
     Exited(i32),
     /// An image's name or id.
     Ancestor(String),
@@ -94,6 +96,13 @@ impl Filter {
                 }
                 _ => return Err(wrong(format!("{value} is not a valid status"))),
             },
+            "health" => match value {
+                "none" => Filter::Health(None),
+                "starting" => Filter::Health(Some("starting")),
+                "healthy" => Filter::Health(Some("healthy")),
+                "unhealthy" => Filter::Health(Some("unhealthy")),
+                _ => return Err(wrong(format!("{value} is not a valid health status"))),
+            },
             "exited" => Filter::Exited(value.parse().map_err(|_| wrong("not a number".into()))?),
             "ancestor" => Filter::Ancestor(value.to_owned()),
             "pod" => Filter::Pod(value.to_owned()),
@@ -134,6 +143,7 @@ impl Filter {
                 // What has ended is all that is stopped here.
                 state == *word || (word == "stopped" && state == "exited")
             }
+            Filter::Health(word) => super::health(container).map(Health::word) == *word,
             Filter::Exited(code) => super::exit_code(container) == Some(*code),
             Filter::Ancestor(image) => {
                 let named = spec.user_specified_image.as_str();

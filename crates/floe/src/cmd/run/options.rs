@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use engine::container::{Extras, ImageVolume, RestartPolicy};
+use engine::container::{Extras, HealthCheck, ImageVolume, RestartPolicy};
 use engine::pod::{DnsConfig, NamespaceModes, Origin, PortMapping};
 use engine::{ContainerSpec, Engine, PodSpec};
+use serde_json::Value;
 
 use super::env::{Environment, lines, pairs};
+use super::health::HealthOptions;
 use super::identity::Identity;
 use super::limits::Limits;
 use super::mounts::Mounts;
@@ -38,6 +40,8 @@ pub(crate) struct Options {
     network: Network,
     #[command(flatten)]
     process: Process,
+    #[command(flatten)]
+    health: HealthOptions,
     #[command(flatten)]
     without_effect: WithoutEffect,
     #[command(flatten)]
@@ -145,9 +149,6 @@ struct WithoutEffect {
     /// true or false: nothing is done for a systemd inside
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true, value_parser = refused::systemd)]
     systemd: Option<()>,
-    /// Run no health check: there are none
-    #[arg(long)]
-    no_healthcheck: bool,
 }
 
 impl Options {
@@ -194,6 +195,11 @@ impl Options {
         let listed = serde_json::from_str::<Vec<String>>(text);
         let words = listed.unwrap_or_else(|_| vec![text.to_owned()]);
         words.into_iter().filter(|word| !word.is_empty()).collect()
+    }
+
+    /// How the container's health is checked, of these options and what its image declares.
+    pub(super) fn health(&self, of_image: Option<&Value>) -> Result<Option<HealthCheck>, Failure> {
+        self.health.check(of_image, self.process.stop_timeout)
     }
 
     /// What a pod has that was made for itself is not a container's to say.

@@ -6,7 +6,6 @@ use crate::refused::{List, Refused, Takes};
 #[derive(Debug)]
 pub(crate) struct NotInRun;
 
-const HEALTH: &str = "floe runs no health checks of its own";
 const ORDER: &str = "start containers in their order, or let --restart try again";
 const ADDRESS: &str =
     "floe gives no address of the link's own: --ip and --ip6 are those of the network";
@@ -47,20 +46,6 @@ impl List for NotInRun {
             "variables are set and not joined: write the whole value with --env",
         ),
         ("group-entry", Value, USERS),
-        ("health-cmd", Value, HEALTH),
-        ("health-interval", Value, HEALTH),
-        ("health-log-destination", Value, HEALTH),
-        ("health-max-log-count", Value, HEALTH),
-        ("health-max-log-size", Value, HEALTH),
-        ("health-on-failure", Value, HEALTH),
-        ("health-retries", Value, HEALTH),
-        ("health-start-period", Value, HEALTH),
-        ("health-startup-cmd", Value, HEALTH),
-        ("health-startup-interval", Value, HEALTH),
-        ("health-startup-retries", Value, HEALTH),
-        ("health-startup-success", Value, HEALTH),
-        ("health-startup-timeout", Value, HEALTH),
-        ("health-timeout", Value, HEALTH),
         (
             "hosts-file",
             Value,

@@ -160,7 +160,9 @@ impl Request {
         }
         let groups = self.container.identity().groups(engine, &container.image)?;
         container.security.supplemental_groups = groups;
+        let health = self.container.health(config.config.healthcheck.as_ref())?;
         let extras = container.extras.get_or_insert_default();
+        extras.health = health.map(Box::new);
         extras.remove = self.rm;
         if self.rm && extras.restart != RestartPolicy::No {
             return Err(Failure::new(

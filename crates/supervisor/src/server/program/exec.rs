@@ -100,8 +100,7 @@ impl Supervisor {
             Err(message) => {
                 let exit_code = exit_code(&message);
                 let failed = Response::Failed(Error::Start { message, exit_code });
-                self.connections
-                    .answer(beginning.client, &failed, Vec::new());
+                self.tell_asker(beginning.asker, failed, Vec::new());
             }
         }
     }

@@ -149,6 +149,7 @@ impl Pod {
                 program: None,
                 on_exit: None,
                 run_limit: None,
+                check: None,
             },
             dir: bundle,
         }
