@@ -196,7 +196,7 @@ fn a_check_that_hangs_talks_or_cannot_be_run_has_failed_and_holds_up_nothing() {
             assert_eq!(floe.check(&[name]), (1, "unhealthy\n".into()), "{name}");
             let found = floe.looked_at(name, output);
             assert!(
-                found.starts_with(&format!("{code} {said}").trim_end()),
+                found.starts_with(format!("{code} {said}").trim_end()),
                 "{name}: {found}"
             );
         }

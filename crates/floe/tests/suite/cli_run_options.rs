@@ -373,7 +373,10 @@ fn labels_annotations_and_logs_are_kept_as_asked() {
 fn what_is_not_offered_is_refused_before_anything_is_made() {
     machine(|floe| {
         for (option, words) in [
-            (&["--health-cmd", "true"][..], "--health-cmd is not offered"),
+            (
+                &["--preserve-fds", "3"][..],
+                "--preserve-fds is not offered",
+            ),
             (&["--restart", "sometimes"], "unless-stopped"),
             (&["--timeout", "soon"], "--timeout"),
             (
