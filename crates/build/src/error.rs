@@ -23,6 +23,14 @@ pub enum Error {
     /// What was asked for cannot be built.
     #[error("{0}")]
     Request(String),
+    /// A working container that is not there, or cannot be used.
+    #[error("reading build container {name:?}: {reason}")]
+    NoContainer {
+        /// As it was asked for.
+        name: String,
+        /// Why.
+        reason: String,
+    },
     /// Somebody has stopped the build.
     #[error("the build was interrupted")]
     Interrupted,

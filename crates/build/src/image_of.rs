@@ -11,8 +11,8 @@ use crate::plan::Build;
 use crate::state::State;
 use crate::{Format, Layers};
 
-const BASE_NAME: &str = "org.opencontainers.image.base.name";
-const BASE_DIGEST: &str = "org.opencontainers.image.base.digest";
+pub(crate) const BASE_NAME: &str = "org.opencontainers.image.base.name";
+pub(crate) const BASE_DIGEST: &str = "org.opencontainers.image.base.digest";
 
 /// A time as images write it.
 pub(crate) fn written(seconds: Option<i64>) -> String {

@@ -30,6 +30,7 @@ mod staging;
 mod state;
 mod tree;
 mod variables;
+pub mod working;
 
 use std::collections::BTreeMap;
 use std::fs::File;

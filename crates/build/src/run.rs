@@ -13,13 +13,13 @@ use rustix::fs::{
     AtFlags, FileType, Mode, OFlags, Timespec, Timestamps, mkdirat, openat, statat, unlinkat,
 };
 
-use crate::Network;
 use crate::error::Failed;
 use crate::plan::Build;
 use crate::pods;
 use crate::stage::Mounts;
 use crate::state::State;
 use crate::tree::{self, Tree};
+use crate::{Commands, Network};
 
 /// Larger files of users are refused rather than read.
 const USERS: u64 = 8 << 20;
@@ -113,9 +113,10 @@ impl<'a> Build<'a> {
         root: &store::RootFilesystem,
     ) -> Result<(), Failed> {
         let pod = self.pods.of(command.network)?;
+        let (commands, proxies) = (&self.request.commands, self.given.proxies());
         let id = self
             .engine
-            .create_container_on(&pod, self.spec(command), root)?;
+            .create_container_on(&pod, spec(commands, proxies, command), root)?;
         let container = Container { build: self, id };
         self.cancel.runs(Some(&container.id));
         if self.cancel.is_stopped() {
@@ -142,61 +143,65 @@ impl<'a> Build<'a> {
             code => Err(Failed::Exit(code)),
         }
     }
+}
 
-    fn spec(&self, command: &Command<'_>) -> ContainerSpec {
-        let commands = &self.request.commands;
-        let state = command.state;
-        let mut security = commands.security.clone();
-        security.namespaces = pods::namespaces(match command.network {
-            Network::Host => NamespaceMode::Node,
-            Network::Bridge | Network::None => NamespaceMode::Pod,
-        });
-        security.run_as_user = Some(i64::from(command.user.uid));
-        security.run_as_group = Some(i64::from(command.user.gid));
-        security.supplemental_groups = command
-            .user
-            .groups
-            .iter()
-            .map(|group| i64::from(*group))
-            .collect();
-        let own = state
-            .config
-            .env
-            .iter()
-            .filter_map(|entry| entry.split_once('='));
-        let own = own.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        let mut env: Vec<(String, String)> = commands.environment.clone();
-        env.extend(self.given.proxies());
-        env.extend(command.arguments.clone());
-        env.extend(own);
-        env.extend(command.mounts.environment.clone());
-        let extras = Extras {
-            rlimits: commands.rlimits.clone(),
-            umask: Some(0o022),
-            filesystems: command.mounts.filesystems.clone(),
-            ..Extras::default()
-        };
-        let (program, arguments) = command.words.split_at(1.min(command.words.len()));
-        ContainerSpec {
-            name: "build".into(),
-            image: state
-                .base
-                .as_ref()
-                .map_or("scratch", |(name, _)| name.as_str())
-                .to_owned(),
-            command: program.to_vec(),
-            args: arguments.to_vec(),
-            working_dir: match state.config.working_dir.as_str() {
-                "" => "/".to_owned(),
-                dir => dir.to_owned(),
-            },
-            env,
-            mounts: [&commands.mounts[..], &command.mounts.mounts].concat(),
-            resources: commands.resources.clone(),
-            security,
-            extras: Some(Box::new(extras)),
-            ..ContainerSpec::default()
-        }
+/// The container of a command.
+pub(crate) fn spec(
+    commands: &Commands,
+    proxies: impl Iterator<Item = (String, String)>,
+    command: &Command<'_>,
+) -> ContainerSpec {
+    let state = command.state;
+    let mut security = commands.security.clone();
+    security.namespaces = pods::namespaces(match command.network {
+        Network::Host => NamespaceMode::Node,
+        Network::Bridge | Network::None => NamespaceMode::Pod,
+    });
+    security.run_as_user = Some(i64::from(command.user.uid));
+    security.run_as_group = Some(i64::from(command.user.gid));
+    security.supplemental_groups = command
+        .user
+        .groups
+        .iter()
+        .map(|group| i64::from(*group))
+        .collect();
+    let own = state
+        .config
+        .env
+        .iter()
+        .filter_map(|entry| entry.split_once('='));
+    let own = own.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let mut env: Vec<(String, String)> = commands.environment.clone();
+    env.extend(proxies);
+    env.extend(command.arguments.clone());
+    env.extend(own);
+    env.extend(command.mounts.environment.clone());
+    let extras = Extras {
+        rlimits: commands.rlimits.clone(),
+        umask: Some(0o022),
+        filesystems: command.mounts.filesystems.clone(),
+        ..Extras::default()
+    };
+    let (program, arguments) = command.words.split_at(1.min(command.words.len()));
+    ContainerSpec {
+        name: "build".into(),
+        image: state
+            .base
+            .as_ref()
+            .map_or("scratch", |(name, _)| name.as_str())
+            .to_owned(),
+        command: program.to_vec(),
+        args: arguments.to_vec(),
+        working_dir: match state.config.working_dir.as_str() {
+            "" => "/".to_owned(),
+            dir => dir.to_owned(),
+        },
+        env,
+        mounts: [&commands.mounts[..], &command.mounts.mounts].concat(),
+        resources: commands.resources.clone(),
+        security,
+        extras: Some(Box::new(extras)),
+        ..ContainerSpec::default()
     }
 }
 

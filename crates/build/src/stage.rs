@@ -17,7 +17,7 @@ use crate::plan::Build;
 use crate::source;
 use crate::state::{Layer, State};
 use crate::tree::Tree;
-use crate::{Layers, image_of};
+use crate::{Layers, Surroundings, image_of};
 
 pub(crate) use mounts::Mounts;
 
@@ -291,30 +291,8 @@ impl<'b, 'a> Stage<'b, 'a> {
     }
 
     fn fetched(&self, copy: &Copy, url: &str) -> Result<Item, Failed> {
-        let mut content = tempfile::tempfile().map_err(Failed::io("make", "a temporary file"))?;
-        let modified = self.build.around.fetch(url, &mut content)?;
-        let digest = of_file(&mut content).map_err(Failed::io("read", url))?;
-        if let Some(wanted) = copy::flag(&self.state, self.escape(), copy, "checksum")?
-            && wanted != digest.to_string()
-        {
-            return Err(
-                format!("{url} has the digest {digest}, and --checksum wants {wanted}").into(),
-            );
-        }
-        let path = url.split(['?', '#']).next().unwrap_or_default();
-        let name = path
-            .splitn(4, '/')
-            .nth(3)
-            .and_then(|path| path.rsplit('/').next());
-        let name = name.filter(|name| !name.is_empty() && *name != ".." && *name != ".");
-        Ok(Item::Fetched {
-            name: name
-                .ok_or_else(|| format!("{url} has no name of a file"))?
-                .to_owned(),
-            content,
-            digest,
-            modified: modified.unwrap_or(0),
-        })
+        let checksum = copy::flag(&self.state, self.escape(), copy, "checksum")?;
+        fetched(self.build.around, url, checksum.as_deref())
     }
 
     /// What the command line adds to the last stage.
@@ -388,6 +366,36 @@ impl<'b, 'a> Stage<'b, 'a> {
         }
         Ok(())
     }
+}
+
+/// What is at a URL, to be copied.
+pub(crate) fn fetched(
+    around: &dyn Surroundings,
+    url: &str,
+    checksum: Option<&str>,
+) -> Result<Item, Failed> {
+    let mut content = tempfile::tempfile().map_err(Failed::io("make", "a temporary file"))?;
+    let modified = around.fetch(url, &mut content)?;
+    let digest = of_file(&mut content).map_err(Failed::io("read", url))?;
+    if let Some(wanted) = checksum
+        && wanted != digest.to_string()
+    {
+        return Err(format!("{url} has the digest {digest}, and --checksum wants {wanted}").into());
+    }
+    let path = url.split(['?', '#']).next().unwrap_or_default();
+    let name = path
+        .splitn(4, '/')
+        .nth(3)
+        .and_then(|path| path.rsplit('/').next());
+    let name = name.filter(|name| !name.is_empty() && *name != ".." && *name != ".");
+    Ok(Item::Fetched {
+        name: name
+            .ok_or_else(|| format!("{url} has no name of a file"))?
+            .to_owned(),
+        content,
+        digest,
+        modified: modified.unwrap_or(0),
+    })
 }
 
 fn of_file(file: &mut std::fs::File) -> std::io::Result<Digest> {

@@ -96,6 +96,9 @@ pub(crate) enum Command {
     Man(cmd::documents::ManArgs),
     /// Ask any CRI socket what crictl asks: floe's, containerd's, CRI-O's
     Cri(crictl::Cri),
+    /// Build images by hand, in working containers, with buildah's words
+    #[command(subcommand)]
+    Buildah(Box<cmd::buildah::Command>),
     #[command(flatten)]
     About(AboutCommand),
     #[command(flatten)]

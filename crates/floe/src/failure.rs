@@ -63,6 +63,12 @@ impl std::fmt::Display for Failure {
     }
 }
 
+impl From<build::Error> for Failure {
+    fn from(error: build::Error) -> Self {
+        Self::new(error.to_string())
+    }
+}
+
 impl From<engine::Error> for Failure {
     fn from(error: engine::Error) -> Self {
         Self::new(error.to_string())

@@ -7,6 +7,7 @@
 )]
 
 mod attach;
+mod buildah;
 mod cli;
 mod clock;
 mod cmd;
@@ -43,6 +44,9 @@ fn main() -> ExitCode {
                 failure.with_code(code)
             })
         });
+    }
+    if buildah::is_meant() {
+        return parsed(FAILED, buildah::run);
     }
     if crictl::is_meant() {
         return crictl::main(template::render_known);
@@ -89,6 +93,10 @@ fn dispatch(mut cli: Cli) -> Result<ExitCode, Failure> {
         Command::Completion(args) => cmd::documents::completion(&args),
         Command::Man(args) => cmd::documents::man(&args),
         Command::Cri(command) => Ok(command.run(template::render_known)),
+        Command::Buildah(command) => {
+            show_warnings();
+            cmd::buildah::run(&cli.global, *command)
+        }
         Command::About(command) => match command {
             AboutCommand::Config(args) => cmd::config::run(&cli.global, &args),
             AboutCommand::Status(args) => cmd::status::run(&cli.global, &args),

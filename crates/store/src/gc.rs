@@ -21,7 +21,7 @@ use crate::error::{Error, Result};
 use crate::layer::forms;
 use crate::layout::EMPTY_LAYER;
 use crate::owner::Owner;
-use crate::{Core, Store, Usage, cache, records, reserve, restore, tree};
+use crate::{Core, Store, Usage, cache, records, reserve, restore, tree, working_container};
 
 /// How much of the store to look at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +42,7 @@ impl Store {
     pub fn gc(&self) -> Result<Usage> {
         self.clear_mounts()?;
         self.clear_working_layers()?;
+        self.clear_half_made_working()?;
         if let Err(error) = self.clear_layer_mounts() {
             tracing::warn!("store: mounts of layers that nothing stands on stay: {error}");
         }
@@ -136,6 +137,7 @@ impl Core {
         let leases = leases().map_err(Error::db("read the leases"))?;
         let is_dead = |owner: &str| {
             owner != cache::OWNER
+                && !working_container::holds(&self.layout, owner)
                 && !Owner::parse(owner).is_some_and(|owner| owner.is_alive(self.layout.owner()))
         };
         let dead = leases.into_iter().filter(|(_, owner)| is_dead(owner));

@@ -19,7 +19,7 @@ mod names;
 mod put;
 mod signatures;
 
-pub(crate) use put::{Checked, NO_CONFIG};
+pub(crate) use put::{Checked, NO_CONFIG, hold_all};
 pub use put::{Document, MOST_LAYERS, NewImage};
 pub use signatures::SignedManifest;
 

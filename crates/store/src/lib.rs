@@ -49,6 +49,7 @@ mod sys;
 mod tree;
 mod usage;
 mod working;
+mod working_container;
 mod writable_layer;
 
 pub use archive::{TarEntry, TarFile, TarFlaw, TarKind};
@@ -66,6 +67,7 @@ pub use root::{
 };
 pub use usage::Usage;
 pub use working::{NewLayer, WorkingLayer};
+pub use working_container::{WorkingContainer, WorkingContainers};
 
 /// A store: cheap to clone, usable from several threads and, through the disk, several processes.
 ///

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Mode, StatxAttributes, StatxFlags, mkdirat, openat, statx, unlinkat};
 use rustix::io::Errno;
-use rustix::mount::{UnmountFlags, unmount};
+use rustix::mount::{OpenTreeFlags, UnmountFlags, open_tree, unmount};
 
 use crate::error::{Error, Result};
 use crate::layout::DIRECTORY;
@@ -88,6 +88,23 @@ impl Store {
             (name.strip_prefix(IMAGE).unwrap_or(&name).to_owned(), path)
         });
         Ok(shown.collect())
+    }
+
+    /// A further mount of what is mounted for a container, which is in no mount namespace; `None` when nothing is.
+    pub(crate) fn clone_mount(&self, container: &str) -> Result<Option<OwnedFd>> {
+        let Some(dir) = self.mounts_directory(false)? else {
+            return Ok(None);
+        };
+        if !is_mounted(dir.as_fd(), container) {
+            return Ok(None);
+        }
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE
+            | OpenTreeFlags::OPEN_TREE_CLOEXEC
+            | OpenTreeFlags::AT_SYMLINK_NOFOLLOW;
+        let cloned = open_tree(&dir, container, flags);
+        cloned
+            .map(Some)
+            .map_err(Error::sys("mount", self.mount_path(container)))
     }
 
     /// Whether a writable layer is only what the mount of an image stands on.

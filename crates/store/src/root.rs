@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::layer::{Form, Layer};
 use crate::layout::{DIRECTORY, EMPTY_LAYER};
-use crate::{ImageRecord, Limits, Store};
+use crate::{ImageRecord, Limits, Store, working_container};
 
 mod mapped;
 mod overlay;
@@ -160,6 +160,9 @@ impl RootFilesystem {
     /// by path only: see [`overlay_paths`](Self::overlay_paths). With [`MountOptions::ids`] any kernel will do
     /// that has overlays of id-mapped layers (Linux 5.19), and a file system that lets its owners be mapped.
     pub fn open(&self, options: &MountOptions<'_>) -> Result<OwnedFd> {
+        if let Some(mounted) = self.mounted_already(options)? {
+            return Ok(mounted);
+        }
         if options.ids.is_some() || self.has_layers_to_hold() {
             return self.open_of_mounts(options);
         }
@@ -196,6 +199,16 @@ impl RootFilesystem {
             set(c"workdir", work)?;
         }
         mount.finish().map_err(|e| self.unmountable(e))
+    }
+
+    /// A working container that is mounted for a person is written to through that same overlay: two on one writable
+    /// directory know nothing of each other.
+    fn mounted_already(&self, options: &MountOptions<'_>) -> Result<Option<OwnedFd>> {
+        let own = self.writable.as_ref().map(|own| own.container.as_str());
+        match own.filter(|own| working_container::is_one(own)) {
+            Some(own) if options.access != Access::ReadOnly => self.store.0.clone_mount(own),
+            _ => Ok(None),
+        }
     }
 
     /// Mounts it at a directory of this process's mount namespace, on every kernel. Whoever asks for that

@@ -52,16 +52,21 @@ impl Store {
     /// Errors with [`Error::LayerLost`] when one of them is nowhere.
     pub fn working_layer(&self, below: &[Digest]) -> Result<WorkingLayer> {
         let name = format!("{PREFIX}{}", self.layout().temp_name());
-        let root = self.make_writable_layer(&name, "", |db| {
-            let layers = self.stack(db, &name, below)?;
-            let here = layers.iter().filter(|layer| layer.home() == Home::Here);
-            let ids = here.map(Layer::id).collect();
-            Ok((layers, ids))
-        })?;
+        let root = self.layer_on(&name, below)?;
         Ok(WorkingLayer {
             store: self.clone(),
             name,
             root,
+        })
+    }
+
+    /// Makes a writable layer of that name on these layers, the lowest first.
+    pub(crate) fn layer_on(&self, name: &str, below: &[Digest]) -> Result<RootFilesystem> {
+        self.make_writable_layer(name, "", |db| {
+            let layers = self.stack(db, name, below)?;
+            let here = layers.iter().filter(|layer| layer.home() == Home::Here);
+            let ids = here.map(Layer::id).collect();
+            Ok((layers, ids))
         })
     }
 

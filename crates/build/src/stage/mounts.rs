@@ -45,6 +45,23 @@ pub(crate) struct Mounts {
     locks: Vec<OwnedFd>,
 }
 
+impl Mounts {
+    /// Of a command that is shown nothing of a build.
+    pub(crate) fn of_command(
+        filesystems: Vec<Filesystem>,
+        environment: Vec<(String, String)>,
+    ) -> Mounts {
+        Mounts {
+            mounts: Vec::new(),
+            filesystems,
+            environment,
+            targets: Vec::new(),
+            staging: None,
+            locks: Vec::new(),
+        }
+    }
+}
+
 impl Stage<'_, '_> {
     /// The mounts of a `RUN`; what they show that decides about its result is added to its key.
     pub(super) fn mount_orders(&self, run: &Run, key: &mut Key) -> Result<Vec<Mount>, Failed> {
@@ -88,14 +105,7 @@ impl Stage<'_, '_> {
 
     /// Makes them ready.
     pub(super) fn mounts(&self, orders: &[Mount]) -> Result<Mounts, Failed> {
-        let mut mounts = Mounts {
-            mounts: Vec::new(),
-            filesystems: Vec::new(),
-            environment: Vec::new(),
-            targets: Vec::new(),
-            staging: None,
-            locks: Vec::new(),
-        };
+        let mut mounts = Mounts::of_command(Vec::new(), Vec::new());
         for order in orders {
             let target = order
                 .target

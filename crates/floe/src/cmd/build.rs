@@ -1,9 +1,9 @@
 //! `floe build`: an image of a Containerfile. Flags are podman's, and what is printed is buildah's: `STEP …`, `COMMIT …`,
 //! the image's id last.
 
-mod around;
-mod context;
-mod flags;
+pub(crate) mod around;
+pub(crate) mod context;
+pub(crate) mod flags;
 mod refused;
 mod watch;
 
@@ -104,8 +104,8 @@ pub(crate) fn run(global: &Global, engine: &Engine, args: &Args) -> Result<ExitC
         no_cache: args.steps.no_cache,
         cache_ttl: args.steps.cache_ttl,
         secrets: args.steps.secrets()?,
-        created: args.image.created()?,
-        times: args.image.times()?,
+        created: args.image.stamps.created()?,
+        times: args.image.stamps.times()?,
         commands: args.commands.of_build()?,
     };
     let around = around::Node {

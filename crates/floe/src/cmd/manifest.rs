@@ -220,6 +220,29 @@ fn add(global: &Global, engine: &Engine, args: &AddArgs) -> Result<ExitCode, Fai
     Ok(ExitCode::SUCCESS)
 }
 
+/// Adds an image of the store to a list, which is made if need be.
+pub(crate) fn put_image(
+    global: &Global,
+    engine: &Engine,
+    list: &str,
+    id: &str,
+) -> Result<(), Failure> {
+    let name = names::local(list)?.to_string();
+    let old = engine.store().list(&name)?;
+    let mut list = match &old {
+        Some(old) => List::parse(old)?,
+        None => List::default(),
+    };
+    let flags = Flags::default();
+    Adding::new(global, engine, &flags, false)?.add(&mut list, id)?;
+    swap(
+        engine.store(),
+        &name,
+        old.as_deref(),
+        Some(&list.to_bytes()?),
+    )
+}
+
 /// What finding images to be added needs.
 struct Adding<'a> {
     engine: &'a Engine,

@@ -2,6 +2,7 @@
 
 pub(crate) mod artifact;
 pub(crate) mod build;
+pub(crate) mod buildah;
 pub(crate) mod commit;
 pub(crate) mod config;
 pub(crate) mod container;
@@ -64,7 +65,7 @@ use std::process::ExitCode;
 use crate::failure::Failure;
 
 /// Does `act` for each name, goes on past failures, reports each, and fails if one did.
-fn for_each(
+pub(crate) fn for_each(
     names: &[String],
     mut act: impl FnMut(&str) -> Result<(), Failure>,
 ) -> Result<ExitCode, Failure> {

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use build::working;
 use engine::image::ImageRecord;
 use engine::{ContainerFilter, Engine};
 
@@ -84,14 +85,27 @@ fn remove(engine: &Engine, image: &ImageRecord, force: bool) -> Result<(), Failu
             }
         }
     }
-    engine.remove_image(&image.id).map_err(|error| match error {
-        engine::Error::ImageInUse { container, .. } => Failure::new(format!(
+    let in_use = |container: &str| {
+        let words = format!(
             "image used by {container}: image is in use by a container: consider listing external containers and \
              force-removing image"
-        ))
-        .with_code(IN_USE),
-        other => Failure::from(other),
-    })?;
+        );
+        Failure::new(words).with_code(IN_USE)
+    };
+    for one in working::list(engine)? {
+        let base = one.record.ok().and_then(|record| record.image);
+        match base.filter(|base| base.id == image.id) {
+            Some(_) if force => drop(working::remove(engine, &one.id)?),
+            Some(_) => return Err(in_use(&one.id)),
+            None => {}
+        }
+    }
+    engine
+        .remove_image(&image.id)
+        .map_err(|error| match error {
+            engine::Error::ImageInUse { container, .. } => in_use(&container),
+            other => Failure::from(other),
+        })?;
     for name in &image.names {
         println!("Untagged: {name}");
     }

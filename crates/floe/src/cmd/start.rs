@@ -127,7 +127,7 @@ fn has_run(engine: &Engine, container: &Container) -> bool {
 }
 
 /// Why a container was not started, with the code of a command that cannot be executed or is not there.
-pub(super) fn why(engine: &Engine, id: &str, error: engine::Error) -> Failure {
+pub(crate) fn why(engine: &Engine, id: &str, error: engine::Error) -> Failure {
     let code = match engine.container(id).map(|container| container.state) {
         Ok(ContainerState::Exited {
             exit_code: code @ (126 | 127),

@@ -321,7 +321,8 @@ pub(crate) fn tag(engine: &Engine, args: &TagArgs) -> Result<ExitCode, Failure> 
     Ok(ExitCode::SUCCESS)
 }
 
-fn move_image(
+/// Copies an image from one place to another.
+pub(crate) fn move_image(
     global: &Global,
     flags: &Flags,
     (from, to): (Location, Location),

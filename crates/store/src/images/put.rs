@@ -101,9 +101,6 @@ impl Store {
     /// Holds all that an image is made of under a lease, so that its removal elsewhere takes none
     /// of it; `false` when it is gone already.
     pub fn hold_image(&self, lease: &Lease, record: &ImageRecord) -> Result<bool> {
-        const BLOBS: &str = "
-            SELECT DISTINCT blob FROM manifest_blobs JOIN manifests ON manifest = digest WHERE image = ?1";
-        const LAYERS: &str = "SELECT DISTINCT layer FROM image_layers WHERE image = ?1";
         if record.read_only {
             // Nobody removes it.
             return Ok(self.elsewhere(&record.id)?.is_some());
@@ -112,22 +109,7 @@ impl Store {
             return Ok(self.find(&record.id)?.is_some());
         }
         self.db().write(Durability::Ordered, |tx| {
-            let read = || {
-                let mut blobs = tx.prepare_cached(BLOBS)?;
-                let blobs = blobs.query_map([&record.id], |row| row.get(0))?;
-                let blobs = blobs.collect::<rusqlite::Result<Vec<String>>>()?;
-                let mut layers = tx.prepare_cached(LAYERS)?;
-                let layers = layers.query_map([&record.id], |row| row.get(0))?;
-                Ok((blobs, layers.collect::<rusqlite::Result<Vec<i64>>>()?))
-            };
-            let (blobs, layers) = read().map_err(Error::db("hold an image"))?;
-            for blob in &blobs {
-                hold_blob(tx, lease.id(), blob)?;
-            }
-            for layer in layers {
-                hold_layer(tx, lease.id(), layer)?;
-            }
-            Ok(!blobs.is_empty())
+            hold_all(tx, lease.id(), &record.id)
         })
     }
 }
@@ -398,4 +380,27 @@ fn check_names(new: &NewImage) -> Result<Vec<Reference>> {
         names.extend(by_index);
     }
     Ok(names)
+}
+
+/// Puts all that an image is made of under a lease; `false` when it is gone already.
+pub(crate) fn hold_all(tx: &Connection, lease: i64, image: &str) -> Result<bool> {
+    const BLOBS: &str = "
+        SELECT DISTINCT blob FROM manifest_blobs JOIN manifests ON manifest = digest WHERE image = ?1";
+    const LAYERS: &str = "SELECT DISTINCT layer FROM image_layers WHERE image = ?1";
+    let read = || {
+        let mut blobs = tx.prepare_cached(BLOBS)?;
+        let blobs = blobs.query_map([image], |row| row.get(0))?;
+        let blobs = blobs.collect::<rusqlite::Result<Vec<String>>>()?;
+        let mut layers = tx.prepare_cached(LAYERS)?;
+        let layers = layers.query_map([image], |row| row.get(0))?;
+        Ok((blobs, layers.collect::<rusqlite::Result<Vec<i64>>>()?))
+    };
+    let (blobs, layers) = read().map_err(Error::db("hold an image"))?;
+    for blob in &blobs {
+        hold_blob(tx, lease, blob)?;
+    }
+    for layer in layers {
+        hold_layer(tx, lease, layer)?;
+    }
+    Ok(!blobs.is_empty())
 }

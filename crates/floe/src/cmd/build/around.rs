@@ -16,12 +16,12 @@ use crate::global::Global;
 use crate::remote::{self, Remote};
 
 /// This node.
-pub(super) struct Node<'a> {
-    pub(super) global: &'a Global,
-    pub(super) engine: &'a Engine,
-    pub(super) from: &'a PullFlags,
-    pub(super) policy: &'a str,
-    pub(super) quiet: bool,
+pub(crate) struct Node<'a> {
+    pub(crate) global: &'a Global,
+    pub(crate) engine: &'a Engine,
+    pub(crate) from: &'a PullFlags,
+    pub(crate) policy: &'a str,
+    pub(crate) quiet: bool,
 }
 
 impl Node<'_> {

@@ -60,7 +60,7 @@ pub(super) fn read(inputs: &Inputs, context: Option<&str>) -> Result<Beginning, 
 }
 
 /// A directory of this machine as the root of paths.
-pub(super) fn directory(path: &str) -> Result<OwnedFd, Failure> {
+pub(crate) fn directory(path: &str) -> Result<OwnedFd, Failure> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     rustix::fs::open(path, flags, Mode::empty())
         .map_err(|e| Failure::new(format!("context {path}: {}", std::io::Error::from(e))))
@@ -159,9 +159,7 @@ fn below(directory: &OwnedFd, name: &str) -> Result<Option<Text>, Failure> {
 /// Of the file that was named, beside the Containerfile, or at the context's root.
 fn ignore(inputs: &Inputs, directory: &OwnedFd, file: Option<&Text>) -> Result<Ignore, Failure> {
     if let Some(path) = &inputs.ignorefile {
-        let shown = path.display().to_string();
-        let file = File::open(path).map_err(|e| Failure::new(format!("open {shown}: {e}")))?;
-        return parsed(&shown, &text(&shown, file)?.text);
+        return ignore_file(path);
     }
     for suffix in [".containerignore", ".dockerignore"] {
         let Some(name) = file.map(|file| format!("{}{suffix}", file.name)) else {
@@ -179,6 +177,18 @@ fn ignore(inputs: &Inputs, directory: &OwnedFd, file: Option<&Text>) -> Result<I
             return parsed(&name, &found.text);
         }
     }
+    ignore_below(directory)
+}
+
+/// What a file says that is named.
+pub(crate) fn ignore_file(path: &Path) -> Result<Ignore, Failure> {
+    let shown = path.display().to_string();
+    let file = File::open(path).map_err(|e| Failure::new(format!("open {shown}: {e}")))?;
+    parsed(&shown, &text(&shown, file)?.text)
+}
+
+/// What the file of a context says, if it has one.
+pub(crate) fn ignore_below(directory: &OwnedFd) -> Result<Ignore, Failure> {
     for name in [".containerignore", ".dockerignore"] {
         if let Some(found) = below(directory, name)? {
             return parsed(name, &found.text);

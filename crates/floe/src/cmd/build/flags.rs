@@ -16,7 +16,7 @@ use crate::cmd::run::{env, identity, limits, mounts};
 use crate::failure::Failure;
 
 /// When an image may be fetched.
-pub(super) const WHEN: [&str; 6] = ["always", "missing", "newer", "never", "true", "false"];
+pub(crate) const WHEN: [&str; 6] = ["always", "missing", "newer", "never", "true", "false"];
 
 /// What commands of a build may do besides what the node gives every container: as buildah has it.
 const CAPABILITIES: [&str; 11] = [
@@ -194,15 +194,8 @@ pub(super) struct Image {
     /// A variable that the image is not to have
     #[arg(long, value_name = "NAME")]
     pub(super) unsetenv: Vec<String>,
-    /// Seconds since 1970: when the image and all its new files are made
-    #[arg(long, value_name = "SECONDS", conflicts_with = "source_date_epoch")]
-    timestamp: Option<i64>,
-    /// Seconds since 1970: when the image is made
-    #[arg(long, value_name = "SECONDS", env = "SOURCE_DATE_EPOCH")]
-    source_date_epoch: Option<i64>,
-    /// No new file is newer than --source-date-epoch
-    #[arg(long)]
-    rewrite_timestamp: bool,
+    #[command(flatten)]
+    pub(super) stamps: Stamps,
     /// Make an image without its history
     #[arg(long)]
     pub(super) omit_history: bool,
@@ -240,8 +233,24 @@ impl Image {
             .into_iter()
             .collect())
     }
+}
 
-    pub(super) fn created(&self) -> Result<Option<i64>, Failure> {
+/// When an image and its files are made.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Stamps {
+    /// Seconds since 1970: when the image and all its new files are made
+    #[arg(long, value_name = "SECONDS", conflicts_with = "source_date_epoch")]
+    timestamp: Option<i64>,
+    /// Seconds since 1970: when the image is made
+    #[arg(long, value_name = "SECONDS", env = "SOURCE_DATE_EPOCH")]
+    source_date_epoch: Option<i64>,
+    /// No new file is newer than --source-date-epoch
+    #[arg(long)]
+    rewrite_timestamp: bool,
+}
+
+impl Stamps {
+    pub(crate) fn created(&self) -> Result<Option<i64>, Failure> {
         let seconds = self.timestamp.or(self.source_date_epoch);
         match seconds.filter(|seconds| crate::clock::written(*seconds).is_none()) {
             Some(seconds) => Err(Failure::new(format!("{seconds} is no time of an image"))),
@@ -249,7 +258,7 @@ impl Image {
         }
     }
 
-    pub(super) fn times(&self) -> Result<Times, Failure> {
+    pub(crate) fn times(&self) -> Result<Times, Failure> {
         match (
             self.timestamp,
             self.source_date_epoch,
@@ -267,7 +276,7 @@ impl Image {
 
 /// What commands are run with.
 #[derive(Debug, clap::Args)]
-pub(super) struct Commands {
+pub(crate) struct Commands {
     /// Network of commands: bridge (or private, default), host, none
     #[arg(long, alias = "net", value_name = "NETWORK", default_value = "bridge", value_parser = ["bridge", "private", "default", "host", "none"])]
     network: String,
@@ -322,7 +331,7 @@ pub(super) struct Commands {
 }
 
 impl Commands {
-    pub(super) fn of_build(&self) -> Result<build::Commands, Failure> {
+    pub(crate) fn of_build(&self) -> Result<build::Commands, Failure> {
         let added: Vec<String> = CAPABILITIES
             .iter()
             .map(|name| (*name).to_owned())
@@ -351,6 +360,42 @@ impl Commands {
             cgroup_parent: self.cgroup_parent.clone(),
             environment: proxies.collect(),
         })
+    }
+
+    /// The same as they would be said again.
+    pub(crate) fn words(&self) -> Vec<String> {
+        let several = [
+            ("add-host", &self.add_host),
+            ("cap-add", &self.cap_add),
+            ("cap-drop", &self.cap_drop),
+            ("security-opt", &self.security_opt),
+            ("ulimit", &self.ulimit),
+            ("volume", &self.volume),
+        ];
+        let several = several
+            .into_iter()
+            .flat_map(|(name, values)| values.iter().map(move |value| (name, value.clone())));
+        let number = |number: Option<i64>| number.map(|number| number.to_string());
+        let single = [
+            ("network", Some(self.network.clone())),
+            ("shm-size", self.shm_size.clone()),
+            ("memory", self.memory.clone()),
+            ("memory-swap", self.memory_swap.clone()),
+            ("cpu-period", number(self.cpu_period)),
+            ("cpu-quota", number(self.cpu_quota)),
+            ("cpu-shares", number(self.cpu_shares)),
+            ("cpuset-cpus", self.cpuset_cpus.clone()),
+            ("cpuset-mems", self.cpuset_mems.clone()),
+            ("cgroup-parent", self.cgroup_parent.clone()),
+            ("http-proxy", Some(self.http_proxy.to_string())),
+        ];
+        let single = single
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value?)));
+        several
+            .chain(single)
+            .map(|(name, value)| format!("--{name}={value}"))
+            .collect()
     }
 
     fn drops(&self, name: &str) -> bool {

@@ -95,7 +95,7 @@ fn pairs(value: &str) -> Result<Vec<(String, String)>, String> {
 }
 
 /// Words between blanks, with quotes and backslashes undone.
-fn words(text: &str) -> Result<Vec<String>, String> {
+pub(crate) fn words(text: &str) -> Result<Vec<String>, String> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
     let mut quote = None;

@@ -216,6 +216,15 @@ impl Wanted {
     }
 }
 
+/// Mounts as `--mount` has them: of the node, and a container's own.
+pub(crate) fn of_texts(texts: &[String]) -> Result<(Vec<Mount>, Vec<Filesystem>), Failure> {
+    let mut wanted = Wanted::default();
+    for text in texts {
+        wanted.add(text)?;
+    }
+    Ok((wanted.mounts, wanted.filesystems))
+}
+
 /// A flag's value: true when it stands alone.
 fn truth(value: &str) -> Result<bool, String> {
     match value {
