@@ -125,25 +125,20 @@ fn on_node(global: &Global, engine: &Engine, command: Command) -> Result<ExitCod
     }
 }
 
+/// Removes all working containers.
+pub(crate) fn remove_all(engine: &Engine) -> Result<(), Failure> {
+    for one in working::list(engine)? {
+        working::remove(engine, &one.id)?;
+    }
+    Ok(())
+}
+
 /// Opens a working container.
 fn open(engine: &Engine, name: &str) -> Result<Working, Failure> {
     if name.is_empty() {
         return Err(Failure::new("container ID must be specified"));
     }
     Ok(working::open(engine, name)?)
-}
-
-/// An option after the container is none of buildah's: it is told apart from a word that begins with a dash.
-fn options_come_first(words: &[String]) -> Result<(), Failure> {
-    match words
-        .iter()
-        .find(|word| word.len() > 1 && word.starts_with('-'))
-    {
-        Some(word) => Err(Failure::new(format!(
-            "no options ({word}) can be specified after the image or container name"
-        ))),
-        None => Ok(()),
-    }
 }
 
 /// `BUILDAH_HISTORY`: whether steps are remembered that say nothing of it.

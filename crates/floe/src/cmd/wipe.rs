@@ -50,6 +50,7 @@ pub(crate) fn run(engine: &Engine, args: &Args) -> Result<ExitCode, Failure> {
     for pod in &pods {
         engine.remove_pod(&pod.id)?;
     }
+    super::buildah::remove_all(engine)?;
     let mut images = 0;
     for image in engine.store().images()? {
         if !image.read_only && engine.store().remove(&image.id)? {

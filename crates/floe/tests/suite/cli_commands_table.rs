@@ -84,8 +84,8 @@ impl Machine {
     fn by_words(&self, words: &[&str]) -> Said {
         match words {
             ["podman", rest @ ..] => self.floe(rest),
-            ["skopeo", rest @ ..] => {
-                let link = self.node.path("skopeo");
+            [name @ ("skopeo" | "buildah"), rest @ ..] => {
+                let link = self.node.path(name);
                 let mut command = std::process::Command::new(link);
                 command.env("FLOE_CONFIG", self.node.config());
                 command.args(rest).output().expect("run").into()
@@ -103,7 +103,7 @@ impl Machine {
 #[test]
 fn the_table_of_commands_says_what_the_program_does() {
     machine(|floe| {
-        let _link = floe.as_skopeo();
+        let _links = (floe.as_skopeo(), floe.as_buildah());
         let _other = floe.crictl(&floe.node.socket());
         let sections = sections();
         assert!(sections.len() > 10, "the table was not read");

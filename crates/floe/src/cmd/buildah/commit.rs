@@ -90,8 +90,6 @@ pub(crate) struct Args {
     container: String,
     /// Name to give the image, or TRANSPORT:PLACE
     image: Option<String>,
-    #[arg(hide = true, allow_hyphen_values = true, trailing_var_arg = true)]
-    further: Vec<String>,
 }
 
 /// What buildah's commit has besides.
@@ -149,10 +147,6 @@ impl List for NotInCommit {
 }
 
 pub(crate) fn run(global: &Global, engine: &Engine, args: &Args) -> Result<ExitCode, Failure> {
-    super::options_come_first(&args.further)?;
-    if !args.further.is_empty() {
-        return Err(Failure::new("too many arguments specified"));
-    }
     let to = args.image.as_deref().map(destination).transpose()?;
     let names = match &to {
         Some(Location::Store(name)) => vec![name.clone()],

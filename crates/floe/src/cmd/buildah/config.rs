@@ -104,8 +104,6 @@ pub(crate) struct Args {
     /// Name or id
     #[arg(default_value = "", hide_default_value = true)]
     container: String,
-    #[arg(hide = true, allow_hyphen_values = true, trailing_var_arg = true)]
-    further: Vec<String>,
 }
 
 /// The health check, of images of Docker's form.
@@ -156,10 +154,6 @@ impl List for NotInConfig {
 }
 
 pub(crate) fn run(engine: &Engine, args: &Args) -> Result<ExitCode, Failure> {
-    super::options_come_first(&args.further)?;
-    if !args.further.is_empty() {
-        return Err(Failure::new("too many arguments specified"));
-    }
     let mut working = super::open(engine, &args.container)?;
     let (said, warnings) = args.apply(&mut working.record)?;
     if super::history(args.add_history) {

@@ -7,7 +7,7 @@ use engine::Engine;
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
-use crate::{output, template};
+use crate::{output, remote, template};
 
 /// Options of `buildah containers`.
 #[derive(Debug, clap::Args)]
@@ -74,7 +74,7 @@ pub(crate) fn run(engine: &Engine, args: &Args) -> Result<ExitCode, Failure> {
     lines.retain(|line| filters.iter().all(|(key, value)| line.fits(key, value)));
     if args.json {
         let list: Vec<Value> = lines.iter().map(Line::json).collect();
-        println!("{}", output::json(&pretty(&list)?));
+        remote::print_json(&list)?;
     } else if let Some(format) = &args.format {
         let values: Vec<Value> = lines.iter().map(Line::fields).collect();
         for value in &values {
@@ -84,17 +84,6 @@ pub(crate) fn run(engine: &Engine, args: &Args) -> Result<ExitCode, Failure> {
         print(args, &lines);
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// JSON with four spaces, as buildah has it.
-pub(super) fn pretty(value: &impl serde::Serialize) -> Result<String, Failure> {
-    let mut bytes = Vec::new();
-    let form = serde_json::ser::PrettyFormatter::with_indent(b"    ");
-    let mut to = serde_json::Serializer::with_formatter(&mut bytes, form);
-    value
-        .serialize(&mut to)
-        .map_err(|e| Failure::new(e.to_string()))?;
-    String::from_utf8(bytes).map_err(|e| Failure::new(e.to_string()))
 }
 
 fn line(engine: &Engine, one: Listed) -> Result<Line, Failure> {

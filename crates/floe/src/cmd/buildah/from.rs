@@ -51,8 +51,6 @@ pub(crate) struct Args {
     /// Name or id, TRANSPORT:PLACE, or scratch
     #[arg(default_value = "", hide_default_value = true)]
     image: String,
-    #[arg(hide = true, allow_hyphen_values = true, trailing_var_arg = true)]
-    further: Vec<String>,
 }
 
 /// What buildah's from has besides.
@@ -95,10 +93,6 @@ pub(crate) fn run(global: &Global, engine: &Engine, args: &Args) -> Result<ExitC
         return Err(Failure::new(
             "an image name (or \"scratch\") must be specified",
         ));
-    }
-    super::options_come_first(&args.further)?;
-    if !args.further.is_empty() {
-        return Err(Failure::new("too many arguments specified"));
     }
     if let Some(name) = &args.name {
         names::check(name)?;

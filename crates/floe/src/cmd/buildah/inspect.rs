@@ -11,9 +11,8 @@ use engine::image::ImageRecord;
 use image::ImageConfig;
 use serde_json::{Map, Value, json};
 
-use super::containers::pretty;
 use crate::failure::Failure;
-use crate::{clock, output, template};
+use crate::{clock, remote, template};
 
 /// Larger documents are none of an image's.
 const DOCUMENT: u64 = 16 << 20;
@@ -86,7 +85,7 @@ pub(crate) fn run(engine: &Engine, args: &Args) -> Result<ExitCode, Failure> {
             let value = whole(as_in_go(oci), as_in_go(docker));
             println!("{}", template::render(format, &value)?);
         }
-        None => println!("{}", output::json(&pretty(&whole(oci, docker))?)),
+        None => drop(remote::print_json(&whole(oci, docker))?),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -6,10 +6,9 @@ use build::working;
 use engine::Engine;
 use serde_json::{Value, json};
 
-use super::containers::pretty;
 use crate::cmd::for_each;
 use crate::failure::Failure;
-use crate::output;
+use crate::{output, remote};
 
 /// Options of `buildah mount`.
 #[derive(Debug, clap::Args)]
@@ -60,7 +59,7 @@ pub(crate) fn mount(engine: &Engine, args: &Args) -> Result<ExitCode, Failure> {
             false => json!({ "container": name, "mountPoint": path }),
         };
         let list: Vec<Value> = mounted.iter().map(one).collect();
-        println!("{}", output::json(&pretty(&list)?));
+        remote::print_json(&list)?;
         return code;
     }
     for (name, path) in &mounted {

@@ -63,11 +63,7 @@ pub(crate) struct AddArgs {
     #[arg(default_value = "", hide_default_value = true)]
     container: String,
     /// Files, directories and URLs, and last, if there is more than one, where to
-    #[arg(
-        value_name = "SOURCE",
-        allow_hyphen_values = true,
-        trailing_var_arg = true
-    )]
+    #[arg(value_name = "SOURCE")]
     sources: Vec<String>,
 }
 
@@ -133,7 +129,6 @@ fn put(
         [source] => (std::slice::from_ref(source), None),
         [sources @ .., target] => (sources, Some(target.clone())),
     };
-    super::options_come_first(&args.sources)?;
     if args.ignorefile.is_some() && args.contextdir.is_none() {
         return Err(Failure::new(
             "--ignorefile option requires that you specify a context dir using --contextdir",

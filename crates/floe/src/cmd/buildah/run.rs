@@ -39,7 +39,7 @@ pub(crate) struct Args {
     /// bridge (or private, default), host, none [default: what from was told]
     #[arg(long, visible_alias = "net", value_name = "NETWORK", value_parser = ["bridge", "private", "default", "host", "none"])]
     network: Option<String>,
-    /// Give it a terminal [default: if standard input is one]
+    /// Give it a terminal [default: as standard input]
     #[arg(long, short, visible_alias = "tty", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     terminal: Option<bool>,
     /// USER[:GROUP], instead of the container's

@@ -138,6 +138,7 @@ pub(crate) fn reset(engine: &Engine, args: &ResetArgs) -> Result<ExitCode, Failu
         let container = engine.container(&id)?;
         rm::remove(engine, &container)?;
     }
+    crate::cmd::buildah::remove_all(engine)?;
     volume::sweep(engine, |_| Ok(true))?;
     network::sweep(engine, |_| Ok(true))?;
     // Kubelet's containers go on, with their images.

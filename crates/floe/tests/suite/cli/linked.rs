@@ -11,7 +11,16 @@ pub(crate) struct Linked<'m>(&'m Machine, PathBuf);
 impl Machine {
     /// floe under the name `skopeo`.
     pub(crate) fn as_skopeo(&self) -> Linked<'_> {
-        let link = self.node.path("skopeo");
+        self.linked("skopeo")
+    }
+
+    /// floe under the name `buildah`.
+    pub(crate) fn as_buildah(&self) -> Linked<'_> {
+        self.linked("buildah")
+    }
+
+    fn linked(&self, name: &str) -> Linked<'_> {
+        let link = self.node.path(name);
         let program = testkit::program("floe").expect("floe is built");
         std::os::unix::fs::symlink(program, &link).expect("link");
         Linked(self, link)
