@@ -11,6 +11,7 @@
 //! | `output.rs`, `json.rs`, `yaml.rs`, `table.rs` | how it is printed |
 //! | `config.rs`, `schema.rs` | configurations of pods and containers |
 //! | `log/` | logs |
+//! | `bench/` | how long a runtime's calls take |
 //! | `fixture/` | pods of our own on a node, and their removal: for `validate` and `bench` |
 //! | `validate/` | a check of what a runtime promises; a file for each group of checks |
 //! | `terminal.rs`, `say.rs`, `clock.rs` | the person's side |
@@ -22,6 +23,7 @@
     allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")
 )]
 
+mod bench;
 mod clock;
 mod config;
 mod connection;
@@ -46,6 +48,7 @@ mod terminal;
 mod validate;
 mod verb;
 mod words;
+mod xml;
 mod yaml;
 
 use std::ffi::OsString;
@@ -109,6 +112,8 @@ pub struct Crictl {
 enum Verb {
     /// Join a container that runs
     Attach(verb::exec::AttachArgs),
+    /// Measure how long a runtime takes for pods and containers
+    Bench(Box<bench::BenchArgs>),
     /// Write running containers to an archive
     Checkpoint(verb::checkpoints::CheckpointArgs),
     /// Write a running pod into a directory
@@ -351,12 +356,13 @@ impl Verb {
 
     /// Whether it makes things that it removes in any case: it hears itself that it is interrupted.
     fn clears_up(&self) -> bool {
-        matches!(self, Self::Validate(_))
+        matches!(self, Self::Bench(_) | Self::Validate(_))
     }
 
     fn name(&self) -> &'static str {
         match self {
             Self::Attach(_) => "attach",
+            Self::Bench(_) => "bench",
             Self::Checkpoint(_) => "checkpoint",
             Self::Checkpointp(_) => "checkpointp",
             Self::Completion(_) => "completion",
@@ -399,6 +405,7 @@ impl Verb {
     async fn run(self, world: &World) -> Outcome {
         match self {
             Self::Attach(args) => verb::exec::attach(world, &args).await,
+            Self::Bench(args) => bench::bench(world, *args).await,
             Self::Checkpoint(args) => verb::checkpoints::checkpoint(world, &args).await,
             Self::Checkpointp(args) => verb::checkpoints::checkpointp(world, &args).await,
             Self::Completion(args) => complete(&args),

@@ -7,33 +7,11 @@ use std::path::Path;
 use super::check::Fault;
 use super::report::{Done, Summary};
 use crate::failure::{Context, Outcome};
-use crate::say;
+use crate::xml::escaped;
 
 /// Writes the whole file, or leaves what is there.
 pub(crate) fn write(path: &Path, text: &str) -> Outcome {
     crate::file::replace(path, text, 0o644).context(format!("write {}", path.display()))
-}
-
-/// A text inside of an element or an attribute.
-fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out += "&amp;",
-            '<' => out += "&lt;",
-            '>' => out += "&gt;",
-            '"' => out += "&quot;",
-            '\'' => out += "&apos;",
-            '\n' => out += "&#10;",
-            '\t' => out += "&#9;",
-            // XML has no way to write the others of them.
-            c if say::is_obeyed(c) || matches!(c, '\u{fffe}' | '\u{ffff}') => {
-                out.extend(c.escape_unicode());
-            }
-            c => out.push(c),
-        }
-    }
-    out
 }
 
 /// The whole text.

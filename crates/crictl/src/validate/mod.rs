@@ -38,7 +38,7 @@ use clap::{Args, ValueEnum};
 
 use crate::clock;
 use crate::failure::{Failure, Outcome};
-use crate::fixture::Place;
+use crate::fixture::{IMAGE, NOT_RUN, Place, not_run};
 use crate::verb::World;
 use check::Group;
 use report::Summary;
@@ -59,12 +59,6 @@ const GROUPS: &[Group] = &[
     events::GROUP,
     errors::GROUP,
 ];
-
-/// The image that containers are made of. Any with a busybox does.
-const IMAGE: &str = "registry.k8s.io/e2e-test-images/busybox:1.29-4";
-
-/// The program's code where checks could not be made.
-const NOT_RUN: u8 = 2;
 
 /// Options of `validate`.
 #[derive(Debug, Args)]
@@ -102,14 +96,6 @@ pub(crate) struct ValidateArgs {
 enum Form {
     Text,
     Json,
-}
-
-/// What could not be begun ends the program with a code of its own.
-fn not_run(failure: Failure) -> Failure {
-    match failure {
-        Failure::Said(words) => Failure::Coded(NOT_RUN, words),
-        other => other,
-    }
 }
 
 pub(crate) async fn validate(world: &World, args: ValidateArgs) -> Outcome {

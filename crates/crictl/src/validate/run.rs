@@ -7,18 +7,14 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 use futures_util::stream;
 use regex::Regex;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::check::{Check, Fault, Group, Needs, Verdict};
 use super::report::{self, Done, Summary};
 use super::trial::Trial;
 use crate::failure::{Context, Failure, Outcome};
-use crate::fixture::{Fixture, Place};
+use crate::fixture::{Fixture, Interrupts, Place};
 use crate::say;
 use crate::verb::World;
-
-/// How long the removal of everything may take at the end, at most.
-const REMOVAL: Duration = Duration::from_secs(300);
 
 /// The checks that are made.
 pub(crate) struct Selection {
@@ -71,26 +67,6 @@ impl Selection {
     }
 }
 
-/// What a person breaks it off with.
-pub(crate) struct Interrupts(Signal, Signal);
-
-impl Interrupts {
-    pub(crate) fn new() -> Outcome<Self> {
-        let heard = |kind| signal(kind).context("listen for signals");
-        Ok(Self(
-            heard(SignalKind::interrupt())?,
-            heard(SignalKind::terminate())?,
-        ))
-    }
-
-    pub(crate) async fn heard(&mut self) {
-        tokio::select! {
-            _ = self.0.recv() => {}
-            _ = self.1.recv() => {}
-        }
-    }
-}
-
 /// Makes all checks, and removes what they have made.
 pub(crate) async fn all(
     world: &World,
@@ -122,7 +98,7 @@ pub(crate) async fn all(
     if broken_off.is_some() {
         say::info(&format!("removing what namespace {} has", fixture.run));
     }
-    let left = finished(&fixture, &mut interrupts).await;
+    let left = fixture.removed(&mut interrupts).await;
     let done = done.into_inner();
     let not_there = |why: &String| {
         let is_needed = selection
@@ -151,15 +127,6 @@ pub(crate) async fn all(
         report::tail(&summary);
     }
     Ok(summary)
-}
-
-/// Removes everything, unless the person has no patience for that either.
-async fn finished(fixture: &Fixture, interrupts: &mut Interrupts) -> Vec<String> {
-    let all = || vec![format!("whatever is in namespace {}", fixture.run)];
-    tokio::select! {
-        left = tokio::time::timeout(REMOVAL, fixture.finish()) => left.unwrap_or_else(|_| all()),
-        () = interrupts.heard() => all(),
-    }
 }
 
 /// Makes the checks in their order; says why it was broken off.

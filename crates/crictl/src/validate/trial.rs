@@ -12,6 +12,7 @@ use tonic::{Code, Status};
 
 use super::check::{Verdict, failed, skipped};
 use crate::connection::Refusal;
+pub(crate) use crate::fixture::LASTS;
 use crate::fixture::{Answer, Fixture, Made, told};
 
 /// Between two looks at something that is waited for.
@@ -19,9 +20,6 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// Seconds that a command may take that is over at once.
 const COMMAND: i64 = 60;
-
-/// A script that lasts until it is told to end, and ends at once then.
-pub(crate) const LASTS: &str = "trap 'exit 0' TERM; sleep 100000 & wait";
 
 /// A check that is under way.
 pub(crate) struct Trial<'f> {

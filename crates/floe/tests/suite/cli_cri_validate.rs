@@ -11,6 +11,7 @@ use tonic::Status;
 
 use crate::cli::crictl::Crictl;
 use crate::cli::proxy::Deed;
+use crate::cli::xml::elements;
 use crate::cli::{Machine, Said, machine, signal, until};
 
 /// The result of a check, and why.
@@ -34,42 +35,6 @@ fn others(report: &Value) -> Vec<String> {
 
 fn report(said: &Said) -> Value {
     serde_json::from_str(&said.out).unwrap_or_else(|_| panic!("{}{}", said.out, said.err))
-}
-
-/// The elements of an XML text in their order, each with its attributes and whether it is closed at once. Panics
-/// at what is not well-formed.
-fn elements(text: &str) -> Vec<(String, Vec<(String, String)>)> {
-    let (mut all, mut open) = (Vec::new(), Vec::new());
-    let text = text
-        .strip_prefix("<?xml version=\"1.0\" encoding=\"UTF-8\"?>")
-        .expect("a declaration");
-    assert!(
-        text.chars().all(|c| c == '\n' || !c.is_control()),
-        "{text:?}"
-    );
-    for piece in text.split('<').skip(1) {
-        let (tag, between) = piece.split_once('>').expect("a tag's end");
-        assert!(!between.contains('>'), "{piece}");
-        if let Some(name) = tag.strip_prefix('/') {
-            assert_eq!(open.pop().as_deref(), Some(name));
-            continue;
-        }
-        let (name, rest) = tag.split_once(' ').unwrap_or((tag, ""));
-        let values: Vec<&str> = rest.trim_end_matches('/').split('"').collect();
-        let pairs = values.chunks(2).filter(|pair| pair.len() == 2);
-        let attributes = pairs.map(|pair| {
-            (
-                pair[0].trim().trim_end_matches('=').to_owned(),
-                pair[1].to_owned(),
-            )
-        });
-        all.push((name.trim_end_matches('/').to_owned(), attributes.collect()));
-        if !tag.ends_with('/') {
-            open.push(name.to_owned());
-        }
-    }
-    assert_eq!(open, [""; 0]);
-    all
 }
 
 /// Holds a file of JUnit against what was printed.
@@ -232,14 +197,6 @@ fn wrong_images(floe: &Machine, crictl: &Crictl) {
     );
     let only = ["-t", "60s", "validate", "--run", "containers/exit-code"];
     some(crictl, None, &missing, &only).ended(2, "give --test-image");
-}
-
-impl Said {
-    #[track_caller]
-    fn ended(&self, code: i32, words: &str) {
-        assert_eq!(self.code, code, "{}{}", self.out, self.err);
-        assert!(self.err.contains(words), "no {words:?} in {}", self.err);
-    }
 }
 
 #[test]

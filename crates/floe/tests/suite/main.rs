@@ -15,6 +15,7 @@ mod cli_copy_index;
 mod cli_cp;
 mod cli_crash;
 mod cli_cri;
+mod cli_cri_bench;
 mod cli_cri_containerd;
 mod cli_cri_streams;
 mod cli_cri_tls;

@@ -12,6 +12,7 @@ pub(crate) mod proxy;
 pub(crate) mod screen;
 pub(crate) mod served;
 pub(crate) mod signed;
+pub(crate) mod xml;
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -51,6 +52,13 @@ impl Said {
     pub(crate) fn ok(self) -> String {
         assert_eq!(self.code, 0, "{}{}", self.out, self.err);
         self.out.trim().to_owned()
+    }
+
+    /// Checks that it ended with this code, saying these words, whatever it printed.
+    #[track_caller]
+    pub(crate) fn ended(&self, code: i32, words: &str) {
+        assert_eq!(self.code, code, "{}{}", self.out, self.err);
+        assert!(self.err.contains(words), "no {words:?} in {}", self.err);
     }
 
     /// Checks that it failed with this code, saying these words, and nothing on standard output.
