@@ -151,6 +151,9 @@ fn containerd_fails_by_name_where_it_differs() {
         assert_eq!(failed, known, "{report:#}");
         assert_eq!(said.code, 1);
         assert_eq!(result(&report, "runtime/handlers").0, "skipped");
+        let words = ["bench", "--image", &floe.image, "--pods", "2"];
+        let table = crictl.ok(&[&words[..], &["--cgroup-parent", floe.node.cgroup()]].concat());
+        assert!(table.starts_with("containerd 1."), "{table}");
         is_clean(&crictl, &report);
     });
 }
