@@ -168,6 +168,8 @@ pub(crate) enum NodeCommand {
     Unmount(cmd::mount::UnmountArgs),
     /// Give a container another name
     Rename(cmd::rename::Args),
+    /// Show what happens to containers and pods, from now on
+    Events(cmd::events::Args),
     /// Whether containers are well
     #[command(subcommand)]
     Healthcheck(cmd::healthcheck::Command),

@@ -152,6 +152,7 @@ fn on_node(global: &Global, command: NodeCommand) -> Result<ExitCode, Failure> {
         NodeCommand::Stats(args) => cmd::stats::run(&engine, &args),
         NodeCommand::Update(args) => cmd::update::run(&engine, &args),
         NodeCommand::Rename(args) => cmd::rename::run(&engine, &args),
+        NodeCommand::Events(args) => cmd::events::run(&engine, &args),
         NodeCommand::Healthcheck(command) => cmd::healthcheck::run(&engine, &command),
         NodeCommand::Ps(args) => cmd::ps::run(&engine, &args),
         NodeCommand::Logs(args) => cmd::logs::run(&engine, &args),

@@ -12,6 +12,7 @@ pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod diff;
 pub(crate) mod documents;
+pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod healthcheck;
 pub(crate) mod history;

@@ -22,6 +22,7 @@ mod cli_cri_tls;
 mod cli_cri_validate;
 mod cli_cri_words;
 mod cli_damage;
+mod cli_events;
 mod cli_exec;
 mod cli_forms;
 mod cli_full;
