@@ -7,7 +7,8 @@
 //!                                            └ COPY, ADD: files, every path below the root of its tree
 //! ```
 //! A stage writes to a working layer of the store (`store::WorkingLayer`), which becomes a layer as it lies. Whatever
-//! a build has made goes with its process: what a kill leaves is removed by [`clear`], which every build begins with.
+//! a build has made goes with its process: what a kill leaves is removed by [`clear`], which every build begins with. What a
+//! person builds by hand goes on between commands: [`working`].
 //!
 //! Whoever writes Containerfiles, contexts and images is hostile: no link and no `..` leads out of the context, a
 //! stage or an image (`tree.rs`), and commands see nothing of the node but what they are given.

@@ -32,6 +32,8 @@ pub use run::Running;
 pub const SCRATCH: &str = "scratch";
 /// How long a command waits for another one that uses the same container.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// The same of a removal, which nobody wants to wait for.
+const BRIEFLY: Duration = Duration::from_secs(10);
 
 /// What a new one stands on.
 #[derive(Debug)]
@@ -239,7 +241,7 @@ pub fn remove(engine: &Engine, text: &str) -> Result<String> {
     let found = find(engine, text)?.ok_or_else(unknown)?;
     // On a full disk as well, whatever cannot be tidied.
     let _ = crate::clear(engine);
-    match engine.store().lock_working_container(&found.id, PATIENCE) {
+    match engine.store().lock_working_container(&found.id, BRIEFLY) {
         Err(store::Error::Busy { .. }) => Err(Error::NoContainer {
             name: text.to_owned(),
             reason: "a command of it still runs: end that first".to_owned(),

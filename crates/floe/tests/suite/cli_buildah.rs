@@ -1,45 +1,44 @@
-//! `floe buildah`, and floe by the name buildah: working containers from their first step to their image, what becomes of
-//! them when commands are killed, and what they cannot reach.
+//! `floe buildah`, and floe by the name buildah: working containers from their first step to their image, and what they
+//! cannot reach.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::PathBuf;
-use std::process::{Child, Stdio};
+use std::process::Child;
 
 use serde_json::Value;
-use testkit::kill::{End, Stops, kill_at};
 
-use crate::cli::{Machine, Said, machine, until};
+use crate::cli::{Machine, Said, machine};
 
 fn json(text: &str) -> Value {
     serde_json::from_str(text).expect("JSON")
 }
 
 impl Machine {
-    fn buildah(&self, arguments: &[&str]) -> Said {
+    pub(crate) fn buildah(&self, arguments: &[&str]) -> Said {
         self.floe(&[&["buildah"], arguments].concat())
     }
 
     /// A command in a working container, without a network.
-    fn in_working(&self, options: &[&str], container: &str, script: &str) -> Said {
+    pub(crate) fn in_working(&self, options: &[&str], container: &str, script: &str) -> Said {
         let run = [&["run", "--network", "none"], options].concat();
         self.buildah(&[&run[..], &[container, "--", "sh", "-c", script]].concat())
     }
 
-    fn begun(&self, arguments: &[&str]) -> Child {
+    pub(crate) fn begun(&self, arguments: &[&str]) -> Child {
         let mut command = self.command(&[&["buildah"], arguments].concat());
         command.spawn().expect("start floe")
     }
 
     /// A file of the test's.
-    fn written(&self, name: &str, content: &str) -> String {
+    pub(crate) fn written(&self, name: &str, content: &str) -> String {
         let path = self.node.path(name);
         fs::create_dir_all(path.parent().expect("a parent")).expect("make");
         fs::write(&path, content).expect("write");
         path.display().to_string()
     }
 
-    fn names_of_working(&self) -> Vec<String> {
+    pub(crate) fn names_of_working(&self) -> Vec<String> {
         let list = json(&self.buildah(&["containers", "--json"]).ok());
         let names = list.as_array().expect("a list").iter();
         names
@@ -47,7 +46,7 @@ impl Machine {
             .collect()
     }
 
-    fn nothing_is_left_of_working(&self) {
+    pub(crate) fn nothing_is_left_of_working(&self) {
         assert_eq!(self.names_of_working(), [""; 0]);
         let count =
             |part: &str| fs::read_dir(self.node.path("root").join(part)).map_or(0, Iterator::count);
@@ -56,7 +55,7 @@ impl Machine {
 }
 
 #[test]
-fn an_image_is_made_by_hand_with_buildahs_words() {
+fn containers_are_made_listed_and_removed_in_buildahs_words() {
     machine(|floe| {
         let link = floe.as_buildah();
         let buildah = |arguments: &[&str]| link.run(arguments);
@@ -104,6 +103,72 @@ fn an_image_is_made_by_hand_with_buildahs_words() {
         let filtered = ["containers", "-q", "--filter", "name=s,ancestor=scratch"];
         assert_eq!(buildah(&filtered).ok(), id);
 
+        let work = "busybox-working-container";
+        buildah(&["rename", work, "s"]).failed(
+            125,
+            &["The container name \"s\" is already in use by container"],
+        );
+        buildah(&["rename", work, "w"]).ok();
+        buildah(&["rmi", &image]).failed(2, &["image used by ", "image is in use by a container"]);
+        let removed = buildah(&["rm", "w", "none"]);
+        assert_eq!((removed.code, removed.out.trim().len()), (125, 64));
+        assert!(
+            removed
+                .err
+                .contains("removing container \"none\": container not known"),
+            "{}",
+            removed.err
+        );
+        let rest = buildah(&["rm", "--all"]).ok();
+        assert!(
+            rest.lines().count() == 2 && rest.lines().any(|one| one == id),
+            "{rest}"
+        );
+        let completion = buildah(&["completion", "bash"]).ok();
+        assert!(completion.contains("--workingdir"), "{completion}");
+        for (wrong, words) in [
+            (&["rm"][..], "container ID must be specified"),
+            (
+                &["rm", "-a", "x"],
+                "when using the --all switch, you may not pass any containers names or IDs",
+            ),
+            (&["run"], "container ID must be specified"),
+            (&["run", "x"], "command must be specified"),
+            (
+                &["run", "x", "y"],
+                "reading build container \"x\": container not known",
+            ),
+            (&["copy", "x"], "src must be specified"),
+            (
+                &["from"],
+                "an image name (or \"scratch\") must be specified",
+            ),
+            (&["inspect", "x"], "x: image not known"),
+            (&["umount"], "at least one container ID must be specified"),
+            (&["commit", "x", "--none"], "unexpected argument '--none'"),
+            (
+                &["config", "--hostname", "x", "y"],
+                "--hostname is not offered",
+            ),
+            (
+                &["--userns-uid-map", "x", "rm"],
+                "--userns-uid-map is not offered",
+            ),
+            (&["unshare"], "please use unshare with rootless"),
+        ] {
+            buildah(wrong).failed(125, &[words]);
+        }
+        floe.nothing_is_left_of_working();
+    });
+}
+
+#[test]
+fn an_image_has_what_was_copied_run_and_configured_by_hand() {
+    machine(|floe| {
+        let link = floe.as_buildah();
+        let buildah = |arguments: &[&str]| link.run(arguments);
+        let image = floe.image.clone();
+        buildah(&["from", "-q", &image]).ok();
         let work = "busybox-working-container";
         let script = floe.written("context/script", "#!/bin/sh\necho said\n");
         floe.written("context/dir/one", "1");
@@ -271,20 +336,70 @@ fn an_image_is_made_by_hand_with_buildahs_words() {
         assert_eq!(there, [true, false, false, false]);
         buildah(&["rm", "look"]).ok();
 
-        // Docker's form keeps the rest; squashed it is one layer; elsewhere it leaves nothing here.
+        // Docker's form keeps the rest; squashed it is one layer.
         let docker = buildah(&["commit", "-q", "--squash", "-f", "docker", work, "flat"]).ok();
         let flat = json(&buildah(&["inspect", "--type", "image", &docker]).ok());
         assert_eq!(
             flat["Docker"]["config"]["Healthcheck"]["Test"],
             serde_json::json!(["CMD", "true"])
         );
+        let layers = flat["OCIv1"]["rootfs"]["diff_ids"]
+            .as_array()
+            .unwrap()
+            .len();
+        assert_eq!(layers, 1);
+        buildah(&["rm", work]).ok();
+        floe.nothing_is_left_of_working();
+    });
+}
+
+#[test]
+fn a_commit_goes_elsewhere_and_commands_have_what_from_was_told() {
+    machine(|floe| {
+        let image = floe.image.clone();
+        let buildah = |arguments: &[&str]| floe.buildah(arguments);
+        let shared = floe.written("shared/file", "shared");
+        let shared = std::path::Path::new(&shared).parent().unwrap().display();
+        let volume = format!("{shared}:/shared:ro");
+        let from = [
+            "from",
+            "-q",
+            "--name",
+            "s",
+            "--network",
+            "none",
+            "--add-host",
+            "far:1.2.3.4",
+            "--cap-drop",
+            "CHOWN",
+        ];
+        buildah(&[&from[..], &["--volume", &volume, "--memory", "64m", &image]].concat()).ok();
+        let script = "grep far /etc/hosts; cat /shared/file; chown 1 /bin || echo no; ls /sys/class/net; grep -c ' /t tmpfs' /proc/mounts";
+        let mount = "type=tmpfs,dst=/t";
+        let said = buildah(&["run", "--mount", mount, "s", "--", "sh", "-c", script]);
+        assert_eq!(said.out, "1.2.3.4\tfar\nsharedno\nlo\n1\n", "{said:?}");
+        let capable = buildah(&[
+            "run",
+            "--cap-add",
+            "CHOWN",
+            "s",
+            "--",
+            "sh",
+            "-c",
+            "chown 1 /bin && chown 0 /bin && echo yes",
+        ]);
         assert_eq!(
-            flat["OCIv1"]["rootfs"]["diff_ids"]
-                .as_array()
-                .unwrap()
-                .len(),
-            1
+            (capable.code, capable.out.as_str()),
+            (0, "yes\n"),
+            "{capable:?}"
         );
+        // A terminal where there is one, and none where it is not wanted.
+        for (option, wanted) in [("--terminal", "is one"), ("--tty=false", "is none")] {
+            let script = "test -t 0 && echo is one || echo is none";
+            let run = floe.on_terminal(&["buildah", "run", option, "s", "sh", "-c", script]);
+            let (said, code) = run.end();
+            assert!(said.contains(wanted) && code == 0, "{option}: {said}");
+        }
         let before = floe.floe(&["images", "-q"]).ok();
         let layout = format!("oci:{}:x", floe.node.path("layout").display());
         let iid = floe.node.path("iid");
@@ -297,16 +412,7 @@ fn an_image_is_made_by_hand_with_buildahs_words() {
         assert_eq!(floe.floe(&["images", "-q"]).ok(), before);
         floe.floe(&["inspect", &layout]).ok();
         let pushed = format!("docker://{}/by/hand:1", floe.registry.host());
-        buildah(&[
-            "commit",
-            "-q",
-            "--manifest",
-            "list",
-            "--rm",
-            "busybox-working-container-1",
-            &pushed,
-        ])
-        .ok();
+        buildah(&["commit", "-q", "--manifest", "list", "--rm", "s", &pushed]).ok();
         floe.floe(&["inspect", &pushed]).ok();
         assert_eq!(
             json(&buildah(&["manifest", "inspect", "list"]).ok())["manifests"]
@@ -315,259 +421,6 @@ fn an_image_is_made_by_hand_with_buildahs_words() {
                 .len(),
             1
         );
-        assert_eq!(floe.names_of_working(), [work, "s"]);
-
-        buildah(&["rename", work, "s"]).failed(
-            125,
-            &["The container name \"s\" is already in use by container"],
-        );
-        buildah(&["rename", work, "w"]).ok();
-        buildah(&["rmi", &image]).failed(2, &["image used by ", "image is in use by a container"]);
-        let removed = buildah(&["rm", "w", "none"]);
-        assert_eq!((removed.code, removed.out.trim().len()), (125, 64));
-        assert!(
-            removed
-                .err
-                .contains("removing container \"none\": container not known"),
-            "{}",
-            removed.err
-        );
-        assert_eq!(buildah(&["rm", "--all"]).ok(), id);
-        for (wrong, words) in [
-            (&["rm"][..], "container ID must be specified"),
-            (
-                &["rm", "-a", "x"],
-                "when using the --all switch, you may not pass any containers names or IDs",
-            ),
-            (&["run"], "container ID must be specified"),
-            (&["run", "x"], "command must be specified"),
-            (
-                &["run", "x", "y"],
-                "reading build container \"x\": container not known",
-            ),
-            (&["copy", "x"], "src must be specified"),
-            (
-                &["from"],
-                "an image name (or \"scratch\") must be specified",
-            ),
-            (&["inspect", "x"], "x: image not known"),
-            (&["umount"], "at least one container ID must be specified"),
-            (&["commit", "x", "--none"], "unexpected argument '--none'"),
-            (
-                &["config", "--hostname", "x", "y"],
-                "--hostname is not offered",
-            ),
-            (
-                &["--userns-uid-map", "x", "rm"],
-                "--userns-uid-map is not offered",
-            ),
-            (&["unshare"], "please use unshare with rootless"),
-        ] {
-            buildah(wrong).failed(125, &[words]);
-        }
-        floe.nothing_is_left_of_working();
-    });
-}
-
-#[test]
-fn a_mount_is_the_container_itself_and_commands_wait_for_each_other() {
-    machine(|floe| {
-        let image = floe.image.clone();
-        let id_of = |name: &str| {
-            floe.buildah(&["containers", "-q", "--filter", &format!("name={name}")])
-                .ok()
-        };
-        floe.buildah(&["from", "--name", "c", "-q", &image]).ok();
-        let at = PathBuf::from(floe.buildah(&["mount", "c"]).ok());
-        assert!(at.starts_with(floe.node.dir()), "{at:?}");
-        assert_eq!(floe.buildah(&["mount"]).ok(), format!("c {}", at.display()));
-        // What is written at the mount, by commands and by copies is one and the same, at once.
-        fs::write(at.join("by-hand"), "hand").unwrap();
-        let said = floe.in_working(
-            &[],
-            "c",
-            "cat /by-hand; echo command > /by-command; rm /by-hand",
-        );
-        assert_eq!(said.ok(), "hand");
-        let file = floe.written("x", "copied");
-        floe.buildah(&["copy", "-q", "c", &file, "/by-copy"]).ok();
-        let read = |name: &str| fs::read_to_string(at.join(name)).ok();
-        assert_eq!(read("by-command").as_deref(), Some("command\n"));
-        assert_eq!(
-            (read("by-copy").as_deref(), read("by-hand")),
-            (Some("copied"), None)
-        );
-        floe.buildah(&["commit", "-q", "c", "mounted"]).ok();
-        assert_eq!(
-            floe.floe(&[
-                "run",
-                "--rm",
-                "--network",
-                "none",
-                "localhost/mounted",
-                "cat",
-                "/by-copy"
-            ])
-            .ok(),
-            "copied"
-        );
-
-        // A busy one stays and says so; it is taken back, and again is no error.
-        let held = fs::File::open(at.join("bin")).unwrap();
-        floe.buildah(&["umount", "c"])
-            .failed(125, &["error unmounting container c"]);
-        drop(held);
-        assert_eq!(floe.buildah(&["umount", "c"]).ok(), id_of("c"));
-        assert_eq!(floe.buildah(&["umount", "c"]).ok(), "");
-
-        // The second command begins when the first has ended.
-        let door = floe.node.path("door");
-        fs::create_dir(&door).unwrap();
-        let volume = format!("{}:/door", door.display());
-        let script = "touch /door/in; until [ -e /door/go ]; do sleep 0.05; done; touch /first";
-        let first = floe.begun(&[
-            "run",
-            "--network",
-            "none",
-            "-v",
-            &volume,
-            "c",
-            "sh",
-            "-c",
-            script,
-        ]);
-        until("the first runs", || door.join("in").exists());
-        let second = floe.begun(&["run", "--network", "none", "c", "--", "ls", "/first"]);
-        fs::write(door.join("go"), "").unwrap();
-        for child in [first, second] {
-            Said::from(child.wait_with_output().unwrap()).ok();
-        }
-
-        // Of a command that is killed nothing goes on, and the container stays.
-        let script = "echo $$ > /door/pid; touch /kept; sleep 1000";
-        let mut killed = floe.begun(&[
-            "run",
-            "--network",
-            "none",
-            "-v",
-            &volume,
-            "c",
-            "sh",
-            "-c",
-            script,
-        ]);
-        until("the command runs", || {
-            fs::read_to_string(door.join("pid")).is_ok_and(|pid| !pid.is_empty())
-        });
-        killed.kill().unwrap();
-        killed.wait().unwrap();
-        assert_eq!(
-            floe.in_working(&[], "c", "ls /kept; ps | grep -c '[s]leep 1000'")
-                .out,
-            "/kept\n0\n"
-        );
-        // Also when it is removed while it is mounted.
-        floe.buildah(&["mount", "c"]).ok();
-        floe.buildah(&["rm", "c"]).ok();
-        floe.nothing_is_left_of_working();
-    });
-}
-
-#[test]
-fn a_working_container_outlives_engines_collections_and_its_image() {
-    machine(|floe| {
-        let image = floe.image.clone();
-        floe.floe(&["pull", "-q", &image]).ok();
-        floe.buildah(&["from", "--name", "kept", &image]).ok();
-        floe.in_working(&[], "kept", "echo kept > /kept").ok();
-        // Killed while it is made, one is there or not, whatever else an engine and a collection clear away.
-        let from = ["buildah", "from", "--name", "new", image.as_str()];
-        let traced = || {
-            let mut command = floe.command(&from);
-            command.stdout(Stdio::null()).stderr(Stdio::null());
-            command
-        };
-        let counted = kill_at(&mut traced(), Stops::Writes, usize::MAX).expect("trace floe");
-        let End::Finished { stops } = counted else {
-            panic!("it was killed")
-        };
-        floe.buildah(&["rm", "new"]).ok();
-        for stop in (0..stops).step_by((stops / 12).max(1)) {
-            kill_at(&mut traced(), Stops::Writes, stop).expect("trace floe");
-            let names = floe.names_of_working();
-            assert!(
-                names == ["kept"] || names == ["kept", "new"],
-                "{stop}: {names:?}"
-            );
-            if names.len() == 2 {
-                floe.in_working(&[], "new", "true").ok();
-                floe.buildah(&["rm", "new"]).ok();
-            }
-            // Its name is free again.
-            floe.buildah(&["from", "--name", "new", &image]).ok();
-            floe.buildah(&["rm", "new"]).ok();
-            let left = fs::read_dir(floe.node.path("root/containers"))
-                .unwrap()
-                .count();
-            assert_eq!(left, 1, "{stop}");
-        }
-        assert_eq!(floe.in_working(&[], "kept", "cat /kept").ok(), "kept");
-        floe.buildah(&["rm", "-a"]).ok();
-        floe.nothing_is_left_of_working();
-    });
-}
-
-#[test]
-fn what_an_engine_clears_away_is_no_working_container() {
-    machine(|floe| {
-        let image = floe.image.clone();
-        floe.buildah(&["from", "--name", "kept", "-q", &image]).ok();
-        floe.in_working(&[], "kept", "echo kept > /kept").ok();
-        floe.node.serve().expect("the engine starts");
-        floe.node.kill().expect("the engine ends");
-        // kubelet's collection of images asks nobody.
-        floe.floe(&["image", "prune", "-a", "-f"]).ok();
-        floe.floe(&["system", "prune", "-a", "-f"]).ok();
-        floe.floe(&["images", "-q"]).ok();
-        assert_eq!(floe.names_of_working(), ["kept"]);
-        assert_eq!(floe.in_working(&[], "kept", "cat /kept").ok(), "kept");
-        floe.buildah(&["commit", "-q", "kept", "later"]).ok();
-        assert_eq!(
-            floe.floe(&[
-                "run",
-                "--rm",
-                "--network",
-                "none",
-                "localhost/later",
-                "cat",
-                "/kept"
-            ])
-            .ok(),
-            "kept"
-        );
-        floe.floe(&["system", "check"]).ok();
-        // A record that nobody can read is listed, and can be removed.
-        let dir = fs::read_dir(floe.node.path("root/containers"))
-            .unwrap()
-            .next()
-            .unwrap()
-            .unwrap()
-            .path();
-        fs::write(dir.join("working.json"), "{\"version\": 9}").unwrap();
-        let said = floe.buildah(&["containers", "-q"]);
-        let id = dir
-            .file_name()
-            .unwrap()
-            .to_str()
-            .unwrap()
-            .strip_prefix("build-container-")
-            .unwrap();
-        assert_eq!(said.out.trim(), id);
-        assert!(said.err.contains("needs a newer floe"), "{}", said.err);
-        floe.buildah(&["run", id, "true"])
-            .failed(125, &["needs a newer floe", "remove it with rm"]);
-        assert_eq!(floe.buildah(&["rm", &id[..12]]).ok(), id);
-        floe.floe(&["rmi", "-a", "-f"]).ok();
         floe.nothing_is_left_of_working();
     });
 }

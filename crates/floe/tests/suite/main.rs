@@ -7,6 +7,7 @@ mod cli;
 mod cli_artifact;
 mod cli_build;
 mod cli_buildah;
+mod cli_buildah_kept;
 mod cli_commands_table;
 mod cli_config;
 mod cli_containers_conf;

@@ -126,8 +126,9 @@ pub(crate) fn run(engine: &Engine, args: &Args) -> Result<ExitCode, Failure> {
         return Err(Failure::new("command must be specified"));
     }
     let mut working = super::open(engine, &args.container)?;
-    let mut said = working.record.commands.clone();
-    said.extend(args.commands());
+    let before = working.record.commands.iter();
+    let before = before.filter(|word| !args.takes_back(word));
+    let said: Vec<String> = before.cloned().chain(args.commands()).collect();
     let said = Said::try_parse_from(&said).map_err(|error| {
         Failure::new(format!("options that the container was made with: {error}"))
     })?;
@@ -158,6 +159,22 @@ pub(crate) fn run(engine: &Engine, args: &Args) -> Result<ExitCode, Failure> {
 }
 
 impl Args {
+    /// Whether the container was made with the opposite: what is said of a capability last holds.
+    fn takes_back(&self, word: &str) -> bool {
+        let (name, opposite) = match word.split_once('=') {
+            Some(("--cap-drop", name)) => (name, &self.cap_add),
+            Some(("--cap-add", name)) => (name, &self.cap_drop),
+            _ => return false,
+        };
+        let plain = |name: &str| {
+            let name = name.to_ascii_uppercase();
+            name.trim_start_matches("CAP_").to_owned()
+        };
+        let name = plain(name);
+        let mut said = opposite.iter().map(|said| plain(said));
+        said.any(|said| said == name || said == "ALL")
+    }
+
     /// Its options of commands as they would be said when a container is made.
     fn commands(&self) -> Vec<String> {
         let all = [
