@@ -362,6 +362,9 @@ fn labels_annotations_and_logs_are_kept_as_asked() {
         assert!(!said.out.contains("said"), "{said:?}");
         floe.floe(&["rm", "-f", "-t", "0", "x"]).ok();
         // Words of an entry point, and an image that is gone afterwards.
+        // What stands behind the image is the command's, also where it looks like an option of run.
+        let said = floe.run(&["--rm", "--entrypoint", "sh"], &["-c", "echo $0", "-v"]);
+        assert_eq!(said.ok(), "-v");
         let said = floe.run(&["--rm", "--entrypoint", r#"["echo", "a b"]"#], &["c"]);
         assert_eq!(said.ok(), "a b c");
         floe.run(&["--rmi"], &["true"]).ok();

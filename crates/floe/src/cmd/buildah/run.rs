@@ -65,15 +65,8 @@ pub(crate) struct Args {
     no_pivot: bool,
     #[command(flatten)]
     _refused: NotOffered<NotInRun>,
-    /// Name or id
-    #[arg(default_value = "", hide_default_value = true)]
-    container: String,
-    /// The command and its arguments, after -- if they begin with a dash
-    #[arg(
-        value_name = "COMMAND",
-        trailing_var_arg = true,
-        allow_hyphen_values = true
-    )]
+    /// Name or id of the container, then the command and its arguments
+    #[arg(trailing_var_arg = true, value_name = "CONTAINER")]
     words: Vec<String>,
 }
 
@@ -115,17 +108,17 @@ struct Said {
 }
 
 pub(crate) fn run(engine: &Engine, args: &Args) -> Result<ExitCode, Failure> {
-    if args.container.is_empty() {
+    let Some((container, words)) = args.words.split_first() else {
         return Err(Failure::new("container ID must be specified"));
-    }
-    let words = match args.words.split_first() {
+    };
+    let words = match words.split_first() {
         Some((dashes, rest)) if dashes == "--" => rest,
-        _ => &args.words[..],
+        _ => words,
     };
     if words.is_empty() {
         return Err(Failure::new("command must be specified"));
     }
-    let mut working = super::open(engine, &args.container)?;
+    let mut working = super::open(engine, container)?;
     let before = working.record.commands.iter();
     let before = before.filter(|word| !args.takes_back(word));
     let said: Vec<String> = before.cloned().chain(args.commands()).collect();

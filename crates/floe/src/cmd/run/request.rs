@@ -58,11 +58,9 @@ pub(crate) struct Request {
     pod_id_file: Option<PathBuf>,
     #[command(flatten)]
     pub(super) container: options::Options,
-    /// Image
-    image: String,
-    /// Command and arguments instead of the image's
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    command: Vec<String>,
+    /// Image, then a command and arguments instead of its own, which may begin with a dash
+    #[arg(required = true, trailing_var_arg = true, value_name = "IMAGE")]
+    words: Vec<String>,
 }
 
 /// What is to be made, and the file for its id.
@@ -109,6 +107,18 @@ impl Request {
         self.container.take_defaults(&Containers::load()?, joins)
     }
 
+    fn of_image(&self) -> &str {
+        self.words.first().map_or("", String::as_str)
+    }
+
+    /// What stands behind the image, without dashes that only divide.
+    fn command(&self) -> &[String] {
+        match self.words.get(1..).unwrap_or_default() {
+            [dashes, rest @ ..] if dashes == "--" => rest,
+            all => all,
+        }
+    }
+
     /// Is it made in a pod that is there, whose network is what it is?
     fn joins(&self) -> bool {
         let is_new = |name: &String| name.starts_with(NEW_POD);
@@ -122,7 +132,7 @@ impl Request {
         names::check(&name)?;
         let id_file = self.reserve()?;
         let shared = self.shared(engine)?;
-        let (mut pod, mut container) = self.container.specs(&name, &self.image)?;
+        let (mut pod, mut container) = self.container.specs(&name, self.of_image())?;
         if let Some(shared) = &shared {
             if self.joins() {
                 self.container.must_leave_the_network()?;
@@ -139,12 +149,12 @@ impl Request {
             free_name(engine, &name, self.replace)?;
         }
         container.command = self.container.entrypoint_words();
-        container.args = self.command.clone();
+        container.args = self.command().to_vec();
         container.stdin = self.interactive;
         container.tty = self.tty;
         // The program may ask for it before we could tell it by the attach.
         container.console_size = self.tty.then(terminal::size).flatten();
-        container.image = self.image(global, engine, &self.image)?;
+        container.image = self.image(global, engine, self.of_image())?;
         let config = engine.image_config(&engine.image(&container.image)?)?;
         self.container
             .add_variables(&mut container, &config.config.env);
@@ -194,7 +204,7 @@ impl Request {
         names::check(name)?;
         let spec = PodSpec {
             by_itself: true,
-            ..self.container.specs(name, &self.image)?.0
+            ..self.container.specs(name, self.of_image())?.0
         };
         let id = engine.define_pod(spec)?;
         engine.keep_pod_definition(&id)?;
