@@ -8,6 +8,7 @@ pub(crate) mod identity;
 pub(crate) mod limits;
 pub(crate) mod mounts;
 pub(crate) mod networks;
+pub(crate) mod notify;
 pub(crate) mod options;
 mod ports;
 mod refused;
@@ -163,6 +164,7 @@ impl<'a> Made<'a> {
     fn detached(mut self, args: &Args) -> Result<ExitCode, Failure> {
         self.start()?;
         self.tell(&args.files)?;
+        notify::started(self.engine, &self.container)?;
         self.keep = true;
         println!("{}", self.container);
         Ok(ExitCode::SUCCESS)
@@ -182,6 +184,7 @@ impl<'a> Made<'a> {
         let session = attach::Session::open(engine, &id, request.interactive, request.tty)?;
         self.start()?;
         self.tell(&args.files)?;
+        notify_beside(engine, &id);
         let code = match session.leave_by(keys).run(args.sig_proxy)? {
             attach::End::Exited(code) => code,
             attach::End::Left => {
@@ -202,6 +205,16 @@ impl<'a> Made<'a> {
         self.keep = true;
         Ok(ExitCode::from(code))
     }
+}
+
+/// Tells who started floe of the container while its streams are carried.
+fn notify_beside(engine: &Engine, id: &str) {
+    let (engine, id) = (engine.clone(), id.to_owned());
+    std::thread::spawn(move || {
+        if let Err(failure) = notify::started(&engine, &id) {
+            eprintln!("Warning: {}", output::lines(&failure.to_string()));
+        }
+    });
 }
 
 impl Drop for Made<'_> {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::ArgAction;
 use engine::{Container, ContainerState, Engine, Kind};
 
+use super::run::notify;
 use super::stop;
 use super::which::Which;
 use crate::detach::Keys;
@@ -111,7 +112,10 @@ pub(super) fn start(engine: &Engine, container: &Container) -> Result<(), Failur
             Ok(())
         }
         // Who is not attached has floe's own code, as with podman.
-        started => Ok(started?),
+        started => {
+            started?;
+            notify::started(engine, &container.id)
+        }
     }
 }
 
@@ -150,6 +154,7 @@ fn start_attached(
     let session = attach::Session::open(engine, id, interactive, tty)?.leave_by(keys);
     let started = engine.start_container(id);
     started.map_err(|error| why(engine, id, error))?;
+    notify::started(engine, id)?;
     match session.run(args.sig_proxy)? {
         attach::End::Left => Ok(ExitCode::SUCCESS),
         attach::End::Exited(code) => {

@@ -251,3 +251,50 @@ fn an_image_says_how_its_containers_are_checked() {
         assert_eq!(floe.looked_at("own", check), "1000000000 7");
     });
 }
+
+#[test]
+fn who_starts_a_container_as_a_service_is_told_when_it_runs_or_is_well() {
+    machine(|floe| {
+        let path = floe.node.path("notify");
+        let socket = std::os::unix::net::UnixDatagram::bind(&path).expect("bind");
+        socket
+            .set_read_timeout(Some(std::time::Duration::from_secs(60)))
+            .expect("a limit");
+        let mut buffer = [0; 100];
+        let mut told = || {
+            let read = socket.recv(&mut buffer).expect("told");
+            String::from_utf8_lossy(&buffer[..read]).into_owned()
+        };
+        let run = |arguments: &[&str]| {
+            let mut command = floe.command(arguments);
+            command.env("NOTIFY_SOCKET", &path);
+            Said::from(command.output().expect("run floe"))
+        };
+        let begin = ["run", "-d", "--network", "none", "--sdnotify"];
+        let end = [&*floe.image, "sleep", "1000"];
+        let conmon = ["conmon", "--name", "c", "--conmon-pidfile"];
+        let pid = floe.node.path("pid");
+        let pid = pid.to_str().expect("UTF-8");
+        run(&[&begin[..], &conmon, &[pid], &end].concat()).ok();
+        let main = std::fs::read_to_string(pid).expect("a process id");
+        assert_eq!(told(), format!("MAINPID={}\nREADY=1", main.trim()));
+        floe.floe(&["stop", "-t", "0", "c"]).ok();
+        run(&["start", "c"]).ok();
+        assert!(told().ends_with("\nREADY=1"));
+        let check = [
+            "--health-cmd",
+            "test -e /proc/1",
+            "--health-interval",
+            "100ms",
+        ];
+        run(&[&begin[..], &["healthy", "--name", "h"], &check, &end].concat()).ok();
+        assert!(told().ends_with("\nREADY=1"));
+        assert_eq!(floe.health("h"), "healthy");
+        run(&[&begin[..], &["container"], &end].concat()).failed(125, &["conmon or healthy"]);
+        // A container that ends before it is well is told of to nobody.
+        let ends = ["--health-cmd", "false", &*floe.image, "true"];
+        run(&[&begin[..], &["healthy", "--name", "e"], &ends].concat()).ok();
+        socket.set_nonblocking(true).expect("set");
+        assert!(socket.recv(&mut [0; 10]).is_err());
+    });
+}

@@ -15,6 +15,7 @@ use super::identity::Identity;
 use super::limits::Limits;
 use super::mounts::Mounts;
 use super::networks::{Mode, Networks};
+use super::notify::{self, When};
 use super::ports;
 use super::refused::{self, NotInRun};
 use super::secrets;
@@ -118,6 +119,9 @@ struct Process {
     /// Seconds that floe stop waits before it kills
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     stop_timeout: u64,
+    /// When systemd is told of it ($NOTIFY_SOCKET): ignore, conmon (as soon as it runs), healthy
+    #[arg(long, value_name = "WHEN", value_parser = notify::parse)]
+    sdnotify: Option<When>,
     /// The cgroup below which the container's is made
     #[arg(long, value_name = "CGROUP")]
     cgroup_parent: Option<String>,
@@ -511,7 +515,8 @@ impl Process {
     fn annotations(&self) -> Result<BTreeMap<String, String>, Failure> {
         let given = pairs("--annotation", &self.annotation, false)?;
         let stop = (STOP_TIMEOUT.to_owned(), self.stop_timeout.to_string());
-        Ok(given.into_iter().chain([stop]).collect())
+        let notify = self.sdnotify.and_then(When::annotation);
+        Ok(given.into_iter().chain([stop]).chain(notify).collect())
     }
 
     fn stop_signal(&self) -> Result<Option<i32>, Failure> {

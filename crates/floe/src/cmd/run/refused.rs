@@ -79,7 +79,6 @@ impl List for NotInRun {
             Nothing,
             "containers are made of images: floe import makes one of a tar file",
         ),
-        ("sdnotify", Value, "floe tells systemd nothing"),
         (
             "shm-size-systemd",
             Value,
