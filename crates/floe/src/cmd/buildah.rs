@@ -12,6 +12,7 @@ mod put;
 mod remove;
 mod run;
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use build::working::{self, Working};
@@ -123,6 +124,13 @@ fn on_node(global: &Global, engine: &Engine, command: Command) -> Result<ExitCod
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+/// The images that working containers stand on, by their ids.
+pub(crate) fn bases(engine: &Engine) -> Result<BTreeSet<String>, Failure> {
+    let all = working::list(engine)?.into_iter();
+    let bases = all.filter_map(|one| Some(one.record.ok()?.image?.id));
+    Ok(bases.collect())
 }
 
 /// Removes all working containers.

@@ -33,8 +33,9 @@ pub(crate) fn run(engine: &Engine, args: &Args) -> Result<ExitCode, Failure> {
     if !args.force && !terminal::agreed(&warning(args))? {
         return Ok(ExitCode::SUCCESS);
     }
+    let bases = crate::cmd::buildah::bases(engine)?;
     let removed = engine.prune_images(|image| {
-        let mut fits = args.all || image.names.is_empty();
+        let mut fits = (args.all || image.names.is_empty()) && !bases.contains(&image.id);
         for filter in &filters {
             fits = fits && filter.fits(engine, image)?;
         }

@@ -68,8 +68,9 @@ pub(crate) fn prune(engine: &Engine, args: &PruneArgs) -> Result<ExitCode, Failu
         let swept = volume::sweep(engine, |volume| volume::fits(engine, volume, &volumes))?;
         print("Deleted Volumes", &swept);
     }
+    let bases = crate::cmd::buildah::bases(engine)?;
     let gone = engine.prune_images(|image| {
-        let mut fits = args.all || image.names.is_empty();
+        let mut fits = (args.all || image.names.is_empty()) && !bases.contains(&image.id);
         for filter in &images {
             fits = fits && filter.fits(engine, image)?;
         }
