@@ -3,7 +3,7 @@
 //! What a container needs to be mounted on is made for it where the image has none, and taken away afterwards, so
 //! that no layer has it.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use containerfile::{CommandLine, Run};
 use engine::container::Extras;
@@ -262,6 +262,34 @@ impl Places {
         Ok(())
     }
 
+    /// Where they are, to be found again by [`Places::forget`]; directories end with a `/`.
+    pub(crate) fn paths(&self) -> Vec<String> {
+        let path = |(parent, name, kind, _): &(String, String, FileType, Timestamps)| {
+            let end = if *kind == FileType::Directory {
+                "/"
+            } else {
+                ""
+            };
+            format!("{parent}/{name}{end}")
+        };
+        self.made.iter().map(path).collect()
+    }
+
+    /// Takes those away that a killed command has left, by their paths, but for those that have something in them.
+    pub(crate) fn forget(root: &Tree, paths: &[String]) {
+        for path in paths.iter().rev() {
+            let (path, kind) = match path.strip_suffix('/') {
+                Some(path) => (path, FileType::Directory),
+                None => (path.as_str(), FileType::RegularFile),
+            };
+            let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
+            let Ok(dir) = root.plain_directory(parent) else {
+                continue;
+            };
+            remove_place(&dir, name, kind);
+        }
+    }
+
     /// Takes them away, but for those that a command has put something into.
     pub(crate) fn remove(self, root: &Tree) {
         for (parent, name, kind, before) in self.made.iter().rev() {
@@ -271,16 +299,7 @@ impl Places {
             let Ok(now) = rustix::fs::fstat(&dir) else {
                 continue;
             };
-            let Ok(place) = statat(&dir, name.as_str(), AtFlags::SYMLINK_NOFOLLOW) else {
-                continue;
-            };
-            let flags = match kind {
-                FileType::Directory => AtFlags::REMOVEDIR,
-                _ => AtFlags::empty(),
-            };
-            let is_own =
-                tree::kind(&place) == *kind && (*kind == FileType::Directory || place.st_size == 0);
-            if is_own && unlinkat(dir.as_fd(), name.as_str(), flags).is_ok() {
+            if remove_place(&dir, name, *kind) {
                 let unchanged = now.st_mtime == before.last_modification.tv_sec;
                 let times = if unchanged {
                     before.clone()
@@ -292,6 +311,19 @@ impl Places {
             }
         }
     }
+}
+
+/// Removes a place that is as it was made.
+fn remove_place(dir: &OwnedFd, name: &str, kind: FileType) -> bool {
+    let Ok(place) = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) else {
+        return false;
+    };
+    let flags = match kind {
+        FileType::Directory => AtFlags::REMOVEDIR,
+        _ => AtFlags::empty(),
+    };
+    let is_own = tree::kind(&place) == kind && (kind == FileType::Directory || place.st_size == 0);
+    is_own && unlinkat(dir.as_fd(), name, flags).is_ok()
 }
 
 fn times(stat: &rustix::fs::Stat) -> Timestamps {

@@ -209,7 +209,9 @@ pub fn open(engine: &Engine, text: &str) -> Result<Working> {
         name: text.to_owned(),
         reason: format!("{reason}; remove it with rm"),
     })?;
-    Ok(Working { record, own })
+    let mut working = Working { record, own };
+    working.forget_places()?;
+    Ok(working)
 }
 
 /// Gives one another name.

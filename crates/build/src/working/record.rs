@@ -17,7 +17,7 @@ use crate::state::State;
 
 /// The form that this program reads and writes.
 const VERSION: u32 = 1;
-const REVISION: u32 = 0;
+const REVISION: u32 = 1;
 
 /// What is written down of a working container.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -56,6 +56,9 @@ pub struct Record {
     pub steps: Vec<History>,
     /// Options of its commands, as they were said when it was made.
     pub commands: Vec<String>,
+    /// What a command that runs is mounted on and the image has not, which goes with it; since revision 1.
+    #[serde(default)]
+    pub(super) places: Vec<String>,
     #[serde(flatten)]
     kept: BTreeMap<String, Value>,
 }
@@ -110,6 +113,7 @@ impl Record {
             history: Vec::new(),
             steps: Vec::new(),
             commands: Vec::new(),
+            places: Vec::new(),
             kept: BTreeMap::new(),
         }
     }
@@ -141,7 +145,10 @@ impl Record {
 
     /// As it lies beside the layer.
     pub(super) fn written(&self) -> Result<Vec<u8>> {
-        serde_json::to_vec(self)
+        let mut record = self.clone();
+        // One that a later floe has written has the fields of that still.
+        record.revision = record.revision.max(REVISION);
+        serde_json::to_vec(&record)
             .map_err(|e| Error::Request(format!("write the record of {}: {e}", self.name)))
     }
 
@@ -191,11 +198,21 @@ mod tests {
     use super::*;
 
     /// Never changed: what a first floe has written.
-    const GOLDEN: &str = include_str!("golden/working-1.0.json");
+    const FIRST: &str = include_str!("golden/working-1.0.json");
+    /// What this one writes.
+    const GOLDEN: &str = include_str!("golden/working-1.1.json");
 
     #[test]
     fn the_first_form_is_read_and_written_by_every_later_floe() {
+        let first = Record::read(FIRST.as_bytes()).unwrap();
         let record = Record::read(GOLDEN.as_bytes()).unwrap();
+        assert_eq!((first.places.len(), record.places.len()), (0, 2));
+        let same = Record {
+            places: record.places.clone(),
+            revision: record.revision,
+            ..first
+        };
+        assert_eq!(same, record);
         assert_eq!(record.name, "app-working-container");
         assert_eq!(record.layers.len(), 1);
         assert_eq!(record.commands, ["--cap-add", "NET_ADMIN"]);

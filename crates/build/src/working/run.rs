@@ -40,7 +40,7 @@ impl Working {
     /// # Errors
     /// A user that is not there, and what the engine and the store say.
     pub fn run<T>(
-        &self,
+        &mut self,
         engine: &Engine,
         running: Running<'_>,
         attend: impl FnOnce(&str) -> T,
@@ -49,12 +49,13 @@ impl Working {
     }
 
     fn ran<T>(
-        &self,
+        &mut self,
         engine: &Engine,
         running: Running<'_>,
         attend: impl FnOnce(&str) -> T,
     ) -> std::result::Result<T, Failed> {
-        let root = self.own.root();
+        let root = self.own.root().clone();
+        let root = &root;
         let mut state = self.record.state();
         if let Some(user) = running.user {
             state.config.user = user;
@@ -68,6 +69,7 @@ impl Working {
         let places = Places::make(&tree, &targets(commands, &running.filesystems))?;
         // The container mounts it itself.
         drop(tree);
+        self.keep_places(places.paths())?;
         let mounts = Mounts::of_command(running.filesystems, running.environment);
         let command = Command {
             words: running.words,
@@ -90,7 +92,28 @@ impl Working {
         drop(pods);
         root.forget_volatile()?;
         places.remove(&source::mounted(root, Access::Durable)?);
+        self.keep_places(Vec::new())?;
         ended
+    }
+
+    /// Writes down what a kill would leave, where that is another than before.
+    fn keep_places(&mut self, places: Vec<String>) -> std::result::Result<(), Failed> {
+        if self.record.places == places {
+            return Ok(());
+        }
+        self.record.places = places;
+        self.save().map_err(|e| Failed::Words(e.to_string()))
+    }
+
+    /// Takes away what a killed command was mounted on.
+    pub(super) fn forget_places(&mut self) -> Result<()> {
+        if self.record.places.is_empty() {
+            return Ok(());
+        }
+        let root = source::mounted(self.own.root(), Access::Durable).map_err(words)?;
+        Places::forget(&root, &self.record.places);
+        drop(root);
+        self.keep_places(Vec::new()).map_err(words)
     }
 }
 

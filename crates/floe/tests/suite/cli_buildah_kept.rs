@@ -122,8 +122,11 @@ fn a_mount_is_the_container_itself_and_commands_wait_for_each_other() {
                 .out,
             "/kept\n0\n"
         );
-        // Also when it is removed while it is mounted.
-        floe.buildah(&["mount", "c"]).ok();
+        // Nor is what it was mounted on in an image.
+        let at = PathBuf::from(floe.buildah(&["mount", "c"]).ok());
+        assert!(at.join("kept").exists() && !at.join("etc/hosts").exists());
+        assert!(!at.join("door").exists() && !at.join("run").exists());
+        // It is removed while it is mounted.
         floe.buildah(&["rm", "c"]).ok();
         floe.nothing_is_left_of_working();
     });
