@@ -9,6 +9,7 @@ use runtime::spec;
 use super::Inputs;
 use super::host::Host;
 use crate::annotations;
+use crate::config::BUILT_IN;
 use crate::container::{Profile, Security};
 use crate::error::{Error, Result};
 use crate::pod::NamespaceMode;
@@ -128,7 +129,11 @@ fn seccomp(
         (_, Some(read)) => Some(read.clone()),
         (_, None) => {
             let bounding = capabilities.map_or(&[][..], |caps| &caps.bounding);
-            Some(runtime::seccomp::default_profile(bounding))
+            let handler = inputs.pod.handler.as_str();
+            Some(match handler.is_empty() || handler == BUILT_IN {
+                true => runtime::seccomp::default_profile(bounding),
+                false => runtime::seccomp::default_profile_for_libseccomp(bounding),
+            })
         }
     }
 }

@@ -110,6 +110,33 @@ fn floe_passes_every_check_and_nothing_stays() {
 }
 
 #[test]
+fn floes_defaults_are_taken_by_runc() {
+    machine(|floe| {
+        let config = std::fs::read_to_string(floe.node.config()).expect("read");
+        let more = "[crio.runtime.runtimes.runc]\nruntime_path = \"/usr/sbin/runc\"\n";
+        std::fs::write(floe.node.config(), config + more).expect("write");
+        floe.node.serve().expect("serve");
+        let crictl = floe.crictl(&floe.node.socket());
+        // libseccomp takes the default profile only without rules that it finds in each other's way.
+        let some = "^security/(user|seccomp-.*|masked-paths)$|^containers/life|^streaming/exec$|^logs/format";
+        let words = [
+            "validate",
+            "--test-image",
+            &floe.image,
+            "-o",
+            "json",
+            "--run",
+            some,
+        ];
+        let said = crictl.run(&[&words[..], &["--runtime-handler", "runc"]].concat());
+        let report = report(&said);
+        assert_eq!(others(&report), [""; 0], "{report:#}");
+        assert_eq!(said.code, 0, "{}", said.err);
+        is_clean(&crictl, &report);
+    });
+}
+
+#[test]
 fn containerd_fails_by_name_where_it_differs() {
     machine(|floe| {
         let pause = floe.image.replace("busybox:1", "pause:1");

@@ -124,6 +124,17 @@ const REFUSED_FAMILIES: [(u64, Errno); 2] = [(AF_VSOCK, Errno::PERM), (AF_ALG, E
 const AF_VSOCK: u64 = 40;
 const AF_ALG: u64 = 38;
 
+/// Masks and values: every family of which there is one, but for those that are refused, has one of them.
+const OTHER_FAMILIES: [(u64, u64); 7] = [
+    (0b10_0000, 0),
+    (0b00_0001, 0b00_0001),
+    (0b01_0000, 0b01_0000),
+    (0b00_1100, 0),
+    (0b00_1100, 0b00_1100),
+    (0b00_0110, 0b00_0010),
+    (0b00_0110, 0b00_0100),
+];
+
 /// The kernel looks at the low half of an argument that is an int.
 const INT: u64 = 0xffff_ffff;
 
@@ -188,6 +199,20 @@ pub fn default_profile(capabilities: &[String]) -> Seccomp {
         syscalls: lists.into_iter().chain(rules).collect(),
         ..Seccomp::default()
     }
+}
+
+/// The same for a program that compiles profiles by libseccomp, as runc and crun do. That takes i386's `socketcall`
+/// for socket(2) itself, and refuses a profile that has two answers to it (EEXIST). So the refused families have no
+/// rule there, and are answered as what is not known (ENOSYS); what `socketcall` hides it lets through.
+pub fn default_profile_for_libseccomp(capabilities: &[String]) -> Seccomp {
+    let mut profile = default_profile(capabilities);
+    profile
+        .syscalls
+        .retain(|rule| !rule.names.iter().any(|name| name == "socket"));
+    let others =
+        OTHER_FAMILIES.map(|(mask, value)| when("socket", ALLOW, (0, MASKED, mask, value)));
+    profile.syscalls.extend(others);
+    profile
 }
 
 /// clone(2) is allowed without any namespace flag and refused with one.

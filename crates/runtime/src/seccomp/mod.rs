@@ -21,7 +21,7 @@ mod notifications;
 mod profile;
 mod simulate;
 
-pub use default::default_profile;
+pub use default::{default_profile, default_profile_for_libseccomp};
 pub(crate) use names::known as known_name;
 pub use notifications::{Heard, Listener, Notification};
 pub use profile::{ACTIONS, FLAGS, OPERATORS};

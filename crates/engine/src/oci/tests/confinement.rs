@@ -193,6 +193,15 @@ fn seccomp_is_the_default_a_file_or_none() {
     };
     assert_ne!(calls(&[]), calls(&["SYS_ADMIN"]));
     assert_eq!(calls(&[]), calls(&["NET_RAW"]));
+    // Programs have another compiler of profiles, which takes less.
+    let handled = |handler: &str| {
+        let mut world = world();
+        world.container.spec.security.seccomp = Profile::RuntimeDefault;
+        world.pod.handler = handler.into();
+        world.config().unwrap()["linux"]["seccomp"].to_string()
+    };
+    assert_eq!(handled(""), handled("floe"));
+    assert_ne!(handled("floe"), handled("runc"));
 }
 
 fn of_file() -> spec::Seccomp {

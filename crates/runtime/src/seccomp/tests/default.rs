@@ -155,6 +155,28 @@ fn sockets_of_the_hypervisor_and_of_the_kernels_ciphers_are_kept_out() {
 }
 
 #[test]
+fn libseccomp_finds_one_answer_for_sockets_and_the_same_families_are_kept_out() {
+    let profile = default_profile_for_libseccomp(&[]);
+    let rules = profile.syscalls.iter();
+    let mut sockets = rules.filter(|rule| rule.names.iter().any(|name| name == "socket"));
+    assert!(sockets.all(|rule| rule.action == "SCMP_ACT_ALLOW"));
+    let filter = compile(&profile);
+    let socket = |family| {
+        let family = [family, 0, 0, 0, 0, 0];
+        answer(&filter, X86_64, number("socket"), family)
+    };
+    for family in 0..64 {
+        let expected = if [38, 40].contains(&family) {
+            ENOSYS
+        } else {
+            ALLOW
+        };
+        assert_eq!(socket(family), expected, "{family}");
+        assert_eq!(socket(1 << 32 | family), expected, "{family}");
+    }
+}
+
+#[test]
 fn odd_personalities_are_kept_out() {
     let filter = filter(&[]);
     let first = |name, value| answer(&filter, X86_64, number(name), [value, 0, 0, 0, 0, 0]);
