@@ -146,6 +146,28 @@ fn what_follows_when_it_is_unhealthy_is_what_was_asked_for() {
                 .starts_with("run\nrun\n")
         });
         assert_ne!(floe.looked_at("restart", "{{.RestartCount}}"), "0");
+        // Who stops one that is being stopped to run again has the last word.
+        let begin = [
+            "run",
+            "-d",
+            "--network",
+            "none",
+            "--stop-timeout",
+            "600",
+            "--name",
+            "stays",
+        ];
+        let end = [
+            "--health-on-failure",
+            "restart",
+            &*floe.image,
+            "sh",
+            "-c",
+            "trap '' TERM; while :; do sleep 1; done",
+        ];
+        floe.floe(&[&begin[..], &check, &end].concat()).ok();
+        floe.until_health("stays", "unhealthy");
+        floe.floe(&["stop", "-t", "0", "stays"]).ok();
         // A container whose start is never over is begun anew, and its health not asked for.
         let startup = [
             "--health-startup-cmd",
@@ -162,6 +184,7 @@ fn what_follows_when_it_is_unhealthy_is_what_was_asked_for() {
             "run\nrun\n"
         );
         assert_eq!(state("stop"), "exited 137");
+        assert_eq!(state("stays"), "exited 137");
     });
 }
 

@@ -173,6 +173,8 @@ impl Supervisor {
             return Ok(Response::State(container.state.clone()).into());
         }
         container.waiting.push((client, Want::Exit));
+        // Who stops it does not want it to run again, though it was to for being unhealthy.
+        container.unwell = None;
         self.begin_stop(key, signal, timeout);
         Ok(Reply::Later)
     }
