@@ -100,7 +100,10 @@ pub fn make(engine: &Engine, from: &Beginning<'_>) -> Result<Record> {
     let all = list(engine)?;
     record.name = match from.name {
         Some(name) => name.to_owned(),
-        None => unused(&all, &usual_name(record.image.as_ref())),
+        None => unused(
+            &all,
+            &usual_name(from.image.map(|(said, image)| (said, &image.names[..]))),
+        ),
     };
     if let Some(holder) = all.iter().find(|one| one.name() == record.name) {
         return Err(Error::Request(format!(
@@ -123,13 +126,27 @@ pub fn make(engine: &Engine, from: &Beginning<'_>) -> Result<Record> {
     Ok(record)
 }
 
-/// What one is called that nobody gave a name: after its image, without registry, tag and digest.
-fn usual_name(image: Option<&BaseImage>) -> String {
-    let Some(image) = image else {
+/// What one is called that nobody gave a name: after that name of its image that was said, or else its first one, without
+/// registry, tag and digest. One without names is called after what was said, of `TRANSPORT:PLACE` the transport.
+fn usual_name(image: Option<(&str, &[String])>) -> String {
+    let Some((said, names)) = image else {
         return "working-container".to_owned();
     };
-    let last = image.name.rsplit('/').next().unwrap_or_default();
-    let last = last.split(['@', ':']).next().unwrap_or_default();
+    let meant = names.iter().find(|name| name.contains(said));
+    let last = match meant.or(names.first()) {
+        Some(name) => {
+            let last = name.rsplit('/').next().unwrap_or_default();
+            last.split(['@', ':']).next().unwrap_or_default()
+        }
+        None => {
+            let id = said.strip_prefix("sha256:").unwrap_or(said);
+            let is_id = id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+            match is_id {
+                true => &id[..12],
+                false => said.split([':', '/']).next().unwrap_or_default(),
+            }
+        }
+    };
     format!("{last}-working-container")
 }
 
@@ -221,6 +238,11 @@ pub fn open(engine: &Engine, text: &str) -> Result<Working> {
 pub fn rename(engine: &Engine, text: &str, name: &str) -> Result<()> {
     let mut working = open(engine, text)?;
     let _names = engine.store().lock_working_containers()?;
+    if working.record.name == name {
+        return Err(Error::Request(
+            "renaming a container with the same name as its current name".to_owned(),
+        ));
+    }
     if let Some(holder) = list(engine)?.iter().find(|one| one.name() == name) {
         return Err(Error::Request(format!(
             "The container name {name:?} is already in use by container {:?}",
@@ -329,19 +351,26 @@ mod tests {
 
     #[test]
     fn a_container_is_called_after_its_image() {
-        let image = |name: &str| BaseImage {
-            name: name.to_owned(),
-            ..BaseImage::default()
-        };
-        for (name, wanted) in [
+        let one = "docker.io/library/busybox:latest";
+        let id = "1".repeat(64);
+        for (said, names, wanted) in [
+            ("busybox", &[one][..], "busybox-working-container"),
+            ("y:2", &[one, "localhost/y:2"], "y-working-container"),
             (
-                "docker.io/library/busybox:latest",
-                "busybox-working-container",
+                "b",
+                &["localhost:5000/a/b@sha256:00"],
+                "b-working-container",
             ),
-            ("localhost:5000/a/b@sha256:00", "b-working-container"),
-            ("x", "x-working-container"),
+            ("dir:/a/b:c", &[], "dir-working-container"),
+            (
+                "docker-archive:/a/b",
+                &["localhost/x:1"],
+                "x-working-container",
+            ),
+            (&id, &[], "111111111111-working-container"),
         ] {
-            assert_eq!(usual_name(Some(&image(name))), wanted);
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            assert_eq!(usual_name(Some((said, &names))), wanted, "{said}");
         }
         assert_eq!(usual_name(None), "working-container");
         let all = [named("x"), named("x-1"), named("y")];

@@ -30,6 +30,18 @@ pub(crate) struct Buildah {
     /// Another registries.conf
     #[arg(long, global = true, value_name = "FILE")]
     registries_conf: Option<PathBuf>,
+    /// Directory of drop-ins of registries.conf
+    #[arg(long, global = true, value_name = "DIR")]
+    registries_conf_dir: Option<PathBuf>,
+    /// File with the short names that a user has chosen
+    #[arg(long, global = true, value_name = "FILE")]
+    short_name_alias_conf: Option<PathBuf>,
+    /// File with what is mounted into every command; it must name nothing: use --volume
+    #[arg(long, global = true, value_name = "FILE", value_parser = names_nothing)]
+    default_mounts_file: Option<PathBuf>,
+    /// Another policy.json
+    #[arg(long, global = true, value_name = "FILE")]
+    signature_policy: Option<PathBuf>,
     /// Who makes cgroups: cgroupfs or systemd
     #[arg(long, global = true, value_name = "MANAGER", value_parser = ["cgroupfs", "systemd"])]
     cgroup_manager: Option<String>,
@@ -72,23 +84,8 @@ const USERS: &str = "commands have the node's users";
 
 impl List for NotInBuildah {
     const OPTIONS: &'static [Refused] = &[
-        (
-            "registries-conf-dir",
-            Takes::Value,
-            "drop-ins are beside the file that --registries-conf names",
-        ),
-        (
-            "short-name-alias-conf",
-            Takes::Value,
-            "short names are decided by registries.conf alone",
-        ),
         ("userns-uid-map", Takes::Value, USERS),
         ("userns-gid-map", Takes::Value, USERS),
-        (
-            "default-mounts-file",
-            Takes::Value,
-            "nothing is mounted that no command asks for: use --volume",
-        ),
         (
             "imagestore",
             Takes::Value,
@@ -104,6 +101,21 @@ impl List for NotInBuildah {
     ];
 }
 
+/// A file of mounts (containers-mounts.conf(5)) that has none.
+fn names_nothing(text: &str) -> Result<PathBuf, String> {
+    const LARGEST: u64 = 1 << 20;
+    let path = PathBuf::from(text);
+    let read = base::file::read_bounded(&path, LARGEST).map_err(|error| error.to_string())?;
+    let read = String::from_utf8_lossy(read.as_deref().unwrap_or_default()).into_owned();
+    let mut lines = read.lines().map(str::trim);
+    match lines.find(|line| !line.is_empty() && !line.starts_with('#')) {
+        Some(line) => Err(format!(
+            "nothing is mounted that no command asks for, as {line:?} would have it: use --volume"
+        )),
+        None => Ok(path),
+    }
+}
+
 /// Whether the program goes by the name `buildah`.
 pub(crate) fn is_meant() -> bool {
     let name = std::env::args_os().next().map(PathBuf::from);
@@ -117,6 +129,9 @@ pub(crate) fn run(cli: Buildah) -> Result<ExitCode, Failure> {
         root: cli.root,
         runroot: cli.runroot,
         registries_conf: cli.registries_conf,
+        registries_conf_dir: cli.registries_conf_dir,
+        short_name_alias_conf: cli.short_name_alias_conf,
+        signature_policy: cli.signature_policy,
         cgroup_manager: cli.cgroup_manager,
         ..Global::default()
     };

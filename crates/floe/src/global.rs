@@ -32,6 +32,15 @@ pub(crate) struct Global {
     /// registries.conf, instead of the configuration's; not on floe's own command line
     #[arg(skip)]
     pub(crate) registries_conf: Option<PathBuf>,
+    /// Drop-ins of registries.conf; not on floe's own command line
+    #[arg(skip)]
+    pub(crate) registries_conf_dir: Option<PathBuf>,
+    /// Short names that a user has chosen; not on floe's own command line
+    #[arg(skip)]
+    pub(crate) short_name_alias_conf: Option<PathBuf>,
+    /// policy.json; not on floe's own command line
+    #[arg(skip)]
+    pub(crate) signature_policy: Option<PathBuf>,
     /// podman's `--cgroup-manager`
     #[arg(skip)]
     pub(crate) cgroup_manager: Option<String>,
@@ -101,6 +110,19 @@ impl Global {
                 return Err(Failure::new(why));
             }
             config.image.registries_conf = absolute(file)?;
+        }
+        let image = &mut config.image;
+        for (said, key) in [
+            (&self.registries_conf_dir, &mut image.registries_conf_dir),
+            (
+                &self.short_name_alias_conf,
+                &mut image.short_name_alias_conf,
+            ),
+            (&self.signature_policy, &mut image.signature_policy),
+        ] {
+            if let Some(path) = said {
+                *key = absolute(path)?;
+            }
         }
         match self.cgroup_manager.as_deref() {
             Some("systemd") => config.runtime.cgroup_manager = CgroupManager::Systemd,

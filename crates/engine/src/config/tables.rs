@@ -377,6 +377,9 @@ pub struct Image {
     pub registries_conf: PathBuf,
     /// Drop-ins of registries.conf; empty: the system's and the user's (not a key of CRI-O).
     pub registries_conf_dir: PathBuf,
+    /// Short names that a user has chosen, as other tools write them down; empty: the user's, or root's (not a key of
+    /// CRI-O).
+    pub short_name_alias_conf: PathBuf,
     /// Where signatures are; empty: the user's and the system's registries.d (not a key of CRI-O).
     pub registries_d_dir: PathBuf,
     /// certs.d (not a key of CRI-O).
@@ -426,6 +429,7 @@ impl Default for Image {
             namespaced_auth_dir: "/etc/crio/auth".into(),
             registries_conf: PathBuf::new(),
             registries_conf_dir: PathBuf::new(),
+            short_name_alias_conf: PathBuf::new(),
             registries_d_dir: PathBuf::new(),
             certs_dir: "/etc/containers/certs.d".into(),
             pinned_images: Vec::new(),

@@ -136,6 +136,9 @@ fn registries_paths(settings: &crate::config::Image) -> RegistriesPaths {
     if !settings.registries_conf_dir.as_os_str().is_empty() {
         paths.dropin_dirs = vec![settings.registries_conf_dir.clone()];
     }
+    if !settings.short_name_alias_conf.as_os_str().is_empty() {
+        paths.alias_cache = Some(settings.short_name_alias_conf.clone());
+    }
     paths
 }
 

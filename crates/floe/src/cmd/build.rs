@@ -74,7 +74,8 @@ impl Args {
             _ if self.pull_always => "always",
             _ if self.pull_never => "never",
             "true" => "always",
-            "false" => "missing",
+            "false" | "ifmissing" | "notpresent" => "missing",
+            "ifnewer" => "newer",
             other => other,
         }
     }

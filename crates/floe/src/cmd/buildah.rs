@@ -5,6 +5,7 @@ mod commit;
 mod config;
 mod containers;
 mod from;
+mod info;
 mod inspect;
 mod mount;
 mod prune;
@@ -76,7 +77,7 @@ pub(crate) enum Command {
     /// Forget a login for a registry
     Logout(cmd::login::LogoutArgs),
     /// Show what this node is
-    Info(cmd::info::Args),
+    Info(info::Args),
     /// Print what this program is
     Version(cmd::version::Args),
     /// Refused
@@ -118,7 +119,7 @@ fn on_node(global: &Global, engine: &Engine, command: Command) -> Result<ExitCod
         Command::Push(args) => cmd::stored::push(global, engine, &args),
         Command::Pull(args) => cmd::pull::run(global, engine, &args),
         Command::Manifest(command) => cmd::manifest::run(global, engine, *command),
-        Command::Info(args) => cmd::info::run(engine, &args),
+        Command::Info(args) => info::run(engine, &args),
         // Those need no engine, and were done before.
         Command::Login(_) | Command::Logout(_) | Command::Version(_) | Command::Unshare(_) => {
             Ok(ExitCode::SUCCESS)
@@ -139,6 +140,14 @@ pub(crate) fn remove_all(engine: &Engine) -> Result<(), Failure> {
         working::remove(engine, &one.id)?;
     }
     Ok(())
+}
+
+/// A name that says that it is of the store, of which there is one.
+fn in_store(name: &str) -> &str {
+    match name.strip_prefix("containers-storage:") {
+        Some(rest) if !rest.starts_with('[') => rest,
+        _ => name,
+    }
 }
 
 /// Opens a working container.

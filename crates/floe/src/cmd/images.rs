@@ -213,6 +213,8 @@ fn fields(line: &Line<'_>, labels: &Value, args: &Args) -> Value {
         "ID": id(image, args),
         "Id": image.id,
         "Repository": line.repository,
+        // buildah calls it so.
+        "Name": line.repository,
         "Tag": line.tag,
         "Digest": image.manifest_digest.to_string(),
         "Names": image.names,
@@ -237,6 +239,7 @@ fn headings() -> Value {
         "ID": "IMAGE ID",
         "Id": "IMAGE ID",
         "Repository": "REPOSITORY",
+        "Name": "REPOSITORY",
         "Tag": "TAG",
         "Digest": "DIGEST",
         "Names": "NAMES",

@@ -56,7 +56,7 @@ fn in_small(value: &Value) -> Value {
     }
 }
 
-fn info(engine: &Engine) -> Result<Value, Failure> {
+pub(crate) fn info(engine: &Engine) -> Result<Value, Failure> {
     let config = engine.config();
     let platform = Platform::host();
     let names = rustix::system::uname();

@@ -509,3 +509,70 @@ fn links_of_containers_and_contexts_lead_nowhere_outside() {
         assert_eq!(floe.floe(&["images", "-q"]).ok(), "");
     });
 }
+
+#[test]
+fn what_buildahs_own_tests_say_with_every_command_is_taken_and_names_are_as_there() {
+    machine(|floe| {
+        let link = floe.as_buildah();
+        let none = floe.written("mounts.conf", "# nothing\n");
+        let some = floe.written("some.conf", "/a:/b\n");
+        let policy = floe.node.path("policy.json").display().to_string();
+        let before = [
+            "--registries-conf-dir",
+            "/none",
+            "--short-name-alias-conf",
+            "/none",
+        ];
+        let said = |arguments: &[&str]| link.run(&[&before[..], arguments].concat());
+        let after = [
+            "--default-mounts-file",
+            &none,
+            "--signature-policy",
+            &policy,
+        ];
+        let from = |image: &str| said(&[&["from", "--pull=false"], &after[..], &[image]].concat());
+        assert_eq!(from("scratch").ok(), "working-container");
+        let refused = ["from", "--default-mounts-file", &some, "scratch"];
+        said(&refused).failed(125, &["\"/a:/b\"", "--volume"]);
+        let context = floe.written("context/file", "x");
+        let context = context.strip_suffix("/file").expect("its directory");
+        let copy = [
+            "copy",
+            "-q",
+            "--contextdir",
+            context,
+            "working-container",
+            context,
+            "/there",
+        ];
+        said(&copy).ok();
+        let place = format!("dir:{}", floe.node.path("image").display());
+        for to in ["containers-storage:first", &place] {
+            said(&["commit", "-q", "working-container", to]).ok();
+        }
+        said(&["tag", "first", "second"]).ok();
+        for (image, name) in [
+            ("containers-storage:first", "first-working-container"),
+            ("second", "second-working-container"),
+            (&place, "dir-working-container"),
+        ] {
+            assert_eq!(from(image).ok(), name, "{image}");
+            let script = ["mount", name];
+            let root = PathBuf::from(said(&script).ok());
+            assert_eq!(fs::read(root.join("there/file")).expect("copied"), b"x");
+            said(&["umount", name]).ok();
+        }
+        let same = ["rename", "dir-working-container", "dir-working-container"];
+        said(&same).failed(125, &["the same name as its current name"]);
+        let id = format!("sha256:{}", "1".repeat(64));
+        said(&["from", &id]).failed(125, &["image not known"]);
+        from("localhost/none").failed(125, &["image not known"]);
+        let info = [
+            "info",
+            "--format",
+            "{{.host.OCIRuntime}} {{.store.ImageStore.number}}",
+        ];
+        assert_eq!(said(&info).ok(), "floe 2");
+        said(&["rm", "--all"]).ok();
+    });
+}

@@ -9,6 +9,7 @@ use engine::Engine;
 use futures_util::StreamExt;
 use image::Platform;
 use store::ImageRecord;
+use transfer::Location;
 
 use crate::cmd::pull::PullFlags;
 use crate::failure::Failure;
@@ -41,7 +42,9 @@ impl Node<'_> {
             ("always", _) => pull(),
             ("newer", Some(stored)) => Ok(pull().unwrap_or(stored)),
             (_, Some(stored)) => Ok(stored),
-            ("never", None) => Err(Failure::new(format!("{name}: image not known"))),
+            // What lies on this machine is read, and not pulled.
+            ("never", None) if Location::parse(name).is_err() => Err(unknown(name)),
+            (_, None) if is_id(name) => Err(unknown(name)),
             (_, None) => pull(),
         }
     }
@@ -65,6 +68,16 @@ impl Node<'_> {
             Ok(to.flush()?)
         })
     }
+}
+
+fn unknown(name: &str) -> Failure {
+    Failure::new(format!("{name}: image not known"))
+}
+
+/// Is it the id of an image, which no registry knows?
+fn is_id(name: &str) -> bool {
+    let id = name.strip_prefix("sha256:").unwrap_or(name);
+    id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 impl Surroundings for Node<'_> {

@@ -16,7 +16,17 @@ use crate::cmd::run::{env, identity, limits, mounts};
 use crate::failure::Failure;
 
 /// When an image may be fetched.
-pub(crate) const WHEN: [&str; 6] = ["always", "missing", "newer", "never", "true", "false"];
+pub(crate) const WHEN: [&str; 9] = [
+    "always",
+    "missing",
+    "newer",
+    "never",
+    "true",
+    "false",
+    "ifmissing",
+    "notpresent",
+    "ifnewer",
+];
 
 /// What commands of a build may do besides what the node gives every container: as buildah has it.
 const CAPABILITIES: [&str; 11] = [

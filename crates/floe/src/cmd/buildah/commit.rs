@@ -184,6 +184,7 @@ pub(crate) fn run(global: &Global, engine: &Engine, args: &Args) -> Result<ExitC
 
 /// A place that is written as one, or a name in the store.
 fn destination(text: &str) -> Result<Location, Failure> {
+    let text = super::in_store(text);
     match text.contains("://") || Location::parse(text).is_ok() {
         true => Ok(Location::parse(text)?),
         false => {

@@ -27,7 +27,7 @@ pub(crate) struct Args {
     /// The form of its images: oci or docker
     #[arg(long, short, value_name = "FORMAT", env = "BUILDAH_FORMAT", default_value = "oci", value_parser = ["oci", "docker"])]
     format: String,
-    /// When to pull: missing, always, newer, never; true for always and false for missing
+    /// When to pull: missing, always, newer, never; true for always and false for never
     #[arg(long, value_name = "WHEN", num_args = 0..=1, require_equals = true, default_missing_value = "always", default_value = "missing", value_parser = WHEN)]
     pull: String,
     /// The same as --pull=always
@@ -108,12 +108,15 @@ pub(crate) fn run(global: &Global, engine: &Engine, args: &Args) -> Result<ExitC
             _ if args.pull_always => "always",
             _ if args.pull_never => "never",
             "true" => "always",
-            "false" => "missing",
+            "false" => "never",
+            "ifmissing" | "notpresent" => "missing",
+            "ifnewer" => "newer",
             other => other,
         },
         quiet: args.quiet,
     };
-    let image = match args.image.as_str() {
+    let wanted = super::in_store(&args.image);
+    let image = match wanted {
         SCRATCH => None,
         name => Some(around.image(name, Some(&platform)).map_err(Failure::new)?),
     };
@@ -126,7 +129,7 @@ pub(crate) fn run(global: &Global, engine: &Engine, args: &Args) -> Result<ExitC
     let made = working::make(
         engine,
         &Beginning {
-            image: image.as_ref().map(|image| (args.image.as_str(), image)),
+            image: image.as_ref().map(|image| (wanted, image)),
             name: args.name.as_deref(),
             platform,
             format: &args.format,

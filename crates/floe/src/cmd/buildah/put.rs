@@ -1,7 +1,7 @@
 //! `buildah copy` and `buildah add`: files into a working container.
 
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use build::working::{Origin, Put};
@@ -183,10 +183,15 @@ impl AddArgs {
             return Ok((Origin::Named(name.clone()), below(dir)));
         }
         if let Some(dir) = &self.contextdir {
-            return Ok((
-                Origin::Directory(context::directory(dir)?),
-                sources.to_vec(),
-            ));
+            // A path of this machine that leads there is one of its own.
+            let there = std::path::absolute(dir)?;
+            let path = |source: &String| {
+                let below = Path::new(source).strip_prefix(&there);
+                let below = below.ok().and_then(|below| below.to_str());
+                below.map_or_else(|| source.clone(), |below| format!("/{below}"))
+            };
+            let sources = sources.iter().map(path).collect();
+            return Ok((Origin::Directory(context::directory(dir)?), sources));
         }
         let here = std::env::current_dir()?;
         let here = here
