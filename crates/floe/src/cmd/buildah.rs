@@ -21,7 +21,7 @@ use clap::Subcommand;
 use engine::Engine;
 
 use crate::cmd;
-use crate::failure::Failure;
+use crate::failure::{FAILED, Failure};
 use crate::global::Global;
 
 /// What can be done.
@@ -114,7 +114,10 @@ fn on_node(global: &Global, engine: &Engine, command: Command) -> Result<ExitCod
         Command::Prune(args) => prune::run(engine, &args),
         Command::Build(args) => cmd::build::run(global, engine, &args),
         Command::Images(args) => cmd::images::run(engine, &args),
-        Command::Rmi(args) => cmd::rmi::run(engine, &args),
+        // podman's codes say why; buildah has one for all failures.
+        Command::Rmi(args) => {
+            cmd::rmi::run(engine, &args).map_err(|failure| failure.with_code(FAILED))
+        }
         Command::Tag(args) => cmd::stored::tag(engine, &args),
         Command::Push(args) => cmd::stored::push(global, engine, &args),
         Command::Pull(args) => cmd::pull::run(global, engine, &args),

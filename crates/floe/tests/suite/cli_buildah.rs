@@ -109,7 +109,8 @@ fn containers_are_made_listed_and_removed_in_buildahs_words() {
             &["The container name \"s\" is already in use by container"],
         );
         buildah(&["rename", work, "w"]).ok();
-        buildah(&["rmi", &image]).failed(2, &["image used by ", "image is in use by a container"]);
+        buildah(&["rmi", &image])
+            .failed(125, &["image used by ", "image is in use by a container"]);
         let removed = buildah(&["rm", "w", "none"]);
         assert_eq!((removed.code, removed.out.trim().len()), (125, 64));
         assert!(
@@ -573,6 +574,8 @@ fn what_buildahs_own_tests_say_with_every_command_is_taken_and_names_are_as_ther
             "{{.host.OCIRuntime}} {{.store.ImageStore.number}}",
         ];
         assert_eq!(said(&info).ok(), "floe 2");
+        said(&["rmi", "first", "second"]).failed(125, &["in use by a container"]);
+        said(&["rmi", "none"]).failed(125, &["none: image not known"]);
         said(&["rm", "--all"]).ok();
     });
 }
