@@ -18,7 +18,7 @@ impl Peer<'_> {
         let root = self.0.node.path("peer-root").display().to_string();
         let run = self.0.node.path("peer-run").display().to_string();
         let roots = ["--root", &root, "--runroot", &run];
-        self.0.floe(&[arguments, &roots[..]].concat())
+        self.0.floe(&[&roots[..], arguments].concat())
     }
 }
 
