@@ -381,6 +381,8 @@ impl Drop for Node {
             return;
         }
         if let Err(error) = self.clean() {
+            // What was found is told, and stays on no machine: a second try must find it as the first did.
+            leftovers::unmount_below(self.dir.path());
             if std::thread::panicking() {
                 eprintln!("{error}");
             } else {
