@@ -138,16 +138,19 @@ fn usual_name(image: Option<(&str, &[String])>) -> String {
             let last = name.rsplit('/').next().unwrap_or_default();
             last.split(['@', ':']).next().unwrap_or_default()
         }
-        None => {
-            let id = said.strip_prefix("sha256:").unwrap_or(said);
-            let is_id = id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
-            match is_id {
-                true => &id[..12],
-                false => said.split([':', '/']).next().unwrap_or_default(),
-            }
-        }
+        None => match whole_id(said) {
+            Some(id) => &id[..12],
+            None => said.split([':', '/']).next().unwrap_or_default(),
+        },
     };
     format!("{last}-working-container")
+}
+
+/// The id in hexadecimal, where a name is one as a whole; no registry knows such a name.
+pub fn whole_id(name: &str) -> Option<&str> {
+    let id = name.strip_prefix("sha256:").unwrap_or(name);
+    let is_id = id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_id.then_some(id)
 }
 
 fn unused(all: &[Listed], wanted: &str) -> String {

@@ -46,6 +46,18 @@ impl Filters {
     }
 }
 
+/// Is an image that was named so meant by this, whole or by its last part, with or without its tag?
+pub(crate) fn is_named(named: &str, wanted: &str) -> bool {
+    let last = named.rsplit('/').next().unwrap_or(named);
+    let without_tag = |name: &str| {
+        let cut = name.rsplit_once(':').filter(|(_, tag)| !tag.contains('/'));
+        cut.is_some_and(|(name, _)| name == wanted)
+    };
+    [named, last]
+        .iter()
+        .any(|name| *name == wanted || without_tag(name))
+}
+
 /// Is there a label as `KEY` or `KEY=VALUE` says?
 pub(crate) fn has_label(labels: &BTreeMap<String, String>, text: &str) -> bool {
     let (name, wanted) = text

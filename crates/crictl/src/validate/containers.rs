@@ -458,24 +458,13 @@ async fn streamed_list(trial: &Trial<'_>) -> Verdict {
             ..Default::default()
         }),
     };
-    let mut stream = trial
+    let stream = trial
         .offered("StreamContainers", async |mut client| {
             client.stream_containers(request).await
         })
         .await?;
-    let mut found = Vec::new();
-    loop {
-        match stream.message().await {
-            Ok(Some(piece)) => found.extend(ids(piece.containers)),
-            Ok(None) => break,
-            Err(status) if status.code() == tonic::Code::Unimplemented => {
-                return skipped("the runtime has no StreamContainers");
-            }
-            Err(status) => {
-                let found = crate::fixture::status_told(&status);
-                return failed("StreamContainers succeeds", found);
-            }
-        }
-    }
+    let pieces = trial.pieces("StreamContainers", stream).await?;
+    let found = pieces.into_iter().flat_map(|piece| ids(piece.containers));
+    let found = found.collect();
     same("containers of the stream", vec![up.container], found)
 }

@@ -192,7 +192,6 @@ async fn by_id(trial: &Trial<'_>) -> Verdict {
 async fn streamed_list(trial: &Trial<'_>) -> Verdict {
     let request = cri::StreamImagesRequest::default();
     let limit = Some(trial.fixture.limit);
-    let absent = || skipped("the runtime has no StreamImages");
     let stream = trial
         .fixture
         .images
@@ -200,24 +199,16 @@ async fn streamed_list(trial: &Trial<'_>) -> Verdict {
             client.stream_images(request).await
         })
         .await;
-    let mut stream = match stream {
+    let stream = match stream {
         Ok(stream) => stream,
         Err(Refusal::Status(status)) if status.code() == tonic::Code::Unimplemented => {
-            return absent();
+            return skipped("the runtime has no StreamImages");
         }
         Err(refusal) => return failed("StreamImages succeeds", told(&refusal)),
     };
-    let mut ids = Vec::new();
-    loop {
-        match stream.message().await {
-            Ok(Some(piece)) => ids.extend(piece.images.into_iter().map(|image| image.id)),
-            Ok(None) => break,
-            Err(status) if status.code() == tonic::Code::Unimplemented => return absent(),
-            Err(status) => {
-                return failed("StreamImages succeeds", fixture::status_told(&status));
-            }
-        }
-    }
+    let pieces = trial.pieces("StreamImages", stream).await?;
+    let images = pieces.into_iter().flat_map(|piece| piece.images);
+    let ids: Vec<String> = images.map(|image| image.id).collect();
     holds("the stream has the image", ids.contains(&id(trial)), &ids)
 }
 

@@ -1,6 +1,6 @@
 //! Pods: their life, lists, names and limits.
 
-use super::check::{Group, Verdict, checks, failed, holds, same, skipped};
+use super::check::{Group, Verdict, checks, failed, holds, same};
 use super::trial::{LASTS, Trial};
 
 pub(super) const GROUP: Group = Group {
@@ -242,25 +242,14 @@ async fn streamed_list(trial: &Trial<'_>) -> Verdict {
             ..Default::default()
         }),
     };
-    let mut stream = trial
+    let stream = trial
         .offered("StreamPodSandboxes", async |mut client| {
             client.stream_pod_sandboxes(request).await
         })
         .await?;
-    let mut ids = Vec::new();
-    loop {
-        match stream.message().await {
-            Ok(Some(piece)) => ids.extend(piece.pod_sandboxes.into_iter().map(|pod| pod.id)),
-            Ok(None) => break,
-            Err(status) if status.code() == tonic::Code::Unimplemented => {
-                return skipped("the runtime has no StreamPodSandboxes");
-            }
-            Err(status) => {
-                let found = crate::fixture::status_told(&status);
-                return failed("StreamPodSandboxes succeeds", found);
-            }
-        }
-    }
+    let pieces = trial.pieces("StreamPodSandboxes", stream).await?;
+    let pods = pieces.into_iter().flat_map(|piece| piece.pod_sandboxes);
+    let ids = pods.map(|pod| pod.id).collect();
     same("pods of the stream", vec![pod], ids)
 }
 

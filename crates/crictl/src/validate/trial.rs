@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 use cri::image_service_client::ImageServiceClient;
 use cri::runtime_service_client::RuntimeServiceClient;
 use tonic::transport::Channel;
-use tonic::{Code, Status};
+use tonic::{Code, Status, Streaming};
 
 use super::check::{Verdict, failed, skipped};
 use crate::connection::Refusal;
 pub(crate) use crate::fixture::LASTS;
-use crate::fixture::{Answer, Fixture, Made, told};
+use crate::fixture::{Answer, Fixture, Made, status_told, told};
 
 /// Between two looks at something that is waited for.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -83,6 +83,21 @@ impl<'f> Trial<'f> {
                 skipped(format!("the runtime has no {call}: {}", status.message()))
             }
             answer => answer.or_else(|refusal| failed(format!("{call} succeeds"), told(&refusal))),
+        }
+    }
+
+    /// What comes of a stream until its end; of one that a runtime need not have.
+    pub(crate) async fn pieces<T>(&self, call: &str, mut stream: Streaming<T>) -> Verdict<Vec<T>> {
+        let mut found = Vec::new();
+        loop {
+            match stream.message().await {
+                Ok(Some(piece)) => found.push(piece),
+                Ok(None) => return Ok(found),
+                Err(status) if status.code() == Code::Unimplemented => {
+                    return skipped(format!("the runtime has no {call}"));
+                }
+                Err(status) => return failed(format!("{call} succeeds"), status_told(&status)),
+            }
         }
     }
 

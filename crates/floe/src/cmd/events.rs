@@ -12,7 +12,7 @@ use engine::{Container, ContainerState, Engine, Pod};
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
-use crate::filters::{Filters, has_label};
+use crate::filters::{Filters, has_label, is_named};
 use crate::refused::{self, List, NotOffered, Takes};
 use crate::{clock, output, remote, template};
 
@@ -215,9 +215,7 @@ fn matches(fields: &Value, filters: &Filters) -> Result<bool, Failure> {
             "pod" => {
                 !value.is_empty() && (text("PodName") == value || text("PodID").starts_with(value))
             }
-            "image" => {
-                text("Image") == value || text("Image").split([':', '@']).next() == Some(value)
-            }
+            "image" => is_named(text("Image"), value),
             "event" => text("Status") == value,
             "type" => text("Type") == value,
             _ => {

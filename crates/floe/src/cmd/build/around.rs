@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Write;
 
 use build::Surroundings;
+use build::working::whole_id;
 use distribution::Client;
 use engine::Engine;
 use futures_util::StreamExt;
@@ -44,7 +45,7 @@ impl Node<'_> {
             (_, Some(stored)) => Ok(stored),
             // What lies on this machine is read, and not pulled.
             ("never", None) if Location::parse(name).is_err() => Err(unknown(name)),
-            (_, None) if is_id(name) => Err(unknown(name)),
+            (_, None) if whole_id(name).is_some() => Err(unknown(name)),
             (_, None) => pull(),
         }
     }
@@ -72,12 +73,6 @@ impl Node<'_> {
 
 fn unknown(name: &str) -> Failure {
     Failure::new(format!("{name}: image not known"))
-}
-
-/// Is it the id of an image, which no registry knows?
-fn is_id(name: &str) -> bool {
-    let id = name.strip_prefix("sha256:").unwrap_or(name);
-    id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 impl Surroundings for Node<'_> {

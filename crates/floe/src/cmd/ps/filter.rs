@@ -7,6 +7,7 @@ use regex::Regex;
 
 use crate::cmd::run::options::restart_policy;
 use crate::failure::Failure;
+use crate::filters::is_named;
 use crate::{clock, names};
 
 /// What a container must be.
@@ -146,17 +147,8 @@ impl Filter {
             Filter::Health(word) => super::health(container).map(Health::word) == *word,
             Filter::Exited(code) => super::exit_code(container) == Some(*code),
             Filter::Ancestor(image) => {
-                let named = spec.user_specified_image.as_str();
-                let last = named.rsplit('/').next().unwrap_or(named);
-                let without_tag = |name: &str| {
-                    let cut = name.rsplit_once(':').filter(|(_, tag)| !tag.contains('/'));
-                    cut.is_some_and(|(name, _)| name == image)
-                };
                 let id = image.trim_start_matches("sha256:");
-                container.image_id.starts_with(id)
-                    || [named, last]
-                        .iter()
-                        .any(|name| name == image || without_tag(name))
+                container.image_id.starts_with(id) || is_named(&spec.user_specified_image, image)
             }
             Filter::Pod(name) => {
                 container.pod_id.starts_with(name) || pod.is_some_and(|pod| pod.spec.name == *name)
