@@ -66,6 +66,12 @@ fn civil(days: i64) -> (i64, i64, i64) {
     (year, month, day)
 }
 
+/// A duration as images and records write it, in nanoseconds: as many as fit, which is 584 years.
+#[must_use]
+pub fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// A duration as Go writes it: `1h30m`, `1.5s`, `300ms`, `0`; never negative. `None` for anything else,
 /// and for more than a [`Duration`] holds.
 #[must_use]

@@ -253,7 +253,7 @@ fn health_check(check: &HealthCheck) -> serde_json::Value {
     ];
     for (name, time) in times {
         if let Some(time) = time.filter(|time| !time.is_zero()) {
-            value[name] = json!(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+            value[name] = json!(base::time::nanoseconds(time));
         }
     }
     if let Some(retries) = retries.filter(|retries| *retries > 0) {

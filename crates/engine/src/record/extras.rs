@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use base::time::nanoseconds;
 use serde::{Deserialize, Serialize};
 
 use super::{At, Text};
@@ -310,11 +311,6 @@ impl<'a> StartupCheck<'a> {
             successes: self.successes,
         }
     }
-}
-
-/// As many as fit, which is 584 years.
-fn nanoseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl<'a> Filesystem<'a> {

@@ -1,7 +1,6 @@
 //! A container's health in `floe inspect`: how it is checked, and what that came to, with Docker's and podman's names.
 
-use std::time::Duration;
-
+use base::time::nanoseconds;
 use engine::Container;
 use engine::container::{HealthCheck, HealthRecord, OnUnhealthy, StartupCheck};
 use serde_json::{Map, Value, json};
@@ -51,10 +50,6 @@ fn startup_healthcheck(check: &StartupCheck) -> Value {
         "Retries": check.retries,
         "Successes": check.successes,
     })
-}
-
-fn nanoseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn on_failure(action: OnUnhealthy) -> &'static str {

@@ -289,7 +289,7 @@ impl Health {
         let mut options = String::new();
         for (option, key, time) in times {
             if let Some(time) = time {
-                new[key] = json!(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+                new[key] = json!(base::time::nanoseconds(time));
                 options.push_str(&format!(
                     "--{option}={} ",
                     time.as_secs_f64().to_string() + "s"
